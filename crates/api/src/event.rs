@@ -1,0 +1,40 @@
+//! What happened, and what services said.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened, told in the past tense. It needs no other event to be understood.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Counts up within the environment.
+    pub sequence: u64,
+    /// RFC 3339, UTC, microseconds.
+    pub time: String,
+    pub environment: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// A stable word such as `service.ready`.
+    pub kind: String,
+    pub message: String,
+    /// Facts for programs; `cause` is the sequence of the event that led to this one.
+    #[serde(default)]
+    pub data: serde_json::Value,
+}
+
+/// One line that a service wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    pub time: String,
+    pub service: String,
+    pub stream: LogStream,
+    pub text: String,
+    /// Counts the service's starts from 1.
+    pub run: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogStream {
+    Stdout,
+    Stderr,
+}

@@ -1,0 +1,27 @@
+//! Wire types of the devenv daemon, and the client that speaks to it over its unix socket.
+//!
+//! What `--json` prints, what the socket carries and what a test harness reads are the same types. The page that
+//! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
+
+mod chaos;
+mod client;
+mod daemon;
+mod data;
+mod error;
+mod event;
+mod plan;
+mod request;
+mod status;
+
+pub use chaos::{Fault, Witness};
+pub use client::{Client, ClientError, Stream};
+pub use daemon::{Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
+pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, SnapshotPart, Snapshots};
+pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
+pub use event::{Event, LogLine, LogStream};
+pub use plan::{Action, Consequence, Plan, Step};
+pub use request::{
+    DownRequest, EnvironmentTarget, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
+    WaitRequest, GcReport, GcRequest, Removed, ExecTarget, Variable, Variables,
+};
+pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

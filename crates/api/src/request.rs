@@ -1,0 +1,141 @@
+//! What clients ask of the daemon.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{ApiError, Event, Status};
+
+/// Which environment a request is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EnvironmentTarget {
+    /// The project's directory, canonical.
+    pub project: String,
+    pub instance: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpRequest {
+    pub target: EnvironmentTarget,
+    /// What the user calls the profile.
+    pub profile: String,
+    /// The validated profile, as the daemon's own binary serialises it.
+    pub document: serde_json::Value,
+    /// Use images that are here, never pull.
+    #[serde(default)]
+    pub offline: bool,
+    #[serde(default)]
+    pub fail_on_drift: bool,
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// One line of the answer to `up` and other long requests: events as they happen, then one of the last two.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpMessage {
+    Event(Event),
+    /// Bytes pulled so far, or other news that is no event.
+    Progress { service: String, message: String },
+    Done(Status),
+    Failed(ApiError),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DownRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub volumes: bool,
+}
+
+/// Some services of an environment; none named means all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServicesRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WaitRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub services: Vec<String>,
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogsRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub services: Vec<String>,
+    #[serde(default)]
+    pub follow: bool,
+    /// RFC 3339; lines before it are left out.
+    #[serde(default)]
+    pub since: Option<String>,
+    #[serde(default)]
+    pub grep: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VariablesFor {
+    Host,
+    Container,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VariablesRequest {
+    pub target: EnvironmentTarget,
+    #[serde(rename = "for")]
+    pub form: VariablesFor,
+    /// The variables that this service is given, instead of all.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// The environment's variables, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Variables {
+    pub variables: IndexMap<String, Variable>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Variable {
+    pub value: String,
+    /// The value with every secret replaced by `********`; the same as `value` where it holds none.
+    pub redacted: String,
+}
+
+/// Where `exec` has to go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecTarget {
+    pub container: Option<String>,
+    pub directory: Option<String>,
+    /// How to reach the engine: the value for `DOCKER_HOST`.
+    pub engine: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GcRequest {
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The trash and golden volumes too.
+    #[serde(default)]
+    pub all: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GcReport {
+    pub removed: Vec<Removed>,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Removed {
+    /// `container`, `network`, `volume` or `state`.
+    pub kind: String,
+    pub name: String,
+    pub reason: String,
+}

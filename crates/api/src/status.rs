@@ -1,0 +1,182 @@
+//! What an environment and its services look like from outside.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, LedgerEntry};
+
+/// One environment, as `status --json` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The environment's id.
+    pub environment: String,
+    /// The project's directory.
+    pub project: String,
+    pub instance: String,
+    /// The profile that runs, or ran last.
+    pub profile: Option<String>,
+    pub phase: Phase,
+    pub services: Vec<Service>,
+    /// How long the command took; always there from `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
+    /// Scripts that changed since they were applied.
+    #[serde(default)]
+    pub drift: Vec<LedgerEntry>,
+    /// Faults that have not healed yet.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+}
+
+/// What an environment is doing as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nothing of it exists, apart from kept volumes.
+    Absent,
+    Starting,
+    /// Every service that is not optional can do real work.
+    Ready,
+    /// It was ready, and a service is not any more.
+    Degraded,
+    /// A service gave up.
+    Failed,
+    Stopping,
+    /// Its containers exist and none of them runs.
+    Stopped,
+}
+
+/// One service of an environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Service {
+    pub name: String,
+    pub kind: String,
+    pub state: ServiceState,
+    /// Why it is in this state, where that is not obvious.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Milliseconds from its start to ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_after_ms: Option<u64>,
+    /// Restarts that nobody asked for, since `up`.
+    pub restarts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+    /// The container's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The host process's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    pub ports: Vec<Port>,
+    /// Addresses to open, without secrets.
+    pub urls: IndexMap<String, String>,
+    pub depends_on: IndexMap<String, Condition>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Port {
+    pub container: u16,
+    pub host: u16,
+    pub address: String,
+}
+
+/// What a service is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Waits for what it depends on, or for its turn.
+    Pending,
+    Pulling,
+    Creating,
+    /// Runs, and its probe has not succeeded yet.
+    Starting,
+    /// Answers, and what the profile declares is being brought about.
+    Provisioning,
+    Ready,
+    /// Was ready and does not answer.
+    Unhealthy,
+    /// Ended again and again; no further attempt is made by itself.
+    CrashLoop,
+    Failed,
+    /// Ended with success, as a one-shot service does.
+    Completed,
+    Stopping,
+    Stopped,
+}
+
+/// What a dependant waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    Ready,
+    Started,
+    Completed,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl ServiceState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Pulling => "pulling",
+            Self::Creating => "creating",
+            Self::Starting => "starting",
+            Self::Provisioning => "provisioning",
+            Self::Ready => "ready",
+            Self::Unhealthy => "unhealthy",
+            Self::CrashLoop => "crash-loop",
+            Self::Failed => "failed",
+            Self::Completed => "completed",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Condition {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Started => "started",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,72 @@
+//! The container engine: the seam between what is wanted and what runs.
+//!
+//! The trait says only what the supervisor needs, in its own words. `docker` speaks to a real engine (and is the only
+//! user of bollard); `fake` is scripted by tests.
+
+pub(crate) mod docker;
+#[cfg(test)]
+pub(crate) mod fake;
+mod labels;
+mod types;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::spec::ImageBuild;
+
+pub(crate) use devenv_api::EngineInfo;
+pub(crate) use labels::{Labels, OwnerId};
+pub(crate) use types::{
+    ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecOutput, ExecRequest, HelperRun,
+    LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, UploadFile, VolumeCreate,
+};
+
+/// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
+#[async_trait]
+pub(crate) trait Engine: Send + Sync + 'static {
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// The containers of this owner, whatever their state.
+    async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
+    async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError>;
+    async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
+    /// Subnets of all networks of the engine, whoever owns them: what a new one has to avoid.
+    async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
+
+    /// Starts, ends and health of this owner's containers as they happen. Ends when the engine goes away.
+    fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
+
+    /// The image's id if it is here.
+    async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
+    /// Ends after the last progress, or with the error.
+    fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
+    /// Each line of the build's output; the image has the tag that the build names.
+    fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>>;
+
+    /// The id. A network of that name that is already there is taken.
+    async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError>;
+    /// Cuts what is still attached, ours or not, and removes it; names of foreign containers that were cut.
+    async fn remove_network(&self, id: &str) -> Result<Vec<String>, EngineError>;
+    async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError>;
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
+    /// The id. Does not start it.
+    async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError>;
+    /// Writes files into a container that need not run.
+    async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError>;
+    async fn start(&self, id: &str) -> Result<(), EngineError>;
+    /// Sends `signal`, waits at most `grace`, kills. Returns when it has ended.
+    async fn stop(&self, id: &str, signal: &str, grace: std::time::Duration) -> Result<(), EngineError>;
+    async fn kill(&self, id: &str, signal: &str) -> Result<(), EngineError>;
+    async fn pause(&self, id: &str) -> Result<(), EngineError>;
+    async fn unpause(&self, id: &str) -> Result<(), EngineError>;
+    /// Removes it with its anonymous volumes, killing it if it runs.
+    async fn remove_container(&self, id: &str) -> Result<(), EngineError>;
+    async fn inspect(&self, id: &str) -> Result<Option<ObservedContainer>, EngineError>;
+
+    /// Output since `since` (RFC 3339 with nanoseconds), with time stamps, in order; goes on while the container runs if `follow`.
+    fn logs(&self, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>>;
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError>;
+    /// Runs a short-lived helper container to its end and removes it.
+    async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError>;
+}

@@ -1,0 +1,193 @@
+//! What is asked of an engine and what is seen of it.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use ipnet::Ipv4Net;
+
+use super::Labels;
+use crate::spec::{PublishedPort, Resources, Size};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// Nothing answers there.
+    #[error("no container engine answers at {endpoint}: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    /// It answers, and speaks no version that we speak.
+    #[error("the engine at {endpoint} speaks API {api}, and devenv needs {needed}")]
+    Version { endpoint: String, api: String, needed: String },
+    #[error("there is no {what} `{name}`")]
+    NotFound { what: &'static str, name: String },
+    /// A port of the host is taken.
+    #[error("port {port} of the host is taken")]
+    PortTaken { port: u16 },
+    /// A subnet overlaps one that another network holds.
+    #[error("the subnet {0} is taken")]
+    SubnetTaken(Ipv4Net),
+    /// The engine refused, in its own words.
+    #[error("the engine refused to {action}: {message}")]
+    Refused { action: String, status: u16, message: String },
+    #[error("the engine's answer to {action} was not understood: {message}")]
+    Protocol { action: String, message: String },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ObservedContainer {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) image: String,
+    pub(crate) state: ContainerState,
+    /// Restarted by the engine or started again: RFC 3339 of the last start.
+    pub(crate) started_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ContainerState {
+    Created,
+    Running { pid: u32 },
+    Paused { pid: u32 },
+    Exited { code: i64, out_of_memory: bool, error: Option<String>, finished_at: String },
+    /// On its way out, or in a state that this engine knows and we do not.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ObservedNetwork {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) subnet: Option<Ipv4Net>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ObservedVolume {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) created_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EngineEvent {
+    pub(crate) container: String,
+    pub(crate) labels: Labels,
+    pub(crate) kind: EngineEventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EngineEventKind {
+    Started,
+    /// Ended by itself or by somebody: its exit code.
+    Died { code: i64 },
+    OutOfMemory,
+    Paused,
+    Unpaused,
+    Removed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetworkCreate {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) subnet: Ipv4Net,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeCreate {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    /// Driver options, for a volume on a device of its own.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// A container to create, with every secret and volume already resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ContainerCreate {
+    pub(crate) name: String,
+    pub(crate) hostname: String,
+    pub(crate) labels: Labels,
+    pub(crate) image: String,
+    pub(crate) entrypoint: Option<Vec<String>>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) user: Option<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) mounts: Vec<CreatedMount>,
+    pub(crate) ports: Vec<PublishedPort>,
+    pub(crate) network: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) resources: Resources,
+    pub(crate) shared_memory: Option<Size>,
+    pub(crate) init: bool,
+    pub(crate) stop_signal: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CreatedMount {
+    Volume { name: String, target: String, read_only: bool },
+    Host { path: PathBuf, target: String, read_only: bool },
+    Memory { target: String },
+}
+
+/// A file for the engine to write into a container.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UploadFile {
+    pub(crate) path: String,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) content: Bytes,
+}
+
+impl std::fmt::Debug for UploadFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UploadFile({}, {} bytes)", self.path, self.content.len())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PullProgress {
+    pub(crate) current_bytes: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) message: String,
+}
+
+/// A piece of a container's output: a line, or a part of a very long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogChunk {
+    /// The engine's time stamp, RFC 3339 with nanoseconds.
+    pub(crate) time: String,
+    pub(crate) stderr: bool,
+    /// Without its line end.
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct ExecRequest {
+    pub(crate) command: Vec<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) directory: Option<String>,
+    /// What it reads from its standard input, which is then closed.
+    pub(crate) input: Option<ExecInput>,
+    pub(crate) deadline: Option<Duration>,
+}
+
+pub(crate) type ExecInput = std::sync::Arc<std::sync::Mutex<Option<std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>>>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecOutput {
+    pub(crate) code: i64,
+    pub(crate) stdout: Bytes,
+    pub(crate) stderr: Bytes,
+}
+
+/// A short-lived container of ours that works on volumes.
+#[derive(Debug, Clone)]
+pub(crate) struct HelperRun {
+    pub(crate) labels: Labels,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) mounts: Vec<CreatedMount>,
+    pub(crate) user: Option<String>,
+}

@@ -1,0 +1,9 @@
+//! devenv: a local development environment supervisor.
+//!
+//! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
+
+mod engine;
+mod profile;
+mod secret;
+mod service;
+mod spec;

@@ -1,0 +1,169 @@
+//! The validated profile: what the loader hands on, and what the schema and the reference are generated from.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    service::Kind,
+    spec::{OnDependencyRestart, Period, RestartWhen, ServiceName, Size},
+};
+
+/// One environment's description, with everything it extends merged in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    /// What the user calls it.
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    /// The project's directory; relative paths start there.
+    pub(crate) project: PathBuf,
+    /// Given to every service and to `devenv env`; `env_file` merged in.
+    pub(crate) variables: IndexMap<String, String>,
+    pub(crate) services: IndexMap<ServiceName, ServiceProfile>,
+    /// The text of project files that services are configured with (alert rules, dashboards), by their path in the profile.
+    pub(crate) assets: BTreeMap<String, String>,
+}
+
+/// One service: the common fields and its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServiceProfile {
+    pub(crate) kind: Kind,
+    pub(crate) depends_on: IndexMap<ServiceName, devenv_api::Condition>,
+    pub(crate) on_dependency_restart: Option<OnDependencyRestart>,
+    pub(crate) optional: bool,
+    pub(crate) environment: IndexMap<String, String>,
+    pub(crate) probe: Option<Probe>,
+    pub(crate) ready_timeout: Option<Period>,
+    pub(crate) stop: Option<StopProfile>,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) resources: ResourceLimits,
+    pub(crate) storage: Option<Storage>,
+    /// Fixed host ports by container port.
+    pub(crate) ports: BTreeMap<u16, u16>,
+    pub(crate) image: Option<String>,
+    pub(crate) watch: Vec<Watch>,
+}
+
+/// How a service of the product's own tells that it is ready: exactly one of the four.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Probe {
+    /// An HTTP request is answered with the wanted status.
+    Http(HttpProbe),
+    /// A TCP connection is accepted.
+    Tcp(TcpProbe),
+    /// A line of the log matches this regular expression.
+    Log(String),
+    /// A command in the service ends with 0.
+    Exec(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpProbe {
+    /// The path to ask for, `/` unless said.
+    #[serde(default = "root_path")]
+    pub(crate) path: String,
+    /// The status that means ready.
+    #[serde(default = "ok_status")]
+    pub(crate) status: u16,
+    /// The service's (container's) port; its first one unless said.
+    #[serde(default)]
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TcpProbe {
+    /// The service's (container's) port; its first one unless said.
+    #[serde(default)]
+    pub(crate) port: Option<u16>,
+}
+
+/// How the service is stopped; its kind has its own good defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StopProfile {
+    /// A signal's name, such as `SIGTERM`.
+    #[serde(default)]
+    pub(crate) signal: Option<String>,
+    /// How long it may take before SIGKILL.
+    #[serde(default)]
+    pub(crate) grace: Option<Period>,
+}
+
+/// What follows when the service ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restart {
+    #[serde(default)]
+    pub(crate) policy: Option<RestartWhen>,
+    /// Restarts in a row before it is a crash loop.
+    #[serde(default)]
+    pub(crate) attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResourceLimits {
+    #[serde(default)]
+    pub(crate) memory: Option<Size>,
+    #[serde(default)]
+    pub(crate) cpus: Option<f64>,
+}
+
+/// Storage of its own kind for the service's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Storage {
+    #[serde(default)]
+    pub(crate) size: Option<Size>,
+    /// Its own file system on a loop device, so that power cut, disk full and read-only can be injected.
+    #[serde(default)]
+    pub(crate) faultable: bool,
+}
+
+/// What to do when files change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watch {
+    /// Files and directories, relative to the project.
+    pub(crate) paths: Vec<String>,
+    /// Globs of what does not count; `.gitignore` and `.dockerignore` hold besides.
+    #[serde(default)]
+    pub(crate) ignore: Vec<String>,
+    pub(crate) on_change: OnChange,
+    /// A command that must succeed first.
+    #[serde(default)]
+    pub(crate) build: Option<Vec<String>>,
+    /// For `signal`, and for `sync` in a container.
+    #[serde(default)]
+    pub(crate) signal: Option<String>,
+    /// The command of `run`.
+    #[serde(default)]
+    pub(crate) run: Option<Vec<String>>,
+    /// Where `sync` copies to in the container.
+    #[serde(default)]
+    pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnChange {
+    Restart,
+    Signal,
+    Swap,
+    Sync,
+    Rebuild,
+    Run,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+fn ok_status() -> u16 {
+    200
+}

@@ -1,0 +1,165 @@
+//! Secrets: generated once, kept in files with mode 0600 beside the environment's state, resolved at the last moment.
+//!
+//! Whoever acts on a service asks [`Vault::resolve`] to fill a [`Template`]; nothing else sees a value. A secret lives as
+//! long as the volume that it opens, so a kept volume is never met by a new password.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use rand::RngExt;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::spec::{SecretRef, Template};
+
+const LENGTH: usize = 32;
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The secrets of one environment. Cheap to clone; `Debug` shows no value.
+#[derive(Clone)]
+pub(crate) struct Vault {
+    directory: PathBuf,
+    known: Arc<Mutex<HashMap<SecretRef, SecretString>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the secret `{name}` in {path}")]
+pub(crate) struct SecretError {
+    name: SecretRef,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", self.directory.display())
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, known: Arc::default() }
+    }
+
+    /// Makes sure that the secret exists: read back if it was generated before, else generated and written first.
+    pub(crate) fn ensure(&self, name: &SecretRef) -> Result<SecretString, SecretError> {
+        let mut known = self.known.lock().expect("no holder of this lock panics");
+        if let Some(secret) = known.get(name) {
+            return Ok(secret.clone());
+        }
+        let path = self.directory.join(name.as_str());
+        let fail = |source| SecretError { name: name.clone(), path: path.clone(), source };
+        let value = match fs::read_to_string(&path) {
+            Ok(value) if !value.is_empty() => value,
+            Ok(_) => generate(&path).map_err(fail)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => generate(&path).map_err(fail)?,
+            Err(error) => return Err(fail(error)),
+        };
+        let secret = SecretString::from(value);
+        known.insert(name.clone(), secret.clone());
+        Ok(secret)
+    }
+
+    /// The value, to be handed to a driver at once.
+    pub(crate) fn reveal(&self, name: &SecretRef) -> Result<String, SecretError> {
+        Ok(self.ensure(name)?.expose_secret().to_owned())
+    }
+
+    /// The text with its secrets in it.
+    pub(crate) fn resolve(&self, template: &Template) -> Result<String, SecretError> {
+        for secret in template.secrets() {
+            self.ensure(secret)?;
+        }
+        let known = self.known.lock().expect("no holder of this lock panics");
+        Ok(template.fill(|secret| known.get(secret).map(|value| value.expose_secret().to_owned()).unwrap_or_default()))
+    }
+
+    /// Replaces every known secret in a text that comes from elsewhere, such as a service's log.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let known = self.known.lock().expect("no holder of this lock panics");
+        let mut text = std::borrow::Cow::Borrowed(text);
+        for secret in known.values() {
+            if text.contains(secret.expose_secret()) {
+                text = text.replace(secret.expose_secret(), "********").into();
+            }
+        }
+        text.into_owned()
+    }
+
+    /// Reads back what was generated in an earlier life.
+    pub(crate) fn load(&self) -> io::Result<()> {
+        let services = match fs::read_dir(&self.directory) {
+            Ok(services) => services,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for service in services {
+            let service = service?;
+            for secret in fs::read_dir(service.path())? {
+                let secret = secret?;
+                let (Some(service), Some(name)) = (service.file_name().to_str().map(str::to_owned), secret.file_name().to_str().map(str::to_owned)) else { continue };
+                if name.ends_with(".tmp") {
+                    continue;
+                }
+                let name = SecretRef::new(&service, &name);
+                let value = fs::read_to_string(secret.path())?;
+                if !value.is_empty() {
+                    self.known.lock().expect("no holder of this lock panics").insert(name, SecretString::from(value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the secrets of a service whose volumes are gone for good.
+    pub(crate) fn forget(&self, service: &str) -> io::Result<()> {
+        self.known.lock().expect("no holder of this lock panics").retain(|name, _| name.service() != service);
+        match fs::remove_dir_all(self.directory.join(service)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Written whole or not at all, and only for the owner to read.
+fn generate(path: &Path) -> io::Result<String> {
+    let mut random = rand::rng();
+    let value: String = (0..LENGTH).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(value.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_private_and_the_same_the_next_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = SecretRef::new("db", "app");
+        let first = Vault::new(directory.path().into()).reveal(&name).unwrap();
+        let again = Vault::new(directory.path().into());
+        again.load().unwrap();
+        assert_eq!(again.reveal(&name).unwrap(), first);
+        assert_eq!(first.len(), 32);
+        let mode = fs::metadata(directory.path().join("db/app")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(again.redact(&format!("x{first}y")), "x********y");
+        assert!(!format!("{again:?}").contains(&first));
+    }
+}

@@ -1,0 +1,141 @@
+//! What runs: a container or a process on the host.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Size, Template};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Workload {
+    Container(ContainerSpec),
+    Process(ProcessSpec),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerSpec {
+    pub(crate) image: Image,
+    /// Instead of the image's own.
+    pub(crate) entrypoint: Option<Vec<String>>,
+    /// Instead of the image's own.
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) user: Option<String>,
+    pub(crate) environment: IndexMap<String, Template>,
+    /// Written into the container before each of its starts.
+    pub(crate) files: Vec<FileSpec>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) ports: Vec<PublishedPort>,
+    /// Names on the environment's network, besides the service's own.
+    pub(crate) aliases: Vec<String>,
+    pub(crate) resources: Resources,
+    /// Size of `/dev/shm`.
+    pub(crate) shared_memory: Option<Size>,
+    /// Have the engine run a small init as process 1, which reaps children.
+    pub(crate) init: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Image {
+    Named(String),
+    Built(ImageBuild),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageBuild {
+    /// Absolute.
+    pub(crate) context: PathBuf,
+    /// Relative to the context.
+    pub(crate) dockerfile: String,
+    pub(crate) target: Option<String>,
+    pub(crate) arguments: IndexMap<String, String>,
+    /// The name that the built image gets.
+    pub(crate) tag: String,
+}
+
+impl Image {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Named(name) => name,
+            Self::Built(build) => &build.tag,
+        }
+    }
+}
+
+/// A file that the supervisor writes into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileSpec {
+    /// Absolute path in the container.
+    pub(crate) path: String,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) content: Template,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) source: MountSource,
+    /// Absolute path in the container.
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MountSource {
+    /// A volume of the service, by its short name (`data`); which engine volume that is today is the state's affair.
+    Volume(String),
+    /// A path on the host.
+    Host(PathBuf),
+    /// Memory.
+    Memory,
+}
+
+/// A container's port on the host's loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublishedPort {
+    pub(crate) container: u16,
+    pub(crate) host: u16,
+    /// `127.0.0.1` unless the profile says otherwise.
+    pub(crate) address: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Resources {
+    pub(crate) memory: Option<Size>,
+    pub(crate) cpus: Option<f64>,
+}
+
+/// A program on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProcessSpec {
+    pub(crate) command: Vec<String>,
+    /// Absolute.
+    pub(crate) directory: PathBuf,
+    pub(crate) environment: IndexMap<String, Template>,
+    /// The port it is told to listen on, and its debugger's.
+    pub(crate) ports: Vec<u16>,
+}
+
+impl ContainerSpec {
+    /// A container of `image` with nothing else said.
+    pub(crate) fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: Image::Named(image.into()),
+            entrypoint: None,
+            command: None,
+            user: None,
+            environment: IndexMap::new(),
+            files: Vec::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+        }
+    }
+}
