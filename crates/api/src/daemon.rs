@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Status;
+use crate::{ApiError, Status};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStatus {
@@ -51,4 +51,26 @@ pub enum CheckStatus {
     Ok,
     Warning,
     Fail,
+}
+
+/// The one line that a daemon prints when it is decided whether it serves: whoever started it waits for this line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Announcement {
+    /// `{"ready":true}`: it has adopted what runs, and answers.
+    Ready(bool),
+    /// `{"running":true}`: another daemon holds the lock.
+    Running(bool),
+    /// `{"error":{…}}`: it cannot serve, and ends.
+    Error(ApiError),
+}
+
+impl Announcement {
+    pub fn ready() -> Self {
+        Self::Ready(true)
+    }
+
+    pub fn running() -> Self {
+        Self::Running(true)
+    }
 }
