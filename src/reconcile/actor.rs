@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff,
-    execute::{Effects, Observed, OperationError, Progress, Settling, Subject},
+    execute::{Effects, Observed, ObservedProcess, OperationError, Progress, Settling, Subject},
     failure::Evidence,
     handle::{Command, CommandError, Handle, Verb},
     plan::{self, Next},
@@ -116,6 +116,8 @@ enum Input {
     News(ServiceName, Settling),
     Due,
     Stop,
+    /// Nobody can say anything any more: the environment was forgotten, with its record.
+    Forgotten,
 }
 
 impl Actor {
@@ -128,7 +130,7 @@ impl Actor {
             // Each branch is cancel-safe: receiving from a channel, joining a set, a timer, a token.
             let input = tokio::select! {
                 () = stop.cancelled() => Input::Stop,
-                command = self.inbox.recv() => command.map_or(Input::Stop, Input::Command),
+                command = self.inbox.recv() => command.map_or(Input::Forgotten, Input::Command),
                 Some(ended) = self.operations.join_next() => match ended {
                     Ok(outcome) => Input::Ended(outcome),
                     // An aborted watcher; a panic has been told by the runtime.
@@ -143,11 +145,14 @@ impl Actor {
                 Input::News(service, settling) => self.heard(&service, settling),
                 Input::Due => {}
                 // Environments go on running without a daemon; the next one adopts them.
-                Input::Stop => break,
+                Input::Stop => {
+                    self.save_quietly();
+                    break;
+                }
+                Input::Forgotten => break,
             }
         }
         self.operations.shutdown().await;
-        self.save_quietly();
     }
 
     /// Takes up what an earlier daemon left: the goal from the record, the rest from the engine.
@@ -308,6 +313,12 @@ impl Actor {
                 let _ = reply.send(Box::new(self.record.clone()));
             }
             Command::Engine(event) => self.engine_event(&event),
+            Command::ProcessEnded { service, pid, code } => {
+                let ours = self.state.services.get(&service).and_then(|service| service.life.instance()).is_some_and(|instance| instance.id == pid.to_string());
+                if ours {
+                    self.died(&service, code);
+                }
+            }
             Command::EngineGone => {
                 if self.state.engine_answers {
                     self.events.emit(News::new("engine.gone", "the engine does not answer any more"));
@@ -548,14 +559,26 @@ impl Actor {
             let run = self.effects.caretaker.last_run(&name);
             found.insert(name, (Instance { id: container.id, hash, run }, container.state));
         }
-        for (name, id) in observed.processes {
-            if let Some(service) = self.state.services.get(&name) {
-                let run = self.effects.caretaker.last_run(&name);
-                let pid = id.parse().unwrap_or_default();
-                found.insert(name, (Instance { id, hash: service.spec.hash(), run }, ContainerState::Running { pid }));
-            }
+        let looked_at_processes = observed.processes.is_some();
+        for (name, process) in observed.processes.into_iter().flatten() {
+            let Some(service) = self.state.services.get(&name) else { continue };
+            let hash = service.spec.hash();
+            let (instance, state) = match process {
+                ObservedProcess::Running { pid, run } => (Instance { id: pid.to_string(), hash, run }, ContainerState::Running { pid }),
+                ObservedProcess::Ended { code, run } => {
+                    let state = ContainerState::Exited { code, out_of_memory: false, error: None, finished_at: String::new() };
+                    (Instance { id: String::new(), hash, run }, state)
+                }
+            };
+            found.insert(name, (instance, state));
         }
-        let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
+        let names: Vec<ServiceName> = self
+            .state
+            .services
+            .iter()
+            .filter(|(_, service)| looked_at_processes || service.spec.container().is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             let there = found.remove(&name);
             self.observe_service(&name, there);

@@ -62,8 +62,8 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence>;
     async fn stop_process(&self, spec: &ServiceSpec) -> Result<(), String>;
     async fn signal_process(&self, spec: &ServiceSpec, signal: &str) -> Result<(), String>;
-    /// How the last process of the service ended.
-    async fn examine_process(&self, spec: &ServiceSpec) -> Exit;
+    /// How the last process of the service ended, and its last lines.
+    async fn examine_process(&self, spec: &ServiceSpec) -> (Exit, Vec<String>);
 }
 
 /// What is heard while a service settles.
@@ -78,8 +78,15 @@ pub(crate) enum Settling {
 pub(crate) struct Observed {
     pub(crate) containers: Vec<ObservedContainer>,
     pub(crate) network: Option<ObservedNetwork>,
-    /// Host processes that still run: service, id.
-    pub(crate) processes: Vec<(ServiceName, String)>,
+    /// Host processes; `None` if nobody looked, for the engine does not know of them.
+    pub(crate) processes: Option<Vec<(ServiceName, ObservedProcess)>>,
+}
+
+/// What became of a host process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ObservedProcess {
+    Running { pid: u32, run: u32 },
+    Ended { code: i64, run: u32 },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -334,16 +341,22 @@ impl Effects {
 
     /// How a service that ended by itself ended; `None` if it runs after all.
     pub(crate) async fn examine(&self, subject: &Subject) -> Option<Evidence> {
+        let mut lines = Vec::new();
         let exit = match (&subject.spec.workload, &subject.instance) {
             (Workload::Container(_), Some(instance)) => match self.engine.inspect(&instance.id).await {
                 Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => Some(Exit { code, out_of_memory, error }),
                 Ok(Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) => return None,
                 Ok(_) | Err(_) => None,
             },
-            (Workload::Process(_), _) => Some(self.caretaker.examine_process(&subject.spec).await),
+            (Workload::Process(_), _) => {
+                let (exit, last) = self.caretaker.examine_process(&subject.spec).await;
+                lines = last;
+                Some(exit)
+            }
             (Workload::Container(_), None) => None,
         };
-        let mut evidence = Evidence { exit, lines: self.last_lines(subject).await, ..Evidence::of("it ended by itself") };
+        lines.extend(self.last_lines(subject).await);
+        let mut evidence = Evidence { exit, lines, ..Evidence::of("it ended by itself") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
     }

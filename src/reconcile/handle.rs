@@ -25,6 +25,7 @@ pub(super) enum Command {
     EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
     Record { reply: oneshot::Sender<Box<Record>> },
     Engine(EngineEvent),
+    ProcessEnded { service: ServiceName, pid: u32, code: i64 },
     EngineGone,
     /// The engine is back and has been looked at.
     Observed(Box<Observed>),
@@ -120,6 +121,10 @@ impl Handle {
     pub(crate) async fn engine_event(&self, event: EngineEvent) {
         // A task that has ended has nothing to learn.
         let _ = self.commands.send(Command::Engine(event)).await;
+    }
+
+    pub(crate) async fn process_ended(&self, service: ServiceName, pid: u32, code: i64) {
+        let _ = self.commands.send(Command::ProcessEnded { service, pid, code }).await;
     }
 
     pub(crate) async fn engine_gone(&self) {
