@@ -161,13 +161,51 @@ mod tests {
                 service.environment.insert("LOG".into(), "debug".into());
                 service.probe = serde_json::from_value(json!({ "http": { "path": "/health" } })).unwrap();
             });
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: shop/web:1
+        command: ["serve"]
+        variable: CACHE_URL=redis://default:${secret:cache/default}@cache:6379/0
+        variable: CACHE_HOST=cache
+        variable: CACHE_PORT=6379
+        variable: CACHE_PASSWORD=${secret:cache/default}
+        variable: TRACING_URL=http://tracing:16686
+        variable: TRACING_OTLP_HTTP=http://tracing:4318
+        variable: TRACING_OTLP_GRPC=http://tracing:4317
+        variable: WEB_URL=http://web:8080
+        variable: WEB_HOST=web
+        variable: WEB_PORT=8080
+        variable: REDIS_URL=redis://default:${secret:cache/default}@cache:6379/0
+        variable: OTEL_EXPORTER_OTLP_ENDPOINT=http://tracing:4318
+        variable: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+        variable: OTEL_TRACES_SAMPLER=parentbased_traceidratio
+        variable: OTEL_TRACES_SAMPLER_ARG=1
+        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        variable: DEVENV_PROJECT=/home/ada/shop
+        variable: DEVENV_INSTANCE=default
+        variable: OTEL_SERVICE_NAME=web
+        variable: LOG=debug
+        mount: /home/ada/shop/static at /static read-only
+        mount: volume uploads at /uploads
+        port: 127.0.0.1:20005 -> 8080
+        port: 127.0.0.1:20006 -> 9000
+        probe: {"http":{"port":20005,"path":"/health","status":200}}
+        stop: SIGTERM 10s
+        restart: OnFailure 5
+        "##);
     }
 
     #[test]
     fn an_image_is_built_from_the_project_under_the_environments_name() {
         let given = given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest" }
+        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        variable: DEVENV_PROJECT=/home/ada/shop
+        variable: DEVENV_INSTANCE=default
+        probe: "none"
+        stop: SIGTERM 10s
+        restart: OnFailure 5
+        "##);
         assert!(given.spec().services["web"].container().unwrap().init);
     }
 

@@ -148,7 +148,37 @@ mod tests {
             .and("boards", json!({ "grafana": { "dashboards": ["dashboards/shop.json"] } }))
             .asset("dashboards/shop.json", exported);
         let rendered = given.rendered().replace(OVERVIEW, "").lines().filter(|line| !line.starts_with("   ")).collect::<Vec<_>>().join("\n");
-        insta::assert_snapshot!(rendered, @"");
+        insta::assert_snapshot!(rendered, @r##"
+        image: grafana/grafana:12.2.0
+        variable: GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false
+        variable: GF_ANALYTICS_CHECK_FOR_UPDATES=false
+        variable: GF_ANALYTICS_REPORTING_ENABLED=false
+        variable: GF_AUTH_ANONYMOUS_ENABLED=true
+        variable: GF_AUTH_ANONYMOUS_ORG_ROLE=Viewer
+        variable: GF_PLUGINS_PREINSTALL_DISABLED=true
+        variable: GF_SECURITY_ADMIN_PASSWORD__FILE=/run/devenv/grafana-password
+        mount: volume data at /var/lib/grafana
+        port: 127.0.0.1:20005 -> 3000
+        file: /run/devenv/grafana-password 0400 472:472
+          ${secret:boards/admin}
+        file: /etc/grafana/provisioning/datasources/devenv.yaml 0444 0:0
+          apiVersion: 1
+          datasources:
+          - name: tracing
+          - name: metrics
+        file: /etc/grafana/provisioning/dashboards/devenv.yaml 0444 0:0
+          apiVersion: 1
+          providers:
+          - name: devenv
+        file: /run/devenv/dashboards/overview.json 0444 0:0
+          {
+          }
+        file: /run/devenv/dashboards/0-shop.json 0444 0:0
+          {"__inputs":[{"name":"DS_P","pluginId":"prometheus"}],"panels":[{"datasource":"metrics"}]}
+        probe: {"http":{"port":20005,"path":"/api/health","status":200}}
+        stop: SIGTERM 10s
+        restart: Always 5
+        "##);
     }
 
     #[test]

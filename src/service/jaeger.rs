@@ -88,7 +88,29 @@ mod tests {
     #[test]
     fn traces_go_to_the_leased_ports_and_are_sampled_as_the_profile_says() {
         let given = given("tracing", json!({ "jaeger": { "sampling": 0.25 } }));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: jaegertracing/jaeger:2.13.0
+        variable: JAEGER_LISTEN_HOST=0.0.0.0
+        mount: memory at /tmp
+        port: 127.0.0.1:20001 -> 4317
+        port: 127.0.0.1:20002 -> 4318
+        port: 127.0.0.1:20003 -> 13133
+        port: 127.0.0.1:20000 -> 16686
+        probe: {"jaeger":{"health":20003,"query":20000,"otlp_http":20002}}
+        stop: SIGTERM 5s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        TRACING_URL=http://127.0.0.1:20000 | http://tracing:16686
+        TRACING_OTLP_HTTP=http://127.0.0.1:20002 | http://tracing:4318
+        TRACING_OTLP_GRPC=http://127.0.0.1:20001 | http://tracing:4317
+        OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:20002 | http://tracing:4318
+        OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+        OTEL_TRACES_SAMPLER=parentbased_traceidratio
+        OTEL_TRACES_SAMPLER_ARG=0.25
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 }

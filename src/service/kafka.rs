@@ -219,8 +219,50 @@ mod tests {
             "settings": { "message.max.bytes": "2000000", "broker.session.timeout.ms": "9000" },
         }}))
         .with(|service| service.resources.memory = Some("1GiB".parse().unwrap()));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: apache/kafka:4.3.1
+        variable: CLUSTER_ID=GYSWHZlHXwPGc96Yz5pNEQ
+        variable: KAFKA_HEAP_OPTS=-Xms256m -Xmx512m
+        variable: KAFKA_JVM_PERFORMANCE_OPTS=-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true
+        variable: KAFKA_ADVERTISED_LISTENERS=HOST://127.0.0.1:20000,NETWORK://events:9092
+        variable: KAFKA_AUTO_CREATE_TOPICS_ENABLE=false
+        variable: KAFKA_BROKER_HEARTBEAT_INTERVAL_MS=500
+        variable: KAFKA_BROKER_SESSION_TIMEOUT_MS=9000
+        variable: KAFKA_CONTROLLER_LISTENER_NAMES=CONTROLLER
+        variable: KAFKA_CONTROLLER_QUORUM_VOTERS=1@127.0.0.1:9093
+        variable: KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS=0
+        variable: KAFKA_INTER_BROKER_LISTENER_NAME=NETWORK
+        variable: KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=CONTROLLER:PLAINTEXT,HOST:PLAINTEXT,NETWORK:PLAINTEXT
+        variable: KAFKA_LISTENERS=HOST://0.0.0.0:9094,NETWORK://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093
+        variable: KAFKA_LOG_DIRS=/var/lib/kafka/data/broker
+        variable: KAFKA_MESSAGE_MAX_BYTES=2000000
+        variable: KAFKA_NODE_ID=1
+        variable: KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS=4
+        variable: KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=1
+        variable: KAFKA_PROCESS_ROLES=broker,controller
+        variable: KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR=1
+        variable: KAFKA_SHARE_COORDINATOR_STATE_TOPIC_NUM_PARTITIONS=4
+        variable: KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR=1
+        variable: KAFKA_TRANSACTION_STATE_LOG_MIN_ISR=1
+        variable: KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS=4
+        variable: KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR=1
+        mount: volume data at /var/lib/kafka/data
+        mount: memory at /etc/kafka/secrets
+        mount: memory at /mnt/shared/config
+        port: 127.0.0.1:20000 -> 9094
+        probe: {"kafka":{"port":20000}}
+        provision: {"kafka":{"port":20000,"topics":[{"name":"user-events","partitions":2,"settings":{"retention.ms":"60000"}}],"consumer_groups":["user-service-consumer"]}}
+        stop: SIGTERM 30s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        EVENTS_BROKERS=127.0.0.1:20000 | events:9092
+        KAFKA_BROKERS=127.0.0.1:20000 | events:9092
+        KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:20000 | events:9092
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 
     #[test]

@@ -182,7 +182,41 @@ mod tests {
     fn it_serves_the_databases_and_roles_of_the_server_behind_it() {
         let given = given("db", json!({"postgres": { "databases": { "orders": {}, "reviews": { "owner": "orders" } } }}))
             .and("pool", json!({ "pgbouncer": { "service": "db", "pool_size": 50 } }));
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: edoburu/pgbouncer:v1.24.1-p1
+        entrypoint: ["pgbouncer"]
+        command: ["/etc/pgbouncer/pgbouncer.ini"]
+        user: 70:70
+        port: 127.0.0.1:20001 -> 6432
+        file: /etc/pgbouncer/pgbouncer.ini 0400 70:70
+          [databases]
+          "orders" = host=db port=5432
+          "reviews" = host=db port=5432
+          * = host=db port=5432
+          
+          [pgbouncer]
+          listen_addr = 0.0.0.0
+          listen_port = 6432
+          unix_socket_dir = 
+          auth_type = scram-sha-256
+          auth_file = /etc/pgbouncer/userlist.txt
+          admin_users = postgres
+          pool_mode = transaction
+          default_pool_size = 50
+          max_client_conn = 200
+          max_prepared_statements = 200
+          ignore_startup_parameters = extra_float_digits,options
+          server_tls_sslmode = disable
+          server_login_retry = 1
+          dns_max_ttl = 1
+          dns_nxdomain_ttl = 1
+        file: /etc/pgbouncer/userlist.txt 0400 70:70
+          "postgres" "${secret:db/postgres}"
+          "orders" "${secret:db/orders}"
+        probe: {"pgbouncer":{"port":20001,"user":"orders","password":"db/orders","database":"orders"}}
+        stop: SIGQUIT 5s
+        restart: Always 5
+        "##);
         let spec = given.spec();
         assert_eq!(spec.variables["POOL_URL"].host.to_string(), "postgres://orders:${secret:db/orders}@127.0.0.1:20001/orders");
         assert_eq!(spec.variables["POOL_URL"].container.to_string(), "postgres://orders:${secret:db/orders}@pool:6432/orders");

@@ -394,7 +394,23 @@ mod tests {
             "databases": { "orders": { "owner": "orders", "settings": { "statement_timeout": "30s" } } },
         }}))
         .with(|service| service.resources.memory = Some("1GiB".parse().unwrap()));
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: pgvector/pgvector:pg17
+        command: ["postgres","-c","effective_cache_size=768MB","-c","log_min_duration_statement=1s","-c","recovery_init_sync_method=syncfs","-c","shared_buffers=256MB","-c","shared_preload_libraries=pg_stat_statements"]
+        variable: PGDATA=/var/lib/postgresql/data/pgdata
+        variable: POSTGRES_PASSWORD_FILE=/run/devenv/postgres-password
+        variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=trust
+        mount: volume data at /var/lib/postgresql/data
+        port: 127.0.0.1:20000 -> 5432
+        shared memory: 256MiB
+        file: /run/devenv/postgres-password 0400 999:999
+          ${secret:db/postgres}
+        probe: {"postgres":{"port":20000,"user":"postgres","password":"db/postgres","database":"postgres","tls":false}}
+        provision: {"postgres":{"port":20000,"tls":false,"password":"db/postgres","roles":[{"name":"orders","password":"db/orders"}],"databases":[{"name":"orders","owner":"orders","extensions":[{"name":"vector"},{"name":"uuid-ossp"},{"name":"pg_trgm"},{"name":"pg_stat_statements"}],"settings":{"statement_timeout":"30s"}}]}}
+        proof: {"postgres":{"port":20000,"user":"orders","password":"db/orders","database":"orders","tls":false}}
+        stop: SIGINT 30s
+        restart: Always 5
+        "##);
     }
 
     #[test]
@@ -402,7 +418,28 @@ mod tests {
         let given = given("main-db", json!({"postgres": {
             "databases": { "user-data": {}, "reviews": { "owner": "reviewer" } },
         }}));
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.variables(), @r##"
+        MAIN_DB_URL=postgres://user-data:${secret:main-db/user-data}@127.0.0.1:20000/user-data | postgres://user-data:${secret:main-db/user-data}@main-db:5432/user-data
+        MAIN_DB_HOST=127.0.0.1 | main-db
+        MAIN_DB_PORT=20000 | 5432
+        MAIN_DB_USER_DATA_URL=postgres://user-data:${secret:main-db/user-data}@127.0.0.1:20000/user-data | postgres://user-data:${secret:main-db/user-data}@main-db:5432/user-data
+        MAIN_DB_USER_DATA_USER=user-data
+        MAIN_DB_USER_DATA_PASSWORD=${secret:main-db/user-data}
+        MAIN_DB_USER_DATA_DATABASE=user-data
+        MAIN_DB_REVIEWS_URL=postgres://reviewer:${secret:main-db/reviewer}@127.0.0.1:20000/reviews | postgres://reviewer:${secret:main-db/reviewer}@main-db:5432/reviews
+        MAIN_DB_REVIEWS_USER=reviewer
+        MAIN_DB_REVIEWS_PASSWORD=${secret:main-db/reviewer}
+        MAIN_DB_REVIEWS_DATABASE=reviews
+        DATABASE_URL=postgres://user-data:${secret:main-db/user-data}@127.0.0.1:20000/user-data | postgres://user-data:${secret:main-db/user-data}@main-db:5432/user-data
+        PGHOST=127.0.0.1 | main-db
+        PGPORT=20000 | 5432
+        PGUSER=user-data
+        PGPASSWORD=${secret:main-db/user-data}
+        PGDATABASE=user-data
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 
     #[test]
@@ -510,8 +547,52 @@ mod tests {
     #[test]
     fn with_tls_only_encrypted_connections_are_taken_and_clients_are_told_to_verify() {
         let given = given("db", json!({ "postgres": { "tls": true } }));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: postgres:17
+        command: ["postgres","-c","hba_file=/run/devenv/pg_hba.conf","-c","recovery_init_sync_method=syncfs","-c","ssl=on","-c","ssl_cert_file=/run/devenv/tls/server.crt","-c","ssl_key_file=/run/devenv/tls/server.key"]
+        variable: PGDATA=/var/lib/postgresql/data/pgdata
+        variable: POSTGRES_PASSWORD_FILE=/run/devenv/postgres-password
+        variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=trust
+        mount: volume data at /var/lib/postgresql/data
+        port: 127.0.0.1:20000 -> 5432
+        shared memory: 256MiB
+        file: /run/devenv/postgres-password 0400 999:999
+          ${secret:db/postgres}
+        file: /run/devenv/tls/server.crt 0400 999:999
+          ${secret:db/tls.crt}
+        file: /run/devenv/tls/server.key 0400 999:999
+          ${secret:db/tls.key}
+        file: /run/devenv/pg_hba.conf 0400 999:999
+          local all all trust
+          local replication all trust
+          hostssl all all all scram-sha-256
+        probe: {"postgres":{"port":20000,"user":"postgres","password":"db/postgres","database":"postgres","tls":true}}
+        provision: {"postgres":{"port":20000,"tls":true,"password":"db/postgres","roles":[{"name":"db","password":"db/db"}],"databases":[{"name":"db","owner":"db","extensions":[],"settings":{}}]}}
+        proof: {"postgres":{"port":20000,"user":"db","password":"db/db","database":"db","tls":true}}
+        stop: SIGINT 30s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        DB_URL=postgres://db:${secret:db/db}@127.0.0.1:20000/db?sslmode=verify-full&sslrootcert=/state/authority.crt | postgres://db:${secret:db/db}@db:5432/db?sslmode=verify-full&sslrootcert=/run/devenv/authority.crt
+        DB_HOST=127.0.0.1 | db
+        DB_PORT=20000 | 5432
+        DB_DB_URL=postgres://db:${secret:db/db}@127.0.0.1:20000/db?sslmode=verify-full&sslrootcert=/state/authority.crt | postgres://db:${secret:db/db}@db:5432/db?sslmode=verify-full&sslrootcert=/run/devenv/authority.crt
+        DB_DB_USER=db
+        DB_DB_PASSWORD=${secret:db/db}
+        DB_DB_DATABASE=db
+        DEVENV_CA_FILE=/state/authority.crt | /run/devenv/authority.crt
+        DATABASE_URL=postgres://db:${secret:db/db}@127.0.0.1:20000/db?sslmode=verify-full&sslrootcert=/state/authority.crt | postgres://db:${secret:db/db}@db:5432/db?sslmode=verify-full&sslrootcert=/run/devenv/authority.crt
+        PGHOST=127.0.0.1 | db
+        PGPORT=20000 | 5432
+        PGUSER=db
+        PGPASSWORD=${secret:db/db}
+        PGDATABASE=db
+        PGSSLMODE=verify-full
+        PGSSLROOTCERT=/state/authority.crt | /run/devenv/authority.crt
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 
     fn setting(spec: &EnvironmentSpec, name: &str) -> Option<String> {

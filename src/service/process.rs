@@ -112,7 +112,36 @@ mod tests {
                 service.probe = serde_json::from_value(json!({ "tcp": {} })).unwrap();
             });
         given.profile.variables.insert("PORT".into(), "1".into());
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        command: ["cargo","run"]
+        directory: /home/ada/shop/services/api
+        variable: CACHE_URL=redis://default:${secret:cache/default}@127.0.0.1:20000/0
+        variable: CACHE_HOST=127.0.0.1
+        variable: CACHE_PORT=20000
+        variable: CACHE_PASSWORD=${secret:cache/default}
+        variable: TRACING_URL=http://127.0.0.1:20001
+        variable: TRACING_OTLP_HTTP=http://127.0.0.1:20003
+        variable: TRACING_OTLP_GRPC=http://127.0.0.1:20002
+        variable: API_URL=http://127.0.0.1:20005
+        variable: API_HOST=127.0.0.1
+        variable: API_PORT=20005
+        variable: REDIS_URL=redis://default:${secret:cache/default}@127.0.0.1:20000/0
+        variable: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:20003
+        variable: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+        variable: OTEL_TRACES_SAMPLER=parentbased_traceidratio
+        variable: OTEL_TRACES_SAMPLER_ARG=1
+        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        variable: DEVENV_PROJECT=/home/ada/shop
+        variable: DEVENV_INSTANCE=default
+        variable: PORT=20005
+        variable: OTEL_SERVICE_NAME=api
+        variable: DEBUG_PORT=5678
+        variable: LOG=debug
+        ports: [20005,5678]
+        probe: {"tcp":{"port":20005}}
+        stop: SIGTERM 10s
+        restart: OnFailure 5
+        "##);
     }
 
     #[test]

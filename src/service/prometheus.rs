@@ -165,7 +165,49 @@ mod tests {
             }}))
             .asset("alerts/db.yaml", "groups: []\n")
             .asset("more/db.yaml", "groups: []\n");
-        insta::assert_snapshot!(given.rendered(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: prom/prometheus:v2.53.3
+        command: ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus","--web.enable-lifecycle"]
+        mount: volume data at /prometheus
+        port: 127.0.0.1:20006 -> 9090
+        file: /etc/prometheus/prometheus.yml 0444 0:0
+          global:
+            scrape_interval: 5s
+            evaluation_interval: 5s
+          rule_files:
+          - /etc/prometheus/rules/0-db.yaml
+          - /etc/prometheus/rules/1-db.yaml
+          scrape_configs:
+          - job_name: tracing
+            metrics_path: /metrics
+            static_configs:
+            - targets:
+              - tracing:8888
+              labels:
+                service: tracing
+          - job_name: metrics
+            metrics_path: /metrics
+            static_configs:
+            - targets:
+              - metrics:9090
+              labels:
+                service: metrics
+          - job_name: api-figures
+            metrics_path: /stats
+            static_configs:
+            - targets:
+              - host.docker.internal:8080
+              labels:
+                service: api
+            scrape_interval: 1s
+        file: /etc/prometheus/rules/0-db.yaml 0444 0:0
+          groups: []
+        file: /etc/prometheus/rules/1-db.yaml 0444 0:0
+          groups: []
+        probe: {"http":{"port":20006,"path":"/-/ready","status":200}}
+        stop: SIGTERM 10s
+        restart: Always 5
+        "##);
         assert!(given.spec().services["metrics"].depends_on.is_empty());
     }
 }

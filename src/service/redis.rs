@@ -281,8 +281,43 @@ mod tests {
             "settings": { "tcp-keepalive": "300", "port": "1" },
             "users": { "app": { "rules": "~app:* +@all" } },
         }}));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: redis:8.0
+        command: ["redis-server","/run/devenv/redis.conf"]
+        mount: volume data at /data
+        port: 127.0.0.1:20000 -> 6379
+        file: /run/devenv/redis.conf 0400 999:999
+          appenddirname appendonlydir
+          appendfsync always
+          appendonly yes
+          databases 3
+          dbfilename dump.rdb
+          maxmemory 268435456
+          maxmemory-policy allkeys-lru
+          port 1
+          save 60 1 300 10
+          tcp-keepalive 300
+          bind * -::*
+          dir /data
+          protected-mode no
+          port 6379
+          requirepass ${secret:cache/default}
+        probe: {"redis":{"port":20000,"user":"default","password":"cache/default","tls":false}}
+        provision: {"redis":{"port":20000,"tls":false,"password":"cache/default","users":[["app","~app:* +@all","cache/app"]]}}
+        stop: SIGTERM 30s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        CACHE_URL=redis://default:${secret:cache/default}@127.0.0.1:20000/0 | redis://default:${secret:cache/default}@cache:6379/0
+        CACHE_HOST=127.0.0.1 | cache
+        CACHE_PORT=20000 | 6379
+        CACHE_PASSWORD=${secret:cache/default}
+        CACHE_APP_URL=redis://app:${secret:cache/app}@127.0.0.1:20000/0 | redis://app:${secret:cache/app}@cache:6379/0
+        REDIS_URL=redis://default:${secret:cache/default}@127.0.0.1:20000/0 | redis://default:${secret:cache/default}@cache:6379/0
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 
     #[test]

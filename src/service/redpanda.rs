@@ -168,7 +168,28 @@ mod tests {
             "topics": { "orders": { "partitions": 3 } },
             "settings": { "log_segment_size": "16777216" },
         }}));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: redpandadata/redpanda:v25.2.1
+        command: ["redpanda","start","--mode=dev-container","--smp=1","--memory=1024M","--kafka-addr=network://0.0.0.0:9092,host://0.0.0.0:9094","--advertise-kafka-addr=network://events:9092,host://127.0.0.1:20000","--rpc-addr=events:33145","--advertise-rpc-addr=events:33145"]
+        mount: volume data at /var/lib/redpanda/data
+        port: 127.0.0.1:20000 -> 9094
+        file: /etc/redpanda/.bootstrap.yaml 0444 0:0
+          auto_create_topics_enabled: true
+          group_initial_rebalance_delay: 0
+          group_topic_partitions: 4
+          log_segment_size: 16777216
+        probe: {"kafka":{"port":20000}}
+        provision: {"kafka":{"port":20000,"topics":[{"name":"orders","partitions":3,"settings":{}}],"consumer_groups":[]}}
+        stop: SIGTERM 30s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        EVENTS_BROKERS=127.0.0.1:20000 | events:9092
+        KAFKA_BROKERS=127.0.0.1:20000 | events:9092
+        KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:20000 | events:9092
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 }

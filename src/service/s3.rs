@@ -96,7 +96,31 @@ mod tests {
     #[test]
     fn its_keys_reach_it_by_a_file_alone() {
         let given = given("files", json!({ "s3": { "buckets": ["documents", "exports"] } }));
-        insta::assert_snapshot!(given.rendered(), @"");
-        insta::assert_snapshot!(given.variables(), @"");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: versity/versitygw:v1.8.0
+        entrypoint: ["sh","-c"]
+        command: [". /run/devenv/s3-keys && exec versitygw --port :7070 --region us-east-1 --health /health posix /data"]
+        mount: volume data at /data
+        port: 127.0.0.1:20000 -> 7070
+        file: /run/devenv/s3-keys 0400 0:0
+          export ROOT_ACCESS_KEY=${secret:files/access-key} ROOT_SECRET_KEY=${secret:files/secret-key}
+        probe: {"http":{"port":20000,"path":"/health","status":200}}
+        provision: {"s3":{"port":20000,"access_key":"files/access-key","secret_key":"files/secret-key","buckets":["documents","exports"]}}
+        stop: SIGTERM 5s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        FILES_URL=http://127.0.0.1:20000 | http://files:7070
+        FILES_ACCESS_KEY=${secret:files/access-key}
+        FILES_SECRET_KEY=${secret:files/secret-key}
+        FILES_BUCKET=documents
+        AWS_ENDPOINT_URL_S3=http://127.0.0.1:20000 | http://files:7070
+        AWS_ACCESS_KEY_ID=${secret:files/access-key}
+        AWS_SECRET_ACCESS_KEY=${secret:files/secret-key}
+        AWS_REGION=us-east-1
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
     }
 }
