@@ -2,12 +2,20 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod daemon;
+mod diagnosis;
 mod engine;
 mod event;
+mod log;
 mod net;
+mod paths;
+mod probe;
+mod process;
 mod profile;
+mod provision;
 mod reconcile;
 mod secret;
+mod server;
 mod service;
 mod spec;
 mod store;

@@ -309,6 +309,11 @@ impl Actor {
             Command::EmptyTrash { older_than, reply } => {
                 let _ = reply.send(self.empty_trash(older_than));
             }
+            Command::KeepPorts { ports, reply } => {
+                let changed = self.record.ports != ports;
+                self.record.ports = ports;
+                let _ = reply.send(if changed { self.save().map_err(CommandError::from) } else { Ok(()) });
+            }
             Command::Record { reply } => {
                 let _ = reply.send(Box::new(self.record.clone()));
             }

@@ -1,6 +1,6 @@
 //! How the rest of the daemon speaks to an environment's task: commands in, views out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, Phase, Plan, Status};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,6 +23,8 @@ pub(super) enum Command {
     Undo { reply: oneshot::Sender<Result<Vec<String>, ApiError>> },
     /// Lets go of trash older than this; the names of volumes to remove.
     EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
+    /// Host ports that were leased for it.
+    KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
     Record { reply: oneshot::Sender<Box<Record>> },
     Engine(EngineEvent),
     ProcessEnded { service: ServiceName, pid: u32, code: i64 },
@@ -112,6 +114,10 @@ impl Handle {
 
     pub(crate) async fn empty_trash(&self, older_than: Duration) -> Result<Vec<String>, CommandError> {
         self.ask(|reply| Command::EmptyTrash { older_than, reply }).await
+    }
+
+    pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::KeepPorts { ports, reply }).await?
     }
 
     pub(crate) async fn record(&self) -> Result<Record, CommandError> {
