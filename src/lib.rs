@@ -19,3 +19,4 @@ mod server;
 mod service;
 mod spec;
 mod store;
+mod watch;
