@@ -8,8 +8,10 @@
 //! adopts it by its labels and its records.
 
 mod caretaker;
+mod choice;
 mod compile;
 pub(crate) mod environments;
+mod exec;
 pub(crate) mod gc;
 mod hosts;
 mod output;
@@ -37,6 +39,7 @@ use crate::{
 
 pub(crate) use devenv_api::Announcement;
 pub(crate) use environments::Environments;
+pub(crate) use exec::carry;
 
 /// What a daemon is started with.
 pub(crate) struct Options {

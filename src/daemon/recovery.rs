@@ -16,7 +16,8 @@ pub(super) async fn observe(environments: &Environments) -> Result<HashMap<Envir
         found.entry(container.labels.environment.clone()).or_default().containers.push(container);
     }
     for network in networks {
-        found.entry(network.labels.environment.clone()).or_default().network = Some(network);
+        let environment = network.labels.environment.clone();
+        found.entry(environment).or_default().network = Some(network);
     }
     Ok(found)
 }

@@ -20,9 +20,9 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     let environment = daemon.environments.require(&request.target)?;
     let usage = |message: String| ApiError::new(ErrorCode::Usage, message);
     let status = environment.handle.status();
-    if let Some(unknown) = request.services.iter().find(|name| !status.services.iter().any(|service| service.name == **name))
-        && !environment.logs.knows(unknown)
-    {
+    // What is not there any more may still have said something.
+    let unknown = |name: &&String| !status.services.iter().any(|service| service.name == **name) && !environment.logs.has(name);
+    if let Some(unknown) = request.services.iter().find(unknown) {
         return Err(CommandError::NoService(unknown.clone()).into());
     }
     let query = Query {
@@ -45,10 +45,14 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             loop {
                 tokio::select! {
                     () = sender.closed() => return,
-                    line = follower.next() => match line {
-                        Ok(Some(line)) => if sender.send(line).await.is_err() { return },
-                        Ok(None) | Err(_) => return,
-                    },
+                    lines = follower.next() => {
+                        let Ok(lines) = lines else { return };
+                        for line in lines {
+                            if sender.send(line).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
                 }
             }
         });
