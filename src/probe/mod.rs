@@ -14,7 +14,7 @@ pub(crate) mod redis;
 mod runner;
 mod tcp;
 #[cfg(all(test, feature = "docker-tests"))]
-mod real_tests;
+pub(crate) mod real_tests;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
