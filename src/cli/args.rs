@@ -11,7 +11,7 @@ use super::{
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
 #[derive(Debug, Parser)]
-#[command(name = "devenv", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "devenv", bin_name = "devenv", version, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -20,7 +20,6 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The project's directory.
     ///
@@ -84,24 +83,27 @@ pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let mut groups = String::new();
     for (heading, names) in GROUPS {
-        groups.push_str(&format!("\n{}\n", super::printer::paint(super::printer::BOLD, format_args!("{heading}:"))));
+        groups.push_str(&format!("\n{}\n", bold(format_args!("{heading}:"))));
         for name in *names {
             let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string).unwrap_or_default();
             groups.push_str(&format!("  {name:<12} {about}\n"));
         }
     }
-    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{{options}}{{after-help}}\n");
+    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n", bold(format_args!("Options:")));
     let more = "`devenv COMMAND --help` tells the rest of a command; `devenv --help` has exit codes and variables.";
     command.help_template(template).after_help(more).after_long_help(codes_and_variables())
 }
 
+fn bold(text: std::fmt::Arguments<'_>) -> String {
+    super::printer::paint(super::printer::BOLD, text)
+}
+
 fn codes_and_variables() -> String {
-    let heading = |text| super::printer::paint(super::printer::BOLD, text);
-    let mut text = heading("Exit codes:");
+    let mut text = bold(format_args!("Exit codes:"));
     for (code, meaning) in super::exit::MEANINGS {
         text.push_str(&format!("\n  {code:<4} {meaning}"));
     }
-    text.push_str(&format!("\n\n{}", heading("Environment variables:")));
+    text.push_str(&format!("\n\n{}", bold(format_args!("Environment variables:"))));
     for variable in crate::paths::VARIABLES {
         text.push_str(&format!("\n  {:<20} {}", variable.name, variable.meaning));
     }

@@ -39,6 +39,11 @@ pub(super) fn running(paths: &Paths, engine: &EngineChoice) -> Result<Option<Cli
 
 /// The daemon that runs, or a new one.
 pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Client, Failure> {
+    let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own binary", error))?;
+    connect_or_start(paths, engine, &binary).await
+}
+
+async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -> Result<Client, Failure> {
     if let Some(client) = running(paths, engine)? {
         return Ok(client);
     }
@@ -46,7 +51,7 @@ pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Clie
     let deadline = Instant::now() + START_DEADLINE;
     let mut pause = Duration::from_millis(5);
     loop {
-        match start(paths, engine, deadline).await? {
+        match start(paths, engine, binary, deadline).await? {
             Announcement::Ready => return Ok(Client::new(paths.socket())?.with_engine(engine)),
             Announcement::Error(error) => return Err(error.into()),
             Announcement::Running => {}
@@ -68,7 +73,7 @@ pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Clie
 }
 
 /// Starts a daemon that outlives this process, and hears what it has to say.
-async fn start(paths: &Paths, engine: &EngineChoice, deadline: Instant) -> Result<Announcement, Failure> {
+async fn start(paths: &Paths, engine: &EngineChoice, binary: &Path, deadline: Instant) -> Result<Announcement, Failure> {
     let log = paths.daemon_log();
     put_aside(&log);
     let stderr = OpenOptions::new()
@@ -79,8 +84,7 @@ async fn start(paths: &Paths, engine: &EngineChoice, deadline: Instant) -> Resul
         .map_err(|error| internal(&format!("cannot open {}", log.display()), error))?;
     let said_before = stderr.metadata().map(|metadata| metadata.len()).unwrap_or_default();
 
-    let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own binary", error))?;
-    let mut command = Command::new(&binary);
+    let mut command = Command::new(binary);
     if let Some(context) = &engine.context {
         command.args(["--context", context]);
     }
@@ -156,5 +160,61 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(paths.socket()).unwrap());
         assert!(paths.socket().exists());
         assert!(running(&paths, &EngineChoice::default()).unwrap().is_none());
+    }
+
+    /// A daemon that is a script, and what a client makes of it.
+    async fn started(root: &Path, script: &str) -> Result<Client, Failure> {
+        let binary = root.join("daemon.sh");
+        // Written by a child, because a test that forks at this moment would keep it open, and it could not be run.
+        let text = format!("#!/bin/sh\n{script}\n");
+        let written = std::process::Command::new("sh").args(["-c", r#"printf %s "$1" > "$2"; chmod +x "$2""#, "sh", &text]).arg(&binary).status();
+        assert!(written.unwrap().success());
+        let paths = Paths { state: root.join("state"), runtime: root.join("run"), config: root.into() };
+        let engine = EngineChoice { context: Some("colima".to_owned()), ..EngineChoice::default() };
+        connect_or_start(&paths, &engine, &binary).await
+    }
+
+    fn words(outcome: Result<Client, Failure>) -> ApiError {
+        match outcome {
+            Err(Failure::Told(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_announces_that_it_serves_is_taken_at_its_word_and_lives_on() {
+        let root = tempfile::tempdir().unwrap();
+        let script = r#"echo "$@" >&2; echo '{"ready":true}'; exec sleep 1"#;
+        let client = started(root.path(), script).await.unwrap();
+        assert_eq!(client.socket(), root.path().join("run/devenv.sock"));
+        assert_eq!(fs::read_to_string(root.path().join("state/daemon.log")).unwrap(), "--context colima daemon run\n");
+    }
+
+    #[tokio::test]
+    async fn the_error_that_a_daemon_announces_is_the_commands_own() {
+        let root = tempfile::tempdir().unwrap();
+        let error = words(started(root.path(), r#"echo '{"error":{"code":"no-engine","message":"none at x"}}'"#).await);
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NoEngine, "none at x"));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_silently_is_told_with_its_last_words() {
+        let root = tempfile::tempdir().unwrap();
+        let error = words(started(root.path(), "echo 'out of luck' >&2; kill -9 $$").await);
+        assert!(error.message.ends_with("out of luck"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn whoever_lost_the_race_takes_the_winners_daemon_as_soon_as_it_serves() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = root.path().join("run");
+        fs::create_dir(&runtime).unwrap();
+        let socket = runtime.join("devenv.sock");
+        let winner = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            std::os::unix::net::UnixListener::bind(socket).unwrap()
+        };
+        let (_listener, client) = tokio::join!(winner, started(root.path(), r#"echo '{"running":true}'"#));
+        client.unwrap();
     }
 }

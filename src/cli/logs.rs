@@ -22,6 +22,7 @@ use super::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The services. Default: all.
+    #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     /// Go on, and show lines as they come.
     #[arg(long, short)]

@@ -35,7 +35,7 @@ fn section(page: &mut String, parent: &str, command: &clap::Command) {
                 let _ = write!(page, "```sh\n{example}\n```\n\n");
             }
             None => {
-                let _ = write!(page, "{paragraph}\n\n");
+                let _ = write!(page, "{}.\n\n", paragraph.trim_end_matches('.'));
             }
         }
     }
@@ -69,7 +69,9 @@ fn option(page: &mut String, argument: &clap::Arg) {
         (false, Some(value)) => form = format!("{form} {value}"),
         (false, None) => {}
     }
-    let _ = write!(page, "- `{form}`: {}", help.replace("\n\n", " ").replace('\n', " "));
+    // clap takes the full stop off a first paragraph.
+    let sentence = help.split("\n\n").map(|paragraph| format!("{}.", paragraph.replace('\n', " ").trim_end_matches('.'))).collect::<Vec<_>>();
+    let _ = write!(page, "- `{form}`: {}", sentence.join(" "));
     let choices: Vec<String> = argument.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
     if !choices.is_empty() && argument.get_action().takes_values() {
         let _ = write!(page, " One of {}.", choices.join(", "));

@@ -10,6 +10,7 @@ use super::{Outcome, exit::ExitStatus, progress, session::Session, table};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Start {
     /// The services. Default: all.
+    #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
@@ -21,6 +22,7 @@ pub(crate) struct Start {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stop {
     /// The services. Default: all.
+    #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
@@ -30,6 +32,7 @@ pub(crate) struct Stop {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restart {
     /// The services. Default: all.
+    #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 

@@ -14,6 +14,7 @@ use super::{Outcome, args::period, exit::ExitStatus, progress, session::Session,
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The services. Default: all that are not optional.
+    #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     /// Give up after this time, with exit code 4. Default: wait on.
     #[arg(long, value_name = "DURATION", value_parser = period)]
