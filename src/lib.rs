@@ -2,8 +2,10 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod cli;
 mod daemon;
 mod diagnosis;
+mod doctor;
 mod engine;
 mod event;
 mod log;
@@ -20,3 +22,8 @@ mod service;
 mod spec;
 mod store;
 mod watch;
+
+/// The program: everything from the arguments to the exit code.
+pub fn main() -> std::process::ExitCode {
+    cli::main()
+}
