@@ -31,10 +31,11 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let named = project::profile_name_if_running(session, arguments.profile.as_deref()).await?;
     let loaded = project::load(session, &named)?;
     if let Some(key) = &arguments.explain {
-        let explanation = loaded.explain(key).ok_or_else(|| {
-            usage(format!("the profile `{named}` has no key `{key}`")).hint("keys are written as in `services.db.postgres.version`; `devenv config` shows them all")
+        let explanation = loaded.explain(key).map_err(|error| match &error.hint {
+            Some(hint) => usage(error.to_string()).hint(hint.clone()),
+            None => usage(error.to_string()).hint("keys are written as in `services.db.postgres.version`; `devenv config` shows them all"),
         })?;
-        session.printer.result(&serde_json::json!({ "key": key, "explanation": explanation }), || explanation.clone())?;
+        session.printer.result(&explanation, || explanation.to_string())?;
         return Ok(ExitStatus::SUCCESS);
     }
     if arguments.images {

@@ -1,8 +1,11 @@
 //! The seam to the profile loader: every command that needs a profile comes through here.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use devenv_api::{ApiError, ErrorCode, Problem, Severity, UpRequest};
+use devenv_api::{Problem, UpRequest};
 use serde::Serialize;
 
 mod images;
@@ -13,11 +16,7 @@ use super::{
     failure::{Failure, internal},
     session::Session,
 };
-use crate::profile::Profile;
-
-mod loader;
-
-use loader::{LoadRequest, Origins};
+use crate::profile::{self, LoadRequest, Origins, Profile};
 
 /// A profile that holds, and where its values come from.
 pub(super) struct Loaded {
@@ -37,7 +36,7 @@ pub(super) struct Summary {
 
 /// The nearest ancestor that holds `profiles/`, else the directory itself.
 pub(super) fn find(start: &Path) -> PathBuf {
-    loader::find_project(start)
+    profile::load::find_project(start)
 }
 
 /// The profile of that name (or path), with its warnings told.
@@ -48,27 +47,38 @@ pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> 
 }
 
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, Failure> {
-    let project = session.project()?;
-    let request = request(session, &project, profile)?;
-    match loader::load(&request) {
-        Ok(loader::Loaded { profile, origins, problems }) => Ok(Loaded { profile, origins, warnings: problems }),
-        Err(error) => Err(invalid(profile, error.problems).into()),
+    match attempt(session, profile)? {
+        Ok(profile::Loaded { profile, origins, report }) => Ok(Loaded { profile, origins, warnings: report.problems() }),
+        Err(error) => Err(error.to_api().into()),
     }
 }
 
 /// Everything that is wrong with a profile; empty if it holds and is faultless.
 pub(super) fn check(session: &Session, profile: &str) -> Result<Vec<Problem>, Failure> {
+    match attempt(session, profile)? {
+        Ok(loaded) => Ok(loaded.report.problems()),
+        Err(error @ profile::LoadError::NotFound { .. }) => Err(error.to_api().into()),
+        Err(error) => Ok(error.problems()),
+    }
+}
+
+fn attempt(session: &Session, profile: &str) -> Result<Result<profile::Loaded, profile::LoadError>, Failure> {
     let project = session.project()?;
-    let request = request(session, &project, profile)?;
-    Ok(match loader::load(&request) {
-        Ok(loaded) => loaded.problems,
-        Err(error) => error.problems,
-    })
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let user = session.paths()?.config.join("profiles");
+    Ok(profile::load::load(&LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user) }))
 }
 
 /// The profiles of the project, of the user and of the binary.
 pub(super) fn list(session: &Session) -> Result<Vec<Summary>, Failure> {
-    Ok(loader::list(&session.project()?, &session.paths()?.config))
+    let entries = profile::load::list(&session.project()?, Some(&session.paths()?.config.join("profiles")));
+    let summary = |entry: profile::ProfileEntry| Summary {
+        name: entry.name,
+        description: entry.description,
+        source: entry.path.map_or_else(|| "built-in".to_owned(), |path| path.display().to_string()),
+    };
+    Ok(entries.into_iter().map(summary).collect())
 }
 
 /// Which profile is meant: the one that is named, else the one that the environment runs, else `default`.
@@ -118,7 +128,7 @@ impl Loaded {
     }
 
     /// Where the value of a key such as `services.db.postgres.version` comes from.
-    pub(super) fn explain(&self, key: &str) -> Option<String> {
+    pub(super) fn explain(&self, key: &str) -> Result<profile::Explanation, profile::UnknownKey> {
         self.origins.explain(key)
     }
 }
@@ -128,22 +138,3 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
     load_quietly(session, "default").map(|loaded| loaded.images()).unwrap_or_default()
 }
 
-fn request<'a>(session: &Session, project: &'a Path, profile: &'a str) -> Result<LoadRequest<'a>, Failure> {
-    Ok(LoadRequest {
-        project,
-        profile,
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
-        user_directory: session.paths()?.config,
-    })
-}
-
-fn invalid(profile: &str, problems: Vec<Problem>) -> ApiError {
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    let noun = if errors == 1 { "problem" } else { "problems" };
-    let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("the profile `{profile}` has {errors} {noun}"))
-        .hint("`devenv profiles` lists the profiles, `devenv validate FILE` checks one");
-    error.problems = problems;
-    error
-}
