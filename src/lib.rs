@@ -7,3 +7,10 @@ mod profile;
 mod secret;
 mod service;
 mod spec;
+
+/// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn check_profile(bytes: &[u8]) {
+    profile::check_bytes(bytes);
+}
