@@ -14,8 +14,9 @@ use super::{
     merge::merge,
     shape::{self, Shape},
     source::{FileId, Findings, Sources},
-    tree::{self, Content, Node, Parsed},
+    tree::{Content, Node},
     validate,
+    yaml::{self, Parsed},
 };
 
 /// One file of a profile, in the order in which they are laid on one another.
@@ -41,7 +42,7 @@ const MOST: usize = 16 << 20;
 
 /// Parses one file; what is wrong with it as YAML is told.
 pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
-    let Parsed { root, complete } = tree::parse(sources, file, findings);
+    let Parsed { root, complete } = yaml::parse(sources, file, findings);
     Layer { file, root, complete, built_in }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct ServiceProfile {
     pub(crate) watch: Vec<Watch>,
 }
 
-/// The document as people write it: what the schema, the checks and the reference are made from.
+/// What an environment holds, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Profile")]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     embedded, spelling,
     source::{Findings, Sources},
-    tree::{self, LARGEST},
+    yaml::{self, LARGEST},
 };
 
 /// One profile that can be named.
@@ -168,6 +168,6 @@ fn children(directory: &Path) -> Vec<PathBuf> {
 fn description(text: &str) -> Option<String> {
     let mut sources = Sources::default();
     let file = sources.add("", text);
-    let root = tree::parse(&sources, file, &mut Findings::default()).root;
+    let root = yaml::parse(&sources, file, &mut Findings::default()).root;
     root.get("description")?.text().map(str::to_owned)
 }

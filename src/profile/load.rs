@@ -23,7 +23,8 @@ use super::{
     references::{self, Named, Need},
     source::{FileId, Findings, Sources, Span},
     spelling::{all_of, did_you_mean, one_of},
-    tree::{LARGEST, Node},
+    tree::Node,
+    yaml::LARGEST,
 };
 
 pub(crate) use super::find::{find_project, list, user_directory};

@@ -82,7 +82,7 @@ mod tests {
     use crate::profile::{
         convert, shape,
         source::{Findings, Sources},
-        tree,
+        yaml,
     };
 
     fn merged(base: &str, over: &str) -> String {
@@ -91,7 +91,7 @@ mod tests {
         let document = Shape::Record(shape::DOCUMENT.clone());
         let mut read = |text: &str| {
             let file = sources.add("x", text);
-            tree::parse(&sources, file, &mut findings).root
+            yaml::parse(&sources, file, &mut findings).root
         };
         let (base, over) = (read(base), read(over));
         let node = merge(base, over, &document);

@@ -1,7 +1,7 @@
 //! Profiles: from text to a validated [`Profile`], with every problem of a file told at once.
 //!
 //! Pure, but for `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
-//! validated. The way: `tree` reads YAML with places, `interpolate` fills in variables, `check` compares each layer with
+//! validated. The way: `yaml` reads a `tree` of values with places, `interpolate` fills in variables, `check` compares each layer with
 //! the `shape`s of the types, `merge` lays the layers on one another, `validate` looks at what the whole means,
 //! `convert` makes the types, and `origin` remembers where everything came from.
 
@@ -11,6 +11,7 @@ mod find;
 mod embedded;
 mod source;
 mod tree;
+mod yaml;
 mod interpolate;
 mod env_file;
 mod schema;
@@ -30,6 +31,8 @@ mod spelling;
 mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod hostile;
 
 pub(crate) use diagnostic::Colour;
 pub(crate) use document::{

@@ -113,7 +113,7 @@ fn value(shape: &Shape) -> String {
         Shape::List(items) => format!("list of {}", value(items)),
         Shape::Record(_) => "mapping".to_owned(),
         Shape::Boolean => "true or false".to_owned(),
-        Shape::Integer { minimum: 0, maximum } if *maximum == i64::from(u16::MAX) => "port or status, 0 to 65535".to_owned(),
+        Shape::Integer { minimum: 0, maximum } if *maximum == i64::from(u16::MAX) => "0 to 65535".to_owned(),
         Shape::Text(shape::TextForm::Size) => "size".to_owned(),
         Shape::Text(shape::TextForm::Duration) => "duration".to_owned(),
         Shape::Choice(words) => words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", "),

@@ -42,7 +42,17 @@ pub(crate) fn exact() -> Value {
 pub(crate) fn published() -> Value {
     let mut schema = exact();
     as_written(&mut schema);
+    // Of what another profile is laid under, a file may give only a part.
+    let kinds = schema["$defs"]["Service"]["oneOf"].take();
+    let none = json!({ "not": { "anyOf": kinds.clone() } });
+    schema["$defs"]["Service"]["oneOf"] = kinds.as_array().into_iter().flatten().cloned().chain([none]).collect();
+    schema["if"] = json!({ "required": ["extends"] });
+    schema["else"] = json!({
+        "required": ["services"],
+        "properties": { "services": { "additionalProperties": { "oneOf": kinds } } },
+    });
     let root = schema.as_object_mut().expect("a schema of a struct is an object");
+    root.shift_remove("required");
     let mut named = Map::new();
     named.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     named.insert("title".to_owned(), json!("devenv profile"));
@@ -59,6 +69,9 @@ fn as_written(schema: &mut Value) {
         return;
     }
     let Value::Object(object) = schema else { return };
+    if object.get("default").is_some_and(Value::is_null) {
+        object.shift_remove("default");
+    }
     for (key, value) in object.iter_mut() {
         if !matches!(key.as_str(), "default" | "enum" | "const" | "required" | "propertyNames") {
             as_written(value);
