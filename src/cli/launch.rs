@@ -147,7 +147,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("daemon.log");
         let before = "of an earlier daemon\n";
-        let own: String = (0..12).map(|n| format!("line {n}\n")).collect();
+        let own = (0..12).fold(String::new(), |text, n| text + "line " + &n.to_string() + "\n");
         fs::write(&log, format!("{before}{own}")).unwrap();
         let words = last_words(&log, before.len() as u64);
         assert!(words.starts_with("line 2\n") && words.ends_with("line 11"), "{words}");

@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, BufWriter, IsTerminal, Stdout, Write},
     path::{Path, PathBuf},
 };
@@ -147,17 +147,17 @@ pub(crate) fn problem_with_quote(problem: &Problem, source: &str) -> String {
     let mut text = format!("{}: {message}", paint(style, format_args!("{word}[{code}]")));
     let number = line.to_string();
     let margin = " ".repeat(number.len());
-    text.push_str(&format!("\n{margin}{} {file}:{line}:{column}", paint(DIM, "-->")));
+    let _ = write!(text, "\n{margin}{} {file}:{line}:{column}", paint(DIM, "-->"));
     if let Some(quoted) = source.lines().nth(line.saturating_sub(1) as usize) {
         // A tab takes one column in the count and many on a screen.
         let quoted: String = quoted.chars().take(160).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let place = (column.saturating_sub(1) as usize).min(quoted.chars().count());
         let bar = paint(DIM, "|");
-        text.push_str(&format!("\n{margin} {bar}\n{} {bar} {}", paint(DIM, number), quoted.trim_end()));
-        text.push_str(&format!("\n{margin} {bar} {}{}", " ".repeat(place), paint(style, "^")));
+        let _ = write!(text, "\n{margin} {bar}\n{} {bar} {}", paint(DIM, number), quoted.trim_end());
+        let _ = write!(text, "\n{margin} {bar} {}{}", " ".repeat(place), paint(style, "^"));
     }
     if let Some(hint) = &problem.hint {
-        text.push_str(&format!("\n{margin} {} {hint}", paint(NAME, "= hint:")));
+        let _ = write!(text, "\n{margin} {} {hint}", paint(NAME, "= hint:"));
     }
     text
 }

@@ -13,7 +13,7 @@ use super::{
     failure::{Failure, internal},
     session::Session,
 };
-use crate::profile::Profile;
+use crate::{paths::Paths, profile::Profile};
 
 mod loader;
 
@@ -49,7 +49,7 @@ pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> 
 
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, Failure> {
     let project = session.project()?;
-    let request = request(session, &project, profile)?;
+    let request = request(&project, profile)?;
     match loader::load(&request) {
         Ok(loader::Loaded { profile, origins, problems }) => Ok(Loaded { profile, origins, warnings: problems }),
         Err(error) => Err(invalid(profile, error.problems).into()),
@@ -59,7 +59,7 @@ fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, Failure> {
 /// Everything that is wrong with a profile; empty if it holds and is faultless.
 pub(super) fn check(session: &Session, profile: &str) -> Result<Vec<Problem>, Failure> {
     let project = session.project()?;
-    let request = request(session, &project, profile)?;
+    let request = request(&project, profile)?;
     Ok(match loader::load(&request) {
         Ok(loaded) => loaded.problems,
         Err(error) => error.problems,
@@ -68,7 +68,7 @@ pub(super) fn check(session: &Session, profile: &str) -> Result<Vec<Problem>, Fa
 
 /// The profiles of the project, of the user and of the binary.
 pub(super) fn list(session: &Session) -> Result<Vec<Summary>, Failure> {
-    Ok(loader::list(&session.project()?, &session.paths()?.config))
+    Ok(loader::list(&session.project()?, &Paths::resolve()?.config))
 }
 
 /// Which profile is meant: the one that is named, else the one that the environment runs, else `default`.
@@ -128,14 +128,14 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
     load_quietly(session, "default").map(|loaded| loaded.images()).unwrap_or_default()
 }
 
-fn request<'a>(session: &Session, project: &'a Path, profile: &'a str) -> Result<LoadRequest<'a>, Failure> {
+fn request<'a>(project: &'a Path, profile: &'a str) -> Result<LoadRequest<'a>, Failure> {
     Ok(LoadRequest {
         project,
         profile,
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
-        user_directory: session.paths()?.config,
+        user_directory: Paths::resolve()?.config,
     })
 }
 

@@ -47,7 +47,7 @@ pub(super) fn find_project(start: &Path) -> PathBuf {
 }
 
 pub(super) fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
-    let path = if request.profile.contains('/') || request.profile.ends_with(".yaml") {
+    let path = if request.profile.contains('/') || Path::new(request.profile).extension().is_some_and(|extension| extension == "yaml") {
         request.project.join(request.profile)
     } else {
         request.project.join("profiles").join(format!("{}.yaml", request.profile))
