@@ -4,13 +4,24 @@
 
 mod cli;
 mod daemon;
+mod diagnosis;
 mod doctor;
 mod engine;
+mod event;
+mod log;
+mod net;
 mod paths;
+mod probe;
+mod process;
 mod profile;
+mod provision;
+mod reconcile;
 mod secret;
+mod server;
 mod service;
 mod spec;
+mod store;
+mod watch;
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {

@@ -54,6 +54,7 @@ pub mod route {
     pub const VARIABLES: &str = "/v1/environment/variables";
     pub const WHY: &str = "/v1/environment/why";
     pub const EXEC: &str = "/v1/environment/exec";
+    pub const UNDO: &str = "/v1/environment/undo";
     pub const GC: &str = "/v1/gc";
 }
 
@@ -185,6 +186,11 @@ impl Client {
 
     pub async fn why(&self, request: &WhyRequest) -> Result<Why, ClientError> {
         self.post(route::WHY, request).await
+    }
+
+    /// Brings the volumes of the last `down --volumes` back; their names.
+    pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
+        self.post(route::UNDO, target).await
     }
 
     pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {

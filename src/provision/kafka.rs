@@ -1,0 +1,197 @@
+//! Topics and consumer groups.
+//!
+//! Spoken by hand over one short connection, as the probe does: librdkafka's clients take longer to start and to stop
+//! than all of this takes, and their threads would outlive a cancelled start.
+
+use std::time::Duration;
+
+use tokio::{net::TcpStream, time::sleep};
+
+use super::{Change, ProvisionError};
+use crate::{
+    probe::kafka_wire::{Connection, NewTopic, Topic, WireError},
+    spec::{KafkaProvision, TopicSpec},
+};
+
+const EXISTS: i16 = 36;
+const NO_SUCH_TOPIC: i16 = 3;
+/// A coordinator that is being made or loads, or moved: worth asking again.
+const COORDINATOR_COMES: [i16; 3] = [14, 15, 16];
+const AGAIN: Duration = Duration::from_millis(10);
+
+pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+    let stream = TcpStream::connect(("127.0.0.1", wanted.port))
+        .await
+        .map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
+    stream.set_nodelay(true).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
+    let mut broker = Connection::new(stream);
+    let mut changes = topics(&mut broker, &wanted.topics).await?;
+    changes.extend(groups(&mut broker, wanted).await?);
+    Ok(changes)
+}
+
+async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    // All topics, and not ours by name: asking for a topic by name may create it, with the broker's own defaults.
+    let found = metadata(broker).await?;
+    let mut changes = Vec::new();
+    let missing: Vec<&TopicSpec> = wanted.iter().filter(|topic| !found.iter().any(|found| found.name == topic.name)).collect();
+    changes.extend(create(broker, &missing).await?);
+    for topic in wanted {
+        if let Some(found) = found.iter().find(|found| found.name == topic.name) {
+            changes.extend(resize(broker, topic, found).await?);
+            changes.extend(set(broker, topic).await?);
+        }
+    }
+    if changes.iter().any(|change| change.kind == super::ChangeKind::Made) {
+        wait_for_leaders(broker, wanted).await?;
+    }
+    Ok(changes)
+}
+
+async fn create(broker: &mut Connection, missing: &[&TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|topic| NewTopic {
+            name: &topic.name,
+            partitions: topic.partitions,
+            settings: topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        })
+        .collect();
+    let outcomes = broker.create_topics(&new).await.map_err(|error| refused("create the topics", &error))?;
+    let mut changes = Vec::new();
+    for outcome in outcomes {
+        // Somebody else was quicker; the next start looks at its partitions.
+        if outcome.code == EXISTS {
+            continue;
+        }
+        outcome.check("create the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+        let partitions = missing.iter().find(|topic| topic.name == outcome.name).map_or(0, |topic| topic.partitions);
+        changes.push(Change::made(format!("topic `{}` created, partitions: {partitions}", outcome.name)));
+    }
+    Ok(changes)
+}
+
+async fn resize(broker: &mut Connection, wanted: &TopicSpec, found: &Topic) -> Result<Option<Change>, ProvisionError> {
+    let (name, has) = (&wanted.name, found.leaders.len() as u32);
+    if has == wanted.partitions {
+        return Ok(None);
+    }
+    if has > wanted.partitions {
+        return Ok(Some(Change::drift(format!(
+            "topic `{name}` has {has} partitions and the profile says {}: Kafka cannot take partitions away",
+            wanted.partitions
+        ))));
+    }
+    let outcomes = broker.grow(name, wanted.partitions).await.map_err(|error| refused("grow a topic", &error))?;
+    for outcome in outcomes {
+        outcome.check("grow the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+    }
+    Ok(Some(Change::made(format!("topic `{name}` grown from {has} to {} partitions", wanted.partitions))))
+}
+
+async fn set(broker: &mut Connection, wanted: &TopicSpec) -> Result<Vec<Change>, ProvisionError> {
+    if wanted.settings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = wanted.name.as_str();
+    let action = format!("provide the settings of the topic `{name}`");
+    let names: Vec<&str> = wanted.settings.keys().map(String::as_str).collect();
+    let before = broker.topic_settings(name, &names).await.map_err(|error| refused(&action, &error))?;
+    let differs: Vec<(&str, &str)> = wanted
+        .settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, value)| !before.iter().any(|(found, has)| found == name && has == value))
+        .collect();
+    if differs.is_empty() {
+        return Ok(Vec::new());
+    }
+    broker.alter_topic(name, &differs).await.map_err(|error| refused(&action, &error))?;
+    // Two ways to write one value are no change, and only the broker knows: `1.0` is `1` to it.
+    let after = broker.topic_settings(name, &names).await.map_err(|error| refused(&action, &error))?;
+    let changed = after.into_iter().filter(|setting| !before.contains(setting));
+    Ok(changed.map(|(setting, value)| Change::made(format!("`{setting}` of the topic `{name}` set to `{value}`"))).collect())
+}
+
+/// The broker that was asked learns of the controller's decisions a little later.
+async fn wait_for_leaders(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<(), ProvisionError> {
+    loop {
+        let found = metadata(broker).await?;
+        let led = |topic: &TopicSpec| {
+            found.iter().any(|found| {
+                found.name == topic.name
+                    && found.code == 0
+                    && found.leaders.len() >= topic.partitions as usize
+                    && found.leaders.iter().all(|leader| *leader >= 0)
+            })
+        };
+        if wanted.iter().all(led) {
+            return Ok(());
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// A group exists while it has offsets or members, so it gets offsets: the start of every declared topic.
+async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+    let mut changes = Vec::new();
+    let starts: Vec<(String, u32)> = wanted.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
+    for group in &wanted.consumer_groups {
+        if starts.is_empty() {
+            changes.push(Change::drift(format!("consumer group `{group}` needs a declared topic to have an offset in")));
+            continue;
+        }
+        let action = format!("provide the consumer group `{group}`");
+        coordinator(broker, group, &action).await?;
+        if again(broker, async |broker| broker.committed(group).await, &action).await? > 0 {
+            continue;
+        }
+        match again(broker, async |broker| broker.commit_start(group, &starts).await, &action).await {
+            Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
+            Err(error) => {
+                // A running consumer has joined meanwhile: the group exists, which is all that was asked.
+                if !matches!(&error, ProvisionError::Refused { reason, .. } if reason.contains("UNKNOWN_MEMBER_ID")) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(changes)
+}
+
+async fn coordinator(broker: &mut Connection, group: &str, action: &str) -> Result<(), ProvisionError> {
+    again(broker, async |broker| broker.find_coordinator(group).await.map(drop), action).await
+}
+
+/// Asks until the coordinator is there; the limit is that of the whole provisioning.
+async fn again<T>(
+    broker: &mut Connection,
+    mut ask: impl AsyncFnMut(&mut Connection) -> Result<T, WireError>,
+    action: &str,
+) -> Result<T, ProvisionError> {
+    loop {
+        match ask(broker).await {
+            Err(WireError::Refused { code, .. }) if COORDINATOR_COMES.contains(&code) || code == NO_SUCH_TOPIC => {
+                sleep(AGAIN).await;
+            }
+            answer => return answer.map_err(|error| refused(action, &error)),
+        }
+    }
+}
+
+async fn metadata(broker: &mut Connection) -> Result<Vec<Topic>, ProvisionError> {
+    Ok(broker.metadata(None).await.map_err(|error| refused("read the topics", &error))?.topics)
+}
+
+fn refused(action: &str, error: &WireError) -> ProvisionError {
+    match error {
+        WireError::Io(error) => ProvisionError::Unreachable { reason: error.to_string() },
+        WireError::Malformed | WireError::Refused { .. } => ProvisionError::refused(action, error),
+    }
+}
