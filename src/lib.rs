@@ -25,5 +25,6 @@ mod watch;
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {
-    cli::main()
+    // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
+    process::keeper::main_if_asked(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
 }

@@ -84,7 +84,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     let (daemon, listener, _locks) = match begun.await {
         Ok(Some(begun)) => begun,
         Ok(None) => {
-            announce(Announcement::running());
+            announce(Announcement::Running);
             return Ok(());
         }
         Err(error) => {
@@ -92,7 +92,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
             return Err(error);
         }
     };
-    announce(Announcement::ready());
+    announce(Announcement::Ready);
     tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon serves.");
     serve(daemon, listener).await;
     Ok(())

@@ -58,6 +58,11 @@ impl Logs {
         &self.directory
     }
 
+    /// Whether a service ever wrote something.
+    pub(crate) fn has(&self, service: &str) -> bool {
+        segment::numbers(&self.directory, service).is_ok_and(|numbers| !numbers.is_empty())
+    }
+
     /// Appends to a service's log.
     pub(crate) fn writer(&self, service: &str) -> io::Result<Writer> {
         Writer::open(&self.directory, service)
