@@ -189,8 +189,8 @@ mod tests {
     fn announcements_are_the_documented_lines() {
         let error = ApiError::new(ErrorCode::NoEngine, "none");
         let cases = [
-            (Announcement::ready(), r#"{"ready":true}"#),
-            (Announcement::running(), r#"{"running":true}"#),
+            (Announcement::Ready, r#"{"ready":true}"#),
+            (Announcement::Running, r#"{"running":true}"#),
             (Announcement::Error(error), r#"{"error":{"code":"no-engine","message":"none"}}"#),
         ];
         for (announcement, line) in cases {

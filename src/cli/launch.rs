@@ -52,9 +52,9 @@ async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -
     let mut pause = Duration::from_millis(5);
     loop {
         match start(paths, engine, binary, deadline).await? {
-            Announcement::Ready(_) => return Ok(Client::new(paths.socket())?.with_engine(engine)),
+            Announcement::Ready => return Ok(Client::new(paths.socket())?.with_engine(engine)),
             Announcement::Error(error) => return Err(error.into()),
-            Announcement::Running(_) => {}
+            Announcement::Running => {}
         }
         // Another daemon holds the lock: it serves already, or is about to, or is on its way out. Which of them it is
         // shows only at the socket and at the lock, so both are tried again, ever more slowly.
