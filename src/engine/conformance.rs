@@ -152,7 +152,13 @@ async fn a_container_lives_and_ends(case: &Case<'_>) {
     engine.kill(&id, "SIGKILL").await.unwrap();
     expect_event(&mut events, &id, &EngineEventKind::Died { code: 137 }).await;
 
-    // One that is paused hears the signal too.
+    // One that is paused is killed too.
+    engine.start(&id).await.unwrap();
+    engine.pause(&id).await.unwrap();
+    engine.kill(&id, "SIGKILL").await.unwrap();
+    expect_event(&mut events, &id, &EngineEventKind::Died { code: 137 }).await;
+
+    // And hears a signal that it is stopped with.
     engine.start(&id).await.unwrap();
     engine.pause(&id).await.unwrap();
     engine.stop(&id, "SIGTERM", PATIENCE).await.unwrap();

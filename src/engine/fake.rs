@@ -168,6 +168,12 @@ impl Engine for FakeEngine {
         .boxed()
     }
 
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.begin("remove_image", name).await?;
+        self.lock().images.remove(name);
+        Ok(())
+    }
+
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {
         self.begin("create_network", &network.name).await?;
         let mut state = self.lock();

@@ -13,6 +13,7 @@ mod real_tests;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::timeout;
 
 use crate::{
@@ -96,13 +97,15 @@ impl Change {
 
 /// Brings it about; what had to be changed for that, in order.
 pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    let work = async {
-        match provision {
-            Provision::Postgres(wanted) => postgres::apply(wanted, cx).await,
-            Provision::Redis(wanted) => redis::apply(wanted, cx).await,
-            Provision::Kafka(wanted) => kafka::apply(wanted).await,
-            Provision::S3(wanted) => s3::apply(wanted, cx).await,
+    let work = match provision {
+        Provision::Postgres(wanted) => postgres::apply(wanted, cx).boxed(),
+        Provision::Redis(wanted) => redis::apply(wanted, cx).boxed(),
+        Provision::Kafka(wanted) => {
+            let wanted = wanted.clone();
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || runtime.block_on(kafka::apply(&wanted))).map(|r| r.expect("temporary")).boxed()
         }
+        Provision::S3(wanted) => s3::apply(wanted, cx).boxed(),
     };
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
 }

@@ -86,6 +86,9 @@ async fn docker_gives_the_container_what_was_asked() {
         assert_eq!(told("getent hosts one-alias | cut -d' ' -f1").await, "10.213.2.2");
         assert_eq!(told("df -k /dev/shm | tail -1 | awk '{print $2}'").await, "16384");
         assert_eq!(told("grep -c ' /scratch tmpfs ' /proc/mounts").await, "1");
+        if std::net::TcpListener::bind("[::1]:0").is_ok() {
+            assert!(std::net::TcpStream::connect(("::1", case.port)).is_ok(), "localhost is ours in both families");
+        }
         assert_eq!(sh(&*engine, &id, "echo a; echo b >&2; exit 3").await, (3, "a".into(), "b".into()));
         let command = vec!["/nonexistent".to_owned()];
         let missing = engine.exec(&id, ExecRequest { command, ..ExecRequest::default() }).await.unwrap();
@@ -230,6 +233,9 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     assert!(lines.iter().any(|line| line == "said argument"), "{lines:?}");
     assert!(lines.iter().any(|line| line == "kept") && !lines.iter().any(|line| line == "secret"), "{lines:?}");
     assert!(engine.image(&good.tag).await.unwrap().is_some());
+    engine.remove_image(&good.tag).await.unwrap();
+    engine.remove_image(&good.tag).await.unwrap();
+    assert_eq!(engine.image(&good.tag).await.unwrap(), None);
     let bad = build(&format!("FROM {base}\nRUN exit 9\n"));
     let error = engine.build(&bad).try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.to_string().contains("returned a non-zero code: 9"), "{error}");

@@ -223,4 +223,36 @@ mod tests {
             server.abort();
         }
     }
+
+    #[tokio::test]
+    async fn events_end_with_an_error_when_the_engine_goes_away() {
+        use futures_util::StreamExt;
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let version = r#"{"ApiVersion":"1.41","MinAPIVersion":null}"#;
+        let event = r#"{"Type":"container","Action":"start","Actor":{"ID":"c","Attributes":{"dev.devenv.owner":"o"}}}"#;
+        let answers = [
+            ("GET /version ", format!("Content-Length: {}\r\n\r\n{version}", version.len())),
+            ("GET /v1.41/events?since=", format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{event}\n\r\n", event.len() + 1)),
+        ];
+        let server = tokio::spawn(async move {
+            for (asked, answer) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let count = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..count]);
+                assert!(request.starts_with(asked), "{request}");
+                stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{answer}").as_bytes()).await.unwrap();
+            }
+        });
+        let selection = Selection { docker_host: Some(format!("unix://{}", socket.display())), ..Selection::default() };
+        let engine = connect(&selection).await.unwrap();
+        let mut events = engine.events(&crate::engine::OwnerId("o".into()));
+        assert_eq!(events.next().await.unwrap().unwrap().container, "c");
+        let error = events.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, EngineError::Unreachable { .. }), "{error}");
+        assert!(events.next().await.is_none());
+        server.await.unwrap();
+    }
 }

@@ -154,7 +154,7 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     let Some(configuration) = selection.configuration() else {
         return Err(unreachable(&shown, format!("named by {by}; neither HOME nor DOCKER_CONFIG is set, so there is no context to read")));
     };
-    let id: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = directory_of(name);
     let file = configuration.join("contexts/meta").join(&id).join("meta.json");
     let text = read(&file)
         .map_err(|error| unreachable(&shown, format!("named by {by}; {} cannot be read: {error}; see `docker context ls`", file.display())))?;
@@ -167,6 +167,15 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     let certificates = configuration.join("contexts/tls").join(&id).join("docker");
     let tls = ["ca.pem", "cert.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
     parse(host, tls, &by).map(|endpoint| Choice::Named { endpoint, by })
+}
+
+/// Docker keeps a context in a directory named after the hash of its name.
+fn directory_of(context: &str) -> String {
+    Sha256::digest(context.as_bytes()).iter().fold(String::new(), |mut id, byte| {
+        // Writing to a string cannot fail.
+        let _ = fmt::Write::write_fmt(&mut id, format_args!("{byte:02x}"));
+        id
+    })
 }
 
 fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
@@ -215,10 +224,8 @@ mod tests {
 
     use super::*;
 
-    /// sha256 of `colima`, `remote` and so on is computed as Docker does.
     fn meta(name: &str) -> String {
-        let id: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("/h/.docker/contexts/meta/{id}/meta.json")
+        format!("/h/.docker/contexts/meta/{}/meta.json", directory_of(name))
     }
 
     fn host(address: &str) -> String {
@@ -272,6 +279,11 @@ mod tests {
     }
 
     #[test]
+    fn contexts_lie_where_docker_puts_them() {
+        assert_eq!(directory_of("colima"), "f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16");
+    }
+
+    #[test]
     fn nothing_named_means_the_well_known_sockets_in_order() {
         let selection = Selection {
             home: Some("/h".into()),
@@ -300,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
-        let tls = format!("/h/.docker/contexts/tls/{}/docker/ca.pem", meta("far").split('/').nth(5).unwrap());
+        let tls = format!("/h/.docker/contexts/tls/{}/docker/ca.pem", directory_of("far"));
         let files = [
             (meta("far"), host("tcp://10.0.0.1:2376")),
             (tls, "certificate".to_owned()),

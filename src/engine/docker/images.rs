@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use bollard::{
+    models::CreateImageInfo,
+    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions},
+};
 use futures_util::{StreamExt, stream::BoxStream};
 use serde::Deserialize;
 
@@ -21,6 +24,15 @@ pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, En
     }
     let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
     Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
+}
+
+/// The name, and the image itself if it has no other and nothing uses it.
+pub(super) async fn remove(client: &Client, name: &str) -> Result<(), EngineError> {
+    let removed = client.docker.remove_image(name, None::<RemoveImageOptions>, None).await;
+    match removed.map_err(client.explain(&format!("remove the image `{name}`"))) {
+        Ok(_) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) fn pull(client: &Client, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {

@@ -12,7 +12,7 @@ use super::{
     client::Client,
     error::gone,
     frames::Frames,
-    wire::{Call, segment},
+    wire::{Call, reader, segment},
 };
 use crate::engine::{EngineError, ExecStream, LogChunk};
 
@@ -37,7 +37,7 @@ pub(super) fn read(
             call = call.with("since", since);
         }
         let response = client.wire.open(call).await?;
-        let frames = FramedRead::new(client.wire.reader(response), Frames);
+        let frames = FramedRead::new(reader(response), Frames);
         let frames = frames.map_err(move |error| gone(client.endpoint(), format!("the output broke off: {error}")));
         Ok::<_, EngineError>(lines(frames.boxed()))
     })

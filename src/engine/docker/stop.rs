@@ -48,12 +48,11 @@ pub(super) async fn kill(client: &Client, id: &str, signal: &str) -> Result<(), 
 async fn standing(client: &Client, id: &str) -> Result<Standing, EngineError> {
     let Some(document) = containers::document(client, id).await? else { return Ok(Standing::Ended) };
     Ok(match document.state() {
-        ContainerState::Running { .. } => Standing::Running,
         ContainerState::Paused { .. } => Standing::Paused,
         ContainerState::Created | ContainerState::Exited { .. } => Standing::Ended,
         ContainerState::Other(state) if state == "dead" => Standing::Ended,
-        // Restarting, stopping, being removed: a signal does no harm, and the end is awaited.
-        ContainerState::Other(_) => Standing::Running,
+        // To one that is restarting, stopping or being removed a signal does no harm, and its end is awaited.
+        ContainerState::Running { .. } | ContainerState::Other(_) => Standing::Running,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Plain requests to the endpoint, for what is read and streamed: answers are decoded by structures of our own that know
 //! only the fields that we use, so that nothing new in an engine can break them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Method, Response, StatusCode, header};
@@ -120,8 +120,11 @@ impl Wire {
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, EngineError> {
-        let url = reqwest::Url::parse_with_params(&format!("{}{}", self.base, call.path), &call.query)
+        let mut url = reqwest::Url::parse(&format!("{}{}", self.base, call.path))
             .map_err(|error| EngineError::Protocol { action: call.action.to_owned(), message: error.to_string() })?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
         Ok(self.client.request(call.method.clone(), url))
     }
 
@@ -143,7 +146,7 @@ impl Wire {
         action: &'static str,
     ) -> impl Stream<Item = Result<T, EngineError>> + use<T> {
         let endpoint = Arc::clone(&self.endpoint);
-        FramedRead::new(self.reader(response), LinesCodec::new_with_max_length(LONGEST_LINE))
+        FramedRead::new(reader(response), LinesCodec::new_with_max_length(LONGEST_LINE))
             .map_err(move |error| gone(&endpoint, format!("the stream broke off: {error}")))
             .try_filter(|line| std::future::ready(!line.trim().is_empty()))
             .map(move |line| {
@@ -152,14 +155,14 @@ impl Wire {
             })
     }
 
-    /// The body as bytes.
-    pub(super) fn reader(&self, response: Response) -> impl tokio::io::AsyncRead + Send + Unpin + use<> {
-        StreamReader::new(response.bytes_stream().map_err(io::Error::other).boxed())
-    }
-
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
+}
+
+/// The body as bytes.
+pub(super) fn reader(response: Response) -> impl tokio::io::AsyncRead + Send + Unpin {
+    StreamReader::new(response.bytes_stream().map_err(io::Error::other).boxed())
 }
 
 /// A name as one or more segments of a path: image names hold `/` and `:`, which may stand; the rest is escaped.
@@ -169,7 +172,8 @@ pub(super) fn segment(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped

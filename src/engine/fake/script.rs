@@ -140,3 +140,103 @@ pub(super) async fn read_input(input: Option<ExecInput>) -> Vec<u8> {
     }
     content
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        engine::{Labels, OwnerId},
+        spec::{EnvironmentId, Resources},
+    };
+
+    fn labels() -> Labels {
+        Labels {
+            owner: OwnerId("o".into()),
+            environment: EnvironmentId::recorded("e"),
+            project: "/p".into(),
+            instance: "default".into(),
+            service: None,
+            spec: None,
+            role: None,
+        }
+    }
+
+    async fn running(engine: &FakeEngine) -> String {
+        let subnet = "10.0.0.0/28".parse().unwrap();
+        engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet }).await.unwrap();
+        let container = ContainerCreate {
+            name: "c".into(),
+            hostname: "c".into(),
+            labels: labels(),
+            image: "i".into(),
+            entrypoint: None,
+            command: None,
+            user: None,
+            environment: Vec::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            network: "n".into(),
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGTERM".into(),
+        };
+        let id = engine.create_container(&container).await.unwrap();
+        engine.start(&id).await.unwrap();
+        id
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_and_delays_come_as_scripted_and_calls_are_recorded() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.take_calls();
+        engine.fail_next("kill", refused("send it", 500, "scripted"));
+        assert!(engine.kill(&id, "SIGHUP").await.unwrap_err().to_string().contains("scripted"));
+        engine.kill(&id, "SIGHUP").await.unwrap();
+        engine.delay("inspect", Duration::from_secs(7));
+        let begun = Instant::now();
+        engine.inspect(&id).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(engine.calls(), [format!("kill {id} SIGHUP"), format!("kill {id} SIGHUP"), format!("inspect {id}")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stubborn_container_ends_with_its_grace() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.be_stubborn("c");
+        let begun = Instant::now();
+        engine.stop(&id, "SIGTERM", Duration::from_secs(10)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        let state = engine.inspect(&id).await.unwrap().unwrap().state;
+        assert!(matches!(state, ContainerState::Exited { code: 137, .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followed_output_ends_with_the_container_and_events_with_the_engine() {
+        let engine = FakeEngine::new().with_image("i").with_pullable(
+            "far",
+            vec![PullProgress { current_bytes: 1, total_bytes: 2, message: "half".into() }],
+        );
+        let id = running(&engine).await;
+        let mut events = engine.events(&labels().owner);
+        let output = tokio::spawn(engine.logs(&id, None, true).try_collect::<Vec<_>>());
+        engine.log(&id, true, "last words");
+        engine.die(&id, 3);
+        assert_eq!(output.await.unwrap().unwrap()[0].text, "last words");
+        assert_eq!(events.next().await.unwrap().unwrap().kind, EngineEventKind::Died { code: 3 });
+        let pulled: Vec<_> = engine.pull("far").try_collect().await.unwrap();
+        assert_eq!((pulled.len(), engine.image("far").await.unwrap().is_some()), (1, true));
+        engine.go_away();
+        assert!(matches!(events.next().await, Some(Err(EngineError::Unreachable { .. }))));
+        assert!(events.next().await.is_none());
+        assert!(engine.info().await.is_err());
+        engine.come_back();
+        assert!(engine.info().await.is_ok());
+    }
+}
