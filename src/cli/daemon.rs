@@ -114,13 +114,13 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             show(&status, session)
         }
         Action::Stop => {
-            if let Some(client) = session.running_daemon()? {
+            if let Some(client) = session.running_daemon().await? {
                 stop(&client).await?;
             }
             show(&absent()?, session)
         }
         Action::Status => {
-            let status = match session.running_daemon()? {
+            let status = match session.running_daemon().await? {
                 Some(client) => client.daemon().await?,
                 None => absent()?,
             };

@@ -76,7 +76,7 @@ pub(super) async fn profile_name_if_running(session: &Session, named: Option<&st
     if let Some(name) = named {
         return Ok(name.to_owned());
     }
-    let Some(client) = session.running_daemon()? else { return Ok(default_profile()) };
+    let Some(client) = session.running_daemon().await? else { return Ok(default_profile()) };
     // A daemon that will not answer is no reason not to show a profile.
     let status = client.status(&session.target()?).await.ok();
     Ok(status.and_then(|status| status.profile).unwrap_or_else(default_profile))

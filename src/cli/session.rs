@@ -60,8 +60,8 @@ impl Session {
     }
 
     /// The daemon if one runs.
-    pub(crate) fn running_daemon(&self) -> Result<Option<Client>, Failure> {
-        launch::running(&Paths::resolve()?, &self.engine())
+    pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, Failure> {
+        launch::running(&Paths::resolve()?, &self.engine()).await
     }
 }
 
