@@ -28,3 +28,10 @@ pub fn main() -> std::process::ExitCode {
     // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
     process::keeper::main_if_asked(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
 }
+
+/// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn check_profile(bytes: &[u8]) {
+    profile::check_bytes(bytes);
+}

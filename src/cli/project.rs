@@ -9,15 +9,16 @@ use devenv_api::{ApiError, Problem, Severity, UpRequest};
 use serde::Serialize;
 
 mod images;
-mod loader;
 
-use self::loader::{Colour, LoadError, LoadRequest};
 use super::{
     failure::{Failure, internal, usage},
     printer::{DIM, paint},
     session::Session,
 };
-use crate::paths::Paths;
+use crate::{
+    paths::Paths,
+    profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
+};
 
 /// A profile that holds, and where its values come from.
 pub(super) struct Loaded(loader::Loaded);
@@ -58,7 +59,7 @@ pub(super) fn check(session: &Session, file: &str) -> Result<Vec<Problem>, Failu
 }
 
 /// The profiles of the project, of the user and of the binary.
-pub(super) fn list(session: &Session) -> Result<Vec<loader::ProfileEntry>, Failure> {
+pub(super) fn list(session: &Session) -> Result<Vec<ProfileEntry>, Failure> {
     Ok(loader::list(&session.project()?, Some(&user_profiles()?)))
 }
 
@@ -130,7 +131,7 @@ impl Loaded {
     }
 }
 
-fn explained(explanation: &loader::Explanation) -> String {
+fn explained(explanation: &Explanation) -> String {
     let value = explanation.value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let origin = if explanation.default { " (the default)" } else { "" };
     let mut lines = vec![format!("{} = {value}{origin}", explanation.key)];
