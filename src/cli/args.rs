@@ -1,6 +1,6 @@
 //! The command line's shape: global flags and the list of commands. What a command takes stands in its own file.
 
-use std::path::PathBuf;
+use std::{fmt::Write, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -83,10 +83,10 @@ pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let mut groups = String::new();
     for (heading, names) in GROUPS {
-        groups.push_str(&format!("\n{}\n", bold(format_args!("{heading}:"))));
+        let _ = write!(groups, "\n{}\n", bold(format_args!("{heading}:")));
         for name in *names {
             let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string).unwrap_or_default();
-            groups.push_str(&format!("  {name:<12} {about}\n"));
+            let _ = writeln!(groups, "  {name:<12} {about}");
         }
     }
     let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n", bold(format_args!("Options:")));
@@ -101,11 +101,11 @@ fn bold(text: std::fmt::Arguments<'_>) -> String {
 fn codes_and_variables() -> String {
     let mut text = bold(format_args!("Exit codes:"));
     for (code, meaning) in super::exit::MEANINGS {
-        text.push_str(&format!("\n  {code:<4} {meaning}"));
+        let _ = write!(text, "\n  {code:<4} {meaning}");
     }
-    text.push_str(&format!("\n\n{}", bold(format_args!("Environment variables:"))));
+    let _ = write!(text, "\n\n{}", bold(format_args!("Environment variables:")));
     for variable in crate::paths::VARIABLES {
-        text.push_str(&format!("\n  {:<20} {}", variable.name, variable.meaning));
+        let _ = write!(text, "\n  {:<20} {}", variable.name, variable.meaning);
     }
     text
 }

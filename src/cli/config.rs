@@ -1,12 +1,6 @@
 //! `devenv config`: the profile as it is understood.
 
-use super::{
-    Outcome,
-    exit::ExitStatus,
-    failure::{internal, usage},
-    project,
-    session::Session,
-};
+use super::{Outcome, exit::ExitStatus, project, session::Session};
 
 /// Print the profile with everything it extends merged in and every variable filled in.
 ///
@@ -31,11 +25,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let named = project::profile_name_if_running(session, arguments.profile.as_deref()).await?;
     let loaded = project::load(session, &named)?;
     if let Some(key) = &arguments.explain {
-        let explanation = loaded.explain(key).map_err(|error| match &error.hint {
-            Some(hint) => usage(error.to_string()).hint(hint.clone()),
-            None => usage(error.to_string()).hint("keys are written as in `services.db.postgres.version`; `devenv config` shows them all"),
-        })?;
-        session.printer.result(&explanation, || explanation.to_string())?;
+        let (explanation, words) = loaded.explain(key)?;
+        session.printer.result(&explanation, || words)?;
         return Ok(ExitStatus::SUCCESS);
     }
     if arguments.images {
@@ -43,8 +34,6 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         session.printer.result(&serde_json::json!({ "images": images }), || images.join("\n"))?;
         return Ok(ExitStatus::SUCCESS);
     }
-    let effective = loaded.effective();
-    let yaml = serde_yaml::to_string(&effective).map_err(|error| internal("cannot write the profile as YAML", error))?;
-    session.printer.result(&effective, || yaml.trim_end().to_owned())?;
+    session.printer.result(&loaded.effective(), || loaded.effective_yaml().trim_end().to_owned())?;
     Ok(ExitStatus::SUCCESS)
 }

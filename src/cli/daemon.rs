@@ -1,6 +1,6 @@
 //! `devenv daemon`: run, start, stop and see the daemon. The only command that runs it in its own process.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{fmt::Write, os::fd::OwnedFd, time::Duration};
 
 use devenv_api::{Announcement, ApiError, Client, DaemonStatus, ErrorCode};
 use rustix::{
@@ -17,7 +17,10 @@ use super::{
     session::Session,
     table,
 };
-use crate::{daemon as supervisor, paths};
+use crate::{
+    daemon as supervisor,
+    paths::{self, Paths},
+};
 
 /// Run, start, stop or show the daemon. Other commands start it by themselves.
 #[derive(Debug, clap::Args)]
@@ -60,19 +63,11 @@ pub(super) fn run_in_foreground(command: &Command, session: &Session) -> Option<
 }
 
 fn supervise(session: &Session) -> Outcome {
-    let paths = session.paths().and_then(|paths| match paths.create() {
-        Ok(()) => Ok(paths),
-        Err(error) => Err(misplaced(error).into()),
-    });
-    let paths = match paths {
-        Ok(paths) => paths,
-        Err(failure) => {
-            if let Failure::Told(error) = &failure {
-                announce(&Announcement::Error(error.clone()));
-            }
-            return Err(failure);
-        }
-    };
+    let paths = Paths::resolve().and_then(|paths| paths.create().map(|()| paths)).map_err(|error| {
+        let error = misplaced(error);
+        announce(&Announcement::Error(error.clone()));
+        error
+    })?;
     let filter = tracing_subscriber::EnvFilter::try_from_env(paths::LOG).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -119,15 +114,15 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             show(&status, session)
         }
         Action::Stop => {
-            if let Some(client) = session.running_daemon()? {
+            if let Some(client) = session.running_daemon().await? {
                 stop(&client).await?;
             }
-            show(&absent(session)?, session)
+            show(&absent()?, session)
         }
         Action::Status => {
-            let status = match session.running_daemon()? {
+            let status = match session.running_daemon().await? {
                 Some(client) => client.daemon().await?,
-                None => absent(session)?,
+                None => absent()?,
             };
             show(&status, session)
         }
@@ -136,8 +131,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     }
 }
 
-fn absent(session: &Session) -> Result<DaemonStatus, Failure> {
-    let socket = session.paths()?.socket().display().to_string();
+fn absent() -> Result<DaemonStatus, Failure> {
+    let socket = Paths::resolve()?.socket().display().to_string();
     Ok(DaemonStatus { running: false, pid: None, version: None, socket, uptime_ms: None, engine: None, environments: Vec::new() })
 }
 
@@ -177,7 +172,7 @@ fn words(status: &DaemonStatus) -> String {
     let uptime = status.uptime_ms.map(|uptime| format!(", for {}", table::duration(uptime))).unwrap_or_default();
     let mut text = format!("the daemon {} runs at {}{pid}{uptime}", status.version.as_deref().unwrap_or_default(), status.socket);
     if let Some(engine) = &status.engine {
-        text.push_str(&format!("\nengine: {} {} (API {}) at {}", engine.kind, engine.version, engine.api, engine.endpoint));
+        let _ = write!(text, "\nengine: {} {} (API {}) at {}", engine.kind, engine.version, engine.api, engine.endpoint);
     }
     if !status.environments.is_empty() {
         text.push('\n');

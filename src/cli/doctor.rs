@@ -9,7 +9,10 @@ use super::{
     project,
     session::Session,
 };
-use crate::doctor::{Subject, examine};
+use crate::{
+    doctor::{Subject, examine},
+    paths::Paths,
+};
 
 /// Check what devenv needs of this machine, and say how to mend what is wrong.
 ///
@@ -20,7 +23,7 @@ use crate::doctor::{Subject, examine};
 pub(crate) struct Arguments {}
 
 pub(super) async fn run(_: &Arguments, session: &Session) -> Outcome {
-    let subject = Subject { paths: session.paths()?, engine: session.engine(), images: project::images_of_default(session) };
+    let subject = Subject { paths: Paths::resolve()?, engine: session.engine(), images: project::images_of_default(session) };
     let (doctor, engine_answers) = examine(&subject).await;
     session.printer.result(&doctor, || words(&doctor))?;
     let failed = doctor.checks.iter().any(|check| check.status == CheckStatus::Fail);

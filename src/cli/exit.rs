@@ -69,7 +69,7 @@ impl From<ErrorCode> for ExitStatus {
 impl From<&Failure> for ExitStatus {
     fn from(failure: &Failure) -> Self {
         match failure {
-            Failure::Told(error) => error.code.into(),
+            Failure::Told(error) | Failure::Invalid { error, .. } => error.code.into(),
             Failure::Signal(Signal::Interrupt) => Self::INTERRUPTED,
             Failure::Signal(Signal::Terminate) => Self::TERMINATED,
             Failure::OutputClosed => Self::OUTPUT_CLOSED,

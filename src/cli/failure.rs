@@ -11,6 +11,8 @@ use crate::paths::PathsError;
 pub(crate) enum Failure {
     /// Told to the user, as words and with `--json` as a document.
     Told(ApiError),
+    /// A profile that does not hold, with its problems as a person is shown them.
+    Invalid { error: ApiError, shown: String },
     /// This process was asked to end.
     Signal(Signal),
     /// Nobody reads the output any more; there is nobody to tell.

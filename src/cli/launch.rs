@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use devenv_api::{Announcement, ApiError, Client, EngineChoice, ErrorCode};
+use devenv_api::{Announcement, ApiError, Client, ClientError, EngineChoice, ErrorCode};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -24,17 +24,26 @@ use crate::paths::Paths;
 
 /// Adopting what runs takes well under a second; an engine that is busy may take much longer to answer.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// A daemon answers in less than a millisecond; one that is stopped or starved never does.
+const GREETING: Duration = Duration::from_secs(15);
 /// From this size on, the log of earlier daemons is put aside.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// The daemon that runs, if one does. Nothing is started.
-pub(super) fn running(paths: &Paths, engine: &EngineChoice) -> Result<Option<Client>, Failure> {
+pub(super) async fn running(paths: &Paths, engine: &EngineChoice) -> Result<Option<Client>, Failure> {
     let socket = paths.socket();
     // A file that nobody listens at refuses at once. Removing it is the next daemon's affair: only the lock's holder may.
     if UnixStream::connect(&socket).is_err() {
         return Ok(None);
     }
-    Ok(Some(Client::new(socket)?.with_engine(engine)))
+    let client = Client::new(socket)?.with_engine(engine);
+    // A daemon that is being killed takes connections for some milliseconds more, and answers none of them.
+    match tokio::time::timeout(GREETING, client.daemon()).await {
+        Ok(Err(ClientError::NotRunning { .. } | ClientError::Lost(_))) => Ok(None),
+        // Whatever else it says, it is alive; what it refuses it will refuse again.
+        Ok(_) => Ok(Some(client)),
+        Err(_) => Err(silent(paths).into()),
+    }
 }
 
 /// The daemon that runs, or a new one.
@@ -44,7 +53,7 @@ pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Clie
 }
 
 async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -> Result<Client, Failure> {
-    if let Some(client) = running(paths, engine)? {
+    if let Some(client) = running(paths, engine).await? {
         return Ok(client);
     }
     paths.create()?;
@@ -58,14 +67,14 @@ async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -
         }
         // Another daemon holds the lock: it serves already, or is about to, or is on its way out. Which of them it is
         // shows only at the socket and at the lock, so both are tried again, ever more slowly.
-        if let Some(client) = running(paths, engine)? {
+        if let Some(client) = running(paths, engine).await? {
             return Ok(client);
         }
         if Instant::now() + pause > deadline {
             return Err(too_late(paths).into());
         }
         tokio::time::sleep(pause).await;
-        if let Some(client) = running(paths, engine)? {
+        if let Some(client) = running(paths, engine).await? {
             return Ok(client);
         }
         pause = (pause * 2).min(Duration::from_millis(500));
@@ -108,6 +117,11 @@ async fn start(paths: &Paths, engine: &EngineChoice, binary: &Path, deadline: In
     }
 }
 
+fn silent(paths: &Paths) -> ApiError {
+    let words = format!("the daemon at {} takes connections and does not answer", paths.socket().display());
+    ApiError::new(ErrorCode::Failed, words).hint(format!("its log is {}", paths.daemon_log().display()))
+}
+
 fn too_late(paths: &Paths) -> ApiError {
     ApiError::new(ErrorCode::Failed, format!("no daemon serves at {} after {} s", paths.socket().display(), START_DEADLINE.as_secs()))
         .hint(format!("its log is {}; `devenv doctor` checks what it needs", paths.daemon_log().display()))
@@ -147,19 +161,39 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("daemon.log");
         let before = "of an earlier daemon\n";
-        let own: String = (0..12).map(|n| format!("line {n}\n")).collect();
+        let own = (0..12).fold(String::new(), |text, n| text + "line " + &n.to_string() + "\n");
         fs::write(&log, format!("{before}{own}")).unwrap();
         let words = last_words(&log, before.len() as u64);
         assert!(words.starts_with("line 2\n") && words.ends_with("line 11"), "{words}");
     }
 
-    #[test]
-    fn a_socket_that_nobody_listens_at_is_no_daemon() {
+    fn paths(root: &Path) -> Paths {
+        Paths { state: root.join("state"), runtime: root.into(), config: root.into() }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_at_is_no_daemon() {
         let root = tempfile::tempdir().unwrap();
-        let paths = Paths { state: root.path().into(), runtime: root.path().into(), config: root.path().into() };
-        drop(std::os::unix::net::UnixListener::bind(paths.socket()).unwrap());
+        let paths = paths(root.path());
+        // Bound, and never listened at: a listener that is dropped may live on in a child that another test forks.
+        let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(paths.socket()).unwrap()).unwrap();
         assert!(paths.socket().exists());
-        assert!(running(&paths, &EngineChoice::default()).unwrap().is_none());
+        assert!(running(&paths, &EngineChoice::default()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_before_it_answers_is_no_daemon() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        let listener = tokio::net::UnixListener::bind(paths.socket()).unwrap();
+        let dying = async {
+            for _ in 0..2 {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        let (found, ()) = tokio::join!(async { running(&paths, &EngineChoice::default()).await }, dying);
+        assert!(found.unwrap().is_none());
     }
 
     /// A daemon that is a script, and what a client makes of it.
@@ -212,9 +246,11 @@ mod tests {
         let socket = runtime.join("devenv.sock");
         let winner = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            std::os::unix::net::UnixListener::bind(socket).unwrap()
+            axum::serve(tokio::net::UnixListener::bind(socket).unwrap(), axum::Router::new()).await
         };
-        let (_listener, client) = tokio::join!(winner, started(root.path(), r#"echo '{"running":true}'"#));
-        client.unwrap();
+        tokio::select! {
+            served = winner => panic!("{served:?}"),
+            client = started(root.path(), r#"echo '{"running":true}'"#) => drop(client.unwrap()),
+        }
     }
 }

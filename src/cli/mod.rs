@@ -88,8 +88,10 @@ fn run_command(Cli { global, command }: Cli) -> ExitStatus {
         Ok(status) => status,
         Err(failure) => {
             tell(&session, &failure);
+            // Whoever closed stdout is not told.
+            let _ = session.printer.flush();
             // A signal and a closed pipe end a wrapping command as they end any other.
-            if wraps && matches!(failure, Failure::Told(_)) { ExitStatus::DEVENV_FAILED } else { ExitStatus::from(&failure) }
+            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) { ExitStatus::DEVENV_FAILED } else { ExitStatus::from(&failure) }
         }
     }
 }
@@ -97,12 +99,15 @@ fn run_command(Cli { global, command }: Cli) -> ExitStatus {
 fn tell(session: &Session, failure: &Failure) {
     let error = match failure {
         Failure::Told(error) => error.clone(),
+        Failure::Invalid { error, shown } => {
+            session.printer.failure(error, Some(shown));
+            return;
+        }
         Failure::Signal(Signal::Interrupt) => ApiError::new(ErrorCode::Interrupted, "interrupted"),
         Failure::Signal(Signal::Terminate) => ApiError::new(ErrorCode::Interrupted, "terminated"),
         Failure::OutputClosed => return,
     };
-    session.printer.failure(&error, session.project().ok().as_deref());
-    let _ = session.printer.flush();
+    session.printer.failure(&error, None);
 }
 
 /// One thread is enough for a client, and the quickest to start.

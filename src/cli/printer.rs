@@ -7,12 +7,11 @@ use std::{
     cell::RefCell,
     fmt,
     io::{self, BufWriter, IsTerminal, Stdout, Write},
-    path::{Path, PathBuf},
 };
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
-use devenv_api::{ApiError, ErrorDocument, Problem, Severity};
+use devenv_api::{ApiError, ErrorDocument};
 use serde::Serialize;
 
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -96,10 +95,12 @@ impl Printer {
         }
     }
 
-    /// A failure: always told to a person, and as a document where one was asked for.
-    pub(crate) fn failure(&self, error: &ApiError, project: Option<&Path>) {
-        for problem in &error.problems {
-            talk(render_problem(problem, project));
+    /// A failure: always told to a person, and as a document where one was asked for. Problems that were `shown`
+    /// already, each with its line, are not told again.
+    pub(crate) fn failure(&self, error: &ApiError, shown: Option<&str>) {
+        match shown {
+            Some(shown) => self.tell_block(shown),
+            None => error.problems.iter().for_each(talk),
         }
         talk(format_args!("{}: {}", paint(BAD, "error"), error.message));
         if let Some(hint) = &error.hint {
@@ -111,12 +112,18 @@ impl Printer {
         }
     }
 
-    /// Problems that do not stop anything, and those of `validate`.
-    pub(crate) fn problems(&self, problems: &[Problem], project: Option<&Path>) {
-        for problem in problems {
-            if problem.severity == Severity::Error || !self.quiet {
-                talk(render_problem(problem, project));
-            }
+    /// Several lines that `--quiet` silences, such as warnings.
+    pub(crate) fn say_block(&self, text: &str) {
+        if !self.quiet {
+            self.tell_block(text);
+        }
+    }
+
+    /// Several lines that are always told, such as errors.
+    #[expect(clippy::unused_self, reason = "whoever prints has a printer")]
+    pub(crate) fn tell_block(&self, text: &str) {
+        if !text.trim().is_empty() {
+            talk(text.trim_end());
         }
     }
 }
@@ -124,89 +131,4 @@ impl Printer {
 /// A closed stderr is no reason to fail.
 fn talk(text: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{text}");
-}
-
-fn render_problem(problem: &Problem, project: Option<&Path>) -> String {
-    let path = PathBuf::from(&problem.file);
-    let path = match project {
-        Some(project) if path.is_relative() && !path.exists() => project.join(path),
-        _ => path,
-    };
-    // Not UTF-8 is one of the problems that are told, so it must not keep the line from being quoted.
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    problem_with_quote(problem, &text)
-}
-
-/// The problem as compilers tell it: place, line, a mark under the column, hint.
-pub(crate) fn problem_with_quote(problem: &Problem, source: &str) -> String {
-    let (word, style) = match problem.severity {
-        Severity::Error => ("error", BAD),
-        Severity::Warning => ("warning", WARN),
-    };
-    let Problem { file, line, column, code, message, .. } = problem;
-    let mut text = format!("{}: {message}", paint(style, format_args!("{word}[{code}]")));
-    let number = line.to_string();
-    let margin = " ".repeat(number.len());
-    text.push_str(&format!("\n{margin}{} {file}:{line}:{column}", paint(DIM, "-->")));
-    if let Some(quoted) = source.lines().nth(line.saturating_sub(1) as usize) {
-        // A tab takes one column in the count and many on a screen.
-        let quoted: String = quoted.chars().take(160).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let place = (column.saturating_sub(1) as usize).min(quoted.chars().count());
-        let bar = paint(DIM, "|");
-        text.push_str(&format!("\n{margin} {bar}\n{} {bar} {}", paint(DIM, number), quoted.trim_end()));
-        text.push_str(&format!("\n{margin} {bar} {}{}", " ".repeat(place), paint(style, "^")));
-    }
-    if let Some(hint) = &problem.hint {
-        text.push_str(&format!("\n{margin} {} {hint}", paint(NAME, "= hint:")));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem(line: u32, column: u32) -> Problem {
-        Problem {
-            file: "profiles/shop.yaml".to_owned(),
-            line,
-            column,
-            severity: Severity::Error,
-            code: "unknown-field".to_owned(),
-            message: "`redis` has no field `maxmemroy`".to_owned(),
-            hint: Some("did you mean `maxmemory`?".to_owned()),
-        }
-    }
-
-    fn plain(text: &str) -> String {
-        anstream::adapter::strip_str(text).to_string()
-    }
-
-    #[test]
-    fn a_problem_quotes_its_line_and_marks_its_column() {
-        let source = "services:\n  cache:\n    redis: { maxmemroy: 64MiB }\n";
-        insta::assert_snapshot!(plain(&problem_with_quote(&problem(3, 14), source)), @"
-        error[unknown-field]: `redis` has no field `maxmemroy`
-         --> profiles/shop.yaml:3:14
-          |
-        3 |     redis: { maxmemroy: 64MiB }
-          |              ^
-          = hint: did you mean `maxmemory`?
-        ");
-    }
-
-    #[test]
-    fn a_problem_beyond_the_file_is_told_without_a_quote() {
-        insta::assert_snapshot!(plain(&problem_with_quote(&problem(12, 1), "one line")), @"
-        error[unknown-field]: `redis` has no field `maxmemroy`
-          --> profiles/shop.yaml:12:1
-           = hint: did you mean `maxmemory`?
-        ");
-    }
-
-    #[test]
-    fn tabs_and_columns_beyond_the_line_do_not_move_the_mark_away() {
-        let text = plain(&problem_with_quote(&problem(1, 400), "\tdb:"));
-        assert!(text.contains("1 |  db:\n  |     ^"), "{text}");
-    }
 }

@@ -11,7 +11,10 @@ pub(crate) struct Arguments {}
 pub(super) fn run(_: &Arguments, session: &Session) -> Outcome {
     let profiles = project::list(session)?;
     session.printer.result(&serde_json::json!({ "profiles": profiles }), || {
-        let rows = profiles.iter().map(|profile| [profile.name.clone(), profile.source.clone(), profile.description.clone().unwrap_or_default()]);
+        let rows = profiles.iter().map(|profile| {
+            let from = profile.path.as_ref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+            [profile.name.clone(), from, profile.description.clone().unwrap_or_default()]
+        });
         table::columns(["PROFILE", "FROM", "DESCRIPTION"], rows)
     })?;
     Ok(ExitStatus::SUCCESS)

@@ -68,8 +68,8 @@ impl<'a> News<'a> {
             (ServiceState::Ready | ServiceState::Completed, Some(after)) => format!("{service} {word} {}", duration(after)),
             // The message says why, and the detail what the service itself said.
             (ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed, _) => {
-                let detail: String = self.detail.unwrap_or_default().lines().map(|line| format!("\n    {line}")).collect();
-                format!("{service} {word}: {message}{detail}")
+                let said = self.detail.unwrap_or_default().lines();
+                said.fold(format!("{service} {word}: {message}"), |text, line| text + "\n    " + line)
             }
             _ => format!("{service} {word}"),
         }
@@ -181,7 +181,7 @@ impl Live {
         let bar = self.bar(service).clone();
         match state {
             ServiceState::Ready | ServiceState::Completed | ServiceState::Stopped => {
-                let after = news.after_ms.map_or_else(|| bar.elapsed().as_millis() as u64, |after| after);
+                let after = news.after_ms.unwrap_or_else(|| bar.elapsed().as_millis() as u64);
                 bar.finish_with_message(format!("{word} {}", duration(after)));
             }
             ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => {

@@ -2,7 +2,7 @@
 
 use std::{io, os::unix::process::CommandExt, process::Command};
 
-use devenv_api::{VariablesFor, VariablesRequest};
+use devenv_api::{ApiError, ErrorCode, VariablesFor, VariablesRequest};
 
 use super::{Outcome, exit::ExitStatus, session::Session};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let values = variables.into_iter().map(|(name, variable)| (name, variable.value));
     // Returns only if it could not take this process's place.
     let error = Command::new(program).args(rest).envs(values).exec();
-    session.printer.say(format_args!("cannot run {program}: {error}"));
+    session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("cannot run {program}: {error}")), None);
     Ok(not_run(&error))
 }
 

@@ -26,19 +26,13 @@ impl Session {
         Self { global, printer, began: std::time::Instant::now() }
     }
 
-    pub(crate) fn paths(&self) -> Result<Paths, Failure> {
-        Ok(Paths::resolve()?)
-    }
-
     /// The project's directory, canonical: `--project`, else the nearest one with `profiles/`, else the current one.
     pub(crate) fn project(&self) -> Result<PathBuf, ApiError> {
-        match &self.global.project {
-            Some(directory) => canonical_directory(directory),
-            None => {
-                let here = std::env::current_dir().map_err(|error| internal("cannot find the current directory", error))?;
-                Ok(project::find(&here))
-            }
+        if let Some(directory) = &self.global.project {
+            return canonical_directory(directory);
         }
+        let here = std::env::current_dir().map_err(|error| internal("cannot find the current directory", error))?;
+        Ok(project::find(&here))
     }
 
     pub(crate) fn target(&self) -> Result<EnvironmentTarget, ApiError> {
@@ -62,12 +56,12 @@ impl Session {
 
     /// The daemon, started if none runs. It answers after it has adopted what runs.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        launch::connect(&self.paths()?, &self.engine()).await
+        launch::connect(&Paths::resolve()?, &self.engine()).await
     }
 
     /// The daemon if one runs.
-    pub(crate) fn running_daemon(&self) -> Result<Option<Client>, Failure> {
-        launch::running(&self.paths()?, &self.engine())
+    pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, Failure> {
+        launch::running(&Paths::resolve()?, &self.engine()).await
     }
 }
 

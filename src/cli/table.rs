@@ -1,5 +1,7 @@
 //! Status, endpoints, plans and lists as a person reads them: aligned columns, colours only where a word says the same.
 
+use std::fmt::Write;
+
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
 use devenv_api::{Consequence, Phase, Plan, Service, ServiceState, Status};
@@ -72,15 +74,15 @@ pub(super) fn status(status: &Status) -> String {
     }
     for service in &status.services {
         if let Some(reason) = &service.reason {
-            text.push_str(&format!("\n{}: {reason}", paint(NAME, &service.name)));
+            let _ = write!(text, "\n{}: {reason}", paint(NAME, &service.name));
         }
     }
     for entry in &status.drift {
-        text.push_str(&format!("\n{}: {} has changed since it was applied to {}", paint(WARN, "drift"), entry.path, entry.service));
+        let _ = write!(text, "\n{}: {} has changed since it was applied to {}", paint(WARN, "drift"), entry.path, entry.service);
     }
     for fault in &status.faults {
         let until = fault.heals_at.as_deref().map(|time| format!(" until {time}")).unwrap_or_default();
-        text.push_str(&format!("\n{}: {} on {}{until} (`devenv chaos heal {}`)", paint(WARN, "fault"), fault.fault, fault.service, fault.id));
+        let _ = write!(text, "\n{}: {} on {}{until} (`devenv chaos heal {}`)", paint(WARN, "fault"), fault.fault, fault.service, fault.id);
     }
     text
 }

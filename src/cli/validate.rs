@@ -22,7 +22,6 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
         problems.extend(project::check(session, &absolute(file))?);
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    session.printer.problems(&problems, session.project().ok().as_deref());
     session.printer.result(&Problems { problems }, String::new)?;
     if errors > 0 {
         session.printer.say(format_args!("{errors} {}", if errors == 1 { "problem" } else { "problems" }));

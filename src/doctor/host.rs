@@ -23,7 +23,7 @@ const WATCHES_WANTED: u64 = 65_536;
 pub(super) fn checks(paths: &Paths) -> Vec<Check> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut checks = vec![directory("state directory", &paths.state), directory("runtime directory", &paths.runtime)];
-    if let Ok(disk) = rustix::fs::statvfs(&existing(&paths.state)) {
+    if let Ok(disk) = rustix::fs::statvfs(existing(&paths.state)) {
         checks.push(disk_space(&paths.state, disk.f_bavail * disk.f_frsize));
     }
     if !cfg!(target_os = "linux") {

@@ -17,6 +17,19 @@ const EXISTS: i16 = 36;
 const NO_SUCH_TOPIC: i16 = 3;
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// Asks until the coordinator is there; the limit is that of the whole provisioning.
+macro_rules! again {
+    ($action:expr, $ask:expr) => {
+        loop {
+            match $ask.await {
+                Err(WireError::Refused { code: NO_SUCH_TOPIC, .. }) => sleep(AGAIN).await,
+                Err(error) if error.is_coming() => sleep(AGAIN).await,
+                answer => break answer.map_err(|error| refused($action, &error)),
+            }
+        }
+    };
+}
+
 pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
     let stream = TcpStream::connect(("127.0.0.1", wanted.port))
         .await
@@ -166,11 +179,11 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
             continue;
         }
         let action = format!("provide the consumer group `{group}`");
-        coordinator(broker, group, &action).await?;
-        if again(broker, async |broker| broker.committed(group).await, &action).await? > 0 {
+        again!(&action, broker.find_coordinator(group))?;
+        if again!(&action, broker.committed(group))? > 0 {
             continue;
         }
-        match again(broker, async |broker| broker.commit_start(group, &starts).await, &action).await {
+        match again!(&action, broker.commit_start(group, &starts)) {
             Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
             Err(error) => {
                 // A running consumer has joined meanwhile: the group exists, which is all that was asked.
@@ -181,25 +194,6 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
         }
     }
     Ok(changes)
-}
-
-async fn coordinator(broker: &mut Connection, group: &str, action: &str) -> Result<(), ProvisionError> {
-    again(broker, async |broker| broker.find_coordinator(group).await.map(drop), action).await
-}
-
-/// Asks until the coordinator is there; the limit is that of the whole provisioning.
-async fn again<T>(
-    broker: &mut Connection,
-    mut ask: impl AsyncFnMut(&mut Connection) -> Result<T, WireError>,
-    action: &str,
-) -> Result<T, ProvisionError> {
-    loop {
-        match ask(broker).await {
-            Err(WireError::Refused { code: NO_SUCH_TOPIC, .. }) => sleep(AGAIN).await,
-            Err(error) if error.is_coming() => sleep(AGAIN).await,
-            answer => return answer.map_err(|error| refused(action, &error)),
-        }
-    }
 }
 
 async fn metadata(broker: &mut Connection) -> Result<Vec<Topic>, ProvisionError> {

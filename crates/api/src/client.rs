@@ -4,6 +4,7 @@
 //! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence.
 
 use std::{
+    fmt::Write,
     io,
     path::{Path, PathBuf},
     pin::Pin,
@@ -355,7 +356,10 @@ fn ascii(json: &str) -> String {
     for unit in json.encode_utf16() {
         match u8::try_from(unit) {
             Ok(byte) if byte.is_ascii() => text.push(char::from(byte)),
-            _ => text.push_str(&format!("\\u{unit:04x}")),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
         }
     }
     text
