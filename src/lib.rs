@@ -4,6 +4,10 @@
 
 mod engine;
 mod profile;
+mod script;
 mod secret;
 mod service;
+mod shipped;
+mod snapshot;
 mod spec;
+mod tls;
