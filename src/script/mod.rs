@@ -10,6 +10,8 @@ mod csv;
 mod kafka;
 pub(crate) mod plan;
 mod postgres;
+#[cfg(all(test, feature = "docker-tests"))]
+mod postgres_tests;
 mod psql;
 mod redis;
 mod scan;

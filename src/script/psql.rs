@@ -81,7 +81,9 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
     if scan.refuses.is_some() {
         return staged_sql(database, mark, &scan, cx).await;
     }
-    let trailer = format!("\n;\nRESET SESSION AUTHORIZATION;\nRESET ROLE;\n\\o /dev/null\n{}\nCOMMIT;\n", mark.sql("applied", None, true));
+    // A semicolon only where one is missing: right after COPY data, psql takes a lone one for the end of the file.
+    let end = if scan.unfinished { ";" } else { "" };
+    let trailer = format!("\n{end}\nRESET SESSION AUTHORIZATION;\nRESET ROLE;\n\\o /dev/null\n{}\nCOMMIT;\n", mark.sql("applied", None, true));
     let blanked = scan.wrapper.clone().map(Vec::from).unwrap_or_default();
     let flow = source::flow(script, blanked, trailer.into());
     let meter = flow.meter.clone();

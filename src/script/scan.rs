@@ -17,6 +17,8 @@ pub(crate) struct Scan {
     pub(crate) copies: Vec<Range<u64>>,
     /// In what it ends, if not between statements.
     pub(crate) open: Option<&'static str>,
+    /// The last statement lacks its semicolon, which psql forgives at the end of a file.
+    pub(crate) unfinished: bool,
     pub(crate) lines: u64,
     /// After decompression.
     pub(crate) bytes: u64,
@@ -119,6 +121,7 @@ impl Scanner {
             }
         };
         if self.start.is_some() && self.mode == Mode::Plain {
+            self.scan.unfinished = true;
             self.end_statement(self.offset);
         }
         if self.controls > 0 && self.scan.refuses.is_none() {
@@ -390,7 +393,7 @@ mod tests {
         assert_eq!(found.copies, [3..6, 7..8]);
         assert_eq!(found.open, Some("COPY data: the line `\\.` is missing"));
         assert_eq!(scan("SELECT 'a").open, Some("a string"));
-        assert_eq!(scan("SELECT 1").open, None);
+        assert_eq!((scan("SELECT 1").open, scan("SELECT 1").unfinished, scan("SELECT 1; -- x").unfinished), (None, true, false));
         assert_eq!(scan("SELECT $a$ $b$").open, Some("a dollar-quoted string"));
     }
 }
