@@ -15,6 +15,8 @@ mod postgres_tests;
 mod psql;
 mod redis;
 mod scan;
+#[cfg(all(test, feature = "docker-tests"))]
+mod service_tests;
 mod source;
 #[cfg(all(test, feature = "docker-tests"))]
 mod testing;

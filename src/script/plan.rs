@@ -85,11 +85,10 @@ pub(crate) fn view(service: &str, database: Option<&str>, scripts: &[&Script], r
             entry
         })
         .collect();
-    entries.extend(recorded.iter().filter(|found| scripts.iter().all(|script| script.path != found.path)).map(|found| {
-        let state = match found.state {
-            RecordedState::Applied => LedgerState::Applied,
-            RecordedState::Running | RecordedState::Failed => LedgerState::Failed,
-        };
+    // What failed and has no file any more is nothing: it left no data, and nobody wants it.
+    let gone = recorded.iter().filter(|found| found.state != RecordedState::Failed && scripts.iter().all(|script| script.path != found.path));
+    entries.extend(gone.map(|found| {
+        let state = if found.state == RecordedState::Applied { LedgerState::Applied } else { LedgerState::Failed };
         entry(&found.path, &found.checksum, found.mode, state, Some(found))
     }));
     entries
@@ -154,6 +153,7 @@ mod tests {
         ];
         let found = [
             recorded("0.sql", "z", RecordedState::Applied),
+            recorded("0-bad.sql", "z", RecordedState::Failed),
             recorded("1.sql", "a", RecordedState::Applied),
             recorded("2.sql", "other", RecordedState::Applied),
             recorded("3.sql", "c", RecordedState::Failed),
