@@ -16,11 +16,15 @@ mod process;
 mod profile;
 mod provision;
 mod reconcile;
+mod script;
 mod secret;
 mod server;
 mod service;
+mod shipped;
+mod snapshot;
 mod spec;
 mod store;
+mod tls;
 mod watch;
 
 /// The program: everything from the arguments to the exit code.

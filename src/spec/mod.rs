@@ -8,6 +8,7 @@ mod name;
 mod probe;
 mod provision;
 mod quantity;
+mod script;
 mod template;
 mod workload;
 
@@ -26,6 +27,7 @@ pub(crate) use provision::{
     S3Provision, TopicSpec,
 };
 pub(crate) use quantity::{Period, Size};
+pub(crate) use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
 pub(crate) use template::{Part, SecretRef, Template};
 pub(crate) use workload::{
     ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload,

@@ -1,0 +1,333 @@
+//! `.jsonl` records and `.kafka.yaml` topics, and their ledger: the compacted topic `__devenv_ledger`.
+//!
+//! A topic, and no file on the volume, because a transaction can hold both: the records of a file and its row are
+//! committed together or not at all, and a client that reads committed records (the default of most) never sees half a
+//! file. The producer's transactional id is the file's: whoever comes next fences off what was cut off, and the broker
+//! takes that back. Consumers here live for one read; nothing subscribes.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use indexmap::IndexMap;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Progress, ScriptContext, ScriptError,
+    files::{Script, ScriptKind},
+    mode_from, mode_text,
+    plan::{Recorded, RecordedState},
+    redis::{lines, plain},
+    source,
+};
+
+const LEDGER: &str = "__devenv_ledger";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct Broker {
+    service: String,
+    address: String,
+}
+
+/// A row of the ledger; the record's key is the path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Row {
+    checksum: String,
+    mode: String,
+    state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A `.kafka.yaml` file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    topics: IndexMap<String, Topic>,
+    #[serde(default)]
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Topic {
+    #[serde(default = "one")]
+    partitions: i32,
+    #[serde(default)]
+    settings: IndexMap<String, String>,
+}
+
+/// One record, in either kind of file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    topic: String,
+    #[serde(default)]
+    key: Option<Value>,
+    value: Value,
+    #[serde(default)]
+    headers: IndexMap<String, Value>,
+    #[serde(default)]
+    partition: Option<i32>,
+}
+
+fn one() -> i32 {
+    1
+}
+
+impl Broker {
+    pub(super) async fn open(service: &str, port: u16) -> Result<Self, ScriptError> {
+        Ok(Self { service: service.to_owned(), address: format!("127.0.0.1:{port}") })
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address).set("broker.address.family", "v4").set("client.id", "devenv");
+        config
+    }
+
+    fn broken(&self, error: &KafkaError) -> ScriptError {
+        ScriptError::of(&self.service, error.to_string())
+    }
+
+    pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        let config = self.config();
+        let found = tokio::task::spawn_blocking(move || read_ledger(config)).await.map_err(|error| ScriptError::of(&self.service, error.to_string()))?;
+        let found = found.map_err(|error| self.broken(&error))?;
+        let mut recorded: Vec<Recorded> = found
+            .into_iter()
+            .map(|(path, row)| Recorded {
+                path,
+                checksum: row.checksum,
+                mode: mode_from(&row.mode),
+                state: if row.state == "applied" { RecordedState::Applied } else { RecordedState::Failed },
+                applied_at: row.applied_at,
+                duration_ms: row.duration_ms,
+                rows: row.rows,
+                error: row.error,
+            })
+            .collect();
+        recorded.sort_by(|a, b| (&a.applied_at, &a.path).cmp(&(&b.applied_at, &b.path)));
+        Ok(recorded)
+    }
+
+    pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.write(script, row(script, "applied")).await
+    }
+
+    pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        let result = self.send(script, cx).await;
+        if let Err(error) = &result {
+            let failed = Row { error: Some(error.to_string()), ..row(script, "failed") };
+            if let Err(unrecorded) = self.write(script, failed).await {
+                tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
+            }
+        }
+        result
+    }
+
+    async fn send(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        // Every line is read once before the first is sent, so that a bad one costs nothing.
+        let checking = script.clone();
+        let topics = tokio::task::spawn_blocking(move || read(&checking, &mut |_, _| Ok(()))).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
+        self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
+        for (name, topic) in &topics {
+            let settings: Vec<(&str, &str)> = topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            self.create(name, topic.partitions, &settings).await.map_err(|error| ScriptError { path: script.path.clone(), ..error })?;
+        }
+        let (config, sending) = (self.config(), script.clone());
+        let (sender, mut counts) = tokio::sync::watch::channel((0u64, 0u64));
+        let mut work = tokio::task::spawn_blocking(move || transaction(config, &sending, &sender));
+        loop {
+            // Both branches are cancel-safe: the handle is polled by reference, and a missed count is followed by a later one.
+            tokio::select! {
+                done = &mut work => return done.map_err(|error| ScriptError::of(&script.path, error.to_string()))?,
+                Ok(()) = counts.changed() => {
+                    let (rows, bytes) = *counts.borrow_and_update();
+                    (cx.progress)(Progress { path: &script.path, rows, bytes, total_bytes: script.size });
+                }
+            }
+        }
+    }
+
+    /// A topic that is there already is as good.
+    async fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| self.broken(&error))?;
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            topic = topic.set(name, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let answers = admin.create_topics([&topic], &options).await.map_err(|error| self.broken(&error))?;
+        for answer in answers {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => return Err(ScriptError::of(&self.service, format!("the topic {name} cannot be created: {code}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// A row on its own, outside of any transaction.
+    async fn write(&self, script: &Script, row: Row) -> Result<(), ScriptError> {
+        self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
+        let (mut config, path) = (self.config(), script.path.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            config.set("acks", "all").set("enable.idempotence", "true").set("message.timeout.ms", "30000");
+            let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
+            producer.send(BaseRecord::to(LEDGER).key(&path).payload(&text(&row))).map_err(|(error, _)| error)?;
+            producer.flush(PATIENCE)
+        });
+        written.await.map_err(|error| ScriptError::of(&self.service, error.to_string()))?.map_err(|error| self.broken(&error))
+    }
+}
+
+/// Sends the file and its row, and commits both.
+fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::watch::Sender<(u64, u64)>) -> Result<(), ScriptError> {
+    let began = Instant::now();
+    let fail = |error: KafkaError| ScriptError::of(&script.path, error.to_string());
+    let id: String = Sha256::digest(script.path.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    config
+        .set("transactional.id", format!("devenv-script-{id}"))
+        .set("transaction.timeout.ms", "600000")
+        .set("message.timeout.ms", "60000")
+        .set("acks", "all")
+        .set("linger.ms", "5")
+        .set("queue.buffering.max.kbytes", "65536");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().map_err(fail)?;
+    producer.init_transactions(PATIENCE).map_err(fail)?;
+    producer.begin_transaction().map_err(fail)?;
+    let mut rows = 0;
+    let mut bytes = 0;
+    let sent = read(script, &mut |line, record| {
+        send(&producer, record).map_err(|error| ScriptError::of(&script.path, error.to_string()).at(line))?;
+        rows += 1;
+        bytes += record.value.to_string().len() as u64;
+        if rows % 1000 == 0 {
+            counts.send_replace((rows, bytes.min(script.size)));
+        }
+        Ok(())
+    });
+    let finished = sent.and_then(|_| {
+        let row = Row { rows: Some(rows), duration_ms: Some(began.elapsed().as_millis() as u64), ..row(script, "applied") };
+        enqueue(&producer, || BaseRecord::to(LEDGER).key(&script.path), &text(&row)).map_err(fail)?;
+        producer.commit_transaction(PATIENCE).map_err(fail)
+    });
+    if finished.is_err() {
+        // What cannot be aborted now is aborted by the next producer of this id, or by the broker's time-out.
+        producer.abort_transaction(PATIENCE).ok();
+    }
+    counts.send_replace((rows, script.size));
+    finished
+}
+
+fn send(producer: &ThreadedProducer<DefaultProducerContext>, record: &Record) -> Result<(), KafkaError> {
+    let key = record.key.as_ref().map(plain);
+    let build = || {
+        let mut built: BaseRecord<'_, String, String> = BaseRecord::to(&record.topic);
+        if let Some(key) = &key {
+            built = built.key(key);
+        }
+        if let Some(partition) = record.partition {
+            built = built.partition(partition);
+        }
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new();
+            for (name, value) in &record.headers {
+                headers = headers.insert(Header { key: name, value: Some(&plain(value)) });
+            }
+            built = built.headers(headers);
+        }
+        built
+    };
+    enqueue(producer, build, &plain(&record.value))
+}
+
+/// Waits while the queue is full.
+fn enqueue<'a>(producer: &ThreadedProducer<DefaultProducerContext>, build: impl Fn() -> BaseRecord<'a, String, String>, payload: &'a String) -> Result<(), KafkaError> {
+    loop {
+        match producer.send(build().payload(payload)) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => std::thread::sleep(Duration::from_millis(5)),
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// Calls with every record and its line; the answer is the topics that the file declares.
+fn read(script: &Script, with: &mut dyn FnMut(Option<u64>, &Record) -> Result<(), ScriptError>) -> Result<IndexMap<String, Topic>, ScriptError> {
+    if script.kind == ScriptKind::KafkaTopics {
+        let input = source::open(script).map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
+        let document: Option<Document> = serde_yaml::from_reader(input).map_err(|error| {
+            let line = error.location().map(|location| location.line() as u64);
+            ScriptError::of(&script.path, error.to_string()).at(line)
+        })?;
+        let document = document.unwrap_or_default();
+        for record in &document.records {
+            with(None, record)?;
+        }
+        return Ok(document.topics);
+    }
+    lines(script, |line, text| {
+        let record: Record = serde_json::from_str(text).map_err(|error| ScriptError::of(&script.path, error.to_string()).at(line))?;
+        with(Some(line), &record)
+    })?;
+    Ok(IndexMap::new())
+}
+
+/// The last committed row of every path.
+fn read_ledger(mut config: ClientConfig) -> Result<HashMap<String, Row>, KafkaError> {
+    config.set("group.id", "devenv-ledger").set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create()?;
+    let known = consumer.fetch_metadata(None, PATIENCE)?;
+    let mut rows = HashMap::new();
+    if known.topics().iter().all(|topic| topic.name() != LEDGER) {
+        return Ok(rows);
+    }
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(LEDGER, 0, Offset::Beginning)?;
+    consumer.assign(&from)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match consumer.poll(Duration::from_millis(500)) {
+            Some(Ok(message)) => {
+                let key = message.key().map(|key| String::from_utf8_lossy(key).into_owned());
+                if let (Some(path), Some(row)) = (key, message.payload().and_then(|payload| serde_json::from_slice(payload).ok())) {
+                    rows.insert(path, row);
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(rows),
+            Some(Err(error)) => return Err(error),
+            None if Instant::now() > deadline => return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
+            None => {}
+        }
+    }
+}
+
+fn row(script: &Script, state: &str) -> Row {
+    let applied_at = (state == "applied").then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
+    Row { checksum: script.checksum.clone(), mode: mode_text(script.mode).to_owned(), state: state.to_owned(), applied_at, duration_ms: None, rows: None, error: None }
+}
+
+fn text(row: &Row) -> String {
+    serde_json::to_string(row).expect("a row is plain data")
+}

@@ -1,0 +1,248 @@
+//! Scripts and data sets: applied once each, in order, and recorded in a ledger that lives with the data.
+//!
+//! The ledger is part of the data (a table of each database, a key of Redis, a topic of Kafka), so it travels with every
+//! copy of a volume and can never say something else than the data. Where a server has transactions, a script and its
+//! row are one of them; where a script refuses that, its row says so before the script begins. [`plan`] decides, the
+//! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
+
+pub(crate) mod files;
+mod csv;
+mod kafka;
+pub(crate) mod plan;
+mod postgres;
+#[cfg(all(test, feature = "docker-tests"))]
+mod postgres_tests;
+mod psql;
+mod redis;
+mod scan;
+#[cfg(all(test, feature = "docker-tests"))]
+mod service_tests;
+mod source;
+#[cfg(all(test, feature = "docker-tests"))]
+mod testing;
+
+use std::path::Path;
+
+use devenv_api::{LedgerEntry, LedgerState};
+
+pub(crate) use files::Checksums;
+use files::Script;
+use plan::{INTERRUPTED, Recorded, Verdict};
+
+use crate::{
+    engine::Engine,
+    secret::Vault,
+    spec::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget},
+};
+
+/// Everything that applying needs besides the scripts.
+pub(crate) struct ScriptContext<'a> {
+    pub(crate) engine: &'a dyn Engine,
+    /// The id of the service's container, which runs.
+    pub(crate) container: &'a str,
+    pub(crate) vault: &'a Vault,
+    pub(crate) project: &'a Path,
+    /// The local certificate authority's certificate, for a service with TLS.
+    pub(crate) authority: Option<&'a Path>,
+    pub(crate) checksums: &'a Checksums,
+    pub(crate) progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+}
+
+/// How far a script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) rows: u64,
+    /// Of the file, read so far.
+    pub(crate) bytes: u64,
+    pub(crate) total_bytes: u64,
+}
+
+/// A script that was not applied. Nothing of it is recorded as done, and the next run goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}{}: {message}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub(crate) struct ScriptError {
+    pub(crate) path: String,
+    pub(crate) line: Option<u64>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Which scripts of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    All,
+    /// All but the data sets.
+    Init,
+    Seeds,
+}
+
+impl ScriptError {
+    pub(crate) fn of(path: &str, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line: None, message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn at(mut self, line: impl Into<Option<u64>>) -> Self {
+        self.line = line.into();
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Choice {
+    fn takes(self, source: &ScriptSource) -> bool {
+        match self {
+            Self::All => true,
+            Self::Init => !source.seed,
+            Self::Seeds => source.seed,
+        }
+    }
+}
+
+/// Applies what is pending, in order, and stops at the first failure. The answer is the whole ledger afterwards.
+pub(crate) async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
+    for source in set.sources.iter().filter(|source| choice.takes(source)) {
+        let scripts = gather(set, source, cx).await?;
+        if scripts.is_empty() {
+            continue;
+        }
+        let mut store = Store::open(set, &source.place, cx).await?;
+        let recorded = store.recorded().await?;
+        for script in &scripts {
+            match plan::decide(script, recorded.iter().find(|found| found.path == script.path)) {
+                Verdict::Apply => store.apply(script, cx).await?,
+                Verdict::Keep | Verdict::Changed => {}
+                Verdict::Interrupted => return Err(interrupted(set, script)),
+            }
+        }
+    }
+    ledger(set, cx).await
+}
+
+fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
+    ScriptError::of(&script.path, INTERRUPTED).hint(format!(
+        "`devenv reset {}` starts over; `devenv ledger accept {}` says that it is complete as it is; an edited script is applied again",
+        set.service, script.path
+    ))
+}
+
+/// The ledger of every place of the set: what is declared, and what the data says became of it.
+pub(crate) async fn ledger(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
+    let recorded = recorded(set, cx).await?;
+    view(set, &recorded, cx.project, cx.checksums).await
+}
+
+/// What the data says, by database: to be kept by whoever asks often, since it changes only by what is done here.
+pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<(Option<String>, Vec<Recorded>)>, ScriptError> {
+    let mut found: Vec<(Option<String>, Vec<Recorded>)> = Vec::new();
+    for source in &set.sources {
+        let database = source.place.database().map(str::to_owned);
+        if found.iter().all(|(known, _)| *known != database) {
+            let mut store = Store::open(set, &source.place, cx).await?;
+            found.push((database, store.recorded().await?));
+        }
+    }
+    Ok(found)
+}
+
+/// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
+pub(crate) async fn view(set: &ScriptSet, recorded: &[(Option<String>, Vec<Recorded>)], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
+    let mut entries = Vec::new();
+    for (database, recorded) in recorded {
+        let mut scripts = Vec::new();
+        for source in set.sources.iter().filter(|source| source.place.database() == database.as_deref()) {
+            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums)?);
+        }
+        entries.extend(plan::view(set.service.as_str(), database.as_deref(), &scripts.iter().collect::<Vec<_>>(), recorded));
+    }
+    Ok(entries)
+}
+
+/// The entries that are drift.
+pub(crate) fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
+    entries.iter().filter(|entry| entry.state == LedgerState::Changed).cloned().collect()
+}
+
+/// Records today's file as what was applied, without touching data. `false` if no source of the set has that path.
+pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
+    let mut accepted = false;
+    for source in &set.sources {
+        for script in gather(set, source, cx).await?.iter().filter(|script| script.path == path) {
+            Store::open(set, &source.place, cx).await?.accept(script).await?;
+            accepted = true;
+        }
+    }
+    Ok(accepted)
+}
+
+async fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
+    files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
+}
+
+/// One ledger with what it is a ledger of.
+enum Store {
+    Postgres(Box<postgres::Database>),
+    Redis(redis::Server),
+    Kafka(kafka::Broker),
+}
+
+impl Store {
+    async fn open(set: &ScriptSet, place: &ScriptPlace, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
+        let service = set.service.as_str();
+        match (&set.target, place) {
+            (ScriptTarget::Postgres { port, tls, superuser }, ScriptPlace::Database { name, role, password }) => {
+                let database = postgres::Database::open(postgres::Place { service, port: *port, tls: *tls, superuser, database: name, role, password }, cx).await?;
+                Ok(Self::Postgres(Box::new(database)))
+            }
+            (ScriptTarget::Postgres { .. }, ScriptPlace::Service) => Err(ScriptError::of(service, "scripts of PostgreSQL need a database")),
+            (ScriptTarget::Redis { port, tls, password }, _) => Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?)),
+            (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port).await?)),
+        }
+    }
+
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        match self {
+            Self::Postgres(database) => database.recorded().await,
+            Self::Redis(server) => server.recorded().await,
+            Self::Kafka(broker) => broker.recorded().await,
+        }
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.apply(script, cx).await,
+            Self::Redis(server) => server.apply(script, cx).await,
+            Self::Kafka(broker) => broker.apply(script, cx).await,
+        }
+    }
+
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.accept(script).await,
+            Self::Redis(server) => server.accept(script).await,
+            Self::Kafka(broker) => broker.accept(script).await,
+        }
+    }
+}
+
+fn mode_text(mode: devenv_api::LedgerMode) -> &'static str {
+    match mode {
+        devenv_api::LedgerMode::Once => "once",
+        devenv_api::LedgerMode::OnChange => "on-change",
+        devenv_api::LedgerMode::Always => "always",
+    }
+}
+
+fn mode_from(text: &str) -> devenv_api::LedgerMode {
+    match text {
+        "on-change" => devenv_api::LedgerMode::OnChange,
+        "always" => devenv_api::LedgerMode::Always,
+        _ => devenv_api::LedgerMode::Once,
+    }
+}

@@ -1,0 +1,13 @@
+//! Copies of data: volumes copied whole, checked by checksum, and kept under a key of what they were made from.
+//!
+//! Whoever copies sees to it that nothing writes meanwhile: a service is stopped, or paused with its data synced. Who
+//! may be copied when is the reconciler's to decide; here is only how.
+
+mod copy;
+mod digest;
+mod golden;
+mod tree;
+
+pub(crate) use copy::{CopyError, CopyWay, Copied, VolumeCopy, copy_tree, copy_volume};
+pub(crate) use digest::{TreeDigest, digest_tree};
+pub(crate) use golden::{GoldenInput, GoldenKey};
