@@ -317,5 +317,5 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
         _ => Unread::Other(error),
     };
     let length = fs::metadata(path).map_err(kind)?.len();
-    if length > (LARGEST * 4) as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
+    if length > LARGEST as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
 }

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use crate::{
     profile::{Profile, ServiceProfile},
     spec::{
-        Condition, EnvironmentId, EnvironmentSpec, Image, PublishedPort, Resources, SecretRef, ServiceName, ServiceSpec,
+        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Resources, SecretRef, ServiceName, ServiceSpec,
         Stop, Template, Variable, Workload,
     },
 };
@@ -194,10 +194,10 @@ impl Compiler<'_> {
             probe: description.probe,
             provision: description.provision,
             proof: description.proof,
-            ready_timeout: service.ready_timeout.map_or(description.ready_timeout, |period| period.duration()),
+            ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),
             stop: Stop {
                 signal: stop.and_then(|stop| stop.signal.clone()).unwrap_or(description.stop.signal),
-                grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, |period| period.duration()),
+                grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, Period::duration),
             },
             restart: policy,
             urls: connection.urls,
