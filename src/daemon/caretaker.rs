@@ -114,10 +114,11 @@ impl Caretaker for DaemonCaretaker {
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {
         let known = diagnosis::Evidence {
             kind: spec.kind.clone(),
+            service: spec.name.to_string(),
             exit_code: evidence.exit.as_ref().map(|exit| exit.code),
             out_of_memory: evidence.exit.as_ref().is_some_and(|exit| exit.out_of_memory),
-            lines: evidence.lines.clone(),
-            probes: evidence.probes.clone(),
+            log: evidence.lines.clone(),
+            probe: evidence.probes.clone(),
             engine: Some(evidence.what.clone()),
         };
         diagnosis::diagnose(&known).map(|found| (found.cause, found.fix))

@@ -1,20 +1,25 @@
 //! Kafka: a client could produce and consume now.
 //!
-//! Each step rules out a way in which an open port lies. ApiVersions: it is a broker, not docker-proxy. Metadata: the
-//! broker is registered and not fenced, and the address that it tells its clients is the one on which we reach it. A
-//! coordinator for a group: the controller takes changes and partitions get leaders, for the first such question makes
-//! the broker create `__consumer_offsets` (COORDINATOR_NOT_AVAILABLE until then), exactly what the first consumer would
-//! wait for. The group's offsets: the coordinator has loaded that partition. Nothing is created that a client would not.
+//! Each step rules out a way in which an open port lies. Metadata: it is a broker and not docker-proxy, the broker is
+//! registered and not fenced, and the address that it tells its clients is the one on which we reach it. A coordinator
+//! for a group: the controller takes changes and partitions get leaders, for the first such question makes the broker
+//! create `__consumer_offsets` (COORDINATOR_NOT_AVAILABLE until then), exactly what the first consumer would wait for.
+//! The group's offsets: the coordinator has loaded that partition. Nothing is created that a client would not.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::{ProbeFailure, Receipt, connect, unreachable};
 use super::kafka_wire::{Connection, WireError};
 
 const GROUP: &str = "devenv-probe";
+/// A coordinator that is about to come is waited for on the same connection, for so long.
+const COMING: Duration = Duration::from_millis(500);
 
 pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
     let mut broker = Connection::new(connect(port).await?);
     let failed = |error| failure(port, error);
-    broker.api_versions().await.map_err(failed)?;
     let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;
     let Some(listed) = metadata.brokers.iter().find(|broker| broker.port == i32::from(port) && is_loopback(&broker.host)) else {
         let told: Vec<_> = metadata.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
@@ -27,15 +32,26 @@ pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
     if metadata.controller < 0 {
         return Err(ProbeFailure::said("the cluster has no controller yet"));
     }
-    let coordinator = broker.find_coordinator(GROUP).await.map_err(failed)?;
-    broker.committed(GROUP).await.map_err(failed)?;
+    let until = Instant::now() + COMING;
+    let coordinator = loop {
+        match coordinator(&mut broker).await {
+            Err(error) if error.is_coming() && Instant::now() < until => sleep(Duration::from_millis(5)).await,
+            answer => break answer.map_err(failed)?,
+        }
+    };
     Ok(Receipt::of(format!(
         "broker {} of {} at {}:{port}, coordinator {}",
         listed.id,
         metadata.brokers.len(),
         listed.host,
-        coordinator.id
+        coordinator
     )))
+}
+
+async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {
+    let coordinator = broker.find_coordinator(GROUP).await?;
+    broker.committed(GROUP).await?;
+    Ok(coordinator)
 }
 
 /// Resolving would ask the network; these are the names that a host listener is given.

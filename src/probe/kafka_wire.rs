@@ -3,6 +3,8 @@
 //! librdkafka keeps threads and reconnects by itself, which is wrong for one question every 10 ms to a broker that is not
 //! there yet. All requests are in their last fixed-layout versions or older, which brokers from 2.1 to 4.x answer.
 
+use std::collections::HashMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,6 +21,13 @@ pub(crate) enum WireError {
     Malformed,
     #[error("{what}: {}", name(*code))]
     Refused { what: String, code: i16 },
+}
+
+impl WireError {
+    /// The group's coordinator is being made, loads, or moves: the same question may be answered in a moment.
+    pub(crate) fn is_coming(&self) -> bool {
+        matches!(self, Self::Refused { code: 14..=16, .. })
+    }
 }
 
 /// One connection to one broker.
@@ -54,13 +63,6 @@ impl Connection {
         Self { stream, correlation: 0 }
     }
 
-    /// Only a Kafka broker understands this, and it does so as soon as it listens.
-    pub(crate) async fn api_versions(&mut self) -> Result<usize, WireError> {
-        let mut answer = self.call(18, 0, BytesMut::new()).await?;
-        check(|| "ApiVersions".to_owned(), answer.short()?)?;
-        Ok(answer.array(|answer| Ok((answer.short()?, answer.short()?, answer.short()?)))?.len())
-    }
-
     pub(crate) async fn metadata(&mut self, topics: Names<'_>) -> Result<Metadata, WireError> {
         let mut body = BytesMut::new();
         put_names(&mut body, topics);
@@ -88,7 +90,7 @@ impl Connection {
     }
 
     /// The broker that coordinates a consumer group. The first call ever has the broker create `__consumer_offsets`.
-    pub(crate) async fn find_coordinator(&mut self, group: &str) -> Result<Broker, WireError> {
+    pub(crate) async fn find_coordinator(&mut self, group: &str) -> Result<i32, WireError> {
         let mut body = BytesMut::new();
         put_string(&mut body, group);
         body.put_i8(0);
@@ -97,7 +99,7 @@ impl Connection {
         let code = answer.short()?;
         answer.nullable()?;
         check(|| format!("no coordinator for the group `{group}`"), code)?;
-        Ok(Broker { id: answer.int()?, host: answer.string()?, port: answer.int()? })
+        answer.int()
     }
 
     /// The group's committed offsets: how many partitions have one.
@@ -189,14 +191,13 @@ impl Connection {
         })
     }
 
-    /// The values of a topic's named settings as they are in force.
+    /// The values of the named settings of topics, as they are in force, by topic.
     pub(crate) async fn topic_settings(
         &mut self,
-        topic: &str,
-        names: &[&str],
-    ) -> Result<Vec<(String, String)>, WireError> {
+        topics: &[(&str, Vec<&str>)],
+    ) -> Result<HashMap<String, Vec<(String, String)>>, WireError> {
         let mut body = BytesMut::new();
-        put_array(&mut body, &[topic], |body, topic| {
+        put_array(&mut body, topics, |body, (topic, names)| {
             body.put_i8(TOPIC);
             put_string(body, topic);
             put_array(body, names, |body, name| put_string(body, name));
@@ -204,23 +205,20 @@ impl Connection {
         body.put_u8(0);
         let mut answer = self.call(32, 1, body).await?;
         answer.int()?;
-        let mut settings = Vec::new();
-        let outcomes = answer.array(|answer| {
+        let topics = answer.array(|answer| {
             let (code, message) = (answer.short()?, answer.nullable()?);
             answer.byte()?;
             let name = answer.string()?;
-            settings.extend(answer.array(|answer| {
+            let settings = answer.array(|answer| {
                 let (name, value) = (answer.string()?, answer.nullable()?.unwrap_or_default());
                 (answer.byte()?, answer.byte()?, answer.byte()?);
                 answer.array(|answer| Ok((answer.string()?, answer.nullable()?, answer.byte()?)))?;
                 Ok((name, value))
-            })?);
-            Ok(Outcome { name, code, message })
+            })?;
+            Outcome { name: name.clone(), code, message }.check("read the settings of the topic")?;
+            Ok((name, settings))
         })?;
-        for outcome in outcomes {
-            outcome.check("read the settings of the topic")?;
-        }
-        Ok(settings)
+        Ok(topics.into_iter().collect())
     }
 
     /// Sets these settings of a topic and leaves its others as they are.

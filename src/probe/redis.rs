@@ -45,10 +45,16 @@ where
     W: Future<Output = Result<T, SessionError>>,
 {
     let stream = connect(port).await.map_err(SessionError::Unreachable)?;
-    let login = RedisConnectionInfo::default().set_username(user).set_password(password).set_skip_set_lib_name();
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
-    let work = std::pin::pin!(work(connection));
+    // The driver's own login hides what the server says to it.
+    let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let (mut connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
+    let mut login = ::redis::cmd("AUTH");
+    login.arg(shown(user)).arg(password);
+    let work = std::pin::pin!(async {
+        login.query_async::<()>(&mut connection).await?;
+        work(connection).await
+    });
     match future::select(work, std::pin::pin!(driver)).await {
         Either::Left((result, _)) => result,
         Either::Right(((), work)) => work.await,

@@ -15,9 +15,20 @@ use crate::{
 
 const EXISTS: i16 = 36;
 const NO_SUCH_TOPIC: i16 = 3;
-/// A coordinator that is being made or loads, or moved: worth asking again.
-const COORDINATOR_COMES: [i16; 3] = [14, 15, 16];
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// Asks until the coordinator is there; the limit is that of the whole provisioning.
+macro_rules! again {
+    ($action:expr, $ask:expr) => {
+        loop {
+            match $ask.await {
+                Err(WireError::Refused { code: NO_SUCH_TOPIC, .. }) => sleep(AGAIN).await,
+                Err(error) if error.is_coming() => sleep(AGAIN).await,
+                answer => break answer.map_err(|error| refused($action, &error)),
+            }
+        }
+    };
+}
 
 pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
     let stream = TcpStream::connect(("127.0.0.1", wanted.port))
@@ -39,12 +50,14 @@ async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Cha
     let mut changes = Vec::new();
     let missing: Vec<&TopicSpec> = wanted.iter().filter(|topic| !found.iter().any(|found| found.name == topic.name)).collect();
     changes.extend(create(broker, &missing).await?);
+    let mut present = Vec::new();
     for topic in wanted {
         if let Some(found) = found.iter().find(|found| found.name == topic.name) {
             changes.extend(resize(broker, topic, found).await?);
-            changes.extend(set(broker, topic).await?);
+            present.push(topic);
         }
     }
+    changes.extend(set(broker, &present).await?);
     if changes.iter().any(|change| change.kind == super::ChangeKind::Made) {
         wait_for_leaders(broker, wanted).await?;
     }
@@ -95,28 +108,46 @@ async fn resize(broker: &mut Connection, wanted: &TopicSpec, found: &Topic) -> R
     Ok(Some(Change::made(format!("topic `{name}` grown from {has} to {} partitions", wanted.partitions))))
 }
 
-async fn set(broker: &mut Connection, wanted: &TopicSpec) -> Result<Vec<Change>, ProvisionError> {
-    if wanted.settings.is_empty() {
-        return Ok(Vec::new());
-    }
-    let name = wanted.name.as_str();
-    let action = format!("provide the settings of the topic `{name}`");
-    let names: Vec<&str> = wanted.settings.keys().map(String::as_str).collect();
-    let before = broker.topic_settings(name, &names).await.map_err(|error| refused(&action, &error))?;
-    let differs: Vec<(&str, &str)> = wanted
-        .settings
+async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    let asked: Vec<(&str, Vec<&str>)> = wanted
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|(name, value)| !before.iter().any(|(found, has)| found == name && has == value))
+        .filter(|topic| !topic.settings.is_empty())
+        .map(|topic| (topic.name.as_str(), topic.settings.keys().map(String::as_str).collect()))
         .collect();
-    if differs.is_empty() {
+    if asked.is_empty() {
         return Ok(Vec::new());
     }
-    broker.alter_topic(name, &differs).await.map_err(|error| refused(&action, &error))?;
-    // Two ways to write one value are no change, and only the broker knows: `1.0` is `1` to it.
-    let after = broker.topic_settings(name, &names).await.map_err(|error| refused(&action, &error))?;
-    let changed = after.into_iter().filter(|setting| !before.contains(setting));
-    Ok(changed.map(|(setting, value)| Change::made(format!("`{setting}` of the topic `{name}` set to `{value}`"))).collect())
+    let found = broker.topic_settings(&asked).await.map_err(|error| refused("read the topics' settings", &error))?;
+    let mut changes = Vec::new();
+    for topic in wanted {
+        let name = &topic.name;
+        let found = found.get(name).map(Vec::as_slice).unwrap_or_default();
+        let differs: Vec<(&str, &str)> = topic
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, value)| !found.iter().any(|(found, has)| found == name && is_same(has, value)))
+            .collect();
+        if differs.is_empty() {
+            continue;
+        }
+        let action = format!("provide the settings of the topic `{name}`");
+        broker.alter_topic(name, &differs).await.map_err(|error| refused(&action, &error))?;
+        let changed = differs.into_iter();
+        changes.extend(changed.map(|(key, value)| Change::made(format!("`{key}` of the topic `{name}` set to `{value}`"))));
+    }
+    Ok(changes)
+}
+
+/// A value may be written in two ways: `0.50` is `0.5`, and a list may have blanks.
+fn is_same(found: &str, wanted: &str) -> bool {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let list = |text: &str| text.split(',').map(|item| item.trim().to_lowercase()).collect::<Vec<_>>();
+    match (number(found), number(wanted)) {
+        // Large integers are told apart by their digits.
+        (Some(a), Some(b)) if found.contains('.') || wanted.contains('.') => (a - b).abs() < f64::EPSILON,
+        _ => list(found) == list(wanted),
+    }
 }
 
 /// The broker that was asked learns of the controller's decisions a little later.
@@ -148,11 +179,11 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
             continue;
         }
         let action = format!("provide the consumer group `{group}`");
-        coordinator(broker, group, &action).await?;
-        if again(broker, async |broker| broker.committed(group).await, &action).await? > 0 {
+        again!(&action, broker.find_coordinator(group))?;
+        if again!(&action, broker.committed(group))? > 0 {
             continue;
         }
-        match again(broker, async |broker| broker.commit_start(group, &starts).await, &action).await {
+        match again!(&action, broker.commit_start(group, &starts)) {
             Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
             Err(error) => {
                 // A running consumer has joined meanwhile: the group exists, which is all that was asked.
@@ -165,26 +196,6 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
     Ok(changes)
 }
 
-async fn coordinator(broker: &mut Connection, group: &str, action: &str) -> Result<(), ProvisionError> {
-    again(broker, async |broker| broker.find_coordinator(group).await.map(drop), action).await
-}
-
-/// Asks until the coordinator is there; the limit is that of the whole provisioning.
-async fn again<T>(
-    broker: &mut Connection,
-    mut ask: impl AsyncFnMut(&mut Connection) -> Result<T, WireError>,
-    action: &str,
-) -> Result<T, ProvisionError> {
-    loop {
-        match ask(broker).await {
-            Err(WireError::Refused { code, .. }) if COORDINATOR_COMES.contains(&code) || code == NO_SUCH_TOPIC => {
-                sleep(AGAIN).await;
-            }
-            answer => return answer.map_err(|error| refused(action, &error)),
-        }
-    }
-}
-
 async fn metadata(broker: &mut Connection) -> Result<Vec<Topic>, ProvisionError> {
     Ok(broker.metadata(None).await.map_err(|error| refused("read the topics", &error))?.topics)
 }
@@ -193,5 +204,19 @@ fn refused(action: &str, error: &WireError) -> ProvisionError {
     match error {
         WireError::Io(error) => ProvisionError::Unreachable { reason: error.to_string() },
         WireError::Malformed | WireError::Refused { .. } => ProvisionError::refused(action, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ways_to_write_a_value_are_one_value() {
+        assert!(is_same("0.5", "0.50"));
+        assert!(is_same("compact,delete", "compact, delete"));
+        assert!(!is_same("3600000", "3600001"));
+        assert!(!is_same("9007199254740992", "9007199254740993"));
+        assert!(!is_same("compact", "delete"));
     }
 }

@@ -100,11 +100,7 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
     let work = match provision {
         Provision::Postgres(wanted) => postgres::apply(wanted, cx).boxed(),
         Provision::Redis(wanted) => redis::apply(wanted, cx).boxed(),
-        Provision::Kafka(wanted) => {
-            let wanted = wanted.clone();
-            let runtime = tokio::runtime::Handle::current();
-            tokio::task::spawn_blocking(move || runtime.block_on(kafka::apply(&wanted))).map(|r| r.expect("temporary")).boxed()
-        }
+        Provision::Kafka(wanted) => kafka::apply(wanted).boxed(),
         Provision::S3(wanted) => s3::apply(wanted, cx).boxed(),
     };
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))

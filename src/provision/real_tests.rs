@@ -194,8 +194,8 @@ async fn kafka_gets_its_topics_and_groups_once() {
         made(&Provision::Kafka(wanted), &vault).await,
         [
             "topic `user-events` grown from 2 to 3 partitions",
-            "`retention.ms` of the topic `user-events` set to `7200000`",
             "topic `declaration-events` has 4 partitions and the profile says 1: Kafka cannot take partitions away",
+            "`retention.ms` of the topic `user-events` set to `7200000`",
         ]
     );
     let tools = out(&container, &["/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "localhost:29092", "--list"]);

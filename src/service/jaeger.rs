@@ -48,7 +48,8 @@ impl ServiceKind for Jaeger {
         container.mounts.push(Mount::memory("/tmp"));
         let probe =
             Probe::Jaeger { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
-        Description::server(container, probe, Stop::new("SIGTERM", 5))
+        // It waits ten seconds for clients that keep their connections, and has nothing but memory to lose.
+        Description::server(container, probe, Stop::new("SIGTERM", 1))
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {
@@ -97,7 +98,7 @@ mod tests {
         port: 127.0.0.1:20003 -> 13133
         port: 127.0.0.1:20000 -> 16686
         probe: {"jaeger":{"health":20003,"query":20000,"otlp_http":20002}}
-        stop: SIGTERM 5s
+        stop: SIGTERM 1s
         restart: Always 5
         "##);
         insta::assert_snapshot!(given.variables(), @r##"

