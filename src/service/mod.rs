@@ -14,6 +14,7 @@ mod prometheus;
 mod redis;
 mod redpanda;
 mod s3;
+mod scripts;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::{Probe, Provision, RestartPolicy, SecretRef, Stop, Variable, Workload, OnDependencyRestart};
 
 pub(crate) use context::{Context, DatabaseFacts, Facts};
+pub(crate) use scripts::scripts;
 
 /// What a kind says about one service of its own.
 pub(crate) trait ServiceKind {
