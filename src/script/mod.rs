@@ -17,9 +17,11 @@ mod redis;
 mod scan;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
+#[cfg(all(test, feature = "docker-tests"))]
+mod shape_tests;
 mod source;
 #[cfg(all(test, feature = "docker-tests"))]
-mod testing;
+pub(crate) mod testing;
 
 use std::path::Path;
 

@@ -20,11 +20,11 @@ use crate::{
     tls::Authority,
 };
 
-struct Project {
-    directory: tempfile::TempDir,
-    vault: Vault,
-    server: Server,
-    set: ScriptSet,
+pub(super) struct Project {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) vault: Vault,
+    pub(super) server: Server,
+    pub(super) set: ScriptSet,
     authority: Option<Authority>,
     checksums: Checksums,
 }
@@ -35,7 +35,7 @@ fn set(name: &str, target: ScriptTarget) -> ScriptSet {
 }
 
 impl Project {
-    fn redis(tls: bool) -> Self {
+    pub(super) fn redis(tls: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seed")).unwrap();
         let vault = Vault::new(directory.path().join(".secrets"));
@@ -59,7 +59,7 @@ impl Project {
         Self { directory, vault, set: set("cache", target), server, authority, checksums: Checksums::default() }
     }
 
-    fn kafka() -> Self {
+    pub(super) fn kafka() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seed")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -115,11 +115,11 @@ impl Project {
         }
     }
 
-    async fn apply(&self) -> Result<Vec<LedgerEntry>, ScriptError> {
+    pub(super) async fn apply(&self) -> Result<Vec<LedgerEntry>, ScriptError> {
         apply(&self.set, Choice::All, &self.context()).await
     }
 
-    fn cli(&self, arguments: &[&str]) -> String {
+    pub(super) fn cli(&self, arguments: &[&str]) -> String {
         let password = self.vault.reveal(&SecretRef::new("cache", "default")).unwrap();
         let mut all = vec!["exec", &self.server.id, "redis-cli", "--no-auth-warning", "-a", &password];
         if self.authority.is_some() {
@@ -130,7 +130,7 @@ impl Project {
     }
 
     /// Everything committed in a topic: partition, key, value, headers.
-    fn records(&self, topic: &str) -> Vec<(i32, String, String, usize)> {
+    pub(super) fn records(&self, topic: &str) -> Vec<(i32, String, String, usize)> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", format!("127.0.0.1:{}", self.server.port))
             .set("group.id", "test")

@@ -33,7 +33,7 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 impl Server {
     pub(crate) fn start(port: u16, arguments: &[&str]) -> Self {
         let published = format!("127.0.0.1::{port}");
-        let mut all = vec!["run", "-d", "--label", "devenv-test=data", "-p", &published];
+        let mut all = vec!["run", "-d", "--stop-signal", "SIGINT", "--label", "devenv-test=data", "-p", &published];
         all.extend(arguments);
         let id = docker(&all);
         let address = docker(&["port", &id, &port.to_string()]);
@@ -44,9 +44,9 @@ impl Server {
     pub(crate) fn postgres(password: &str) -> Self {
         let script = format!(
             "set -e; d=/var/lib/postgresql/data; mkdir -p $d; chown postgres $d; echo {password} > /tmp/pw; chmod 644 /tmp/pw
-            setpriv --reuid=postgres --regid=postgres --clear-groups initdb -D $d --no-sync --auth-local=trust --auth-host=scram-sha-256 --pwfile=/tmp/pw > /dev/null
-            echo 'host all all all scram-sha-256' >> $d/pg_hba.conf
-            exec setpriv --reuid=postgres --regid=postgres --clear-groups postgres -D $d -c listen_addresses='*' -c wal_level=logical -c log_statement=none"
+            [ -e $d/PG_VERSION ] || {{ setpriv --reuid=postgres --regid=postgres --clear-groups initdb -D $d --no-sync --auth-local=trust --auth-host=scram-sha-256 --pwfile=/tmp/pw > /dev/null
+            echo 'host all all all scram-sha-256' >> $d/pg_hba.conf; }}
+            exec setpriv --reuid=postgres --regid=postgres --clear-groups postgres -D $d -c listen_addresses='*' -c shared_preload_libraries=pg_stat_statements"
         );
         let server = Self::start(5432, &["--entrypoint", "sh", "pgvector/pgvector:pg17", "-c", &script]);
         server.until(|| server.try_psql("postgres", "select 1").is_ok());

@@ -18,6 +18,7 @@ mod prometheus;
 mod redis;
 mod redpanda;
 mod s3;
+mod scripts;
 #[cfg(test)]
 mod testing;
 
@@ -33,6 +34,7 @@ use crate::spec::{
 pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
 pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
+pub(crate) use scripts::scripts;
 
 /// What a kind says about one service of its own.
 pub(crate) trait ServiceKind {

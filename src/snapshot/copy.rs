@@ -288,4 +288,37 @@ mod tests {
         fs::write(to.join("base/1/a"), "x").unwrap();
         assert_ne!(digest_tree(&from).unwrap().checksum, digest_tree(&to).unwrap().checksum);
     }
+    /// Figures: `cargo test --features docker-tests snapshot -- --nocapture`.
+    #[cfg(feature = "docker-tests")]
+    #[test]
+    fn a_data_directory_on_the_engines_own_disk_is_copied_whole() {
+        use crate::script::testing::{Server, docker};
+        let server = Server::postgres("x");
+        let volume = docker(&["inspect", "-f", "{{range .Mounts}}{{.Source}}{{end}}", &server.id]);
+        let target = tempfile::tempdir_in("/var/lib/docker/volumes").unwrap();
+        for (megabytes, rows) in [(100, 700_000), (1000, 8_500_000)] {
+            server.psql("postgres", &format!("drop table if exists t; create unlogged table t as select g as id, repeat('x', 100) as name from generate_series(1, {rows}) g; checkpoint"));
+            docker(&["stop", "-t", "30", &server.id]);
+            let began = std::time::Instant::now();
+            let copied = copy_tree(Path::new(&volume), target.path()).unwrap();
+            let took = began.elapsed();
+            let began = std::time::Instant::now();
+            let digest = digest_tree(target.path()).unwrap();
+            eprintln!("{megabytes} MB wanted, {} MB copied in {took:?} by {:?}, checksum in {:?}", copied.bytes.unwrap() / 1_000_000, copied.way, began.elapsed());
+            assert_eq!(digest, digest_tree(Path::new(&volume)).unwrap());
+            let other = tempfile::tempdir_in("/var/lib/docker/volumes").unwrap();
+            let began = std::time::Instant::now();
+            std::process::Command::new("cp").args(["-a", "--reflink=auto", &format!("{volume}/."), other.path().to_str().unwrap()]).status().unwrap();
+            eprintln!("cp -a: {:?}", began.elapsed());
+            if megabytes == 100 {
+                docker(&["restart", &server.id]);
+                break_if_not_ready(&server);
+            }
+        }
+    }
+
+    #[cfg(feature = "docker-tests")]
+    fn break_if_not_ready(server: &crate::script::testing::Server) {
+        server.until(|| server.try_psql("postgres", "select 1").is_ok());
+    }
 }
