@@ -78,6 +78,11 @@ impl DaemonCaretaker {
         applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
     }
 
+    /// The name of the volume that holds the service's data as it is after seeding with today's files.
+    pub(crate) async fn golden(&self, _spec: &ServiceSpec) -> Option<String> {
+        None
+    }
+
     /// The ledger of a service, by today's files and what its data was last heard to say.
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
         let recorded = self.recorded.lock().expect("no holder of this lock panics").get(&set.service).cloned();
