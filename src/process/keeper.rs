@@ -278,9 +278,9 @@ impl Shared {
         let deadline = Instant::now() + KILL_DEADLINE;
         while !progress.tree_ended && Instant::now() < deadline {
             drop(progress);
-            tree::descendants(std::process::id()).into_iter().for_each(|process| {
+            for process in tree::descendants(std::process::id()) {
                 process.kill();
-            });
+            }
             // Another round finds what was forked meanwhile.
             progress = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
         }

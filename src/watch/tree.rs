@@ -117,23 +117,20 @@ impl Tree {
         while let Some(path) = stack.pop() {
             let Ok(data) = fs::metadata(&path) else { continue };
             let inode = identity(&data);
-            match self.directories.get_mut(&path) {
-                Some(known) => {
-                    if path == top {
-                        known.only = None;
-                    }
-                    self.inodes.remove(&known.inode);
-                    known.inode = inode;
-                    self.inodes.insert(inode);
-                    watches.renew(&path);
+            if let Some(known) = self.directories.get_mut(&path) {
+                if path == top {
+                    known.only = None;
                 }
-                None => {
-                    if !self.inodes.insert(inode) {
-                        continue;
-                    }
-                    watches.add(&path);
-                    self.directories.insert(path.clone(), Directory { inode, files: HashMap::new(), only: None });
+                self.inodes.remove(&known.inode);
+                known.inode = inode;
+                self.inodes.insert(inode);
+                watches.renew(&path);
+            } else {
+                if !self.inodes.insert(inode) {
+                    continue;
                 }
+                watches.add(&path);
+                self.directories.insert(path.clone(), Directory { inode, files: HashMap::new(), only: None });
             }
             let Ok(listing) = fs::read_dir(&path) else { continue };
             let listing: Vec<fs::DirEntry> = listing.filter_map(Result::ok).collect();
