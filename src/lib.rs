@@ -2,12 +2,40 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod cli;
+mod daemon;
+mod diagnosis;
+mod doctor;
 mod engine;
+mod event;
+mod log;
+mod net;
+mod paths;
+mod probe;
+mod process;
 mod profile;
+mod provision;
+mod reconcile;
 mod script;
 mod secret;
+mod server;
 mod service;
 mod shipped;
 mod snapshot;
 mod spec;
+mod store;
 mod tls;
+mod watch;
+
+/// The program: everything from the arguments to the exit code.
+pub fn main() -> std::process::ExitCode {
+    // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
+    process::keeper::main_if_asked(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
+}
+
+/// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn check_profile(bytes: &[u8]) {
+    profile::check_bytes(bytes);
+}

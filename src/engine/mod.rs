@@ -3,6 +3,8 @@
 //! The trait says only what the supervisor needs, in its own words. `docker` speaks to a real engine (and is the only
 //! user of bollard); `fake` is scripted by tests.
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -15,10 +17,12 @@ use futures_util::stream::BoxStream;
 use crate::spec::ImageBuild;
 
 pub(crate) use devenv_api::EngineInfo;
+pub(crate) use docker::{Selection, connect, named_endpoint};
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
-    ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecOutput, ExecRequest, HelperRun,
-    LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, UploadFile, VolumeCreate,
+    ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
+    ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
+    ObservedVolume, PullProgress, Resize, SessionRequest, TerminalSize, UploadFile, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
@@ -42,6 +46,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
     /// Each line of the build's output; the image has the tag that the build names.
     fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>>;
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
 
     /// The id. A network of that name that is already there is taken.
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError>;
@@ -67,6 +73,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Output since `since` (RFC 3339 with nanoseconds), with time stamps, in order; goes on while the container runs if `follow`.
     fn logs(&self, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>>;
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError>;
+    /// Starts a command and hands over its input and output.
+    async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError>;
     /// Runs a short-lived helper container to its end and removes it.
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError>;
 }

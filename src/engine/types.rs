@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use ipnet::Ipv4Net;
 
 use super::Labels;
@@ -29,6 +30,9 @@ pub(crate) enum EngineError {
     Refused { action: String, status: u16, message: String },
     #[error("the engine's answer to {action} was not understood: {message}")]
     Protocol { action: String, message: String },
+    /// What was asked for did not end in the time it was given.
+    #[error("could not {action} within {limit:?}")]
+    TimedOut { action: String, limit: Duration },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -182,11 +186,47 @@ pub(crate) struct ExecOutput {
     pub(crate) stderr: Bytes,
 }
 
+/// A command with somebody at the other side.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SessionRequest {
+    pub(crate) command: Vec<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) directory: Option<String>,
+    /// Give it a terminal of this size, in which its two outputs are one.
+    pub(crate) terminal: Option<TerminalSize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TerminalSize {
+    pub(crate) columns: u16,
+    pub(crate) rows: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExecStream {
+    Stdout,
+    Stderr,
+}
+
+/// A command that runs. Its input is closed by shutting it down; dropping all of it leaves the command to itself.
+pub(crate) struct ExecSession {
+    pub(crate) input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    pub(crate) output: BoxStream<'static, Result<(ExecStream, Bytes), EngineError>>,
+    pub(crate) resize: Resize,
+    /// To be awaited when the output has ended. A command that could not be run has 126, or 127 if it is not there.
+    pub(crate) exit_code: BoxFuture<'static, Result<i64, EngineError>>,
+}
+
+/// Tells a session's terminal its new size.
+pub(crate) type Resize = std::sync::Arc<dyn Fn(TerminalSize) -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync>;
+
 /// A short-lived container of ours that works on volumes.
 #[derive(Debug, Clone)]
 pub(crate) struct HelperRun {
     pub(crate) labels: Labels,
     pub(crate) image: String,
+    /// The program and its arguments, instead of the image's own.
     pub(crate) command: Vec<String>,
     pub(crate) mounts: Vec<CreatedMount>,
     pub(crate) user: Option<String>,

@@ -46,6 +46,96 @@ pub(crate) struct ServiceProfile {
     pub(crate) watch: Vec<Watch>,
 }
 
+/// What an environment holds, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Profile")]
+#[expect(dead_code, reason = "its schema is read, and the merged tree is converted field by field")]
+pub(super) struct Document {
+    /// What the environment is for, in a line.
+    #[serde(default)]
+    description: Option<String>,
+    /// Profiles that this one starts from, by name or path: left to right, then this file. Maps merge by key, lists replace.
+    #[serde(default)]
+    extends: Vec<String>,
+    /// Files of variables, relative to the project. A missing one is an error unless written as `.env?`.
+    #[serde(default)]
+    env_file: Vec<String>,
+    /// Given to every service, to `devenv env` and to interpolation.
+    #[serde(default)]
+    variables: IndexMap<String, String>,
+    /// What the environment holds, by name.
+    services: IndexMap<String, ServiceFields>,
+}
+
+/// The fields that every service may have, whatever its kind.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Service")]
+pub(super) struct ServiceFields {
+    /// What must be so before this service is started: `ready`, `started` or `completed`.
+    #[serde(default)]
+    #[schemars(with = "IndexMap<String, devenv_api::Condition>")]
+    depends_on: IndexMap<ServiceName, devenv_api::Condition>,
+    /// What to do when a dependency has restarted: `restart` for a process or container, `ignore` for the rest, unless said.
+    #[serde(default)]
+    on_dependency_restart: Option<OnDependencyRestart>,
+    /// The environment counts as ready without it.
+    #[serde(default)]
+    optional: bool,
+    /// Variables of this service, after those of its connections. For the kinds `process` and `container`.
+    #[serde(default)]
+    environment: IndexMap<String, String>,
+    /// How to tell that it is ready: exactly one of the four. For the kinds `process` and `container`.
+    #[serde(default)]
+    probe: Option<Probe>,
+    /// How long it may take to become ready.
+    #[serde(default)]
+    ready_timeout: Option<Period>,
+    /// How it is stopped; its kind has its own good defaults.
+    #[serde(default)]
+    stop: Option<StopProfile>,
+    /// What follows when it ends by itself.
+    #[serde(default)]
+    restart: Option<Restart>,
+    /// The most it may use.
+    #[serde(default)]
+    resources: ResourceLimits,
+    /// Storage of its own for its data.
+    #[serde(default)]
+    storage: Option<Storage>,
+    /// Fixed host ports by container port; without one, a port is leased and stays the same.
+    #[serde(default)]
+    ports: BTreeMap<u16, u16>,
+    /// Instead of the kind's own image.
+    #[serde(default)]
+    image: Option<String>,
+    /// What to do when files change.
+    #[serde(default)]
+    watch: Vec<Watch>,
+}
+
+impl ServiceFields {
+    pub(super) fn with_kind(self, kind: Kind) -> ServiceProfile {
+        ServiceProfile {
+            kind,
+            depends_on: self.depends_on,
+            on_dependency_restart: self.on_dependency_restart,
+            optional: self.optional,
+            environment: self.environment,
+            probe: self.probe,
+            ready_timeout: self.ready_timeout,
+            stop: self.stop,
+            restart: self.restart,
+            resources: self.resources,
+            storage: self.storage,
+            ports: self.ports,
+            image: self.image,
+            watch: self.watch,
+        }
+    }
+}
+
 /// How a service of the product's own tells that it is ready: exactly one of the four.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

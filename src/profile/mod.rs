@@ -1,10 +1,61 @@
 //! Profiles: from text to a validated [`Profile`], with every problem of a file told at once.
 //!
-//! Pure, but for `load`, which alone reads files. The command line loads profiles; the daemon receives them validated.
+//! Pure, but for `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
+//! validated. The way: `yaml` reads a `tree` of values with places, `interpolate` fills in variables, `check` compares each layer with
+//! the `shape`s of the types, `merge` lays the layers on one another, `validate` looks at what the whole means,
+//! `convert` makes the types, and `origin` remembers where everything came from.
 
 mod document;
+pub(crate) mod load;
+mod find;
+mod embedded;
+mod source;
+mod tree;
+mod yaml;
+mod interpolate;
+mod env_file;
+mod schema;
+mod shape;
+mod check;
+mod merge;
+mod assemble;
+mod validate;
+mod graph;
+mod rules;
+mod references;
+mod convert;
+mod origin;
+mod diagnostic;
+mod spelling;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod hostile;
 
+pub(crate) use diagnostic::Colour;
 pub(crate) use document::{
-    OnChange, Probe, HttpProbe, TcpProbe, Profile, ResourceLimits, Restart, ServiceProfile, StopProfile,
-    Storage, Watch,
+    HttpProbe, OnChange, Probe, Profile, ResourceLimits, Restart, ServiceProfile, StopProfile, Storage, TcpProbe, Watch,
 };
+pub(crate) use find::{Origin, ProfileEntry};
+pub(crate) use load::{LoadError, LoadRequest, Loaded, Report};
+pub(crate) use origin::{Explanation, Origins, Touch, UnknownKey};
+
+/// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_bytes(bytes: &[u8]) {
+    let mut sources = source::Sources::default();
+    let mut findings = source::Findings::default();
+    let file = sources.add("fuzz.yaml", String::from_utf8_lossy(bytes));
+    let layer = assemble::read(&sources, file, false, &mut findings);
+    let variables = assemble::Variables::new(&std::collections::BTreeMap::new(), indexmap::IndexMap::new(), layer.root.get("variables"));
+    let assembled = assemble::assemble(vec![layer], &sources, variables, &mut findings);
+    if !findings.has_errors() {
+        let merged = assembled.map(|assembled| assembled.merged);
+        let services = merged.as_ref().and_then(|root| root.get("services"));
+        let _ = services.map(|node| convert::services(node, &mut findings));
+    }
+    findings.sort();
+    let _ = diagnostic::render(&findings, &sources, Colour::Plain);
+}

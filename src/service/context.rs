@@ -9,8 +9,12 @@ use indexmap::IndexMap;
 
 use crate::{
     profile::ServiceProfile,
-    spec::{EnvironmentId, SecretRef, ServiceName, Variable},
+    spec::{EnvironmentId, SecretRef, ServiceName, Template, Variable, variable_form},
 };
+
+/// By this name a container reaches the host: the engine layer gives it to every container.
+pub(super) const HOST_FROM_CONTAINER: &str = "host.docker.internal";
+const LOOPBACK: &str = "127.0.0.1";
 
 /// Everything is decided before a kind is asked: ports are leased and secrets have names.
 pub(crate) struct Context<'a> {
@@ -44,6 +48,14 @@ pub(crate) struct Facts {
     pub(crate) address: Option<(String, u16)>,
     /// The superuser's password of a PostgreSQL server.
     pub(crate) superuser: Option<SecretRef>,
+    /// It serves encrypted connections, by a certificate of the local authority.
+    pub(crate) tls: bool,
+}
+
+impl Facts {
+    /// Of a service that says nothing.
+    pub(crate) const NONE: Self =
+        Self { kind: "", databases: Vec::new(), metrics: None, address: None, superuser: None, tls: false };
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +82,26 @@ impl Context<'_> {
         SecretRef::new(self.name.as_str(), name)
     }
 
-    /// A path of the profile, from the project's directory.
+    /// A path of the profile, from the project's directory, without `.` in it.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.project.join(path)
+        self.project.join(path).components().collect()
+    }
+
+    /// `NAME_SUFFIX`, where the suffix may come from a profile.
+    pub(crate) fn variable_name(&self, suffix: &str) -> String {
+        format!("{}_{}", self.name.variable(), variable_form(suffix))
+    }
+
+    /// The same words with the address that is true on the host and the one that is true in a container.
+    pub(crate) fn address(&self, container_port: u16, words: impl Fn(&str, u16) -> Template) -> Variable {
+        Variable {
+            host: words(LOOPBACK, self.port(container_port)),
+            container: words(self.name.as_str(), container_port),
+        }
+    }
+
+    /// An address to show to people.
+    pub(crate) fn url(&self, scheme: &str, container_port: u16) -> String {
+        format!("{scheme}://{LOOPBACK}:{}", self.port(container_port))
     }
 }

@@ -1,7 +1,10 @@
 //! The kinds: each turns its fields of a profile into plain data. Pure, one file each, and no kind knows another.
 //!
-//! To add one: a file with a type that implements [`ServiceKind`], and its three lines below.
+//! [`needs`] says what has to be leased, [`compile`] then makes the whole environment's spec out of a profile. To add a
+//! kind: a file with a type that implements [`ServiceKind`], and its three lines below.
 
+mod compile;
+mod connection;
 mod container;
 mod context;
 mod grafana;
@@ -10,21 +13,27 @@ mod kafka;
 mod pgbouncer;
 mod postgres;
 mod process;
+mod product;
 mod prometheus;
 mod redis;
 mod redpanda;
 mod s3;
 mod scripts;
+#[cfg(test)]
+mod testing;
 
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Probe, Provision, RestartPolicy, SecretRef, Stop, Variable, Workload, OnDependencyRestart};
+use crate::spec::{
+    ContainerSpec, OnDependencyRestart, Probe, Provision, RestartPolicy, RestartWhen, SecretRef, Stop, Workload,
+};
 
-pub(crate) use context::{Context, DatabaseFacts, Facts};
+pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
+pub(crate) use connection::Connection;
+pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 pub(crate) use scripts::scripts;
 
 /// What a kind says about one service of its own.
@@ -51,18 +60,33 @@ pub(crate) trait ServiceKind {
         Vec::new()
     }
 
-    /// Services it names in its own fields, which must exist and which it then depends on being ready.
+    /// Services that it names in its own fields: they must exist.
     fn references(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Those of its references that must be ready before it can be.
+    fn dependencies(&self) -> Vec<String> {
+        self.references()
+    }
 }
 
-/// A container port that needs a port on the host.
+/// A port of the service that needs one on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PortNeed {
+    /// In the container.
     pub(crate) container: u16,
-    /// Published even if nobody asked: false for a port that only `ports:` would publish.
-    pub(crate) always: bool,
+    /// By which a profile's `ports` names it, where that is another than the container's own.
+    pub(crate) known_as: u16,
+    /// The one host port that will do.
+    pub(crate) fixed: Option<u16>,
+}
+
+impl PortNeed {
+    /// Any free host port will do.
+    pub(crate) const fn any(container: u16) -> Self {
+        Self { container, known_as: container, fixed: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,15 +101,39 @@ pub(crate) struct Description {
     pub(crate) on_dependency_restart: OnDependencyRestart,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Connection {
-    /// `NAME_URL` and the like, with their full names.
-    pub(crate) variables: IndexMap<String, Variable>,
-    /// `DATABASE_URL` and the like: they belong to the first service of the kind.
-    pub(crate) short_forms: IndexMap<String, Variable>,
-    /// Addresses to show, without secrets.
-    pub(crate) urls: IndexMap<String, String>,
+impl Description {
+    /// A server of somebody else's making: it comes back whatever made it end, and stands when what it needs restarts.
+    pub(crate) fn server(container: ContainerSpec, probe: Probe, stop: Stop) -> Self {
+        Self {
+            workload: Workload::Container(container),
+            probe,
+            provision: Vec::new(),
+            proof: None,
+            stop,
+            restart: RestartPolicy { policy: RestartWhen::Always, attempts: ATTEMPTS },
+            ready_timeout: READY_TIMEOUT,
+            on_dependency_restart: OnDependencyRestart::Ignore,
+        }
+    }
+
+    /// A service of the product: it may end well, and follows what it depends on.
+    pub(crate) fn product(workload: Workload, probe: Probe) -> Self {
+        Self {
+            workload,
+            probe,
+            provision: Vec::new(),
+            proof: None,
+            stop: Stop::new("SIGTERM", 10),
+            restart: RestartPolicy { policy: RestartWhen::OnFailure, attempts: ATTEMPTS },
+            ready_timeout: READY_TIMEOUT,
+            on_dependency_restart: OnDependencyRestart::Restart,
+        }
+    }
 }
+
+/// Restarts in a row before it is a crash loop.
+const ATTEMPTS: u32 = 5;
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 macro_rules! kinds {
     ($($name:literal $module:ident $type:ident,)*) => {

@@ -3,10 +3,11 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::spec::{Period, SecretRef};
+use crate::spec::{ContainerSpec, FileSpec, Mount, Period, Probe, SecretRef, Stop, Template};
 
-use super::{Connection, Context, Description, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
 
 /// Prometheus, scraping what the environment has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,20 +43,171 @@ fn default_path() -> String {
     "/metrics".to_owned()
 }
 
+const PORT: u16 = 9090;
+const CONFIGURATION: &str = "/etc/prometheus/prometheus.yml";
+
 impl ServiceKind for Prometheus {
     fn ports(&self) -> Vec<PortNeed> {
-        todo!()
+        vec![PortNeed::any(PORT)]
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {
-        todo!()
+        Vec::new()
     }
 
-    fn describe(&self, _cx: &Context<'_>) -> Description {
-        todo!()
+    fn describe(&self, cx: &Context<'_>) -> Description {
+        let mut container = ContainerSpec::new(format!("prom/prometheus:v{}", self.version));
+        let arguments = [
+            format!("--config.file={CONFIGURATION}"),
+            "--storage.tsdb.path=/prometheus".to_owned(),
+            "--web.enable-lifecycle".to_owned(),
+        ];
+        container.command = Some(arguments.into());
+        container.mounts.push(Mount::volume("data", "/prometheus"));
+        let rules: Vec<FileSpec> = self.rule_files(cx).collect();
+        container.files.push(FileSpec::readable(CONFIGURATION, self.configuration(cx, &rules)));
+        container.files.extend(rules);
+        let probe = Probe::Http { port: cx.port(PORT), path: "/-/ready".to_owned(), status: 200 };
+        Description::server(container, probe, Stop::new("SIGTERM", 10))
     }
 
-    fn connection(&self, _cx: &Context<'_>) -> Connection {
-        todo!()
+    fn connection(&self, cx: &Context<'_>) -> Connection {
+        let url = cx.address(PORT, |host, port| Template::text(format!("http://{host}:{port}")));
+        let mut connection = Connection::default();
+        connection.variable(cx, "URL", url.clone());
+        connection.short_form("PROMETHEUS_URL", url);
+        connection.url("prometheus", cx.url("http", PORT));
+        connection
+    }
+
+    fn facts(&self, cx: &Context<'_>) -> Facts {
+        let host = cx.name.to_string();
+        Facts {
+            kind: "prometheus",
+            address: Some((host.clone(), PORT)),
+            metrics: Some(MetricsEndpoint { host, port: PORT, path: "/metrics".to_owned() }),
+            ..Facts::default()
+        }
+    }
+
+    fn assets(&self) -> Vec<String> {
+        self.rules.clone()
+    }
+
+    fn references(&self) -> Vec<String> {
+        self.scrape.values().map(|scrape| scrape.service.clone()).collect()
+    }
+
+    /// It scrapes what is there, and says `up == 0` of what is not: that is its work, nothing to wait for.
+    fn dependencies(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Prometheus {
+    /// Numbered, because two directories may hold files of one name.
+    fn rule_files<'a>(&'a self, cx: &'a Context<'_>) -> impl Iterator<Item = FileSpec> + 'a {
+        self.rules.iter().enumerate().filter_map(|(index, path)| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let text = cx.assets.get(path)?;
+            Some(FileSpec::readable(format!("/etc/prometheus/rules/{index}-{name}"), text.as_str()))
+        })
+    }
+
+    fn configuration(&self, cx: &Context<'_>, rules: &[FileSpec]) -> String {
+        let mut jobs: IndexMap<&str, Value> = IndexMap::new();
+        for (name, facts) in cx.neighbours {
+            if let Some(MetricsEndpoint { host, port, path }) = &facts.metrics {
+                jobs.insert(name.as_str(), job(name.as_str(), name.as_str(), &format!("{host}:{port}"), path));
+            }
+        }
+        for (name, scrape) in &self.scrape {
+            let address = cx.neighbours.get(scrape.service.as_str()).and_then(|facts| facts.address.as_ref());
+            if let Some((host, port)) = address {
+                let mut job = job(name, &scrape.service, &format!("{host}:{port}"), &scrape.path);
+                if let Some(interval) = scrape.interval {
+                    job["scrape_interval"] = json!(interval.to_string());
+                }
+                jobs.insert(name, job);
+            }
+        }
+        let mut configuration = json!({ "global": { "scrape_interval": "5s", "evaluation_interval": "5s" } });
+        if !rules.is_empty() {
+            configuration["rule_files"] = rules.iter().map(|file| file.path.as_str()).collect();
+        }
+        configuration["scrape_configs"] = jobs.into_values().collect();
+        serde_yaml::to_string(&configuration).expect("plain data can be written as YAML")
+    }
+}
+
+fn job(name: &str, service: &str, target: &str, path: &str) -> Value {
+    json!({
+        "job_name": name,
+        "metrics_path": path,
+        "static_configs": [{ "targets": [target], "labels": { "service": service } }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::testing::Given;
+
+    #[test]
+    fn what_has_figures_is_scraped_by_itself_and_jobs_and_rules_are_added() {
+        let given = Given::nothing()
+            .and("tracing", json!({ "jaeger": {} }))
+            .and("db", json!({ "postgres": {} }))
+            .and("api", json!({ "process": { "command": ["api"], "port": 8080 } }))
+            .and("metrics", json!({ "prometheus": {
+                "rules": ["alerts/db.yaml", "more/db.yaml"],
+                "scrape": { "api-figures": { "service": "api", "path": "/stats", "interval": "1s" } },
+            }}))
+            .asset("alerts/db.yaml", "groups: []\n")
+            .asset("more/db.yaml", "groups: []\n");
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: prom/prometheus:v2.53.3
+        command: ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus","--web.enable-lifecycle"]
+        mount: volume data at /prometheus
+        port: 127.0.0.1:20006 -> 9090
+        file: /etc/prometheus/prometheus.yml 0444 0:0
+          global:
+            scrape_interval: 5s
+            evaluation_interval: 5s
+          rule_files:
+          - /etc/prometheus/rules/0-db.yaml
+          - /etc/prometheus/rules/1-db.yaml
+          scrape_configs:
+          - job_name: tracing
+            metrics_path: /metrics
+            static_configs:
+            - targets:
+              - tracing:8888
+              labels:
+                service: tracing
+          - job_name: metrics
+            metrics_path: /metrics
+            static_configs:
+            - targets:
+              - metrics:9090
+              labels:
+                service: metrics
+          - job_name: api-figures
+            metrics_path: /stats
+            static_configs:
+            - targets:
+              - host.docker.internal:8080
+              labels:
+                service: api
+            scrape_interval: 1s
+        file: /etc/prometheus/rules/0-db.yaml 0444 0:0
+          groups: []
+        file: /etc/prometheus/rules/1-db.yaml 0444 0:0
+          groups: []
+        probe: {"http":{"port":20006,"path":"/-/ready","status":200}}
+        stop: SIGTERM 10s
+        restart: Always 5
+        "##);
+        assert!(given.spec().services["metrics"].depends_on.is_empty());
     }
 }

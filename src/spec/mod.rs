@@ -20,7 +20,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use hash::{SpecHash, differences};
-pub(crate) use name::{EnvironmentId, InvalidName, ServiceName};
+pub(crate) use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub(crate) use probe::Probe;
 pub(crate) use provision::{
     ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision,
@@ -107,6 +107,12 @@ pub(crate) enum RestartWhen {
     Always,
     OnFailure,
     Never,
+}
+
+impl Stop {
+    pub(crate) fn new(signal: &str, grace_seconds: u64) -> Self {
+        Self { signal: signal.to_owned(), grace: Duration::from_secs(grace_seconds) }
+    }
 }
 
 impl Variable {

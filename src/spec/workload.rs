@@ -139,3 +139,27 @@ impl ContainerSpec {
         }
     }
 }
+
+impl FileSpec {
+    /// For the service's user alone.
+    pub(crate) fn private(path: impl Into<String>, user: u32, content: impl Into<Template>) -> Self {
+        Self { path: path.into(), mode: 0o400, uid: user, gid: user, content: content.into() }
+    }
+
+    /// For everybody in the container.
+    pub(crate) fn readable(path: impl Into<String>, content: impl Into<Template>) -> Self {
+        Self { path: path.into(), mode: 0o444, uid: 0, gid: 0, content: content.into() }
+    }
+}
+
+impl Mount {
+    /// A volume of the service.
+    pub(crate) fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
+        Self { source: MountSource::Volume(name.into()), target: target.into(), read_only: false }
+    }
+
+    /// Memory, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
+    pub(crate) fn memory(target: impl Into<String>) -> Self {
+        Self { source: MountSource::Memory, target: target.into(), read_only: false }
+    }
+}

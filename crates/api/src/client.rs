@@ -1,1 +1,369 @@
-pub struct Client; pub struct ClientError; pub struct Stream;
+//! The client: one method a route, over the daemon's unix socket.
+//!
+//! It never starts a daemon and never retries; that is its caller's affair. Long answers are [`Stream`]s of NDJSON
+//! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence.
+
+use std::{
+    fmt::Write,
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use reqwest::Method;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+use tokio_util::{
+    codec::{Framed, FramedParts, FramedRead, LinesCodec},
+    io::StreamReader,
+};
+
+use crate::{
+    ApiError, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
+    GcReport, GcRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
+    Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+};
+
+/// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
+pub const ENGINE_HEADER: &str = "x-devenv-engine";
+
+/// What the connection of `exec` is upgraded to.
+pub const EXEC_PROTOCOL: &str = "devenv-exec";
+
+/// The paths of the daemon's interface.
+pub mod route {
+    pub const DAEMON: &str = "/v1/daemon";
+    pub const DAEMON_STOP: &str = "/v1/daemon/stop";
+    pub const ENVIRONMENTS: &str = "/v1/environments";
+    pub const STATUS: &str = "/v1/environment/status";
+    pub const UP: &str = "/v1/environment/up";
+    pub const PLAN: &str = "/v1/environment/plan";
+    pub const DOWN: &str = "/v1/environment/down";
+    pub const START: &str = "/v1/environment/start";
+    pub const STOP: &str = "/v1/environment/stop";
+    pub const RESTART: &str = "/v1/environment/restart";
+    pub const WAIT: &str = "/v1/environment/wait";
+    pub const LOGS: &str = "/v1/environment/logs";
+    pub const EVENTS: &str = "/v1/environment/events";
+    pub const VARIABLES: &str = "/v1/environment/variables";
+    pub const WHY: &str = "/v1/environment/why";
+    pub const EXEC: &str = "/v1/environment/exec";
+    pub const UNDO: &str = "/v1/environment/undo";
+    pub const GC: &str = "/v1/gc";
+}
+
+/// A line longer than this is no line of ours; log lines are cut far below it.
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// The head of an HTTP answer is a few hundred bytes.
+const LONGEST_HEAD: usize = 16 * 1024;
+
+/// The engine that a client names; all `None` means that it takes what the daemon drives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineChoice {
+    /// `--context`.
+    pub context: Option<String>,
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
+    /// `DOCKER_CONTEXT`.
+    pub docker_context: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("no daemon answers at {}", socket.display())]
+    NotRunning { socket: PathBuf },
+    /// The connection broke before the answer was complete: the daemon has died.
+    #[error("the daemon ended before it had answered")]
+    Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The daemon's own word.
+    #[error(transparent)]
+    Answered(ApiError),
+    /// Not our daemon, or one of another version.
+    #[error("the daemon's answer cannot be read: {detail}")]
+    Unexpected { detail: String },
+}
+
+/// Speaks to the daemon of one runtime directory.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+    engine: Option<String>,
+}
+
+/// Lines of a long answer, as they come. It ends with the answer, or with an error if the daemon dies.
+pub struct Stream<T>(BoxStream<'static, Result<T, ClientError>>);
+
+/// The two halves of a running `exec`: a sink of [`crate::ExecInput`] and a stream of [`crate::ExecOutput`].
+pub type ExecSession = Framed<UnixStream, TerminalCodec>;
+
+impl Client {
+    /// Does not connect yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
+        let socket = socket.into();
+        let http = reqwest::Client::builder()
+            .unix_socket(socket.as_path())
+            .no_proxy()
+            .build()
+            .map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
+        Ok(Self { http, socket, engine: None })
+    }
+
+    /// Names the engine that is meant; a daemon that drives another refuses.
+    #[must_use]
+    pub fn with_engine(mut self, choice: &EngineChoice) -> Self {
+        // Non-ASCII is escaped as in any JSON string that has to be a header value.
+        self.engine = serde_json::to_string(choice).ok().map(|json| ascii(&json));
+        self
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub async fn daemon(&self) -> Result<DaemonStatus, ClientError> {
+        self.get(route::DAEMON).await
+    }
+
+    /// The daemon ends soon after the answer; what runs goes on running.
+    pub async fn stop_daemon(&self) -> Result<(), ClientError> {
+        self.post::<_, serde_json::Value>(route::DAEMON_STOP, &serde_json::json!({})).await.map(|_| ())
+    }
+
+    pub async fn environments(&self) -> Result<Vec<Status>, ClientError> {
+        self.get(route::ENVIRONMENTS).await
+    }
+
+    pub async fn status(&self, target: &EnvironmentTarget) -> Result<Status, ClientError> {
+        self.post(route::STATUS, target).await
+    }
+
+    pub async fn up(&self, request: &UpRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::UP, request).await
+    }
+
+    pub async fn plan(&self, request: &UpRequest) -> Result<Plan, ClientError> {
+        self.post(route::PLAN, request).await
+    }
+
+    pub async fn down(&self, request: &DownRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::DOWN, request).await
+    }
+
+    pub async fn start(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::START, request).await
+    }
+
+    pub async fn stop(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::STOP, request).await
+    }
+
+    pub async fn restart(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::RESTART, request).await
+    }
+
+    pub async fn wait(&self, request: &WaitRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::WAIT, request).await
+    }
+
+    pub async fn logs(&self, request: &LogsRequest) -> Result<Stream<LogLine>, ClientError> {
+        self.stream(route::LOGS, request).await
+    }
+
+    pub async fn events(&self, request: &EventsRequest) -> Result<Stream<Event>, ClientError> {
+        self.stream(route::EVENTS, request).await
+    }
+
+    pub async fn variables(&self, request: &VariablesRequest) -> Result<Variables, ClientError> {
+        self.post(route::VARIABLES, request).await
+    }
+
+    pub async fn why(&self, request: &WhyRequest) -> Result<Why, ClientError> {
+        self.post(route::WHY, request).await
+    }
+
+    /// Brings the volumes of the last `down --volumes` back; their names.
+    pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
+        self.post(route::UNDO, target).await
+    }
+
+    pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {
+        self.post(route::GC, request).await
+    }
+
+    /// Runs a command in a service. HTTP by hand, because the connection itself is what is wanted.
+    pub async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
+        let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
+        let mut message = format!(
+            "POST {} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {EXEC_PROTOCOL}\r\n{engine}\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            route::EXEC,
+            body.len(),
+        )
+        .into_bytes();
+        message.extend_from_slice(&body);
+        let mut connection = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
+        connection.write_all(&message).await.map_err(lost)?;
+
+        let mut received = BytesMut::new();
+        let head = loop {
+            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                break Head::parse(&received.split_to(end + 4))?;
+            }
+            if received.len() > LONGEST_HEAD {
+                return Err(ClientError::Unexpected { detail: "an endless head".to_owned() });
+            }
+            read_more(&mut connection, &mut received).await?;
+        };
+        if head.status == 101 {
+            let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
+            parts.read_buf = received;
+            return Ok(Framed::from_parts(parts));
+        }
+        while received.len() < head.length {
+            read_more(&mut connection, &mut received).await?;
+        }
+        Err(refusal(head.status, &received))
+    }
+
+    async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ClientError> {
+        read(self.send(Method::GET, path, None::<&()>).await?).await
+    }
+
+    async fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R, ClientError> {
+        read(self.send(Method::POST, path, Some(body)).await?).await
+    }
+
+    async fn stream<B: Serialize, T: DeserializeOwned + Send + 'static>(&self, path: &str, body: &B) -> Result<Stream<T>, ClientError> {
+        Ok(Stream::of(self.send(Method::POST, path, Some(body)).await?))
+    }
+
+    /// The answer's head; anything but success is already an error.
+    async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response, ClientError> {
+        let mut request = self.http.request(method, format!("http://devenv{path}"));
+        if let Some(engine) = &self.engine {
+            request = request.header(ENGINE_HEADER, engine);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() { ClientError::NotRunning { socket: self.socket.clone() } } else { lost(error) }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        Err(refusal(status.as_u16(), &response.bytes().await.map_err(lost)?))
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Stream<T> {
+    fn of(response: reqwest::Response) -> Self {
+        let reader = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
+        let lines = FramedRead::new(reader, LinesCodec::new_with_max_length(LONGEST_LINE));
+        Self(
+            lines
+                .map_err(lost)
+                .try_filter(|line| std::future::ready(!line.is_empty()))
+                .and_then(|line| std::future::ready(parse(line.as_bytes())))
+                .boxed(),
+        )
+    }
+}
+
+impl<T> futures_util::Stream for Stream<T> {
+    type Item = Result<T, ClientError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl Stream<UpMessage> {
+    /// The next piece of news; a stream that ends without its last word was lost.
+    pub async fn message(&mut self) -> Result<UpMessage, ClientError> {
+        match self.next().await {
+            Some(message) => message,
+            None => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        }
+    }
+}
+
+/// What matters of an answer's head.
+struct Head {
+    status: u16,
+    length: usize,
+}
+
+impl Head {
+    fn parse(bytes: &[u8]) -> Result<Self, ClientError> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| ClientError::Unexpected { detail: "no HTTP answer".to_owned() })?;
+        let length = lines
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, value)| value.trim().parse().ok())
+            .unwrap_or(0);
+        Ok(Self { status, length })
+    }
+}
+
+async fn read_more(connection: &mut UnixStream, received: &mut BytesMut) -> Result<(), ClientError> {
+    match connection.read_buf(received).await {
+        Ok(0) => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(lost(error)),
+    }
+}
+
+async fn read<R: DeserializeOwned>(response: reqwest::Response) -> Result<R, ClientError> {
+    let bytes: Bytes = response.bytes().await.map_err(lost)?;
+    parse(&bytes)
+}
+
+fn parse<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| ClientError::Unexpected { detail: error.to_string() })
+}
+
+fn refusal(status: u16, body: &[u8]) -> ClientError {
+    let error = serde_json::from_slice::<ErrorDocument>(body).map(|document| document.error);
+    ClientError::Answered(error.unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(body);
+        ApiError::new(ErrorCode::Internal, format!("the daemon answered with status {status}: {}", text.trim()))
+            .hint("is the daemon of another version? `devenv daemon stop` ends it, and the next command starts one")
+    }))
+}
+
+fn lost(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    ClientError::Lost(error.into())
+}
+
+/// JSON with every character beyond ASCII escaped, because a header holds no others.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for unit in json.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() => text.push(char::from(byte)),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

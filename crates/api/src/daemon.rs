@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Status;
+use crate::{ApiError, Status};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStatus {
@@ -51,4 +51,49 @@ pub enum CheckStatus {
     Ok,
     Warning,
     Fail,
+}
+
+/// The one line that a daemon prints when it is decided whether it serves: whoever started it waits for this line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Line", into = "Line")]
+pub enum Announcement {
+    /// `{"ready":true}`: it has adopted what runs, and answers.
+    Ready,
+    /// `{"running":true}`: another daemon holds the lock.
+    Running,
+    /// `{"error":{…}}`: it cannot serve, and ends.
+    Error(ApiError),
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Line {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ready: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    running: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<ApiError>,
+}
+
+impl From<Announcement> for Line {
+    fn from(announcement: Announcement) -> Self {
+        match announcement {
+            Announcement::Ready => Self { ready: true, ..Self::default() },
+            Announcement::Running => Self { running: true, ..Self::default() },
+            Announcement::Error(error) => Self { error: Some(error), ..Self::default() },
+        }
+    }
+}
+
+impl TryFrom<Line> for Announcement {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, &'static str> {
+        match line {
+            Line { error: Some(error), .. } => Ok(Announcement::Error(error)),
+            Line { ready: true, .. } => Ok(Self::Ready),
+            Line { running: true, .. } => Ok(Self::Running),
+            Line { .. } => Err("neither ready, running nor an error"),
+        }
+    }
 }

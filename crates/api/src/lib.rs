@@ -9,19 +9,21 @@ mod daemon;
 mod data;
 mod error;
 mod event;
+mod exec;
 mod plan;
 mod request;
 mod status;
 
 pub use chaos::{Fault, Witness};
-pub use client::{Client, ClientError, Stream};
-pub use daemon::{Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
+pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
+pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, SnapshotPart, Snapshots};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
+pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
-    DownRequest, EnvironmentTarget, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
+    DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
     WaitRequest, GcReport, GcRequest, Removed, ExecTarget, Variable, Variables,
 };
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

@@ -78,6 +78,26 @@ pub struct LogsRequest {
     pub grep: Option<String>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventsRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// What led to a service's last change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhyRequest {
+    pub target: EnvironmentTarget,
+    pub service: String,
+}
+
+/// A chain of causes, newest last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Why {
+    pub events: Vec<Event>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VariablesFor {

@@ -1,1 +1,158 @@
-//! Docker, by bollard.
+//! A real engine, Docker or Podman, over its HTTP interface; the only user of bollard.
+//!
+//! `endpoint` decides which engine is meant, `version` what is spoken, `client` holds the connection. Two doors lead to the
+//! same endpoint: bollard for what changes something, and `wire`, plain JSON, for what is read or streamed: bollard's
+//! models are closed, so that one state or event that they do not know fails a whole answer. Nothing here polls, and
+//! nothing here is remembered between calls.
+
+mod build;
+mod client;
+mod containers;
+mod create;
+mod endpoint;
+mod error;
+mod events;
+mod exec;
+mod frames;
+mod helper;
+mod images;
+mod logs;
+mod networks;
+mod observed;
+mod stop;
+mod upload;
+mod version;
+mod volumes;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::{
+    ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun, LogChunk,
+    NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest, UploadFile,
+    VolumeCreate,
+};
+use crate::spec::ImageBuild;
+use client::Client;
+
+pub(crate) use client::connect;
+pub(crate) use endpoint::{Selection, named_endpoint};
+
+/// The engine at one endpoint, spoken to in one version.
+pub(super) struct DockerEngine {
+    client: Client,
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.client.info().await
+    }
+
+    async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
+        containers::list(&self.client, owner).await
+    }
+
+    async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError> {
+        networks::list(&self.client, owner).await
+    }
+
+    async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
+        volumes::list(&self.client, owner).await
+    }
+
+    async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
+        networks::subnets(&self.client).await
+    }
+
+    fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
+        events::follow(self.client.clone(), owner)
+    }
+
+    async fn image(&self, name: &str) -> Result<Option<String>, EngineError> {
+        images::id(&self.client, name).await
+    }
+
+    fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {
+        images::pull(&self.client, name)
+    }
+
+    fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>> {
+        build::build(self.client.clone(), build.clone())
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        images::remove(&self.client, name).await
+    }
+
+    async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {
+        networks::create(&self.client, network).await
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        networks::remove(&self.client, id).await
+    }
+
+    async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError> {
+        volumes::create(&self.client, volume).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        volumes::remove(&self.client, name).await
+    }
+
+    async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
+        create::create(&self.client, container).await
+    }
+
+    async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError> {
+        upload::upload(&self.client, id, files).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        containers::start(&self.client, id).await
+    }
+
+    async fn stop(&self, id: &str, signal: &str, grace: Duration) -> Result<(), EngineError> {
+        stop::stop(&self.client, id, signal, grace).await
+    }
+
+    async fn kill(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        stop::kill(&self.client, id, signal).await
+    }
+
+    async fn pause(&self, id: &str) -> Result<(), EngineError> {
+        containers::pause(&self.client, id).await
+    }
+
+    async fn unpause(&self, id: &str) -> Result<(), EngineError> {
+        containers::unpause(&self.client, id).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), EngineError> {
+        containers::remove(&self.client, id).await
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<ObservedContainer>, EngineError> {
+        containers::inspect(&self.client, id).await
+    }
+
+    fn logs(&self, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>> {
+        logs::read(self.client.clone(), id, since, follow)
+    }
+
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError> {
+        exec::run(&self.client, id, request).await
+    }
+
+    async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError> {
+        exec::session(&self.client, id, request).await
+    }
+
+    async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
+        helper::run(&self.client, helper).await
+    }
+}

@@ -1,0 +1,56 @@
+# The front door. `make up` and `make test` need nothing but git, make and a Rust toolchain: scripts/setup sees to the rest.
+
+PROFILE ?= default
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
+
+.PHONY: up down test test-fast test-docker accept check bench fuzz build reference help
+
+help:             ## What there is to make
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+build:            ## The release binary
+	@scripts/setup build
+	cargo build --release --quiet
+
+up: build         ## Bring up PROFILE (default): engine and images seen to, everything ready
+	@scripts/setup engine
+	@scripts/setup images $$($(BINARY) config --images $(PROFILE))
+	$(BINARY) up $(PROFILE)
+
+down: build       ## Take it down; data is kept
+	$(BINARY) down
+
+test: test-fast test-docker accept  ## Everything: without an engine, against real services, and through the machine interface
+
+test-fast:        ## Unit tests and the tests that need no engine
+	@scripts/setup build
+	cargo test --workspace --quiet --lib --bins --test it
+
+test-docker:      ## Real servers in real containers
+	@scripts/setup build
+	@scripts/setup engine
+	@scripts/setup images --all
+	@scripts/setup tests
+	cargo test --quiet --features docker-tests --lib docker_
+	cargo test --quiet --features docker-tests --test docker
+
+accept: build     ## The acceptance cases of the machine interface, if they are beside the checkout
+	@scripts/setup engine
+	@scripts/setup tests
+	@if [ -x ../shared/accept/accept.py ]; then python3 ../shared/accept/accept.py --binary $(BINARY) foundation; else echo "no acceptance cases beside this checkout"; fi
+
+check:            ## Formatting, lints, and that generated files are current
+	@scripts/setup build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+reference:        ## Rewrite the generated files: schema and reference
+	UPDATE=1 cargo test --quiet --lib generated
+
+bench: build      ## Measure the promises, side by side with what a user would pick instead
+	@scripts/setup engine
+	@scripts/setup images --all
+	python3 benches/run.py --binary $(BINARY)
+
+fuzz:             ## Feed the profile loader garbage for a minute (needs cargo-fuzz and a nightly toolchain)
+	cargo +nightly fuzz run profile -- -max_total_time=60

@@ -1,0 +1,242 @@
+//! The command line's shape: global flags and the list of commands. What a command takes stands in its own file.
+
+use std::{fmt::Write, path::PathBuf};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::{
+    completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
+    validate, wait, why,
+};
+
+/// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
+#[derive(Debug, Parser)]
+#[command(name = "devenv", bin_name = "devenv", version, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// The project's directory.
+    ///
+    /// Default: the nearest ancestor that holds `profiles/`, else the current directory.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Which environment of the project, so that several can run side by side.
+    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = instance)]
+    pub(crate) instance: String,
+    /// The Docker context whose engine is used.
+    ///
+    /// Default: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else Docker's current context, else the well-known sockets.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Print documents for programs: one on one line, or one a line where a command streams.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress, only results and errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Start(services::Start),
+    Stop(services::Stop),
+    Restart(services::Restart),
+    Wait(wait::Arguments),
+    #[command(visible_alias = "ps")]
+    Status(status::Arguments),
+    List(list::Arguments),
+    Logs(logs::Arguments),
+    Events(events::Arguments),
+    Why(why::Arguments),
+    Env(environment::Arguments),
+    Exec(exec::Arguments),
+    Run(run::Arguments),
+    Plan(plan::Arguments),
+    Config(config::Arguments),
+    Validate(validate::Arguments),
+    Profiles(profiles::Arguments),
+    Gc(gc::Arguments),
+    Doctor(doctor::Arguments),
+    Daemon(daemon::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// How `devenv --help` groups the commands.
+pub(super) const GROUPS: &[(&str, &[&str])] = &[
+    ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
+    ("Seeing", &["status", "list", "logs", "events", "why"]),
+    ("Using", &["env", "exec", "run"]),
+    ("Profiles", &["plan", "config", "validate", "profiles"]),
+    ("Machine", &["gc", "doctor", "daemon", "completions"]),
+];
+
+/// The whole command line, with the commands grouped in its help.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut groups = String::new();
+    for (heading, names) in GROUPS {
+        let _ = write!(groups, "\n{}\n", bold(format_args!("{heading}:")));
+        for name in *names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(groups, "  {name:<12} {about}");
+        }
+    }
+    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n", bold(format_args!("Options:")));
+    let more = "`devenv COMMAND --help` tells the rest of a command; `devenv --help` has exit codes and variables.";
+    command.help_template(template).after_help(more).after_long_help(codes_and_variables())
+}
+
+fn bold(text: std::fmt::Arguments<'_>) -> String {
+    super::printer::paint(super::printer::BOLD, text)
+}
+
+fn codes_and_variables() -> String {
+    let mut text = bold(format_args!("Exit codes:"));
+    for (code, meaning) in super::exit::MEANINGS {
+        let _ = write!(text, "\n  {code:<4} {meaning}");
+    }
+    let _ = write!(text, "\n\n{}", bold(format_args!("Environment variables:")));
+    for variable in crate::paths::VARIABLES {
+        let _ = write!(text, "\n  {:<20} {}", variable.name, variable.meaning);
+    }
+    text
+}
+
+/// The arguments, or what is wrong with them (or the help that was asked for).
+pub(crate) fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    let mut matches = command().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+/// Instance names stand in names of containers and in labels.
+fn instance(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if first && text.len() <= 40 && text.chars().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("an instance name begins with a letter or digit and holds up to 40 of a-z, A-Z, 0-9, -, _ and .".to_owned())
+    }
+}
+
+/// A duration such as `300ms`, `30s`, `5m`, `24h`.
+pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
+    text.parse::<crate::spec::Period>().map(crate::spec::Period::duration).map_err(|error| error.to_string())
+}
+
+impl Command {
+    /// `run` and `exec` hand a command's own exit code through, and keep 125 for devenv's own failures.
+    pub(crate) fn wraps_another(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_))
+    }
+}
+
+/// The same for arguments that could not be parsed: the first word that is a command's name decides.
+pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match word.as_ref() {
+            "--project" | "--instance" | "--context" => {
+                words.next();
+            }
+            word if word.starts_with('-') => {}
+            word => return matches!(word, "run" | "exec"),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<std::ffi::OsString> {
+        std::iter::once("devenv").chain(line.split_whitespace()).map(Into::into).collect()
+    }
+
+    fn parsed(line: &str) -> Cli {
+        parse(words(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_stands_in_one_group_of_the_help() {
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut all: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        grouped.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(grouped, all);
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for subcommand in command.get_subcommands() {
+                let path = format!("{path} {}", subcommand.get_name());
+                if subcommand.has_subcommands() {
+                    check(subcommand, &path);
+                    continue;
+                }
+                let about = subcommand.get_long_about().map(ToString::to_string).unwrap_or_default();
+                assert!(about.contains(&format!("Example: {path}")), "{path}: {about}");
+            }
+        }
+        check(&Cli::command(), "devenv");
+    }
+
+    #[test]
+    fn the_forms_that_scripts_depend_on_are_taken() {
+        let lines = [
+            "up", "up shop --timeout 90s --context colima --attach", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
+            "status --json", "ps", "list --json", "plan shop --json", "why db", "events -f", "events --json", "logs -f --since 5m --grep x db cache",
+            "logs --since 2026-11-20T10:00:00Z", "env --format json --for container --service api --redact", "exec db -- psql -c x",
+            "exec db psql -c x", "run -- cargo test --release", "run env", "start db", "stop db cache", "restart db", "wait db --timeout 30s",
+            "wait", "validate a.yaml b.yaml --json", "config --explain services.db.image", "config shop --images", "profiles", "gc --dry-run --all",
+            "doctor", "daemon run", "daemon start", "daemon stop", "daemon status --json", "completions bash",
+            "--project /tmp --instance one up shop", "up shop --instance one --json --quiet",
+        ];
+        for line in lines {
+            parsed(line);
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        let lines = [
+            "", "upp", "up a b", "up --timeout 30", "up --timeout soon", "--instance -x up", "up --instance a/b", "exec db", "run", "why",
+            "validate", "env --format xml", "completions", "daemon", "logs --bogus",
+        ];
+        for line in lines {
+            assert!(parse(words(line)).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_behind_the_command_of_exec_and_run_belong_to_it() {
+        let Command::Exec(exec) = parsed("exec --json db -- psql --json -c x").command else { panic!() };
+        assert_eq!(exec.command, ["psql", "--json", "-c", "x"]);
+        let cli = parsed("run cargo test --quiet");
+        assert!(!cli.global.quiet);
+        let Command::Run(run) = cli.command else { panic!() };
+        assert_eq!(run.command, ["cargo", "test", "--quiet"]);
+    }
+
+    #[test]
+    fn usage_errors_of_wrapping_commands_are_known_without_a_parse() {
+        for (line, expected) in [("run --bogus", true), ("--instance run up --x", false), ("--json exec", true), ("up run", false), ("", false)] {
+            assert_eq!(wrap_another(&words(line)), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `devenv daemon`: run, start, stop and see the daemon. The only command that runs it in its own process.
+
+use std::{fmt::Write, os::fd::OwnedFd, time::Duration};
+
+use devenv_api::{Announcement, ApiError, Client, DaemonStatus, ErrorCode};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use super::{
+    Outcome,
+    args::Command,
+    exit::ExitStatus,
+    failure::{Failure, internal, misplaced},
+    printer::Printer,
+    session::Session,
+    table,
+};
+use crate::{
+    daemon as supervisor,
+    paths::{self, Paths},
+};
+
+/// Run, start, stop or show the daemon. Other commands start it by themselves.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
+enum Action {
+    /// Run the daemon in the foreground.
+    ///
+    /// Prints one line of JSON when it serves, and logs to stderr; `DEVENV_LOG` is the filter. For service managers.
+    ///
+    /// Example: devenv daemon run
+    Run,
+    /// Start the daemon in the background unless it runs.
+    ///
+    /// Example: devenv daemon start
+    Start,
+    /// Stop the daemon. Environments go on running, and the next daemon takes them up.
+    ///
+    /// Example: devenv daemon stop
+    Stop,
+    /// Show whether the daemon runs, and which engine it drives. Starts none.
+    ///
+    /// Example: devenv daemon status --json
+    Status,
+}
+
+/// A daemon that is asked to stop has only state files to write.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// `daemon run` has a runtime of its own, with more than one thread, and reads its signals itself.
+pub(super) fn run_in_foreground(command: &Command, session: &Session) -> Option<Outcome> {
+    match command {
+        Command::Daemon(Arguments { action: Action::Run }) => Some(supervise(session)),
+        _ => None,
+    }
+}
+
+fn supervise(session: &Session) -> Outcome {
+    let paths = Paths::resolve().and_then(|paths| paths.create().map(|()| paths)).map_err(|error| {
+        let error = misplaced(error);
+        announce(&Announcement::Error(error.clone()));
+        error
+    })?;
+    let filter = tracing_subscriber::EnvFilter::try_from_env(paths::LOG).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| internal("cannot start the runtime", error))?;
+    let options = supervisor::Options { paths, context: session.global.context.clone() };
+    let mut said = false;
+    let outcome = runtime.block_on(supervisor::run(options, |announcement| {
+        said = true;
+        announce(&announcement);
+    }));
+    if let (Err(error), false) = (&outcome, said) {
+        announce(&Announcement::Error(error.clone()));
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(match outcome {
+        Ok(()) => ExitStatus::SUCCESS,
+        Err(error) => {
+            // A document was announced already; this is for whoever reads the log.
+            tracing::error!(code = ?error.code, "The daemon ends: {}", error.message);
+            error.code.into()
+        }
+    })
+}
+
+/// One line for whoever started this process; nothing is ever written to stdout after it, and whoever reads it sees its end.
+fn announce(announcement: &Announcement) {
+    if let Ok(mut line) = serde_json::to_vec(announcement) {
+        line.push(b'\n');
+        // A starter that is gone does not keep a daemon from serving.
+        let _ = Printer::raw_output(&line);
+    }
+    if let Ok(nothing) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(nothing);
+    }
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    match arguments.action {
+        Action::Start => {
+            let status = session.client().await?.daemon().await?;
+            show(&status, session)
+        }
+        Action::Stop => {
+            if let Some(client) = session.running_daemon().await? {
+                stop(&client).await?;
+            }
+            show(&absent()?, session)
+        }
+        Action::Status => {
+            let status = match session.running_daemon().await? {
+                Some(client) => client.daemon().await?,
+                None => absent()?,
+            };
+            show(&status, session)
+        }
+        // Taken before a runtime for clients is made.
+        Action::Run => supervise(session),
+    }
+}
+
+fn absent() -> Result<DaemonStatus, Failure> {
+    let socket = Paths::resolve()?.socket().display().to_string();
+    Ok(DaemonStatus { running: false, pid: None, version: None, socket, uptime_ms: None, engine: None, environments: Vec::new() })
+}
+
+/// Returns when its process has ended, so that what is started next meets nobody.
+async fn stop(client: &Client) -> Result<(), Failure> {
+    let pid = client.daemon().await?.pid.and_then(|pid| Pid::from_raw(pid as i32));
+    // Taken before it is asked to stop: afterwards its number may be another's.
+    let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    client.stop_daemon().await?;
+    let Some(process) = process else { return Ok(()) };
+    if ended(process).await? {
+        return Ok(());
+    }
+    let words = format!("the daemon has not ended {} s after it was asked to", STOP_DEADLINE.as_secs());
+    Err(ApiError::new(ErrorCode::Failed, words).hint("its log is `daemon.log` in the state directory").into())
+}
+
+/// Whether the process ended before the deadline.
+async fn ended(process: OwnedFd) -> Result<bool, ApiError> {
+    let failed = |error: &dyn std::fmt::Display| internal("cannot wait for the daemon's end", error);
+    let deadline = Timespec::try_from(STOP_DEADLINE).map_err(|error| failed(&error))?;
+    let poll = tokio::task::spawn_blocking(move || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&deadline)));
+    let ready = poll.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    Ok(ready > 0)
+}
+
+fn show(status: &DaemonStatus, session: &Session) -> Outcome {
+    session.printer.result(status, || words(status))?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+fn words(status: &DaemonStatus) -> String {
+    if !status.running {
+        return format!("no daemon runs at {}", status.socket);
+    }
+    let pid = status.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+    let uptime = status.uptime_ms.map(|uptime| format!(", for {}", table::duration(uptime))).unwrap_or_default();
+    let mut text = format!("the daemon {} runs at {}{pid}{uptime}", status.version.as_deref().unwrap_or_default(), status.socket);
+    if let Some(engine) = &status.engine {
+        let _ = write!(text, "\nengine: {} {} (API {}) at {}", engine.kind, engine.version, engine.api, engine.endpoint);
+    }
+    if !status.environments.is_empty() {
+        text.push('\n');
+        text.push_str(&table::environments(&status.environments));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_are_the_documented_lines() {
+        let error = ApiError::new(ErrorCode::NoEngine, "none");
+        let cases = [
+            (Announcement::Ready, r#"{"ready":true}"#),
+            (Announcement::Running, r#"{"running":true}"#),
+            (Announcement::Error(error), r#"{"error":{"code":"no-engine","message":"none"}}"#),
+        ];
+        for (announcement, line) in cases {
+            assert_eq!(serde_json::to_string(&announcement).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Announcement>(line).unwrap(), announcement);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Exit codes: constants that scripts rely on, and the one place where a failure becomes one of them.
+
+use std::process::ExitCode;
+
+use devenv_api::ErrorCode;
+
+use super::failure::{Failure, Signal};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExitStatus(u8);
+
+impl ExitStatus {
+    pub(crate) const SUCCESS: Self = Self(0);
+    pub(crate) const FAILED: Self = Self(1);
+    pub(crate) const USAGE: Self = Self(2);
+    pub(crate) const NO_ENGINE: Self = Self(3);
+    pub(crate) const TIMED_OUT: Self = Self(4);
+    pub(crate) const DEVENV_FAILED: Self = Self(125);
+    pub(crate) const CANNOT_RUN: Self = Self(126);
+    pub(crate) const NOT_FOUND: Self = Self(127);
+    pub(crate) const INTERRUPTED: Self = Self(130);
+    /// What a program gets that writes into a closed pipe: 128 + SIGPIPE.
+    pub(crate) const OUTPUT_CLOSED: Self = Self(141);
+    pub(crate) const TERMINATED: Self = Self(143);
+
+    /// A command's own code, handed through.
+    pub(crate) fn of_command(code: i32) -> Self {
+        Self(u8::try_from(code & 0xff).expect("eight bits fit"))
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        self.0
+    }
+}
+
+/// Every code and what it means, as the reference tells it.
+pub(crate) const MEANINGS: &[(&str, &str)] = &[
+    ("0", "What was asked for is so."),
+    ("1", "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`."),
+    ("2", "Wrong usage, or an invalid profile or scenario."),
+    ("3", "No container engine answers, or it is too old or too new; or the daemon drives another one than the one that is named."),
+    ("4", "The time limit given by `--timeout` ran out."),
+    ("125", "`run`, `exec`: devenv itself failed, usage and profile included."),
+    ("126", "`run`, `exec`: the command cannot be run."),
+    ("127", "`run`, `exec`: the command was not found. Any other code of these is the command's own, 128+n for signal n."),
+    ("130", "Ended by Ctrl-C."),
+    ("141", "Whoever read the output closed it, as `head` does."),
+    ("143", "Ended by SIGTERM."),
+];
+
+impl From<ErrorCode> for ExitStatus {
+    fn from(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::Usage | ErrorCode::InvalidProfile => Self::USAGE,
+            ErrorCode::NoEngine | ErrorCode::EngineMismatch => Self::NO_ENGINE,
+            ErrorCode::TimedOut => Self::TIMED_OUT,
+            // An interruption that the daemon tells of is another command's doing; a signal to this process is a `Failure::Signal`.
+            ErrorCode::Failed
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict
+            | ErrorCode::Interrupted
+            | ErrorCode::Drift
+            | ErrorCode::Internal => Self::FAILED,
+        }
+    }
+}
+
+impl From<&Failure> for ExitStatus {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Told(error) | Failure::Invalid { error, .. } => error.code.into(),
+            Failure::Signal(Signal::Interrupt) => Self::INTERRUPTED,
+            Failure::Signal(Signal::Terminate) => Self::TERMINATED,
+            Failure::OutputClosed => Self::OUTPUT_CLOSED,
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_api::ApiError;
+
+    use super::*;
+
+    #[test]
+    fn each_sort_of_failure_has_its_documented_code() {
+        let expected = [
+            (ErrorCode::Usage, 2),
+            (ErrorCode::InvalidProfile, 2),
+            (ErrorCode::NoEngine, 3),
+            (ErrorCode::EngineMismatch, 3),
+            (ErrorCode::Failed, 1),
+            (ErrorCode::TimedOut, 4),
+            (ErrorCode::NotFound, 1),
+            (ErrorCode::Conflict, 1),
+            (ErrorCode::Interrupted, 1),
+            (ErrorCode::Drift, 1),
+            (ErrorCode::Internal, 1),
+        ];
+        for (code, exit) in expected {
+            assert_eq!(ExitStatus::from(&Failure::Told(ApiError::new(code, ""))).code(), exit, "{code:?}");
+        }
+        assert_eq!(ExitStatus::from(&Failure::Signal(Signal::Interrupt)).code(), 130);
+        assert_eq!(ExitStatus::from(&Failure::Signal(Signal::Terminate)).code(), 143);
+    }
+
+    #[test]
+    fn every_constant_is_documented() {
+        let all = [
+            ExitStatus::SUCCESS,
+            ExitStatus::FAILED,
+            ExitStatus::USAGE,
+            ExitStatus::NO_ENGINE,
+            ExitStatus::TIMED_OUT,
+            ExitStatus::DEVENV_FAILED,
+            ExitStatus::CANNOT_RUN,
+            ExitStatus::NOT_FOUND,
+            ExitStatus::INTERRUPTED,
+            ExitStatus::OUTPUT_CLOSED,
+            ExitStatus::TERMINATED,
+        ];
+        let codes: Vec<String> = all.iter().map(|status| status.code().to_string()).collect();
+        assert_eq!(codes, MEANINGS.iter().map(|(code, _)| *code).collect::<Vec<_>>());
+    }
+}

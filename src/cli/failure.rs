@@ -1,0 +1,99 @@
+//! Why a command did not do what was asked, and the signals that end one.
+
+use std::{future::Future, io};
+
+use devenv_api::{ApiError, ClientError, ErrorCode};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::paths::PathsError;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Told to the user, as words and with `--json` as a document.
+    Told(ApiError),
+    /// A profile that does not hold, with its problems as a person is shown them.
+    Invalid { error: ApiError, shown: String },
+    /// This process was asked to end.
+    Signal(Signal),
+    /// Nobody reads the output any more; there is nobody to tell.
+    OutputClosed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+/// The first signal that asks this process to end. The only place where signals are read.
+pub(crate) fn signalled() -> io::Result<impl Future<Output = Signal>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        // Both are cancel-safe: a signal that is not read stays pending in the stream.
+        tokio::select! {
+            _ = interrupt.recv() => Signal::Interrupt,
+            _ = terminate.recv() => Signal::Terminate,
+        }
+    })
+}
+
+pub(crate) fn usage(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Usage, message)
+}
+
+/// A fault of devenv's own, or of the machine under it.
+pub(crate) fn internal(doing: &str, error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Internal, format!("{doing}: {error}"))
+}
+
+pub(crate) fn told(error: ClientError) -> ApiError {
+    let words = error.to_string();
+    match error {
+        ClientError::Answered(error) => error,
+        ClientError::NotRunning { .. } => ApiError::new(ErrorCode::Failed, words).hint("`devenv daemon start` starts one"),
+        ClientError::Lost(_) => ApiError::new(ErrorCode::Failed, words).hint(
+            "run the command again: a new daemon takes up what runs. The last words of the old one are in `daemon.log` in the state directory",
+        ),
+        ClientError::Unexpected { .. } => ApiError::new(ErrorCode::Internal, words)
+            .hint("is the daemon of another version? `devenv daemon stop` ends it, and the next command starts one"),
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Told(told(error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::OutputClosed } else { Self::Told(internal("cannot write the output", error)) }
+    }
+}
+
+impl From<PathsError> for Failure {
+    fn from(error: PathsError) -> Self {
+        Self::Told(misplaced(error))
+    }
+}
+
+/// Directories that cannot be used are the user's to mend.
+pub(crate) fn misplaced(error: PathsError) -> ApiError {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let message = format!("{error}{cause}");
+    match error {
+        PathsError::Create { .. } => ApiError::new(ErrorCode::Failed, message).hint("`devenv doctor` checks the directories"),
+        PathsError::SocketTooLong { .. } => usage(message).hint("set DEVENV_RUNTIME_DIR to a shorter path"),
+        PathsError::Foreign { .. } => {
+            ApiError::new(ErrorCode::Failed, message).hint("set DEVENV_RUNTIME_DIR or DEVENV_STATE_DIR to a directory of your own")
+        }
+        PathsError::NoHome { .. } | PathsError::Relative { .. } => usage(message),
+    }
+}

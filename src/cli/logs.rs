@@ -1,0 +1,148 @@
+//! `devenv logs`: what services said.
+
+use anstyle::{AnsiColor, Style};
+use devenv_api::{ApiError, Client, LogLine, LogStream, LogsRequest};
+use futures_util::StreamExt;
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+use super::{
+    Outcome,
+    args::period,
+    exit::ExitStatus,
+    failure::{Failure, usage},
+    printer::{DIM, paint},
+    session::Session,
+};
+
+/// Show what services wrote, all of them in the order of time.
+///
+/// Without `--since` all that is kept.
+///
+/// Example: devenv logs -f --since 5m --grep 'ERROR|WARN' api worker
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The services. Default: all.
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Go on, and show lines as they come.
+    #[arg(long, short)]
+    follow: bool,
+    /// Only lines since then: a duration ago such as `5m`, or a time such as `2026-11-20T10:00:00Z` or `10:00` today.
+    #[arg(long, value_name = "DURATION|TIME")]
+    since: Option<String>,
+    /// Only lines that match this regular expression.
+    #[arg(long, value_name = "REGEX")]
+    grep: Option<String>,
+}
+
+const AT_ONCE: usize = 512;
+const COLOURS: [AnsiColor; 6] =
+    [AnsiColor::Cyan, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Blue, AnsiColor::Magenta, AnsiColor::BrightCyan];
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    if let Some(pattern) = &arguments.grep {
+        regex::Regex::new(pattern).map_err(|error| usage(format!("--grep: {error}")))?;
+    }
+    let since = arguments.since.as_deref().map(|text| since(text, Timestamp::now(), &TimeZone::system())).transpose()?;
+    let request = LogsRequest {
+        target: session.target()?,
+        services: arguments.services.clone(),
+        follow: arguments.follow,
+        since: since.map(|time| format!("{time:.6}")),
+        grep: arguments.grep.clone(),
+    };
+    let client = session.client().await?;
+    stream(&client, &request, session).await?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// Prints lines until they end; also what `up --attach` does.
+pub(super) async fn stream(client: &Client, request: &LogsRequest, session: &Session) -> Result<(), Failure> {
+    let mut lines = client.logs(request).await?.ready_chunks(AT_ONCE);
+    let mut prefixes = Prefixes::default();
+    while let Some(chunk) = lines.next().await {
+        for line in chunk {
+            let line = line?;
+            session.printer.result(&line, || prefixes.line(&line))?;
+        }
+        session.printer.flush()?;
+    }
+    Ok(())
+}
+
+/// Services in the order in which they first spoke: that gives each its colour.
+#[derive(Default)]
+struct Prefixes {
+    services: Vec<String>,
+    width: usize,
+}
+
+impl Prefixes {
+    fn line(&mut self, line: &LogLine) -> String {
+        let index = self.services.iter().position(|known| *known == line.service).unwrap_or_else(|| {
+            self.services.push(line.service.clone());
+            self.width = self.width.max(line.service.len());
+            self.services.len() - 1
+        });
+        let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
+        let bar = match line.stream {
+            LogStream::Stdout => '|',
+            LogStream::Stderr => '!',
+        };
+        format!("{} {} {}", paint(style, format_args!("{:width$}", line.service, width = self.width)), paint(DIM, bar), line.text)
+    }
+}
+
+/// A duration ago, a time stamp, a local date and time, or a local time today.
+fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, ApiError> {
+    if let Ok(ago) = period(text) {
+        return now.checked_sub(ago).map_err(|_| usage(format!("--since {text}: that is before time began")));
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let today = now.to_zoned(zone.clone()).date();
+    let local = text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Time>().map(|time| today.to_datetime(time)));
+    local.and_then(|local| local.to_zoned(zone.clone())).map(|zoned| zoned.timestamp()).map_err(|_| {
+        usage(format!("--since {text}: neither a duration nor a time"))
+            .hint("write a duration such as `5m`, or a time such as `2026-11-20T10:00:00Z`, `2026-11-20 10:00` or `10:00`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_durations_and_times() {
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        let cases = [
+            ("5m", "2026-11-20T11:55:00Z"),
+            ("24h", "2026-11-19T12:00:00Z"),
+            ("2026-11-20T10:00:00.5Z", "2026-11-20T10:00:00.5Z"),
+            ("2026-11-20T10:00:00+02:00", "2026-11-20T08:00:00Z"),
+            ("2026-11-20 10:00", "2026-11-20T09:00:00Z"),
+            ("10:30", "2026-11-20T09:30:00Z"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(since(text, now, &zone).unwrap().to_string(), expected, "{text}");
+        }
+        assert!(since("yesterday", now, &zone).is_err());
+    }
+
+    #[test]
+    fn lines_are_aligned_and_the_stream_is_a_sign() {
+        let line = |service: &str, stream, text: &str| LogLine {
+            time: String::new(),
+            service: service.to_owned(),
+            stream,
+            text: text.to_owned(),
+            run: 1,
+        };
+        let mut prefixes = Prefixes::default();
+        let lines = [line("cache", LogStream::Stdout, "a"), line("db", LogStream::Stderr, "b"), line("cache", LogStream::Stdout, "c")];
+        let text: Vec<String> = lines.iter().map(|line| anstream::adapter::strip_str(&prefixes.line(line)).to_string()).collect();
+        assert_eq!(text, ["cache | a", "db    ! b", "cache | c"]);
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: from arguments to an exit status, one file a command.
+//!
+//! A command is one function from its arguments and a [`Session`] (global flags, printer, the way to the daemon) to an
+//! [`ExitStatus`]. It speaks to the daemon through `devenv_api::Client` alone; `daemon` is the only one that runs it.
+
+mod args;
+mod exit;
+mod failure;
+mod launch;
+mod printer;
+mod progress;
+mod project;
+#[cfg(test)]
+mod reference;
+mod session;
+mod table;
+
+// The commands.
+mod completions;
+mod config;
+mod daemon;
+mod doctor;
+mod down;
+mod environment;
+mod events;
+mod exec;
+mod gc;
+mod list;
+mod logs;
+mod plan;
+mod profiles;
+mod run;
+mod services;
+mod status;
+mod up;
+mod validate;
+mod wait;
+mod why;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use devenv_api::{ApiError, ErrorCode};
+
+use args::{Cli, Command};
+use exit::ExitStatus;
+use failure::{Failure, Signal};
+use printer::Printer;
+use session::Session;
+
+type Outcome = Result<ExitStatus, Failure>;
+
+/// The whole program.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match args::parse(arguments.iter().cloned()) {
+        Ok(cli) => run_command(cli).into(),
+        Err(error) => not_parsed(&error, &arguments).into(),
+    }
+}
+
+/// Help and version were asked for and are results; the rest is wrong usage.
+fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitStatus {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitStatus::SUCCESS;
+    }
+    let _ = error.print();
+    if arguments.iter().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let error = ApiError::new(ErrorCode::Usage, message).hint("`devenv --help` lists the commands");
+        let printer = Printer::new(true, true);
+        let _ = printer.document(&devenv_api::ErrorDocument { error });
+        let _ = printer.flush();
+    }
+    if args::wrap_another(arguments) { ExitStatus::DEVENV_FAILED } else { ExitStatus::USAGE }
+}
+
+fn run_command(Cli { global, command }: Cli) -> ExitStatus {
+    let session = Session::new(global);
+    let wraps = command.wraps_another();
+    let outcome = match daemon::run_in_foreground(&command, &session) {
+        Some(outcome) => outcome,
+        None => with_runtime(command, &session),
+    };
+    let outcome = outcome.and_then(|status| Ok(session.printer.flush().map(|()| status)?));
+    match outcome {
+        Ok(status) => status,
+        Err(failure) => {
+            tell(&session, &failure);
+            // Whoever closed stdout is not told.
+            let _ = session.printer.flush();
+            // A signal and a closed pipe end a wrapping command as they end any other.
+            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) { ExitStatus::DEVENV_FAILED } else { ExitStatus::from(&failure) }
+        }
+    }
+}
+
+fn tell(session: &Session, failure: &Failure) {
+    let error = match failure {
+        Failure::Told(error) => error.clone(),
+        Failure::Invalid { error, shown } => {
+            session.printer.failure(error, Some(shown));
+            return;
+        }
+        Failure::Signal(Signal::Interrupt) => ApiError::new(ErrorCode::Interrupted, "interrupted"),
+        Failure::Signal(Signal::Terminate) => ApiError::new(ErrorCode::Interrupted, "terminated"),
+        Failure::OutputClosed => return,
+    };
+    session.printer.failure(&error, None);
+}
+
+/// One thread is enough for a client, and the quickest to start.
+fn with_runtime(command: Command, session: &Session) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failure::internal("cannot start the runtime", error))?;
+    let outcome = runtime.block_on(async {
+        let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
+        let words = interrupted_words(&command);
+        tokio::select! {
+            // Not cancel-safe, and need not be: nothing of the command is used after a signal.
+            outcome = execute(command, session) => outcome,
+            signal = signalled => {
+                if let Some(words) = words {
+                    session.printer.say(words);
+                }
+                Err(Failure::Signal(signal))
+            }
+        }
+    });
+    // A read of the terminal that nobody waits for any more would hold the runtime up for ever.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// What is left behind when a command is interrupted, where that is worth a word.
+fn interrupted_words(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Up(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
+        Command::Down(_) => Some("the environment goes on stopping"),
+        Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services go on; `devenv status` shows them"),
+        _ => None,
+    }
+}
+
+async fn execute(command: Command, session: &Session) -> Outcome {
+    match command {
+        Command::Up(arguments) => up::run(&arguments, session).await,
+        Command::Down(arguments) => down::run(&arguments, session).await,
+        Command::Start(arguments) => services::start(&arguments, session).await,
+        Command::Stop(arguments) => services::stop(&arguments, session).await,
+        Command::Restart(arguments) => services::restart(&arguments, session).await,
+        Command::Wait(arguments) => wait::run(&arguments, session).await,
+        Command::Status(arguments) => status::run(&arguments, session).await,
+        Command::List(arguments) => list::run(&arguments, session).await,
+        Command::Logs(arguments) => logs::run(&arguments, session).await,
+        Command::Events(arguments) => events::run(&arguments, session).await,
+        Command::Why(arguments) => why::run(&arguments, session).await,
+        Command::Env(arguments) => environment::run(&arguments, session).await,
+        Command::Exec(arguments) => exec::run(&arguments, session).await,
+        Command::Run(arguments) => run::run(&arguments, session).await,
+        Command::Plan(arguments) => plan::run(&arguments, session).await,
+        Command::Config(arguments) => config::run(&arguments, session).await,
+        Command::Validate(arguments) => validate::run(&arguments, session),
+        Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Gc(arguments) => gc::run(&arguments, session).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, session).await,
+        Command::Daemon(arguments) => daemon::run(&arguments, session).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}

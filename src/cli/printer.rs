@@ -1,0 +1,134 @@
+//! The only place that prints: data to stdout, talk to stderr.
+//!
+//! Colours are left out by themselves where the output is no terminal or `NO_COLOR` is set, and never carry meaning
+//! alone. With `--json` stdout carries nothing but documents.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{self, BufWriter, IsTerminal, Stdout, Write},
+};
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use devenv_api::{ApiError, ErrorDocument};
+use serde::Serialize;
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+
+pub(crate) fn paint(style: Style, text: impl fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+pub(crate) struct Printer {
+    json: bool,
+    quiet: bool,
+    stdout: RefCell<BufWriter<AutoStream<Stdout>>>,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, stdout: RefCell::new(BufWriter::new(anstream::stdout())) }
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether talk goes to somebody who looks at it as it happens.
+    pub(crate) fn talks_to_terminal() -> bool {
+        let ci = std::env::var_os(crate::paths::CI).is_some_and(|value| !value.is_empty() && value != "false" && value != "0");
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        !ci && !dumb && io::stderr().is_terminal()
+    }
+
+    /// A piece of the result, for a person.
+    pub(crate) fn data(&self, text: impl fmt::Display) -> io::Result<()> {
+        writeln!(self.stdout.borrow_mut(), "{text}")
+    }
+
+    /// The result, or one of many, for a program.
+    pub(crate) fn document(&self, document: &impl Serialize) -> io::Result<()> {
+        let mut stdout = self.stdout.borrow_mut();
+        serde_json::to_writer(&mut *stdout, document)?;
+        stdout.write_all(b"\n")
+    }
+
+    /// Either: the document with `--json`, else the words.
+    pub(crate) fn result(&self, document: &impl Serialize, words: impl FnOnce() -> String) -> io::Result<()> {
+        if self.json {
+            return self.document(document);
+        }
+        let words = words();
+        if words.is_empty() { Ok(()) } else { self.data(words) }
+    }
+
+    /// Bytes of another program, as they are.
+    pub(crate) fn raw_output(bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    pub(crate) fn raw_error(bytes: &[u8]) -> io::Result<()> {
+        io::stderr().lock().write_all(bytes)
+    }
+
+    /// What was printed is buffered until here: streams call it when nothing more is at hand, the end of a command once.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.stdout.borrow_mut().flush()
+    }
+
+    /// Talk that `--quiet` silences.
+    pub(crate) fn say(&self, text: impl fmt::Display) {
+        if !self.quiet {
+            talk(text);
+        }
+    }
+
+    /// A failure: always told to a person, and as a document where one was asked for. Problems that were `shown`
+    /// already, each with its line, are not told again.
+    pub(crate) fn failure(&self, error: &ApiError, shown: Option<&str>) {
+        match shown {
+            Some(shown) => self.tell_block(shown),
+            None => error.problems.iter().for_each(talk),
+        }
+        talk(format_args!("{}: {}", paint(BAD, "error"), error.message));
+        if let Some(hint) = &error.hint {
+            talk(format_args!("{}: {hint}", paint(NAME, "hint")));
+        }
+        if self.json {
+            // Whoever closed stdout does not want the document.
+            let _ = self.document(&ErrorDocument { error: error.clone() });
+        }
+    }
+
+    /// Several lines that `--quiet` silences, such as warnings.
+    pub(crate) fn say_block(&self, text: &str) {
+        if !self.quiet {
+            self.tell_block(text);
+        }
+    }
+
+    /// Several lines that are always told, such as errors.
+    #[expect(clippy::unused_self, reason = "whoever prints has a printer")]
+    pub(crate) fn tell_block(&self, text: &str) {
+        if !text.trim().is_empty() {
+            talk(text.trim_end());
+        }
+    }
+}
+
+/// A closed stderr is no reason to fail.
+fn talk(text: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}

@@ -1,0 +1,21 @@
+//! `devenv profiles`: what could be brought up.
+
+use super::{Outcome, exit::ExitStatus, project, session::Session, table};
+
+/// List the profiles of the project, of the user and those built in.
+///
+/// Example: devenv profiles
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {}
+
+pub(super) fn run(_: &Arguments, session: &Session) -> Outcome {
+    let profiles = project::list(session)?;
+    session.printer.result(&serde_json::json!({ "profiles": profiles }), || {
+        let rows = profiles.iter().map(|profile| {
+            let from = profile.path.as_ref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+            [profile.name.clone(), from, profile.description.clone().unwrap_or_default()]
+        });
+        table::columns(["PROFILE", "FROM", "DESCRIPTION"], rows)
+    })?;
+    Ok(ExitStatus::SUCCESS)
+}

@@ -1,0 +1,259 @@
+//! Progress of `up` and its like on stderr: a live line a service on a terminal, plain lines elsewhere.
+//!
+//! What an event means for a line is decided by [`News::of`], which is pure.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use devenv_api::{Event, ServiceState, Status, Stream, UpMessage};
+use indexmap::IndexMap;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    failure::Failure,
+    printer::{BAD, NAME, Printer, paint},
+    table::{duration, state_style},
+};
+
+/// Follows a long answer to its last word.
+pub(super) async fn follow(printer: &Printer, mut messages: Stream<UpMessage>) -> Result<Status, Failure> {
+    let mut progress = Progress::new(printer);
+    loop {
+        // If this errs, `progress` is dropped, and the terminal is as it was.
+        match messages.message().await? {
+            UpMessage::Event(event) => progress.event(&event),
+            UpMessage::Progress { service, message } => progress.note(&service, &message),
+            UpMessage::Done(status) => return Ok(status),
+            UpMessage::Failed(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What an event says, for a line of progress.
+#[derive(Debug, PartialEq)]
+struct News<'a> {
+    service: Option<&'a str>,
+    /// If it is about a change of state.
+    state: Option<ServiceState>,
+    /// How long it took to get there.
+    after_ms: Option<u64>,
+    message: &'a str,
+    /// Lines that belong to a failure.
+    detail: Option<&'a str>,
+}
+
+impl<'a> News<'a> {
+    fn of(event: &'a Event) -> Self {
+        let word = event.data.get("state").and_then(serde_json::Value::as_str).or_else(|| event.kind.strip_prefix("service."));
+        let state = word.and_then(|word| serde_json::from_value(word.into()).ok());
+        let figure = |key| event.data.get(key).and_then(serde_json::Value::as_u64);
+        Self {
+            service: event.service.as_deref(),
+            state,
+            after_ms: figure("ready_after_ms"),
+            message: &event.message,
+            detail: event.data.get("detail").and_then(serde_json::Value::as_str),
+        }
+    }
+
+    /// `db ready 812 ms`.
+    fn line(&self) -> String {
+        let Some(service) = self.service else { return self.message.to_owned() };
+        let (service, message) = (paint(NAME, service), self.message_without_name());
+        let Some(state) = self.state else { return format!("{service} {message}") };
+        let word = paint(state_style(state), state);
+        match (state, self.after_ms) {
+            (ServiceState::Ready | ServiceState::Completed, Some(after)) => format!("{service} {word} {}", duration(after)),
+            // The message says why, and the detail what the service itself said.
+            (ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed, _) => {
+                let said = self.detail.unwrap_or_default().lines();
+                said.fold(format!("{service} {word}: {message}"), |text, line| text + "\n    " + line)
+            }
+            _ => format!("{service} {word}"),
+        }
+    }
+
+    /// Messages stand for themselves and begin with the service's name, which the line has already.
+    fn message_without_name(&self) -> &'a str {
+        let rest = self.service.and_then(|service| self.message.strip_prefix(service));
+        match rest.and_then(|rest| rest.strip_prefix([':', ' '])) {
+            Some(rest) => rest.trim_start(),
+            None => self.message,
+        }
+    }
+}
+
+enum Progress<'a> {
+    Live(Live),
+    Lines(Lines<'a>),
+    Silent,
+}
+
+impl<'a> Progress<'a> {
+    fn new(printer: &'a Printer) -> Self {
+        match (printer.quiet(), Printer::talks_to_terminal()) {
+            (true, _) => Self::Silent,
+            (false, true) => Self::Live(Live::new()),
+            (false, false) => Self::Lines(Lines { printer, told: HashMap::new(), noted: HashMap::new() }),
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match self {
+            Self::Live(live) => live.event(&News::of(event)),
+            Self::Lines(lines) => lines.event(&News::of(event)),
+            Self::Silent => {}
+        }
+    }
+
+    /// News that is no event, such as bytes pulled so far.
+    fn note(&mut self, service: &str, message: &str) {
+        match self {
+            Self::Live(live) => live.note(service, message),
+            Self::Lines(lines) => lines.note(service, message),
+            Self::Silent => {}
+        }
+    }
+}
+
+/// Plain lines, none of them twice in a row for a service.
+struct Lines<'a> {
+    printer: &'a Printer,
+    told: HashMap<String, String>,
+    noted: HashMap<String, Instant>,
+}
+
+/// Notes come many times a second; in a log one is enough now and then.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
+
+impl Lines<'_> {
+    fn event(&mut self, news: &News<'_>) {
+        let line = news.line();
+        let service = news.service.unwrap_or_default();
+        if self.told.get(service) != Some(&line) {
+            self.printer.say(&line);
+            self.told.insert(service.to_owned(), line);
+        }
+    }
+
+    fn note(&mut self, service: &str, message: &str) {
+        let last = self.noted.get(service);
+        if last.is_none_or(|last| last.elapsed() >= NOTE_EVERY) {
+            self.noted.insert(service.to_owned(), Instant::now());
+            self.printer.say(format_args!("{} {message}", paint(NAME, service)));
+        }
+    }
+}
+
+/// A line a service, redrawn in place.
+struct Live {
+    screen: MultiProgress,
+    bars: IndexMap<String, ProgressBar>,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self { screen: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15)), bars: IndexMap::new() }
+    }
+
+    fn bar(&mut self, service: &str) -> &ProgressBar {
+        let screen = &self.screen;
+        self.bars.entry(service.to_owned()).or_insert_with(|| {
+            let bar = screen.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix:16.cyan} {msg}").expect("the template is well formed");
+            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+            bar.set_prefix(service.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        })
+    }
+
+    fn event(&mut self, news: &News<'_>) {
+        let Some(service) = news.service else {
+            // Above the lines, where it stays. A terminal that cannot be written to is no reason to fail.
+            let _ = self.screen.println(news.message);
+            return;
+        };
+        let Some(state) = news.state else {
+            self.note(service, news.message_without_name());
+            return;
+        };
+        let word = paint(state_style(state), state);
+        let bar = self.bar(service).clone();
+        match state {
+            ServiceState::Ready | ServiceState::Completed | ServiceState::Stopped => {
+                let after = news.after_ms.unwrap_or_else(|| bar.elapsed().as_millis() as u64);
+                bar.finish_with_message(format!("{word} {}", duration(after)));
+            }
+            ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => {
+                bar.set_message(format!("{word} {}", paint(BAD, first_line(news.message_without_name()))));
+            }
+            ServiceState::Pending
+            | ServiceState::Pulling
+            | ServiceState::Creating
+            | ServiceState::Starting
+            | ServiceState::Provisioning
+            | ServiceState::Stopping => {
+                if bar.is_finished() {
+                    bar.reset();
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                }
+                bar.set_message(word);
+            }
+        }
+    }
+
+    fn note(&mut self, service: &str, message: &str) {
+        let bar = self.bar(service);
+        // What comes after ready is no change of it.
+        if !bar.is_finished() {
+            bar.set_message(first_line(message).to_owned());
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        for bar in self.bars.values().filter(|bar| !bar.is_finished()) {
+            bar.abandon();
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(service: Option<&str>, kind: &str, message: &str, data: serde_json::Value) -> Event {
+        Event {
+            sequence: 1,
+            time: String::new(),
+            environment: "e".to_owned(),
+            service: service.map(str::to_owned),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            data,
+        }
+    }
+
+    #[test]
+    fn events_become_lines_that_say_what_matters() {
+        let cases = [
+            (event(Some("db"), "service.ready", "it is ready", serde_json::json!({ "ready_after_ms": 812 })), "db ready 812 ms"),
+            (event(Some("db"), "service.state", "x", serde_json::json!({ "state": "pulling" })), "db pulling"),
+            (event(Some("db"), "service.crash-loop", "db: ended with 1", serde_json::json!({ "detail": "FATAL: x\ny" })), "db crash-loop: ended with 1\n    FATAL: x\n    y"),
+            (event(Some("db"), "service.created", "db was created", serde_json::Value::Null), "db was created"),
+            (event(Some("db"), "script.applied", "dbase.sql was applied", serde_json::Value::Null), "db dbase.sql was applied"),
+            (event(None, "network.created", "the network was created", serde_json::Value::Null), "the network was created"),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(anstream::adapter::strip_str(&News::of(&event).line()).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The seam to the profile loader: every command that needs a profile comes through here.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use devenv_api::{ApiError, Problem, Severity, UpRequest};
+use serde::Serialize;
+
+mod images;
+
+use super::{
+    failure::{Failure, internal, usage},
+    printer::{DIM, paint},
+    session::Session,
+};
+use crate::{
+    paths::Paths,
+    profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
+};
+
+/// A profile that holds, and where its values come from.
+pub(super) struct Loaded(loader::Loaded);
+
+/// The nearest ancestor that holds `profiles/`, else the directory itself; canonical.
+pub(super) fn find(start: &Path) -> PathBuf {
+    loader::find_project(start)
+}
+
+/// The profile of that name (or path), with its warnings told.
+pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> {
+    let loaded = load_quietly(session, profile).map_err(|error| match error {
+        NotLoaded::Load(error) => invalid(&error),
+        NotLoaded::Other(failure) => failure,
+    })?;
+    session.printer.say_block(&loaded.0.report.render(Colour::Styled));
+    Ok(loaded)
+}
+
+/// Everything that is wrong with a file, told to a person and returned; empty if it holds and is faultless.
+pub(super) fn check(session: &Session, file: &str) -> Result<Vec<Problem>, Failure> {
+    match load_quietly(session, file) {
+        Ok(loaded) => {
+            session.printer.say_block(&loaded.0.report.render(Colour::Styled));
+            Ok(loaded.0.report.problems())
+        }
+        Err(NotLoaded::Load(LoadError::Invalid { report, .. })) => {
+            session.printer.tell_block(&report.render(Colour::Styled));
+            Ok(report.problems())
+        }
+        Err(NotLoaded::Load(error @ LoadError::NotFound { .. })) => {
+            let problem = no_such_file(file, &error);
+            session.printer.tell_block(&problem.to_string());
+            Ok(vec![problem])
+        }
+        Err(NotLoaded::Other(failure)) => Err(failure),
+    }
+}
+
+/// The profiles of the project, of the user and of the binary.
+pub(super) fn list(session: &Session) -> Result<Vec<ProfileEntry>, Failure> {
+    Ok(loader::list(&session.project()?, Some(&user_profiles()?)))
+}
+
+/// Which profile is meant: the one that is named, else the one that the environment runs, else `default`.
+pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let status = session.client().await?.status(&session.target()?).await?;
+    Ok(status.profile.unwrap_or_else(default_profile))
+}
+
+/// As [`profile_name`], for commands that start no daemon: without one, `default`.
+pub(super) async fn profile_name_if_running(session: &Session, named: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let Some(client) = session.running_daemon().await? else { return Ok(default_profile()) };
+    // A daemon that will not answer is no reason not to show a profile.
+    let status = client.status(&session.target()?).await.ok();
+    Ok(status.and_then(|status| status.profile).unwrap_or_else(default_profile))
+}
+
+fn default_profile() -> String {
+    "default".to_owned()
+}
+
+/// What `up` and `plan` send.
+pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> Result<UpRequest, Failure> {
+    let document = serde_json::to_value(&loaded.0.profile).map_err(|error| internal("cannot write the profile as JSON", error))?;
+    Ok(UpRequest {
+        target: session.target()?,
+        profile: profile.to_owned(),
+        document,
+        offline: false,
+        fail_on_drift: false,
+        timeout_ms: None,
+    })
+}
+
+/// The images of the `default` profile; none where it does not hold, which other commands tell.
+pub(super) fn images_of_default(session: &Session) -> Vec<String> {
+    load_quietly(session, "default").map(|loaded| loaded.images()).unwrap_or_default()
+}
+
+impl Loaded {
+    /// The profile as it is after everything was merged in. Without secrets: they are generated, and no part of it.
+    pub(super) fn effective(&self) -> impl Serialize {
+        self.0.origins.effective()
+    }
+
+    pub(super) fn effective_yaml(&self) -> String {
+        self.0.origins.effective_yaml()
+    }
+
+    /// The images that its services need, each once, in their order.
+    pub(super) fn images(&self) -> Vec<String> {
+        images::images(&self.0.profile)
+    }
+
+    /// Where the value of a key such as `services.db.postgres.version` comes from: for a program, and for a person.
+    pub(super) fn explain(&self, key: &str) -> Result<(impl Serialize, String), ApiError> {
+        let explanation = self.0.origins.explain(key).map_err(|unknown| {
+            let hint = unknown.hint.clone().unwrap_or_else(|| "`devenv config` shows all keys".to_owned());
+            usage(unknown.to_string()).hint(hint)
+        })?;
+        let words = explained(&explanation);
+        Ok((explanation, words))
+    }
+}
+
+fn explained(explanation: &Explanation) -> String {
+    let value = explanation.value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let origin = if explanation.default { " (the default)" } else { "" };
+    let mut lines = vec![format!("{} = {value}{origin}", explanation.key)];
+    for touch in &explanation.layers {
+        let place = match (touch.line, touch.column) {
+            (Some(line), Some(column)) => format!("{}:{line}:{column}", touch.file),
+            _ => touch.file.clone(),
+        };
+        let written = touch.written.as_ref().map(|written| format!(", written {written}")).unwrap_or_default();
+        let variables = if touch.variables.is_empty() { String::new() } else { format!(" ({})", touch.variables.join(", ")) };
+        let counts = if touch.counts { "" } else { " (overridden)" };
+        lines.push(format!("  {} {}{written}{variables}{counts}", paint(DIM, format_args!("{place}:")), touch.value));
+    }
+    lines.join("\n")
+}
+
+enum NotLoaded {
+    Load(LoadError),
+    Other(Failure),
+}
+
+fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
+    let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
+    let user_directory = user_profiles().map_err(NotLoaded::Other)?;
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory) };
+    loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
+}
+
+fn user_profiles() -> Result<PathBuf, Failure> {
+    Ok(Paths::resolve()?.config.join("profiles"))
+}
+
+fn invalid(error: &LoadError) -> Failure {
+    let shown = match error {
+        LoadError::Invalid { report, .. } => report.render(Colour::Styled),
+        LoadError::NotFound { .. } => String::new(),
+    };
+    Failure::Invalid { error: error.to_api(), shown }
+}
+
+/// `validate` tells everything as problems, this too.
+fn no_such_file(file: &str, error: &LoadError) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        code: "not-found".to_owned(),
+        message: error.to_string(),
+        hint: error.to_api().hint,
+    }
+}

@@ -1,0 +1,46 @@
+//! Which images a profile needs, as its kinds describe them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use indexmap::{IndexMap, IndexSet};
+
+use crate::{
+    profile::Profile,
+    service::{Context, Facts},
+    spec::{EnvironmentId, Workload},
+};
+
+/// Each once, in the profile's order. Ports and variables have no say in it, so none are leased.
+pub(super) fn images(profile: &Profile) -> Vec<String> {
+    let environment = EnvironmentId::of(&profile.project, "default");
+    let (no_ports, no_variables) = (BTreeMap::new(), IndexMap::new());
+    let mut neighbours: IndexMap<_, Facts> = IndexMap::new();
+    let mut images = IndexSet::new();
+    // Twice: a kind may ask for facts of a service that stands after it.
+    for _ in 0..2 {
+        images.clear();
+        let mut facts = IndexMap::new();
+        for (name, service) in &profile.services {
+            let cx = Context {
+                environment: &environment,
+                instance: "default",
+                project: &profile.project,
+                name,
+                service,
+                ports: &no_ports,
+                neighbours: &neighbours,
+                variables: &no_variables,
+                assets: &profile.assets,
+                authority: Path::new(""),
+            };
+            facts.insert(name.clone(), service.kind.as_service().facts(&cx));
+            if !neighbours.is_empty()
+                && let Workload::Container(container) = service.kind.as_service().describe(&cx).workload
+            {
+                images.insert(container.image.name().to_owned());
+            }
+        }
+        neighbours = facts;
+    }
+    images.into_iter().collect()
+}

@@ -1,0 +1,47 @@
+//! `devenv run`: a command on the host, with the environment's variables.
+
+use std::{io, os::unix::process::CommandExt, process::Command};
+
+use devenv_api::{ApiError, ErrorCode, VariablesFor, VariablesRequest};
+
+use super::{Outcome, exit::ExitStatus, session::Session};
+
+/// Run a command on this machine with the environment's variables.
+///
+/// The command takes this process's place, so signals, the terminal and the exit code are its own. 125 means that devenv itself failed,
+/// 126 that the command cannot be run, 127 that it was not found.
+///
+/// Example: devenv run -- cargo test
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let request = VariablesRequest { target: session.target()?, form: VariablesFor::Host, service: None };
+    let variables = session.client().await?.variables(&request).await?.variables;
+    let (program, rest) = arguments.command.split_first().expect("clap takes at least one word");
+    let values = variables.into_iter().map(|(name, variable)| (name, variable.value));
+    // Returns only if it could not take this process's place.
+    let error = Command::new(program).args(rest).envs(values).exec();
+    session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("cannot run {program}: {error}")), None);
+    Ok(not_run(&error))
+}
+
+fn not_run(error: &io::Error) -> ExitStatus {
+    if error.kind() == io::ErrorKind::NotFound { ExitStatus::NOT_FOUND } else { ExitStatus::CANNOT_RUN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_there_and_one_that_cannot_run_have_their_codes() {
+        let error = |program: &str| Command::new(program).spawn().unwrap_err();
+        assert_eq!(not_run(&error("/no/such/command")), ExitStatus::NOT_FOUND);
+        assert_eq!(not_run(&error("/tmp")), ExitStatus::CANNOT_RUN);
+    }
+}

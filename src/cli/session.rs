@@ -1,0 +1,73 @@
+//! What every command stands on: the global flags, the printer, the directories, and the way to the daemon.
+
+use std::path::{Path, PathBuf};
+
+use devenv_api::{ApiError, Client, EngineChoice, EnvironmentTarget};
+
+use super::{
+    args::Global,
+    failure::{Failure, internal, usage},
+    launch,
+    printer::Printer,
+    project,
+};
+use crate::paths::{self, Paths};
+
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) printer: Printer,
+    /// From the start of the process, for `elapsed_ms`.
+    pub(crate) began: std::time::Instant,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global) -> Self {
+        let printer = Printer::new(global.json, global.quiet);
+        Self { global, printer, began: std::time::Instant::now() }
+    }
+
+    /// The project's directory, canonical: `--project`, else the nearest one with `profiles/`, else the current one.
+    pub(crate) fn project(&self) -> Result<PathBuf, ApiError> {
+        if let Some(directory) = &self.global.project {
+            return canonical_directory(directory);
+        }
+        let here = std::env::current_dir().map_err(|error| internal("cannot find the current directory", error))?;
+        Ok(project::find(&here))
+    }
+
+    pub(crate) fn target(&self) -> Result<EnvironmentTarget, ApiError> {
+        let project = self.project()?;
+        let project = project
+            .into_os_string()
+            .into_string()
+            .map_err(|path| usage(format!("the project's path is not UTF-8: {}", path.display())))?;
+        Ok(EnvironmentTarget { project, instance: self.global.instance.clone() })
+    }
+
+    /// The engine that the flags and variables name.
+    pub(crate) fn engine(&self) -> EngineChoice {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        EngineChoice {
+            context: self.global.context.clone(),
+            docker_host: variable(paths::DOCKER_HOST),
+            docker_context: variable(paths::DOCKER_CONTEXT),
+        }
+    }
+
+    /// The daemon, started if none runs. It answers after it has adopted what runs.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        launch::connect(&Paths::resolve()?, &self.engine()).await
+    }
+
+    /// The daemon if one runs.
+    pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, Failure> {
+        launch::running(&Paths::resolve()?, &self.engine()).await
+    }
+}
+
+fn canonical_directory(directory: &Path) -> Result<PathBuf, ApiError> {
+    let canonical = directory
+        .canonicalize()
+        .map_err(|error| usage(format!("--project {}: {error}", directory.display())))?;
+    if canonical.is_dir() { Ok(canonical) } else { Err(usage(format!("--project {} is not a directory", directory.display()))) }
+}

@@ -1,0 +1,18 @@
+//! `devenv status`: the environment now.
+
+use super::{Outcome, exit::ExitStatus, session::Session, table};
+
+/// Show the environment: its services, their states and addresses.
+///
+/// Exits with 0 in any phase; `devenv wait` is for scripts that need it ready.
+///
+/// Example: devenv status --json
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {}
+
+pub(super) async fn run(_: &Arguments, session: &Session) -> Outcome {
+    let target = session.target()?;
+    let status = session.client().await?.status(&target).await?;
+    session.printer.result(&status, || table::status(&status))?;
+    Ok(ExitStatus::SUCCESS)
+}

@@ -1,0 +1,267 @@
+//! Status, endpoints, plans and lists as a person reads them: aligned columns, colours only where a word says the same.
+
+use std::fmt::Write;
+
+use anstyle::Style;
+use comfy_table::{ContentArrangement, Table, presets};
+use devenv_api::{Consequence, Phase, Plan, Service, ServiceState, Status};
+
+use super::printer::{BAD, BOLD, DIM, GOOD, NAME, WARN, paint};
+
+/// Columns under headings, no lines. A cell never wraps, so that a row stays a line for `grep` and `awk`.
+pub(super) fn columns<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.to_string();
+    let mut lines = text.lines().map(str::trim_end);
+    let heading = lines.next().map(|heading| paint(DIM, heading)).unwrap_or_default();
+    lines.fold(heading, |text, line| text + "\n" + line)
+}
+
+/// 812 ms, 3.2 s, 4 m 10 s, 2 h 05 m.
+pub(super) fn duration(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0 => format!("{milliseconds} ms"),
+        1..60 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
+        60..3600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+pub(super) fn state_style(state: ServiceState) -> Style {
+    match state {
+        ServiceState::Ready | ServiceState::Completed => GOOD,
+        ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => BAD,
+        ServiceState::Pulling
+        | ServiceState::Creating
+        | ServiceState::Starting
+        | ServiceState::Provisioning
+        | ServiceState::Stopping => WARN,
+        ServiceState::Pending | ServiceState::Stopped => DIM,
+    }
+}
+
+fn phase_style(phase: Phase) -> Style {
+    match phase {
+        Phase::Ready => GOOD,
+        Phase::Degraded | Phase::Failed => BAD,
+        Phase::Starting | Phase::Stopping => WARN,
+        Phase::Absent | Phase::Stopped => DIM,
+    }
+}
+
+/// One environment in full.
+pub(super) fn status(status: &Status) -> String {
+    let profile = status.profile.as_deref().map(|profile| format!(", profile {}", paint(BOLD, profile))).unwrap_or_default();
+    let mut text = format!(
+        "{} {}{profile}: {}",
+        paint(BOLD, &status.project),
+        status.instance,
+        paint(phase_style(status.phase), status.phase)
+    );
+    if !status.services.is_empty() {
+        let table = columns(["SERVICE", "STATE", "KIND", "READY AFTER", "RESTARTS", "ADDRESS"], status.services.iter().map(service_row));
+        text.push('\n');
+        text.push_str(&coloured_states(&table, &status.services));
+    }
+    for service in &status.services {
+        if let Some(reason) = &service.reason {
+            let _ = write!(text, "\n{}: {reason}", paint(NAME, &service.name));
+        }
+    }
+    for entry in &status.drift {
+        let _ = write!(text, "\n{}: {} has changed since it was applied to {}", paint(WARN, "drift"), entry.path, entry.service);
+    }
+    for fault in &status.faults {
+        let until = fault.heals_at.as_deref().map(|time| format!(" until {time}")).unwrap_or_default();
+        let _ = write!(text, "\n{}: {} on {}{until} (`devenv chaos heal {}`)", paint(WARN, "fault"), fault.fault, fault.service, fault.id);
+    }
+    text
+}
+
+fn service_row(service: &Service) -> [String; 6] {
+    let state = if service.optional == Some(true) { format!("{} (optional)", service.state) } else { service.state.to_string() };
+    [
+        service.name.clone(),
+        state,
+        service.kind.clone(),
+        service.ready_after_ms.map(duration).unwrap_or_default(),
+        service.restarts.to_string(),
+        addresses(service).join(" "),
+    ]
+}
+
+/// Where a service is reached: its URLs, else its published ports.
+fn addresses(service: &Service) -> Vec<String> {
+    if service.urls.is_empty() {
+        return service.ports.iter().map(|port| format!("{}:{}", port.address, port.host)).collect();
+    }
+    service.urls.values().cloned().collect()
+}
+
+/// Rows are in the order of the services, and each begins with its name, so the state is the next word.
+fn coloured_states(table: &str, services: &[Service]) -> String {
+    let mut lines = table.lines();
+    let mut text = lines.next().unwrap_or_default().to_owned();
+    for (line, service) in lines.zip(services) {
+        let (name, rest) = line.split_at(service.name.len());
+        let word = service.state.as_str();
+        text.push('\n');
+        text.push_str(name);
+        text.push_str(&rest.replacen(word, &paint(state_style(service.state), word), 1));
+    }
+    text
+}
+
+/// What `up` ends with: where everything is.
+pub(super) fn endpoints(status: &Status) -> String {
+    let rows = status.services.iter().flat_map(|service| {
+        let many = service.urls.len() > 1;
+        let named = service.urls.iter().map(move |(name, url)| {
+            let name = if many { format!("{} {name}", service.name) } else { service.name.clone() };
+            [name, service.state.to_string(), url.clone()]
+        });
+        let plain = if service.urls.is_empty() { addresses(service) } else { Vec::new() };
+        named.chain(plain.into_iter().map(|address| [service.name.clone(), service.state.to_string(), address]))
+    });
+    let rows: Vec<[String; 3]> = rows.collect();
+    if rows.is_empty() { String::new() } else { columns(["SERVICE", "STATE", "ADDRESS"], rows) }
+}
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let steps: Vec<_> = plan.steps.iter().collect();
+    if steps.is_empty() {
+        return "nothing to do".to_owned();
+    }
+    columns(
+        ["SERVICE", "ACTION", "CONSEQUENCE", "REASON"],
+        steps.into_iter().map(|step| {
+            let consequence = match step.consequence {
+                Consequence::DataLoss => "DATA LOSS".to_owned(),
+                Consequence::None | Consequence::Restart | Consequence::Recreate => step.consequence.to_string(),
+            };
+            [step.service.clone(), step.action.to_string(), consequence, step.reason.clone()]
+        }),
+    )
+}
+
+pub(super) fn environments(environments: &[Status]) -> String {
+    if environments.is_empty() {
+        return "no environments".to_owned();
+    }
+    columns(
+        ["ENVIRONMENT", "PHASE", "PROFILE", "INSTANCE", "PROJECT"],
+        environments.iter().map(|status| {
+            let profile = status.profile.clone().unwrap_or_else(|| "-".to_owned());
+            [status.environment.clone(), status.phase.to_string(), profile, status.instance.clone(), status.project.clone()]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_api::{Action, Port, Step};
+    use indexmap::IndexMap;
+
+    use super::*;
+
+    fn service(name: &str, state: ServiceState) -> Service {
+        Service {
+            name: name.to_owned(),
+            kind: "postgres".to_owned(),
+            state,
+            reason: None,
+            ready_after_ms: None,
+            restarts: 0,
+            optional: None,
+            container: None,
+            pid: None,
+            image: None,
+            ports: vec![Port { container: 5432, host: 15432, address: "127.0.0.1".to_owned() }],
+            urls: IndexMap::new(),
+            depends_on: IndexMap::new(),
+        }
+    }
+
+    fn environment() -> Status {
+        let mut ready = service("ready", ServiceState::Ready);
+        ready.ready_after_ms = Some(812);
+        ready.urls = [("page", "http://127.0.0.1:1"), ("otlp", "http://127.0.0.1:2")].map(|(k, v)| (k.into(), v.into())).into();
+        let mut cache = service("cache", ServiceState::CrashLoop);
+        cache.restarts = 5;
+        cache.optional = Some(true);
+        cache.reason = Some("exit code 137, killed".to_owned());
+        Status {
+            environment: "shop-default-1".to_owned(),
+            project: "/work/shop".to_owned(),
+            instance: "default".to_owned(),
+            profile: Some("shop".to_owned()),
+            phase: Phase::Degraded,
+            services: vec![ready, cache],
+            elapsed_ms: None,
+            drift: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn status_shows_a_line_a_service_and_the_reasons_below() {
+        let text = status(&environment());
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @r"
+        /work/shop default, profile shop: degraded
+        SERVICE  STATE                  KIND      READY AFTER  RESTARTS  ADDRESS
+        ready    ready                  postgres  812 ms       0         http://127.0.0.1:1 http://127.0.0.1:2
+        cache    crash-loop (optional)  postgres               5         127.0.0.1:15432
+        cache: exit code 137, killed
+        ");
+    }
+
+    #[test]
+    fn the_state_is_coloured_and_not_a_service_of_that_name() {
+        let text = status(&environment());
+        assert!(text.contains(&format!("\nready    {}", paint(GOOD, "ready"))), "{text:?}");
+    }
+
+    #[test]
+    fn endpoints_are_a_line_each() {
+        let text = endpoints(&environment());
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @r"
+        SERVICE     STATE       ADDRESS
+        ready page  ready       http://127.0.0.1:1
+        ready otlp  ready       http://127.0.0.1:2
+        cache       crash-loop  127.0.0.1:15432
+        ");
+    }
+
+    #[test]
+    fn a_plan_shouts_only_where_data_is_lost() {
+        let step = |service: &str, action, consequence| Step {
+            service: service.to_owned(),
+            action,
+            consequence,
+            reason: "settings.shared_buffers changed".to_owned(),
+        };
+        let plan = plan(&Plan { steps: vec![step("db", Action::Recreate, Consequence::DataLoss), step("cache", Action::None, Consequence::None)] });
+        insta::assert_snapshot!(anstream::adapter::strip_str(&plan).to_string(), @r"
+        SERVICE  ACTION    CONSEQUENCE  REASON
+        db       recreate  DATA LOSS    settings.shared_buffers changed
+        cache    none      none         settings.shared_buffers changed
+        ");
+    }
+
+    #[test]
+    fn durations_have_a_unit_that_fits() {
+        let cases = [(0, "0 ms"), (812, "812 ms"), (3250, "3.2 s"), (59_999, "59.9 s"), (250_000, "4 m 10 s"), (7_500_000, "2 h 05 m")];
+        for (milliseconds, expected) in cases {
+            assert_eq!(duration(milliseconds), expected);
+        }
+    }
+}

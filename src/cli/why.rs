@@ -1,0 +1,24 @@
+//! `devenv why`: the cause chain of a service's last change.
+
+use devenv_api::WhyRequest;
+
+use super::{Outcome, events, exit::ExitStatus, session::Session};
+
+/// Tell what led to a service's last change, the first cause first.
+///
+/// Example: devenv why api
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The service.
+    service: String,
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let request = WhyRequest { target: session.target()?, service: arguments.service.clone() };
+    let why = session.client().await?.why(&request).await?;
+    session.printer.result(&why, || match why.events.as_slice() {
+        [] => format!("nothing has happened to {} yet", arguments.service),
+        events => events.iter().map(events::line).collect::<Vec<_>>().join("\n"),
+    })?;
+    Ok(ExitStatus::SUCCESS)
+}

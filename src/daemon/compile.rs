@@ -1,0 +1,98 @@
+//! From a validated profile to a spec: leases what the profile needs, then compiles it, purely.
+
+use std::{collections::BTreeMap, path::Path};
+
+use devenv_api::{ApiError, ErrorCode};
+
+use super::{Environments, describe, environments::Environment, internal, no_engine};
+use crate::{
+    net,
+    profile::Profile,
+    service::{self, Leases},
+    spec::{EnvironmentSpec, ServiceName},
+};
+
+impl Environments {
+    /// The environment as the profile wants it, on the ports and the subnet that it keeps.
+    pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
+        let profile: Profile = serde_json::from_value(document).map_err(|error| {
+            let message = format!("the profile that was sent is not one: {error}");
+            ApiError::new(ErrorCode::Internal, message).hint("the daemon may be of another version than this command: `devenv daemon stop`, then again")
+        })?;
+        let mut record = environment.handle.record().await.map_err(ApiError::from)?;
+        let needs = service::needs(&profile);
+        for secret in &needs.secrets {
+            environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        }
+        let running: Vec<u16> = environment
+            .handle
+            .status()
+            .services
+            .iter()
+            .filter(|service| service.container.is_some() || service.pid.is_some())
+            .flat_map(|service| service.ports.iter().map(|port| port.host))
+            .collect();
+        let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
+        let subnet = match record.subnet {
+            Some(subnet) => subnet,
+            None => {
+                let mut taken = self.shared.engine.subnets().await.map_err(|error| no_engine(&error))?;
+                taken.extend(net::host_routes());
+                net::choose_subnet(&environment.id, &taken).map_err(internal)?
+            }
+        };
+        record.ports.clone_from(&ports);
+        environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
+        let leases = Leases {
+            environment: environment.id.clone(),
+            instance: record.instance.clone(),
+            subnet,
+            ports,
+            authority: certificate(&self.shared.store.authority()),
+        };
+        Ok(service::compile(&profile, &leases))
+    }
+
+    /// The ports that the environment had stay its own. One that somebody else has taken meanwhile is replaced, and the
+    /// user is told; one that the profile names is not.
+    fn lease(
+        &self,
+        environment: &Environment,
+        needs: &[service::PortRequest],
+        kept: &BTreeMap<ServiceName, BTreeMap<u16, u16>>,
+        running: &[u16],
+    ) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
+        let mut leases = self.shared.leases.lock().expect("no holder of this lock panics");
+        // Ports of services that are not in this profile are kept for when they come back.
+        let mut ports = kept.clone();
+        for need in needs {
+            let entry = ports.entry(need.service.clone()).or_default();
+            let had = entry.get(&need.container).copied();
+            let host = match (need.fixed, had) {
+                (Some(port), _) => {
+                    leases.fix(&environment.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
+                    port
+                }
+                (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
+                (None, Some(port)) => {
+                    let moved = leases.lease(&environment.id, &need.service, need.container).map_err(|error| taken(&error))?;
+                    let message = format!("{}: port {port} is held by {}, so it moved to {moved}", need.service, net::holder_of(port));
+                    environment.handle.events.emit(crate::event::News::of(&need.service, "service.port-moved", message));
+                    moved
+                }
+                (None, None) => leases.lease(&environment.id, &need.service, need.container).map_err(|error| taken(&error))?,
+            };
+            entry.insert(need.container, host);
+        }
+        Ok(ports)
+    }
+}
+
+fn taken(error: &net::PortError) -> ApiError {
+    ApiError::new(ErrorCode::Failed, error.to_string()).hint("stop that program, or give the service another port with `ports:` in the profile")
+}
+
+/// The certificate that clients verify servers by.
+fn certificate(authority: &Path) -> std::path::PathBuf {
+    authority.join("ca.crt")
+}

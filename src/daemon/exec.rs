@@ -1,0 +1,95 @@
+//! Runs a command in a service for a client: carries its input, output, terminal size and exit code.
+
+use devenv_api::{ApiError, DaemonCodec, ErrorCode, ExecInput, ExecOutput, ExecRequest};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::Framed;
+
+use super::{Environments, no_engine};
+use crate::engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize};
+
+impl Environments {
+    /// Starts the command, if its service is a container that runs.
+    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ApiError> {
+        let environment = self.require(&request.target)?;
+        let status = environment.handle.status();
+        let Some(service) = status.services.into_iter().find(|service| service.name == request.service) else {
+            let message = format!("there is no service `{}` in this environment", request.service);
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint("`devenv status` lists the services"));
+        };
+        if service.kind == "process" {
+            let message = format!("`{}` is a process on the host and has no container to run a command in", service.name);
+            return Err(ApiError::new(ErrorCode::Usage, message).hint("`devenv run -- COMMAND` runs one on the host with the environment's variables"));
+        }
+        let Some(container) = service.container else {
+            let message = format!("`{}` does not run: it is {}", service.name, service.state);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv start {}` starts it", service.name)));
+        };
+        let session = SessionRequest {
+            command: request.command.clone(),
+            user: request.user.clone(),
+            environment: Vec::new(),
+            directory: request.directory.clone(),
+            terminal: request.tty.then(|| request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })),
+        };
+        self.engine().exec_session(&container, session).await.map_err(|error| match error {
+            EngineError::Unreachable { .. } => no_engine(&error),
+            other => ApiError::new(ErrorCode::Failed, other.to_string()),
+        })
+    }
+}
+
+/// Carries everything both ways until the command has ended or the client has gone.
+pub(crate) async fn carry(connection: impl AsyncRead + AsyncWrite + Unpin, session: ExecSession) {
+    let ExecSession { mut input, mut output, resize, exit_code } = session;
+    let (mut client, mut asked) = Framed::new(connection, DaemonCodec).split();
+    let incoming = async {
+        while let Some(Ok(message)) = asked.next().await {
+            let result = match message {
+                ExecInput::Stdin(bytes) => input.write_all(&bytes).await,
+                ExecInput::StdinEnd => input.shutdown().await,
+                ExecInput::Resize(size) => {
+                    // A terminal of the wrong size is a blemish, not a failure.
+                    let _ = resize(TerminalSize { columns: size.columns, rows: size.rows }).await;
+                    Ok(())
+                }
+            };
+            if result.is_err() {
+                // The command reads no more; it may still write.
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let outgoing = async {
+        let mut broken = None;
+        while let Some(chunk) = output.next().await {
+            let message = match chunk {
+                Ok((ExecStream::Stdout, bytes)) => ExecOutput::Stdout(bytes),
+                Ok((ExecStream::Stderr, bytes)) => ExecOutput::Stderr(bytes),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            };
+            if client.send(message).await.is_err() {
+                return;
+            }
+        }
+        let code = match broken {
+            Some(error) => Err(error),
+            None => exit_code.await,
+        };
+        let last = match code {
+            Ok(code) => ExecOutput::Exited(code as i32),
+            Err(error) => ExecOutput::Failed(ApiError::new(ErrorCode::Failed, error.to_string())),
+        };
+        // A client that is gone needs no exit code.
+        let _ = client.send(last).await;
+        let _ = client.close().await;
+    };
+    tokio::select! {
+        () = outgoing => {}
+        // The client has gone: the command is left to itself, with its input closed.
+        () = incoming => {}
+    }
+}

@@ -1,0 +1,179 @@
+//! The daemon: composition root. It takes the lock, finds the engine, adopts what runs, serves the socket, and waits.
+//!
+//! # Theory of operation
+//!
+//! One daemon runs for each runtime directory, started on demand by the first command that needs it. It owns one task for
+//! each environment (`reconcile`), one that follows the engine's events and hands them to those tasks, and the server on
+//! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
+//! adopts it by its labels and its records.
+
+mod caretaker;
+mod choice;
+mod compile;
+pub(crate) mod environments;
+mod exec;
+pub(crate) mod gc;
+mod hosts;
+mod output;
+mod recovery;
+mod watcher;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use devenv_api::{ApiError, ErrorCode};
+use tokio::{net::UnixListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{EngineError, docker},
+    paths::Paths,
+    server,
+    store::Store,
+};
+
+pub(crate) use devenv_api::Announcement;
+pub(crate) use environments::Environments;
+pub(crate) use exec::carry;
+
+/// What a daemon is started with.
+pub(crate) struct Options {
+    pub(crate) paths: Paths,
+    /// `--context`.
+    pub(crate) context: Option<String>,
+}
+
+/// What the server knows of the daemon around it.
+pub(crate) struct Daemon {
+    pub(crate) environments: Environments,
+    pub(crate) paths: Paths,
+    pub(crate) selection: docker::Selection,
+    pub(crate) engine: devenv_api::EngineInfo,
+    pub(crate) started: Instant,
+    /// Cancelled to end the daemon.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs until told to stop. `announce` is called once, when the socket is served or it is clear that it will not be.
+pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -> Result<(), ApiError> {
+    let begun = async {
+        let paths = options.paths;
+        paths.create().map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        let Some(runtime_lock) = lock(&paths.lock())? else { return Ok(None) };
+        let Some(state_lock) = lock(&paths.state.join("lock"))? else {
+            let message = format!("another daemon uses the state directory {}", paths.state.display());
+            return Err(ApiError::new(ErrorCode::Conflict, message).hint("give this one a DEVENV_STATE_DIR of its own"));
+        };
+        let store = Store::open(&paths.state).map_err(internal)?;
+        let owner = store.owner().map_err(internal)?;
+        let selection = docker::Selection::read(options.context, |name| std::env::var(name).ok());
+        let engine = docker::connect(&selection).await.map_err(|error| no_engine(&error))?;
+        let info = engine.info().await.map_err(|error| no_engine(&error))?;
+        let stop = CancellationToken::new();
+        let environments = Environments::new(store, engine, owner, stop.clone());
+        recovery::adopt(&environments).await?;
+        let daemon = Daemon { environments, paths, selection, engine: info, started: Instant::now(), stop };
+        let listener = listen(&daemon.paths.socket()).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display())))?;
+        Ok(Some((daemon, listener, [runtime_lock, state_lock])))
+    };
+    let (daemon, listener, _locks) = match begun.await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => {
+            announce(Announcement::Running);
+            return Ok(());
+        }
+        Err(error) => {
+            announce(Announcement::Error(error.clone()));
+            return Err(error);
+        }
+    };
+    announce(Announcement::Ready);
+    tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon serves.");
+    serve(daemon, listener).await;
+    Ok(())
+}
+
+async fn serve(daemon: Daemon, listener: UnixListener) {
+    let stop = daemon.stop.clone();
+    let socket = daemon.paths.socket();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watcher::follow_engine(daemon.environments.clone(), stop.clone()));
+    tasks.spawn(gc::sweep_regularly(daemon.environments.clone(), stop.clone()));
+    let environments = daemon.environments.clone();
+    tasks.spawn(server::serve(daemon, listener, stop.clone()));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = ended_by_signal() => stop.cancel(),
+    }
+    // The socket goes first: whoever comes now finds no daemon and starts the next one.
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::debug!(%error, "The socket was gone already.");
+    }
+    let ending = async {
+        while tasks.join_next().await.is_some() {}
+        environments.finish().await;
+    };
+    if tokio::time::timeout(Duration::from_secs(5), ending).await.is_err() {
+        tracing::warn!("Some tasks did not end in time and were left behind.");
+    }
+}
+
+async fn ended_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        // Without handlers the signals end the process by themselves, which is safe too.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The held lock, or `None` if another process holds it.
+fn lock(path: &Path) -> Result<Option<File>, ApiError> {
+    let fail = |error: io::Error| ApiError::new(ErrorCode::Internal, format!("cannot lock {}: {error}", path.display()));
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(fail(error)),
+    }
+}
+
+/// The lock is held, so a socket that is there already is nobody's.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    // The directory has mode 0700, so nobody was able to connect in between.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn no_engine(error: &EngineError) -> ApiError {
+    ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("`devenv doctor` says what was tried and what to do")
+}
+
+fn internal(error: impl std::error::Error) -> ApiError {
+    ApiError::new(ErrorCode::Internal, describe(&error))
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

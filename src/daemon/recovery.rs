@@ -1,0 +1,75 @@
+//! Takes up what an earlier daemon left: adopts what runs, goes on with what was half done, reaps what is nobody's.
+
+use std::collections::HashMap;
+
+use devenv_api::ApiError;
+
+use super::{Environments, internal, no_engine};
+use crate::{reconcile::Observed, spec::EnvironmentId, store::Record};
+
+/// Everything of this owner that the engine has, by environment.
+pub(super) async fn observe(environments: &Environments) -> Result<HashMap<EnvironmentId, Observed>, ApiError> {
+    let shared = &environments.shared;
+    let (containers, networks) = tokio::try_join!(shared.engine.containers(&shared.owner), shared.engine.networks(&shared.owner)).map_err(|error| no_engine(&error))?;
+    let mut found: HashMap<EnvironmentId, Observed> = HashMap::new();
+    for container in containers {
+        found.entry(container.labels.environment.clone()).or_default().containers.push(container);
+    }
+    for network in networks {
+        let environment = network.labels.environment.clone();
+        found.entry(environment).or_default().network = Some(network);
+    }
+    Ok(found)
+}
+
+/// Starts a task for each environment on record, with what is there of it.
+pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
+    let records = environments.shared.store.records().map_err(internal)?;
+    lease_again(environments, &records);
+    let mut observed = observe(environments).await?;
+    for record in records {
+        let mut observed = observed.remove(&record.id).unwrap_or_default();
+        reap_helpers(environments, &mut observed).await;
+        let hosts = environments.hosts(&record.id);
+        observed.processes = Some(hosts.adopt().await);
+        environments.begin(record, observed, hosts)?;
+    }
+    for (id, nobodys) in observed {
+        tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");
+        reap(environments, nobodys).await;
+    }
+    Ok(())
+}
+
+/// Ports that environments had stay theirs.
+fn lease_again(environments: &Environments, records: &[Record]) {
+    let mut leases = environments.shared.leases.lock().expect("no holder of this lock panics");
+    for record in records {
+        for (service, ports) in &record.ports {
+            for host in ports.values() {
+                leases.adopt(&record.id, service, *host);
+            }
+        }
+    }
+}
+
+/// Helpers do one thing and go; one that is there now lost its daemon half way.
+async fn reap_helpers(environments: &Environments, observed: &mut Observed) {
+    let (helpers, services) = observed.containers.drain(..).partition(|container| container.labels.role.is_some());
+    observed.containers = services;
+    reap(environments, Observed { containers: helpers, ..Observed::default() }).await;
+}
+
+async fn reap(environments: &Environments, observed: Observed) {
+    let engine = environments.engine();
+    for container in observed.containers {
+        if let Err(error) = engine.remove_container(&container.id).await {
+            tracing::warn!(%error, container = %container.name, "A container that is nobody's could not be removed.");
+        }
+    }
+    if let Some(network) = observed.network
+        && let Err(error) = engine.remove_network(&network.id).await
+    {
+        tracing::warn!(%error, network = %network.name, "A network that is nobody's could not be removed.");
+    }
+}

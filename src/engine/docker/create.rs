@@ -1,0 +1,144 @@
+//! From a container as asked for to the engine's own words.
+
+use std::collections::HashMap;
+
+use bollard::{
+    models::{
+        ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountTmpfsOptions,
+        MountType, MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::CreateContainerOptionsBuilder,
+};
+
+use super::{client::Client, containers};
+use crate::{
+    engine::{ContainerCreate, CreatedMount, EngineError},
+    spec::PublishedPort,
+};
+
+/// The engine keeps this much of a container's output in each of two files, for a daemon of ours that was away for a while.
+const LOG_SIZE: &str = "64m";
+const LOG_FILES: &str = "2";
+
+/// A container of that name that carries the same labels, and with them the same hash of the spec, is the one asked for.
+pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Result<String, EngineError> {
+    let dual_stack = client.dual_stack().await;
+    let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
+    let action = format!("create the container `{}`", container.name);
+    let created = client.docker.create_container(Some(options), body(container, dual_stack)).await;
+    match created.map_err(client.explain(&action)) {
+        Ok(created) => Ok(created.id),
+        Err(error @ EngineError::Refused { status: 409, .. }) => {
+            match containers::document(client, &container.name).await? {
+                Some(there) if there.labels().as_ref() == Some(&container.labels) => Ok(there.id),
+                _ => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
+    let endpoint = EndpointSettings { aliases: Some(container.aliases.clone()), ..EndpointSettings::default() };
+    let memory = container.resources.memory.map(|memory| memory.bytes() as i64);
+    ContainerCreateBody {
+        hostname: Some(container.hostname.clone()),
+        user: container.user.clone(),
+        env: Some(container.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        cmd: container.command.clone(),
+        entrypoint: container.entrypoint.clone(),
+        image: Some(container.image.clone()),
+        labels: Some(container.labels.to_map()),
+        stop_signal: Some(container.stop_signal.clone()),
+        exposed_ports: Some(container.ports.iter().map(|port| format!("{}/tcp", port.container)).collect()),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])),
+        }),
+        host_config: Some(HostConfig {
+            network_mode: Some(container.network.clone()),
+            port_bindings: Some(bindings(&container.ports, dual_stack)),
+            // Restarting is the supervisor's affair: the engine would do it without a word and without an order.
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            mounts: Some(mounts(&container.mounts)),
+            memory,
+            // The same figure: no swap, so that the limit is the limit.
+            memory_swap: memory,
+            nano_cpus: container.resources.cpus.map(|cpus| (cpus * 1e9) as i64),
+            shm_size: container.shared_memory.map(|size| size.bytes() as i64),
+            init: Some(container.init),
+            extra_hosts: Some(vec!["host.docker.internal:host-gateway".to_owned()]),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([
+                    ("max-size".to_owned(), LOG_SIZE.to_owned()),
+                    ("max-file".to_owned(), LOG_FILES.to_owned()),
+                ])),
+            }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn bindings(ports: &[PublishedPort], dual_stack: bool) -> PortMap {
+    let mut map = PortMap::new();
+    for port in ports {
+        let list = map.entry(format!("{}/tcp", port.container)).or_default().get_or_insert_with(Vec::new);
+        let mut publish = |address: &str| {
+            list.push(PortBinding { host_ip: Some(address.to_owned()), host_port: Some(port.host.to_string()) });
+        };
+        publish(&port.address);
+        if dual_stack && port.address == "127.0.0.1" {
+            publish("::1");
+        }
+    }
+    map
+}
+
+pub(super) fn mounts(mounts: &[CreatedMount]) -> Vec<Mount> {
+    mounts
+        .iter()
+        .map(|mount| match mount {
+            CreatedMount::Volume { name, target, read_only } => Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(name.clone()),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                // What the image has there, and its owner, goes into an empty volume.
+                volume_options: Some(MountVolumeOptions { no_copy: Some(false), ..MountVolumeOptions::default() }),
+                ..Mount::default()
+            },
+            CreatedMount::Host { path, target, read_only } => Mount {
+                typ: Some(MountType::BIND),
+                source: Some(path.to_string_lossy().into_owned()),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                bind_options: Some(MountBindOptions::default()),
+                ..Mount::default()
+            },
+            CreatedMount::Memory { target } => Mount {
+                typ: Some(MountType::TMPFS),
+                target: Some(target.clone()),
+                tmpfs_options: Some(MountTmpfsOptions::default()),
+                ..Mount::default()
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_port_is_published_on_both_loopbacks_where_that_works() {
+        let port = |address: &str| PublishedPort { container: 5432, host: 15432, address: address.to_owned() };
+        let addresses = |address: &str, dual_stack: bool| -> Vec<String> {
+            let map = bindings(&[port(address)], dual_stack);
+            map["5432/tcp"].iter().flatten().map(|binding| binding.host_ip.clone().unwrap()).collect()
+        };
+        assert_eq!(addresses("127.0.0.1", true), ["127.0.0.1", "::1"]);
+        assert_eq!(addresses("127.0.0.1", false), ["127.0.0.1"]);
+        assert_eq!(addresses("0.0.0.0", true), ["0.0.0.0"]);
+    }
+}

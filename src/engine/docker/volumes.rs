@@ -1,0 +1,72 @@
+//! Volumes.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use bollard::{models::VolumeCreateRequest, query_parameters::RemoveVolumeOptions};
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    wire::{Call, filters},
+};
+use crate::engine::{EngineError, Labels, ObservedVolume, OwnerId, VolumeCreate, labels};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct VolumesDocument {
+    #[serde(default)]
+    volumes: Option<Vec<VolumeDocument>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct VolumeDocument {
+    name: String,
+    #[serde(default)]
+    mountpoint: PathBuf,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    created_at: Option<String>,
+}
+
+pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
+    let label = format!("{}={owner}", labels::OWNER);
+    let call = Call::get("list volumes", "/volumes").with("filters", filters(&[("label", &[label.as_str()])]));
+    let document: VolumesDocument = client.wire.read(call).await?;
+    let observed = document.volumes.into_iter().flatten().filter_map(|volume| {
+        let labels = Labels::parse(volume.labels.as_ref()?)?;
+        Some(ObservedVolume { name: volume.name, labels, mountpoint: volume.mountpoint, created_at: volume.created_at })
+    });
+    Ok(observed.collect())
+}
+
+/// The engine takes a volume of that name that is already there, whoever's it is; one of another owner is refused here.
+pub(super) async fn create(client: &Client, volume: &VolumeCreate) -> Result<(), EngineError> {
+    let action = format!("create the volume `{}`", volume.name);
+    let request = VolumeCreateRequest {
+        name: Some(volume.name.clone()),
+        driver: Some("local".to_owned()),
+        driver_opts: Some(volume.options.clone().into_iter().collect()),
+        labels: Some(volume.labels.to_map()),
+        ..VolumeCreateRequest::default()
+    };
+    let there = client.docker.create_volume(request).await.map_err(client.explain(&action))?;
+    if Labels::parse(&there.labels).is_some_and(|labels| labels.owner == volume.labels.owner) {
+        return Ok(());
+    }
+    let message = "a volume of that name is there and is somebody else's".to_owned();
+    Err(EngineError::Refused { action, status: 409, message })
+}
+
+pub(super) async fn remove(client: &Client, name: &str) -> Result<(), EngineError> {
+    match client
+        .docker
+        .remove_volume(name, None::<RemoveVolumeOptions>)
+        .await
+        .map_err(client.explain(&format!("remove the volume `{name}`")))
+    {
+        Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
+        result => result,
+    }
+}

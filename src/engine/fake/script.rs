@@ -1,0 +1,242 @@
+//! What a test tells the scripted engine to do, and asks it afterwards.
+
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use crate::engine::{EngineEventKind, ExecInput};
+
+/// What a container (by name, or `helper`) says to a command with this input; `None` leaves it to the next.
+pub(crate) type Answer = Box<dyn Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send>;
+
+impl FakeEngine {
+    pub(crate) fn new() -> Self {
+        let (events, _) = broadcast::channel(1024);
+        let (changes, _) = watch::channel(0);
+        Self { state: Arc::default(), events, changes: Arc::new(changes) }
+    }
+
+    pub(crate) fn with_image(self, name: &str) -> Self {
+        self.lock().images.insert(name.to_owned(), format!("sha256:{name}"));
+        self
+    }
+
+    /// An image that is not here and can be pulled, with this progress.
+    pub(crate) fn with_pullable(self, name: &str, progress: Vec<PullProgress>) -> Self {
+        self.lock().pullable.insert(name.to_owned(), progress);
+        self
+    }
+
+    /// A subnet that somebody else's network holds.
+    pub(crate) fn with_foreign_subnet(self, subnet: ipnet::IpNet) -> Self {
+        self.lock().foreign_subnets.push(subnet);
+        self
+    }
+
+    /// The next call of this operation fails so. Several are used up one by one.
+    pub(crate) fn fail_next(&self, operation: &str, error: EngineError) {
+        self.lock().failures.entry(operation.to_owned()).or_default().push_back(error);
+    }
+
+    /// Every call of this operation takes so long.
+    pub(crate) fn delay(&self, operation: &str, by: Duration) {
+        self.lock().delays.insert(operation.to_owned(), by);
+    }
+
+    /// What was asked, in order: `start container-3`, `kill container-3 SIGHUP`.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    /// The same, and forgotten.
+    pub(crate) fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// It ends by itself. All of these take an id or a name.
+    pub(crate) fn die(&self, id: &str, code: i64) {
+        self.end(id, code, false);
+    }
+
+    pub(crate) fn die_out_of_memory(&self, id: &str) {
+        self.end(id, 137, true);
+    }
+
+    /// It hears no signal but SIGKILL.
+    pub(crate) fn be_stubborn(&self, id: &str) {
+        if let Ok(container) = self.lock().container(id) {
+            container.stubborn = true;
+        }
+    }
+
+    pub(crate) fn log(&self, id: &str, stderr: bool, text: &str) {
+        self.write(id, stderr, text);
+    }
+
+    /// Lines (on stderr if true) that the container of this name writes each time it starts.
+    pub(crate) fn log_at_start(&self, name: &str, lines: &[(bool, &str)]) {
+        let lines = lines.iter().map(|(stderr, text)| (*stderr, (*text).to_owned())).collect();
+        self.lock().output_at_start.insert(name.to_owned(), lines);
+    }
+
+    /// The first that answers counts; without one, `echo`, `cat`, `true` and `false` do what they do, and all else succeeds.
+    pub(crate) fn on_exec(&self, answer: impl Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send + 'static) {
+        self.lock().answers.push(Box::new(answer));
+    }
+
+    /// A port of the host that a stranger holds.
+    pub(crate) fn take_port(&self, port: u16) {
+        self.lock().taken_ports.push(port);
+    }
+
+    pub(crate) fn release_port(&self, port: u16) {
+        self.lock().taken_ports.retain(|taken| *taken != port);
+    }
+
+    /// The engine goes away: streams end with an error and calls fail, until it is back.
+    pub(crate) fn go_away(&self) {
+        self.lock().gone = true;
+        // Nobody may be listening.
+        let _ = self.events.send(Err("it went away".to_owned()));
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.lock().gone = false;
+    }
+
+    /// What a container was created from, and the files written into it.
+    pub(crate) fn created(&self, id: &str) -> Option<(ContainerCreate, Vec<UploadFile>)> {
+        let mut state = self.lock();
+        let container = state.container(id).ok()?;
+        Some((container.asked.clone(), container.files.clone()))
+    }
+
+    /// An event that nothing caused, as an engine may repeat one.
+    pub(crate) fn repeat_event(&self, id: &str, kind: EngineEventKind) {
+        self.tell(id, kind);
+    }
+
+    pub(super) fn answer(&self, id: &str, command: &[String], input: &[u8]) -> ExecOutput {
+        let mut state = self.lock();
+        let name = state.container(id).map_or_else(|_| id.to_owned(), |container| container.observed.name.clone());
+        let scripted = state.answers.iter().find_map(|answer| answer(&name, command, input));
+        scripted.unwrap_or_else(|| {
+            let (code, stdout) = match command.first().map(String::as_str) {
+                Some("echo") => (0, format!("{}\n", command[1..].join(" ")).into_bytes()),
+                Some("cat") => (0, input.to_vec()),
+                Some("false") => (1, Vec::new()),
+                _ => (0, Vec::new()),
+            };
+            ExecOutput { code, stdout: stdout.into(), stderr: bytes::Bytes::new() }
+        })
+    }
+}
+
+pub(super) async fn read_input(input: Option<ExecInput>) -> Vec<u8> {
+    let input = input.and_then(|input| input.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let mut content = Vec::new();
+    if let Some(mut input) = input {
+        // What could be read is what the command gets.
+        let _ = input.read_to_end(&mut content).await;
+    }
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        engine::{Labels, OwnerId},
+        spec::{EnvironmentId, Resources},
+    };
+
+    fn labels() -> Labels {
+        Labels {
+            owner: OwnerId("o".into()),
+            environment: EnvironmentId::recorded("e"),
+            project: "/p".into(),
+            instance: "default".into(),
+            service: None,
+            spec: None,
+            role: None,
+        }
+    }
+
+    async fn running(engine: &FakeEngine) -> String {
+        let subnet = "10.0.0.0/28".parse().unwrap();
+        engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet }).await.unwrap();
+        let container = ContainerCreate {
+            name: "c".into(),
+            hostname: "c".into(),
+            labels: labels(),
+            image: "i".into(),
+            entrypoint: None,
+            command: None,
+            user: None,
+            environment: Vec::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            network: "n".into(),
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGTERM".into(),
+        };
+        let id = engine.create_container(&container).await.unwrap();
+        engine.start(&id).await.unwrap();
+        id
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_and_delays_come_as_scripted_and_calls_are_recorded() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.take_calls();
+        engine.fail_next("kill", refused("send it", 500, "scripted"));
+        assert!(engine.kill(&id, "SIGHUP").await.unwrap_err().to_string().contains("scripted"));
+        engine.kill(&id, "SIGHUP").await.unwrap();
+        engine.delay("inspect", Duration::from_secs(7));
+        let begun = Instant::now();
+        engine.inspect(&id).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(engine.calls(), [format!("kill {id} SIGHUP"), format!("kill {id} SIGHUP"), format!("inspect {id}")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stubborn_container_ends_with_its_grace() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.be_stubborn("c");
+        let begun = Instant::now();
+        engine.stop(&id, "SIGTERM", Duration::from_secs(10)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        let state = engine.inspect(&id).await.unwrap().unwrap().state;
+        assert!(matches!(state, ContainerState::Exited { code: 137, .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followed_output_ends_with_the_container_and_events_with_the_engine() {
+        let engine = FakeEngine::new().with_image("i").with_pullable(
+            "far",
+            vec![PullProgress { current_bytes: 1, total_bytes: 2, message: "half".into() }],
+        );
+        let id = running(&engine).await;
+        let mut events = engine.events(&labels().owner);
+        let output = tokio::spawn(engine.logs(&id, None, true).try_collect::<Vec<_>>());
+        engine.log(&id, true, "last words");
+        engine.die(&id, 3);
+        assert_eq!(output.await.unwrap().unwrap()[0].text, "last words");
+        assert_eq!(events.next().await.unwrap().unwrap().kind, EngineEventKind::Died { code: 3 });
+        let pulled: Vec<_> = engine.pull("far").try_collect().await.unwrap();
+        assert_eq!((pulled.len(), engine.image("far").await.unwrap().is_some()), (1, true));
+        engine.go_away();
+        assert!(matches!(events.next().await, Some(Err(EngineError::Unreachable { .. }))));
+        assert!(events.next().await.is_none());
+        assert!(engine.info().await.is_err());
+        engine.come_back();
+        assert!(engine.info().await.is_ok());
+    }
+}

@@ -1,0 +1,9 @@
+//! Addresses of the host: which ports and subnets an environment may have, and who holds a port that it cannot have.
+
+mod holder;
+mod ports;
+mod subnets;
+
+pub(crate) use holder::{Holder, holder_of};
+pub(crate) use ports::{PortError, PortLeases, is_free};
+pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};

@@ -1,0 +1,207 @@
+//! Where things are on this machine, and every environment variable that devenv itself reads.
+//!
+//! Resolved once, at the start, from the variables; nothing else in the program looks at them.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+/// A variable that devenv reads.
+pub(crate) struct EnvironmentVariable {
+    pub(crate) name: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+pub(crate) const STATE_DIR: &str = "DEVENV_STATE_DIR";
+pub(crate) const RUNTIME_DIR: &str = "DEVENV_RUNTIME_DIR";
+pub(crate) const CONFIG_DIR: &str = "DEVENV_CONFIG_DIR";
+pub(crate) const LOG: &str = "DEVENV_LOG";
+pub(crate) const DOCKER_HOST: &str = "DOCKER_HOST";
+pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+pub(crate) const CI: &str = "CI";
+pub(crate) const NO_COLOR: &str = "NO_COLOR";
+
+/// All of them, as the reference tells them.
+pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
+    EnvironmentVariable {
+        name: STATE_DIR,
+        meaning: "Where state is kept: secrets, port leases, logs, the ledger. Default: `$XDG_STATE_HOME/devenv`, else `~/.local/state/devenv`. \
+                  Its id owns every container, network and volume that is made, so two state directories share an engine in peace.",
+    },
+    EnvironmentVariable {
+        name: RUNTIME_DIR,
+        meaning: "Where the daemon's socket and lock are; one daemon for each. Default: `$XDG_RUNTIME_DIR/devenv`, else `/tmp/devenv-<uid>`. Mode 0700.",
+    },
+    EnvironmentVariable {
+        name: CONFIG_DIR,
+        meaning: "The user's own directory; its `profiles/` is searched after the project's. Default: `$XDG_CONFIG_HOME/devenv`, else `~/.config/devenv`.",
+    },
+    EnvironmentVariable { name: LOG, meaning: "The daemon's log filter, such as `info` (the default) or `devenv::reconcile=debug`. It writes to `daemon.log` in the state directory." },
+    EnvironmentVariable { name: DOCKER_HOST, meaning: "The engine's address, as for Docker. If it is set and nothing answers there, that is exit code 3; nothing else is tried." },
+    EnvironmentVariable { name: DOCKER_CONTEXT, meaning: "The Docker context to take, as for Docker; `--context` and `DOCKER_HOST` go before it." },
+    EnvironmentVariable { name: CI, meaning: "If set (and not `false`), progress is plain lines, even on a terminal." },
+    EnvironmentVariable { name: NO_COLOR, meaning: "If set, no colours." },
+];
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PathsError {
+    #[error("there is no home directory: neither HOME nor {variable} is set")]
+    NoHome { variable: &'static str },
+    #[error("{variable} is `{}`, which is not an absolute path", path.display())]
+    Relative { variable: &'static str, path: PathBuf },
+    #[error("the socket's path is longer than the {limit} bytes that the kernel takes: {}", path.display())]
+    SocketTooLong { path: PathBuf, limit: usize },
+    #[error("{} belongs to another user ({owner})", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("cannot make the directory {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+}
+
+/// The directories of one daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Paths {
+    /// Kept between boots.
+    pub(crate) state: PathBuf,
+    /// Gone with the boot; holds the socket and the lock.
+    pub(crate) runtime: PathBuf,
+    /// The user's own profiles and settings.
+    pub(crate) config: PathBuf,
+}
+
+/// What `sun_path` holds, less the final zero.
+const SOCKET_PATH_LIMIT: usize = 107;
+
+impl Paths {
+    /// From the process's environment.
+    pub(crate) fn resolve() -> Result<Self, PathsError> {
+        Self::from_variables(|name| std::env::var_os(name), rustix::process::getuid().as_raw())
+    }
+
+    /// A variable that is empty counts as unset.
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Result<Self, PathsError> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let own = |name: &'static str| match set(name) {
+            Some(path) if path.is_relative() => Err(PathsError::Relative { variable: name, path }),
+            other => Ok(other),
+        };
+        // The XDG rules say that a relative path is to be ignored there.
+        let xdg = |name: &str| set(name).filter(|path| path.is_absolute()).map(|path| path.join("devenv"));
+        let home = |rest: &str, variable| set("HOME").map(|home| home.join(rest)).ok_or(PathsError::NoHome { variable });
+
+        let state = match own(STATE_DIR)?.or_else(|| xdg("XDG_STATE_HOME")) {
+            Some(path) => path,
+            None => home(".local/state/devenv", STATE_DIR)?,
+        };
+        let config = match own(CONFIG_DIR)?.or_else(|| xdg("XDG_CONFIG_HOME")) {
+            Some(path) => path,
+            // Profiles of the user's own are a convenience: their absence is no reason to fail.
+            None => home(".config/devenv", CONFIG_DIR).unwrap_or_else(|_| state.join("config")),
+        };
+        let runtime = own(RUNTIME_DIR)?
+            .or_else(|| xdg("XDG_RUNTIME_DIR"))
+            .unwrap_or_else(|| PathBuf::from(format!("/tmp/devenv-{uid}")));
+        let paths = Self { state, runtime, config };
+        let socket = paths.socket();
+        if socket.as_os_str().len() > SOCKET_PATH_LIMIT {
+            return Err(PathsError::SocketTooLong { path: socket, limit: SOCKET_PATH_LIMIT });
+        }
+        Ok(paths)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime.join("devenv.sock")
+    }
+
+    /// Held by the daemon for as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.runtime.join("devenv.lock")
+    }
+
+    /// Where a daemon that was started on demand writes its log.
+    pub(crate) fn daemon_log(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// Makes the state and runtime directories, for this user alone, and refuses ones that belong to somebody else.
+    pub(crate) fn create(&self) -> Result<(), PathsError> {
+        let uid = rustix::process::getuid().as_raw();
+        for path in [&self.state, &self.runtime] {
+            private_directory(path, uid)?;
+        }
+        Ok(())
+    }
+}
+
+fn private_directory(path: &Path, uid: u32) -> Result<(), PathsError> {
+    let failed = |source| PathsError::Create { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    // `/tmp` belongs to everybody: a link or a directory that somebody else put there first is not ours.
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    let metadata = if metadata.is_symlink() && metadata.uid() == uid { fs::metadata(path).map_err(failed)? } else { metadata };
+    if metadata.uid() != uid {
+        return Err(PathsError::Foreign { path: path.to_owned(), owner: metadata.uid() });
+    }
+    if metadata.mode() & 0o077 != 0 {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(variables: &[(&str, &str)]) -> Result<Paths, PathsError> {
+        let variables: Vec<(String, OsString)> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(*value))).collect();
+        Paths::from_variables(|name| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()), 1000)
+    }
+
+    #[test]
+    fn own_variables_go_before_xdg_and_xdg_before_home() {
+        let home = ("HOME", "/home/ada");
+        let paths = resolve(&[home]).unwrap();
+        assert_eq!(paths.state, Path::new("/home/ada/.local/state/devenv"));
+        assert_eq!(paths.runtime, Path::new("/tmp/devenv-1000"));
+        assert_eq!(paths.config, Path::new("/home/ada/.config/devenv"));
+
+        let xdg = [home, ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "/run/user/1000"), ("XDG_CONFIG_HOME", "relative")];
+        let paths = resolve(&xdg).unwrap();
+        assert_eq!(paths.state, Path::new("/s/devenv"));
+        assert_eq!(paths.socket(), Path::new("/run/user/1000/devenv/devenv.sock"));
+        assert_eq!(paths.config, Path::new("/home/ada/.config/devenv"));
+
+        let paths = resolve(&[(STATE_DIR, "/own/state"), (RUNTIME_DIR, "/own/run"), ("XDG_STATE_HOME", "")]).unwrap();
+        assert_eq!((paths.state.as_path(), paths.runtime.as_path()), (Path::new("/own/state"), Path::new("/own/run")));
+    }
+
+    #[test]
+    fn a_path_that_cannot_work_is_refused_with_its_variable() {
+        assert!(matches!(resolve(&[]), Err(PathsError::NoHome { variable: STATE_DIR })));
+        assert!(matches!(resolve(&[("HOME", "/h"), (STATE_DIR, "here")]), Err(PathsError::Relative { variable: STATE_DIR, .. })));
+        let long = format!("/{}", "x".repeat(110));
+        assert!(matches!(resolve(&[("HOME", "/h"), (RUNTIME_DIR, &long)]), Err(PathsError::SocketTooLong { .. })));
+    }
+
+    #[test]
+    fn directories_are_private_even_if_they_were_not() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { state: root.path().join("a/state"), runtime: root.path().join("run"), config: root.path().join("c") };
+        fs::create_dir(&paths.runtime).unwrap();
+        paths.create().unwrap();
+        for path in [&paths.state, &paths.runtime] {
+            assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700, "{}", path.display());
+        }
+        assert!(!paths.config.exists());
+    }
+
+    #[test]
+    fn a_runtime_directory_of_another_user_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        assert!(matches!(private_directory(root.path(), uid + 1), Err(PathsError::Foreign { .. })));
+    }
+}

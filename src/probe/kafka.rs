@@ -1,0 +1,68 @@
+//! Kafka: a client could produce and consume now.
+//!
+//! Each step rules out a way in which an open port lies. Metadata: it is a broker and not docker-proxy, the broker is
+//! registered and not fenced, and the address that it tells its clients is the one on which we reach it. A coordinator
+//! for a group: the controller takes changes and partitions get leaders, for the first such question makes the broker
+//! create `__consumer_offsets` (COORDINATOR_NOT_AVAILABLE until then), exactly what the first consumer would wait for.
+//! The group's offsets: the coordinator has loaded that partition. Nothing is created that a client would not.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{ProbeFailure, Receipt, connect, unreachable};
+use super::kafka_wire::{Connection, WireError};
+
+const GROUP: &str = "devenv-probe";
+/// A coordinator that is about to come is waited for on the same connection, for so long.
+const COMING: Duration = Duration::from_millis(500);
+
+pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
+    let mut broker = Connection::new(connect(port).await?);
+    let failed = |error| failure(port, error);
+    let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;
+    let Some(listed) = metadata.brokers.iter().find(|broker| broker.port == i32::from(port) && is_loopback(&broker.host)) else {
+        let told: Vec<_> = metadata.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
+        return Err(ProbeFailure::said(if told.is_empty() {
+            "the broker is not registered with the controller yet".to_owned()
+        } else {
+            format!("the broker tells its clients to use {}, and not 127.0.0.1:{port}", told.join(", "))
+        }));
+    };
+    if metadata.controller < 0 {
+        return Err(ProbeFailure::said("the cluster has no controller yet"));
+    }
+    let until = Instant::now() + COMING;
+    let coordinator = loop {
+        match coordinator(&mut broker).await {
+            Err(error) if error.is_coming() && Instant::now() < until => sleep(Duration::from_millis(5)).await,
+            answer => break answer.map_err(failed)?,
+        }
+    };
+    Ok(Receipt::of(format!(
+        "broker {} of {} at {}:{port}, coordinator {}",
+        listed.id,
+        metadata.brokers.len(),
+        listed.host,
+        coordinator
+    )))
+}
+
+async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {
+    let coordinator = broker.find_coordinator(GROUP).await?;
+    broker.committed(GROUP).await?;
+    Ok(coordinator)
+}
+
+/// Resolving would ask the network; these are the names that a host listener is given.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn failure(port: u16, error: WireError) -> ProbeFailure {
+    match error {
+        WireError::Io(error) => unreachable(port, &error),
+        WireError::Malformed => ProbeFailure::silent(format!("what answers at 127.0.0.1:{port} is no Kafka broker")),
+        WireError::Refused { .. } => ProbeFailure::said(error.to_string()),
+    }
+}

@@ -1,0 +1,110 @@
+//! PostgreSQL: a login as the role to its database, over TCP.
+//!
+//! The official image's temporary server, which runs while it initialises, listens on a socket file only; whatever else
+//! might restart behind the port is found by the start time, which has to be the same at two logins.
+
+use std::{error::Error as _, io, time::Duration};
+
+use futures_util::future::{self, Either};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
+
+use super::{ProbeFailure, Receipt, io_words};
+
+const STARTED: &str = "SELECT date_trunc('milliseconds', pg_postmaster_start_time() AT TIME ZONE 'UTC')";
+
+/// Who logs in, and where.
+pub(crate) struct Login<'a> {
+    pub(crate) port: u16,
+    pub(crate) user: &'a str,
+    pub(crate) password: String,
+    pub(crate) database: &'a str,
+}
+
+impl Login<'_> {
+    pub(crate) fn config(&self, application: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(self.user)
+            .password(&self.password)
+            .dbname(self.database)
+            .application_name(application);
+        config
+    }
+}
+
+pub(super) async fn ask_server(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+    let first = answer(login, STARTED).await?;
+    let second = answer(login, STARTED).await?;
+    if first != second {
+        return Err(ProbeFailure::said(format!("the server was restarted meanwhile: started {first}, then {second}")));
+    }
+    Ok(Receipt::of(format!("logged in as {} to {}, started {first} UTC", login.user, login.database)))
+}
+
+/// A pooler's start says nothing about the server's, and its pools do not like prepared statements.
+pub(super) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+    answer(login, "SELECT 1").await?;
+    Ok(Receipt::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
+}
+
+async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {
+    let config = login.config("devenv-probe");
+    session(&config, |client| async move { first_value(&client, query).await })
+        .await
+        .map_err(|error| failure(login.port, &error))
+}
+
+async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postgres::Error> {
+    let messages = client.simple_query(query).await?;
+    let value = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(value.unwrap_or_default().to_owned())
+}
+
+/// Connects, lets `work` have the client, and sees the connection to its end, all within this future.
+pub(crate) async fn session<T, W>(
+    config: &Config,
+    work: impl FnOnce(Client) -> W,
+) -> Result<T, tokio_postgres::Error>
+where
+    W: Future<Output = Result<T, tokio_postgres::Error>>,
+{
+    let (client, connection) = config.connect(NoTls).await?;
+    let work = std::pin::pin!(work(client));
+    match future::select(work, connection).await {
+        Either::Left((result, connection)) => {
+            // The client is gone by now, so what is left is a word of farewell: no server log mentions a lost peer.
+            let _ = tokio::time::timeout(Duration::from_millis(100), connection).await;
+            result
+        }
+        // The server ended it: its reason is better than the client's "connection closed".
+        Either::Right((Err(error), _)) => Err(error),
+        Either::Right((Ok(()), work)) => work.await,
+    }
+}
+
+/// What went wrong, in the server's words: a driver's own `Display` says only "db error".
+pub(crate) fn words(port: u16, error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        let starting = if *error.code() == SqlState::CANNOT_CONNECT_NOW { "not open yet: " } else { "" };
+        let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        return format!("{starting}{}{detail} (SQLSTATE {})", error.message(), error.code().code());
+    }
+    let place = format!("127.0.0.1:{port}");
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(source) => io_words(&place, source),
+        None if error.is_closed() => format!("{place} closed the connection before it answered"),
+        None => match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn failure(port: u16, error: &tokio_postgres::Error) -> ProbeFailure {
+    ProbeFailure { what: words(port, error), answered: error.as_db_error().is_some() }
+}

@@ -1,0 +1,143 @@
+//! Processes as `/proc` tells of them: a keeper's descendants, and those that carry a marker.
+//!
+//! A process id alone is no identity, for it is given again: with its start time it is.
+
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{MARKER, signal::Signal};
+
+/// For killed processes to be gone; only one that hangs in the kernel takes so long.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// In the kernel's ticks since boot.
+    pub(super) started: u64,
+}
+
+impl Process {
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Some(stat(pid)?.0)
+    }
+
+    /// Signals exactly this process, never a later one of the same id. False if it is gone.
+    pub(super) fn signal(self, signal: Signal) -> bool {
+        self.open().is_some_and(|handle| pidfd_send_signal(handle, signal.raw()).is_ok())
+    }
+
+    pub(super) fn kill(self) -> bool {
+        self.signal(Signal::KILL)
+    }
+
+    fn open(self) -> Option<OwnedFd> {
+        let handle = pidfd_open(Pid::from_raw(self.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+        // The handle now stands for whoever has the id; that is the one meant only if it started when that one did.
+        (Self::of(self.pid)? == self).then_some(handle)
+    }
+}
+
+/// A process and its parent's id, from `/proc/PID/stat`. Nothing for a zombie.
+fn stat(pid: u32) -> Option<(Process, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    Some((Process { pid, started }, parent))
+}
+
+fn ids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// All that live below `ancestor`.
+pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
+    let all: Vec<(Process, u32)> = ids().filter_map(stat).collect();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        for (process, _) in all.iter().filter(|(process, above)| *above == parent && process.pid != parent) {
+            found.push(*process);
+            parents.push(process.pid);
+        }
+    }
+    found
+}
+
+/// All that carry a marker that begins so.
+fn marked(prefix: &str) -> Vec<Process> {
+    let wanted = format!("{MARKER}={prefix}").into_bytes();
+    let own = std::process::id();
+    ids()
+        .filter(|pid| *pid != own)
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&wanted)))
+        })
+        .filter_map(Process::of)
+        .collect()
+}
+
+/// Kills all that carry a marker that begins so (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole one), and those
+/// that they start meanwhile; returns how many there were, when they are gone. Blocks.
+pub(crate) fn sweep(prefix: &str) -> usize {
+    let deadline = Instant::now() + KILL_DEADLINE;
+    let mut count = 0;
+    loop {
+        let found = marked(prefix);
+        if found.is_empty() || Instant::now() >= deadline {
+            return count;
+        }
+        count += found.len();
+        let handles: Vec<OwnedFd> = found
+            .iter()
+            .filter_map(|process| process.open())
+            .filter(|handle| pidfd_send_signal(handle, Signal::KILL.raw()).is_ok())
+            .collect();
+        handles.iter().for_each(|handle| wait(handle, deadline));
+    }
+}
+
+/// Until the process is gone.
+fn wait(handle: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    // An error means that there is nothing to wait for.
+    let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left));
+}
+
+/// The marked process that has a file open for writing right now: its id and its name.
+pub(crate) fn has_open_for_writing(prefix: &str, path: &Path) -> Option<(u32, String)> {
+    let file = fs::metadata(path).ok()?;
+    marked(prefix).into_iter().find_map(|process| {
+        let pid = process.pid;
+        let handles = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let writes = handles.filter_map(Result::ok).any(|handle| {
+            let same = fs::metadata(handle.path()).is_ok_and(|data| (data.dev(), data.ino()) == (file.dev(), file.ino()));
+            same && is_writable(pid, &handle.file_name().to_string_lossy())
+        });
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        writes.then(|| (pid, name.trim_end().to_owned()))
+    })
+}
+
+fn is_writable(pid: u32, handle: &str) -> bool {
+    let information = fs::read_to_string(format!("/proc/{pid}/fdinfo/{handle}")).unwrap_or_default();
+    let flags = information.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0o3 != 0)
+}

@@ -1,0 +1,44 @@
+//! Findings as a person reads them: the line quoted, what is wrong marked, a hint below.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
+use devenv_api::Severity;
+
+use super::source::{Finding, Findings, Sources};
+
+/// Whether the output may hold escape codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Plain,
+    Styled,
+}
+
+/// All findings, one after the other, each ended by an empty line.
+pub(crate) fn render(findings: &Findings, sources: &Sources, colour: Colour) -> String {
+    findings.iter().map(|finding| one(finding, sources, colour) + "\n\n").collect()
+}
+
+fn one(finding: &Finding, sources: &Sources, colour: Colour) -> String {
+    let source = sources.get(finding.span.file);
+    let level = match finding.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    // Of a value over several lines the first is enough.
+    let start = finding.span.start.min(source.text.len());
+    let line_end = source.text[start..].find('\n').map_or(source.text.len(), |end| start + end);
+    let end = finding.span.end.clamp(start, line_end);
+    let snippet = Snippet::source(source.text.as_str()).path(source.name.as_str());
+    let group = level
+        .primary_title(finding.message.as_str())
+        .id(finding.code)
+        .element(snippet.annotation(AnnotationKind::Primary.span(start..end)));
+    let group = match &finding.hint {
+        Some(hint) => group.element(Level::HELP.message(hint.as_str())),
+        None => group,
+    };
+    let renderer = match colour {
+        Colour::Plain => Renderer::plain(),
+        Colour::Styled => Renderer::styled(),
+    };
+    renderer.decor_style(DecorStyle::Ascii).render(&[group])
+}

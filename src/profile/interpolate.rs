@@ -1,0 +1,295 @@
+//! `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?message}` and `$$` in text. Pure: the variables are an argument.
+
+use super::{
+    source::{Findings, Sources, Span},
+    spelling,
+    tree::{Content, Filled, Node},
+};
+
+/// How the text is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grammar {
+    /// `$NAME` without braces is left alone: it belongs to a shell.
+    Profile,
+    /// `$NAME` is a variable too, and `\$` a dollar sign.
+    EnvFile,
+}
+
+/// The variables that text may name.
+pub(super) trait Lookup {
+    fn value(&self, name: &str) -> Option<String>;
+    fn names(&self) -> Vec<String>;
+
+    /// Whether so much was filled in that nothing more is.
+    fn exhausted(&self) -> bool {
+        false
+    }
+}
+
+/// Text with its variables filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expanded {
+    pub(super) text: String,
+    /// The variables that were asked for.
+    pub(super) names: Vec<String>,
+    pub(super) troubles: Vec<Trouble>,
+}
+
+/// What cannot be filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// Where in the text, in bytes.
+    pub(super) offset: usize,
+    pub(super) length: usize,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+/// Defaults within defaults are followed to this depth.
+const DEEPEST: usize = 16;
+/// The longest text that variables may make.
+const LARGEST: usize = 1 << 20;
+
+/// Fills in every scalar of a tree. What is wrong stays with the scalar, since a later layer may replace it.
+pub(super) fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
+    match &mut node.content {
+        Content::Null => {}
+        Content::List(items) => items.iter_mut().for_each(|item| fill(item, sources, lookup)),
+        Content::Map(entries) => entries.values_mut().for_each(|entry| fill(&mut entry.node, sources, lookup)),
+        Content::Scalar(scalar) => {
+            if !scalar.text.contains('$') || scalar.filled.is_some() {
+                return;
+            }
+            let expanded = expand(&scalar.text, lookup, Grammar::Profile);
+            if expanded.names.is_empty() && expanded.troubles.is_empty() {
+                scalar.text = expanded.text;
+                return;
+            }
+            let mut trouble = Findings::default();
+            for one in expanded.troubles {
+                // Looking for the place takes time that a text full of slips has not.
+                let span = if lookup.exhausted() { node.span } else { within(sources, node.span, &scalar.text, one.offset, one.length) };
+                trouble.error(span, one.code, one.message).maybe_hint(one.hint);
+            }
+            let written = std::mem::replace(&mut scalar.text, expanded.text);
+            scalar.filled = Some(Box::new(Filled { written, names: expanded.names, trouble }));
+        }
+    }
+}
+
+/// Fills in the variables of one text.
+pub(super) fn expand(text: &str, lookup: &dyn Lookup, grammar: Grammar) -> Expanded {
+    let mut expanded = Expanded { text: String::with_capacity(text.len()), names: Vec::new(), troubles: Vec::new() };
+    let mut reader = Reader { text, position: 0, lookup, grammar, out: &mut expanded };
+    reader.read(false, 0);
+    expanded
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    position: usize,
+    lookup: &'a dyn Lookup,
+    grammar: Grammar,
+    out: &'a mut Expanded,
+}
+
+impl Reader<'_> {
+    /// Copies text, filling in, to the end or to the `}` that ends a default.
+    fn read(&mut self, within_braces: bool, depth: usize) {
+        while let Some(character) = self.text[self.position..].chars().next() {
+            let rest = &self.text[self.position..];
+            if within_braces && character == '}' {
+                return;
+            }
+            if rest.starts_with("$$") || (self.grammar == Grammar::EnvFile && rest.starts_with("\\$")) {
+                self.out.text.push('$');
+                self.position += 2;
+            } else if rest.starts_with("${") {
+                self.braced(depth);
+            } else if self.grammar == Grammar::EnvFile && character == '$' && name_length(&rest[1..]) > 0 {
+                let length = name_length(&rest[1..]);
+                let name = rest[1..=length].to_owned();
+                let offset = self.position;
+                self.position += 1 + length;
+                self.simple(&name, offset);
+            } else {
+                self.out.text.push(character);
+                self.position += character.len_utf8();
+            }
+        }
+    }
+
+    /// At `${`.
+    fn braced(&mut self, depth: usize) {
+        let offset = self.position;
+        let rest = &self.text[offset + 2..];
+        let length = name_length(rest);
+        let name = rest[..length].to_owned();
+        let after = &rest[length..];
+        self.position = offset + 2 + length;
+        let operator = [":-", "-", ":?", "?", "}"].into_iter().find(|operator| after.starts_with(operator));
+        let (Some(operator), false, false) = (operator, name.is_empty(), depth >= DEEPEST) else {
+            let end = rest.find('}').map_or(self.text.len(), |end| offset + 2 + end + 1);
+            let written = &self.text[offset..end];
+            self.out.troubles.push(Trouble {
+                offset,
+                length: end - offset,
+                code: "bad-variable",
+                message: format!("`{written}` is not a variable"),
+                hint: Some("write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`; `$$` is a dollar sign".to_owned()),
+            });
+            self.position = end;
+            return;
+        };
+        self.position += operator.len();
+        if operator == "}" {
+            self.simple(&name, offset);
+            return;
+        }
+        let value = self.lookup.value(&name).filter(|value| !(operator.starts_with(':') && value.is_empty()));
+        self.out.names.push(name.clone());
+        // What stands after the operator is read even if it is not needed, to find its end.
+        let (kept, known, troubles) = (self.out.text.len(), self.out.names.len(), self.out.troubles.len());
+        self.read(true, depth + 1);
+        let closed = self.text[self.position..].starts_with('}');
+        self.position += usize::from(closed);
+        let other = self.out.text.split_off(kept);
+        let wanted = value.is_none() && operator.ends_with('-');
+        if !wanted {
+            self.out.names.truncate(known);
+            self.out.troubles.truncate(troubles);
+        }
+        if !closed {
+            self.out.troubles.push(Trouble {
+                offset,
+                length: self.text.len() - offset,
+                code: "bad-variable",
+                message: format!("`${{{name}` is never closed with `}}`"),
+                hint: None,
+            });
+        }
+        match value {
+            Some(value) => self.out.text.push_str(&value),
+            None if wanted => self.out.text.push_str(&other),
+            None => {
+                let said = if other.trim().is_empty() { "it is required".to_owned() } else { other };
+                let message = format!("the variable `{name}` is not set: {said}");
+                self.unset(&name, offset, self.position - offset, message);
+            }
+        }
+    }
+
+    fn simple(&mut self, name: &str, offset: usize) {
+        self.out.names.push(name.to_owned());
+        match self.lookup.value(name) {
+            Some(value) => self.out.text.push_str(&value),
+            None => self.unset(name, offset, self.position - offset, format!("the variable `{name}` is not set")),
+        }
+        if self.out.text.len() > LARGEST {
+            self.out.text.clear();
+            self.too_much(offset, self.position - offset);
+        }
+    }
+
+    fn too_much(&mut self, offset: usize, length: usize) {
+        if self.out.troubles.iter().all(|trouble| trouble.code != "too-large") {
+            let message = "variables fill in more than a profile may hold, or too many are not set".to_owned();
+            self.out.troubles.push(Trouble { offset, length, code: "too-large", message, hint: None });
+        }
+    }
+
+    fn unset(&mut self, name: &str, offset: usize, length: usize, message: String) {
+        if self.lookup.exhausted() {
+            self.too_much(offset, length);
+            return;
+        }
+        let names = self.lookup.names();
+        let hint = if names.iter().any(|known| known == name) {
+            format!("the value of `{name}` names itself, or a variable that is not set")
+        } else if let Some(hint) = spelling::did_you_mean(name, names.iter().map(String::as_str)) {
+            hint
+        } else {
+            format!("set it in the environment, an `env_file` or `variables`, or give it a default: `${{{name}:-…}}`")
+        };
+        self.out.troubles.push(Trouble { offset, length, code: "unset-variable", message, hint: Some(hint) });
+    }
+}
+
+/// The length of the variable's name that `text` begins with.
+pub(super) fn name_length(text: &str) -> usize {
+    if text.starts_with(|first: char| first.is_ascii_digit()) {
+        return 0;
+    }
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len())
+}
+
+/// Where an offset of a scalar's text is in its file: found by what stands there, since quotes and escapes shift it.
+fn within(sources: &Sources, span: Span, text: &str, offset: usize, length: usize) -> Span {
+    let needle = &text[offset..offset + length];
+    let before = text[..offset].matches(needle).count();
+    match sources.slice(span).match_indices(needle).nth(before) {
+        Some((at, _)) => sources.span(span.file, span.start + at, span.start + at + length),
+        None => span,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    impl Lookup for BTreeMap<&str, &str> {
+        fn value(&self, name: &str) -> Option<String> {
+            self.get(name).map(ToString::to_string)
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.keys().map(ToString::to_string).collect()
+        }
+    }
+
+    #[test]
+    fn every_form_is_filled_in_and_what_is_unset_is_told() {
+        let variables = BTreeMap::from([("A", "1"), ("EMPTY", ""), ("NAME", "x$y")]);
+        for (text, wanted) in [
+            ("plain", "plain"),
+            ("${A}", "1"),
+            ("a${A}b${A}", "a1b1"),
+            ("${NAME}", "x$y"),
+            ("${X:-d}", "d"),
+            ("${X-d}", "d"),
+            ("${EMPTY:-d}", "d"),
+            ("${EMPTY-d}", ""),
+            ("${EMPTY}", ""),
+            ("${X:-${A}}", "1"),
+            ("${X:-${Y:-${A}z}}", "1z"),
+            ("${A:-${Y}}", "1"),
+            ("${A:?is needed}", "1"),
+            ("${EMPTY?}", ""),
+            ("$$", "$"),
+            ("$${A}", "${A}"),
+            ("$A $1 $", "$A $1 $"),
+            ("é${A}é", "é1é"),
+        ] {
+            let expanded = expand(text, &variables, Grammar::Profile);
+            assert_eq!((expanded.text.as_str(), expanded.troubles.as_slice()), (wanted, [].as_slice()), "{text}");
+        }
+        for (text, told) in [
+            ("${X}", "the variable `X` is not set"),
+            ("${X:?say it}", "the variable `X` is not set: say it"),
+            ("${EMPTY:?}", "the variable `EMPTY` is not set: it is required"),
+            ("${X:-${Y}}", "the variable `Y` is not set"),
+            ("${1}", "`${1}` is not a variable"),
+            ("${}", "`${}` is not a variable"),
+            ("${A", "`${A` is not a variable"),
+            ("${A:-x", "`${A` is never closed with `}`"),
+            ("${A+x}", "`${A+x}` is not a variable"),
+        ] {
+            let troubles: Vec<String> =
+                expand(text, &variables, Grammar::Profile).troubles.into_iter().map(|trouble| trouble.message).collect();
+            assert_eq!(troubles, [told], "{text}");
+        }
+    }
+}

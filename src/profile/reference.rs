@@ -1,0 +1,132 @@
+//! `docs/reference/profile.md`, generated from the same types as the checks. Only a test writes it.
+
+use std::fmt::Write;
+
+use super::shape::{self, Field, Keys, Record, Shape};
+
+#[test]
+fn the_reference_is_the_one_of_the_types() {
+    super::tests::stays_current("docs/reference/profile.md", &reference());
+}
+
+const INTRODUCTION: &str = "\
+# The profile, field by field
+
+<!-- Generated from the types in src/profile and src/service by `UPDATE=1 cargo test --lib profile::`. -->
+
+A profile is a YAML file that says what an environment holds. It is found by name in the project's `profiles/`, in the
+user's `~/.config/devenv/profiles`, or in the binary, in that order, or by its path. Every problem of a profile is told at
+once by `devenv validate`, each with its line. Editors complete and check with `schema/profile.schema.json`:
+
+```yaml
+# yaml-language-server: $schema=../schema/profile.schema.json
+```
+
+## How files are laid on one another
+
+`extends` names profiles by name or path. They are laid on one another from left to right, then the file itself on top.
+
+- Mappings merge by key, in the order of the first that names a key. Lists replace. A scalar replaces.
+- A container's `volumes` merge by `target`, a service's `ports` by container port.
+- Of fields of which exactly one can be (a service's kind, a probe's way, `image` and `build`), a later one replaces an earlier one.
+- A profile that is reached twice counts once, at its first place. One that extends its own name means the one it hides.
+- A path in `extends` is looked for beside the file that names it, then from the project. All other paths start at the project.
+
+`devenv config` prints the result, `devenv config --explain services.db.postgres.version` where a value comes from.
+
+## Variables
+
+`${NAME}`, `${NAME:-default}` (also if empty), `${NAME-default}`, `${NAME:?message}`, and `$$` for a dollar sign, in any value. `$NAME` without
+braces is left alone. A variable that is not set is an error. Within `{…}` and `[…]`, YAML wants `\"${NAME}\"` in quotes.
+
+One order of precedence holds everywhere: the process's environment, then `env_file` (a later file over an earlier one), then
+`variables`. `extends` and `env_file` themselves see the process's environment alone. An `env_file` is in the grammar of Compose.
+
+## Values
+
+Sizes are `64MiB`, `1GiB`, `500MB`; durations `300ms`, `30s`, `5m`, `24h`. Where text is wanted, a bare number or word is
+taken as it is written (`version: 8.0` is `8.0`). Numbers and `true` or `false` are not quoted. Nothing (`null`) is the default again.
+";
+
+fn reference() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    text.push_str("\n## The document\n");
+    fields(&mut text, &shape::DOCUMENT, |_| true);
+    let service = shape::service();
+    text.push_str("\n## A service\n\nA service's name is `[a-z][a-z0-9-]{0,39}`. It has exactly one kind, and any of these:\n");
+    let is_kind = |name: &str| service.exactly_one.iter().any(|kind| kind == name);
+    fields(&mut text, service, |name| !is_kind(name));
+    inner(&mut text, "", service, 3, &|name| !is_kind(name));
+    text.push_str("\n## The kinds\n");
+    for kind in &service.exactly_one {
+        if let Shape::Record(record) = &service.fields[kind.as_str()].shape {
+            let _ = write!(text, "\n### `{kind}`\n\n{}\n", service.fields[kind.as_str()].description);
+            fields(&mut text, record, |_| true);
+            inner(&mut text, &format!("{kind}."), record, 4, &|_| true);
+        }
+    }
+    text
+}
+
+fn fields(text: &mut String, record: &Record, wanted: impl Fn(&str) -> bool) {
+    if !record.fields.keys().any(|name| wanted(name)) {
+        return;
+    }
+    text.push_str("\n| field | value | default | |\n|---|---|---|---|\n");
+    for (name, field) in record.fields.iter().filter(|(name, _)| wanted(name)) {
+        let default = if field.required { "required".to_owned() } else { default(field) };
+        let _ = writeln!(text, "| `{name}` | {} | {default} | {} |", value(&field.shape), field.description.replace('|', "\\|"));
+    }
+}
+
+/// The mappings within the fields, each under a heading of its own.
+fn inner(text: &mut String, path: &str, record: &Record, level: usize, wanted: &dyn Fn(&str) -> bool) {
+    for (name, field) in record.fields.iter().filter(|(name, _)| wanted(name)) {
+        let (path, found) = match &field.shape {
+            Shape::Record(record) => (format!("{path}{name}"), record),
+            Shape::Map { values, .. } => match values.as_ref() {
+                Shape::Record(record) => (format!("{path}{name}.NAME"), record),
+                _ => continue,
+            },
+            Shape::List(items) => match items.as_ref() {
+                Shape::Record(record) => (format!("{path}{name}[]"), record),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if found.is_service() {
+            continue;
+        }
+        let _ = write!(text, "\n{} `{path}`\n", "#".repeat(level));
+        if !found.exactly_one.is_empty() {
+            text.push_str("\nExactly one of:\n");
+        }
+        fields(text, found, |_| true);
+        inner(text, &format!("{path}."), found, level, &|_| true);
+    }
+}
+
+fn value(shape: &Shape) -> String {
+    match shape {
+        Shape::Map { keys: Keys::Integer, values } => format!("mapping of ports to {}", value(values)),
+        Shape::Map { values, .. } => format!("mapping of names to {}", value(values)),
+        Shape::List(items) => format!("list of {}", value(items)),
+        Shape::Record(_) => "mapping".to_owned(),
+        Shape::Boolean => "true or false".to_owned(),
+        Shape::Integer { minimum: 0, maximum } if *maximum == i64::from(u16::MAX) => "0 to 65535".to_owned(),
+        Shape::Text(shape::TextForm::Size) => "size".to_owned(),
+        Shape::Text(shape::TextForm::Duration) => "duration".to_owned(),
+        Shape::Choice(words) => words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        other => other.noun(),
+    }
+}
+
+fn default(field: &Field) -> String {
+    match &field.default {
+        None => String::new(),
+        Some(value) if value.as_object().is_some_and(serde_json::Map::is_empty) => String::new(),
+        Some(value) if value.as_array().is_some_and(Vec::is_empty) => String::new(),
+        Some(value) if value.is_object() => String::new(),
+        Some(value) => format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+    }
+}

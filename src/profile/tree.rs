@@ -1,0 +1,130 @@
+//! A document as a tree of values that know their place, and that keep what was written.
+
+use indexmap::IndexMap;
+
+use super::source::{Findings, Span};
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    /// Nothing, `~` or `null`.
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(IndexMap<String, Entry>),
+}
+
+/// One key of a mapping with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: Span,
+    pub(crate) node: Node,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    /// Neither quoted nor a block: its type follows from its spelling.
+    pub(crate) plain: bool,
+    /// What interpolation made of it, if it was asked to.
+    pub(crate) filled: Option<Box<Filled>>,
+}
+
+/// A scalar with variables in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Filled {
+    /// As it stands in the file.
+    pub(crate) written: String,
+    /// The variables that were used.
+    pub(crate) names: Vec<String>,
+    /// What was wrong; told only if this value is the one that counts.
+    pub(crate) trouble: Findings,
+}
+
+impl Node {
+    pub(crate) fn map(&self) -> Option<&IndexMap<String, Entry>> {
+        match &self.content {
+            Content::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn list(&self) -> Option<&[Node]> {
+        match &self.content {
+            Content::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn scalar(&self) -> Option<&Scalar> {
+        match &self.content {
+            Content::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar; none if a variable in it is not set, which is told already.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.map()?.get(key)
+    }
+
+    /// Each key of a mapping with its entry; nothing for anything else.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.map().into_iter().flatten().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Each item of a list; nothing for anything else.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Node> {
+        self.list().into_iter().flatten()
+    }
+
+    /// For people: what this is.
+    pub(super) fn noun(&self) -> String {
+        match &self.content {
+            Content::Null => "nothing".to_owned(),
+            Content::List(_) => "a list".to_owned(),
+            Content::Map(_) => "a mapping".to_owned(),
+            Content::Scalar(scalar) => format!("`{}`", shortened(scalar.written())),
+        }
+    }
+}
+
+impl Scalar {
+    /// As it stands in the file, without what variables put in: that may be a secret.
+    pub(crate) fn written(&self) -> &str {
+        self.filled.as_ref().map_or(&self.text, |filled| &filled.written)
+    }
+
+    /// A variable in it is not set.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.filled.as_ref().is_some_and(|filled| filled.trouble.has_errors())
+    }
+
+    /// A scalar that variables were put into means what its text means, quoted or not.
+    pub(crate) fn typed_by_spelling(&self) -> bool {
+        self.plain || self.filled.is_some()
+    }
+}
+
+/// Enough of a text to recognise it.
+pub(super) fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < text.len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,224 @@
+//! Roles, then databases, then what is in them, as the superuser over TCP.
+//!
+//! What is there is read first, in one question for the server and one per database, so that nothing is written, and no
+//! line appears in the server's log, when all is as asked.
+
+mod database;
+mod password;
+mod settings;
+
+use std::collections::HashMap;
+
+use futures_util::{TryFutureExt, future::try_join_all};
+use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
+
+use super::{Change, ProvisionContext, ProvisionError, require_plain};
+use crate::{probe::postgres as probe, spec::PostgresProvision};
+
+const SUPERUSER: &str = "postgres";
+
+/// Our own statements stay out of the log, and a database's own settings cannot get in their way.
+const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+    -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
+    -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
+    -c row_security=on -c synchronous_commit=on";
+
+/// The way into the server.
+struct Server {
+    port: u16,
+    password: String,
+}
+
+/// What is there now.
+struct Found {
+    roles: HashMap<String, RoleFound>,
+    databases: HashMap<String, DatabaseFound>,
+}
+
+struct RoleFound {
+    /// May log in and do nothing else.
+    plain: bool,
+    verifier: Option<String>,
+}
+
+struct DatabaseFound {
+    owner: String,
+    /// Anybody may connect or make temporary tables.
+    open: bool,
+    /// The owner may connect.
+    owned: bool,
+    /// Lines of `name=value`.
+    settings: Vec<String>,
+}
+
+const ROLES: &str = "SELECT rolname, rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication \
+    OR rolbypassrls), rolpassword FROM pg_catalog.pg_authid";
+
+const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
+    has_database_privilege('public', d.oid, 'CONNECT') OR has_database_privilege('public', d.oid, 'TEMP'), \
+    has_database_privilege(datdba, d.oid, 'CONNECT'), pg_catalog.array_to_string(s.setconfig, E'\\n') \
+    FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
+
+pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+    require_plain(wanted.tls)?;
+    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)? };
+    let mut roles = Vec::new();
+    for role in &wanted.roles {
+        if role.name != SUPERUSER {
+            roles.push((role.name.as_str(), cx.vault.reveal(&role.password)?));
+        }
+    }
+    let (found, mut changes) = server
+        .session("postgres", async |client| {
+            let found = look(&client).await?;
+            let mut changes = provide_roles(&client, &roles, &found).await?;
+            changes.extend(close_shared(&client, &found).await?);
+            Ok((found, changes))
+        })
+        .await?;
+    // Each in its own connections, all at once: making a database takes far longer than asking for it.
+    let databases =
+        wanted.databases.iter().map(|database| database::provide(&server, database, found.databases.get(&database.name)));
+    changes.extend(try_join_all(databases).await?.into_iter().flatten());
+    Ok(changes)
+}
+
+async fn look(client: &Client) -> Result<Found, ProvisionError> {
+    let read = |rows: Vec<Vec<Option<String>>>| rows.into_iter();
+    let (roles, databases) = futures_util::try_join!(rows(client, ROLES), rows(client, DATABASES))
+        .map_err(|error| ProvisionError::refused("read what the server holds", error))?;
+    let is_true = |value: Option<String>| value.as_deref() == Some("t");
+    let roles = read(roles).filter_map(|row| {
+        let [name, plain, verifier] = <[_; 3]>::try_from(row).ok()?;
+        Some((name?, RoleFound { plain: is_true(plain), verifier }))
+    });
+    let databases = read(databases).filter_map(|row| {
+        let [name, owner, open, owned, settings] = <[_; 5]>::try_from(row).ok()?;
+        let settings = settings.unwrap_or_default().lines().map(str::to_owned).collect();
+        Some((name?, DatabaseFound { owner: owner?, open: is_true(open), owned: is_true(owned), settings }))
+    });
+    Ok(Found { roles: roles.collect(), databases: databases.collect() })
+}
+
+async fn provide_roles(
+    client: &Client,
+    wanted: &[(&str, String)],
+    found: &Found,
+) -> Result<Vec<Change>, ProvisionError> {
+    let (mut changes, mut script) = (Vec::new(), String::new());
+    for (name, password) in wanted {
+        let quoted = identifier(name);
+        match found.roles.get(*name) {
+            None => {
+                changes.push(Change::made(format!("role `{name}` created")));
+                script.push_str(&format!("CREATE ROLE {quoted} WITH {PLAIN} PASSWORD {};\n", verifier(password)));
+            }
+            Some(role) => {
+                if !role.plain {
+                    changes.push(Change::made(format!("role `{name}` may log in and has no other right now")));
+                    script.push_str(&format!("ALTER ROLE {quoted} WITH {PLAIN};\n"));
+                }
+                if !role.verifier.as_deref().is_some_and(|verifier| password::matches(verifier, password)) {
+                    changes.push(Change::made(format!("password of the role `{name}` set to the one that devenv keeps")));
+                    script.push_str(&format!("ALTER ROLE {quoted} WITH PASSWORD {};\n", verifier(password)));
+                }
+            }
+        }
+    }
+    execute(client, &script, "provide the roles").await?;
+    Ok(changes)
+}
+
+const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+
+/// The password never leaves this process: the server stores what it would have computed from it.
+fn verifier(password: &str) -> String {
+    literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()))
+}
+
+/// A service's role reaches its own database only, so those that every server has are closed to it too.
+async fn close_shared(client: &Client, found: &Found) -> Result<Vec<Change>, ProvisionError> {
+    let (mut changes, mut script) = (Vec::new(), String::new());
+    for name in ["postgres", "template1"] {
+        if found.databases.get(name).is_some_and(|database| database.open) {
+            changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
+            script.push_str(&format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC;\n", identifier(name)));
+        }
+    }
+    execute(client, &script, "close the server's own databases").await?;
+    Ok(changes)
+}
+
+impl Server {
+    async fn session<T>(
+        &self,
+        database: &str,
+        work: impl AsyncFnOnce(Client) -> Result<T, ProvisionError>,
+    ) -> Result<T, ProvisionError> {
+        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database };
+        let mut config = login.config("devenv-provision");
+        config.options(OPTIONS);
+        // What the work fails with is told by itself; the session's own errors are those of the connection.
+        probe::session(&config, |client| work(client).map_ok(Ok).or_else(async |error| Ok(Err(error)))).await.unwrap_or_else(
+            |error| {
+                let reason = probe::words(self.port, &error);
+                Err(match error.code() {
+                    Some(code) if *code == SqlState::INVALID_PASSWORD => ProvisionError::WrongPassword {
+                        service: "PostgreSQL",
+                        user: SUPERUSER.to_owned(),
+                        reason,
+                    },
+                    _ => ProvisionError::Unreachable { reason },
+                })
+            },
+        )
+    }
+}
+
+async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+    let messages = client.simple_query(query).await.map_err(|error| reason(&error))?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+async fn execute(client: &Client, script: &str, action: &str) -> Result<(), ProvisionError> {
+    if script.is_empty() {
+        return Ok(());
+    }
+    client.batch_execute(script).await.map_err(|error| ProvisionError::refused(action, reason(&error)))
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code().code()),
+        None => error.to_string(),
+    }
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Right whatever `standard_conforming_strings` says.
+fn literal(value: &str) -> String {
+    if value.contains('\\') {
+        format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", value.replace('\'', "''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_cannot_leave_their_quotes() {
+        assert_eq!(identifier(r#"a"; DROP"#), r#""a""; DROP""#);
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"\'; DROP"), r"E'\\''; DROP'");
+    }
+}

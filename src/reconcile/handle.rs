@@ -1,0 +1,198 @@
+//! How the rest of the daemon speaks to an environment's task: commands in, views out.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use devenv_api::{ApiError, ErrorCode, Phase, Plan, Status};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{View, execute::Observed};
+use crate::{
+    engine::EngineEvent,
+    event::EventLog,
+    spec::{EnvironmentSpec, ServiceName},
+    store::{Goal, Record},
+};
+
+/// What an environment can be told. Each is answered with the turn that has seen it.
+pub(super) enum Command {
+    Up { spec: Box<EnvironmentSpec>, reply: Reply },
+    Down { volumes: bool, reply: Reply },
+    Services { names: Vec<ServiceName>, verb: Verb, reply: Reply },
+    Preview { spec: Box<EnvironmentSpec>, reply: oneshot::Sender<Plan> },
+    /// Brings the volumes of the last `down --volumes` back.
+    Undo { reply: oneshot::Sender<Result<Vec<String>, ApiError>> },
+    /// Lets go of trash older than this; the names of volumes to remove.
+    EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
+    /// Host ports that were leased for it.
+    KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
+    Record { reply: oneshot::Sender<Box<Record>> },
+    Engine(EngineEvent),
+    ProcessEnded { service: ServiceName, pid: u32, code: i64 },
+    EngineGone,
+    /// The engine is back and has been looked at.
+    Observed(Box<Observed>),
+}
+
+type Reply = oneshot::Sender<Result<u64, CommandError>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("there is no service `{0}` in this environment")]
+    NoService(String),
+    #[error("the environment is not up")]
+    NotUp,
+    #[error("the environment's state could not be kept")]
+    Store(#[from] crate::store::StoreError),
+    #[error("the environment's task has ended")]
+    Ended,
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        let code = match &error {
+            CommandError::NoService(_) => ErrorCode::NotFound,
+            CommandError::NotUp => ErrorCode::Failed,
+            CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
+        };
+        let message = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        let told = Self::new(code, message);
+        match error {
+            CommandError::NotUp => told.hint("bring it up with `devenv up`"),
+            CommandError::NoService(_) => told.hint("`devenv status` lists the services"),
+            CommandError::Store(_) | CommandError::Ended => told,
+        }
+    }
+}
+
+/// One environment's task, from outside. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) view: watch::Receiver<View>,
+    pub(crate) events: EventLog,
+}
+
+impl Handle {
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.view.borrow().status.clone()
+    }
+
+    /// Asks for the environment as `spec` says; returns as soon as it is on its way.
+    pub(crate) async fn up(&self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Up { spec: Box::new(spec), reply }).await?
+    }
+
+    pub(crate) async fn down(&self, volumes: bool) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Down { volumes, reply }).await?
+    }
+
+    pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: Verb) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Services { names, verb, reply }).await?
+    }
+
+    pub(crate) async fn preview(&self, spec: EnvironmentSpec) -> Result<Plan, CommandError> {
+        self.ask(|reply| Command::Preview { spec: Box::new(spec), reply }).await
+    }
+
+    pub(crate) async fn undo(&self) -> Result<Result<Vec<String>, ApiError>, CommandError> {
+        self.ask(|reply| Command::Undo { reply }).await
+    }
+
+    pub(crate) async fn empty_trash(&self, older_than: Duration) -> Result<Vec<String>, CommandError> {
+        self.ask(|reply| Command::EmptyTrash { older_than, reply }).await
+    }
+
+    pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::KeepPorts { ports, reply }).await?
+    }
+
+    pub(crate) async fn record(&self) -> Result<Record, CommandError> {
+        self.ask(|reply| Command::Record { reply }).await.map(|record| *record)
+    }
+
+    pub(crate) async fn engine_event(&self, event: EngineEvent) {
+        // A task that has ended has nothing to learn.
+        let _ = self.commands.send(Command::Engine(event)).await;
+    }
+
+    pub(crate) async fn process_ended(&self, service: ServiceName, pid: u32, code: i64) {
+        let _ = self.commands.send(Command::ProcessEnded { service, pid, code }).await;
+    }
+
+    pub(crate) async fn engine_gone(&self) {
+        let _ = self.commands.send(Command::EngineGone).await;
+    }
+
+    pub(crate) async fn observed(&self, observed: Observed) {
+        let _ = self.commands.send(Command::Observed(Box::new(observed))).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| CommandError::Ended)?;
+        answer.await.map_err(|_| CommandError::Ended)
+    }
+
+    /// Waits until a view at or after `turn` satisfies `reached`. Cancel-safe.
+    async fn until<T>(&self, turn: u64, mut reached: impl FnMut(&View) -> Option<T>) -> Result<T, CommandError> {
+        let mut views = self.view.clone();
+        loop {
+            {
+                let view = views.borrow_and_update();
+                if view.turn >= turn
+                    && let Some(found) = reached(&view)
+                {
+                    return Ok(found);
+                }
+            }
+            views.changed().await.map_err(|_| CommandError::Ended)?;
+        }
+    }
+
+    /// Waits until every service is as wanted or has given up; what is wrong is in the view.
+    pub(crate) async fn until_up(&self, turn: u64) -> Result<View, CommandError> {
+        self.until(turn, |view| {
+            let given_up = view.stuck.is_some() || view.failures.iter().any(|failed| !failed.optional);
+            (view.goal != Goal::Up || view.all_settled() || given_up).then(|| view.clone())
+        })
+        .await
+    }
+
+    /// Waits until nothing of it is left, or somebody wants it up again.
+    pub(crate) async fn until_down(&self, turn: u64) -> Result<View, CommandError> {
+        self.until(turn, |view| (view.goal == Goal::Up || view.status.phase == Phase::Absent).then(|| view.clone())).await
+    }
+
+    pub(crate) async fn until_settled(&self, turn: u64, names: &[ServiceName]) -> Result<View, CommandError> {
+        self.until(turn, |view| (view.goal != Goal::Up || names.iter().all(|name| view.has_settled(name))).then(|| view.clone())).await
+    }
+
+    /// Waits until the services are ready (or completed); gives up when one of them has.
+    pub(crate) async fn until_ready(&self, names: &[String]) -> Result<View, CommandError> {
+        self.until(0, |view| {
+            let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+            let ready = view.status.services.iter().filter(|service| named(&service.name)).all(|service| {
+                matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed)
+                    || (names.is_empty() && service.optional == Some(true) && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
+            });
+            let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
+            let nothing = view.goal != Goal::Up || view.status.services.is_empty();
+            (ready || failed || nothing).then(|| view.clone())
+        })
+        .await
+    }
+}

@@ -1,0 +1,27 @@
+//! The state machine of one environment: one task, the sole owner of its state.
+//!
+//! # Theory of operation
+//!
+//! Commands, engine events, the ends of operations and timers all arrive as one stream of inputs. Each input changes the
+//! [`state`]; then [`plan`] is asked what to do next, purely, and each answer is started as an operation ([`execute`]).
+//! At most one operation is under way for each service, so nothing races. Nothing is polled: a service starts in the same
+//! turn in which the last thing it waited for became ready.
+//!
+//! What callers see is a [`View`] in a watch channel, published after each turn; commands that wait read it.
+
+mod actor;
+mod backoff;
+mod execute;
+mod failure;
+mod handle;
+mod plan;
+mod state;
+mod view;
+
+pub(crate) use actor::{Setup, spawn};
+pub(crate) use execute::{Caretaker, Effects, Observed, ObservedProcess, Progress, Settling};
+pub(crate) use failure::{Evidence, Exit};
+pub(crate) use handle::{CommandError, Handle, Verb};
+pub(crate) use plan::preview;
+pub(crate) use state::Instance;
+pub(crate) use view::View;

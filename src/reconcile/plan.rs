@@ -1,0 +1,181 @@
+//! What to do next, decided purely: the state goes in, operations come out.
+
+use std::time::Instant;
+
+use devenv_api::{Action, Condition, Consequence, Plan, Step};
+use indexmap::IndexMap;
+
+use super::state::{ImageState, Life, Network, Operation, RestartReason, Service, State, Wanted};
+use crate::{
+    spec::{ServiceName, ServiceSpec, Workload, differences},
+    store::Goal,
+};
+
+/// One thing to start now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    CreateNetwork,
+    /// Everything of the environment is gone but its network.
+    RemoveNetwork,
+    Operate(ServiceName, Operation),
+}
+
+/// Everything that can be started at this moment. What is returned is marked as under way by the caller, so asking again
+/// at once returns nothing.
+pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
+    if !state.engine_answers {
+        return Vec::new();
+    }
+    let mut steps = Vec::new();
+    let wants_network = state.services.values().any(|service| service.wanted == Wanted::Running && service.spec.container().is_some());
+    if wants_network && state.network == Network::Absent && !state.busy {
+        steps.push(Next::CreateNetwork);
+    }
+    for (name, service) in &state.services {
+        if service.operation.is_none()
+            && let Some(operation) = operation(state, name, service, now)
+        {
+            steps.push(Next::Operate(name.clone(), operation));
+        }
+    }
+    let gone = state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
+    if state.goal != Goal::Up && gone && !state.busy && state.network != Network::Absent {
+        steps.push(Next::RemoveNetwork);
+    }
+    steps
+}
+
+/// The moment at which something is due without any other input.
+pub(crate) fn next_wake(state: &State) -> Option<Instant> {
+    state
+        .services
+        .values()
+        .filter(|service| service.operation.is_none() && service.wanted == Wanted::Running)
+        .filter_map(|service| match service.life {
+            Life::Backoff(_, until, _) => Some(until),
+            _ => None,
+        })
+        .min()
+}
+
+fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant) -> Option<Operation> {
+    match service.wanted {
+        Wanted::Running => towards_running(state, service, now),
+        Wanted::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
+        Wanted::Gone => match &service.life {
+            Life::Absent => None,
+            Life::Failed(None, _) => Some(Operation::Remove),
+            life if life.runs() => may_stop(state, name).then_some(Operation::Stop),
+            _ => Some(Operation::Remove),
+        },
+    }
+}
+
+fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Operation> {
+    let runs = service.life.runs();
+    if service.outdated() || service.restart.is_some() {
+        // Without an instance that runs, a restart is nothing but a start.
+        if runs {
+            return Some(Operation::Stop);
+        }
+        if service.outdated() {
+            return Some(Operation::Remove);
+        }
+    }
+    match &service.life {
+        Life::Absent => match service.image {
+            ImageState::Unknown if service.spec.container().is_some() => Some(Operation::Image),
+            _ => match (&state.network, &service.spec.workload) {
+                (Network::Present { .. }, Workload::Container(_)) | (_, Workload::Process(_)) => Some(Operation::Create),
+                _ => None,
+            },
+        },
+        Life::Idle(_) => dependencies_hold(state, &service.spec).then_some(Operation::Start),
+        Life::Running(_) | Life::Unhealthy(..) => Some(Operation::Settle),
+        Life::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
+        Life::Ready(..) | Life::Completed(_) | Life::Failed(..) | Life::CrashLoop(..) => None,
+    }
+}
+
+fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
+    spec.depends_on.iter().all(|(name, condition)| {
+        let Some(dependency) = state.services.get(name) else { return true };
+        // What an environment can do without must not hold up what can do without it.
+        if dependency.spec.optional && dependency.failure().is_some() {
+            return true;
+        }
+        match condition {
+            Condition::Ready => matches!(dependency.life, Life::Ready(..) | Life::Completed(_)),
+            Condition::Started => matches!(dependency.life, Life::Running(_) | Life::Ready(..) | Life::Unhealthy(..) | Life::Completed(_)),
+            Condition::Completed => matches!(dependency.life, Life::Completed(_)),
+        }
+    })
+}
+
+/// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
+fn may_stop(state: &State, name: &ServiceName) -> bool {
+    state.dependants(name).all(|(_, dependant)| {
+        dependant.wanted == Wanted::Running || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
+    })
+}
+
+/// What `up` with this spec would do, a step a service, with the consequence and the reason.
+pub(crate) fn preview(
+    state: &State,
+    wanted: &IndexMap<ServiceName, ServiceSpec>,
+    applied: &std::collections::BTreeMap<ServiceName, Workload>,
+) -> Plan {
+    let mut steps: Vec<Step> = wanted
+        .iter()
+        .map(|(name, spec)| match state.services.get(name) {
+            None => step(name, Action::Create, Consequence::None, "it does not exist yet"),
+            Some(service) => preview_service(name, spec, service, applied.get(name)),
+        })
+        .collect();
+    for (name, service) in &state.services {
+        if !wanted.contains_key(name) && service.life != Life::Absent {
+            steps.push(step(name, Action::Remove, Consequence::None, "the profile does not hold it any more; its data is kept"));
+        }
+    }
+    Plan { steps }
+}
+
+fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, applied: Option<&Workload>) -> Step {
+    let Some(instance) = service.life.instance() else {
+        return step(name, Action::Create, Consequence::None, "it does not exist yet");
+    };
+    if instance.hash != spec.hash() {
+        let reason = match applied.map(|before| differences(before, &spec.workload)) {
+            Some(found) if !found.is_empty() => found.join("; "),
+            _ => "its specification changed".to_owned(),
+        };
+        return step(name, Action::Recreate, Consequence::Recreate, &reason);
+    }
+    match &service.life {
+        Life::Failed(_, failure) | Life::CrashLoop(_, failure) => step(name, Action::Start, Consequence::None, &failure.reason),
+        life if life.runs() && service.spec.provision != spec.provision => {
+            step(name, Action::None, Consequence::None, "what it declares is brought about while it runs")
+        }
+        life if life.runs() => step(name, Action::None, Consequence::None, "it runs as the profile says"),
+        Life::Completed(_) => step(name, Action::None, Consequence::None, "it has completed"),
+        _ => step(name, Action::Start, Consequence::None, "it exists and does not run"),
+    }
+}
+
+fn step(name: &ServiceName, action: Action, consequence: Consequence, reason: &str) -> Step {
+    Step { service: name.as_str().to_owned(), action, consequence, reason: reason.to_owned() }
+}
+
+/// Services that are to be restarted (or signalled) because this one came back without being asked.
+pub(crate) fn affected_by(state: &State, name: &ServiceName) -> Vec<ServiceName> {
+    state
+        .dependants(name)
+        .filter(|(_, dependant)| {
+            dependant.wanted == Wanted::Running && dependant.life.runs() && dependant.restart != Some(RestartReason::Asked)
+        })
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

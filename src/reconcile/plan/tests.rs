@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    reconcile::state::{Failure, Instance},
+    spec::{ContainerSpec, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, Stop},
+};
+
+fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
+    ServiceSpec {
+        name: name.parse().unwrap(),
+        kind: "container".into(),
+        workload: Workload::Container(ContainerSpec::new(format!("{name}:1"))),
+        depends_on: depends_on.iter().map(|(name, condition)| (name.parse().unwrap(), *condition)).collect(),
+        on_dependency_restart: OnDependencyRestart::Ignore,
+        optional: false,
+        probe: Probe::None,
+        provision: Vec::new(),
+        proof: None,
+        ready_timeout: Duration::from_secs(60),
+        stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
+        restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
+        urls: IndexMap::new(),
+    }
+}
+
+/// `api` needs `db` to be ready.
+fn two() -> State {
+    let mut state = State::new(Goal::Up);
+    state.network = Network::Present { id: "n".into() };
+    for spec in [spec("db", &[]), spec("api", &[("db", Condition::Ready)])] {
+        state.services.insert(spec.name.clone(), Service { image: ImageState::Here, ..Service::new(spec) });
+    }
+    state
+}
+
+fn service<'a>(state: &'a mut State, name: &str) -> &'a mut Service {
+    state.services.get_mut(name).unwrap()
+}
+
+fn instance(state: &State, name: &str) -> Instance {
+    Instance { id: format!("{name}-1"), hash: state.services[name].spec.hash(), run: 1 }
+}
+
+fn put(state: &mut State, name: &str, life: impl FnOnce(Instance) -> Life) {
+    let instance = instance(state, name);
+    service(state, name).life = life(instance);
+}
+
+fn operations(state: &State) -> Vec<String> {
+    next(state, Instant::now())
+        .into_iter()
+        .map(|next| match next {
+            Next::Operate(name, operation) => format!("{operation:?} {name}"),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn containers_are_made_at_once_and_started_in_order() {
+    let mut state = two();
+    assert_eq!(operations(&state), ["Create db", "Create api"]);
+    put(&mut state, "db", Life::Idle);
+    put(&mut state, "api", Life::Idle);
+    assert_eq!(operations(&state), ["Start db"]);
+    put(&mut state, "db", Life::Running);
+    assert_eq!(operations(&state), ["Settle db"]);
+    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    assert_eq!(operations(&state), ["Start api"]);
+}
+
+#[test]
+fn images_and_the_network_are_seen_to_side_by_side() {
+    let mut state = two();
+    state.network = Network::Absent;
+    service(&mut state, "db").image = ImageState::Unknown;
+    assert_eq!(operations(&state), ["CreateNetwork", "Image db"]);
+}
+
+#[test]
+fn an_operation_under_way_is_not_started_twice() {
+    let mut state = two();
+    service(&mut state, "db").operation = Some(Operation::Create);
+    assert_eq!(operations(&state), ["Create api"]);
+}
+
+#[test]
+fn a_changed_service_is_stopped_then_removed_then_made_anew() {
+    let mut state = two();
+    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "api", |instance| Life::Ready(instance, String::new()));
+    let Workload::Container(container) = &mut service(&mut state, "db").spec.workload else { unreachable!() };
+    container.command = Some(vec!["other".into()]);
+    assert_eq!(operations(&state), ["Stop db"]);
+    let Life::Ready(old, _) = service(&mut state, "db").life.clone() else { unreachable!() };
+    service(&mut state, "db").life = Life::Idle(old);
+    assert_eq!(operations(&state), ["Remove db"]);
+    service(&mut state, "db").life = Life::Absent;
+    assert_eq!(operations(&state), ["Create db"]);
+}
+
+#[test]
+fn going_down_stops_dependants_first_and_the_network_last() {
+    let mut state = two();
+    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "api", |instance| Life::Ready(instance, String::new()));
+    state.goal = Goal::Down;
+    for service in state.services.values_mut() {
+        service.wanted = Wanted::Gone;
+    }
+    assert_eq!(operations(&state), ["Stop api"]);
+    put(&mut state, "api", Life::Idle);
+    assert_eq!(operations(&state), ["Stop db", "Remove api"]);
+    service(&mut state, "api").life = Life::Absent;
+    put(&mut state, "db", Life::Idle);
+    assert_eq!(operations(&state), ["Remove db"]);
+    service(&mut state, "db").life = Life::Absent;
+    assert_eq!(operations(&state), ["RemoveNetwork"]);
+    state.network = Network::Absent;
+    assert!(operations(&state).is_empty());
+}
+
+#[test]
+fn a_service_that_backs_off_waits_for_its_moment() {
+    let mut state = two();
+    let due = Instant::now() + Duration::from_secs(3600);
+    put(&mut state, "db", |instance| Life::Backoff(instance, due, "exit 1".into()));
+    service(&mut state, "api").operation = Some(Operation::Create);
+    assert!(operations(&state).is_empty());
+    assert_eq!(next_wake(&state), Some(due));
+    assert_eq!(next(&state, due), [Next::Operate("db".parse().unwrap(), Operation::Start)]);
+}
+
+#[test]
+fn an_optional_dependency_that_failed_holds_nobody_up() {
+    let mut state = two();
+    put(&mut state, "api", Life::Idle);
+    let failure = Failure { reason: "no image".into(), detail: String::new(), hint: None };
+    service(&mut state, "db").life = Life::Failed(None, failure);
+    assert!(operations(&state).is_empty());
+    service(&mut state, "db").spec.optional = true;
+    assert_eq!(operations(&state), ["Start api"]);
+}
+
+#[test]
+fn nothing_is_started_while_the_engine_is_away() {
+    let mut state = two();
+    state.engine_answers = false;
+    assert!(operations(&state).is_empty());
+}
+
+#[test]
+fn a_preview_names_what_changed() {
+    let mut state = two();
+    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    let mut wanted: IndexMap<ServiceName, ServiceSpec> = state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
+    let applied = wanted.iter().map(|(name, spec)| (name.clone(), spec.workload.clone())).collect();
+    let Workload::Container(container) = &mut wanted.get_mut("db").unwrap().workload else { unreachable!() };
+    container.command = Some(vec!["shared_buffers=96MB".into()]);
+    let plan = preview(&state, &wanted, &applied);
+    assert_eq!(plan.steps[0].action, Action::Recreate);
+    assert!(plan.steps[0].reason.contains("shared_buffers=96MB"), "{}", plan.steps[0].reason);
+    assert_eq!(plan.steps[1].action, Action::Create);
+}

@@ -1,0 +1,255 @@
+//! What is known of an environment, and what is wanted of it. Pure data; `plan` reads it, the actor changes it.
+
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+
+use crate::{
+    spec::{ServiceName, ServiceSpec, SpecHash},
+    store::Goal,
+};
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) goal: Goal,
+    pub(crate) network: Network,
+    /// In the profile's order; services that left the profile stay at the end until they are gone.
+    pub(crate) services: IndexMap<ServiceName, Service>,
+    /// False from the moment the engine goes away until it has been looked at again: nothing is started meanwhile.
+    pub(crate) engine_answers: bool,
+    /// Set while something that concerns the whole environment is under way.
+    pub(crate) busy: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Network {
+    Absent,
+    Present { id: String },
+    /// It could not be made.
+    Failed { reason: String },
+}
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) wanted: Wanted,
+    pub(crate) life: Life,
+    pub(crate) image: ImageState,
+    /// What is under way for it.
+    pub(crate) operation: Option<Operation>,
+    /// Stop it once and start it again, whatever else is so.
+    pub(crate) restart: Option<RestartReason>,
+    /// Restarts that nobody asked for, since `up`.
+    pub(crate) restarts: u32,
+    /// Failed attempts in a row.
+    pub(crate) attempts: u32,
+    pub(crate) started: Option<Instant>,
+    pub(crate) ready_after: Option<Duration>,
+    /// Answers, and is being provisioned.
+    pub(crate) provisioning: bool,
+    /// It has come back without being asked, and its dependants have not been told yet.
+    pub(crate) came_back: bool,
+    /// Its end was heard of while its start was under way.
+    pub(crate) ended_meanwhile: bool,
+    /// The event that led to what it does now.
+    pub(crate) cause: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Running,
+    /// Kept, and not running.
+    Stopped,
+    /// Not there at all.
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestartReason {
+    Asked,
+    Dependency,
+}
+
+/// A container, or a process on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instance {
+    /// The container's id, or the process's.
+    pub(crate) id: String,
+    pub(crate) hash: SpecHash,
+    /// Counts the service's starts from 1; 0 before the first.
+    pub(crate) run: u32,
+}
+
+/// Where a service is in its life, with just what exists there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// There is nothing of it.
+    Absent,
+    /// It exists and does not run: not yet, or not any more because we stopped it.
+    Idle(Instance),
+    /// It runs, and nothing is proven.
+    Running(Instance),
+    /// A client can do real work.
+    Ready(Instance, String),
+    /// It was ready and does not answer.
+    Unhealthy(Instance, String),
+    /// It ended by itself and is started again at that moment.
+    Backoff(Instance, Instant, String),
+    /// It ended with success and is not to be started again.
+    Completed(Instance),
+    /// It gave up, until somebody asks again. There may be an instance to look at, and it may run.
+    Failed(Option<Instance>, Failure),
+    /// It ended again and again.
+    CrashLoop(Instance, Failure),
+}
+
+/// Why a service is not what was asked: in a line, and with everything known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// The last probes, log lines, the exit's cause, the diagnosis; ready to print.
+    pub(crate) detail: String,
+    pub(crate) hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageState {
+    Unknown,
+    Here,
+}
+
+/// What can be under way for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    /// Look for the image; pull or build it if it is not here.
+    Image,
+    Create,
+    Start,
+    /// Probe, provision, prove.
+    Settle,
+    Stop,
+    Remove,
+    /// It ended by itself: find out how.
+    Examine,
+}
+
+impl Service {
+    pub(crate) fn new(spec: ServiceSpec) -> Self {
+        Self {
+            spec,
+            wanted: Wanted::Running,
+            life: Life::Absent,
+            image: ImageState::Unknown,
+            operation: None,
+            restart: None,
+            restarts: 0,
+            attempts: 0,
+            started: None,
+            ready_after: None,
+            provisioning: false,
+            came_back: false,
+            ended_meanwhile: false,
+            cause: None,
+        }
+    }
+
+    /// A service whose instance is not the one that the profile wants.
+    pub(crate) fn outdated(&self) -> bool {
+        let hash = self.spec.hash();
+        self.life.instance().is_some_and(|instance| instance.hash != hash)
+    }
+
+    /// Neither on its way nor able to get further by itself.
+    pub(crate) fn settled(&self) -> bool {
+        self.operation.is_none()
+            && self.restart.is_none()
+            && match (&self.wanted, &self.life) {
+                (Wanted::Running, Life::Ready(..) | Life::Completed(_)) => !self.outdated(),
+                (Wanted::Running, Life::Failed(..) | Life::CrashLoop(..)) => true,
+                (Wanted::Stopped, life) => !life.runs(),
+                (Wanted::Gone, life) => *life == Life::Absent,
+                (Wanted::Running, _) => false,
+            }
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.life {
+            Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+impl Life {
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        match self {
+            Self::Absent => None,
+            Self::Idle(instance)
+            | Self::Running(instance)
+            | Self::Ready(instance, _)
+            | Self::Unhealthy(instance, _)
+            | Self::Backoff(instance, ..)
+            | Self::Completed(instance)
+            | Self::CrashLoop(instance, _) => Some(instance),
+            Self::Failed(instance, _) => instance.as_ref(),
+        }
+    }
+
+    /// Whether something may run. A failed service may: it is left for whoever wants to look.
+    pub(crate) fn runs(&self) -> bool {
+        match self {
+            Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) => true,
+            Self::Absent | Self::Idle(_) | Self::Backoff(..) | Self::Completed(_) | Self::Failed(None, _) | Self::CrashLoop(..) => false,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(goal: Goal) -> Self {
+        Self { goal, network: Network::Absent, services: IndexMap::new(), engine_answers: true, busy: false }
+    }
+
+    /// Takes over a new spec: what is new is wanted, what left is to go, what failed gets another chance.
+    pub(crate) fn adopt_spec(&mut self, services: &IndexMap<ServiceName, ServiceSpec>, cause: Option<u64>) {
+        let mut former = std::mem::take(&mut self.services);
+        for (name, spec) in services {
+            let service = match former.shift_remove(name) {
+                Some(mut service) => {
+                    service.spec = spec.clone();
+                    service.wanted = Wanted::Running;
+                    service.second_chance();
+                    service.cause = cause;
+                    service
+                }
+                None => Service { cause, ..Service::new(spec.clone()) },
+            };
+            self.services.insert(name.clone(), service);
+        }
+        for (name, mut service) in former {
+            if service.life != Life::Absent || service.operation.is_some() {
+                service.wanted = Wanted::Gone;
+                service.cause = cause;
+                self.services.insert(name, service);
+            }
+        }
+    }
+
+    pub(crate) fn dependants<'a>(&'a self, of: &'a ServiceName) -> impl Iterator<Item = (&'a ServiceName, &'a Service)> {
+        self.services.iter().filter(move |(_, service)| service.spec.depends_on.contains_key(of))
+    }
+}
+
+impl Service {
+    /// Whoever gave up tries again; whoever is ready proves it again, with what the profile declares now.
+    pub(crate) fn second_chance(&mut self) {
+        self.attempts = 0;
+        self.image = ImageState::Unknown;
+        self.life = match std::mem::replace(&mut self.life, Life::Absent) {
+            Life::Failed(None, _) => Life::Absent,
+            Life::Failed(Some(instance), _) => Life::Running(instance),
+            Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
+            Life::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Life::Running(instance),
+            other => other,
+        };
+    }
+}

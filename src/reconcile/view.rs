@@ -1,0 +1,159 @@
+//! What callers see of an environment: published after each turn of its task.
+
+use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
+
+use super::state::{Failure, Life, Network, Operation, Service, State, Wanted};
+use crate::{
+    spec::{ServiceName, Workload},
+    store::{Goal, Record},
+};
+
+/// One environment as it is after one turn.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// Counts the turns; a command's answer names the first that has seen it.
+    pub(crate) turn: u64,
+    pub(crate) goal: Goal,
+    pub(crate) status: Status,
+    /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
+    pub(crate) settled: Vec<ServiceName>,
+    pub(crate) failures: Vec<FailedService>,
+    /// The environment itself cannot get further.
+    pub(crate) stuck: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FailedService {
+    pub(crate) name: ServiceName,
+    pub(crate) optional: bool,
+    pub(crate) failure: Failure,
+}
+
+impl View {
+    pub(crate) fn of(turn: u64, state: &State, record: &Record) -> Self {
+        let services: Vec<ServiceView> = state.services.values().map(service).collect();
+        let status = Status {
+            environment: record.id.as_str().to_owned(),
+            project: record.project.display().to_string(),
+            instance: record.instance.clone(),
+            profile: record.spec.as_ref().map(|spec| spec.profile.clone()),
+            phase: phase(state),
+            services,
+            elapsed_ms: None,
+            drift: Vec::new(),
+            faults: Vec::new(),
+        };
+        Self {
+            turn,
+            goal: state.goal,
+            status,
+            settled: state.services.iter().filter(|(_, service)| service.settled()).map(|(name, _)| name.clone()).collect(),
+            failures: state
+                .services
+                .iter()
+                .filter_map(|(name, service)| {
+                    let failure = service.failure()?.clone();
+                    Some(FailedService { name: name.clone(), optional: service.spec.optional, failure })
+                })
+                .collect(),
+            stuck: match &state.network {
+                Network::Failed { reason } => Some(reason.clone()),
+                Network::Absent | Network::Present { .. } => None,
+            },
+        }
+    }
+
+    pub(crate) fn has_settled(&self, name: &ServiceName) -> bool {
+        self.settled.contains(name)
+    }
+
+    pub(crate) fn all_settled(&self) -> bool {
+        self.settled.len() == self.status.services.len()
+    }
+}
+
+fn phase(state: &State) -> Phase {
+    let services = || state.services.values();
+    let exists = services().any(|service| service.life != Life::Absent || service.operation.is_some());
+    if state.goal != Goal::Up {
+        return if exists || state.network != Network::Absent { Phase::Stopping } else { Phase::Absent };
+    }
+    let required = || services().filter(|service| !service.spec.optional && service.wanted == Wanted::Running);
+    if !exists && services().next().is_none() {
+        Phase::Absent
+    } else if required().next().is_none() && services().all(|service| service.wanted != Wanted::Running) {
+        if services().any(|service| service.life.runs()) { Phase::Stopping } else { Phase::Stopped }
+    } else if required().any(|service| service.failure().is_some()) || matches!(state.network, Network::Failed { .. }) {
+        Phase::Failed
+    } else if required().all(|service| matches!(service.life, Life::Ready(..) | Life::Completed(_))) {
+        Phase::Ready
+    } else if required().any(|service| matches!(service.life, Life::Unhealthy(..) | Life::Backoff(..)) || service.came_back) {
+        Phase::Degraded
+    } else {
+        Phase::Starting
+    }
+}
+
+fn service(service: &Service) -> ServiceView {
+    let instance = service.life.instance().filter(|instance| !instance.id.is_empty());
+    let address = |container: u16, host: u16, address: &str| Port { container, host, address: address.to_owned() };
+    let (container, pid, image, ports) = match &service.spec.workload {
+        Workload::Container(spec) => (
+            instance.map(|instance| instance.id.clone()),
+            None,
+            Some(spec.image.name().to_owned()),
+            spec.ports.iter().map(|port| address(port.container, port.host, &port.address)).collect(),
+        ),
+        Workload::Process(spec) => (
+            None,
+            instance.filter(|_| service.life.runs()).and_then(|instance| instance.id.parse().ok()),
+            None,
+            spec.ports.iter().map(|port| address(*port, *port, "127.0.0.1")).collect(),
+        ),
+    };
+    ServiceView {
+        name: service.spec.name.as_str().to_owned(),
+        kind: service.spec.kind.clone(),
+        state: state_of(service),
+        reason: reason(service),
+        ready_after_ms: service.ready_after.map(|duration| duration.as_millis() as u64),
+        restarts: service.restarts,
+        optional: service.spec.optional.then_some(true),
+        container,
+        pid,
+        image,
+        ports,
+        urls: service.spec.urls.clone(),
+        depends_on: service.spec.depends_on.iter().map(|(name, condition)| (name.as_str().to_owned(), *condition)).collect(),
+    }
+}
+
+fn state_of(service: &Service) -> ServiceState {
+    match service.operation {
+        Some(Operation::Image) => return ServiceState::Pulling,
+        Some(Operation::Create) => return ServiceState::Creating,
+        Some(Operation::Start) => return ServiceState::Starting,
+        Some(Operation::Stop | Operation::Remove) => return ServiceState::Stopping,
+        Some(Operation::Examine) => return ServiceState::Unhealthy,
+        Some(Operation::Settle) | None => {}
+    }
+    match &service.life {
+        Life::Absent | Life::Idle(_) if service.wanted == Wanted::Running => ServiceState::Pending,
+        Life::Absent | Life::Idle(_) => ServiceState::Stopped,
+        Life::Running(_) if service.provisioning => ServiceState::Provisioning,
+        Life::Running(_) | Life::Backoff(..) => ServiceState::Starting,
+        Life::Ready(..) => ServiceState::Ready,
+        Life::Unhealthy(..) => ServiceState::Unhealthy,
+        Life::Completed(_) => ServiceState::Completed,
+        Life::Failed(..) => ServiceState::Failed,
+        Life::CrashLoop(..) => ServiceState::CrashLoop,
+    }
+}
+
+fn reason(service: &Service) -> Option<String> {
+    match &service.life {
+        Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure.reason.clone()),
+        Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
+        Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => None,
+    }
+}

@@ -1,0 +1,23 @@
+//! Every request may name the engine that its sender means.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use devenv_api::{ENGINE_HEADER, EngineChoice};
+
+use super::failure::Failed;
+use crate::daemon::Daemon;
+
+pub(super) async fn agree(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Response {
+    let choice = request.headers().get(ENGINE_HEADER).and_then(|value| serde_json::from_slice::<EngineChoice>(value.as_bytes()).ok());
+    if let Some(choice) = choice
+        && let Err(error) = daemon.agree(choice)
+    {
+        return Failed(error).into_response();
+    }
+    next.run(request).await
+}

@@ -1,0 +1,228 @@
+//! Environments: up, down, and everything in between.
+
+use std::{sync::Arc, time::{Duration, Instant}};
+
+use axum::{Json, extract::State, response::Response};
+use devenv_api::{
+    ApiError, DownRequest, EnvironmentTarget, ErrorCode, Phase, Plan, ServicesRequest, Status, UpMessage, UpRequest, WaitRequest,
+};
+
+use super::{failure::Failed, stream};
+use crate::{
+    daemon::{Daemon, environments::Environment},
+    reconcile::{CommandError, Verb, View},
+    spec::{InvalidName, ServiceName},
+    store::Goal,
+};
+
+pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>> {
+    Json(daemon.environments.statuses())
+}
+
+pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
+    Json(match daemon.environments.find(&target) {
+        Some(environment) => environment.handle.status(),
+        None => absent(&target),
+    })
+}
+
+pub(super) async fn plan(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpRequest>) -> Result<Json<Plan>, Failed> {
+    let environment = daemon.environments.ensure(&request.target)?;
+    let spec = daemon.environments.compile(&environment, request.document).await?;
+    Ok(Json(environment.handle.preview(spec).await?))
+}
+
+pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpRequest>) -> Result<Response, Failed> {
+    let environment = daemon.environments.ensure(&request.target)?;
+    let spec = daemon.environments.compile(&environment, request.document).await?;
+    let begun = Instant::now();
+    let limit = request.timeout_ms.map(Duration::from_millis);
+    Ok(stream::told(&environment, || {
+        let environment = environment.clone();
+        async move {
+            let bring_up = async {
+                {
+                    // Behind a `down` that is under way; a second `up` of the same joins the first.
+                    let _turn = environment.turn.lock().await;
+                }
+                let turn = environment.handle.up(spec).await?;
+                environment.handle.until_up(turn).await
+            };
+            finish(within(limit, bring_up).await, begun, limit, &environment, up_outcome)
+        }
+    }))
+}
+
+pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<DownRequest>) -> Result<Response, Failed> {
+    let begun = Instant::now();
+    let Some(environment) = daemon.environments.find(&request.target) else {
+        let nothing = UpMessage::Done(Status { elapsed_ms: Some(0), ..absent(&request.target) });
+        return Ok(stream::ndjson(futures_util::stream::iter([nothing])));
+    };
+    Ok(stream::told(&environment, || {
+        let environment = environment.clone();
+        async move {
+            let _turn = environment.turn.clone().lock_owned().await;
+            let take_down = async {
+                let turn = environment.handle.down(request.volumes).await?;
+                environment.handle.until_down(turn).await
+            };
+            finish(Ok(take_down.await), begun, None, &environment, |view| match view.goal {
+                Goal::Up => Err(interrupted("somebody brought the environment up again")),
+                Goal::Down | Goal::DownWithVolumes => Ok(()),
+            })
+        }
+    }))
+}
+
+pub(super) async fn start(daemon: State<Arc<Daemon>>, request: Json<ServicesRequest>) -> Result<Response, Failed> {
+    services(daemon, request, Verb::Start).await
+}
+
+pub(super) async fn stop(daemon: State<Arc<Daemon>>, request: Json<ServicesRequest>) -> Result<Response, Failed> {
+    services(daemon, request, Verb::Stop).await
+}
+
+pub(super) async fn restart(daemon: State<Arc<Daemon>>, request: Json<ServicesRequest>) -> Result<Response, Failed> {
+    services(daemon, request, Verb::Restart).await
+}
+
+async fn services(State(daemon): State<Arc<Daemon>>, Json(request): Json<ServicesRequest>, verb: Verb) -> Result<Response, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let names = names(&request.services)?;
+    let begun = Instant::now();
+    Ok(stream::told(&environment, || {
+        let environment = environment.clone();
+        async move {
+            let work = async {
+                let turn = environment.handle.services(names.clone(), verb).await?;
+                let all: Vec<ServiceName> = match names.is_empty() {
+                    true => environment.handle.status().services.iter().filter_map(|service| service.name.parse().ok()).collect(),
+                    false => names.clone(),
+                };
+                environment.handle.until_settled(turn, &all).await
+            };
+            finish(Ok(work.await), begun, None, &environment, |view| failures_of(view, &names))
+        }
+    }))
+}
+
+pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<WaitRequest>) -> Result<Response, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let names = names(&request.services)?;
+    let known = environment.handle.status();
+    if let Some(unknown) = request.services.iter().find(|name| !known.services.iter().any(|service| service.name == **name)) {
+        return Err(CommandError::NoService(unknown.clone()).into());
+    }
+    let begun = Instant::now();
+    let limit = request.timeout_ms.map(Duration::from_millis);
+    Ok(stream::told(&environment, || {
+        let environment = environment.clone();
+        async move {
+            let ready = within(limit, environment.handle.until_ready(&request.services)).await;
+            finish(ready, begun, limit, &environment, |view| {
+                if view.goal == Goal::Up { failures_of(view, &names) } else { Err(CommandError::NotUp.into()) }
+            })
+        }
+    }))
+}
+
+pub(super) async fn undo(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Vec<String>>, Failed> {
+    let environment = daemon.environments.require(&target)?;
+    let _turn = environment.turn.lock().await;
+    Ok(Json(environment.handle.undo().await??))
+}
+
+/// `Err` if the time ran out.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, ()> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| ()),
+        None => Ok(work.await),
+    }
+}
+
+/// The last message of a long answer.
+fn finish(
+    result: Result<Result<View, CommandError>, ()>,
+    begun: Instant,
+    limit: Option<Duration>,
+    environment: &Environment,
+    outcome: impl FnOnce(&View) -> Result<(), ApiError>,
+) -> UpMessage {
+    let view = match result {
+        Ok(Ok(view)) => view,
+        Ok(Err(error)) => return UpMessage::Failed(error.into()),
+        Err(()) => return UpMessage::Failed(timed_out(&environment.handle.view(), limit.unwrap_or_default())),
+    };
+    match outcome(&view) {
+        Ok(()) => UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..view.status }),
+        Err(error) => UpMessage::Failed(error),
+    }
+}
+
+fn up_outcome(view: &View) -> Result<(), ApiError> {
+    if view.goal != Goal::Up {
+        return Err(interrupted("somebody took the environment down meanwhile"));
+    }
+    if let Some(stuck) = &view.stuck {
+        return Err(ApiError::new(ErrorCode::Failed, format!("the environment could not be brought up: {stuck}")).hint("`devenv doctor` checks the engine"));
+    }
+    failures_of(view, &[])
+}
+
+/// What gave up among the named services (all that are not optional, if none is named).
+fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
+    let failed: Vec<_> = view
+        .failures
+        .iter()
+        .filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) })
+        .collect();
+    let Some(first) = failed.first() else { return Ok(()) };
+    let mut message = String::new();
+    for failed in &failed {
+        if !message.is_empty() {
+            message.push('\n');
+        }
+        message.push_str(&format!("{} is not ready: {}\n{}", failed.name, failed.failure.reason, failed.failure.detail));
+    }
+    let hint = first.failure.hint.clone().unwrap_or_else(|| format!("`devenv logs {0}` has the whole log, `devenv why {0}` what led to it", first.name));
+    Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
+}
+
+fn timed_out(view: &View, limit: Duration) -> ApiError {
+    let late: Vec<String> = view
+        .status
+        .services
+        .iter()
+        .filter(|service| !matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed))
+        .map(|service| match &service.reason {
+            Some(reason) => format!("{} is {}: {reason}", service.name, service.state),
+            None => format!("{} is {}", service.name, service.state),
+        })
+        .collect();
+    let message = format!("not ready within {} ms: {}", limit.as_millis(), late.join("; "));
+    ApiError::new(ErrorCode::TimedOut, message).hint("the environment goes on starting; `devenv status` shows how far it is, `devenv down` stops it")
+}
+
+fn interrupted(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::Interrupted, what).hint("`devenv events` tells what happened")
+}
+
+pub(super) fn names(given: &[String]) -> Result<Vec<ServiceName>, ApiError> {
+    given.iter().map(|name| name.parse().map_err(|error: InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))).collect()
+}
+
+fn absent(target: &EnvironmentTarget) -> Status {
+    let id = crate::spec::EnvironmentId::of(std::path::Path::new(&target.project), &target.instance);
+    Status {
+        environment: id.as_str().to_owned(),
+        project: target.project.clone(),
+        instance: target.instance.clone(),
+        profile: None,
+        phase: Phase::Absent,
+        services: Vec::new(),
+        elapsed_ms: None,
+        drift: Vec::new(),
+        faults: Vec::new(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What services said and what happened, as history and as it goes on.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, response::Response};
+use devenv_api::{ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
+use futures_util::stream;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    failure::Failed,
+    stream::{ndjson, received},
+};
+use crate::{daemon::Daemon, log::Query, reconcile::CommandError};
+
+/// Lines on their way to a client that reads more slowly than we do.
+const WAITING: usize = 1024;
+
+pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<LogsRequest>) -> Result<Response, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let usage = |message: String| ApiError::new(ErrorCode::Usage, message);
+    let status = environment.handle.status();
+    // What is not there any more may still have said something.
+    let unknown = |name: &&String| !status.services.iter().any(|service| service.name == **name) && !environment.logs.has(name);
+    if let Some(unknown) = request.services.iter().find(unknown) {
+        return Err(CommandError::NoService(unknown.clone()).into());
+    }
+    let query = Query {
+        services: request.services,
+        since: match request.since {
+            Some(text) => Some(text.parse().map_err(|error| usage(format!("`{text}` is not a time: {error}")))?),
+            None => None,
+        },
+        grep: match request.grep {
+            Some(text) => Some(regex::Regex::new(&text).map_err(|error| usage(format!("`{text}` is not a regular expression: {error}")))?),
+            None => None,
+        },
+    };
+    let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the logs: {error}"));
+    let (sender, receiver) = mpsc::channel::<LogLine>(WAITING);
+    if request.follow {
+        let mut follower = environment.logs.follow(query).map_err(fail)?;
+        tokio::spawn(async move {
+            // Ends when the client goes: the channel closes.
+            loop {
+                tokio::select! {
+                    () = sender.closed() => return,
+                    lines = follower.next() => {
+                        let Ok(lines) = lines else { return };
+                        for line in lines {
+                            if sender.send(line).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    } else {
+        let history = environment.logs.history(query).map_err(fail)?;
+        // Reading files blocks; it ends when the client goes.
+        tokio::task::spawn_blocking(move || {
+            for line in history.flatten() {
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(ndjson(received(receiver)))
+}
+
+pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Json<EventsRequest>) -> Result<Response, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let (history, rest) = environment.handle.events.history_and_rest().map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
+    let history = stream::iter(history);
+    if !request.follow {
+        return Ok(ndjson(history));
+    }
+    let rest = stream::unfold(rest, |mut rest| async move {
+        loop {
+            match rest.recv().await {
+                Ok(event) => return Some((event, rest)),
+                // A reader this slow has missed some; sequence numbers show which.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None::<(Event, _)>,
+            }
+        }
+    });
+    Ok(ndjson(futures_util::StreamExt::chain(history, rest)))
+}
+
+pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<WhyRequest>) -> Result<Json<Why>, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let events = environment.handle.events.why(&request.service).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
+    if events.is_empty() {
+        return Err(CommandError::NoService(request.service).into());
+    }
+    Ok(Json(Why { events }))
+}

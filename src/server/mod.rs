@@ -1,0 +1,53 @@
+//! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
+//! environments' own tasks, through their handles.
+
+mod daemon;
+mod engine_choice;
+mod environment;
+mod exec;
+mod failure;
+mod log;
+mod stream;
+mod variables;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing};
+use devenv_api::route;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Daemon;
+
+/// Serves until `stop`; answers under way get no longer than the daemon as a whole.
+pub(crate) async fn serve(daemon: Daemon, listener: UnixListener, stop: CancellationToken) {
+    let served = axum::serve(listener, router(Arc::new(daemon))).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "The socket is not served any more.");
+    }
+}
+
+fn router(daemon: Arc<Daemon>) -> Router {
+    Router::new()
+        .route(route::UP, routing::post(environment::up))
+        .route(route::PLAN, routing::post(environment::plan))
+        .route(route::DOWN, routing::post(environment::down))
+        .route(route::START, routing::post(environment::start))
+        .route(route::STOP, routing::post(environment::stop))
+        .route(route::RESTART, routing::post(environment::restart))
+        .route(route::WAIT, routing::post(environment::wait))
+        .route(route::UNDO, routing::post(environment::undo))
+        .route(route::STATUS, routing::post(environment::status))
+        .route(route::ENVIRONMENTS, routing::get(environment::list))
+        .route(route::LOGS, routing::post(log::logs))
+        .route(route::EVENTS, routing::post(log::events))
+        .route(route::WHY, routing::post(log::why))
+        .route(route::VARIABLES, routing::post(variables::variables))
+        .route(route::EXEC, routing::post(exec::exec))
+        .route(route::GC, routing::post(daemon::gc))
+        .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
+        // What the daemon is can be asked, and it can be stopped, whatever engine is meant.
+        .route(route::DAEMON, routing::get(daemon::status))
+        .route(route::DAEMON_STOP, routing::post(daemon::stop))
+        .with_state(daemon)
+}

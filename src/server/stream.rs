@@ -1,0 +1,82 @@
+//! Long answers: a line of JSON at a time, as they come.
+
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use devenv_api::UpMessage;
+use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::{daemon::environments::Environment, event::Event, reconcile::Progress};
+
+pub(super) fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
+    let lines = items.map(|item| {
+        let mut line = serde_json::to_vec(&item)?;
+        line.push(b'\n');
+        Ok::<_, serde_json::Error>(Bytes::from(line))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// What happens in the environment while `work` goes on, then how it ended. The work is dropped with the connection: it
+/// only waits, and what was asked for goes on without it.
+pub(super) fn told<F>(environment: &Environment, work: impl FnOnce() -> F) -> Response
+where
+    F: Future<Output = UpMessage> + Send + 'static,
+{
+    // Subscribed before the work begins, so that its first event is heard.
+    let (events, progress) = (environment.handle.events.subscribe(), environment.progress.subscribe());
+    told_since(events, progress, work())
+}
+
+pub(super) fn told_since<F>(events: broadcast::Receiver<Event>, progress: broadcast::Receiver<Progress>, work: F) -> Response
+where
+    F: Future<Output = UpMessage> + Send + 'static,
+{
+    enum Next<F> {
+        Working { events: broadcast::Receiver<Event>, progress: broadcast::Receiver<Progress>, work: std::pin::Pin<Box<F>> },
+        Rest { events: broadcast::Receiver<Event>, last: UpMessage },
+        Over,
+    }
+    let begin = Next::Working { events, progress, work: Box::pin(work) };
+    ndjson(stream::unfold(begin, |mut state| async move {
+        loop {
+            state = match state {
+                Next::Working { mut events, mut progress, mut work } => {
+                    // Cancel-safe: receiving, and a future that is polled again where it was.
+                    tokio::select! {
+                        biased;
+                        event = events.recv() => {
+                            let item = event.ok().map(UpMessage::Event);
+                            let next = Next::Working { events, progress, work };
+                            match item {
+                                Some(item) => return Some((item, next)),
+                                // Too slow a reader misses some news, never the end.
+                                None => next,
+                            }
+                        }
+                        Ok(step) = progress.recv() => {
+                            let item = UpMessage::Progress { service: step.service.to_string(), message: step.message };
+                            return Some((item, Next::Working { events, progress, work }));
+                        }
+                        last = &mut work => Next::Rest { events, last },
+                    }
+                }
+                Next::Rest { mut events, last } => match events.try_recv() {
+                    Ok(event) => return Some((UpMessage::Event(event), Next::Rest { events, last })),
+                    Err(_) => return Some((last, Next::Over)),
+                },
+                Next::Over => return None,
+            };
+        }
+    }))
+}
+
+/// A receiver's items as a stream that ends with its senders.
+pub(super) fn received<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+}

@@ -1,0 +1,42 @@
+//! The variables with which programs reach an environment.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use devenv_api::{ApiError, ErrorCode, Variable, Variables, VariablesFor, VariablesRequest};
+use indexmap::IndexMap;
+
+use super::failure::Failed;
+use crate::{
+    daemon::{Daemon, describe},
+    reconcile::CommandError,
+    spec::{Template, Workload},
+};
+
+pub(super) async fn variables(State(daemon): State<Arc<Daemon>>, Json(request): Json<VariablesRequest>) -> Result<Json<Variables>, Failed> {
+    let environment = daemon.environments.require(&request.target)?;
+    let spec = environment.handle.record().await?.spec.ok_or(CommandError::NotUp)?;
+    let templates: IndexMap<String, Template> = match &request.service {
+        None => spec
+            .variables
+            .into_iter()
+            .map(|(name, variable)| match request.form {
+                VariablesFor::Host => (name, variable.host),
+                VariablesFor::Container => (name, variable.container),
+            })
+            .collect(),
+        Some(service) => {
+            let found = spec.services.get(service.as_str()).ok_or_else(|| CommandError::NoService(service.clone()))?;
+            match &found.workload {
+                Workload::Container(container) => container.environment.clone(),
+                Workload::Process(process) => process.environment.clone(),
+            }
+        }
+    };
+    let mut variables = IndexMap::new();
+    for (name, template) in templates {
+        let value = environment.vault.resolve(&template).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        variables.insert(name, Variable { value, redacted: template.redacted() });
+    }
+    Ok(Json(Variables { variables }))
+}

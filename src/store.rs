@@ -1,0 +1,282 @@
+//! What labels cannot hold, in small versioned files: written to a temporary file, synced, renamed.
+//!
+//! The daemon is the only writer. A file of an older version still loads; one of a newer version is refused with a word
+//! on what to do. Files hold no secrets, but they hold what users wrote, so they are private all the same.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    engine::OwnerId,
+    spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload},
+};
+
+const VERSION: u32 = 1;
+
+/// The state directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    root: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, #[source] source: io::Error },
+    #[error("{path} is not a state file of devenv")]
+    Malformed { path: PathBuf, #[source] source: serde_json::Error },
+    #[error("{path} has version {found}, and this devenv knows {VERSION}: use the newer devenv that wrote it")]
+    Newer { path: PathBuf, found: u32 },
+}
+
+/// Everything remembered of one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) version: u32,
+    pub(crate) id: EnvironmentId,
+    pub(crate) project: PathBuf,
+    pub(crate) instance: String,
+    /// What was asked for last; what a new daemon goes on with.
+    pub(crate) goal: Goal,
+    /// The environment as it was asked for last.
+    pub(crate) spec: Option<EnvironmentSpec>,
+    pub(crate) subnet: Option<Ipv4Net>,
+    /// Host ports by service and container port; they stay across `down`.
+    #[serde(default)]
+    pub(crate) ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
+    /// Engine volumes by service and short name.
+    #[serde(default)]
+    pub(crate) volumes: BTreeMap<String, String>,
+    /// Counts the volumes made, so that each has a name of its own.
+    #[serde(default)]
+    pub(crate) generation: u32,
+    /// Volumes that `down --volumes` took away and `undo` can bring back, newest last.
+    #[serde(default)]
+    pub(crate) trash: Vec<Trashed>,
+    /// The workload that each existing container was made from: what a plan compares with.
+    #[serde(default)]
+    pub(crate) applied: BTreeMap<ServiceName, Workload>,
+    /// Services that `stop` took out of an environment that is up.
+    #[serde(default)]
+    pub(crate) stopped: Vec<ServiceName>,
+}
+
+/// What the user wants of an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Goal {
+    Up,
+    Down,
+    DownWithVolumes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trashed {
+    /// RFC 3339.
+    pub(crate) at: String,
+    pub(crate) volumes: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub(crate) fn new(id: EnvironmentId, project: PathBuf, instance: String) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            project,
+            instance,
+            goal: Goal::Down,
+            spec: None,
+            subnet: None,
+            ports: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            generation: 0,
+            trash: Vec::new(),
+            applied: BTreeMap::new(),
+            stopped: Vec::new(),
+        }
+    }
+
+    /// The engine's name of a service's volume, given to it now if it has none.
+    pub(crate) fn volume(&mut self, service: &ServiceName, name: &str) -> String {
+        let key = format!("{service}/{name}");
+        if let Some(known) = self.volumes.get(&key) {
+            return known.clone();
+        }
+        self.generation += 1;
+        let made = format!("devenv-{}-{service}-{name}-{}", self.id, self.generation);
+        self.volumes.insert(key, made.clone());
+        made
+    }
+}
+
+impl Store {
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned() };
+        create_private(root)?;
+        create_private(&store.root.join("environments"))?;
+        Ok(store)
+    }
+
+    /// Whose the objects of this state directory are: made once, random.
+    pub(crate) fn owner(&self) -> Result<OwnerId, StoreError> {
+        let path = self.root.join("owner");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Ok(OwnerId(text.trim().to_owned())),
+            Ok(_) => self.make_owner(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_owner(&path),
+            Err(source) => Err(StoreError::Io { action: "read", path, source }),
+        }
+    }
+
+    fn make_owner(&self, path: &Path) -> Result<OwnerId, StoreError> {
+        let owner: String = (0..8).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+        write_atomically(path, owner.as_bytes())?;
+        Ok(OwnerId(owner))
+    }
+
+    /// The directory of one environment's files.
+    pub(crate) fn environment(&self, id: &EnvironmentId) -> PathBuf {
+        self.root.join("environments").join(id.as_str())
+    }
+
+    pub(crate) fn secrets(&self, id: &EnvironmentId) -> PathBuf {
+        self.environment(id).join("secrets")
+    }
+
+    pub(crate) fn logs(&self, id: &EnvironmentId) -> PathBuf {
+        self.environment(id).join("logs")
+    }
+
+    /// The local certificate authority's directory.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.root.join("authority")
+    }
+
+    pub(crate) fn save(&self, record: &Record) -> Result<(), StoreError> {
+        let directory = self.environment(&record.id);
+        create_private(&directory)?;
+        let text = serde_json::to_vec(record).expect("a record is plain data");
+        write_atomically(&directory.join("environment.json"), &text)
+    }
+
+    /// Every environment that is remembered.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let directory = self.root.join("environments");
+        let fail = |source| StoreError::Io { action: "list", path: directory.clone(), source };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(fail)? {
+            let path = entry.map_err(fail)?.path().join("environment.json");
+            if let Some(record) = read::<Record>(&path)? {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(records)
+    }
+
+    pub(crate) fn forget(&self, id: &EnvironmentId) -> Result<(), StoreError> {
+        let path = self.environment(id);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    let malformed = |source| StoreError::Malformed { path: path.to_owned(), source };
+    let version = serde_json::from_slice::<Versioned>(&text).map_err(malformed)?.version;
+    if version > VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found: version });
+    }
+    serde_json::from_slice(&text).map(Some).map_err(malformed)
+}
+
+/// Makes a directory that only its owner may enter.
+pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StoreError::Io { action: "make the directory", path: path.to_owned(), source })
+}
+
+/// After this returns, the file holds all of `content`, whatever dies next; before, all of what it held.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(directory) = path.parent() {
+            fs::File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(store: &Store) -> Record {
+        let id = EnvironmentId::of(Path::new("/p/shop"), "default");
+        let mut record = Record::new(id, "/p/shop".into(), "default".into());
+        record.volume(&"db".parse().unwrap(), "data");
+        store.save(&record).unwrap();
+        record
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_saved() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let record = record(&store);
+        assert_eq!(store.records().unwrap(), [record.clone()]);
+        assert_eq!(store.owner().unwrap(), store.owner().unwrap());
+        store.forget(&record.id).unwrap();
+        assert!(store.records().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let path = store.environment(&record(&store).id).join("environment.json");
+        fs::write(&path, r#"{"version": 99, "unheard": true}"#).unwrap();
+        assert!(matches!(store.records(), Err(StoreError::Newer { found: 99, .. })));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_volume_made_after_the_trash_has_another_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut record = record(&Store::open(directory.path()).unwrap());
+        let service: ServiceName = "db".parse().unwrap();
+        let first = record.volume(&service, "data");
+        assert_eq!(first, record.volume(&service, "data"));
+        record.volumes.clear();
+        assert_ne!(first, record.volume(&service, "data"));
+    }
+}

@@ -1,0 +1,1 @@
+//! The built binary, where it needs no daemon.
