@@ -288,8 +288,4 @@ fn process(fields: &Node, findings: &mut Findings) {
     if nothing {
         findings.error(command.key, "empty-command", "`command` must name a program").hint("write `command: [program, argument]`");
     }
-    let ports = (fields.get("port").and_then(whole), fields.get("debug_port").and_then(whole));
-    if let (Some(node), (_, Some(0))) = (fields.get("debug_port"), ports) {
-        findings.error(node.span, "bad-value", "`debug_port` is the same across reloads: from 1 to 65535").hint("name the port that the debugger connects to");
-    }
 }

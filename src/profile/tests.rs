@@ -317,6 +317,36 @@ fn a_profile_reached_twice_counts_once_at_its_first_place() {
 }
 
 #[test]
+fn a_service_waits_for_those_without_which_it_can_do_nothing() {
+    let text = "services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n  metrics:\n    prometheus: { scrape: { api: { service: api } } }\n  api:\n    process: { command: [x], port: 0 }\n    depends_on: { metrics: started }\n";
+    let project = Project::new(&[("profiles/x.yaml", text)]);
+    let loaded = project.load("x").ok().unwrap();
+    let waits: Vec<String> = loaded.profile.services.iter().map(|(name, service)| format!("{name}: {:?}", service.depends_on.keys().map(ToString::to_string).collect::<Vec<_>>())).collect();
+    assert_eq!(waits, ["pool: [\"db\"]", "db: []", "metrics: []", "api: [\"metrics\"]"]);
+    project.write("profiles/y.yaml", b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n");
+    assert_eq!(
+        project.told("y"),
+        ["profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"]
+    );
+}
+
+#[test]
+fn rules_and_dashboards_come_as_text_and_directories_as_their_files() {
+    let project = Project::new(&[
+        ("profiles/x.yaml", "services:\n  metrics:\n    prometheus: { rules: [rules, one.yml] }\n"),
+        ("rules/b.yml", "b"),
+        ("rules/a.yaml", "a"),
+        ("rules/README.md", "not a rule"),
+        ("one.yml", "one"),
+    ]);
+    let loaded = project.load("x").ok().unwrap();
+    let assets: Vec<(&str, &str)> = loaded.profile.assets.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    assert_eq!(assets, [("one.yml", "one"), ("rules/a.yaml", "a"), ("rules/b.yml", "b")]);
+    let metrics = loaded.profile.services.values().next().unwrap();
+    assert_eq!(metrics.kind.as_service().assets(), ["rules/a.yaml", "rules/b.yml", "one.yml"]);
+}
+
+#[test]
 fn an_unset_variable_matters_only_where_it_counts() {
     let project = Project::new(&[
         ("profiles/base.yaml", "services: { db: { postgres: { version: \"${NOT_SET}\" } } }\n"),

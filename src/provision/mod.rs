@@ -109,3 +109,14 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
 fn require_plain(tls: bool) -> Result<(), ProvisionError> {
     if tls { Err(ProvisionError::Tls) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provisioning_can_move_between_threads() {
+        fn movable<F: Send>(_: impl Fn(Provision, ProvisionContext) -> F) {}
+        movable(|provision, cx| async move { apply(&provision, &cx).await });
+    }
+}
