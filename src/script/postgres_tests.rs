@@ -6,7 +6,7 @@ use devenv_api::{LedgerEntry, LedgerState};
 
 use super::{
     Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{DockerCli, Server, docker},
+    testing::{engine, Server, docker},
 };
 use crate::{
     secret::Vault,
@@ -56,7 +56,7 @@ impl Project {
 
     async fn with<T>(&self, work: impl AsyncFnOnce(&ScriptContext<'_>) -> T) -> T {
         let cx = ScriptContext {
-            engine: &DockerCli,
+            engine: engine().await,
             container: &self.server.id,
             vault: &self.vault,
             project: self.path(),
@@ -230,7 +230,7 @@ async fn an_applying_process_can_be_started_from_outside() {
         sources: vec![ScriptSource { place: place.clone(), paths: vec!["init".into()], seed: false }, ScriptSource { place, paths: vec!["seed".into()], seed: true }],
     };
     let (vault, checksums) = (Vault::new(Path::new(project).join(".secrets")), Checksums::default());
-    let cx = ScriptContext { engine: &DockerCli, container, vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext { engine: engine().await, container, vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
     apply(&set, Choice::All, &cx).await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use rdkafka::{
 
 use super::{
     Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{DockerCli, Server, docker},
+    testing::{engine, Server, docker},
 };
 use crate::{
     secret::Vault,
@@ -103,9 +103,9 @@ impl Project {
         self
     }
 
-    fn context(&self) -> ScriptContext<'_> {
+    async fn context(&self) -> ScriptContext<'_> {
         ScriptContext {
-            engine: &DockerCli,
+            engine: engine().await,
             container: &self.server.id,
             vault: &self.vault,
             project: self.directory.path(),
@@ -116,7 +116,7 @@ impl Project {
     }
 
     pub(super) async fn apply(&self) -> Result<Vec<LedgerEntry>, ScriptError> {
-        apply(&self.set, Choice::All, &self.context()).await
+        apply(&self.set, Choice::All, &self.context().await).await
     }
 
     pub(super) fn cli(&self, arguments: &[&str]) -> String {
@@ -187,12 +187,12 @@ async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
         assert!(project.cli(&["ttl", "h"]).parse::<u32>().unwrap() > 3500);
         project.write("seed/03-keys.jsonl", "{\"key\": \"k:0\", \"value\": \"new\"}\n");
         assert_eq!(drift(&project.apply().await.unwrap()).len(), 1);
-        assert!(accept(&project.set, "seed/03-keys.jsonl", &project.context()).await.unwrap());
-        assert_eq!(drift(&ledger(&project.set, &project.context()).await.unwrap()), []);
+        assert!(accept(&project.set, "seed/03-keys.jsonl", &project.context().await).await.unwrap());
+        assert_eq!(drift(&ledger(&project.set, &project.context().await).await.unwrap()), []);
         assert_eq!(project.cli(&["get", "k:0"]), "0");
         // The ledger goes with the data.
         project.cli(&["flushall"]);
-        assert!(ledger(&project.set, &project.context()).await.unwrap().iter().all(|entry| entry.state == LedgerState::Pending));
+        assert!(ledger(&project.set, &project.context().await).await.unwrap().iter().all(|entry| entry.state == LedgerState::Pending));
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_bad_line_for_redis_is_told_by_its_number() {
         project.write(path, text);
         let error = project.apply().await.unwrap_err();
         assert!(error.to_string().starts_with(wanted), "{text}: {error}");
-        assert_eq!(ledger(&project.set, &project.context()).await.unwrap()[0].state, LedgerState::Failed, "{text}");
+        assert_eq!(ledger(&project.set, &project.context().await).await.unwrap()[0].state, LedgerState::Failed, "{text}");
         fs::remove_file(project.directory.path().join(path)).unwrap();
         project.cli(&["flushall"]);
     }
@@ -223,7 +223,7 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
     let Ok(settings) = std::env::var("DEVENV_TEST_APPLY_KAFKA") else { return };
     let (project, port) = settings.split_once('|').unwrap();
     let (vault, checksums) = (Vault::new("/nonexistent".into()), Checksums::default());
-    let cx = ScriptContext { engine: &DockerCli, container: "", vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext { engine: engine().await, container: "", vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
     apply(&set("events", ScriptTarget::Kafka { port: port.parse().unwrap() }), Choice::All, &cx).await.unwrap();
 }
 
@@ -248,7 +248,7 @@ async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off
     project.write("seed/03-bad.jsonl", "{\"topic\":\"orders\",\"value\":1,\"partition\":77}\n");
     let error = project.apply().await.unwrap_err();
     assert!(error.to_string().starts_with("seed/03-bad.jsonl"), "{error}");
-    assert_eq!(ledger(&project.set, &project.context()).await.unwrap()[2].state, LedgerState::Failed);
+    assert_eq!(ledger(&project.set, &project.context().await).await.unwrap()[2].state, LedgerState::Failed);
     assert_eq!(project.records("orders").len(), 3);
     fs::remove_file(project.directory.path().join("seed/03-bad.jsonl")).unwrap();
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use devenv_api::{LedgerEntry, LedgerState};
 use serde_json::{Value, json};
 
-use super::{Checksums, Choice, ScriptContext, apply, service_tests::Project, testing::{DockerCli, Server}};
+use super::{Checksums, Choice, ScriptContext, apply, service_tests::Project, testing::{engine, Server}};
 use crate::{
     secret::Vault,
     service::{Kind, scripts},
@@ -25,7 +25,7 @@ fn kind(shape: &str, service: &str, kind: &str) -> Kind {
 /// An empty project: everything is found among the shipped files.
 async fn applied(set: &ScriptSet, vault: &Vault, container: &str) -> Vec<LedgerEntry> {
     let (project, checksums) = (tempfile::tempdir().unwrap(), Checksums::default());
-    let cx = ScriptContext { engine: &DockerCli, container, vault, project: project.path(), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext { engine: engine().await, container, vault, project: project.path(), authority: None, checksums: &checksums, progress: &|_| {} };
     let entries = apply(set, Choice::All, &cx).await.unwrap_or_else(|error| panic!("{error} {:?}", error.hint));
     assert!(entries.iter().all(|entry| entry.state == LedgerState::Applied), "{entries:#?}");
     entries
