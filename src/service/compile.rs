@@ -24,6 +24,8 @@ use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::sc
 pub(crate) struct Needs {
     pub(crate) ports: Vec<PortRequest>,
     pub(crate) secrets: Vec<SecretRef>,
+    /// Services that encrypt, and need a certificate.
+    pub(crate) certificates: Vec<ServiceName>,
 }
 
 /// A port of the host that a service needs.
@@ -59,7 +61,8 @@ pub(crate) fn needs(profile: &Profile) -> Needs {
     });
     let secrets =
         profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
-    Needs { ports: ports.collect(), secrets: secrets.collect() }
+    let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
+    Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
 
 /// The whole environment as plain data.
@@ -184,10 +187,8 @@ impl Compiler<'_> {
         let mut policy = description.restart;
         policy.policy = restart.and_then(|restart| restart.policy).unwrap_or(policy.policy);
         policy.attempts = restart.and_then(|restart| restart.attempts).unwrap_or(policy.attempts);
-        let scripts = super::scripts(name, &service.kind, &description.provision);
         ServiceSpec {
             name: name.clone(),
-            scripts,
             kind: service.kind.name().to_owned(),
             workload,
             depends_on,

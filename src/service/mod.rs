@@ -51,6 +51,11 @@ pub(crate) trait ServiceKind {
     /// The variables and addresses that its dependants and `devenv env` get.
     fn connection(&self, cx: &Context<'_>) -> Connection;
 
+    /// Whether it needs a certificate.
+    fn encrypts(&self) -> bool {
+        false
+    }
+
     /// What other kinds may ask of it, such as a database's names or where its figures are.
     fn facts(&self, _cx: &Context<'_>) -> Facts {
         Facts::default()
