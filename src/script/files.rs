@@ -231,7 +231,7 @@ impl Digester {
     }
 
     fn finish(self) -> Known {
-        let checksum = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let checksum = format!("{:x}", self.digest.finalize());
         Known { checksum, mode: declared_mode(&self.head) }
     }
 }

@@ -149,7 +149,7 @@ impl Project {
             match consumer.poll(std::time::Duration::from_secs(20)).unwrap() {
                 Ok(message) => {
                     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-                    found.push((message.partition(), text(message.key()), text(message.payload()), message.headers().map_or(0, |headers| headers.count())));
+                    found.push((message.partition(), text(message.key()), text(message.payload()), message.headers().map_or(0, Headers::count)));
                 }
                 Err(KafkaError::PartitionEOF(_)) => ended += 1,
                 Err(error) => panic!("{error}"),
@@ -167,7 +167,7 @@ fn states(entries: &[LedgerEntry]) -> Vec<String> {
 async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
     for tls in [false, true] {
         let project = Project::redis(tls);
-        let keys: String = (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}\n")).collect();
+        let keys: String = (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}")).collect::<Vec<_>>().join("\n");
         project
             .write("seed/01-commands.redis", "# remark\nSET greeting \"hello world\"\nINCR counter\nSELECT 1\nRPUSH list a b c\n")
             .write("seed/02-config.redis", "CONFIG SET maxmemory-policy allkeys-lru\nINCR counter\n")
@@ -227,6 +227,7 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
     apply(&set("events", ScriptTarget::Kafka { port: port.parse().unwrap() }), Choice::All, &cx).await.unwrap();
 }
 
+#[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off() {
     const RECORDS: usize = 200_000;
@@ -254,7 +255,7 @@ async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off
 
     for round in 0..6u32 {
         let topic = format!("many-{round}");
-        let lines: String = (0..RECORDS).map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}\n")).collect();
+        let lines: String = (0..RECORDS).map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}")).collect::<Vec<_>>().join("\n");
         project.write(&format!("seed/{topic}.jsonl"), lines).write(&format!("seed/{topic}-0.kafka.yaml"), format!("topics: {{ {topic}: {{ partitions: 2 }} }}\n"));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "script::service_tests::an_applying_process_for_kafka_can_be_started_from_outside"])

@@ -33,8 +33,9 @@ use crate::spec::{
 
 pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
-pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
+#[cfg(all(test, feature = "docker-tests"))]
 pub(crate) use scripts::scripts;
+pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 
 /// What a kind says about one service of its own.
 pub(crate) trait ServiceKind {

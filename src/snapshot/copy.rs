@@ -81,11 +81,11 @@ pub(crate) async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Re
             Err(error) => Err(fail(io::Error::other(error))),
         };
     }
-    const SCRIPT: &str = "set -e; find /to -mindepth 1 -delete; cp -a --reflink=auto /from/. /to/ 2>/dev/null || cp -a /from/. /to/; sync";
+    let script = "set -e; find /to -mindepth 1 -delete; cp -a --reflink=auto /from/. /to/ 2>/dev/null || cp -a /from/. /to/; sync";
     let helper = HelperRun {
         labels: copy.labels,
         image: copy.image.to_owned(),
-        command: ["sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         mounts: vec![
             CreatedMount::Volume { name: copy.from.to_owned(), target: "/from".to_owned(), read_only: true },
             CreatedMount::Volume { name: copy.to.to_owned(), target: "/to".to_owned(), read_only: false },
@@ -194,8 +194,7 @@ fn copy_piece(source: &File, target: &File, start: u64, end: u64) -> io::Result<
         let left = (end - read) as usize;
         match rustix::fs::copy_file_range(source, Some(&mut read), target, Some(&mut written), left) {
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was copied")),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // Across file systems, or on one that cannot.
             Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {
                 return copy_by_hand(source, target, read, end);
@@ -290,6 +289,7 @@ mod tests {
     }
     /// Figures: `cargo test --features docker-tests snapshot -- --nocapture`.
     #[cfg(feature = "docker-tests")]
+    #[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
     #[test]
     fn a_data_directory_on_the_engines_own_disk_is_copied_whole() {
         use crate::script::testing::{Server, docker};
