@@ -184,8 +184,10 @@ impl Compiler<'_> {
         let mut policy = description.restart;
         policy.policy = restart.and_then(|restart| restart.policy).unwrap_or(policy.policy);
         policy.attempts = restart.and_then(|restart| restart.attempts).unwrap_or(policy.attempts);
+        let scripts = super::scripts(name, &service.kind, &description.provision);
         ServiceSpec {
             name: name.clone(),
+            scripts,
             kind: service.kind.name().to_owned(),
             workload,
             depends_on,

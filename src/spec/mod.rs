@@ -67,6 +67,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) ready_timeout: Duration,
     pub(crate) stop: Stop,
     pub(crate) restart: RestartPolicy,
+    /// Applied once each, after provisioning and before ready.
+    pub(crate) scripts: Option<ScriptSet>,
     /// Addresses to show and open; they hold no secret.
     pub(crate) urls: IndexMap<String, String>,
 }
