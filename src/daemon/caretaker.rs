@@ -87,7 +87,7 @@ impl DaemonCaretaker {
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
         let recorded = self.recorded.lock().expect("no holder of this lock panics").get(&set.service).cloned();
         match recorded {
-            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums).await,
+            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
             None => Ok(Vec::new()),
         }
     }

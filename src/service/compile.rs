@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
+use super::{Connection, Context, Description, Facts, Kind, PortNeed};
 
 /// What has to exist before a profile can be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +194,6 @@ impl Compiler<'_> {
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
             probe: description.probe,
-            scripts: scripts(name, &service.kind, &description.provision),
             provision: description.provision,
             proof: description.proof,
             ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),

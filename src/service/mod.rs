@@ -33,9 +33,8 @@ use crate::spec::{
 
 pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
-#[cfg(all(test, feature = "docker-tests"))]
-pub(crate) use scripts::scripts;
 pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
+pub(crate) use scripts::scripts;
 
 /// What a kind says about one service of its own.
 pub(crate) trait ServiceKind {
