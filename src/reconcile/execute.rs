@@ -368,6 +368,8 @@ impl Effects {
             Ok(Some(container)) => container.started_at,
             Ok(None) | Err(_) => return Vec::new(),
         };
+        // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
+        let started = started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let mut lines = std::collections::VecDeque::new();
         let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
         let read = async {
