@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
+    completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
     validate, wait, why,
 };
 
@@ -63,6 +63,13 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Validate(validate::Arguments),
     Profiles(profiles::Arguments),
+    Init(data::Init),
+    Seed(data::Seed),
+    Ledger(ledger::Arguments),
+    Reset(data::Reset),
+    Snapshot(snapshot::Arguments),
+    Fork(data::Fork),
+    Undo(data::Undo),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -74,6 +81,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

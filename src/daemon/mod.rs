@@ -14,8 +14,10 @@ pub(crate) mod environments;
 mod exec;
 pub(crate) mod gc;
 mod hosts;
+mod ledger;
 mod output;
 mod recovery;
+mod volumes;
 mod watcher;
 
 use std::{

@@ -1,6 +1,10 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -160,6 +164,7 @@ impl Actor {
         if let Some(spec) = self.record.spec.clone() {
             self.state.adopt_spec(&spec.services, None);
             for (name, service) in &mut self.state.services {
+                service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {
                     Goal::Up if self.record.stopped.contains(name) => Wanted::Stopped,
                     Goal::Up => Wanted::Running,
@@ -309,6 +314,17 @@ impl Actor {
             Command::EmptyTrash { older_than, reply } => {
                 let _ = reply.send(self.empty_trash(older_than));
             }
+            Command::ReserveVolumes { keys, reply } => {
+                let names = keys.into_iter().map(|key| (key.clone(), self.record.reserve(&key))).collect();
+                let _ = reply.send(self.save().map(|()| names).map_err(CommandError::from));
+            }
+            Command::MoveTo { volumes, why, reply } => {
+                let _ = reply.send(self.move_to(volumes, why));
+            }
+            Command::KeepSnapshots { snapshots, reply } => {
+                self.record.snapshots = snapshots;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
             Command::KeepPorts { ports, reply } => {
                 let changed = self.record.ports != ports;
                 self.record.ports = ports;
@@ -425,6 +441,35 @@ impl Actor {
             if service.operation == Some(Operation::Settle) {
                 self.stop_watching(name);
             }
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+
+    fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
+        let mut former = BTreeMap::new();
+        for (key, volume) in volumes {
+            let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
+            if let Some(had) = self.record.volumes.insert(key.clone(), volume) {
+                former.insert(key, had);
+            }
+            let Some(name) = service else { continue };
+            if let Some(service) = self.state.services.get_mut(&name) {
+                service.moved = true;
+                service.came_back = true;
+                service.cause = Some(cause);
+                service.second_chance();
+                if !self.record.moved.contains(&name) {
+                    self.record.moved.push(name.clone());
+                }
+                if service.operation == Some(Operation::Settle) {
+                    self.stop_watching(&name);
+                }
+            }
+        }
+        if !former.is_empty() {
+            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
         }
         self.save()?;
         Ok(self.turn + 1)
@@ -698,7 +743,9 @@ impl Actor {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Idle(instance);
+                service.moved = false;
                 let workload = service.spec.workload.clone();
+                self.record.moved.retain(|moved| moved != name);
                 self.record.applied.insert(name.clone(), workload);
                 self.unsaved = true;
                 self.emit(name, "service.created", format!("{name} was created"));
@@ -784,6 +831,9 @@ impl Actor {
             Ok(()) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Absent;
+                service.moved = false;
+                self.record.moved.retain(|moved| moved != name);
+                let Some(service) = self.state.services.get_mut(name) else { return };
                 let gone = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
                 self.record.applied.remove(name);
                 self.unsaved = true;

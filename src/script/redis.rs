@@ -20,7 +20,7 @@ use super::{
     Progress, ScriptContext, ScriptError,
     files::{Script, ScriptKind},
     mode_from, mode_text,
-    plan::{Recorded, RecordedState},
+    plan::{INTERRUPTED, Recorded, RecordedState},
     source,
 };
 use crate::{
@@ -84,7 +84,8 @@ struct Command {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
-    key: String,
+    #[serde(rename = "key")]
+    name: String,
     #[serde(rename = "type", default)]
     kind: KeyKind,
     value: Value,
@@ -141,6 +142,7 @@ impl Server {
                     state: match row.state.as_str() {
                         "applied" => RecordedState::Applied,
                         "failed" => RecordedState::Failed,
+                        "interrupted" => RecordedState::Interrupted,
                         _ => RecordedState::Running,
                     },
                     applied_at: row.applied_at,
@@ -161,6 +163,11 @@ impl Server {
 
     pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.write(script, &row(script, "applied", None)).await
+    }
+
+    pub(super) async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        let cut = Row { error: Some(INTERRUPTED.to_owned()), ..row(script, "interrupted", None) };
+        self.write(script, &cut).await
     }
 
     pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
@@ -343,11 +350,11 @@ fn key_commands(script: &Script, number: u64, line: &str) -> Result<Vec<Cmd>, Sc
     let key: Key = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
     let wanted = |shape: &str| fail(format!("the value of a {:?} has to be {shape}", key.kind).to_lowercase());
     let mut remove = ::redis::cmd("DEL");
-    remove.arg(&key.key);
+    remove.arg(&key.name);
     let mut commands = vec![remove];
-    let mut add = |name: &str| {
+    let add = |name: &str| {
         let mut command = ::redis::cmd(name);
-        command.arg(&key.key);
+        command.arg(&key.name);
         command
     };
     match (key.kind, &key.value) {
