@@ -26,6 +26,8 @@ use crate::{
 
 /// Lines of a log that a failure tells.
 const TOLD_LINES: usize = 30;
+/// How late an engine may be with its note of a start, on a machine with much to do.
+const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What operations act through.
 #[derive(Clone)]
