@@ -100,6 +100,8 @@ pub(crate) enum Peer {
     /// The other services of the environment.
     Services,
     Service(ServiceName),
+    /// Name servers, by port 53.
+    Resolver,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

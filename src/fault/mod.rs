@@ -7,6 +7,44 @@ mod action;
 mod parameter;
 mod value;
 
+// The kinds.
+mod monkey;
+mod kill;
+mod stop;
+mod restart;
+mod crash_loop;
+mod pause;
+mod freeze;
+mod partition;
+mod refuse;
+mod reset;
+mod loss;
+mod latency;
+mod bandwidth;
+mod slow_close;
+mod limit_data;
+mod blackhole;
+mod cpu;
+mod memory;
+mod disk_full;
+mod power_cut;
+mod disk_read_only;
+mod dns;
+mod postgres_terminate;
+mod postgres_exhaust;
+mod postgres_lock;
+mod postgres_read_only;
+mod redis_pause;
+mod redis_memory;
+mod redis_save_failure;
+mod redis_flush;
+mod kafka_fill;
+mod kafka_pause;
+mod remove;
+mod duplicate;
+mod corrupt;
+mod reorder;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -89,7 +127,44 @@ pub(crate) struct Refusal {
 pub(crate) const DEFAULT_DURATION: Duration = Duration::from_secs(300);
 
 /// Every kind there is, in the order in which they are shown.
-pub(crate) const KINDS: &[&dyn FaultKind] = &[];
+pub(crate) const KINDS: &[&dyn FaultKind] = &[
+    &monkey::Monkey,
+    &kill::Kill,
+    &stop::Stop,
+    &restart::Restart,
+    &crash_loop::CrashLoop,
+    &pause::Pause,
+    &freeze::Freeze,
+    &partition::Partition,
+    &refuse::Refuse,
+    &reset::Reset,
+    &loss::Loss,
+    &latency::Latency,
+    &bandwidth::Bandwidth,
+    &slow_close::SlowClose,
+    &limit_data::LimitData,
+    &blackhole::Blackhole,
+    &cpu::Cpu,
+    &memory::Memory,
+    &disk_full::DiskFull,
+    &power_cut::PowerCut,
+    &disk_read_only::DiskReadOnly,
+    &dns::Dns,
+    &postgres_terminate::PostgresTerminate,
+    &postgres_exhaust::PostgresExhaust,
+    &postgres_lock::PostgresLock,
+    &postgres_read_only::PostgresReadOnly,
+    &redis_pause::RedisPause,
+    &redis_memory::RedisMemory,
+    &redis_save_failure::RedisSaveFailure,
+    &redis_flush::RedisFlush,
+    &kafka_fill::KafkaFill,
+    &kafka_pause::KafkaPause,
+    &remove::Remove,
+    &duplicate::Duplicate,
+    &corrupt::Corrupt,
+    &reorder::Reorder,
+];
 
 pub(crate) fn find(name: &str) -> Option<&'static dyn FaultKind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
@@ -197,6 +272,60 @@ pub(crate) fn catalogue() -> devenv_api::FaultCatalogue {
             .collect(),
     });
     devenv_api::FaultCatalogue { faults: faults.collect() }
+}
+
+/// `from`.
+fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal> {
+    Ok(match values.text("from").unwrap_or("all") {
+        "all" => Peer::Anybody,
+        "host" => Peer::Host,
+        "services" => Peer::Services,
+        name => match target.services.iter().find(|service| service.as_str() == name) {
+            Some(service) if *service == target.spec.name => return Err(Refusal::new(format!("{service} cannot be cut off from itself"))),
+            Some(service) => Peer::Service(service.clone()),
+            None => {
+                let refusal = Refusal::new(format!("`from` is `{name}`, and there is no such service"));
+                return Err(refusal.hint("it is `all`, `host`, `services`, or a service of the environment"));
+            }
+        },
+    })
+}
+
+/// What can be seen from the host, where the daemon is.
+fn network_sign(peer: &Peer) -> Sign {
+    match peer {
+        Peer::Anybody | Peer::Host => Sign::NoAnswer,
+        Peer::Services | Peer::Service(_) | Peer::Resolver => Sign::RulesInPlace,
+    }
+}
+
+/// Whether up, and whether down.
+fn ways(values: &Values) -> (bool, bool) {
+    (!values.is("direction", "down"), !values.is("direction", "up"))
+}
+
+/// Whether it happens to every connection.
+fn certain(values: &Values) -> bool {
+    values.percent("probability").is_none_or(|chance| chance >= 100.0)
+}
+
+fn through_proxy(values: &Values, target: &Target<'_>, toxic: Toxic) -> Action {
+    let toxic = Toxic { ports: target.ports(), chance: values.percent("probability").unwrap_or(100.0), seed: target.seed, ..toxic };
+    Action::Network(Network { rules: Vec::new(), toxic: Some(toxic), reset_existing: values.is("connections", "all") })
+}
+
+/// For faults of disks: the service has to have one of its own.
+fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
+    let container = target.container(fault)?;
+    if container.mounts.iter().any(|mount| mount.device.is_some()) {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("`{fault}` needs a disk of {}'s own", target.spec.name))
+        .hint("give it one in the profile: `storage: { faultable: true, size: 2GiB }` (it needs root on the engine's host; `devenv doctor` says whether that is so)"))
+}
+
+fn no_netem(fault: &str) -> Refusal {
+    Refusal::new(format!("`{fault}` needs the kernel's network emulator (sch_netem), which devenv does not drive")).hint("`loss`, `latency` and `reset` need no emulator")
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
