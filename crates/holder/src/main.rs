@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             println!("failed: {reason}");
+            // The engine removes what has ended, and its words with it.
+            thread::sleep(Duration::from_secs(3));
             ExitCode::FAILURE
         }
     }
@@ -46,12 +48,19 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "fill" => {
             let path = option("--path").ok_or("--path is missing")?;
             let leave = option("--leave").and_then(|text| text.parse().ok()).unwrap_or(0);
-            let _held = disk::fill(path, leave)?;
-            wait(time);
+            let (_held, taken) = disk::fill(path, leave)?;
+            println!("ready {taken} bytes were taken");
+            rest_of(time);
         }
         "cut" => {
             disk::cut(option("--path").ok_or("--path is missing")?)?;
             println!("ready");
+            thread::sleep(Duration::from_secs(3));
+        }
+        "mode" => {
+            let path = option("--path").ok_or("--path is missing")?;
+            println!("ready {}", disk::mode(path, option("--mode"))?);
+            thread::sleep(Duration::from_secs(3));
         }
         // For checking that a host can do all this.
         "probe" => println!("ready"),
@@ -63,6 +72,10 @@ fn run(arguments: &[String]) -> Result<(), String> {
 /// Tells that the fault is in place, and stays until its time is over.
 fn wait(time: Option<Duration>) {
     println!("ready");
+    rest_of(time);
+}
+
+fn rest_of(time: Option<Duration>) {
     match time {
         Some(time) => thread::sleep(time),
         None => loop {

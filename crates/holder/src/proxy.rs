@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -21,6 +21,8 @@ const STACK: usize = 64 * 1024;
 const PIECE: usize = 32 * 1024;
 /// Pieces under way in one direction; beyond that the sender has to wait, as on a long line.
 const UNDER_WAY: usize = 1024;
+
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, Default)]
 pub struct Way {
@@ -109,6 +111,10 @@ fn carry(client: TcpStream, number: u64, options: &Options) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let hit = random::decides(options.seed, number, options.chance);
+    if hit && !TOLD.swap(true, Ordering::Relaxed) {
+        // The witness that traffic comes this way.
+        println!("hit {number}");
+    }
     let plain = Options::default();
     let options = if hit { options } else { &plain };
     let (Ok(client_in), Ok(server_in)) = (client.try_clone(), server.try_clone()) else { return };
