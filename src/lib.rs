@@ -8,6 +8,7 @@ mod diagnosis;
 mod doctor;
 mod engine;
 mod event;
+mod fault;
 mod log;
 mod net;
 mod paths;

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
+    chaos, completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
     validate, wait, why,
 };
 
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Snapshot(snapshot::Arguments),
     Fork(data::Fork),
     Undo(data::Undo),
+    Chaos(chaos::Arguments),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -82,6 +83,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
+    ("Breaking", &["chaos"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

@@ -1,8 +1,8 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use devenv_api::LedgerEntry;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{hosts::Hosts, output::Output};
+use super::{hosts::Hosts, loops, output::Output};
 use crate::{
     diagnosis,
     engine::Engine,
@@ -22,7 +22,9 @@ use crate::{
     reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
     script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
-    spec::{Probe, ScriptSet, ServiceName, ServiceSpec, Workload},
+    spec::{Probe, ScriptSet, ServiceName, ServiceSpec, Size, Workload},
+    store::Store,
+    tls,
 };
 
 /// One environment's caretaker.
@@ -31,6 +33,7 @@ pub(crate) struct DaemonCaretaker {
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
+    loops: PathBuf,
     output: Output,
     pub(super) hosts: Arc<Hosts>,
     runs: Mutex<HashMap<ServiceName, u32>>,
@@ -53,9 +56,26 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, project: PathBuf) -> Self {
         let output = Output::new(engine.clone(), logs.clone());
-        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default(), project, checksums: Checksums::default(), recorded: Mutex::default() }
+        Self {
+            engine,
+            vault,
+            logs,
+            authority: tls::certificate_of(&store.authority()),
+            loops: store.loops(),
+            output,
+            hosts,
+            runs: Mutex::default(),
+            project,
+            checksums: Checksums::default(),
+            recorded: Mutex::default(),
+        }
+    }
+
+    /// The certificate by which servers with TLS are verified.
+    pub(super) fn authority(&self) -> &Path {
+        &self.authority
     }
 
     /// Applies the scripts that are pending; `tell` hears of each that was applied.
@@ -186,6 +206,10 @@ impl Caretaker for DaemonCaretaker {
             // Its keeper does, and it is the keeper who knows of its end.
             Workload::Process(_) => self.hosts.follow(&spec.name),
         }
+    }
+
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
+        loops::options(&self.loops, volume, size).await
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {

@@ -37,8 +37,9 @@ pub(super) struct Shared {
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    tasks: Mutex<JoinSet<()>>,
-    stop: CancellationToken,
+    pub(super) tasks: Mutex<JoinSet<()>>,
+    pub(super) faults: super::faults::Kept,
+    pub(super) stop: CancellationToken,
 }
 
 /// One environment, as the server works with it.
@@ -64,6 +65,7 @@ impl Environments {
                 leases: Mutex::default(),
                 known: Mutex::default(),
                 tasks: Mutex::default(),
+                faults: Default::default(),
                 stop,
             }),
         }
@@ -121,7 +123,7 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
+        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
@@ -143,7 +145,12 @@ impl Environments {
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.all().iter().map(|environment| environment.handle.status()).collect()
+        self.all().iter().map(|environment| self.status(environment)).collect()
+    }
+
+    /// With the faults that have not healed yet.
+    pub(crate) fn status(&self, environment: &Environment) -> Status {
+        Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
     }
 
     /// Waits for the environments' tasks, once they have been told to stop.

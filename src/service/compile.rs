@@ -19,6 +19,9 @@ use crate::{
 
 use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
 
+/// What a disk of its own holds unless its size is said.
+const DEVICE_SIZE: crate::spec::Size = crate::spec::Size::mebibytes(1024);
+
 /// What has to exist before a profile can be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Needs {
@@ -172,6 +175,10 @@ impl Compiler<'_> {
                 container.image = Image::Named(image.clone());
             }
             container.ports = self.published(name);
+            if let Some(storage) = service.storage.as_ref().filter(|storage| storage.faultable) {
+                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, crate::spec::MountSource::Volume(_)));
+                volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
+            }
             container.resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
         }
 

@@ -94,6 +94,7 @@ impl ServiceKind for Container {
                 source: MountSource::Host(cx.authority.to_path_buf()),
                 target: AUTHORITY_IN_CONTAINER.to_owned(),
                 read_only: true,
+                device: None,
             });
         }
         container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
@@ -136,7 +137,7 @@ impl VolumeMount {
         } else {
             MountSource::Volume(self.source.clone())
         };
-        Mount { source, target: self.target.clone(), read_only: self.read_only }
+        Mount { source, target: self.target.clone(), read_only: self.read_only, device: None }
     }
 }
 

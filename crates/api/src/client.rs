@@ -26,7 +26,7 @@ use tokio_util::{
 
 use crate::{
     AcceptRequest, ApiError, ApplyRequest, Ledger, NamedRequest, Snapshot, Snapshots, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
-    GcReport, GcRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
+    Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
@@ -65,6 +65,9 @@ pub mod route {
     pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
     pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
     pub const GC: &str = "/v1/gc";
+    pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
+    pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
+    pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
 }
 
 /// A line longer than this is no line of ours; log lines are cut far below it.
@@ -241,6 +244,20 @@ impl Client {
 
     pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {
         self.post(route::GC, request).await
+    }
+
+    /// Returns when the fault is witnessed, or was not within its time.
+    pub async fn inject(&self, request: &InjectRequest) -> Result<Fault, ClientError> {
+        self.post(route::CHAOS_INJECT, request).await
+    }
+
+    /// The faults that this healed.
+    pub async fn heal(&self, request: &HealRequest) -> Result<Faults, ClientError> {
+        self.post(route::CHAOS_HEAL, request).await
+    }
+
+    pub async fn faults(&self, request: &FaultsRequest) -> Result<Faults, ClientError> {
+        self.post(route::CHAOS_STATUS, request).await
     }
 
     /// Runs a command in a service. HTTP by hand, because the connection itself is what is wanted.

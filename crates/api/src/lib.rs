@@ -14,7 +14,7 @@ mod plan;
 mod request;
 mod status;
 
-pub use chaos::{Fault, Witness};
+pub use chaos::{Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Witness};
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, SnapshotPart, Snapshots};

@@ -54,6 +54,10 @@ impl Caretaker for FakeCaretaker {
         std::future::pending().await
     }
 
+    async fn device(&self, _: &str, _: crate::spec::Size) -> Result<BTreeMap<String, String>, String> {
+        Err("these tests have no devices".to_owned())
+    }
+
     fn next_run(&self, service: &ServiceName) -> u32 {
         let mut runs = self.runs.lock().unwrap();
         let run = runs.entry(service.clone()).or_default();
@@ -93,7 +97,7 @@ impl World {
     fn new() -> Self {
         let mut db = service("db", &[]);
         let Workload::Container(container) = &mut db.workload else { unreachable!() };
-        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false });
+        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false, device: None });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
         Self {
