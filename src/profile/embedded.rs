@@ -5,6 +5,10 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("default", include_str!("../../profiles/default.yaml")),
     ("data", include_str!("../../profiles/data.yaml")),
     ("observability", include_str!("../../profiles/observability.yaml")),
+    ("power-cut-redis-always", include_str!("../../profiles/power-cut-redis-always.yaml")),
+    ("power-cut-redis-everysec", include_str!("../../profiles/power-cut-redis-everysec.yaml")),
+    ("power-cut-redis-never", include_str!("../../profiles/power-cut-redis-never.yaml")),
+    ("power-cut-postgres", include_str!("../../profiles/power-cut-postgres.yaml")),
 ];
 
 /// The scripts, data sets and rules that shipped profiles name, by their path in a profile, in path order.
