@@ -155,6 +155,11 @@ impl Store {
         self.environment(id).join("logs")
     }
 
+    /// Files of disks that services have of their own.
+    pub(crate) fn loops(&self) -> PathBuf {
+        self.root.join("disks")
+    }
+
     /// The local certificate authority's directory.
     pub(crate) fn authority(&self) -> PathBuf {
         self.root.join("authority")

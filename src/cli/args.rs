@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
+    chaos, completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
     validate, wait, why,
 };
 
@@ -63,6 +63,7 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Validate(validate::Arguments),
     Profiles(profiles::Arguments),
+    Chaos(chaos::Arguments),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -74,6 +75,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
+    ("Breaking", &["chaos"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

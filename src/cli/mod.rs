@@ -16,6 +16,7 @@ mod session;
 mod table;
 
 // The commands.
+mod chaos;
 mod completions;
 mod config;
 mod daemon;
@@ -165,6 +166,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Chaos(arguments) => chaos::run(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

@@ -1,7 +1,7 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{hosts::Hosts, output::Output};
+use super::{hosts::Hosts, loops, output::Output};
 use crate::{
     diagnosis,
     engine::Engine,
@@ -20,7 +20,8 @@ use crate::{
     provision::{self, ProvisionContext},
     reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
     secret::Vault,
-    spec::{Probe, ServiceName, ServiceSpec, Workload},
+    spec::{Probe, ServiceName, ServiceSpec, Size, Workload},
+    store::Store,
 };
 
 /// One environment's caretaker.
@@ -29,15 +30,16 @@ pub(crate) struct DaemonCaretaker {
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
+    loops: PathBuf,
     output: Output,
     pub(super) hosts: Arc<Hosts>,
     runs: Mutex<HashMap<ServiceName, u32>>,
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>) -> Self {
+    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, store: Store, hosts: Arc<Hosts>) -> Self {
         let output = Output::new(engine.clone(), logs.clone());
-        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default() }
+        Self { engine, vault, logs, authority: store.authority(), loops: store.loops(), output, hosts, runs: Mutex::default() }
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
@@ -109,6 +111,10 @@ impl Caretaker for DaemonCaretaker {
             // Its keeper does, and it is the keeper who knows of its end.
             Workload::Process(_) => self.hosts.follow(&spec.name),
         }
+    }
+
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
+        loops::options(&self.loops, volume, size).await
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {

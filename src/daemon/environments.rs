@@ -37,8 +37,9 @@ pub(super) struct Shared {
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    tasks: Mutex<JoinSet<()>>,
-    stop: CancellationToken,
+    pub(super) tasks: Mutex<JoinSet<()>>,
+    pub(super) faults: super::faults::Kept,
+    pub(super) stop: CancellationToken,
 }
 
 /// One environment, as the server works with it.
@@ -63,6 +64,7 @@ impl Environments {
                 leases: Mutex::default(),
                 known: Mutex::default(),
                 tasks: Mutex::default(),
+                faults: Default::default(),
                 stop,
             }),
         }
@@ -120,7 +122,7 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), shared.store.authority(), hosts.clone());
+        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), shared.store.clone(), hosts.clone());
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: Arc::new(caretaker) };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
@@ -141,7 +143,12 @@ impl Environments {
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.all().iter().map(|environment| environment.handle.status()).collect()
+        self.all().iter().map(|environment| self.status(environment)).collect()
+    }
+
+    /// With the faults that have not healed yet.
+    pub(crate) fn status(&self, environment: &Environment) -> Status {
+        Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
     }
 
     /// Waits for the environments' tasks, once they have been told to stop.

@@ -27,8 +27,10 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     let records = environments.shared.store.records().map_err(internal)?;
     lease_again(environments, &records);
     let mut observed = observe(environments).await?;
+    let mut holders = Vec::new();
     for record in records {
         let mut observed = observed.remove(&record.id).unwrap_or_default();
+        holders.extend(observed.containers.extract_if(.., |container| container.labels.role.as_deref() == Some(super::faults::ROLE)));
         reap_helpers(environments, &mut observed).await;
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
@@ -38,6 +40,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");
         reap(environments, nobodys).await;
     }
+    environments.take_up_faults(holders).await;
     Ok(())
 }
 

@@ -231,3 +231,28 @@ pub(crate) struct HelperRun {
     pub(crate) mounts: Vec<CreatedMount>,
     pub(crate) user: Option<String>,
 }
+
+/// A container of ours in the namespaces of another.
+#[derive(Debug, Clone)]
+pub(crate) struct Sidecar {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    /// The container whose network it joins; none at all without one.
+    pub(crate) network_of: Option<String>,
+    /// The container whose processes it sees.
+    pub(crate) processes_of: Option<String>,
+    /// Beyond none: `NET_ADMIN`.
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) mounts: Vec<CreatedMount>,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    pub(crate) address: std::net::Ipv4Addr,
+    pub(crate) gateway: Option<std::net::Ipv4Addr>,
+    pub(crate) prefix: u8,
+}

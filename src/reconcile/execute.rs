@@ -1,6 +1,6 @@
 //! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already so is success.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::{
     },
     net,
     secret::{SecretError, Vault},
-    spec::{ContainerSpec, EnvironmentId, Image, MountSource, ServiceName, ServiceSpec, Workload},
+    spec::{ContainerSpec, EnvironmentId, Image, MountSource, ServiceName, ServiceSpec, Size, Workload},
     store::Record,
 };
 
@@ -54,6 +54,9 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
 
     /// Keeps the output of this start from now on.
     fn keep_output(&self, spec: &ServiceSpec, instance: &Instance);
+
+    /// The driver's options for a volume on a device of its own, which is made if it is not there.
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String>;
 
     /// A cause and a fix, if this is a known way to fail.
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)>;
@@ -212,7 +215,11 @@ impl Effects {
                     let key = format!("{}/{name}", subject.spec.name);
                     let volume = record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
                     let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
-                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options: Default::default() }).await?;
+                    let options = match mount.device {
+                        Some(size) => self.caretaker.device(volume, size).await.map_err(OperationError::Other)?,
+                        None => BTreeMap::new(),
+                    };
+                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
                     CreatedMount::Volume { name: volume.clone(), target: mount.target.clone(), read_only: mount.read_only }
                 }
                 MountSource::Host(path) => CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only },

@@ -21,7 +21,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
     Json(match daemon.environments.find(&target) {
-        Some(environment) => environment.handle.status(),
+        Some(environment) => daemon.environments.status(&environment),
         None => absent(&target),
     })
 }
@@ -59,10 +59,15 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let nothing = UpMessage::Done(Status { elapsed_ms: Some(0), ..absent(&request.target) });
         return Ok(stream::ndjson(futures_util::stream::iter([nothing])));
     };
+    let environments = daemon.environments.clone();
     Ok(stream::told(&environment, || {
         let environment = environment.clone();
         async move {
             let _turn = environment.turn.clone().lock_owned().await;
+            // What is broken is mended first: nothing of a fault outlives its service.
+            if let Err(error) = environments.heal_in(&environment, &[]).await {
+                tracing::warn!(reason = %error.message, "A fault could not be healed before its service goes.");
+            }
             let take_down = async {
                 let turn = environment.handle.down(request.volumes).await?;
                 environment.handle.until_down(turn).await

@@ -1,6 +1,7 @@
 //! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
 //! environments' own tasks, through their handles.
 
+mod chaos;
 mod daemon;
 mod engine_choice;
 mod environment;
@@ -44,6 +45,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::WHY, routing::post(log::why))
         .route(route::VARIABLES, routing::post(variables::variables))
         .route(route::EXEC, routing::post(exec::exec))
+        .route(route::CHAOS_INJECT, routing::post(chaos::inject))
+        .route(route::CHAOS_HEAL, routing::post(chaos::heal))
+        .route(route::CHAOS_STATUS, routing::post(chaos::status))
         .route(route::GC, routing::post(daemon::gc))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.

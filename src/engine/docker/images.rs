@@ -26,6 +26,26 @@ pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, En
     Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
 }
 
+/// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.
+pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> Result<(), EngineError> {
+    #[derive(Deserialize)]
+    struct Step {
+        error: Option<String>,
+    }
+    let (repository, tag) = split(name);
+    let action = "import an image";
+    let call = Call::post(action, "/images/create").with("fromSrc", "-").with("repo", repository).with("tag", tag);
+    let response = client.wire.open_with(call, reqwest::Body::from(tree), "application/x-tar").await?;
+    let steps = client.wire.documents::<Step>(response, action);
+    futures_util::pin_mut!(steps);
+    while let Some(step) = steps.next().await {
+        if let Some(message) = step?.error {
+            return Err(EngineError::Refused { action: format!("import the image `{name}`"), status: 500, message });
+        }
+    }
+    Ok(())
+}
+
 /// The name, and the image itself if it has no other and nothing uses it.
 pub(super) async fn remove(client: &Client, name: &str) -> Result<(), EngineError> {
     let removed = client.docker.remove_image(name, None::<RemoveImageOptions>, None).await;

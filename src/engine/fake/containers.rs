@@ -43,6 +43,29 @@ impl FakeEngine {
         Ok(id)
     }
 
+    /// On the network that is there: whose namespaces it joins makes no difference here.
+    pub(super) fn add_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
+        let network = self.lock().networks.first().map(|network| network.name.clone()).unwrap_or_default();
+        self.add_container(&ContainerCreate {
+            name: sidecar.name.clone(),
+            hostname: String::new(),
+            labels: sidecar.labels.clone(),
+            image: sidecar.image.clone(),
+            entrypoint: None,
+            command: Some(sidecar.command.clone()),
+            user: None,
+            environment: Vec::new(),
+            mounts: sidecar.mounts.clone(),
+            ports: Vec::new(),
+            network,
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGKILL".to_owned(),
+        })
+    }
+
     pub(super) fn start_container(&self, id: &str) -> Result<(), EngineError> {
         let mut state = self.lock();
         let container = state.container(id)?;
