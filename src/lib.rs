@@ -2,6 +2,7 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod chaos;
 mod cli;
 mod daemon;
 mod diagnosis;
@@ -31,7 +32,8 @@ mod watch;
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {
     // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
-    process::keeper::main_if_asked(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
+    let arguments = || std::env::args_os().skip(1);
+    process::keeper::main_if_asked(arguments()).or_else(|| chaos::main_if_asked(arguments())).unwrap_or_else(cli::main)
 }
 
 /// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.

@@ -12,12 +12,16 @@ use super::{
 
 /// Checks one file. With `complete` false the file ends in a syntax error, and what is empty may only have been cut off.
 pub(super) fn layer(root: &Node, complete: bool, findings: &mut Findings) {
+    against(root, "profile", &Shape::Record(shape::DOCUMENT.clone()), complete, findings);
+}
+
+/// Checks one file of any sort; `name` is what people call it.
+pub(super) fn against(root: &Node, name: &str, shape: &Shape, complete: bool, findings: &mut Findings) {
     if matches!(root.content, Content::Null) {
         return;
     }
     let mut check = Check { findings, complete };
-    let place = Place { name: "profile", key: None, owner: None };
-    check.value(root, &Shape::Record(shape::DOCUMENT.clone()), place);
+    check.value(root, shape, Place { name, key: None, owner: None });
 }
 
 /// Checks the merged document for what is missing.
@@ -245,13 +249,10 @@ pub(super) fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| shaped && number.is_finite())
 }
 
-/// What the merged document lacks. A mapping in which something unknown was found is left alone: that was probably meant.
-fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Findings) {
+/// What a document lacks. A mapping in which something unknown was found is left alone: that was probably meant.
+pub(super) fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Findings) {
     // An empty file is a mapping without fields.
     if node.map().is_none() && !matches!(node.content, Content::Null) {
-        return;
-    }
-    if matches!(node.content, Content::Null) && name != "profile" {
         return;
     }
     let has = |field: &str| node.entry(field).is_some();
@@ -277,6 +278,7 @@ fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Fi
 
 fn missing_within(node: &Node, name: &str, at: Span, shape: &Shape, findings: &mut Findings) {
     match shape {
+        Shape::Record(_) if matches!(node.content, Content::Null) => {}
         Shape::Record(record) => missing(node, name, at, record, findings),
         Shape::Map { values, .. } => {
             for (key, entry) in node.entries() {

@@ -127,7 +127,7 @@ fn located(path: &Path, origin: Origin) -> Option<Located> {
 }
 
 /// A path as people would type it from here.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
     relative.unwrap_or(path).display().to_string()

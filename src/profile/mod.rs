@@ -27,6 +27,7 @@ mod convert;
 mod origin;
 mod diagnostic;
 mod spelling;
+pub(crate) mod reading;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -59,12 +59,16 @@ pub(super) struct Field {
 
 /// The whole document.
 pub(super) static DOCUMENT: LazyLock<Record> = LazyLock::new(|| {
-    let schema = schema::exact();
-    match lower(&schema, &schema, 0) {
+    match of_schema(&schema::exact()) {
         Shape::Record(record) => record,
         _ => Record::default(),
     }
 });
+
+/// What the schema of a document says.
+pub(super) fn of_schema(schema: &Value) -> Shape {
+    lower(schema, schema, 0)
+}
 
 /// A service.
 pub(super) fn service() -> &'static Record {

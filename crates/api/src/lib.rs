@@ -12,6 +12,7 @@ mod event;
 mod exec;
 mod plan;
 mod request;
+mod scenario;
 mod status;
 
 pub use chaos::{Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Witness};
@@ -26,4 +27,5 @@ pub use request::{
     AcceptRequest, ApplyRequest, NamedRequest, DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
     WaitRequest, GcReport, GcRequest, Removed, ExecTarget, Variable, Variables,
 };
+pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

@@ -1,0 +1,44 @@
+//! Chaos scenarios: a workload, a timeline of faults, and a verdict that has been earned.
+//!
+//! The command line runs them, through the daemon's client; nothing here knows the daemon or the engine. From a file to a
+//! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `crew`)
+//! injects, heals and waits; clients (`workload`) write into a `ledger` what they were told; in the end what is there is
+//! held against it (`tally`, `check`, `verdict`: pure), and told (`report`).
+
+mod document;
+mod condition;
+mod scenario;
+mod validate;
+mod find;
+pub(crate) mod plan;
+mod address;
+mod ledger;
+mod traffic;
+mod workload;
+mod prober;
+mod tally;
+mod recovery;
+mod check;
+mod verdict;
+mod journal;
+mod door;
+mod crew;
+mod gauge;
+mod entry;
+mod runner;
+pub(crate) mod report;
+mod shrink;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use door::{Door, Order};
+pub(crate) use find::{Located, NotFound, find, list};
+pub(crate) use runner::{Inputs, RunError, run};
+pub(crate) use scenario::Scenario;
+pub(crate) use shrink::{Candidate, shrunk, without};
+pub(crate) use validate::{ServiceFacts, Services, profile_of, read};
+
+/// The hidden command that reads a topic in a process of its own, if the arguments ask for it.
+pub(crate) fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<std::process::ExitCode> {
+    workload::kafka::main_if_asked(arguments)
+}
