@@ -8,6 +8,7 @@ mod diagnosis;
 mod doctor;
 mod engine;
 mod event;
+mod lease;
 mod log;
 mod net;
 mod paths;
@@ -30,7 +31,8 @@ mod watch;
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {
     // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
-    process::keeper::main_if_asked(std::env::args_os().skip(1)).unwrap_or_else(cli::main)
+    let arguments = || std::env::args_os().skip(1);
+    process::keeper::main_if_asked(arguments()).or_else(|| process::leash::main_if_asked(arguments())).unwrap_or_else(cli::main)
 }
 
 /// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.

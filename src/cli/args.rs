@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
-    validate, wait, why,
+    bundle, completions, config, daemon, doctor, down, environment, events, exec, gc, lease, list, logs, plan, profiles, run, services, status,
+    test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -27,8 +27,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
     /// Which environment of the project, so that several can run side by side.
-    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = instance)]
-    pub(crate) instance: String,
+    ///
+    /// Default: `default`; `test` makes one of its own.
+    #[arg(long, global = true, value_name = "NAME", value_parser = instance)]
+    pub(crate) instance: Option<String>,
     /// The Docker context whose engine is used.
     ///
     /// Default: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else Docker's current context, else the well-known sockets.
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
+    Test(test::Arguments),
+    Lease(lease::Arguments),
+    Bundle(bundle::Arguments),
     Plan(plan::Arguments),
     Config(config::Arguments),
     Validate(validate::Arguments),
@@ -74,6 +79,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
+    ("Testing", &["test", "lease", "bundle"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];
@@ -133,9 +139,14 @@ pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
 }
 
 impl Command {
-    /// `run` and `exec` hand a command's own exit code through, and keep 125 for devenv's own failures.
+    /// `run`, `exec`, `test` and `lease` hand a command's own exit code through, and keep 125 for devenv's own failures.
     pub(crate) fn wraps_another(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_))
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Test(_) | Self::Lease(_))
+    }
+
+    /// They have a command or a lease to see to their end, and take signals for themselves.
+    pub(crate) fn takes_signals(&self) -> bool {
+        matches!(self, Self::Test(_) | Self::Lease(_))
     }
 }
 
@@ -148,7 +159,7 @@ pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
                 words.next();
             }
             word if word.starts_with('-') => {}
-            word => return matches!(word, "run" | "exec"),
+            word => return matches!(word, "run" | "exec" | "test" | "lease"),
         }
     }
     false

@@ -16,6 +16,7 @@ mod session;
 mod table;
 
 // The commands.
+mod bundle;
 mod completions;
 mod config;
 mod daemon;
@@ -25,6 +26,8 @@ mod environment;
 mod events;
 mod exec;
 mod gc;
+mod held;
+mod lease;
 mod list;
 mod logs;
 mod plan;
@@ -32,6 +35,7 @@ mod profiles;
 mod run;
 mod services;
 mod status;
+mod test;
 mod up;
 mod validate;
 mod wait;
@@ -118,6 +122,9 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
         .map_err(|error| failure::internal("cannot start the runtime", error))?;
     let outcome = runtime.block_on(async {
         let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
+        if command.takes_signals() {
+            return execute(command, session).await;
+        }
         let words = interrupted_words(&command);
         tokio::select! {
             // Not cancel-safe, and need not be: nothing of the command is used after a signal.
@@ -161,6 +168,9 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,
+        Command::Test(arguments) => test::run(&arguments, session).await,
+        Command::Lease(arguments) => lease::run(&arguments, session).await,
+        Command::Bundle(arguments) => bundle::run(&arguments, session),
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),

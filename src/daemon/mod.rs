@@ -7,6 +7,7 @@
 //! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
 //! adopts it by its labels and its records.
 
+mod bundle;
 mod caretaker;
 mod choice;
 mod compile;
@@ -14,6 +15,7 @@ pub(crate) mod environments;
 mod exec;
 pub(crate) mod gc;
 mod hosts;
+mod leases;
 mod output;
 mod recovery;
 mod watcher;
@@ -77,6 +79,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let stop = CancellationToken::new();
         let environments = Environments::new(store, engine, owner, stop.clone());
         recovery::adopt(&environments).await?;
+        environments.reap_leases().await;
         let daemon = Daemon { environments, paths, selection, engine: info, started: Instant::now(), stop };
         let listener = listen(&daemon.paths.socket()).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display())))?;
         Ok(Some((daemon, listener, [runtime_lock, state_lock])))

@@ -3,9 +3,9 @@
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
 //! repeated, and a crash between two of them is mended by the next call.
 
-mod hmac;
+pub(crate) mod hmac;
 mod kafka;
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 mod s3;
 #[cfg(all(test, feature = "docker-tests"))]

@@ -41,11 +41,12 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
         let environment = environment.clone();
         async move {
             let bring_up = async {
-                {
+                let turn = {
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
-                }
-                let turn = environment.handle.up(spec).await?;
+                    environment.is_open()?;
+                    environment.handle.up(spec).await?
+                };
                 environment.handle.until_up(turn).await
             };
             finish(within(limit, bring_up).await, begun, limit, &environment, up_outcome)
@@ -63,6 +64,10 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let environment = environment.clone();
         async move {
             let _turn = environment.turn.clone().lock_owned().await;
+            if environment.is_open().is_err() {
+                // Whoever had the turn before has removed it.
+                return UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..absent(&request.target) });
+            }
             let take_down = async {
                 let turn = environment.handle.down(request.volumes).await?;
                 environment.handle.until_down(turn).await

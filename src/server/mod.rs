@@ -6,6 +6,7 @@ mod engine_choice;
 mod environment;
 mod exec;
 mod failure;
+mod lease;
 mod log;
 mod stream;
 mod variables;
@@ -44,6 +45,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::WHY, routing::post(log::why))
         .route(route::VARIABLES, routing::post(variables::variables))
         .route(route::EXEC, routing::post(exec::exec))
+        .route(route::LEASE, routing::post(lease::lease))
+        .route(route::HOLD, routing::post(lease::hold))
+        .route(route::BUNDLE, routing::post(lease::bundle))
         .route(route::GC, routing::post(daemon::gc))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.
