@@ -61,6 +61,11 @@ pub(crate) struct Record {
     /// Volumes that `down --volumes` took away and `undo` can bring back, newest last.
     #[serde(default)]
     pub(crate) trash: Vec<Trashed>,
+    #[serde(default)]
+    pub(crate) snapshots: BTreeMap<String, SnapshotRecord>,
+    /// Services whose container still has a volume that is not theirs any more.
+    #[serde(default)]
+    pub(crate) moved: Vec<ServiceName>,
     /// The workload that each existing container was made from: what a plan compares with.
     #[serde(default)]
     pub(crate) applied: BTreeMap<ServiceName, Workload>,
@@ -88,6 +93,17 @@ pub(crate) struct Trashed {
     pub(crate) volumes: BTreeMap<String, String>,
 }
 
+/// A named copy of an environment's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotRecord {
+    /// RFC 3339.
+    pub(crate) created_at: String,
+    /// The copies, by the key of what they are copies of.
+    pub(crate) volumes: BTreeMap<String, String>,
+    /// In the order of `volumes`.
+    pub(crate) services: Vec<devenv_api::SnapshotPart>,
+}
+
 impl Record {
     pub(crate) fn new(id: EnvironmentId, project: PathBuf, instance: String) -> Self {
         Self {
@@ -102,6 +118,8 @@ impl Record {
             volumes: BTreeMap::new(),
             generation: 0,
             trash: Vec::new(),
+            snapshots: BTreeMap::new(),
+            moved: Vec::new(),
             applied: BTreeMap::new(),
             ephemeral: false,
             stopped: Vec::new(),
@@ -114,10 +132,15 @@ impl Record {
         if let Some(known) = self.volumes.get(&key) {
             return known.clone();
         }
-        self.generation += 1;
-        let made = format!("devenv-{}-{service}-{name}-{}", self.id, self.generation);
+        let made = self.reserve(&key);
         self.volumes.insert(key, made.clone());
         made
+    }
+
+    /// A name for another volume under this key, which nothing has had before.
+    pub(crate) fn reserve(&mut self, key: &str) -> String {
+        self.generation += 1;
+        format!("devenv-{}-{}-{}", self.id, key.replace('/', "-"), self.generation)
     }
 }
 

@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    bundle, completions, config, daemon, doctor, down, environment, events, exec, gc, lease, list, logs, plan, profiles, run, services, status,
-    test, up, validate, wait, why,
+    bundle, completions, config, daemon, data, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles, run, services,
+    snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -68,6 +68,13 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Validate(validate::Arguments),
     Profiles(profiles::Arguments),
+    Init(data::Init),
+    Seed(data::Seed),
+    Ledger(ledger::Arguments),
+    Reset(data::Reset),
+    Snapshot(snapshot::Arguments),
+    Fork(data::Fork),
+    Undo(data::Undo),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -80,6 +87,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

@@ -20,6 +20,7 @@ mod bundle;
 mod completions;
 mod config;
 mod daemon;
+mod data;
 mod doctor;
 mod down;
 mod environment;
@@ -28,12 +29,14 @@ mod exec;
 mod gc;
 mod held;
 mod lease;
+mod ledger;
 mod list;
 mod logs;
 mod plan;
 mod profiles;
 mod run;
 mod services;
+mod snapshot;
 mod status;
 mod test;
 mod up;
@@ -175,6 +178,13 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Init(arguments) => data::init(&arguments, session).await,
+        Command::Seed(arguments) => data::seed(&arguments, session).await,
+        Command::Ledger(arguments) => ledger::run(&arguments, session).await,
+        Command::Reset(arguments) => data::reset(&arguments, session).await,
+        Command::Snapshot(arguments) => snapshot::run(&arguments, session).await,
+        Command::Fork(arguments) => data::fork(&arguments, session).await,
+        Command::Undo(arguments) => data::undo(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

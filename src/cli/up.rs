@@ -63,6 +63,17 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
+/// Brings another instance up with the same profile, for whoever has just made it.
+pub(super) async fn bring_up_instance(session: &Session, instance: &str, profile: Option<&str>) -> Outcome {
+    let named = project::profile_name(session, profile).await?;
+    let loaded = project::load(session, &named)?;
+    let mut request = project::up_request(session, &named, &loaded)?;
+    request.target.instance = instance.to_owned();
+    let status = bring_up(&session.client().await?, &request, session).await?;
+    session.printer.result(&status, || table::endpoints(&status))?;
+    Ok(ExitStatus::SUCCESS)
+}
+
 async fn bring_up(client: &Client, request: &UpRequest, session: &Session) -> Result<Status, Failure> {
     progress::follow(&session.printer, client.up(request).await?).await
 }

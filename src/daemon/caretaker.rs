@@ -8,7 +8,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use devenv_api::LedgerEntry;
 use futures_util::{StreamExt, stream};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{hosts::Hosts, output::Output};
@@ -17,10 +19,11 @@ use crate::{
     engine::Engine,
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Schedule},
-    provision::{self, ProvisionContext},
+    provision::{self, ProvisionContext, hmac::hex},
     reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
+    script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
-    spec::{Probe, ServiceName, ServiceSpec, Workload},
+    spec::{Probe, ScriptSet, ServiceName, ServiceSpec, Workload},
 };
 
 /// One environment's caretaker.
@@ -32,12 +35,97 @@ pub(crate) struct DaemonCaretaker {
     output: Output,
     pub(super) hosts: Arc<Hosts>,
     runs: Mutex<HashMap<ServiceName, u32>>,
+    project: PathBuf,
+    checksums: Checksums,
+    /// What each service's data was last heard to say of its scripts.
+    recorded: Mutex<HashMap<ServiceName, Vec<(Option<String>, Vec<Recorded>)>>>,
+}
+
+/// What came of applying.
+pub(crate) struct Applied {
+    /// Nothing had been applied before: the data is as freshly initialised and seeded.
+    pub(crate) fresh: bool,
+    pub(crate) entries: Vec<LedgerEntry>,
+}
+
+fn failed_script(error: &ScriptError) -> Evidence {
+    let hint = error.hint.clone().unwrap_or_else(|| "mend the script and say `devenv up` again: it goes on where it stopped".to_owned());
+    Evidence { diagnosis: Some((error.to_string(), hint)), ..Evidence::of("a script failed") }
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>) -> Self {
+    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>, project: PathBuf) -> Self {
         let output = Output::new(engine.clone(), logs.clone());
-        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default() }
+        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default(), project, checksums: Checksums::default(), recorded: Mutex::default() }
+    }
+
+    /// Applies the scripts that are pending; `tell` hears of each that was applied.
+    pub(crate) async fn apply(&self, set: &ScriptSet, choice: Choice, instance: &Instance, tell: impl Fn(String)) -> Result<Applied, ScriptError> {
+        let progress = |_: script::Progress<'_>| {};
+        let cx = self.scripts(instance, &progress);
+        let before = script::recorded(set, &cx).await?;
+        let applied = script::apply(set, choice, &cx).await;
+        // What the data says, also after a failure: it is shown.
+        if let Ok(recorded) = script::recorded(set, &cx).await {
+            for (database, entries) in &recorded {
+                let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+                for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
+                    tell(format!("`{}` was applied in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
+                }
+            }
+            self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded);
+        }
+        let fresh = before.iter().all(|(_, entries)| entries.is_empty());
+        applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
+    }
+
+    /// The name of the volume that holds the service's data as it is after seeding with today's files.
+    pub(crate) async fn golden(&self, _spec: &ServiceSpec) -> Option<String> {
+        None
+    }
+
+    /// The ledger of a service, by today's files and what its data was last heard to say.
+    pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
+        let recorded = self.recorded.lock().expect("no holder of this lock panics").get(&set.service).cloned();
+        match recorded {
+            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes whenever scripts or data sets are applied to any service's data.
+    pub(crate) fn data_key(&self) -> String {
+        let recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let mut lines: Vec<String> = Vec::new();
+        for (service, databases) in recorded.iter() {
+            for (database, entries) in databases {
+                lines.extend(entries.iter().map(|entry| format!("{service} {database:?} {} {:?}\n", entry.path, entry.applied_at)));
+            }
+        }
+        lines.sort_unstable();
+        hex(&Sha256::digest(lines.concat()))[..16].to_owned()
+    }
+
+    /// Records today's file as what was applied; whether the set has it.
+    pub(crate) async fn accept(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
+        let progress = |_: script::Progress<'_>| {};
+        let cx = self.scripts(instance, &progress);
+        let accepted = script::accept(set, path, &cx).await?;
+        let recorded = script::recorded(set, &cx).await?;
+        self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded);
+        Ok(accepted)
+    }
+
+    fn scripts<'a>(&'a self, instance: &'a Instance, progress: &'a (dyn Fn(script::Progress<'_>) + Send + Sync)) -> ScriptContext<'a> {
+        ScriptContext {
+            engine: self.engine.as_ref(),
+            container: &instance.id,
+            vault: &self.vault,
+            project: &self.project,
+            authority: Some(&self.authority),
+            checksums: &self.checksums,
+            progress,
+        }
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
@@ -77,6 +165,9 @@ impl Caretaker for DaemonCaretaker {
             for change in changes {
                 let _ = news.send(Settling::Changed(change.what));
             }
+        }
+        if let Some(set) = &spec.scripts {
+            self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?;
         }
         match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,

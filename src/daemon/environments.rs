@@ -20,6 +20,7 @@ use crate::{
     lease::Leases,
     log::Logs,
     net::PortLeases,
+    provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     secret::Vault,
     spec::EnvironmentId,
@@ -54,6 +55,7 @@ pub(crate) struct Environment {
     pub(crate) handle: Handle,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
+    pub(super) caretaker: Arc<DaemonCaretaker>,
     pub(crate) progress: broadcast::Sender<Progress>,
     /// Held by a command that changes the environment as a whole, so that such commands come one after another.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -158,8 +160,9 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), shared.store.authority(), hosts.clone());
-        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: Arc::new(caretaker) };
+        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
+        let caretaker = Arc::new(caretaker);
+        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -167,8 +170,8 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let leases = Leases::new(vault.clone());
-        let environment = Environment { id: id.clone(), handle, vault, logs, progress, turn: Arc::default(), leases, closed: Arc::default() };
+        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(shared.store.authority()) });
+        let environment = Environment { id: id.clone(), handle, vault, logs, caretaker, progress, turn: Arc::default(), leases, closed: Arc::default() };
         known.insert(id, environment.clone());
         Ok(environment)
     }

@@ -74,7 +74,7 @@ impl Environments {
             let value = environment.vault.resolve(&variable.host).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
             variables.insert(name.clone(), value);
         }
-        let wanted = Wanted { spec: &spec, variables, services: &request.services, database: request.database.as_deref(), data: "" };
+        let wanted = Wanted { spec: &spec, variables, services: &request.services, database: request.database.as_deref(), data: &environment.caretaker.data_key() };
         let mut granted = environment.leases.grant(wanted).await.map_err(|error| refused(&error))?;
         granted.variables.insert(process::MARKER.to_owned(), mark(&environment, &granted.id));
         Ok((environment, granted))
@@ -132,6 +132,7 @@ impl Environments {
         environment.handle.until_down(turn).await?;
         let record = environment.handle.record().await?;
         let mut volumes: Vec<String> = record.volumes.into_values().collect();
+        volumes.extend(record.snapshots.into_values().flat_map(|snapshot| snapshot.volumes.into_values()));
         volumes.extend(environment.handle.empty_trash(std::time::Duration::ZERO).await?);
         for volume in volumes {
             if let Err(error) = self.engine().remove_volume(&volume).await {
@@ -205,7 +206,7 @@ fn refused(error: &LeaseError) -> ApiError {
     let code = match error {
         LeaseError::NoService(_) | LeaseError::NoDatabase { .. } => ErrorCode::NotFound,
         LeaseError::NotLeasable { .. } => ErrorCode::Usage,
-        LeaseError::Nothing | LeaseError::Tls { .. } | LeaseError::Refused { .. } | LeaseError::NoNumber { .. } => ErrorCode::Failed,
+        LeaseError::Nothing | LeaseError::Refused { .. } | LeaseError::NoNumber { .. } => ErrorCode::Failed,
         LeaseError::Secret(_) => ErrorCode::Internal,
     };
     let told = ApiError::new(code, describe(error));

@@ -16,8 +16,10 @@ mod exec;
 pub(crate) mod gc;
 mod hosts;
 mod leases;
+mod ledger;
 mod output;
 mod recovery;
+mod volumes;
 mod watcher;
 
 use std::{

@@ -32,7 +32,8 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         reap_helpers(environments, &mut observed).await;
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
-        environments.begin(record, observed, hosts)?;
+        let environment = environments.begin(record, observed, hosts)?;
+        environments.resume(&environment).await;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");

@@ -25,7 +25,8 @@ use indexmap::IndexMap;
 
 use self::{kafka::KafkaLeases, postgres::PostgresLeases, redis::RedisLeases, variables::Private};
 use crate::{
-    secret::{SecretError, Vault},
+    provision::ProvisionContext,
+    secret::SecretError,
     spec::{EnvironmentSpec, Probe, Provision, ServiceName, ServiceSpec},
 };
 
@@ -42,8 +43,6 @@ pub(crate) enum LeaseError {
     NoDatabase { name: String, known: Vec<String> },
     #[error("nothing of this environment can be leased: it has no PostgreSQL, Redis or Kafka")]
     Nothing,
-    #[error("`{service}` takes encrypted connections only, and leases do not speak them yet")]
-    Tls { service: String },
     #[error("cannot read a secret")]
     Secret(#[from] SecretError),
     #[error("`{service}`: cannot {action}: {reason}")]
@@ -58,7 +57,7 @@ impl LeaseError {
             Self::NoService(_) | Self::NotLeasable { .. } => Some("`devenv status` lists the services and their kinds"),
             Self::NoNumber { .. } => Some("give the service more with `databases:` in the profile, or run fewer tests at once"),
             Self::Refused { .. } => Some("`devenv status` shows whether the service is ready"),
-            Self::NoDatabase { .. } | Self::Nothing | Self::Tls { .. } | Self::Secret(_) => None,
+            Self::NoDatabase { .. } | Self::Nothing | Self::Secret(_) => None,
         }
     }
 
@@ -97,7 +96,7 @@ enum Part {
 /// The leases of one environment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Leases {
-    vault: Vault,
+    cx: ProvisionContext,
     known: Arc<Mutex<HashMap<ServiceName, Lessor>>>,
 }
 
@@ -110,8 +109,8 @@ enum Lessor {
 }
 
 impl Leases {
-    pub(crate) fn new(vault: Vault) -> Self {
-        Self { vault, known: Arc::default() }
+    pub(crate) fn new(cx: ProvisionContext) -> Self {
+        Self { cx, known: Arc::default() }
     }
 
     /// Makes the private parts of every service that is wanted, or none.
@@ -215,11 +214,11 @@ impl Leases {
         let lessor = match (provision, &service.probe) {
             (Some(provision), _) => match former {
                 Some(Lessor::Postgres(lessor)) if lessor.is_for(provision) => Lessor::Postgres(lessor),
-                _ => Lessor::Postgres(PostgresLeases::new(service.name.clone(), provision.clone(), self.vault.clone())),
+                _ => Lessor::Postgres(PostgresLeases::new(service.name.clone(), provision.clone(), self.cx.clone())),
             },
             (None, Probe::Redis { port, password, tls, .. }) => match former {
                 Some(Lessor::Redis(lessor)) if lessor.is_for(*port) => Lessor::Redis(lessor),
-                _ => Lessor::Redis(RedisLeases::new(service.name.clone(), *port, password.clone(), *tls, self.vault.clone())),
+                _ => Lessor::Redis(RedisLeases::new(service.name.clone(), *port, password.clone(), *tls, self.cx.clone())),
             },
             (None, Probe::Kafka { port }) => Lessor::Kafka(KafkaLeases::new(service.name.clone(), *port)),
             (None, _) => return None,

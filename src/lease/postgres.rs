@@ -19,8 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{LeaseError, PREFIX};
 use crate::{
     probe::postgres as probe,
-    provision::postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings},
-    secret::Vault,
+    provision::{ProvisionContext, postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings}, trust},
     spec::{PostgresDatabase, PostgresProvision, ServiceName},
 };
 
@@ -48,7 +47,7 @@ pub(crate) struct PostgresLeases {
 struct Shared {
     service: ServiceName,
     provision: PostgresProvision,
-    vault: Vault,
+    cx: ProvisionContext,
     /// Names of databases that are leased, ready to be, or being made.
     alive: Mutex<HashSet<String>>,
     /// By database. Held while a template is made.
@@ -56,7 +55,6 @@ struct Shared {
     making: Semaphore,
     dropping: Arc<Semaphore>,
     left: Arc<Semaphore>,
-    swept: tokio::sync::OnceCell<()>,
     work: TaskTracker,
 }
 
@@ -64,6 +62,8 @@ struct Shared {
 struct Stock {
     /// What the template was made from.
     key: String,
+    /// When the server was started: another one may have other data behind it.
+    started: String,
     ready: Mutex<Vec<String>>,
     wanted: u64,
     /// One refill at a time.
@@ -71,17 +71,16 @@ struct Stock {
 }
 
 impl PostgresLeases {
-    pub(crate) fn new(service: ServiceName, provision: PostgresProvision, vault: Vault) -> Self {
+    pub(crate) fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Self {
         let shared = Shared {
             service,
             provision,
-            vault,
+            cx,
             alive: Mutex::default(),
             stocks: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
             dropping: Arc::new(Semaphore::new(DROPPING)),
             left: Arc::new(Semaphore::new(LEFT)),
-            swept: tokio::sync::OnceCell::new(),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -94,13 +93,9 @@ impl PostgresLeases {
     /// A database of its own, with what `database` holds; its name.
     pub(crate) async fn take(&self, lease: &str, database: &str, data: &str) -> Result<String, LeaseError> {
         let shared = &self.shared;
-        if shared.provision.tls {
-            return Err(LeaseError::Tls { service: shared.service.to_string() });
-        }
         let taken = async {
             // Never closed; and what was left is dropped in the end.
             drop(shared.left.acquire().await);
-            shared.swept.get_or_try_init(|| self.sweep()).await?;
             let wanted = shared.database(database);
             let stock = self.stock(wanted, data).await?;
             let ready = stock.ready.lock().expect("no holder of this lock panics").pop();
@@ -150,21 +145,22 @@ impl PostgresLeases {
         let (query, looked_for) = (look(&wanted.name, &template), wanted.name.clone());
         let found = shared.session(|client| async move { rows(&client, &query).await }).await?;
         let mut row = found.into_iter().next().ok_or_else(|| shared.refused("copy a database", format!("there is no database `{looked_for}`")))?.into_iter().flatten();
-        let (identity, size) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
+        let (identity, size, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
         let mut stocks = shared.stocks.lock().await;
         if let Some(stock) = stocks.get(&wanted.name) {
-            if stock.key == key {
+            if stock.key == key && stock.started == started {
                 return Ok(stock.clone());
             }
             let outdated = std::mem::take(&mut *stock.ready.lock().expect("no holder of this lock panics"));
             self.discard(outdated);
         }
+        self.sweep().await?;
         if row.next().as_deref() != Some(&key) {
             shared.make_template(&template, wanted, &key).await?;
         }
         let size = size.parse::<u64>().unwrap_or(AHEAD_BYTES).max(1);
-        let stock = Arc::new(Stock { key, ready: Mutex::default(), wanted: (AHEAD_BYTES / size).clamp(1, AHEAD), refilling: tokio::sync::Mutex::default() });
+        let stock = Arc::new(Stock { key, started, ready: Mutex::default(), wanted: (AHEAD_BYTES / size).clamp(1, AHEAD), refilling: tokio::sync::Mutex::default() });
         stocks.insert(wanted.name.clone(), stock.clone());
         Ok(stock)
     }
@@ -269,11 +265,12 @@ impl Shared {
     where
         W: Future<Output = Result<T, String>>,
     {
-        let password = self.vault.reveal(&self.provision.password)?;
-        let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER };
+        let password = self.cx.vault.reveal(&self.provision.password)?;
+        let tls = trust(self.provision.tls, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
         let mut config = login.config("devenv-lease");
         config.options(OPTIONS);
-        let done = probe::session(&config, |client| async move { Ok(work(client).await) }).await;
+        let done = probe::session(&config, tls, |client| async move { Ok(work(client).await) }).await;
         match done {
             Ok(result) => result.map_err(|error| self.refused("lease a database", error)),
             Err(error) => Err(self.refused("reach the server", probe::words(self.provision.port, &error))),
@@ -288,7 +285,7 @@ impl Shared {
 /// What identifies the database's present life, its size, and what the template says that it was made from.
 fn look(database: &str, template: &str) -> String {
     format!(
-        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_database_size(d.oid), \
+        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_postmaster_start_time(), \
          (SELECT pg_catalog.shobj_description(t.oid, 'pg_database') FROM pg_catalog.pg_database t WHERE t.datname = {}) \
          FROM pg_catalog.pg_database d WHERE d.datname = {}",
         literal(template),

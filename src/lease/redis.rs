@@ -16,8 +16,7 @@ use tokio::sync::Notify;
 use super::{LeaseError, PREFIX};
 use crate::{
     probe::redis::{SessionError, session, words},
-    provision::hmac::hex,
-    secret::Vault,
+    provision::{ProvisionContext, hmac::hex, trust},
     spec::{SecretRef, ServiceName},
 };
 
@@ -38,7 +37,7 @@ struct Shared {
     port: u16,
     password: SecretRef,
     tls: bool,
-    vault: Vault,
+    cx: ProvisionContext,
     taken: Mutex<BTreeSet<u32>>,
     freed: Notify,
     swept: tokio::sync::OnceCell<()>,
@@ -52,13 +51,13 @@ pub(crate) struct Taken {
 }
 
 impl RedisLeases {
-    pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, vault: Vault) -> Self {
+    pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
         let shared = Shared {
             service,
             port,
             password,
             tls,
-            vault,
+            cx,
             taken: Mutex::default(),
             freed: Notify::new(),
             swept: tokio::sync::OnceCell::new(),
@@ -72,9 +71,6 @@ impl RedisLeases {
 
     pub(crate) async fn take(&self, lease: &str) -> Result<Taken, LeaseError> {
         let shared = &self.shared;
-        if shared.tls {
-            return Err(LeaseError::Tls { service: shared.service.to_string() });
-        }
         shared.swept.get_or_try_init(|| self.sweep()).await?;
         let number = tokio::time::timeout(LIMIT, self.number()).await;
         let number = match number {
@@ -86,7 +82,7 @@ impl RedisLeases {
         };
         // The secret is one for all leases, so that it is known to whoever takes secrets out of logs; what keeps leases
         // apart is that nobody can guess another's name.
-        let password = shared.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
+        let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
         let user = format!("{PREFIX}{number}_{lease}");
         let rules = allowed(&password, number);
         let made = shared
@@ -161,8 +157,9 @@ impl Shared {
     where
         W: Future<Output = Result<T, SessionError>>,
     {
-        let password = self.vault.reveal(&self.password)?;
-        session(self.port, "default", &password, work)
+        let password = self.cx.vault.reveal(&self.password)?;
+        let tls = trust(self.tls, &self.cx).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        session(self.port, "default", &password, tls, work)
             .await
             .map_err(|error| LeaseError::refused(&self.service, "lease a database", words(self.port, error)))
     }

@@ -109,7 +109,9 @@ pub(crate) fn sweep(prefix: &str) -> usize {
             .filter_map(|process| process.open())
             .filter(|handle| pidfd_send_signal(handle, Signal::KILL.raw()).is_ok())
             .collect();
-        handles.iter().for_each(|handle| wait(handle, deadline));
+        for handle in &handles {
+            wait(handle, deadline);
+        }
     }
 }
 

@@ -292,7 +292,18 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
         list(project.path(), Some(&user)).iter().map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some())).collect();
     assert_eq!(
         listed,
-        ["data BuiltIn true", "default Project false", "observability BuiltIn true", "other User true", "shop Project true"]
+        [
+            "complianceflow BuiltIn true",
+            "data BuiltIn true",
+            "default Project false",
+            "invoice-api BuiltIn true",
+            "lawyers-hub BuiltIn true",
+            "legal-platform BuiltIn true",
+            "observability BuiltIn true",
+            "other User true",
+            "platform-wrapper BuiltIn true",
+            "shop Project true"
+        ]
     );
     let names = |profile: &str| {
         let loaded = project.load(profile).ok().unwrap();
@@ -300,7 +311,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     };
     assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
-    assert_eq!(project.told("shp"), ["no profile shp: did you mean `shop`? (there are `data`, `default`, `observability`, `other` and `shop`)"]);
+    assert_eq!(project.told("shp"), ["no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper` and `shop`)"]);
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
 }
 

@@ -59,8 +59,6 @@ pub(crate) enum ProvisionError {
     Refused { action: String, reason: String },
     #[error("the extension `{name}` is not in this server's image")]
     NoExtension { name: String, close: Vec<String> },
-    #[error("this build of devenv cannot provision over TLS yet")]
-    Tls,
     #[error("provisioning took longer than {LIMIT:?}")]
     TimedOut,
 }
@@ -106,8 +104,19 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
 }
 
-fn require_plain(tls: bool) -> Result<(), ProvisionError> {
-    if tls { Err(ProvisionError::Tls) } else { Ok(()) }
+/// What a client of a server with TLS trusts.
+pub(crate) fn trust(tls: bool, cx: &ProvisionContext) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
+    if !tls {
+        return Ok(None);
+    }
+    let reason = match &cx.authority {
+        Some(authority) => match crate::tls::client(authority) {
+            Ok(client) => return Ok(Some(client)),
+            Err(error) => error.to_string(),
+        },
+        None => "its certificate authority is not known".to_owned(),
+    };
+    Err(ProvisionError::Unreachable { reason })
 }
 
 #[cfg(test)]

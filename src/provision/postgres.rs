@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use futures_util::{FutureExt, future::try_join_all};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
-use super::{Change, ProvisionContext, ProvisionError, require_plain};
+use super::{Change, ProvisionContext, ProvisionError, trust};
 use crate::{probe::postgres as probe, spec::PostgresProvision};
 
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -27,6 +27,7 @@ pub(crate) const OPTIONS: &str = "-c log_statement=none -c log_min_duration_stat
 struct Server {
     port: u16,
     password: String,
+    tls: Option<rustls::ClientConfig>,
 }
 
 /// What is there now.
@@ -60,8 +61,7 @@ const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
 
 pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    require_plain(wanted.tls)?;
-    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)? };
+    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)?, tls: trust(wanted.tls, cx)? };
     let mut roles = Vec::new();
     for role in &wanted.roles {
         if role.name != SUPERUSER {
@@ -153,11 +153,11 @@ impl Server {
     where
         W: Future<Output = Result<T, ProvisionError>>,
     {
-        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database };
+        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
         let mut config = login.config("devenv-provision");
         config.options(OPTIONS);
         // What the work fails with is told by itself; the session's own errors are those of the connection.
-        probe::session(&config, |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
+        probe::session(&config, self.tls.clone(), |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
             let reason = probe::words(self.port, &error);
             Err(match error.code() {
                 Some(code) if *code == SqlState::INVALID_PASSWORD => {

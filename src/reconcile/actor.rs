@@ -1,6 +1,10 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -50,7 +54,7 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
     let (view, watched) = watch::channel(View::of(0, &state, &setup.record));
     let events = setup.events.clone();
     let (news, heard) = mpsc::unbounded_channel();
-    let actor = Actor {
+    let mut actor = Actor {
         state,
         record: setup.record,
         store: setup.store,
@@ -67,7 +71,10 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
         turn: 0,
         unsaved: false,
     };
-    tasks.spawn(actor.run(setup.observed, stop));
+    // Before anybody can ask: the first view is of what was adopted.
+    actor.begin(setup.observed);
+    actor.publish();
+    tasks.spawn(actor.run(stop));
     Handle { commands, view: watched, events }
 }
 
@@ -121,8 +128,7 @@ enum Input {
 }
 
 impl Actor {
-    async fn run(mut self, observed: Observed, stop: CancellationToken) {
-        self.begin(observed);
+    async fn run(mut self, stop: CancellationToken) {
         loop {
             self.proceed();
             self.publish();
@@ -160,6 +166,7 @@ impl Actor {
         if let Some(spec) = self.record.spec.clone() {
             self.state.adopt_spec(&spec.services, None);
             for (name, service) in &mut self.state.services {
+                service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {
                     Goal::Up if self.record.stopped.contains(name) => Wanted::Stopped,
                     Goal::Up => Wanted::Running,
@@ -309,6 +316,17 @@ impl Actor {
             Command::EmptyTrash { older_than, reply } => {
                 let _ = reply.send(self.empty_trash(older_than));
             }
+            Command::ReserveVolumes { keys, reply } => {
+                let names = keys.into_iter().map(|key| (key.clone(), self.record.reserve(&key))).collect();
+                let _ = reply.send(self.save().map(|()| names).map_err(CommandError::from));
+            }
+            Command::MoveTo { volumes, why, reply } => {
+                let _ = reply.send(self.move_to(volumes, why));
+            }
+            Command::KeepSnapshots { snapshots, reply } => {
+                self.record.snapshots = snapshots;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
             Command::KeepPorts { ports, reply } => {
                 let changed = self.record.ports != ports;
                 self.record.ports = ports;
@@ -429,6 +447,35 @@ impl Actor {
             if service.operation == Some(Operation::Settle) {
                 self.stop_watching(name);
             }
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+
+    fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
+        let mut former = BTreeMap::new();
+        for (key, volume) in volumes {
+            let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
+            if let Some(had) = self.record.volumes.insert(key.clone(), volume) {
+                former.insert(key, had);
+            }
+            let Some(name) = service else { continue };
+            if let Some(service) = self.state.services.get_mut(&name) {
+                service.moved = true;
+                service.came_back = true;
+                service.cause = Some(cause);
+                service.second_chance();
+                if !self.record.moved.contains(&name) {
+                    self.record.moved.push(name.clone());
+                }
+                if service.operation == Some(Operation::Settle) {
+                    self.stop_watching(&name);
+                }
+            }
+        }
+        if !former.is_empty() {
+            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
         }
         self.save()?;
         Ok(self.turn + 1)
@@ -702,7 +749,9 @@ impl Actor {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Idle(instance);
+                service.moved = false;
                 let workload = service.spec.workload.clone();
+                self.record.moved.retain(|moved| moved != name);
                 self.record.applied.insert(name.clone(), workload);
                 self.unsaved = true;
                 self.emit(name, "service.created", format!("{name} was created"));
@@ -788,6 +837,9 @@ impl Actor {
             Ok(()) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Absent;
+                service.moved = false;
+                self.record.moved.retain(|moved| moved != name);
+                let Some(service) = self.state.services.get_mut(name) else { return };
                 let gone = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
                 self.record.applied.remove(name);
                 self.unsaved = true;

@@ -26,6 +26,8 @@ use crate::{
 
 /// Lines of a log that a failure tells.
 const TOLD_LINES: usize = 30;
+/// How late an engine may be with its note of a start, on a machine with much to do.
+const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What operations act through.
 #[derive(Clone)]
@@ -368,6 +370,8 @@ impl Effects {
             Ok(Some(container)) => container.started_at,
             Ok(None) | Err(_) => return Vec::new(),
         };
+        // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
+        let started = started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let mut lines = std::collections::VecDeque::new();
         let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
         let read = async {

@@ -10,7 +10,7 @@ use crate::{
     engine::EngineEvent,
     event::EventLog,
     spec::{EnvironmentSpec, ServiceName},
-    store::{Goal, Record},
+    store::{Goal, Record, SnapshotRecord},
 };
 
 /// What an environment can be told. Each is answered with the turn that has seen it.
@@ -24,6 +24,10 @@ pub(super) enum Command {
     /// Lets go of trash older than this; the names of volumes to remove.
     EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
     /// Host ports that were leased for it.
+    ReserveVolumes { keys: Vec<String>, reply: oneshot::Sender<Result<BTreeMap<String, String>, CommandError>> },
+    /// From now on these services have these volumes.
+    MoveTo { volumes: BTreeMap<String, String>, why: &'static str, reply: Reply },
+    KeepSnapshots { snapshots: BTreeMap<String, SnapshotRecord>, reply: oneshot::Sender<Result<(), CommandError>> },
     KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
     /// It is to stay, whoever made it.
     Keep { reply: oneshot::Sender<Result<(), CommandError>> },
@@ -119,6 +123,20 @@ impl Handle {
 
     pub(crate) async fn empty_trash(&self, older_than: Duration) -> Result<Vec<String>, CommandError> {
         self.ask(|reply| Command::EmptyTrash { older_than, reply }).await
+    }
+
+    /// Names for volumes that are to replace those under `keys`.
+    pub(crate) async fn reserve_volumes(&self, keys: Vec<String>) -> Result<BTreeMap<String, String>, CommandError> {
+        self.ask(|reply| Command::ReserveVolumes { keys, reply }).await?
+    }
+
+    /// Moves services to other volumes; the ones that they had go to the trash.
+    pub(crate) async fn move_to(&self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::MoveTo { volumes, why, reply }).await?
+    }
+
+    pub(crate) async fn keep_snapshots(&self, snapshots: BTreeMap<String, SnapshotRecord>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::KeepSnapshots { snapshots, reply }).await?
     }
 
     pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {

@@ -19,7 +19,7 @@ mod state;
 mod view;
 
 pub(crate) use actor::{Setup, spawn};
-pub(crate) use execute::{Caretaker, Effects, Observed, ObservedProcess, Progress, Settling};
+pub(crate) use execute::{labels, Caretaker, Effects, Observed, ObservedProcess, Progress, Settling};
 pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Verb};
 pub(crate) use plan::preview;

@@ -47,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) ready_after: Option<Duration>,
     /// Answers, and is being provisioned.
     pub(crate) provisioning: bool,
+    /// Its container has a volume that is not its own any more.
+    pub(crate) moved: bool,
     /// It has come back without being asked, and its dependants have not been told yet.
     pub(crate) came_back: bool,
     /// Its end was heard of while its start was under way.
@@ -147,6 +149,7 @@ impl Service {
             started: None,
             ready_after: None,
             provisioning: false,
+            moved: false,
             came_back: false,
             ended_meanwhile: false,
             cause: None,
@@ -156,7 +159,7 @@ impl Service {
     /// A service whose instance is not the one that the profile wants.
     pub(crate) fn outdated(&self) -> bool {
         let hash = self.spec.hash();
-        self.life.instance().is_some_and(|instance| instance.hash != hash)
+        self.life.instance().is_some_and(|instance| self.moved || instance.hash != hash)
     }
 
     /// Neither on its way nor able to get further by itself.

@@ -2,6 +2,7 @@
 //! environments' own tasks, through their handles.
 
 mod daemon;
+mod data;
 mod engine_choice;
 mod environment;
 mod exec;
@@ -38,6 +39,15 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::RESTART, routing::post(environment::restart))
         .route(route::WAIT, routing::post(environment::wait))
         .route(route::UNDO, routing::post(environment::undo))
+        .route(route::APPLY, routing::post(data::apply))
+        .route(route::LEDGER, routing::post(data::ledger))
+        .route(route::LEDGER_ACCEPT, routing::post(data::accept))
+        .route(route::RESET, routing::post(data::reset))
+        .route(route::FORK, routing::post(data::fork))
+        .route(route::SNAPSHOTS, routing::post(data::snapshots))
+        .route(route::SNAPSHOT_SAVE, routing::post(data::save_snapshot))
+        .route(route::SNAPSHOT_RESTORE, routing::post(data::restore_snapshot))
+        .route(route::SNAPSHOT_REMOVE, routing::post(data::remove_snapshot))
         .route(route::STATUS, routing::post(environment::status))
         .route(route::ENVIRONMENTS, routing::get(environment::list))
         .route(route::LOGS, routing::post(log::logs))

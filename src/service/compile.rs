@@ -17,13 +17,15 @@ use crate::{
     },
 };
 
-use super::{Connection, Context, Description, Facts, Kind, PortNeed};
+use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
 
 /// What has to exist before a profile can be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) ports: Vec<PortRequest>,
     pub(crate) secrets: Vec<SecretRef>,
+    /// Services that encrypt, and need a certificate.
+    pub(crate) certificates: Vec<ServiceName>,
 }
 
 /// A port of the host that a service needs.
@@ -59,7 +61,8 @@ pub(crate) fn needs(profile: &Profile) -> Needs {
     });
     let secrets =
         profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
-    Needs { ports: ports.collect(), secrets: secrets.collect() }
+    let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
+    Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
 
 /// The whole environment as plain data.
@@ -192,6 +195,7 @@ impl Compiler<'_> {
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
             probe: description.probe,
+            scripts: scripts(name, &service.kind, &description.provision),
             provision: description.provision,
             proof: description.proof,
             ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),

@@ -59,6 +59,9 @@ pub(crate) struct ServiceSpec {
     pub(crate) probe: Probe,
     /// Brought about after the first answer and before ready, each time, idempotently.
     pub(crate) provision: Vec<Provision>,
+    /// Applied once each after provisioning and before ready.
+    #[serde(default)]
+    pub(crate) scripts: Option<ScriptSet>,
     /// What proves that a client can do real work, once provisioning is done; the probe itself if there is none.
     pub(crate) proof: Option<Probe>,
     pub(crate) ready_timeout: Duration,

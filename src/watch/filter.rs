@@ -15,7 +15,7 @@ use ignore::{
 /// Version control, caches that are written by running, and the temporary files of editors.
 const ALWAYS: &[&str] = &[
     ".git", ".hg", ".svn", ".jj", "__pycache__/", "*.py[co]", ".DS_Store",
-    "*~", ".#*", "\\#*#", ".*.sw?", "*.sw[px]", "4913", "*___jb_tmp___", "*___jb_old___", ".goutputstream-*", "*.kate-swp",
+    "*~", ".#*", "\\#*#", ".*.sw?", "*.sw[px]", "4913", "!4913/", "*___jb_tmp___", "*___jb_old___", ".goutputstream-*", "*.kate-swp",
     "*.vsctmp",
 ];
 const GIT: &str = ".gitignore";

@@ -23,8 +23,10 @@ pub(super) struct Tree {
     inodes: HashSet<(u64, u64)>,
     /// Links to files, by the file they lead to: it changes where nobody watches otherwise.
     targets: HashMap<PathBuf, PathBuf>,
-    /// Files whose bytes have yet to be read for the first time.
+    /// Directories with files whose bytes have yet to be read for the first time.
     unread: VecDeque<PathBuf>,
+    /// Those of the directory at hand.
+    reading: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Tree {
     }
 
     pub(super) fn is_read(&self) -> bool {
-        self.unread.is_empty()
+        self.unread.is_empty() && self.reading.is_empty()
     }
 
     /// Like [`Tree::scan`], but of what is below only what is new.
@@ -115,23 +117,20 @@ impl Tree {
         while let Some(path) = stack.pop() {
             let Ok(data) = fs::metadata(&path) else { continue };
             let inode = identity(&data);
-            match self.directories.get_mut(&path) {
-                Some(known) => {
-                    if path == top {
-                        known.only = None;
-                    }
-                    self.inodes.remove(&known.inode);
-                    known.inode = inode;
-                    self.inodes.insert(inode);
-                    watches.renew(&path);
+            if let Some(known) = self.directories.get_mut(&path) {
+                if path == top {
+                    known.only = None;
                 }
-                None => {
-                    if !self.inodes.insert(inode) {
-                        continue;
-                    }
-                    watches.add(&path);
-                    self.directories.insert(path.clone(), Directory { inode, files: HashMap::new(), only: None });
+                self.inodes.remove(&known.inode);
+                known.inode = inode;
+                self.inodes.insert(inode);
+                watches.renew(&path);
+            } else {
+                if !self.inodes.insert(inode) {
+                    continue;
                 }
+                watches.add(&path);
+                self.directories.insert(path.clone(), Directory { inode, files: HashMap::new(), only: None });
             }
             let Ok(listing) = fs::read_dir(&path) else { continue };
             let listing: Vec<fs::DirEntry> = listing.filter_map(Result::ok).collect();
@@ -192,14 +191,23 @@ impl Tree {
         for path in paths {
             if let Some(entry) = Entry::at_first_sight(&path) {
                 self.insert(&path, entry);
-                self.unread.push_back(path);
+                if let Some(directory) = path.parent()
+                    && self.unread.back().is_none_or(|last| last != directory)
+                {
+                    self.unread.push_back(directory.to_owned());
+                }
             }
         }
     }
 
     /// Reads one more file that has not been read yet. False if there is none.
     pub(super) fn read_one(&mut self) -> bool {
-        let Some(path) = self.unread.pop_front() else { return false };
+        while self.reading.is_empty() {
+            let Some(path) = self.unread.pop_front() else { return false };
+            let files = self.directories.get(&path).map(|directory| &directory.files).into_iter().flatten();
+            self.reading = files.filter(|(_, entry)| entry.hash.is_none()).map(|(name, _)| path.join(&**name)).collect();
+        }
+        let Some(path) = self.reading.pop() else { return false };
         if let Some(known) = self.get(&path).copied().filter(|known| known.hash.is_none())
             && let Some(now) = Entry::read(&path)
             // Changed already: then its first bytes will never be known, and the event that is on its way decides.

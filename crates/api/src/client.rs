@@ -25,7 +25,8 @@ use tokio_util::{
 };
 
 use crate::{
-    ApiError, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
+    AcceptRequest, ApiError, ApplyRequest, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event,
+    EventsRequest, ExecRequest, Ledger, NamedRequest, Snapshot, Snapshots,
     GcReport, GcRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
@@ -58,6 +59,15 @@ pub mod route {
     pub const HOLD: &str = "/v1/environment/hold";
     pub const BUNDLE: &str = "/v1/environment/bundle";
     pub const UNDO: &str = "/v1/environment/undo";
+    pub const APPLY: &str = "/v1/environment/apply";
+    pub const LEDGER: &str = "/v1/environment/ledger";
+    pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
+    pub const RESET: &str = "/v1/environment/reset";
+    pub const FORK: &str = "/v1/environment/fork";
+    pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
+    pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
+    pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
+    pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
     pub const GC: &str = "/v1/gc";
 }
 
@@ -189,6 +199,43 @@ impl Client {
 
     pub async fn why(&self, request: &WhyRequest) -> Result<Why, ClientError> {
         self.post(route::WHY, request).await
+    }
+
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::APPLY, request).await
+    }
+
+    pub async fn ledger(&self, target: &EnvironmentTarget) -> Result<Ledger, ClientError> {
+        self.post(route::LEDGER, target).await
+    }
+
+    pub async fn accept(&self, request: &AcceptRequest) -> Result<Ledger, ClientError> {
+        self.post(route::LEDGER_ACCEPT, request).await
+    }
+
+    pub async fn reset(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::RESET, request).await
+    }
+
+    /// The new instance's status; it is not up yet.
+    pub async fn fork(&self, request: &NamedRequest) -> Result<Status, ClientError> {
+        self.post(route::FORK, request).await
+    }
+
+    pub async fn snapshots(&self, target: &EnvironmentTarget) -> Result<Snapshots, ClientError> {
+        self.post(route::SNAPSHOTS, target).await
+    }
+
+    pub async fn save_snapshot(&self, request: &NamedRequest) -> Result<Snapshot, ClientError> {
+        self.post(route::SNAPSHOT_SAVE, request).await
+    }
+
+    pub async fn restore_snapshot(&self, request: &NamedRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::SNAPSHOT_RESTORE, request).await
+    }
+
+    pub async fn remove_snapshot(&self, request: &NamedRequest) -> Result<(), ClientError> {
+        self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
     }
 
     /// Brings the volumes of the last `down --volumes` back; their names.

@@ -25,7 +25,7 @@ pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, T
 pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
-    DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
+    AcceptRequest, ApplyRequest, NamedRequest, DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
     WaitRequest, GcReport, GcRequest, Removed, ExecTarget, Variable, Variables,
 };
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

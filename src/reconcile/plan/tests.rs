@@ -13,6 +13,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         workload: Workload::Container(ContainerSpec::new(format!("{name}:1"))),
         depends_on: depends_on.iter().map(|(name, condition)| (name.parse().unwrap(), *condition)).collect(),
         on_dependency_restart: OnDependencyRestart::Ignore,
+        scripts: None,
         optional: false,
         probe: Probe::None,
         provision: Vec::new(),
