@@ -69,6 +69,9 @@ pub(crate) struct Record {
     /// The workload that each existing container was made from: what a plan compares with.
     #[serde(default)]
     pub(crate) applied: BTreeMap<ServiceName, Workload>,
+    /// It belongs to a connection: a daemon that finds it removes it.
+    #[serde(default)]
+    pub(crate) ephemeral: bool,
     /// Services that `stop` took out of an environment that is up.
     #[serde(default)]
     pub(crate) stopped: Vec<ServiceName>,
@@ -118,6 +121,7 @@ impl Record {
             snapshots: BTreeMap::new(),
             moved: Vec::new(),
             applied: BTreeMap::new(),
+            ephemeral: false,
             stopped: Vec::new(),
         }
     }

@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    chaos, completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
-    validate, wait, why,
+    bundle, chaos, completions, config, daemon, data, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles, run,
+    services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -27,8 +27,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
     /// Which environment of the project, so that several can run side by side.
-    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = instance)]
-    pub(crate) instance: String,
+    ///
+    /// Default: `default`; `test` makes one of its own.
+    #[arg(long, global = true, value_name = "NAME", value_parser = instance)]
+    pub(crate) instance: Option<String>,
     /// The Docker context whose engine is used.
     ///
     /// Default: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else Docker's current context, else the well-known sockets.
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
+    Test(test::Arguments),
+    Lease(lease::Arguments),
+    Bundle(bundle::Arguments),
     Plan(plan::Arguments),
     Config(config::Arguments),
     Validate(validate::Arguments),
@@ -82,6 +87,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
+    ("Testing", &["test", "lease", "bundle"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
     ("Breaking", &["chaos"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
@@ -143,9 +149,14 @@ pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
 }
 
 impl Command {
-    /// `run` and `exec` hand a command's own exit code through, and keep 125 for devenv's own failures.
+    /// `run`, `exec`, `test` and `lease` hand a command's own exit code through, and keep 125 for devenv's own failures.
     pub(crate) fn wraps_another(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_))
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Test(_) | Self::Lease(_))
+    }
+
+    /// They have a command or a lease to see to their end, and take signals for themselves.
+    pub(crate) fn takes_signals(&self) -> bool {
+        matches!(self, Self::Test(_) | Self::Lease(_))
     }
 }
 
@@ -158,7 +169,7 @@ pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
                 words.next();
             }
             word if word.starts_with('-') => {}
-            word => return matches!(word, "run" | "exec"),
+            word => return matches!(word, "run" | "exec" | "test" | "lease"),
         }
     }
     false

@@ -17,6 +17,7 @@ mod table;
 
 // The commands.
 mod chaos;
+mod bundle;
 mod completions;
 mod config;
 mod daemon;
@@ -27,6 +28,8 @@ mod environment;
 mod events;
 mod exec;
 mod gc;
+mod held;
+mod lease;
 mod ledger;
 mod list;
 mod logs;
@@ -36,6 +39,7 @@ mod run;
 mod services;
 mod snapshot;
 mod status;
+mod test;
 mod up;
 mod validate;
 mod wait;
@@ -122,6 +126,9 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
         .map_err(|error| failure::internal("cannot start the runtime", error))?;
     let outcome = runtime.block_on(async {
         let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
+        if command.takes_signals() {
+            return execute(command, session).await;
+        }
         let words = interrupted_words(&command);
         tokio::select! {
             // Not cancel-safe, and need not be: nothing of the command is used after a signal.
@@ -165,6 +172,9 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,
+        Command::Test(arguments) => test::run(&arguments, session).await,
+        Command::Lease(arguments) => lease::run(&arguments, session).await,
+        Command::Bundle(arguments) => bundle::run(&arguments, session),
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),

@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use devenv_api::LedgerEntry;
 use futures_util::{StreamExt, stream};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{hosts::Hosts, loops, output::Output};
@@ -18,7 +19,7 @@ use crate::{
     engine::Engine,
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Schedule},
-    provision::{self, ProvisionContext},
+    provision::{self, ProvisionContext, hmac::hex},
     reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
     script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
@@ -110,6 +111,19 @@ impl DaemonCaretaker {
             Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Changes whenever scripts or data sets are applied to any service's data.
+    pub(crate) fn data_key(&self) -> String {
+        let recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let mut lines: Vec<String> = Vec::new();
+        for (service, databases) in recorded.iter() {
+            for (database, entries) in databases {
+                lines.extend(entries.iter().map(|entry| format!("{service} {database:?} {} {:?}\n", entry.path, entry.applied_at)));
+            }
+        }
+        lines.sort_unstable();
+        hex(&Sha256::digest(lines.concat()))[..16].to_owned()
     }
 
     /// Records today's file as what was applied; whether the set has it.

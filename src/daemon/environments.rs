@@ -3,20 +3,25 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
+    lease::Leases,
     log::Logs,
     net::PortLeases,
-    reconcile::{self, Effects, Handle, Observed, Progress, Setup},
+    provision::ProvisionContext,
+    reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     secret::Vault,
     spec::EnvironmentId,
     store::{Record, Store},
@@ -39,6 +44,8 @@ pub(super) struct Shared {
     known: Mutex<HashMap<EnvironmentId, Environment>>,
     pub(super) tasks: Mutex<JoinSet<()>>,
     pub(super) faults: super::faults::Kept,
+    /// Those who hold leases for connections.
+    pub(super) holders: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
@@ -53,6 +60,20 @@ pub(crate) struct Environment {
     pub(crate) progress: broadcast::Sender<Progress>,
     /// Held by a command that changes the environment as a whole, so that such commands come one after another.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) leases: Leases,
+    /// It is being removed for good, and nothing is begun in it any more.
+    closed: Arc<AtomicBool>,
+}
+
+impl Environment {
+    pub(crate) fn is_open(&self) -> Result<(), CommandError> {
+        if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    /// To be called by the one whose turn it is.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
 }
 
 impl Environments {
@@ -66,6 +87,7 @@ impl Environments {
                 known: Mutex::default(),
                 tasks: Mutex::default(),
                 faults: Default::default(),
+                holders: TaskTracker::new(),
                 stop,
             }),
         }
@@ -100,9 +122,26 @@ impl Environments {
         }
         let project = PathBuf::from(&target.project);
         let record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        self.make(record)
+    }
+
+    /// A new environment that is removed with whoever holds it.
+    pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        let project = PathBuf::from(&target.project);
+        let mut record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        record.ephemeral = true;
+        self.make(record)
+    }
+
+    fn make(&self, record: Record) -> Result<Environment, ApiError> {
         self.shared.store.save(&record).map_err(internal)?;
         let hosts = self.hosts(&record.id);
         self.begin(record, Observed::default(), hosts)
+    }
+
+    /// Runs what belongs to a connection; the daemon waits for its end.
+    pub(crate) fn look_after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.holders.spawn(work);
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
@@ -133,7 +172,8 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let environment = Environment { id: id.clone(), handle, vault, logs, caretaker, progress, turn: Arc::default() };
+        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(shared.store.authority()) });
+        let environment = Environment { id: id.clone(), handle, vault, logs, caretaker, progress, turn: Arc::default(), leases, closed: Arc::default() };
         known.insert(id, environment.clone());
         Ok(environment)
     }
@@ -157,6 +197,8 @@ impl Environments {
     pub(super) async fn finish(&self) {
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no holder of this lock panics"));
         while tasks.join_next().await.is_some() {}
+        self.shared.holders.close();
+        self.shared.holders.wait().await;
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+mod removal;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

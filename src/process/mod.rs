@@ -12,6 +12,7 @@
 mod command;
 mod control;
 pub(crate) mod keeper;
+pub(crate) mod leash;
 mod output;
 mod protocol;
 mod signal;
@@ -47,6 +48,11 @@ const LAUNCH_DEADLINE: Duration = Duration::from_secs(15);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// What a keeper may take beyond the grace: to kill the tree and to write the rest of the output.
 const AFTER_GRACE: Duration = Duration::from_secs(10);
+
+/// The file of the program that a command names, as a shell in that directory would find it.
+pub(crate) fn find_program(name: &str, directory: &Path, path: Option<&str>) -> Result<PathBuf, LaunchError> {
+    command::find(name, directory, path)
+}
 
 /// Starts keepers.
 #[derive(Debug, Clone)]

@@ -3,9 +3,9 @@
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
 //! repeated, and a crash between two of them is mended by the next call.
 
-mod hmac;
+pub(crate) mod hmac;
 mod kafka;
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 mod s3;
 #[cfg(all(test, feature = "docker-tests"))]
@@ -105,7 +105,7 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
 }
 
 /// What a client of a server with TLS trusts.
-fn trust(tls: bool, cx: &ProvisionContext) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
+pub(crate) fn trust(tls: bool, cx: &ProvisionContext) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
     if !tls {
         return Ok(None);
     }

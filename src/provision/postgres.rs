@@ -5,7 +5,7 @@
 
 mod database;
 mod password;
-mod settings;
+pub(crate) mod settings;
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 use super::{Change, ProvisionContext, ProvisionError, trust};
 use crate::{probe::postgres as probe, spec::PostgresProvision};
 
-const SUPERUSER: &str = "postgres";
+pub(crate) const SUPERUSER: &str = "postgres";
 
 /// Our own statements stay out of the log, and a database's own settings cannot get in their way.
-const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+pub(crate) const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
     -c row_security=on -c synchronous_commit=on";
@@ -169,7 +169,7 @@ impl Server {
     }
 }
 
-async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+pub(crate) async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
     let messages = client.simple_query(query).await.map_err(|error| reason(&error))?;
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
@@ -185,19 +185,19 @@ async fn execute(client: &Client, statements: &[String], action: &str) -> Result
     client.batch_execute(&statements.join(";\n")).await.map_err(|error| ProvisionError::refused(action, reason(&error)))
 }
 
-fn reason(error: &tokio_postgres::Error) -> String {
+pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code().code()),
         None => error.to_string(),
     }
 }
 
-fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Right whatever `standard_conforming_strings` says.
-fn literal(value: &str) -> String {
+pub(crate) fn literal(value: &str) -> String {
     if value.contains('\\') {
         format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
     } else {

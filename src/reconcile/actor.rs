@@ -332,6 +332,10 @@ impl Actor {
                 self.record.ports = ports;
                 let _ = reply.send(if changed { self.save().map_err(CommandError::from) } else { Ok(()) });
             }
+            Command::Keep { reply } => {
+                self.record.ephemeral = false;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
             Command::Record { reply } => {
                 let _ = reply.send(Box::new(self.record.clone()));
             }

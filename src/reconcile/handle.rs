@@ -29,6 +29,8 @@ pub(super) enum Command {
     MoveTo { volumes: BTreeMap<String, String>, why: &'static str, reply: Reply },
     KeepSnapshots { snapshots: BTreeMap<String, SnapshotRecord>, reply: oneshot::Sender<Result<(), CommandError>> },
     KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
+    /// It is to stay, whoever made it.
+    Keep { reply: oneshot::Sender<Result<(), CommandError>> },
     Record { reply: oneshot::Sender<Box<Record>> },
     Engine(EngineEvent),
     ProcessEnded { service: ServiceName, pid: u32, code: i64 },
@@ -56,6 +58,8 @@ pub(crate) enum CommandError {
     Store(#[from] crate::store::StoreError),
     #[error("the environment's task has ended")]
     Ended,
+    #[error("the environment is being removed, because whoever held it has ended")]
+    Closing,
 }
 
 impl From<CommandError> for ApiError {
@@ -63,6 +67,7 @@ impl From<CommandError> for ApiError {
         let code = match &error {
             CommandError::NoService(_) => ErrorCode::NotFound,
             CommandError::NotUp => ErrorCode::Failed,
+            CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
         let message = match std::error::Error::source(&error) {
@@ -73,7 +78,7 @@ impl From<CommandError> for ApiError {
         match error {
             CommandError::NotUp => told.hint("bring it up with `devenv up`"),
             CommandError::NoService(_) => told.hint("`devenv status` lists the services"),
-            CommandError::Store(_) | CommandError::Ended => told,
+            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => told,
         }
     }
 }
@@ -136,6 +141,11 @@ impl Handle {
 
     pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {
         self.ask(|reply| Command::KeepPorts { ports, reply }).await?
+    }
+
+    /// An environment that would be gone with its holder stays.
+    pub(crate) async fn keep(&self) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Keep { reply }).await?
     }
 
     pub(crate) async fn record(&self) -> Result<Record, CommandError> {

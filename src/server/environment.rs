@@ -41,11 +41,12 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
         let environment = environment.clone();
         async move {
             let bring_up = async {
-                {
+                let turn = {
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
-                }
-                let turn = environment.handle.up(spec).await?;
+                    environment.is_open()?;
+                    environment.handle.up(spec).await?
+                };
                 environment.handle.until_up(turn).await
             };
             let brought_up = within(limit, bring_up).await;
@@ -68,6 +69,10 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             // What is broken is mended first: nothing of a fault outlives its service.
             if let Err(error) = environments.heal_in(&environment, &[]).await {
                 tracing::warn!(reason = %error.message, "A fault could not be healed before its service goes.");
+            }
+            if environment.is_open().is_err() {
+                // Whoever had the turn before has removed it.
+                return UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..absent(&request.target) });
             }
             let take_down = async {
                 let turn = environment.handle.down(request.volumes).await?;

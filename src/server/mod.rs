@@ -8,6 +8,7 @@ mod engine_choice;
 mod environment;
 mod exec;
 mod failure;
+mod lease;
 mod log;
 mod stream;
 mod variables;
@@ -58,6 +59,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::CHAOS_INJECT, routing::post(chaos::inject))
         .route(route::CHAOS_HEAL, routing::post(chaos::heal))
         .route(route::CHAOS_STATUS, routing::post(chaos::status))
+        .route(route::LEASE, routing::post(lease::lease))
+        .route(route::HOLD, routing::post(lease::hold))
+        .route(route::BUNDLE, routing::post(lease::bundle))
         .route(route::GC, routing::post(daemon::gc))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.

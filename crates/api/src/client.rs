@@ -25,8 +25,9 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, Ledger, NamedRequest, Snapshot, Snapshots, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
-    Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
+    AcceptRequest, ApiError, ApplyRequest, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event,
+    EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, Ledger, LogLine, LogsRequest,
+    NamedRequest, Plan, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
@@ -54,6 +55,9 @@ pub mod route {
     pub const VARIABLES: &str = "/v1/environment/variables";
     pub const WHY: &str = "/v1/environment/why";
     pub const EXEC: &str = "/v1/environment/exec";
+    pub const LEASE: &str = "/v1/environment/lease";
+    pub const HOLD: &str = "/v1/environment/hold";
+    pub const BUNDLE: &str = "/v1/environment/bundle";
     pub const UNDO: &str = "/v1/environment/undo";
     pub const APPLY: &str = "/v1/environment/apply";
     pub const LEDGER: &str = "/v1/environment/ledger";
@@ -260,14 +264,26 @@ impl Client {
         self.post(route::CHAOS_STATUS, request).await
     }
 
-    /// Runs a command in a service. HTTP by hand, because the connection itself is what is wanted.
+    /// What a failure leaves to be read, in pieces of files.
+    pub async fn bundle(&self, request: &BundleRequest) -> Result<Stream<BundleFile>, ClientError> {
+        self.stream(route::BUNDLE, request).await
+    }
+
+    /// Runs a command in a service.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ClientError> {
+        let (connection, received) = self.upgrade(route::EXEC, EXEC_PROTOCOL, request).await?;
+        let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
+        parts.read_buf = received;
+        Ok(Framed::from_parts(parts))
+    }
+
+    /// HTTP by hand, because the connection itself is what is wanted; with it comes what was already received.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &str, request: &impl Serialize) -> Result<(UnixStream, BytesMut), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
         let mut message = format!(
-            "POST {} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {EXEC_PROTOCOL}\r\n{engine}\
+            "POST {path} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n{engine}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            route::EXEC,
             body.len(),
         )
         .into_bytes();
@@ -288,9 +304,7 @@ impl Client {
             read_more(&mut connection, &mut received).await?;
         };
         if head.status == 101 {
-            let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
-            parts.read_buf = received;
-            return Ok(Framed::from_parts(parts));
+            return Ok((connection, received));
         }
         while received.len() < head.length {
             read_more(&mut connection, &mut received).await?;

@@ -10,6 +10,7 @@ mod data;
 mod error;
 mod event;
 mod exec;
+mod lease;
 mod plan;
 mod request;
 mod scenario;
@@ -22,6 +23,7 @@ pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, Sn
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
+pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
     AcceptRequest, ApplyRequest, NamedRequest, DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,

@@ -13,7 +13,7 @@ const LISTS: [&str; 6] = [
 ];
 
 /// The statement that sets `name`, if `found`, the catalogue's lines of `name=value`, does not say so already.
-pub(super) fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
+pub(crate) fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
     let is_list = LISTS.contains(&name.to_ascii_lowercase().as_str());
     let items: Vec<String> = value.split(',').map(|item| item.trim().trim_matches('"').to_owned()).collect();
     let stored = if is_list {
