@@ -24,7 +24,7 @@ impl Environments {
         for secret in &needs.secrets {
             environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         }
-        let running: Vec<u16> = environment
+        let mut running: Vec<u16> = environment
             .handle
             .status()
             .services
@@ -32,6 +32,8 @@ impl Environments {
             .filter(|service| service.container.is_some() || service.pid.is_some())
             .flat_map(|service| service.ports.iter().map(|port| port.host))
             .collect();
+        // A service may be away while its ports are held for it.
+        running.extend(environment.caretaker.hosts.held_ports());
         let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
         let subnet = match record.subnet {
             Some(subnet) => subnet,

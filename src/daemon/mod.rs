@@ -9,14 +9,19 @@
 
 mod caretaker;
 mod choice;
+mod commands;
 mod compile;
 pub(crate) mod environments;
 mod exec;
 pub(crate) mod gc;
+mod fronts;
 mod hosts;
 mod ledger;
 mod output;
+mod react;
 mod recovery;
+mod reload;
+
 mod volumes;
 mod watcher;
 
