@@ -220,13 +220,13 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit {
-        let exit = self.hosts.exited(&spec.name, run).await;
-        if exit.code != 0
-            && let Err(error) = self.logs.pin_crash(spec.name.as_str(), run)
-        {
-            tracing::warn!(%error, service = %spec.name, "The last lines of a crash could not be kept.");
+        self.hosts.exited(&spec.name, run).await
+    }
+
+    fn keep_crash(&self, service: &ServiceName, run: u32) {
+        if let Err(error) = self.logs.pin_crash(service.as_str(), run) {
+            tracing::warn!(%error, %service, "The last lines of a crash could not be kept.");
         }
-        exit
     }
 
     fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {

@@ -7,8 +7,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
+    sync::{Mutex, OnceLock},
+    time::{Duration, SystemTime},
 };
 
 use tokio::task::{JoinHandle, JoinSet};
@@ -182,6 +182,11 @@ impl Hosts {
     /// The highest number of a start that is known of.
     pub(super) fn last_run(&self, service: &ServiceName) -> u32 {
         self.lock().get(service).and_then(|starts| starts.keys().last().copied()).unwrap_or_default()
+    }
+
+    /// When its newest start that runs began.
+    pub(super) fn started_at(&self, service: &ServiceName) -> Option<SystemTime> {
+        self.lock().get(service)?.values().last().map(|start| start.running.started_at.into())
     }
 
     /// It is ready: connections to the ports that are held for it go to this start from now on.

@@ -33,9 +33,9 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
         let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
-        let environment = environments.begin(record, observed, hosts)?;
+        let environment = environments.begin(record, observed, hosts.clone())?;
         if let Some(spec) = watched {
-            environment.reloader.watch(&spec).await;
+            environment.reloader.watch_adopted(&spec, &hosts).await;
         }
         environments.resume(&environment).await;
     }

@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use tokio::{
@@ -21,14 +22,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::react::{Job, react};
+use super::{
+    hosts::Hosts,
+    react::{Job, Tools, react},
+};
 use crate::{
     engine::UploadFile,
     event::News,
     reconcile::{Handle, View},
     spec::{EnvironmentSpec, ServiceName, ServiceSpec, WatchRule},
     store::Goal,
-    watch::{Change, Extent, FeedbackLoop, Limited, Observation, Rule, Watcher},
+    watch::{self, Change, Extent, FeedbackLoop, Limited, Observation, Rule, Watcher},
 };
 
 /// Asks are rare, and each is answered.
@@ -43,12 +47,14 @@ pub(crate) struct Reloader {
 struct Ask {
     services: Vec<ServiceSpec>,
     project: PathBuf,
+    /// Processes that ran before anybody watched, and since when.
+    adopted: HashMap<ServiceName, SystemTime>,
     done: oneshot::Sender<()>,
 }
 
 impl Reloader {
     /// Starts the task in `tasks`, whose owner awaits it.
-    pub(super) fn spawn(handle: Handle, tools: Arc<super::react::Tools>, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Self {
+    pub(super) fn spawn(handle: Handle, tools: Arc<Tools>, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Self {
         let (asks, inbox) = mpsc::channel(ASKS);
         let task = Task { handle, tools, inbox, watching: None, jobs: JoinSet::new(), services: HashMap::new(), working: HashSet::new() };
         tasks.spawn(task.run(stop));
@@ -57,10 +63,20 @@ impl Reloader {
 
     /// Watches what this spec says, instead of what was watched before. Every change after this returns is answered.
     pub(crate) async fn watch(&self, spec: &EnvironmentSpec) {
+        self.ask(spec, HashMap::new()).await;
+    }
+
+    /// The same, and answers changes that nobody saw: of files that are newer than the process that was adopted.
+    pub(super) async fn watch_adopted(&self, spec: &EnvironmentSpec, hosts: &Hosts) {
+        let adopted = spec.services.keys().filter_map(|name| Some((name.clone(), hosts.started_at(name)?))).collect();
+        self.ask(spec, adopted).await;
+    }
+
+    async fn ask(&self, spec: &EnvironmentSpec, adopted: HashMap<ServiceName, SystemTime>) {
         let (done, is_done) = oneshot::channel();
         let services = spec.services.values().filter(|service| !service.watch.is_empty()).cloned().collect();
         // A task that has ended answers nothing, and there is nobody to tell.
-        if self.asks.send(Ask { services, project: spec.project.clone(), done }).await.is_ok() {
+        if self.asks.send(Ask { services, project: spec.project.clone(), adopted, done }).await.is_ok() {
             let _ = is_done.await;
         }
     }
@@ -80,7 +96,7 @@ pub(super) fn upload(rule: &WatchRule, file: &Path) -> Option<UploadFile> {
 
 struct Task {
     handle: Handle,
-    tools: Arc<super::react::Tools>,
+    tools: Arc<Tools>,
     inbox: mpsc::Receiver<Ask>,
     watching: Option<Watching>,
     /// Each returns the service that it was for, and what it did not come to.
@@ -157,8 +173,34 @@ impl Task {
                 self.watching = Some(Watching { watcher, observations, services: ask.services });
             }
         }
+        if !ask.adopted.is_empty() {
+            self.catch_up(ask.project, ask.adopted).await;
+        }
         // Whoever asked may be gone.
         let _ = ask.done.send(());
+    }
+
+    async fn catch_up(&mut self, project: PathBuf, adopted: HashMap<ServiceName, SystemTime>) {
+        let services = self.watching.as_ref().map(|watching| watching.services.clone()).unwrap_or_default();
+        let find = move || {
+            let newer = |path: &PathBuf, than: SystemTime| std::fs::metadata(path).and_then(|data| data.modified()).is_ok_and(|at| at > than);
+            let mut found = Vec::new();
+            for spec in &services {
+                let Some(started) = adopted.get(&spec.name) else { continue };
+                for (index, rule) in spec.watch.iter().enumerate() {
+                    let mut paths = watch::files(&project, &watched(&spec.name, index, rule));
+                    paths.retain(|path| newer(path, *started));
+                    if !paths.is_empty() {
+                        found.push(Change { service: spec.name.to_string(), rule: index, paths });
+                    }
+                }
+            }
+            found
+        };
+        // A panic in it has been told by the runtime.
+        for change in tokio::task::spawn_blocking(find).await.unwrap_or_default() {
+            self.changed(change);
+        }
     }
 
     /// Nothing is watched any more, and what is under way is given up.

@@ -65,6 +65,8 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
     async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String>;
     /// Waits until the process of this start has ended. Cancel-safe.
     async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit;
+    /// Keeps the last lines of this start, whatever comes after.
+    fn keep_crash(&self, service: &ServiceName, run: u32);
     /// The last lines that a process of this start wrote.
     fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String>;
     /// It is ready: from now on connections to the ports that are held for it go to this start.
@@ -379,6 +381,11 @@ impl Effects {
             (Workload::Container(_), None) => None,
         };
         let lines = self.last_lines(subject).await;
+        if let (Some(exit), Some(instance)) = (&exit, &subject.instance)
+            && exit.code != 0
+        {
+            self.caretaker.keep_crash(&subject.spec.name, instance.run);
+        }
         let mut evidence = Evidence { exit, lines, ..Evidence::of("it ended by itself") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
