@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    bundle, chaos, completions, config, daemon, data, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles, run,
-    services, snapshot, status, test, up, validate, wait, why,
+    bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles,
+    run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -47,6 +47,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::Arguments),
+    Dev(dev::Arguments),
     Down(down::Arguments),
     Start(services::Start),
     Stop(services::Stop),
@@ -84,7 +85,7 @@ pub(crate) enum Command {
 
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
-    ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
+    ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn the_forms_that_scripts_depend_on_are_taken() {
         let lines = [
-            "up", "up shop --timeout 90s --context colima --attach", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
+            "up", "up shop --timeout 90s --context colima --attach", "dev", "dev shop --timeout 1m", "logs --crash api", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
             "status --json", "ps", "list --json", "plan shop --json", "why db", "events -f", "events --json", "logs -f --since 5m --grep x db cache",
             "logs --since 2026-11-20T10:00:00Z", "env --format json --for container --service api --redact", "exec db -- psql -c x",
             "exec db psql -c x", "run -- cargo test --release", "run env", "start db", "stop db cache", "restart db", "wait db --timeout 30s",

@@ -4,9 +4,11 @@
 //! [`ExitStatus`]. It speaks to the daemon through `devenv_api::Client` alone; `daemon` is the only one that runs it.
 
 mod args;
+mod attach;
 mod exit;
 mod failure;
 mod launch;
+mod log_line;
 mod printer;
 mod progress;
 mod project;
@@ -22,6 +24,7 @@ mod completions;
 mod config;
 mod daemon;
 mod data;
+mod dev;
 mod doctor;
 mod down;
 mod environment;
@@ -149,7 +152,7 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
 /// What is left behind when a command is interrupted, where that is worth a word.
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
-        Command::Up(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
+        Command::Up(_) | Command::Dev(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
         Command::Down(_) => Some("the environment goes on stopping"),
         Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services go on; `devenv status` shows them"),
         _ => None,
@@ -159,6 +162,7 @@ fn interrupted_words(command: &Command) -> Option<&'static str> {
 async fn execute(command: Command, session: &Session) -> Outcome {
     match command {
         Command::Up(arguments) => up::run(&arguments, session).await,
+        Command::Dev(arguments) => dev::run(&arguments, session).await,
         Command::Down(arguments) => down::run(&arguments, session).await,
         Command::Start(arguments) => services::start(&arguments, session).await,
         Command::Stop(arguments) => services::stop(&arguments, session).await,

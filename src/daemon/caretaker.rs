@@ -13,19 +13,19 @@ use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{hosts::Hosts, loops, output::Output};
+use super::{describe, hosts::Hosts, loops, output::Output, reload};
 use crate::{
     diagnosis,
-    engine::Engine,
+    engine::{Engine, UploadFile},
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Schedule},
     provision::{self, ProvisionContext, hmac::hex},
-    reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
+    reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
     script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
-    spec::{Probe, ScriptSet, ServiceName, ServiceSpec, Size, Workload},
+    spec::{Probe, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::Store,
-    tls,
+    tls, watch,
 };
 
 /// One environment's caretaker.
@@ -151,7 +151,7 @@ impl DaemonCaretaker {
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
             Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
-            Workload::Process(process) => ExecTarget::Process { directory: process.directory.clone(), environment: self.hosts.variables(spec, &self.vault) },
+            Workload::Process(process) => ExecTarget::Process { directory: process.directory.clone(), environment: self.hosts.variables(spec, instance.run, &self.vault) },
         };
         ProbeContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), target, lines: lines_of(&self.logs, &spec.name, instance.run) }
     }
@@ -173,7 +173,8 @@ impl DaemonCaretaker {
 impl Caretaker for DaemonCaretaker {
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
-        let answer = self.ask(&spec.probe, &cx, began, spec.ready_timeout).await?;
+        let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
+        let answer = self.ask(&probe, &cx, began, spec.ready_timeout).await?;
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
@@ -197,7 +198,8 @@ impl Caretaker for DaemonCaretaker {
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
         let cx = self.context(spec, instance);
-        probe::watchful(spec.proof.as_ref().unwrap_or(&spec.probe), &cx).await.to_string()
+        let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.hosts.ports(&spec.name, instance.run));
+        probe::watchful(&probe, &cx).await.to_string()
     }
 
     fn next_run(&self, service: &ServiceName) -> u32 {
@@ -210,7 +212,7 @@ impl Caretaker for DaemonCaretaker {
         let mut runs = self.runs.lock().expect("no holder of this lock panics");
         *runs.entry(service.clone()).or_insert_with(|| {
             let last = self.logs.tail(service.as_str(), None, 1).ok().and_then(|lines| lines.last().map(|line| line.run));
-            last.unwrap_or(0)
+            last.unwrap_or(0).max(self.hosts.last_run(service))
         })
     }
 
@@ -218,7 +220,7 @@ impl Caretaker for DaemonCaretaker {
         match &spec.workload {
             Workload::Container(_) => self.output.keep(&spec.name, &instance.id, instance.run.max(1)),
             // Its keeper does, and it is the keeper who knows of its end.
-            Workload::Process(_) => self.hosts.follow(&spec.name),
+            Workload::Process(_) => self.hosts.follow(&spec.name, instance.run),
         }
     }
 
@@ -240,21 +242,57 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
-        self.hosts.start(spec, run, &self.vault, &self.logs).await.map_err(|error| Evidence::of(format!("it could not be started: {error}")))
+        self.hosts.start(spec, run, &self.vault, &self.logs).await.map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
     }
 
-    async fn stop_process(&self, spec: &ServiceSpec) -> Result<(), String> {
-        self.hosts.stop(spec).await
+    async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
+        match leaving {
+            Leaving::Ports => self.hosts.stop(spec).await,
+            Leaving::Nothing => self.hosts.stop_for_good(spec).await,
+        }
     }
 
-    async fn signal_process(&self, spec: &ServiceSpec, signal: &str) -> Result<(), String> {
-        self.hosts.signal(spec, signal).await
+    async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
+        self.hosts.signal(spec, run, signal).await
     }
 
-    async fn examine_process(&self, spec: &ServiceSpec) -> (Exit, Vec<String>) {
-        let exit = self.hosts.last_exit(&spec.name).await;
-        let lines = self.logs.tail(spec.name.as_str(), Some(self.last_run(&spec.name)), 30).unwrap_or_default();
-        (exit, lines.into_iter().map(|line| self.vault.redact(&line.text)).collect())
+    async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit {
+        self.hosts.exited(&spec.name, run).await
+    }
+
+    fn keep_crash(&self, service: &ServiceName, run: u32) {
+        if let Err(error) = self.logs.pin_crash(service.as_str(), run) {
+            tracing::warn!(%error, %service, "The last lines of a crash could not be kept.");
+        }
+    }
+
+    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {
+        let lines = self.logs.tail(service.as_str(), Some(run), 30).unwrap_or_default();
+        lines.into_iter().map(|line| self.vault.redact(&line.text)).collect()
+    }
+
+    fn serve(&self, spec: &ServiceSpec, run: u32) {
+        if matches!(spec.workload, Workload::Process(_)) {
+            self.hosts.serve(spec, run);
+        }
+    }
+
+    async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
+        self.hosts.retire(spec, run).await
+    }
+
+    async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile> {
+        let (project, name) = (self.project.clone(), spec.name.clone());
+        let rules: Vec<WatchRule> = spec.watch.iter().filter(|rule| matches!(rule.reaction, Reaction::Sync { .. })).cloned().collect();
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        let read = move || -> Vec<UploadFile> {
+            let files = |rule: &WatchRule| watch::files(&project, &reload::watched(&name, 0, rule));
+            rules.iter().flat_map(|rule| files(rule).into_iter().filter_map(|file| reload::upload(rule, &file)).collect::<Vec<_>>()).collect()
+        };
+        // A panic in it has been told by the runtime.
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }
 

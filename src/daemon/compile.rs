@@ -25,7 +25,7 @@ impl Environments {
         for secret in &needs.secrets {
             environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         }
-        let running: Vec<u16> = environment
+        let mut running: Vec<u16> = environment
             .handle
             .status()
             .services
@@ -34,6 +34,8 @@ impl Environments {
             .flat_map(|service| service.ports.iter().map(|port| port.host))
             .collect();
         let authority = self.certify(environment, &needs.certificates)?;
+        // A service may be away while its ports are held for it.
+        running.extend(environment.caretaker.hosts.held_ports());
         let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
         let subnet = match record.subnet {
             Some(subnet) => subnet,

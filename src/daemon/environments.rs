@@ -13,7 +13,7 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal};
+use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal, react::Tools, reload::Reloader};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
@@ -57,6 +57,7 @@ pub(crate) struct Environment {
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
     pub(super) caretaker: Arc<DaemonCaretaker>,
+    pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     /// Held by a command that changes the environment as a whole, so that such commands come one after another.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -145,7 +146,7 @@ impl Environments {
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
-        Arc::new(Hosts::new(id.clone(), self.shared.store.environment(id).join("keepers")))
+        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), self.shared.store.environment(id).join("keepers")))
     }
 
     /// Starts the task of an environment.
@@ -164,6 +165,7 @@ impl Environments {
         let logs = Logs::new(shared.store.logs(&id));
         let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
+        let tools = Arc::new(Tools { engine: shared.engine.clone(), hosts: hosts.clone(), vault: vault.clone(), logs: logs.clone(), project: record.project.clone() });
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
@@ -172,8 +174,13 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(shared.store.authority()) });
-        let environment = Environment { id: id.clone(), handle, vault, logs, caretaker, progress, turn: Arc::default(), leases, closed: Arc::default() };
+        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
+        let reloader = {
+            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
+        };
+        let environment =
+            Environment { id: id.clone(), handle, vault, logs, caretaker, reloader, progress, turn: Arc::default(), leases, closed: Arc::default() };
         known.insert(id, environment.clone());
         Ok(environment)
     }

@@ -10,17 +10,22 @@
 mod bundle;
 mod caretaker;
 mod choice;
+mod commands;
 mod compile;
 pub(crate) mod environments;
 mod exec;
 mod faults;
 pub(crate) mod gc;
+mod fronts;
 mod hosts;
 mod leases;
 mod ledger;
 mod loops;
 mod output;
+mod react;
 mod recovery;
+mod reload;
+
 mod volumes;
 mod watcher;
 

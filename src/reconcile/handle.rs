@@ -18,6 +18,8 @@ pub(super) enum Command {
     Up { spec: Box<EnvironmentSpec>, reply: Reply },
     Down { volumes: bool, reply: Reply },
     Services { names: Vec<ServiceName>, verb: Verb, reply: Reply },
+    /// Files of a service changed; `cause` is the event that told it.
+    Reload { service: ServiceName, how: Reload, cause: u64, reply: Reply },
     Preview { spec: Box<EnvironmentSpec>, reply: oneshot::Sender<Plan> },
     /// Brings the volumes of the last `down --volumes` back.
     Undo { reply: oneshot::Sender<Result<Vec<String>, ApiError>> },
@@ -46,6 +48,17 @@ pub(crate) enum Verb {
     Start,
     Stop,
     Restart,
+}
+
+/// What is done with a service whose files changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reload {
+    Restart,
+    /// Start the new version beside the old one if that serves; else as above.
+    Swap,
+    Signal(String),
+    /// Make its container anew, from the image that has just been built.
+    Replace,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +109,11 @@ impl Handle {
         self.view.borrow().clone()
     }
 
+    /// Tells of each new view.
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.view.borrow().status.clone()
     }
@@ -111,6 +129,10 @@ impl Handle {
 
     pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: Verb) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
+    }
+
+    pub(crate) async fn reload(&self, service: ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Reload { service, how, cause, reply }).await?
     }
 
     pub(crate) async fn preview(&self, spec: EnvironmentSpec) -> Result<Plan, CommandError> {

@@ -45,8 +45,9 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
                     environment.is_open()?;
-                    environment.handle.up(spec).await?
+                    environment.handle.up(spec.clone()).await?
                 };
+                environment.reloader.watch(&spec).await;
                 environment.handle.until_up(turn).await
             };
             let brought_up = within(limit, bring_up).await;

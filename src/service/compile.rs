@@ -10,10 +10,10 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::{
-    profile::{Profile, ServiceProfile},
+    profile::{self, OnChange, Profile, ServiceProfile},
     spec::{
-        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Resources, SecretRef, ServiceName, ServiceSpec,
-        Stop, Template, Variable, Workload,
+        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, SecretRef, ServiceName, ServiceSpec,
+        Stop, Template, Variable, WatchRule, Workload,
     },
 };
 
@@ -197,7 +197,6 @@ impl Compiler<'_> {
         ServiceSpec {
             name: name.clone(),
             kind: service.kind.name().to_owned(),
-            workload,
             depends_on,
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
@@ -211,7 +210,33 @@ impl Compiler<'_> {
                 grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, Period::duration),
             },
             restart: policy,
+            watch: service.watch.iter().map(|watch| self.watch(watch, &workload)).collect(),
+            workload,
             urls: connection.urls,
+        }
+    }
+
+    fn watch(&self, watch: &profile::Watch, workload: &Workload) -> WatchRule {
+        let project = &self.profile.project;
+        let path = |path: &String| project.join(path).components().collect();
+        let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+        let signal = |other: &str| watch.signal.clone().unwrap_or_else(|| other.to_owned());
+        WatchRule {
+            paths: watch.paths.iter().map(path).collect(),
+            ignore: watch.ignore.clone(),
+            build: watch.build.clone(),
+            directory: match workload {
+                Workload::Process(process) => process.directory.clone(),
+                Workload::Container(_) => project.clone(),
+            },
+            reaction: match watch.on_change {
+                OnChange::Restart => Reaction::Restart,
+                OnChange::Signal => Reaction::Signal(signal("SIGHUP")),
+                OnChange::Swap => Reaction::Swap,
+                OnChange::Sync => Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone() },
+                OnChange::Rebuild => Reaction::Rebuild,
+                OnChange::Run => Reaction::Run(words(&watch.run)),
+            },
         }
     }
 

@@ -104,6 +104,16 @@ pub struct LogsRequest {
     pub since: Option<String>,
     #[serde(default)]
     pub grep: Option<String>,
+    /// Only the end of each service's last crash.
+    #[serde(default)]
+    pub crash: bool,
+}
+
+impl LogsRequest {
+    /// All that is kept of all services.
+    pub fn of(target: EnvironmentTarget) -> Self {
+        Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     engine::{Engine, EngineError, OwnerId, fake::FakeEngine},
-    reconcile::{Caretaker, Exit},
+    reconcile::{Caretaker, Exit, Leaving},
     secret::Vault,
     spec::{ContainerSpec, EnvironmentId, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, ServiceSpec, Stop, Workload},
 };
@@ -79,16 +79,32 @@ impl Caretaker for FakeCaretaker {
         Err(Evidence::of("these tests have no processes"))
     }
 
-    async fn stop_process(&self, _: &ServiceSpec) -> Result<(), String> {
+    async fn stop_process(&self, _: &ServiceSpec, _: Leaving) -> Result<(), String> {
         Ok(())
     }
 
-    async fn signal_process(&self, _: &ServiceSpec, _: &str) -> Result<(), String> {
+    async fn signal_process(&self, _: &ServiceSpec, _: u32, _: &str) -> Result<(), String> {
         Ok(())
     }
 
-    async fn examine_process(&self, _: &ServiceSpec) -> (Exit, Vec<String>) {
-        (Exit { code: -1, out_of_memory: false, error: None }, Vec::new())
+    async fn examine_process(&self, _: &ServiceSpec, _: u32) -> Exit {
+        Exit { code: -1, out_of_memory: false, error: None }
+    }
+
+    fn keep_crash(&self, _: &ServiceName, _: u32) {}
+
+    fn last_lines(&self, _: &ServiceName, _: u32) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn serve(&self, _: &ServiceSpec, _: u32) {}
+
+    async fn retire_process(&self, _: &ServiceSpec, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn synced_files(&self, _: &ServiceSpec) -> Vec<crate::engine::UploadFile> {
+        Vec::new()
     }
 }
 
@@ -229,6 +245,7 @@ fn service(name: &str, needs: &[&str]) -> ServiceSpec {
         probe: Probe::None,
         provision: Vec::new(),
         scripts: None,
+        watch: Vec::new(),
         proof: None,
         ready_timeout: Duration::from_secs(60),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },

@@ -21,6 +21,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         ready_timeout: Duration::from_secs(60),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
+        watch: Vec::new(),
         urls: IndexMap::new(),
     }
 }
