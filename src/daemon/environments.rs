@@ -98,9 +98,14 @@ impl Environments {
         }
         let project = PathBuf::from(&target.project);
         let record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        if let Some(found) = known.get(&record.id) {
+            return Ok(found.clone());
+        }
+        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
         self.shared.store.save(&record).map_err(internal)?;
         let hosts = self.hosts(&record.id);
-        self.begin(record, Observed::default(), hosts)
+        self.start(&mut known, record, Observed::default(), hosts)
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
@@ -109,11 +114,21 @@ impl Environments {
 
     /// Starts the task of an environment.
     pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
-        let shared = &self.shared;
-        let mut known = shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
+        self.start(&mut known, record, observed, hosts)
+    }
+
+    fn start(
+        &self,
+        known: &mut HashMap<EnvironmentId, Environment>,
+        record: Record,
+        observed: Observed,
+        hosts: Arc<Hosts>,
+    ) -> Result<Environment, ApiError> {
+        let shared = &self.shared;
         let id = record.id.clone();
         let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
