@@ -65,10 +65,6 @@ impl Corner {
         self.root.path().join("project")
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.root.path().join("run/devenv.sock")
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned());
         let mut command = Command::new(binary);
