@@ -54,7 +54,7 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
     let (view, watched) = watch::channel(View::of(0, &state, &setup.record));
     let events = setup.events.clone();
     let (news, heard) = mpsc::unbounded_channel();
-    let actor = Actor {
+    let mut actor = Actor {
         state,
         record: setup.record,
         store: setup.store,
@@ -71,7 +71,10 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
         turn: 0,
         unsaved: false,
     };
-    tasks.spawn(actor.run(setup.observed, stop));
+    // Before anybody can ask: the first view is of what was adopted.
+    actor.begin(setup.observed);
+    actor.publish();
+    tasks.spawn(actor.run(stop));
     Handle { commands, view: watched, events }
 }
 
@@ -125,8 +128,7 @@ enum Input {
 }
 
 impl Actor {
-    async fn run(mut self, observed: Observed, stop: CancellationToken) {
-        self.begin(observed);
+    async fn run(mut self, stop: CancellationToken) {
         loop {
             self.proceed();
             self.publish();

@@ -29,7 +29,7 @@ use super::{
     files::{Script, ScriptKind},
     mode_from, mode_text,
     plan::{Recorded, RecordedState},
-    redis::{lines, plain},
+    redis_lines::{lines, plain},
     source,
 };
 

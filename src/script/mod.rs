@@ -14,6 +14,7 @@ mod postgres;
 mod postgres_tests;
 mod psql;
 mod redis;
+mod redis_lines;
 mod scan;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
