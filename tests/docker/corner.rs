@@ -160,7 +160,9 @@ impl Corner {
         let filter = format!("label=dev.devenv.owner={}", owner.trim());
         [&["ps", "-aq"][..], &["network", "ls", "-q"], &["volume", "ls", "-q"]]
             .iter()
-            .flat_map(|list| docker(&[*list, &["--filter", &filter]].concat()).stdout.lines().map(|id| format!("{} {id}", list[0])).collect::<Vec<_>>())
+            .flat_map(|list| {
+                docker(&[*list, &["--filter", &filter]].concat()).stdout.lines().map(|id| format!("{} {id}", list[0])).collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -219,4 +221,3 @@ pub(crate) fn containers(status: &Value) -> Vec<(String, String)> {
 pub(crate) fn docker(arguments: &[&str]) -> Ended {
     Ended::of(Command::new("docker").args(arguments).output().unwrap())
 }
-

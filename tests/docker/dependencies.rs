@@ -1,6 +1,9 @@
 //! Who waits for whom.
 
-use crate::{clients::sql, corner::{Corner, named}};
+use crate::{
+    clients::sql,
+    corner::{Corner, named},
+};
 
 #[test]
 fn a_container_starts_only_when_what_it_depends_on_serves_it() {

@@ -5,13 +5,13 @@ use crate::{
     corner::{Corner, containers, named},
 };
 
-const SHOP: &str = r#"
+const SHOP: &str = r"
   db:
     postgres:
       databases: { orders: { owner: orders } }
   cache:
     redis: {}
-"#;
+";
 
 #[test]
 fn data_ports_and_secrets_stay_with_the_environment_over_down_and_up() {
@@ -78,8 +78,8 @@ fn volumes_that_went_with_down_come_back_with_undo() {
 #[test]
 fn every_major_of_postgres_comes_up_and_keeps_its_data() {
     let majors = ["14", "15", "16", "17", "18"];
-    let services: String = majors.iter().map(|major| format!("  v{major}:\n    postgres: {{ version: \"{major}\" }}\n")).collect();
-    let corner = Corner::with(&services);
+    let services = majors.map(|major| format!("  v{major}:\n    postgres: {{ version: \"{major}\" }}\n"));
+    let corner = Corner::with(&services.concat());
     corner.up("test");
     for major in majors {
         let url = corner.variable(&format!("V{major}_URL"));
