@@ -135,9 +135,14 @@ impl Environments {
     }
 
     fn make(&self, record: Record) -> Result<Environment, ApiError> {
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        if let Some(found) = known.get(&record.id) {
+            return Ok(found.clone());
+        }
+        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
         self.shared.store.save(&record).map_err(internal)?;
         let hosts = self.hosts(&record.id);
-        self.begin(record, Observed::default(), hosts)
+        self.start(&mut known, record, Observed::default(), hosts)
     }
 
     /// Runs what belongs to a connection; the daemon waits for its end.
@@ -151,11 +156,21 @@ impl Environments {
 
     /// Starts the task of an environment.
     pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
-        let shared = &self.shared;
-        let mut known = shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
+        self.start(&mut known, record, observed, hosts)
+    }
+
+    fn start(
+        &self,
+        known: &mut HashMap<EnvironmentId, Environment>,
+        record: Record,
+        observed: Observed,
+        hosts: Arc<Hosts>,
+    ) -> Result<Environment, ApiError> {
+        let shared = &self.shared;
         let id = record.id.clone();
         let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
