@@ -25,7 +25,7 @@ use crate::{
 
 const TEMPLATE: &str = "devenv_template_";
 /// Copies made ahead, where they are small.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 6;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
@@ -33,7 +33,7 @@ const MAKING: usize = 3;
 /// Databases dropped at the same time.
 const DROPPING: usize = 8;
 /// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
-const LEFT: usize = 16;
+const LEFT: usize = 8;
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_secs(60);
