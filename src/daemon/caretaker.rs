@@ -12,7 +12,7 @@ use devenv_api::LedgerEntry;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{hosts::Hosts, output::Output};
+use super::{golden::{self, Golden}, hosts::Hosts, output::Output};
 use crate::{
     diagnosis,
     engine::Engine,
@@ -28,6 +28,7 @@ use crate::{
 /// One environment's caretaker.
 pub(crate) struct DaemonCaretaker {
     engine: Arc<dyn Engine>,
+    golden: Golden,
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
@@ -39,6 +40,9 @@ pub(crate) struct DaemonCaretaker {
     /// What each service's data was last heard to say of its scripts.
     recorded: Mutex<HashMap<ServiceName, Vec<(Option<String>, Vec<Recorded>)>>>,
 }
+
+/// PostgreSQL's word for it.
+const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
 
 /// What came of applying.
 pub(crate) struct Applied {
@@ -53,9 +57,10 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+    pub(super) fn new(golden: Golden, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+        let engine = golden.engine.clone();
         let output = Output::new(engine.clone(), logs.clone());
-        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default(), project, checksums: Checksums::default(), recorded: Mutex::default() }
+        Self { engine, golden, vault, logs, authority, output, hosts, runs: Mutex::default(), project, checksums: Checksums::default(), recorded: Mutex::default() }
     }
 
     /// Applies the scripts that are pending; `tell` hears of each that was applied.
@@ -76,11 +81,6 @@ impl DaemonCaretaker {
         }
         let fresh = before.iter().all(|(_, entries)| entries.is_empty());
         applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
-    }
-
-    /// The name of the volume that holds the service's data as it is after seeding with today's files.
-    pub(crate) async fn golden(&self, _spec: &ServiceSpec) -> Option<String> {
-        None
     }
 
     /// The ledger of a service, by today's files and what its data was last heard to say.
@@ -122,10 +122,40 @@ impl DaemonCaretaker {
         ProbeContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), target, lines: lines_of(&self.logs, &spec.name, instance.run) }
     }
 
+    /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
+    /// over the server's own socket, which nobody but us reaches.
+    async fn answer(&self, spec: &ServiceSpec, instance: &Instance, cx: &ProbeContext, began: Instant, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &probe::ProbeFailure| {
+            if failure.what.contains(WRONG_PASSWORD) {
+                refused.notify_one();
+            }
+        };
+        let mend = async {
+            if let Some(provision) = golden::postgres(spec) {
+                refused.notified().await;
+                match provision::mend_superuser(self.engine.as_ref(), &instance.id, provision, &self.vault).await {
+                    Ok(()) => drop(news.send(Settling::Changed("the superuser's password was set to this environment's".to_owned()))),
+                    Err(error) => tracing::warn!(%error, service = %spec.name, "The superuser's password could not be set."),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        // Dropping either half is safe: the password is set by one statement.
+        tokio::select! {
+            answer = self.ask_hearing(&spec.probe, cx, began, spec.ready_timeout, hear) => answer,
+            () = mend => unreachable!("it never ends"),
+        }
+    }
+
     /// Asks until there is a proof, within what is left of the service's time.
     async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<String, Evidence> {
+        self.ask_hearing(probe, cx, began, limit, |_| {}).await
+    }
+
+    async fn ask_hearing(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration, hear: impl FnMut(&probe::ProbeFailure) + Send) -> Result<String, Evidence> {
         let left = limit.saturating_sub(began.elapsed());
-        match probe::until_ready(probe, cx, Schedule::until(left), |_| {}).await {
+        match probe::until_ready(probe, cx, Schedule::until(left), hear).await {
             Ok(receipt) => Ok(receipt.evidence),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
@@ -137,9 +167,13 @@ impl DaemonCaretaker {
 
 #[async_trait]
 impl Caretaker for DaemonCaretaker {
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
+        self.golden.prepare(spec, &self.project, &self.checksums).await
+    }
+
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
-        let answer = self.ask(&spec.probe, &cx, began, spec.ready_timeout).await?;
+        let answer = self.answer(spec, instance, &cx, began, news).await?;
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
@@ -152,8 +186,12 @@ impl Caretaker for DaemonCaretaker {
                 let _ = news.send(Settling::Changed(change.what));
             }
         }
-        if let Some(set) = &spec.scripts {
-            self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?;
+        let fresh = match &spec.scripts {
+            Some(set) => self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?.fresh,
+            None => true,
+        };
+        if fresh {
+            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
         }
         match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,

@@ -10,7 +10,7 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal};
+use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
@@ -121,7 +121,8 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
+        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default() };
+        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;

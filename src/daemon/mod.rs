@@ -13,6 +13,7 @@ mod compile;
 pub(crate) mod environments;
 mod exec;
 pub(crate) mod gc;
+mod golden;
 mod hosts;
 mod ledger;
 mod output;

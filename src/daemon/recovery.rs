@@ -33,7 +33,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
         let environment = environments.begin(record, observed, hosts)?;
-        environments.resume(&environment).await;
+        environments.resume_all(&environment).await;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");
