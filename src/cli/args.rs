@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
+    backup, completions, config, daemon, data, doctor, down, environment, events, exec, gc, ledger, list, logs, plan, profiles, run, services, snapshot, status, up,
     validate, wait, why,
 };
 
@@ -70,6 +70,9 @@ pub(crate) enum Command {
     Snapshot(snapshot::Arguments),
     Fork(data::Fork),
     Undo(data::Undo),
+    Backup(backup::Arguments),
+    Import(backup::Import),
+    Export(backup::Export),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -81,7 +84,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
-    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

@@ -16,6 +16,7 @@ mod session;
 mod table;
 
 // The commands.
+mod backup;
 mod completions;
 mod config;
 mod daemon;
@@ -175,6 +176,9 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Snapshot(arguments) => snapshot::run(&arguments, session).await,
         Command::Fork(arguments) => data::fork(&arguments, session).await,
         Command::Undo(arguments) => data::undo(&arguments, session).await,
+        Command::Backup(arguments) => backup::run(&arguments, session).await,
+        Command::Import(arguments) => backup::import(&arguments, session).await,
+        Command::Export(arguments) => backup::export(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

@@ -83,6 +83,20 @@ impl DaemonCaretaker {
         applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
     }
 
+    /// The certificate of the local authority.
+    pub(super) fn authority(&self) -> &std::path::Path {
+        &self.authority
+    }
+
+    /// Hears again what the data says of its scripts.
+    pub(super) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
+        let progress = |_: script::Progress<'_>| {};
+        match script::recorded(set, &self.scripts(instance, &progress)).await {
+            Ok(recorded) => drop(self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded)),
+            Err(error) => tracing::warn!(%error, service = %set.service, "The ledger could not be read."),
+        }
+    }
+
     /// The ledger of a service, by today's files and what its data was last heard to say.
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
         let recorded = self.recorded.lock().expect("no holder of this lock panics").get(&set.service).cloned();

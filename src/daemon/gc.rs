@@ -80,7 +80,9 @@ async fn forgotten(environments: &Environments, all: bool) -> Result<Vec<Environ
     for environment in environments.all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let absent = environment.handle.status().phase == devenv_api::Phase::Absent;
-        if absent && record.volumes.is_empty() && record.trash.is_empty() && (all || !record.project.exists()) {
+        // Backups are made for the day on which everything else is gone.
+        let needless = all && !environments.has_backups(&environment) || !record.project.exists();
+        if absent && record.volumes.is_empty() && record.trash.is_empty() && needless {
             found.push(environment.id);
         }
     }

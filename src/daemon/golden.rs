@@ -25,7 +25,7 @@ use crate::{
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
     secret::Vault,
-    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
+    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced, copy_tree_without},
     spec::{EnvironmentId, MountSource, PostgresProvision, Provision, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, StoreError, create_private, write_atomically},
 };
@@ -126,10 +126,13 @@ impl Golden {
         if read(&self.file(&key)).is_some_and(|kept| kept.complete || !is_old(&kept)) {
             return;
         }
-        if let Err(error) = checkpoint(provision, vault, authority).await {
-            tracing::warn!(%error, service = %spec.name, "No golden volume was made.");
-            return;
-        }
+        let journal = match checkpoint(provision, vault, authority).await {
+            Ok(journal) => journal,
+            Err(error) => {
+                tracing::warn!(%error, service = %spec.name, "No golden volume was made.");
+                return;
+            }
+        };
         let work = Keeping {
             engine: self.engine.clone(),
             key: key.clone(),
@@ -147,6 +150,7 @@ impl Golden {
                 complete: false,
             },
             from: place.directory,
+            journal,
         };
         let (goes_on, gone_on) = oneshot::channel();
         // Not tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
@@ -219,6 +223,7 @@ struct Keeping {
     labels: Labels,
     kept: Kept,
     from: PathBuf,
+    journal: Journal,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -254,8 +259,8 @@ impl Keeping {
         write_atomically(&self.paused, &list)?;
         let began = Instant::now();
         self.engine.pause(&self.container).await?;
-        let (from, to) = (self.from.clone(), made.mountpoint.clone());
-        let copied = blocking(move || copy_tree_unsynced(&from, &to)).await;
+        let (from, to, journal) = (self.from.clone(), made.mountpoint.clone(), self.journal.clone());
+        let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
         let unpaused = self.engine.unpause(&self.container).await;
         let paused = began.elapsed();
         if unpaused.is_ok() {
@@ -349,14 +354,37 @@ fn major_of(image: &str) -> Option<&str> {
     (1..=2).contains(&end).then(|| &tag[..end])
 }
 
-async fn checkpoint(provision: &PostgresProvision, vault: &Vault, authority: &Path) -> Result<(), String> {
+/// The files of the write-ahead log that a start after the checkpoint reads, by name: the others are kept for reuse alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Journal {
+    first: String,
+    last: String,
+}
+
+impl Journal {
+    fn is_needless(&self, path: &Path) -> bool {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return false };
+        let is_segment = directory.ends_with("pgdata/pg_wal") && name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_segment && (name < self.first.as_str() || name > self.last.as_str())
+    }
+}
+
+async fn checkpoint(provision: &PostgresProvision, vault: &Vault, authority: &Path) -> Result<Journal, String> {
     let tls = match provision.tls {
         true => Some(crate::tls::client(authority).map_err(|error| error.to_string())?),
         false => None,
     };
     let password = vault.reveal(&provision.password).map_err(|error| error.to_string())?;
     let login = Login { port: provision.port, user: "postgres", password, database: "postgres", tls };
-    session(&login.config("devenv golden"), login.tls.clone(), |client| async move { client.batch_execute("CHECKPOINT").await }).await.map_err(|error| crate::probe::postgres::words(provision.port, &error))
+    session(&login.config("devenv golden"), login.tls.clone(), |client| async move {
+        client.batch_execute("CHECKPOINT").await?;
+        // One more than now: what is written until the pause may go over the end of a file.
+        let files = "SELECT pg_walfile_name(redo_lsn), pg_walfile_name(pg_current_wal_insert_lsn() + pg_size_bytes(current_setting('wal_segment_size'))::numeric) FROM pg_control_checkpoint()";
+        let row = client.query_one(files, &[]).await?;
+        Ok(Journal { first: row.get(0), last: row.get(1) })
+    })
+    .await
+    .map_err(|error| crate::probe::postgres::words(provision.port, &error))
 }
 
 fn clear(directory: &Path) -> io::Result<()> {
@@ -394,6 +422,21 @@ mod tests {
             ("mine:20240101", None),
         ] {
             assert_eq!(major_of(image), major, "{image}");
+        }
+    }
+
+    #[test]
+    fn only_the_journals_files_from_the_checkpoint_on_are_copied() {
+        let journal = Journal { first: "00000001000000000000000A".to_owned(), last: "00000001000000000000000C".to_owned() };
+        for (path, needless) in [
+            ("pgdata/pg_wal/000000010000000000000009", true),
+            ("pgdata/pg_wal/00000001000000000000000A", false),
+            ("pgdata/pg_wal/00000001000000000000000C", false),
+            ("pgdata/pg_wal/00000001000000000000000D", true),
+            ("pgdata/pg_wal/00000002.history", false),
+            ("pgdata/base/000000010000000000000009", false),
+        ] {
+            assert_eq!(journal.is_needless(Path::new(path)), needless, "{path}");
         }
     }
 

@@ -7,6 +7,7 @@
 //! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
 //! adopts it by its labels and its records.
 
+mod backups;
 mod caretaker;
 mod choice;
 mod compile;
@@ -18,6 +19,7 @@ mod hosts;
 mod ledger;
 mod output;
 mod recovery;
+mod transfer;
 mod volumes;
 mod watcher;
 

@@ -166,7 +166,7 @@ impl Environments {
         Ok(())
     }
 
-    async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
+    pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
         let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
         volumes.into_iter().find(|volume| volume.name == name).ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
     }
@@ -179,7 +179,7 @@ impl Environments {
     }
 
     /// Pauses every container of the environment that runs and keeps data.
-    async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
+    pub(super) async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let keeps: Vec<String> = held(&record, &[])?.iter().map(|held| held.spec.name.to_string()).collect();
         let running: Vec<String> = environment

@@ -113,11 +113,17 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<Copied> {
 
 /// As [`copy_tree`], for a copy that a power cut may take: whoever needs it durable syncs it.
 pub(crate) fn copy_tree_unsynced(from: &Path, to: &Path) -> io::Result<Copied> {
+    copy_tree_without(from, to, |_| false)
+}
+
+/// As [`copy_tree_unsynced`], without the files whose paths are `needless`.
+pub(crate) fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool) -> io::Result<Copied> {
     for entry in fs::read_dir(to)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
-    let entries = walk(from)?;
+    let mut entries = walk(from)?;
+    entries.retain(|entry| entry.metadata.is_dir() || !needless(&entry.path));
     let (directories, rest): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.metadata.is_dir());
     for directory in directories.iter().skip(1) {
         fs::create_dir(to.join(&directory.path))?;

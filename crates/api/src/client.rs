@@ -25,7 +25,7 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, Ledger, NamedRequest, Snapshot, Snapshots, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
+    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, Ledger, RestoreRequest, Restored, TransferRequest, Transferred, NamedRequest, Snapshot, Snapshots, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest,
     GcReport, GcRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
@@ -64,6 +64,11 @@ pub mod route {
     pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
     pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
     pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
+    pub const BACKUPS: &str = "/v1/environment/backups";
+    pub const BACKUP_SAVE: &str = "/v1/environment/backups/save";
+    pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
+    pub const IMPORT: &str = "/v1/environment/import";
+    pub const EXPORT: &str = "/v1/environment/export";
     pub const GC: &str = "/v1/gc";
 }
 
@@ -232,6 +237,26 @@ impl Client {
 
     pub async fn remove_snapshot(&self, request: &NamedRequest) -> Result<(), ClientError> {
         self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
+    }
+
+    pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
+        self.post(route::BACKUPS, target).await
+    }
+
+    pub async fn save_backup(&self, request: &ServicesRequest) -> Result<Backup, ClientError> {
+        self.post(route::BACKUP_SAVE, request).await
+    }
+
+    pub async fn restore_backup(&self, request: &RestoreRequest) -> Result<Restored, ClientError> {
+        self.post(route::BACKUP_RESTORE, request).await
+    }
+
+    pub async fn import(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::IMPORT, request).await
+    }
+
+    pub async fn export(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::EXPORT, request).await
     }
 
     /// Brings the volumes of the last `down --volumes` back; their names.

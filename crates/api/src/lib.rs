@@ -3,6 +3,7 @@
 //! What `--json` prints, what the socket carries and what a test harness reads are the same types. The page that
 //! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
 
+mod backup;
 mod chaos;
 mod client;
 mod daemon;
@@ -14,6 +15,7 @@ mod plan;
 mod request;
 mod status;
 
+pub use backup::{Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred};
 pub use chaos::{Fault, Witness};
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
