@@ -168,19 +168,29 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
     let Some(services) = document.get_mut("services").and_then(serde_json::Value::as_object_mut) else { return };
     services.retain(|name, _| names.contains(&name.as_str()));
     for service in services.values_mut().filter_map(serde_json::Value::as_object_mut) {
-        service.remove("depends_on");
-        service.remove("ports");
+        for field in ["depends_on", "ports"] {
+            empty(service, field);
+        }
         for kind in ["postgres", "redis"] {
             let Some(fields) = find(service, kind) else { continue };
             for field in ["init", "seed", "admin_init"] {
-                fields.remove(field);
+                empty(fields, field);
             }
             for database in fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut) {
                 for field in ["init", "seed"] {
-                    database.as_object_mut().map(|database| database.remove(field));
+                    database.as_object_mut().map(|database| empty(database, field));
                 }
             }
         }
+    }
+}
+
+/// Says nothing where something was said.
+fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
+    match fields.get_mut(name) {
+        Some(serde_json::Value::Object(map)) => map.clear(),
+        Some(serde_json::Value::Array(list)) => list.clear(),
+        _ => {}
     }
 }
 
@@ -234,6 +244,6 @@ mod tests {
             "api": { "kind": { "process": {} } },
         }});
         only(&mut document, &["db"]);
-        assert_eq!(document, serde_json::json!({ "services": { "db": { "kind": { "postgres": { "version": "17", "databases": { "a": {} } } } } } }));
+        assert_eq!(document, serde_json::json!({ "services": { "db": { "depends_on": {}, "ports": {}, "kind": { "postgres": { "version": "17", "seed": [], "databases": { "a": { "init": [] } } } } } } }));
     }
 }

@@ -207,10 +207,12 @@ impl Caretaker for DaemonCaretaker {
         if fresh {
             self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
         }
-        match &spec.proof {
+        let proven = match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,
             None => Ok(answer),
-        }
+        };
+        self.golden.replenish(spec).await;
+        proven
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {

@@ -121,7 +121,7 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default() };
+        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default(), consumed: Mutex::default() };
         let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };

@@ -4,11 +4,14 @@
 //! service is ready, so nobody sees the moment for which it is paused. A service that is about to start on an empty volume,
 //! after `reset` or in a new environment, gets a copy of it instead if the key is the same, and finds its ledger there.
 //!
+//! Of each there is a second copy, whose files are moved instead of copied when they are wanted, and which is then made anew
+//! in the background: so a large reset takes no longer than a small one.
+//!
 //! A volume is golden as soon as a small file says so, written when the copy is on the disk. What died half way, here or
 //! while a volume is filled, is told by a file that was written before.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -25,7 +28,7 @@ use crate::{
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
     secret::Vault,
-    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced, copy_tree_without},
+    snapshot::{GoldenInput, GoldenKey, copy_tree, copy_tree_unsynced, copy_tree_without},
     spec::{EnvironmentId, MountSource, PostgresProvision, Provision, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, StoreError, create_private, write_atomically},
 };
@@ -47,6 +50,8 @@ pub(super) struct Golden {
     pub(super) environment: EnvironmentId,
     /// Services whose present start began on an empty volume.
     pub(super) empty: Mutex<HashSet<ServiceName>>,
+    /// Services that have used a spare copy, or would have: it is made when they have settled.
+    pub(super) consumed: Mutex<HashMap<ServiceName, Spare>>,
 }
 
 /// What is known of a golden volume.
@@ -106,11 +111,26 @@ impl Golden {
         let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
         let began = Instant::now();
         write_atomically(filling, b"").map_err(io::Error::other)?;
+        let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
+        if let Some(volume) = self.volume(&spare.volume()).await
+            && spare.take()
+        {
+            match fs::rename(volume.mountpoint.join("pgdata"), place.directory.join("pgdata")) {
+                Ok(()) => {
+                    self.touch(&key);
+                    self.consumed.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spare);
+                    tracing::info!(service = %spec.name, %key, took = ?began.elapsed(), "Volume filled from a spare golden one.");
+                    return Ok(true);
+                }
+                // On another file system, or made anew at this very moment.
+                Err(error) => tracing::debug!(%error, "A spare volume could not be used."),
+            }
+        }
         let target = place.directory.clone();
         // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
         let copied = tokio::task::spawn_blocking(move || copy_tree_unsynced(&golden.mountpoint, &target)).await.map_err(io::Error::other)??;
-        // When it was used last, for the budget.
-        let _ = fs::File::open(self.file(&key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        self.touch(&key);
+        self.consumed.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spare);
         tracing::info!(service = %spec.name, %key, bytes = ?copied.bytes, took = ?began.elapsed(), way = ?copied.way, "Volume filled from a golden one.");
         Ok(true)
     }
@@ -139,7 +159,8 @@ impl Golden {
             file: self.file(&key),
             paused: self.store.environment(&self.environment).join(format!("paused-{}.json", spec.name)),
             container: instance.id.clone(),
-            labels: Labels { role: Some(ROLE.to_owned()), spec: None, ..crate::reconcile::labels(&self.owner, &place.record, Some(spec)) },
+            labels: self.labels(&place.record, spec),
+            store: self.store.clone(),
             kept: Kept {
                 version: 1,
                 volume: format!("devenv-golden-{}-{key}", spec.name),
@@ -161,6 +182,16 @@ impl Golden {
         });
         // It fails only if the work is over already.
         let _ = gone_on.await;
+    }
+
+    /// Once a service is ready on what it was given: makes the next spare copy.
+    pub(super) async fn replenish(&self, spec: &ServiceSpec) {
+        let consumed = self.consumed.lock().expect("no holder of this lock panics").remove(&spec.name);
+        if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
+            let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
+            // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
+            tokio::spawn(async move { spare.make_or_warn(engine, labels).await });
+        }
     }
 
     /// Everything that decides what is in the data; nothing if that cannot be known.
@@ -204,6 +235,16 @@ impl Golden {
         volumes.into_iter().find(|volume| volume.name == name && volume.mountpoint.is_dir())
     }
 
+    fn labels(&self, record: &Record, spec: &ServiceSpec) -> Labels {
+        Labels { role: Some(ROLE.to_owned()), spec: None, ..crate::reconcile::labels(&self.owner, record, Some(spec)) }
+    }
+
+    /// When it was used last, for the budget.
+    fn touch(&self, key: &GoldenKey) {
+        // A golden volume that seems older than it is goes a little earlier.
+        let _ = fs::File::open(self.file(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    }
+
     fn filling(&self, service: &ServiceName) -> PathBuf {
         self.store.environment(&self.environment).join(format!("filling-{service}"))
     }
@@ -221,6 +262,7 @@ struct Keeping {
     paused: PathBuf,
     container: String,
     labels: Labels,
+    store: Store,
     kept: Kept,
     from: PathBuf,
     journal: Journal,
@@ -283,12 +325,62 @@ impl Keeping {
         self.kept.complete = true;
         self.write()?;
         tracing::info!(key = %self.key, bytes = self.kept.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume made.");
+        let spare = Spare { key: self.key, golden: self.kept.volume, store: self.store };
+        spare.make_or_warn(self.engine, self.labels).await;
         Ok(())
     }
 
     fn write(&self) -> Result<(), StoreError> {
         write_atomically(&self.file, &serde_json::to_vec(&self.kept).expect("plain data"))
     }
+}
+
+/// A copy of a golden volume, to be used up.
+pub(super) struct Spare {
+    key: GoldenKey,
+    golden: String,
+    store: Store,
+}
+
+impl Spare {
+    fn volume(&self) -> String {
+        spare_of(&self.golden)
+    }
+
+    /// Says that the copy is whole.
+    fn file(&self) -> PathBuf {
+        self.store.golden().join(format!("{}.spare", self.key))
+    }
+
+    /// Whether it is whole, and ours from now on: a file is removed by one alone.
+    fn take(&self) -> bool {
+        fs::remove_file(self.file()).is_ok()
+    }
+
+    async fn make_or_warn(&self, engine: Arc<dyn Engine>, labels: Labels) {
+        if let Err(error) = self.make(engine, labels).await {
+            tracing::warn!(%error, key = %self.key, "No spare copy of a golden volume was made.");
+        }
+    }
+
+    async fn make(&self, engine: Arc<dyn Engine>, labels: Labels) -> Result<(), KeepError> {
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.store.golden().join(format!("{}.lock", self.key)))?;
+        if lock.try_lock().is_err() || self.file().exists() {
+            return Ok(());
+        }
+        let owner = labels.owner.clone();
+        engine.create_volume(&VolumeCreate { name: self.volume(), labels, options: BTreeMap::new() }).await?;
+        let volumes = engine.volumes(&owner).await?;
+        let directory = |name: &str| volumes.iter().find(|volume| volume.name == name).map(|volume| volume.mountpoint.clone());
+        let (Some(from), Some(to)) = (directory(&self.golden), directory(&self.volume())) else { return Err(io::Error::from(io::ErrorKind::NotFound).into()) };
+        blocking(move || copy_tree(&from, &to)).await?;
+        write_atomically(&self.file(), b"")?;
+        Ok(())
+    }
+}
+
+fn spare_of(golden: &str) -> String {
+    format!("{golden}-spare")
 }
 
 /// Names of the golden volumes that stay. With `all`, none does; else those of projects that still have an environment,
@@ -304,13 +396,17 @@ pub(super) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dr
     found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
     let (mut stay, mut bytes) = (HashSet::new(), 0);
     for (_, path, kept) in found {
-        bytes += kept.bytes;
+        // With its spare copy.
+        bytes += 2 * kept.bytes;
         let is_waste = !kept.complete && is_old(&kept);
         // One that is being made stays, whatever is asked: its maker counts on it.
         if !kept.complete && !is_waste || !all && !is_waste && bytes <= BUDGET && projects.contains(&kept.project) {
+            stay.insert(spare_of(&kept.volume));
             stay.insert(kept.volume);
         } else if !dry_run {
             forget_file(&path);
+            forget_file(&path.with_extension("spare"));
+            forget_file(&path.with_extension("lock"));
         }
     }
     stay
@@ -459,12 +555,12 @@ mod tests {
             fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
             fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
         };
-        keep("new", "/here", 6, true, 0);
-        keep("old", "/here", 6, true, 60);
+        keep("new", "/here", 3, true, 0);
+        keep("old", "/here", 3, true, 60);
         keep("gone", "/gone", 1, true, 0);
         keep("making", "/gone", 0, false, 0);
         let projects = HashSet::from([PathBuf::from("/here")]);
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
+        let names = |names: &[&str]| names.iter().flat_map(|name| [(*name).to_owned(), spare_of(name)]).collect::<HashSet<_>>();
         assert_eq!(retained(&store, &projects, false, true), names(&["new", "making"]));
         assert_eq!(retained(&store, &projects, true, false), names(&["making"]));
         assert_eq!(retained(&store, &projects, false, false), names(&["making"]));
