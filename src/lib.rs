@@ -3,6 +3,7 @@
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
 mod chaos;
+mod backup;
 mod cli;
 mod daemon;
 mod diagnosis;

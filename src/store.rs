@@ -187,6 +187,11 @@ impl Store {
         self.root.join("disks")
     }
 
+    /// What is known of golden volumes.
+    pub(crate) fn golden(&self) -> PathBuf {
+        self.root.join("golden")
+    }
+
     /// The local certificate authority's directory.
     pub(crate) fn authority(&self) -> PathBuf {
         self.root.join("authority")
@@ -197,6 +202,11 @@ impl Store {
         create_private(&directory)?;
         let text = serde_json::to_vec(record).expect("a record is plain data");
         write_atomically(&directory.join("environment.json"), &text)
+    }
+
+    /// One environment as it was saved last.
+    pub(crate) fn record(&self, id: &EnvironmentId) -> Result<Option<Record>, StoreError> {
+        read(&self.environment(id).join("environment.json"))
     }
 
     /// Every environment that is remembered.

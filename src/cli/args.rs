@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles,
-    run, services, snapshot, status, test, up, validate, wait, why,
+    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan,
+    profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     Fork(data::Fork),
     Undo(data::Undo),
     Chaos(chaos::Arguments),
+    Backup(backup::Arguments),
+    Import(backup::Import),
+    Export(backup::Export),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -89,8 +92,8 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
-    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
     ("Breaking", &["chaos"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];

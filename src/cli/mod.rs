@@ -20,6 +20,7 @@ mod table;
 // The commands.
 mod chaos;
 mod bundle;
+mod backup;
 mod completions;
 mod config;
 mod daemon;
@@ -191,6 +192,9 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Fork(arguments) => data::fork(&arguments, session).await,
         Command::Undo(arguments) => data::undo(&arguments, session).await,
         Command::Chaos(arguments) => chaos::run(&arguments, session).await,
+        Command::Backup(arguments) => backup::run(&arguments, session).await,
+        Command::Import(arguments) => backup::import(&arguments, session).await,
+        Command::Export(arguments) => backup::export(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

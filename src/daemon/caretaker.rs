@@ -13,7 +13,14 @@ use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{describe, hosts::Hosts, loops, output::Output, reload};
+use super::{
+    describe,
+    golden::{self, Golden},
+    hosts::Hosts,
+    loops,
+    output::Output,
+    reload,
+};
 use crate::{
     diagnosis,
     engine::{Engine, UploadFile},
@@ -31,6 +38,7 @@ use crate::{
 /// One environment's caretaker.
 pub(crate) struct DaemonCaretaker {
     engine: Arc<dyn Engine>,
+    golden: Golden,
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
@@ -43,6 +51,9 @@ pub(crate) struct DaemonCaretaker {
     /// What each service's data was last heard to say of its scripts.
     recorded: Mutex<HashMap<ServiceName, Vec<(Option<String>, Vec<Recorded>)>>>,
 }
+
+/// PostgreSQL's word for it.
+const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
 
 /// What came of applying.
 pub(crate) struct Applied {
@@ -57,10 +68,12 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+    pub(super) fn new(golden: Golden, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+        let engine = golden.engine.clone();
         let output = Output::new(engine.clone(), logs.clone());
         Self {
             engine,
+            golden,
             vault,
             logs,
             authority: tls::certificate_of(&store.authority()),
@@ -99,9 +112,13 @@ impl DaemonCaretaker {
         applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
     }
 
-    /// The name of the volume that holds the service's data as it is after seeding with today's files.
-    pub(crate) async fn golden(&self, _spec: &ServiceSpec) -> Option<String> {
-        None
+    /// Hears again what the data says of its scripts.
+    pub(super) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
+        let progress = |_: script::Progress<'_>| {};
+        match script::recorded(set, &self.scripts(instance, &progress)).await {
+            Ok(recorded) => drop(self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded)),
+            Err(error) => tracing::warn!(%error, service = %set.service, "The ledger could not be read."),
+        }
     }
 
     /// The ledger of a service, by today's files and what its data was last heard to say.
@@ -156,10 +173,40 @@ impl DaemonCaretaker {
         ProbeContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), target, lines: lines_of(&self.logs, &spec.name, instance.run) }
     }
 
+    /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
+    /// over the server's own socket, which nobody but us reaches.
+    async fn answer(&self, spec: &ServiceSpec, probe: &Probe, instance: &Instance, cx: &ProbeContext, began: Instant, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &probe::ProbeFailure| {
+            if failure.what.contains(WRONG_PASSWORD) {
+                refused.notify_one();
+            }
+        };
+        let mend = async {
+            if let Some(provision) = golden::postgres(spec) {
+                refused.notified().await;
+                match provision::mend_superuser(self.engine.as_ref(), &instance.id, provision, &self.vault).await {
+                    Ok(()) => drop(news.send(Settling::Changed("the superuser's password was set to this environment's".to_owned()))),
+                    Err(error) => tracing::warn!(%error, service = %spec.name, "The superuser's password could not be set."),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        // Dropping either half is safe: the password is set by one statement.
+        tokio::select! {
+            answer = self.ask_hearing(probe, cx, began, spec.ready_timeout, hear) => answer,
+            () = mend => unreachable!("it never ends"),
+        }
+    }
+
     /// Asks until there is a proof, within what is left of the service's time.
     async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<String, Evidence> {
+        self.ask_hearing(probe, cx, began, limit, |_| {}).await
+    }
+
+    async fn ask_hearing(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration, hear: impl FnMut(&probe::ProbeFailure) + Send) -> Result<String, Evidence> {
         let left = limit.saturating_sub(began.elapsed());
-        match probe::until_ready(probe, cx, Schedule::until(left), |_| {}).await {
+        match probe::until_ready(probe, cx, Schedule::until(left), hear).await {
             Ok(receipt) => Ok(receipt.evidence),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
@@ -171,10 +218,14 @@ impl DaemonCaretaker {
 
 #[async_trait]
 impl Caretaker for DaemonCaretaker {
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
+        self.golden.prepare(spec, &self.project, &self.checksums).await
+    }
+
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
-        let answer = self.ask(&probe, &cx, began, spec.ready_timeout).await?;
+        let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
@@ -187,13 +238,19 @@ impl Caretaker for DaemonCaretaker {
                 let _ = news.send(Settling::Changed(change.what));
             }
         }
-        if let Some(set) = &spec.scripts {
-            self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?;
+        let fresh = match &spec.scripts {
+            Some(set) => self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?.fresh,
+            None => true,
+        };
+        if fresh {
+            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
         }
-        match &spec.proof {
+        let proven = match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,
             None => Ok(answer),
-        }
+        };
+        self.golden.replenish(spec).await;
+        proven
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {

@@ -13,7 +13,7 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal, react::Tools, reload::Reloader};
+use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
@@ -178,7 +178,8 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
+        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default(), consumed: Mutex::default() };
+        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
         let tools = Arc::new(Tools { engine: shared.engine.clone(), hosts: hosts.clone(), vault: vault.clone(), logs: logs.clone(), project: record.project.clone() });
         let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };

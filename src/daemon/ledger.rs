@@ -64,12 +64,21 @@ impl Environment {
         self.ledger().await
     }
 
-    async fn spec(&self) -> Result<EnvironmentSpec, ApiError> {
+    /// Hears again what a service's data says of its scripts, once it is other data.
+    pub(super) async fn reread(&self, name: &ServiceName) {
+        let Ok(spec) = self.spec().await else { return };
+        let set = spec.services.get(name).and_then(|service| service.scripts.as_ref());
+        if let (Some(set), Ok(instance)) = (set, self.instance(name)) {
+            self.caretaker.reread(set, &instance).await;
+        }
+    }
+
+    pub(super) async fn spec(&self) -> Result<EnvironmentSpec, ApiError> {
         Ok(self.handle.record().await.map_err(ApiError::from)?.spec.ok_or(CommandError::NotUp)?)
     }
 
     /// The container of a service that runs.
-    fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
+    pub(super) fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
         let status = self.handle.status();
         let service = status.services.iter().find(|service| service.name == name.as_str());
         match service.and_then(|service| service.container.clone()) {

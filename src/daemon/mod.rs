@@ -8,6 +8,7 @@
 //! adopts it by its labels and its records.
 
 mod bundle;
+mod backups;
 mod caretaker;
 mod choice;
 mod commands;
@@ -17,6 +18,7 @@ mod exec;
 mod faults;
 pub(crate) mod gc;
 mod fronts;
+mod golden;
 mod hosts;
 mod leases;
 mod ledger;
@@ -26,6 +28,7 @@ mod react;
 mod recovery;
 mod reload;
 
+mod transfer;
 mod volumes;
 mod watcher;
 

@@ -39,7 +39,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         if let Some(spec) = watched {
             environment.reloader.watch_adopted(&spec, &hosts).await;
         }
-        environments.resume(&environment).await;
+        environments.resume_all(&environment).await;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use devenv_api::{ApiError, ErrorCode, Snapshot, SnapshotPart};
@@ -38,13 +38,6 @@ impl Environments {
             return Err(ApiError::new(ErrorCode::Usage, "none of these services keeps data").hint("`devenv status` lists the services"));
         }
         let fresh = environment.handle.reserve_volumes(held.iter().map(|held| held.key.clone()).collect()).await.map_err(ApiError::from)?;
-        for held in &held {
-            if let Some(golden) = environment.caretaker.golden(held.spec).await
-                && self.exists(&golden).await?
-            {
-                self.copy(&record, held.spec, &golden, &fresh[&held.key], &held.key).await?;
-            }
-        }
         environment.handle.move_to(fresh, "reset").await.map_err(ApiError::from)
     }
 
@@ -173,14 +166,9 @@ impl Environments {
         Ok(())
     }
 
-    async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
+    pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
         let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
         volumes.into_iter().find(|volume| volume.name == name).ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
-    }
-
-    pub(super) async fn exists(&self, name: &str) -> Result<bool, ApiError> {
-        let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
-        Ok(volumes.iter().any(|volume| volume.name == name))
     }
 
     /// Size and checksum of what a volume holds.
@@ -191,7 +179,7 @@ impl Environments {
     }
 
     /// Pauses every container of the environment that runs and keeps data.
-    async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
+    pub(super) async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let keeps: Vec<String> = held(&record, &[])?.iter().map(|held| held.spec.name.to_string()).collect();
         let running: Vec<String> = environment
@@ -214,13 +202,27 @@ impl Environments {
 
     /// Lets go on what was paused for a copy, now or by an earlier daemon.
     pub(super) async fn resume(&self, environment: &Environment) {
-        let path = self.paused_list(environment);
-        let Some(list) = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()) else { return };
+        self.resume_listed(&self.paused_list(environment)).await;
+    }
+
+    /// The same, also for what golden volumes were copied from when an earlier daemon died.
+    pub(super) async fn resume_all(&self, environment: &Environment) {
+        let directory = self.shared.store.environment(&environment.id);
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("paused") && name.ends_with(".json") {
+                self.resume_listed(&entry.path()).await;
+            }
+        }
+    }
+
+    async fn resume_listed(&self, path: &Path) {
+        let Some(list) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()) else { return };
         let resumed = futures_util::future::join_all(list.iter().map(|container| self.engine().unpause(container))).await;
         for error in resumed.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "A container that was paused for a copy could not be let go on.");
         }
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "The list of paused containers could not be removed.");
         }
     }

@@ -21,6 +21,8 @@ use crate::{
     spec::Provision,
 };
 
+pub(crate) use postgres::mend_superuser;
+
 /// For everything that one service is provisioned with.
 const LIMIT: Duration = Duration::from_secs(60);
 

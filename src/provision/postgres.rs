@@ -4,8 +4,11 @@
 //! line appears in the server's log, when all is as asked.
 
 mod database;
+mod mend;
 mod password;
 pub(crate) mod settings;
+
+pub(crate) use mend::mend_superuser;
 
 use std::collections::HashMap;
 

@@ -41,6 +41,9 @@ pub(crate) struct Effects {
 /// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.
 #[async_trait]
 pub(crate) trait Caretaker: Send + Sync + 'static {
+    /// Makes ready for a start what the service starts on; a reason not to start it.
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
+
     /// Waits until the service answers, brings about what is declared, and proves that a client can do real work.
     /// Returns the proof. `news` hears when the service answers and provisioning begins, and what that changed.
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence>;
@@ -294,6 +297,7 @@ impl Effects {
             Workload::Container(container) => {
                 let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
                 instance.run = run;
+                self.caretaker.prepare(&subject.spec).await?;
                 self.start_container(&subject.spec, &instance, container).await.map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
                 instance
             }

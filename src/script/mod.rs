@@ -198,6 +198,21 @@ pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) 
     Ok(accepted)
 }
 
+/// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
+pub(crate) fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        let place = match &source.place {
+            ScriptPlace::Service => String::new(),
+            ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
+        };
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)? {
+            found.push((format!("{place}: {}", script.path), script.checksum));
+        }
+    }
+    Ok(found)
+}
+
 fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
     files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
 }

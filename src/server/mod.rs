@@ -2,6 +2,7 @@
 //! environments' own tasks, through their handles.
 
 mod chaos;
+mod backup;
 mod daemon;
 mod data;
 mod engine_choice;
@@ -49,6 +50,11 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::SNAPSHOT_SAVE, routing::post(data::save_snapshot))
         .route(route::SNAPSHOT_RESTORE, routing::post(data::restore_snapshot))
         .route(route::SNAPSHOT_REMOVE, routing::post(data::remove_snapshot))
+        .route(route::BACKUPS, routing::post(backup::list))
+        .route(route::BACKUP_SAVE, routing::post(backup::save))
+        .route(route::BACKUP_RESTORE, routing::post(backup::restore))
+        .route(route::IMPORT, routing::post(backup::import))
+        .route(route::EXPORT, routing::post(backup::export))
         .route(route::STATUS, routing::post(environment::status))
         .route(route::ENVIRONMENTS, routing::get(environment::list))
         .route(route::LOGS, routing::post(log::logs))

@@ -25,9 +25,10 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event,
-    EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, Ledger, LogLine, LogsRequest,
-    NamedRequest, Plan, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec, UpMessage, UpRequest,
+    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode,
+    ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, Ledger,
+    LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec,
+    TransferRequest, Transferred, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
@@ -68,6 +69,11 @@ pub mod route {
     pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
     pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
     pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
+    pub const BACKUPS: &str = "/v1/environment/backups";
+    pub const BACKUP_SAVE: &str = "/v1/environment/backups/save";
+    pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
+    pub const IMPORT: &str = "/v1/environment/import";
+    pub const EXPORT: &str = "/v1/environment/export";
     pub const GC: &str = "/v1/gc";
     pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
     pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
@@ -239,6 +245,26 @@ impl Client {
 
     pub async fn remove_snapshot(&self, request: &NamedRequest) -> Result<(), ClientError> {
         self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
+    }
+
+    pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
+        self.post(route::BACKUPS, target).await
+    }
+
+    pub async fn save_backup(&self, request: &ServicesRequest) -> Result<Backup, ClientError> {
+        self.post(route::BACKUP_SAVE, request).await
+    }
+
+    pub async fn restore_backup(&self, request: &RestoreRequest) -> Result<Restored, ClientError> {
+        self.post(route::BACKUP_RESTORE, request).await
+    }
+
+    pub async fn import(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::IMPORT, request).await
+    }
+
+    pub async fn export(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::EXPORT, request).await
     }
 
     /// Brings the volumes of the last `down --volumes` back; their names.

@@ -3,6 +3,7 @@
 //! What `--json` prints, what the socket carries and what a test harness reads are the same types. The page that
 //! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
 
+mod backup;
 mod chaos;
 mod client;
 mod daemon;
@@ -17,6 +18,7 @@ mod scenario;
 mod status;
 
 pub use chaos::{Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Witness};
+pub use backup::{Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred};
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, SnapshotPart, Snapshots};

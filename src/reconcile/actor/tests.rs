@@ -44,6 +44,10 @@ struct FakeCaretaker {
 
 #[async_trait]
 impl Caretaker for FakeCaretaker {
+    async fn prepare(&self, _: &ServiceSpec) -> Result<(), Evidence> {
+        Ok(())
+    }
+
     async fn settle(&self, spec: &ServiceSpec, _: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let _ = news.send(Settling::Answered);
         let scripted = self.settlings.lock().unwrap().get_mut(spec.name.as_str()).and_then(VecDeque::pop_front);
