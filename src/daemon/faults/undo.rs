@@ -55,10 +55,8 @@ impl Environments {
             Undo::RedisSaves { service, volume, mode } => {
                 let record = environment.handle.record().await.map_err(|error| error.to_string())?;
                 self.directory_mode(&record, service, "undo", volume, Some(mode)).await.map_err(|error| error.message)?;
-                match servers::Server::of(environment, service).await?.save_redis().await? {
-                    true => Ok(()),
-                    false => Err("a snapshot still fails".to_owned()),
-                }
+                let saved = servers::Server::of(environment, service).await?.save_redis().await?;
+                if saved { Ok(()) } else { Err("a snapshot still fails".to_owned()) }
             }
             Undo::RedisUnpause { service } => servers::Server::of(environment, service).await?.unpause_redis().await,
             Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,
