@@ -204,7 +204,8 @@ impl Work {
         let device = loops::device_of(&self.environments.shared.store.loops(), volume)
             .ok_or_else(|| failed(format!("no device of the volume {volume} was found")))?;
         let name = device.rsplit('/').next().unwrap_or_default();
-        self.will_undo(Undo::Restart { service: self.service.name.clone() })?;
+        let container = self.container()?;
+        self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
         let began = Instant::now();
         let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
         std::fs::write(&trigger, "devenv: a fault was injected\n").map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
