@@ -3,7 +3,10 @@
 //! A database that somebody is connected to cannot be copied, so the first lease makes a copy that nobody can connect
 //! to, the template, and every private database is a copy of that. The template's comment says what it was made from;
 //! where that differs from what the database is now (made anew, other scripts applied), template and copies are too.
-//! Dropping a database waits for a checkpoint; drops at the same time share one, so they are never done one by one.
+//!
+//! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
+//! made since the last one through to the disk. So drops are gathered, for those at the same time share a checkpoint, and
+//! the newest copy is given out first: it is used and gone before any checkpoint has seen it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -12,7 +15,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
@@ -25,15 +28,17 @@ use crate::{
 
 const TEMPLATE: &str = "devenv_template_";
 /// Copies made ahead, where they are small.
-const AHEAD: u64 = 6;
+const AHEAD: u64 = 8;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
 const MAKING: usize = 3;
 /// Databases dropped at the same time.
-const DROPPING: usize = 8;
+const BATCH: usize = 8;
+/// How long a database waits for others to be dropped with.
+const GATHER: Duration = Duration::from_millis(500);
 /// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
-const LEFT: usize = 8;
+const LEFT: usize = 12;
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -53,7 +58,11 @@ struct Shared {
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
     making: Semaphore,
-    dropping: Arc<Semaphore>,
+    /// Databases to be dropped, each with its place among those that are left.
+    doomed: Mutex<Vec<(String, Option<OwnedSemaphorePermit>)>>,
+    more: Notify,
+    /// Held by the one who drops.
+    dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
     work: TaskTracker,
 }
@@ -79,7 +88,9 @@ impl PostgresLeases {
             alive: Mutex::default(),
             stocks: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
-            dropping: Arc::new(Semaphore::new(DROPPING)),
+            doomed: Mutex::default(),
+            more: Notify::new(),
+            dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT)),
             work: TaskTracker::new(),
         };
@@ -191,23 +202,35 @@ impl PostgresLeases {
         });
     }
 
-    /// Drops databases, all at once.
+    /// Drops databases soon, many at once.
     fn discard(&self, names: Vec<String>) {
-        for name in names {
-            let shared = self.shared.clone();
-            // Taken before the task runs, so that whoever asks next sees how many are left; none is no reason to wait.
-            let left = shared.left.clone().try_acquire_owned();
-            self.shared.work.spawn(async move {
-                let _left = left;
-                let _permit = shared.dropping.acquire().await;
-                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name));
-                let dropped = shared.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
-                shared.alive.lock().expect("no holder of this lock panics").remove(&name);
-                if let Err(error) = dropped {
-                    tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+        let shared = &self.shared;
+        // Taken now, so that whoever asks next sees how many are left; none to be had is no reason to wait.
+        let doomed = names.into_iter().map(|name| (name, shared.left.clone().try_acquire_owned().ok()));
+        shared.doomed.lock().expect("no holder of this lock panics").extend(doomed);
+        shared.more.notify_one();
+        let shared = shared.clone();
+        self.shared.work.spawn(async move {
+            let Ok(_turn) = shared.dropping.try_lock() else { return };
+            loop {
+                let waiting = async {
+                    while shared.doomed.lock().expect("no holder of this lock panics").len() < BATCH {
+                        shared.more.notified().await;
+                    }
+                };
+                // Expired or not, what is there is dropped.
+                let _ = tokio::time::timeout(GATHER, waiting).await;
+                let batch: Vec<_> = {
+                    let mut doomed = shared.doomed.lock().expect("no holder of this lock panics");
+                    let count = doomed.len().min(BATCH);
+                    doomed.drain(..count).collect()
+                };
+                if batch.is_empty() {
+                    return;
                 }
-            });
-        }
+                join_all(batch.iter().map(|(name, _)| shared.drop_database(name))).await;
+            }
+        });
     }
 }
 
@@ -221,6 +244,15 @@ impl Shared {
         let name = format!("{PREFIX}{id}");
         self.alive.lock().expect("no holder of this lock panics").insert(name.clone());
         name
+    }
+
+    async fn drop_database(&self, name: &str) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
+        let dropped = self.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
+        self.alive.lock().expect("no holder of this lock panics").remove(name);
+        if let Err(error) = dropped {
+            tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+        }
     }
 
     /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
