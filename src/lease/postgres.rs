@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Config};
 use tokio_util::task::TaskTracker;
 
 use super::{LeaseError, PREFIX};
@@ -28,7 +28,7 @@ use crate::{
 
 const TEMPLATE: &str = "devenv_template_";
 /// Copies made ahead, where they are small.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 5;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
@@ -38,7 +38,7 @@ const BATCH: usize = 8;
 /// How long a database waits for others to be dropped with.
 const GATHER: Duration = Duration::from_millis(500);
 /// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
-const LEFT: usize = 12;
+const LEFT: usize = 16;
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -64,6 +64,8 @@ struct Shared {
     /// Held by the one who drops.
     dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
+    /// The connection for short questions.
+    desk: tokio::sync::Mutex<Option<Arc<Client>>>,
     work: TaskTracker,
 }
 
@@ -92,6 +94,7 @@ impl PostgresLeases {
             more: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT)),
+            desk: tokio::sync::Mutex::default(),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -132,8 +135,7 @@ impl PostgresLeases {
             identifier(&name),
             literal(&name)
         );
-        let closed = shared.session(|client| async move { client.batch_execute(&close).await.map_err(|error| reason(&error)) }).await;
-        if let Err(error) = closed {
+        if let Err(error) = shared.ask(&close).await {
             tracing::debug!(%error, "A leased database could not be closed; it is dropped all the same.");
         }
         self.discard(vec![name]);
@@ -142,7 +144,7 @@ impl PostgresLeases {
     /// Drops what leases of an earlier daemon left behind.
     pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
         let query = format!("SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, {})", literal(PREFIX));
-        let found = self.shared.session(|client| async move { rows(&client, &query).await }).await?;
+        let found = self.shared.ask(&query).await?;
         let names: Vec<String> = found.into_iter().filter_map(|row| row.into_iter().next()?).collect();
         let alive = self.shared.alive.lock().expect("no holder of this lock panics").clone();
         self.discard(names.into_iter().filter(|name| !alive.contains(name)).collect());
@@ -153,9 +155,9 @@ impl PostgresLeases {
     async fn stock(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
-        let (query, looked_for) = (look(&wanted.name, &template), wanted.name.clone());
-        let found = shared.session(|client| async move { rows(&client, &query).await }).await?;
-        let mut row = found.into_iter().next().ok_or_else(|| shared.refused("copy a database", format!("there is no database `{looked_for}`")))?.into_iter().flatten();
+        let found = shared.ask(&look(&wanted.name, &template)).await?;
+        let missing = || shared.refused("copy a database", format!("there is no database `{}`", wanted.name));
+        let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
         let (identity, size, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
         let mut stocks = shared.stocks.lock().await;
@@ -293,19 +295,51 @@ impl Shared {
         .await
     }
 
-    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
-    where
-        W: Future<Output = Result<T, String>>,
-    {
+    /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
+    async fn ask(&self, query: &str) -> Result<Vec<Vec<Option<String>>>, LeaseError> {
+        let client = self.desk().await?;
+        let answer = match rows(&client, query).await {
+            // The server was restarted since the last question.
+            Err(_) if client.is_closed() => rows(&*self.desk().await?, query).await,
+            answer => answer,
+        };
+        answer.map_err(|reason| self.refused("lease a database", reason))
+    }
+
+    async fn desk(&self) -> Result<Arc<Client>, LeaseError> {
+        let mut desk = self.desk.lock().await;
+        if let Some(client) = desk.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let (config, tls) = self.login()?;
+        let (client, connection) = probe::connect(&config, tls).await.map_err(|error| self.unreachable(&error))?;
+        // Ends with the client, or with the server.
+        self.work.spawn(connection);
+        Ok(desk.insert(Arc::new(client)).clone())
+    }
+
+    fn login(&self) -> Result<(Config, Option<rustls::ClientConfig>), LeaseError> {
         let password = self.cx.vault.reveal(&self.provision.password)?;
         let tls = trust(self.provision.tls, &self.cx).map_err(|error| self.refused("reach the server", error))?;
         let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
         let mut config = login.config("devenv-lease");
         config.options(OPTIONS);
+        Ok((config, tls))
+    }
+
+    fn unreachable(&self, error: &tokio_postgres::Error) -> LeaseError {
+        self.refused("reach the server", probe::words(self.provision.port, error))
+    }
+
+    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
+    where
+        W: Future<Output = Result<T, String>>,
+    {
+        let (config, tls) = self.login()?;
         let done = probe::session(&config, tls, |client| async move { Ok(work(client).await) }).await;
         match done {
             Ok(result) => result.map_err(|error| self.refused("lease a database", error)),
-            Err(error) => Err(self.refused("reach the server", probe::words(self.provision.port, &error))),
+            Err(error) => Err(self.unreachable(&error)),
         }
     }
 
