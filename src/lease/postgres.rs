@@ -3,7 +3,10 @@
 //! A database that somebody is connected to cannot be copied, so the first lease makes a copy that nobody can connect
 //! to, the template, and every private database is a copy of that. The template's comment says what it was made from;
 //! where that differs from what the database is now (made anew, other scripts applied), template and copies are too.
-//! Dropping a database waits for a checkpoint; drops at the same time share one, so they are never done one by one.
+//!
+//! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
+//! made since the last one through to the disk. So drops are gathered, for those at the same time share a checkpoint, and
+//! the newest copy is given out first: it is used and gone before any checkpoint has seen it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -12,8 +15,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
-use tokio_postgres::Client;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::{Client, Config};
 use tokio_util::task::TaskTracker;
 
 use super::{LeaseError, PREFIX};
@@ -25,15 +28,17 @@ use crate::{
 
 const TEMPLATE: &str = "devenv_template_";
 /// Copies made ahead, where they are small.
-const AHEAD: u64 = 6;
+const AHEAD: u64 = 5;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
 const MAKING: usize = 3;
 /// Databases dropped at the same time.
-const DROPPING: usize = 8;
+const BATCH: usize = 8;
+/// How long a database waits for others to be dropped with.
+const GATHER: Duration = Duration::from_millis(500);
 /// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
-const LEFT: usize = 8;
+const LEFT: usize = 16;
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -53,8 +58,14 @@ struct Shared {
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
     making: Semaphore,
-    dropping: Arc<Semaphore>,
+    /// Databases to be dropped, each with its place among those that are left.
+    doomed: Mutex<Vec<(String, Option<OwnedSemaphorePermit>)>>,
+    more: Notify,
+    /// Held by the one who drops.
+    dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
+    /// The connection for short questions.
+    desk: tokio::sync::Mutex<Option<Arc<Client>>>,
     work: TaskTracker,
 }
 
@@ -79,8 +90,11 @@ impl PostgresLeases {
             alive: Mutex::default(),
             stocks: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
-            dropping: Arc::new(Semaphore::new(DROPPING)),
+            doomed: Mutex::default(),
+            more: Notify::new(),
+            dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT)),
+            desk: tokio::sync::Mutex::default(),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -121,8 +135,7 @@ impl PostgresLeases {
             identifier(&name),
             literal(&name)
         );
-        let closed = shared.session(|client| async move { client.batch_execute(&close).await.map_err(|error| reason(&error)) }).await;
-        if let Err(error) = closed {
+        if let Err(error) = shared.ask(&close).await {
             tracing::debug!(%error, "A leased database could not be closed; it is dropped all the same.");
         }
         self.discard(vec![name]);
@@ -131,7 +144,7 @@ impl PostgresLeases {
     /// Drops what leases of an earlier daemon left behind.
     pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
         let query = format!("SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, {})", literal(PREFIX));
-        let found = self.shared.session(|client| async move { rows(&client, &query).await }).await?;
+        let found = self.shared.ask(&query).await?;
         let names: Vec<String> = found.into_iter().filter_map(|row| row.into_iter().next()?).collect();
         let alive = self.shared.alive.lock().expect("no holder of this lock panics").clone();
         self.discard(names.into_iter().filter(|name| !alive.contains(name)).collect());
@@ -142,9 +155,9 @@ impl PostgresLeases {
     async fn stock(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
-        let (query, looked_for) = (look(&wanted.name, &template), wanted.name.clone());
-        let found = shared.session(|client| async move { rows(&client, &query).await }).await?;
-        let mut row = found.into_iter().next().ok_or_else(|| shared.refused("copy a database", format!("there is no database `{looked_for}`")))?.into_iter().flatten();
+        let found = shared.ask(&look(&wanted.name, &template)).await?;
+        let missing = || shared.refused("copy a database", format!("there is no database `{}`", wanted.name));
+        let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
         let (identity, size, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
         let mut stocks = shared.stocks.lock().await;
@@ -191,23 +204,35 @@ impl PostgresLeases {
         });
     }
 
-    /// Drops databases, all at once.
+    /// Drops databases soon, many at once.
     fn discard(&self, names: Vec<String>) {
-        for name in names {
-            let shared = self.shared.clone();
-            // Taken before the task runs, so that whoever asks next sees how many are left; none is no reason to wait.
-            let left = shared.left.clone().try_acquire_owned();
-            self.shared.work.spawn(async move {
-                let _left = left;
-                let _permit = shared.dropping.acquire().await;
-                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name));
-                let dropped = shared.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
-                shared.alive.lock().expect("no holder of this lock panics").remove(&name);
-                if let Err(error) = dropped {
-                    tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+        let shared = &self.shared;
+        // Taken now, so that whoever asks next sees how many are left; none to be had is no reason to wait.
+        let doomed = names.into_iter().map(|name| (name, shared.left.clone().try_acquire_owned().ok()));
+        shared.doomed.lock().expect("no holder of this lock panics").extend(doomed);
+        shared.more.notify_one();
+        let shared = shared.clone();
+        self.shared.work.spawn(async move {
+            let Ok(_turn) = shared.dropping.try_lock() else { return };
+            loop {
+                let waiting = async {
+                    while shared.doomed.lock().expect("no holder of this lock panics").len() < BATCH {
+                        shared.more.notified().await;
+                    }
+                };
+                // Expired or not, what is there is dropped.
+                let _ = tokio::time::timeout(GATHER, waiting).await;
+                let batch: Vec<_> = {
+                    let mut doomed = shared.doomed.lock().expect("no holder of this lock panics");
+                    let count = doomed.len().min(BATCH);
+                    doomed.drain(..count).collect()
+                };
+                if batch.is_empty() {
+                    return;
                 }
-            });
-        }
+                join_all(batch.iter().map(|(name, _)| shared.drop_database(name))).await;
+            }
+        });
     }
 }
 
@@ -221,6 +246,15 @@ impl Shared {
         let name = format!("{PREFIX}{id}");
         self.alive.lock().expect("no holder of this lock panics").insert(name.clone());
         name
+    }
+
+    async fn drop_database(&self, name: &str) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
+        let dropped = self.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
+        self.alive.lock().expect("no holder of this lock panics").remove(name);
+        if let Err(error) = dropped {
+            tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+        }
     }
 
     /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
@@ -261,19 +295,51 @@ impl Shared {
         .await
     }
 
-    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
-    where
-        W: Future<Output = Result<T, String>>,
-    {
+    /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
+    async fn ask(&self, query: &str) -> Result<Vec<Vec<Option<String>>>, LeaseError> {
+        let client = self.desk().await?;
+        let answer = match rows(&client, query).await {
+            // The server was restarted since the last question.
+            Err(_) if client.is_closed() => rows(&*self.desk().await?, query).await,
+            answer => answer,
+        };
+        answer.map_err(|reason| self.refused("lease a database", reason))
+    }
+
+    async fn desk(&self) -> Result<Arc<Client>, LeaseError> {
+        let mut desk = self.desk.lock().await;
+        if let Some(client) = desk.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let (config, tls) = self.login()?;
+        let (client, connection) = probe::connect(&config, tls).await.map_err(|error| self.unreachable(&error))?;
+        // Ends with the client, or with the server.
+        self.work.spawn(connection);
+        Ok(desk.insert(Arc::new(client)).clone())
+    }
+
+    fn login(&self) -> Result<(Config, Option<rustls::ClientConfig>), LeaseError> {
         let password = self.cx.vault.reveal(&self.provision.password)?;
         let tls = trust(self.provision.tls, &self.cx).map_err(|error| self.refused("reach the server", error))?;
         let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
         let mut config = login.config("devenv-lease");
         config.options(OPTIONS);
+        Ok((config, tls))
+    }
+
+    fn unreachable(&self, error: &tokio_postgres::Error) -> LeaseError {
+        self.refused("reach the server", probe::words(self.provision.port, error))
+    }
+
+    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
+    where
+        W: Future<Output = Result<T, String>>,
+    {
+        let (config, tls) = self.login()?;
         let done = probe::session(&config, tls, |client| async move { Ok(work(client).await) }).await;
         match done {
             Ok(result) => result.map_err(|error| self.refused("lease a database", error)),
-            Err(error) => Err(self.refused("reach the server", probe::words(self.provision.port, &error))),
+            Err(error) => Err(self.unreachable(&error)),
         }
     }
 

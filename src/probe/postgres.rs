@@ -7,7 +7,7 @@ use std::{error::Error as _, io, time::Duration};
 
 use futures_util::{
     FutureExt,
-    future::{self, Either},
+    future::{self, BoxFuture, Either},
 };
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -72,6 +72,23 @@ async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postg
     Ok(value.unwrap_or_default().to_owned())
 }
 
+/// A client, and the connection that has to be driven for it.
+pub(crate) async fn connect(
+    config: &Config,
+    tls: Option<rustls::ClientConfig>,
+) -> Result<(Client, BoxFuture<'static, Result<(), tokio_postgres::Error>>), tokio_postgres::Error> {
+    Ok(match tls {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            (client, connection.boxed())
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
+            (client, connection.boxed())
+        }
+    })
+}
+
 /// Connects, lets `work` have the client, and sees the connection to its end, all within this future.
 pub(crate) async fn session<T, W>(
     config: &Config,
@@ -81,16 +98,7 @@ pub(crate) async fn session<T, W>(
 where
     W: Future<Output = Result<T, tokio_postgres::Error>>,
 {
-    let (client, connection) = match tls {
-        None => {
-            let (client, connection) = config.connect(NoTls).await?;
-            (client, connection.boxed())
-        }
-        Some(tls) => {
-            let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
-            (client, connection.boxed())
-        }
-    };
+    let (client, connection) = connect(config, tls).await?;
     let work = std::pin::pin!(work(client));
     match future::select(work, connection).await {
         Either::Left((result, connection)) => {

@@ -1,0 +1,27 @@
+// A private database for each test, from one environment that all test processes share. Works the same under vitest:
+// call lease() in beforeEach and end() in afterEach.
+import { execFileSync, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+
+const devenv = process.env.DEVENV_BIN ?? "devenv";
+const project = process.env.DEVENV_PROJECT ?? new URL("../project", import.meta.url).pathname;
+const place = ["--project", project, "--instance", process.env.DEVENV_INSTANCE ?? "default"];
+
+let isUp = process.env.DEVENV_INSTANCE !== undefined; // under `devenv test` it is up already
+
+/** All variables, with values that are the caller's alone, until end() or the death of this process. */
+export async function lease() {
+  if (!isUp) {
+    execFileSync(devenv, [...place, "up", "ci", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
+    isUp = true;
+  }
+  const holder = spawn(devenv, [...place, "lease", "--json"], { stdio: ["pipe", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => holder.once("exit", resolve));
+  const [line] = await Promise.race([
+    new Promise((resolve) => createInterface(holder.stdout).once("line", (text) => resolve([text]))),
+    ended.then((code) => Promise.reject(new Error(`devenv lease exited ${code}`))),
+  ]);
+  const granted = JSON.parse(line);
+  if (granted.error) throw new Error(granted.error.message);
+  return { ...granted, end: () => (holder.stdin.end(), ended) };
+}

@@ -1,0 +1,1 @@
+from devenv_fixtures import *  # noqa: F403
