@@ -38,6 +38,7 @@ const BUFFER: usize = 16 * 1024;
 /// The public port. Dropping it closes all.
 #[derive(Debug)]
 pub(crate) struct Front {
+    #[cfg(test)]
     port: u16,
     backend: watch::Sender<Option<Backend>>,
     /// Owned here, so that they end with the front.
@@ -71,10 +72,16 @@ impl Front {
         for listener in listeners {
             accepting.spawn(accept(listener, backend.subscribe(), Arc::clone(&free)));
         }
-        Ok(Self { port, backend, accepting })
+        Ok(Self {
+            #[cfg(test)]
+            port,
+            backend,
+            accepting,
+        })
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    #[cfg(test)]
+    fn port(&self) -> u16 {
         self.port
     }
 
@@ -90,7 +97,8 @@ impl Front {
     }
 
     /// Where new connections go.
-    pub(crate) fn backend(&self) -> Option<u16> {
+    #[cfg(test)]
+    fn backend(&self) -> Option<u16> {
         self.backend.borrow().as_ref().map(|backend| backend.port)
     }
 }
