@@ -5,15 +5,15 @@
 
 Beside watchexec on the same command in the same run, if it is installed. Each figure is printed as one line of JSON.
 """
-import argparse, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, threading, time, urllib.request
+import argparse, http.client, json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, threading, time, urllib.request
 from pathlib import Path
 
 SERVER = '''\
-import http.server, os, time
-print("started", time.time(), flush=True)
+import http.server, os
+VERSION = b"0"
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.send_header("content-length", "2"); self.end_headers(); self.wfile.write(b"ok")
+        self.send_response(200); self.send_header("content-length", str(len(VERSION))); self.end_headers(); self.wfile.write(VERSION)
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 '''
@@ -109,7 +109,7 @@ def under_load(binary, how, reloads, rate=200):
     profile = f'services:\n  api:\n    process: {{ command: [python3, app/server.py], port: 0 }}\n    probe: {{ http: {{ path: / }} }}\n    watch: [{{ paths: [app], on_change: {how} }}]\n'
     with Project(binary, profile, {"app/server.py": SERVER}) as project:
         url = json.loads(project.run("env", "--format", "json"))["API_URL"]
-        answered, failed, stop, lock = [0], [0], threading.Event(), threading.Lock()
+        answered, failed, served, stop, lock = [0], [0], [b"0"], threading.Event(), threading.Lock()
 
         def load(share):
             due = time.monotonic()
@@ -118,9 +118,9 @@ def under_load(binary, how, reloads, rate=200):
                 time.sleep(max(0, due - time.monotonic()))
                 try:
                     with urllib.request.urlopen(url, timeout=30) as reply:
-                        reply.read()
+                        served[0] = reply.read()
                     good = True
-                except OSError:
+                except (OSError, http.client.HTTPException):
                     good = False
                 with lock:
                     (answered if good else failed)[0] += 1
@@ -129,12 +129,15 @@ def under_load(binary, how, reloads, rate=200):
         for thread in threads:
             thread.start()
         began = time.monotonic()
-        for turn in range(reloads):
-            (project.project / "app/server.py").write_text(SERVER + f"# {turn}\n")
+        for turn in range(1, reloads + 1):
+            (project.project / "app/server.py").write_text(SERVER.replace('b"0"', f'b"{turn}"'))
             # The next save comes when this one is served.
-            seen = turn + 2
-            while project.run("logs", "api").count("started") < seen or '"state":"ready"' not in project.run("status", "--json"):
-                time.sleep(0.02)
+            end = time.monotonic() + 30
+            while served[0] != str(turn).encode():
+                if time.monotonic() > end:
+                    sys.exit(f"save {turn} was not answered: {project.run('events')[-800:]}")
+                time.sleep(0.01)
+            time.sleep(0.1)
         took = time.monotonic() - began
         stop.set()
         for thread in threads:

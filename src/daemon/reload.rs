@@ -148,9 +148,8 @@ impl Task {
                 Input::Observed(Some(observation)) => self.observed(observation),
                 Input::Observed(None) => self.watching = None,
                 Input::JobEnded(Some((service, left))) => self.job_ended(service, left),
-                // A panic has been told by the runtime.
-                Input::JobEnded(None) => {}
-                Input::Viewed => {}
+                // A job that panicked has been told of by the runtime; what a new view changes is done below.
+                Input::JobEnded(None) | Input::Viewed => {}
                 Input::Stop => break,
             }
             let view = views.borrow_and_update().clone();
