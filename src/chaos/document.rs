@@ -163,7 +163,7 @@ pub(super) struct EntryDocument {
     /// How long it lasts. Without it, a fault that does not end by itself lasts to the end of the timeline.
     #[serde(default, rename = "for")]
     pub(super) lasting: Option<Period>,
-    /// Later by up to this much, drawn from the seed.
+    /// Later by up to this much, drawn from the seed. For `at` and `after`.
     #[serde(default)]
     pub(super) spread: Option<Period>,
     /// Its name, as `devenv chaos faults` lists them.

@@ -32,13 +32,21 @@ mod shrink;
 mod tests;
 
 pub(crate) use door::{Door, Order};
-pub(crate) use find::{Located, NotFound, find, list};
+pub(crate) use find::{Located, find};
 pub(crate) use runner::{Inputs, RunError, run};
 pub(crate) use scenario::Scenario;
-pub(crate) use shrink::{Candidate, shrunk, without};
+pub(crate) use shrink::{shrunk, without};
 pub(crate) use validate::{ServiceFacts, Services, profile_of, read};
 
 /// The hidden command that reads a topic in a process of its own, if the arguments ask for it.
 pub(crate) fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<std::process::ExitCode> {
     workload::kafka::main_if_asked(arguments)
+}
+
+/// The file whose lock a run of this environment holds.
+pub(crate) fn lock_name(project: &str, instance: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(project).chain_update([0]).chain_update(instance).finalize();
+    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}.lock")
 }

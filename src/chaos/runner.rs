@@ -25,7 +25,7 @@ use super::{
     condition::FigureName,
     crew::Crew,
     door::Door,
-    entry::{self, Board, Phase, Progress},
+    entry::{self, Board, Progress},
     gauge,
     journal::Journal,
     ledger::Operation,
@@ -55,7 +55,6 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Run<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) plan: &'a ChaosPlan,
-    pub(super) seed: u64,
     pub(super) door: &'a dyn Door,
     pub(super) directory: &'a Path,
     pub(super) journal: Journal<'a>,
@@ -132,7 +131,6 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     let mut run = Run {
         scenario,
         plan,
-        seed: plan.seed,
         door,
         directory,
         journal,
@@ -223,7 +221,7 @@ impl Run<'_> {
         self.journal.write(None, "run.judged", format!("the verdict is {verdict}"), data);
         Report {
             scenario: self.scenario.name.clone(),
-            seed: self.seed,
+            seed: self.plan.seed,
             verdict,
             healed,
             reason,

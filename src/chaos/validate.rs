@@ -203,7 +203,7 @@ impl Validator<'_> {
         }
         fault_holds(node, &document.fault, &parameters, document.lasting.map(Period::duration), self.findings);
         let kind = fault::find(&document.fault);
-        let ends_itself = kind.is_some_and(|kind| kind.parameters().iter().any(|parameter| parameter.name == "restart-after"));
+        let ends_itself = parameters.contains_key("restart-after");
         Entry {
             id: document.id.clone(),
             start: self.start(node, document),

@@ -120,12 +120,16 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
     let outcome = runtime.block_on(async {
         let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
         let words = interrupted_words(&command);
+        let heals = matches!(&command, Command::Chaos(arguments) if arguments.heals_when_interrupted());
         tokio::select! {
             // Not cancel-safe, and need not be: nothing of the command is used after a signal.
             outcome = execute(command, session) => outcome,
             signal = signalled => {
                 if let Some(words) = words {
                     session.printer.say(words);
+                }
+                if heals {
+                    chaos::interrupted(session).await;
                 }
                 Err(Failure::Signal(signal))
             }
