@@ -57,9 +57,7 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
         removed.push(Removed { kind: "volume".to_owned(), name: volume.name, reason: "no environment uses it".to_owned() });
     }
     if !dry_run {
-        let left = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
-        let names: Vec<String> = left.into_iter().map(|volume| volume.name).collect();
-        super::loops::sweep(&shared.store.loops(), &names).await;
+        super::loops::sweep_now(environments).await;
     }
     for id in forgotten(environments, all).await? {
         if !dry_run {

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::process::Command;
 
+use super::Environments;
 use crate::{spec::Size, store::create_private};
 
 /// The driver's options for a volume on a device of its own, which is made if it is not there.
@@ -38,8 +39,24 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
     Ok(BTreeMap::from([("type".to_owned(), "ext4".to_owned()), ("device".to_owned(), device), ("o".to_owned(), "errors=remount-ro,nodiscard".to_owned())]))
 }
 
+/// Removes what belongs to volumes that are not there any more.
+pub(super) async fn sweep_now(environments: &Environments) {
+    let shared = &environments.shared;
+    let directory = shared.store.loops();
+    if !directory.exists() {
+        return;
+    }
+    match shared.engine.volumes(&shared.owner).await {
+        Ok(volumes) => {
+            let names: Vec<String> = volumes.into_iter().map(|volume| volume.name).collect();
+            sweep(&directory, &names).await;
+        }
+        Err(error) => tracing::warn!(%error, "Disks could not be compared with volumes."),
+    }
+}
+
 /// Devices and files of volumes that are not there any more.
-pub(super) async fn sweep(directory: &Path, volumes: &[String]) {
+async fn sweep(directory: &Path, volumes: &[String]) {
     let Ok(files) = fs::read_dir(directory) else { return };
     for file in files.flatten() {
         let path = file.path();

@@ -81,6 +81,16 @@ struct Limits {
     nano_cpus: i64,
 }
 
+/// What the engine has to give.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Machine {
+    #[serde(rename = "MemTotal")]
+    mem_total: i64,
+    #[serde(rename = "NCPU")]
+    cpus: i64,
+}
+
 async fn document(client: &Client, id: &str) -> Result<Document, EngineError> {
     client.wire.read(Call::get("inspect a container", format!("/containers/{}/json", segment(id)))).await
 }
@@ -100,22 +110,19 @@ pub(super) async fn limits(client: &Client, id: &str) -> Result<Resources, Engin
     Ok(Resources { memory, cpus: (limits.nano_cpus > 0).then(|| limits.nano_cpus as f64 / 1e9) })
 }
 
-/// Memory and swap change together, or the engine refuses a limit above the one for both; -1 is no limit.
+/// Memory and swap change together, or the engine refuses a limit above the one for both. It takes nothing but a figure, so
+/// that no limit is all that the machine has.
 pub(super) async fn set_limits(client: &Client, id: &str, limits: &Resources) -> Result<(), EngineError> {
     let before = document(client, id).await?.host_config;
+    let machine: Machine = client.wire.read(Call::get("say what it is", "/info")).await?;
     let memory = limits.memory.map(|memory| memory.bytes() as i64);
     let touched = memory.is_some() || before.memory > 0;
     let body = ContainerUpdateBody {
-        // Zero would be "as it is".
-        memory: touched.then(|| memory.unwrap_or(-1)),
-        memory_swap: touched.then(|| memory.unwrap_or(-1)),
-        // The engine takes nothing but a figure here, so that no limit is every processor there is.
-        nano_cpus: Some(limits.cpus.map_or_else(all_processors, |cpus| (cpus * 1e9) as i64)).filter(|_| limits.cpus.is_some() || before.nano_cpus > 0),
+        // Zero would be "as it is", and -1 is refused.
+        memory: touched.then(|| memory.unwrap_or(machine.mem_total)),
+        memory_swap: touched.then(|| memory.unwrap_or(machine.mem_total)),
+        nano_cpus: Some(limits.cpus.map_or(machine.cpus * 1_000_000_000, |cpus| (cpus * 1e9) as i64)).filter(|_| limits.cpus.is_some() || before.nano_cpus > 0),
         ..ContainerUpdateBody::default()
     };
     client.docker.update_container(id, body).await.map_err(client.explain("change the container's limits"))
-}
-
-fn all_processors() -> i64 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as i64) * 1_000_000_000
 }

@@ -141,6 +141,8 @@ impl Work {
             for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
             }
+            // A disk of its own goes too, or the data would be back with the volume's name.
+            super::super::super::loops::sweep_now(&self.environments).await;
         }
         Ok(witness)
     }
