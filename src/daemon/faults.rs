@@ -10,7 +10,9 @@
 mod act;
 mod holder;
 mod journal;
+mod lease;
 mod observe;
+mod rescue;
 mod servers;
 mod undo;
 
@@ -33,6 +35,7 @@ use crate::{
 use journal::{Entry, Journal, Undo};
 
 pub(super) use holder::ROLE;
+pub(crate) use rescue::rescue;
 
 /// Faults that are kept by a task of this daemon.
 #[derive(Default)]
@@ -225,6 +228,7 @@ impl Environments {
         let key = (environment.id.clone(), entry.fault.id.clone());
         self.shared.faults.0.lock().expect("no holder of this lock panics").insert(key.clone(), Keeping { end: end.clone(), over });
         let this = self.clone();
+        let lease = lease::hold(&self.journal(&environment.id).path(&entry.fault.id), &entry);
         self.spawn(async move {
             let stopped = this.shared.stop.clone();
             let ended = tokio::select! {
@@ -236,6 +240,7 @@ impl Environments {
             if ended {
                 drop(grip);
                 this.finish_fault(&environment, entry).await;
+                lease::end(lease).await;
             }
             this.shared.faults.0.lock().expect("no holder of this lock panics").remove(&key);
             let _ = tell.send(true);

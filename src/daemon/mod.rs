@@ -42,6 +42,7 @@ use crate::{
 pub(crate) use devenv_api::Announcement;
 pub(crate) use environments::Environments;
 pub(crate) use exec::carry;
+pub(crate) use faults::rescue;
 
 /// What a daemon is started with.
 pub(crate) struct Options {

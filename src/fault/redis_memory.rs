@@ -19,7 +19,7 @@ impl FaultKind for RedisMemory {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("limit", Form::Size, "The limit.").or("1MiB"),
+        Parameter::new("limit", Form::Size, "The limit.").or("1KiB"),
         ];
         PARAMETERS
     }

@@ -59,8 +59,9 @@ impl Work {
             Action::Postgres(postgres) => self.postgres(postgres).await,
             Action::Kafka(Kafka::Fill { topic, bytes }) => {
                 self.will_undo(Undo::KafkaTopic { service: self.service.name.clone(), topic: topic.clone() })?;
-                let began = Instant::now();
-                let told = self.server().await?.fill(topic, *bytes).await.map_err(failed)?;
+                let (began, server) = (Instant::now(), self.server().await?);
+                server.make_topic(topic).await.map_err(failed)?;
+                let told = server.fill(topic, *bytes).await.map_err(failed)?;
                 Ok(seen(told, began))
             }
             Action::Monkey { faults, services, every, lasting } => self.monkey(faults, services, *every, *lasting).await,
@@ -186,7 +187,7 @@ impl Work {
             Disk::Full { leave } => {
                 let began = Instant::now();
                 let arguments = vec!["fill".to_owned(), format!("--path={}", holder::VOLUME), format!("--leave={leave}"), self.time_to_live()];
-                let free = self.hold(holder::Task { arguments, volume: Some(volume), capabilities: &["SYS_RESOURCE", "DAC_OVERRIDE"], ..holder::Task::default() }).await?;
+                let free = self.hold(holder::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..holder::Task::default() }).await?;
                 Ok(seen(format!("the disk is full: {free}"), began))
             }
             Disk::PowerCut { .. } => self.power_cut(volume).await,

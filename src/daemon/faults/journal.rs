@@ -117,7 +117,7 @@ impl Journal {
         }
     }
 
-    fn path(&self, id: &str) -> PathBuf {
+    pub(super) fn path(&self, id: &str) -> PathBuf {
         self.directory.join(format!("{id}.json"))
     }
 }

@@ -10,6 +10,8 @@ use crate::{
 };
 
 const ATTEMPTS: u32 = 5;
+/// What a start may take before its fault counts as healed all the same.
+const SETTLED: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Environments {
@@ -74,13 +76,19 @@ impl Environments {
 
 async fn services(environment: &Environment, service: &ServiceName, verb: Verb) -> Result<(), String> {
     match environment.handle.services(vec![service.clone()], verb).await {
-        Ok(_) | Err(CommandError::NotUp | CommandError::NoService(_)) => Ok(()),
+        Ok(turn) => {
+            // Healed is when it is over, not when it was asked for; a service that another fault holds may take longer.
+            let settled = environment.handle.until_settled(turn, std::slice::from_ref(service));
+            let _ = tokio::time::timeout(SETTLED, settled).await;
+            Ok(())
+        }
+        Err(CommandError::NotUp | CommandError::NoService(_)) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 /// A container that does not run, or is not there, is under no limit and in no pause.
-fn gone_is_well(result: Result<(), EngineError>) -> Result<(), String> {
+pub(super) fn gone_is_well(result: Result<(), EngineError>) -> Result<(), String> {
     match result {
         Ok(()) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
         Err(error) => Err(error.to_string()),

@@ -9,6 +9,8 @@ use crate::{
 
 /// How often it is looked whether a run has ended: the figure is the grain of what is reported.
 const GRAIN: Duration = Duration::from_millis(10);
+/// The engine tells of an end within milliseconds.
+const KNOWN: Duration = Duration::from_millis(500);
 
 /// One run of a service, to see whether it is another one later.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +34,25 @@ impl Work {
         }
     }
 
+    /// Sees the run's end, and that the supervisor knows of it: whoever looks at its status next is not told of the past.
     async fn ended(&self, run: &Run, began: Instant) -> Witness {
+        let before = self.seen_by_supervisor();
+        let witness = self.end_of(run, began).await;
+        let waited = Instant::now();
+        while witness.observed && waited.elapsed() < KNOWN && self.seen_by_supervisor() == before {
+            tokio::time::sleep(GRAIN).await;
+        }
+        witness
+    }
+
+    /// Whether it counts as ready, and how often it came back.
+    fn seen_by_supervisor(&self) -> Option<(devenv_api::ServiceState, u32, Option<u64>)> {
+        let status = self.environment.handle.status();
+        let service = status.services.iter().find(|service| service.name == self.service.name.as_str())?;
+        Some((service.state, service.restarts, service.ready_after_ms))
+    }
+
+    async fn end_of(&self, run: &Run, began: Instant) -> Witness {
         while began.elapsed() < SIGN.max(self.service.stop.grace + Duration::from_secs(5)) {
             match run {
                 Run::Container { id, started_at } => match self.engine().inspect(id).await {
