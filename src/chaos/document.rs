@@ -17,6 +17,7 @@ pub(super) struct Document {
     pub(super) description: Option<String>,
     /// The profile that it runs on; without one, that which the environment runs, else `default`.
     #[serde(default)]
+    #[expect(dead_code, reason = "it is read by itself, before the rest can be looked at")]
     pub(super) profile: Option<String>,
     /// What is drawn by chance is drawn from this.
     #[serde(default)]

@@ -26,6 +26,7 @@ mod crew;
 mod gauge;
 mod entry;
 mod runner;
+mod outcome;
 pub(crate) mod report;
 mod shrink;
 #[cfg(test)]
@@ -47,6 +48,6 @@ pub(crate) fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>)
 pub(crate) fn lock_name(project: &str, instance: &str) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new().chain_update(project).chain_update([0]).chain_update(instance).finalize();
-    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{hash}.lock")
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:016x}.lock")
 }
