@@ -175,9 +175,8 @@ impl Environments {
         let journal = self.journal(&environment.id);
         let there: Vec<Entry> = journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
         for id in ids {
-            match journal.find(id) {
-                None => return Err(ApiError::new(ErrorCode::NotFound, format!("there is no fault `{id}`")).hint("`devenv chaos status` lists them")),
-                Some(_) => {}
+            if journal.find(id).is_none() {
+                return Err(ApiError::new(ErrorCode::NotFound, format!("there is no fault `{id}`")).hint("`devenv chaos status` lists them"));
             }
         }
         let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
@@ -228,7 +227,8 @@ impl Environments {
         let key = (environment.id.clone(), entry.fault.id.clone());
         self.shared.faults.0.lock().expect("no holder of this lock panics").insert(key.clone(), Keeping { end: end.clone(), over });
         let this = self.clone();
-        let lease = lease::hold(&self.journal(&environment.id).path(&entry.fault.id), &entry);
+        let path = self.journal(&environment.id).path(&entry.fault.id);
+        let lease = lease::hold(&path, &entry);
         self.spawn(async move {
             let stopped = this.shared.stop.clone();
             let ended = tokio::select! {
@@ -240,7 +240,7 @@ impl Environments {
             if ended {
                 drop(grip);
                 this.finish_fault(&environment, entry).await;
-                lease::end(lease).await;
+                lease::end(&path, lease).await;
             }
             this.shared.faults.0.lock().expect("no holder of this lock panics").remove(&key);
             let _ = tell.send(true);
@@ -317,6 +317,7 @@ impl Environments {
                 });
                 let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
                 // Without a witness it was never finished; without an undoing it was held by a process that is gone.
+                lease::end(&self.journal(&environment.id).path(&entry.fault.id), None).await;
                 if lives && in_time && entry.fault.witness.is_some() && !entry.undo.is_empty() {
                     self.keep(environment.clone(), entry, Vec::new());
                 } else {
@@ -338,10 +339,9 @@ impl Environments {
 }
 
 async fn until(end: Option<Timestamp>) {
-    match end {
-        Some(end) => tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await,
-        // A moment's fault with something to undo: now.
-        None => {}
+    // A moment's fault with something to undo has no end: now.
+    if let Some(end) = end {
+        tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await;
     }
 }
 

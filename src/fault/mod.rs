@@ -111,8 +111,6 @@ pub(crate) enum InvalidFault {
     UnknownParameter { fault: String, name: String, hint: String },
     #[error("`{name}` of the fault `{fault}` is `{value}`, which is not {expected}")]
     Value { fault: String, name: String, value: String, expected: String },
-    #[error("the fault `{fault}` needs `{name}`")]
-    Missing { fault: String, name: String, hint: String },
 }
 
 /// Why a fault cannot be injected there.
@@ -197,7 +195,7 @@ impl FaultSpec {
 impl InvalidFault {
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
-            Self::Unknown { hint, .. } | Self::UnknownParameter { hint, .. } | Self::Missing { hint, .. } => Some(hint),
+            Self::Unknown { hint, .. } | Self::UnknownParameter { hint, .. } => Some(hint),
             Self::Value { .. } => None,
         }
     }
@@ -205,7 +203,7 @@ impl InvalidFault {
     /// The parameter that is wrong, if one is.
     pub(crate) fn parameter(&self) -> Option<&str> {
         match self {
-            Self::Unknown { .. } | Self::Missing { .. } => None,
+            Self::Unknown { .. } => None,
             Self::UnknownParameter { name, .. } | Self::Value { name, .. } => Some(name),
         }
     }

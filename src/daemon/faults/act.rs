@@ -17,8 +17,8 @@ use super::{
     servers::Server,
 };
 use crate::{
-    engine::{ContainerState, Engine},
-    fault::{Action, Disk, Injection, Kafka, Postgres, Redis, Restart, Sign, Suspended},
+    engine::Engine,
+    fault::{Action, Disk, Injection, Kafka, Postgres, Redis, Sign, Suspended},
     spec::{Resources, ServiceSpec},
     store::Record,
 };
@@ -191,7 +191,7 @@ impl Work {
                 Ok(seen(format!("the disk is full: {free}"), began))
             }
             Disk::PowerCut { .. } => self.power_cut(volume).await,
-            Disk::ReadOnly => self.read_only_disk(&volume).await,
+            Disk::ReadOnly => self.read_only_disk(&volume),
         }
     }
 

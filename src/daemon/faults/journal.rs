@@ -40,7 +40,8 @@ pub(super) enum Undo {
     Unpause { container: String },
     Limits { container: String, cpus: Option<f64>, memory: Option<u64> },
     Start { service: ServiceName },
-    Restart { service: ServiceName },
+    /// Restarted without being asked: a server may refuse to stop while it cannot write.
+    Restart { service: ServiceName, container: String },
     RedisSettings { service: ServiceName, settings: Vec<(String, String)> },
     /// The directory takes new files again, and a snapshot is made.
     RedisSaves { service: ServiceName, volume: String, mode: String },

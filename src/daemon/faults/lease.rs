@@ -32,12 +32,27 @@ pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
     command.spawn().inspect_err(|error| tracing::warn!(%error, "No lease could be had for a fault; the next command heals it if this daemon does not.")).ok()
 }
 
-/// The daemon has done it.
-pub(super) async fn end(lease: Option<Child>) {
-    let Some(mut lease) = lease else { return };
-    if let Some(group) = i32::try_from(lease.id()).ok().and_then(rustix::process::Pid::from_raw) {
+/// It has been done: nobody needs to be called, neither by this daemon's lease nor by one that an earlier daemon left.
+pub(super) async fn end(journal: &Path, lease: Option<Child>) {
+    for group in holders(journal) {
         // With its `sleep`. One that has ended already is as well.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
-    let _ = tokio::task::spawn_blocking(move || lease.wait()).await;
+    if let Some(mut lease) = lease {
+        let _ = tokio::task::spawn_blocking(move || lease.wait()).await;
+    }
+}
+
+/// The processes that hold a lease for this journal: each leads a group of its own.
+fn holders(journal: &Path) -> Vec<rustix::process::Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ours = |words: &[u8]| {
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        words.contains(&b"devenv-lease".as_slice()) && words.contains(&journal.as_os_str().as_encoded_bytes())
+    };
+    processes
+        .flatten()
+        .filter(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|words| ours(&words)))
+        .filter_map(|process| rustix::process::Pid::from_raw(process.file_name().to_str()?.parse().ok()?))
+        .collect()
 }

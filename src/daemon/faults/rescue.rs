@@ -52,6 +52,7 @@ pub(crate) async fn rescue(paths: &Paths, context: Option<String>, target: &Envi
         entry.undo = rest;
         if entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
+            super::lease::end(&journal.path(&entry.fault.id), None).await;
             healed.push(entry.fault.clone());
         } else {
             left.push(entry.fault.clone());

@@ -50,15 +50,22 @@ impl Environments {
                 gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await)
             }
             Undo::Start { service } => services(environment, service, Verb::Start).await,
-            Undo::Restart { service } => services(environment, service, Verb::Restart).await,
+            Undo::Restart { service, container } => {
+                let restart = services(environment, service, Verb::Restart);
+                let end = async {
+                    // Once the supervisor knows that its end is wanted; what has ended already needs no signal.
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    gone_is_well(engine.kill(container, "SIGKILL").await)
+                };
+                let (restarted, ended) = tokio::join!(restart, end);
+                restarted.and(ended)
+            }
             Undo::RedisSettings { service, settings } => servers::Server::of(environment, service).await?.set_redis(settings).await,
             Undo::RedisSaves { service, volume, mode } => {
                 let record = environment.handle.record().await.map_err(|error| error.to_string())?;
                 self.directory_mode(&record, service, "undo", volume, Some(mode)).await.map_err(|error| error.message)?;
-                match servers::Server::of(environment, service).await?.save_redis().await? {
-                    true => Ok(()),
-                    false => Err("a snapshot still fails".to_owned()),
-                }
+                let saved = servers::Server::of(environment, service).await?.save_redis().await?;
+                if saved { Ok(()) } else { Err("a snapshot still fails".to_owned()) }
             }
             Undo::RedisUnpause { service } => servers::Server::of(environment, service).await?.unpause_redis().await,
             Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,

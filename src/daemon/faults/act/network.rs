@@ -1,7 +1,12 @@
 //! Traffic: rules and a proxy in the target's network namespace.
 
-use super::*;
-use crate::fault::{Network, Peer, Rule, RuleHook, Toxic, Verdict};
+use std::time::{Duration, Instant};
+
+use devenv_api::{ApiError, Witness};
+
+use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
+use super::super::{holder, observe::{Heard, Question, milliseconds}};
+use crate::fault::{Sign, Network, Peer, Rule, RuleHook, Toxic, Verdict};
 
 /// Questions that are asked to see a chance come true.
 const TRIES: u32 = 60;

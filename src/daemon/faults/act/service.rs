@@ -1,8 +1,19 @@
 //! Ends, stops and restarts: what happens to the service as a whole.
 
-use super::*;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use devenv_api::{ApiError, ErrorCode, Witness};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{SIGN, Work, failed, not_seen, seen};
+use super::super::{holder, journal::Undo};
 use crate::{
-    fault::FaultSpec,
+    daemon::loops,
+    engine::ContainerState,
+    fault::{FaultSpec, Restart},
     reconcile::Verb,
     spec::ServiceName,
 };
@@ -162,7 +173,7 @@ impl Work {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
             }
             // A disk of its own goes too, or the data would be back with the volume's name.
-            super::super::super::loops::sweep_now(&self.environments).await;
+            loops::sweep_now(&self.environments).await;
         }
         Ok(witness)
     }
@@ -194,11 +205,12 @@ impl Work {
     }
 
     /// The kernel takes an error of its own making for a reason to write no more.
-    pub(super) async fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
-        let device = super::super::super::loops::device_of(&self.environments.shared.store.loops(), volume)
+    pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
+        let device = loops::device_of(&self.environments.shared.store.loops(), volume)
             .ok_or_else(|| failed(format!("no device of the volume {volume} was found")))?;
         let name = device.rsplit('/').next().unwrap_or_default();
-        self.will_undo(Undo::Restart { service: self.service.name.clone() })?;
+        let container = self.container()?;
+        self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
         let began = Instant::now();
         let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
         std::fs::write(&trigger, "devenv: a fault was injected\n").map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
@@ -219,7 +231,7 @@ impl Work {
         let nth = move |number: u64| {
             let fault = &faults[(mix(seed, number * 2) % faults.len() as u64) as usize];
             let service = services[(mix(seed, number * 2 + 1) % services.len() as u64) as usize].clone();
-            FaultSpec::parse(format!("{id}-{number}"), fault, service, &Default::default(), Some(lasting), seed)
+            FaultSpec::parse(format!("{id}-{number}"), fault, service, &BTreeMap::new(), Some(lasting), seed)
         };
         let first = environments.inject_spec(environment.clone(), nth(0)?).await?;
         self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {

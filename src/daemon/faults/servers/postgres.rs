@@ -108,12 +108,11 @@ impl Server {
         let port = self.postgres()?.port;
         let said = |error: tokio_postgres::Error| words(port, &error);
         let session = self.superuser(database).await?;
-        let tables = match table {
-            Some(table) => vec![table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")],
-            None => {
+        let tables = if let Some(table) = table {
+            vec![table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")]
+        } else {
                 let query = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema'";
                 rows(&session.client, query).await.map_err(said)?
-            }
         };
         let Some(first) = tables.first() else { return Err("there is no table that could be locked".to_owned()) };
         let statement = format!("SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
