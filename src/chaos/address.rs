@@ -57,15 +57,14 @@ impl Variables {
             }
             "kafka" | "redpanda" => Ok(Address::Kafka { brokers: self.value(&name("BROKERS"))?.to_owned() }),
             "jaeger" | "prometheus" | "grafana" => Ok(Address::Http { url: self.value(&name("URL"))?.to_owned() }),
-            _ => match (self.0.get(&name("HOST")), self.0.get(&name("PORT"))) {
-                (Some(host), Some(port)) => Ok(Address::Tcp { at: format!("{host}:{port}") }),
-                _ => {
-                    let name = name("URL");
-                    let url = self.value(&name)?;
-                    let at = url.split("//").last().and_then(|rest| rest.split('/').next()).unwrap_or(url);
-                    Ok(Address::Tcp { at: at.to_owned() })
+            _ => {
+                if let (Some(host), Some(port)) = (self.0.get(&name("HOST")), self.0.get(&name("PORT"))) {
+                    return Ok(Address::Tcp { at: format!("{host}:{port}") });
                 }
-            },
+                let url = self.value(&name("URL"))?;
+                let at = url.split("//").last().and_then(|rest| rest.split('/').next()).unwrap_or(url);
+                Ok(Address::Tcp { at: at.to_owned() })
+            }
         }
     }
 

@@ -56,24 +56,18 @@ fn lost(tally: &Tally, most: Option<u64>, window: Option<Duration>) -> Outcome {
     let window_ms = tally.window_us as f64 / 1000.0;
     let within = window.is_none_or(|window| tally.window_us <= window.as_micros() as u64);
     let few = most.is_none_or(|most| tally.lost <= most);
-    let mut detail = format!("{} of {} acknowledged were lost", tally.lost, tally.acknowledged);
+    let mut words = vec![format!("{} of {} acknowledged were lost", tally.lost, tally.acknowledged)];
     if tally.lost > 0 {
-        detail += &format!(", those of {window_ms:.0} ms");
-        if let Some((client, sequence)) = tally.first_lost {
-            detail += &format!(", first number {sequence} of client {client}");
-        }
+        words.push(format!("those of {window_ms:.0} ms"));
+        words.extend(tally.first_lost.map(|(client, sequence)| format!("first number {sequence} of client {client}")));
     }
-    if let (false, Some(most)) = (few, most) {
-        detail += &format!("; at most {most} may be");
-    }
-    if let (false, Some(window)) = (within, window) {
-        detail += &format!("; at most those of {} ms may be", window.as_millis());
-    }
-    (holds(within && few), detail, figures(tally))
+    words.extend(most.filter(|_| !few).map(|most| format!("and at most {most} may be")));
+    words.extend(window.filter(|_| !within).map(|window| format!("and at most those of {} ms may be", window.as_millis())));
+    (holds(within && few), words.join(", "), figures(tally))
 }
 
 fn count(name: &str, words: &str, tally: &Tally, found: u64, most: u64) -> Outcome {
-    let bound = if found > most { format!("; at most {most} may be") } else { String::new() };
+    let bound = if found > most { format!(", and at most {most} may be") } else { String::new() };
     let mut figures = figures(tally);
     figures.insert(name.to_owned(), found.into());
     (holds(found <= most), format!("{found} {words}{bound}"), figures)
@@ -110,7 +104,7 @@ fn recovery(id: &str, most: Duration, evidence: &Evidence) -> Result<Outcome, St
             figures.insert("ready_ms".to_owned(), ready.into());
             let from_heal = recovery.heal_ms.filter(|heal| *heal > 0.0 && *heal < ready);
             let from_heal = from_heal.map(|heal| format!(", {:.0} ms from its healing", ready - heal)).unwrap_or_default();
-            let bound = if ready > limit { format!("; at most {limit:.0} ms may be") } else { String::new() };
+            let bound = if ready > limit { format!(", and at most {limit:.0} ms may be") } else { String::new() };
             (holds(ready <= limit), format!("ready {ready:.0} ms from the fault{from_heal}{bound}"), figures)
         }
         None => (Verdict::Fail, "not ready again before the run ended".to_owned(), figures),
@@ -164,13 +158,13 @@ mod tests {
         let lost = |most, window: Option<u64>| Claim::Lost { workload: "keys".to_owned(), most, window: window.map(Duration::from_millis) };
         let words = "3 of 100 acknowledged were lost, those of 1200 ms, first number 9 of client 1";
         assert_eq!(told(lost(None, Some(2000)), &evidence), format!("pass: {words}"));
-        assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}; at most 0 may be"));
-        assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}; at most those of 1000 ms may be"));
+        assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}, and at most 0 may be"));
+        assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}, and at most those of 1000 ms may be"));
         assert!(told(Claim::Holes { workload: "keys".to_owned(), most: 0 }, &evidence).starts_with("fail: 1 "));
         assert!(told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence).starts_with("unknown: what `gone`"));
         let recovery = |most| Claim::Recovery { id: "cut".to_owned(), most: Duration::from_millis(most) };
         assert_eq!(told(recovery(1000), &evidence), "pass: ready 740 ms from the fault, 240 ms from its healing");
-        assert_eq!(told(recovery(700), &evidence), "fail: ready 740 ms from the fault, 240 ms from its healing; at most 700 ms may be");
+        assert_eq!(told(recovery(700), &evidence), "fail: ready 740 ms from the fault, 240 ms from its healing, and at most 700 ms may be");
         assert!(told(Claim::Recovery { id: "x".to_owned(), most: Duration::ZERO }, &evidence).starts_with("unknown: "));
     }
 }

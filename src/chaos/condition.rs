@@ -73,6 +73,8 @@ pub(crate) struct InvalidCondition {
     pub(crate) hint: Option<String>,
 }
 
+/// 99.9 % and 0.999 are the same, whatever their bits.
+const HAIR: f64 = 1e-9;
 /// The time over which ratios and rates are taken if none is said.
 const OVER: Duration = Duration::from_secs(1);
 
@@ -135,12 +137,12 @@ impl Condition {
 
     pub(crate) fn holds(&self, figure: f64) -> bool {
         match self.comparison {
-            Comparison::AtLeast => figure >= self.value,
-            Comparison::AtMost => figure <= self.value,
+            Comparison::AtLeast => figure >= self.value - HAIR,
+            Comparison::AtMost => figure <= self.value + HAIR,
             Comparison::Above => figure > self.value,
             Comparison::Below => figure < self.value,
-            Comparison::Equal => (figure - self.value).abs() < f64::EPSILON,
-            Comparison::Unlike => (figure - self.value).abs() >= f64::EPSILON,
+            Comparison::Equal => (figure - self.value).abs() < HAIR,
+            Comparison::Unlike => (figure - self.value).abs() >= HAIR,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Document {
     pub(super) description: Option<String>,
     /// The profile that it runs on; without one, that which the environment runs, else `default`.
     #[serde(default)]
+    #[expect(dead_code, reason = "it is read by itself, before the rest can be looked at")]
     pub(super) profile: Option<String>,
     /// What is drawn by chance is drawn from this.
     #[serde(default)]
@@ -163,7 +164,7 @@ pub(super) struct EntryDocument {
     /// How long it lasts. Without it, a fault that does not end by itself lasts to the end of the timeline.
     #[serde(default, rename = "for")]
     pub(super) lasting: Option<Period>,
-    /// Later by up to this much, drawn from the seed.
+    /// Later by up to this much, drawn from the seed. For `at` and `after`.
     #[serde(default)]
     pub(super) spread: Option<Period>,
     /// Its name, as `devenv chaos faults` lists them.

@@ -110,24 +110,23 @@ pub(crate) async fn live(run: &Run<'_>, index: usize) {
 
 /// Waits for its time; `None` if that never comes.
 async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
-    let later = plan::later(entry, run.seed);
+    let delay = plan::delay(&run.plan.plan[index]);
     match &entry.start {
-        Start::At(at) => {
+        Start::At(_) => {
             run.board.write(index, |progress| progress.phase = Phase::Waits);
-            run.sleep_until(run.zero_us() + micros(*at + later)).await;
+            run.sleep_until(run.zero_us() + micros(delay)).await;
         }
-        Start::After { id, moment, delay } => {
+        Start::After { id, moment, .. } => {
             let before = run.scenario.timeline.iter().position(|entry| entry.id == *id)?;
             let happened = run.board.until(|entries| happened(&entries[before], *moment)).await?;
             run.board.write(index, |progress| progress.phase = Phase::Waits);
-            run.sleep_until(happened + micros(*delay + later)).await;
+            run.sleep_until(happened + micros(delay)).await;
         }
         Start::When(condition) => {
             run.board.write(index, |progress| progress.phase = Phase::Waits);
             while !gauge::holds(condition, &run.crew, run.working_for(), run.directory) {
                 sleep(TICK).await;
             }
-            sleep(later).await;
         }
     }
     Some(())

@@ -26,19 +26,28 @@ mod crew;
 mod gauge;
 mod entry;
 mod runner;
+mod outcome;
 pub(crate) mod report;
 mod shrink;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use door::{Door, Order};
-pub(crate) use find::{Located, NotFound, find, list};
+pub(crate) use find::{Located, find};
 pub(crate) use runner::{Inputs, RunError, run};
 pub(crate) use scenario::Scenario;
-pub(crate) use shrink::{Candidate, shrunk, without};
+pub(crate) use shrink::{shrunk, without};
 pub(crate) use validate::{ServiceFacts, Services, profile_of, read};
 
 /// The hidden command that reads a topic in a process of its own, if the arguments ask for it.
 pub(crate) fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<std::process::ExitCode> {
     workload::kafka::main_if_asked(arguments)
+}
+
+/// The file whose lock a run of this environment holds.
+pub(crate) fn lock_name(project: &str, instance: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(project).chain_update([0]).chain_update(instance).finalize();
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:016x}.lock")
 }

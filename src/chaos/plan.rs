@@ -42,8 +42,15 @@ fn planned(entry: &Entry, seed: u64) -> PlannedFault {
     planned
 }
 
+/// What a plan says of an entry's time: from the start of the timeline, or from what it waits for. Only the plan counts,
+/// so that a stored one replays without being drawn again.
+pub(crate) fn delay(planned: &PlannedFault) -> Duration {
+    let after = planned.after.as_deref().and_then(|after| after.rsplit_once("+ ")?.1.strip_suffix("ms")?.parse().ok());
+    Duration::from_millis(planned.at_ms.or(after).unwrap_or_default())
+}
+
 /// The delay drawn for an entry: from nothing to its spread.
-pub(crate) fn later(entry: &Entry, seed: u64) -> Duration {
+fn later(entry: &Entry, seed: u64) -> Duration {
     let most = milliseconds(entry.spread);
     Duration::from_millis(if most == 0 { 0 } else { draw(seed, &entry.id, "spread") % (most + 1) })
 }
@@ -82,6 +89,8 @@ timeline:
         // Of a released version: a plan that was drawn once is drawn again.
         let one = &plan(&scenario, 7).plan;
         assert_eq!((one[0].at_ms, one[1].for_ms), (Some(2000 + milliseconds(later(&scenario.timeline[0], 7))), Some(3000)));
+        assert_eq!(delay(&one[0]), Duration::from_secs(2) + later(&scenario.timeline[0], 7));
+        assert_eq!(delay(&one[1]), Duration::from_secs(1) + later(&scenario.timeline[1], 7));
     }
 
     #[test]

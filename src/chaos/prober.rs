@@ -94,13 +94,11 @@ async fn forever(address: &Address, seen: &Seen, began: Instant) {
         loop {
             ticks.tick().await;
             let asked = now();
-            match timeout(PATIENCE, ask(address, &mut line)).await {
-                Ok(Ok(())) => seen.answered(asked, now()),
-                Ok(Err(())) | Err(_) => {
-                    seen.silent(asked);
-                    break;
-                }
+            if timeout(PATIENCE, ask(address, &mut line)).await != Ok(Ok(())) {
+                seen.silent(asked);
+                break;
             }
+            seen.answered(asked, now());
         }
     }
 }

@@ -10,7 +10,6 @@ pub(crate) struct Scenario {
     /// What the user calls it.
     pub(crate) name: String,
     pub(crate) description: Option<String>,
-    pub(crate) profile: Option<String>,
     pub(crate) seed: u64,
     pub(crate) deadline: Duration,
     pub(crate) workloads: Vec<Workload>,

@@ -97,10 +97,8 @@ pub(crate) fn tenths(samples: &[Sample]) -> Vec<(u32, u32)> {
         if tenths.len() <= at {
             tenths.resize(at + 1, (0, 0));
         }
-        match sample.ok {
-            true => tenths[at].0 += 1,
-            false => tenths[at].1 += 1,
-        }
+        let (good, bad) = &mut tenths[at];
+        *(if sample.ok { good } else { bad }) += 1;
     }
     tenths
 }

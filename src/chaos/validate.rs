@@ -1,23 +1,26 @@
 //! PURE: from a scenario's text to a [`Scenario`], with every problem told at its place.
 
+mod claims;
+mod faults;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use indexmap::IndexMap;
-use serde_json::Value;
 
 use super::{
     condition::{Condition, InvalidCondition, Owner},
-    document::{CheckDocument, Document, EntryDocument, WorkloadDocument},
-    scenario::{Check, Claim, Entry, Moment, Scenario, Start, Task, Workload},
+    document::{Document, EntryDocument, WorkloadDocument},
+    scenario::{Entry, Moment, Scenario, Start, Task, Workload},
 };
 use crate::{
-    fault::{self, FaultSpec, InvalidFault, Undoing},
+    fault::{self, Undoing},
     profile::{
         Report,
         reading::{self, Findings, Node, Reading, Span, did_you_mean, one_of},
     },
-    spec::{Period, ServiceName},
+    spec::Period,
 };
+use faults::{fault_holds, fault_names, text_of};
 
 /// The services of the profile that a scenario runs on: their kinds, and the databases of those that have some.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +77,6 @@ impl Validator<'_> {
         Scenario {
             name: name.to_owned(),
             description: document.description.clone(),
-            profile: document.profile.clone(),
             seed: document.seed.unwrap_or(SEED),
             deadline: document.deadline.map_or(DEADLINE, Period::duration),
             workloads,
@@ -203,7 +205,7 @@ impl Validator<'_> {
         }
         fault_holds(node, &document.fault, &parameters, document.lasting.map(Period::duration), self.findings);
         let kind = fault::find(&document.fault);
-        let ends_itself = kind.is_some_and(|kind| kind.parameters().iter().any(|parameter| parameter.name == "restart-after"));
+        let ends_itself = parameters.contains_key("restart-after");
         Entry {
             id: document.id.clone(),
             start: self.start(node, document),
@@ -332,106 +334,6 @@ impl Validator<'_> {
         conditions
     }
 
-    fn checks(&mut self, workloads: &[Workload]) -> Vec<Check> {
-        let root = self.root;
-        let mut checks = Vec::new();
-        for (name, document) in &self.document.checks {
-            let Some(entry) = root.get("checks").and_then(|checks| checks.entry(name)) else { continue };
-            let claim = self.claim(name, document, workloads, entry.key, &entry.node);
-            checks.extend(claim.map(|claim| Check { name: name.clone(), claim }));
-        }
-        checks
-    }
-
-    fn claim(&mut self, name: &str, document: &CheckDocument, workloads: &[Workload], key: Span, node: &Node) -> Option<Claim> {
-        if let Some(command) = &document.command {
-            if command.is_empty() {
-                self.findings.error(key, "empty-command", "`command` must name a program");
-            }
-            return Some(Claim::Command { command: command.clone() });
-        }
-        let Some((owner, what)) = name.split_once('.') else {
-            self.findings
-                .error(key, "unknown-check", format!("`{name}` is not a check"))
-                .hint("a check is `WORKLOAD.lost`, `.holes`, `.duplicates`, `.unexpected`, `ID.recovery`, `SERVICE.available`, or has a `command`");
-            return None;
-        };
-        let known = ["lost", "holes", "duplicates", "unexpected", "recovery", "available"];
-        if !known.contains(&what) {
-            let hint = did_you_mean(what, known).unwrap_or_else(|| format!("expected {}", one_of(known)));
-            self.findings.error(key, "unknown-check", format!("`{what}` is nothing that can be checked")).hint(hint);
-            return None;
-        }
-        let at = |field: &str| node.get(field).map_or(key, |node| node.span);
-        match what {
-            "recovery" => {
-                if !self.document.timeline.iter().any(|entry| entry.id == owner) {
-                    self.no_entry(owner, key);
-                }
-                let most = document.max.as_deref().and_then(|max| max.parse::<Period>().ok());
-                if most.is_none() {
-                    self.findings.error(at("max"), "bad-duration", format!("`{name}` needs a duration as `max`")).hint("write `{ max: 30s }`");
-                }
-                Some(Claim::Recovery { id: owner.to_owned(), most: most?.duration() })
-            }
-            "available" => {
-                if self.services.is_some_and(|services| !services.0.contains_key(owner)) {
-                    self.no_service(owner, key);
-                }
-                for id in document.except.iter().filter(|id| !self.document.timeline.iter().any(|entry| entry.id == **id)).cloned().collect::<Vec<_>>() {
-                    self.no_entry(&id, at("except"));
-                }
-                let share = document.min.as_deref().and_then(share);
-                if share.is_none() {
-                    self.findings.error(at("min"), "bad-value", format!("`{name}` needs a share as `min`")).hint("write `{ min: 99% }`");
-                }
-                Some(Claim::Available { service: owner.to_owned(), least: share?, except: document.except.clone() })
-            }
-            _ => self.count(name, owner, what, document, workloads, (key, at("max"))),
-        }
-    }
-
-    fn count(&mut self, name: &str, owner: &str, what: &str, document: &CheckDocument, workloads: &[Workload], (key, at): (Span, Span)) -> Option<Claim> {
-        let Some(workload) = workloads.iter().find(|workload| workload.name == owner) else {
-            let names = || workloads.iter().map(|workload| workload.name.as_str());
-            let hint = did_you_mean(owner, names()).unwrap_or_else(|| format!("expected {}", one_of(names())));
-            self.findings.error(key, "unknown-workload", format!("there is no workload `{owner}`")).hint(hint);
-            return None;
-        };
-        if !workload.task.keeps() {
-            let message = format!("`{}` keeps nothing that could be read back", workload.task.kind());
-            self.findings.error(key, "unknown-check", message).hint("use a check with a `command` of yours");
-        }
-        let most = match document.max.as_deref().map(str::parse::<u64>) {
-            None => None,
-            Some(Ok(most)) => Some(most),
-            Some(Err(_)) => {
-                self.findings.error(at, "bad-value", format!("`max` of `{name}` must be a whole number")).hint("write `{ max: 0 }`");
-                return None;
-            }
-        };
-        let workload = owner.to_owned();
-        let window = document.max_window.map(Period::duration);
-        if what == "lost" {
-            if most.is_none() && window.is_none() {
-                self.findings.error(key, "missing-field", format!("`{name}` needs `max` or `max-window`")).hint("write `{ max: 0 }` or `{ max-window: 1s }`");
-            }
-            return Some(Claim::Lost { workload, most, window });
-        }
-        if window.is_some() {
-            self.findings.error(key, "bad-value", format!("`max-window` is for `lost`, and not for `{what}`"));
-        }
-        let Some(most) = most else {
-            self.findings.error(key, "missing-field", format!("`{name}` needs `max`")).hint("write `{ max: 0 }`");
-            return None;
-        };
-        Some(match what {
-            "holes" => Claim::Holes { workload, most },
-            "duplicates" => Claim::Duplicates { workload, most },
-            _ => Claim::Unexpected { workload, most },
-        })
-    }
-
     fn no_entry(&mut self, id: &str, at: Span) {
         let ids = || self.document.timeline.iter().map(|entry| entry.id.as_str());
         let hint = did_you_mean(id, ids()).unwrap_or_else(|| format!("expected {}", one_of(ids())));
@@ -450,33 +352,6 @@ fn task(document: &WorkloadDocument) -> Task {
     }
 }
 
-/// Whether the fault is one and can be told what it is told; what is wrong is told at its place.
-fn fault_holds(node: &Node, name: &str, parameters: &BTreeMap<String, String>, lasting: Option<Duration>, findings: &mut Findings) {
-    let Ok(service) = "service".parse::<ServiceName>() else { return };
-    let Err(invalid) = FaultSpec::parse("id", name, service, parameters, lasting, 0) else { return };
-    let place = match (&invalid, invalid.parameter()) {
-        (InvalidFault::UnknownParameter { .. }, Some(parameter)) => node.get("set").and_then(|set| set.entry(parameter)).map(|entry| entry.key),
-        (_, Some(parameter)) => node.get("set").and_then(|set| set.get(parameter)).map(|node| node.span),
-        (_, None) => node.get("fault").map(|node| node.span),
-    };
-    let code = match invalid {
-        InvalidFault::Unknown { .. } => "unknown-fault",
-        InvalidFault::UnknownParameter { .. } => "unknown-parameter",
-        InvalidFault::Value { .. } => "bad-value",
-        InvalidFault::Missing { .. } => "missing-parameter",
-    };
-    findings.error(place.unwrap_or(node.span), code, invalid.to_string()).maybe_hint(invalid.hint().map(str::to_owned));
-}
-
-/// The names of the faults alone, of a file in which other things are wrong.
-fn fault_names(root: &Node, findings: &mut Findings) {
-    for node in root.get("timeline").into_iter().flat_map(Node::items) {
-        if let Some(name) = node.get("fault").and_then(Node::text).filter(|name| fault::find(name).is_none()) {
-            fault_holds(node, &name.to_owned(), &BTreeMap::new(), None, findings);
-        }
-    }
-}
-
 /// Names stand before a dot in checks and conditions.
 fn name_is_one(name: &str, at: Span, findings: &mut Findings) {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
@@ -489,17 +364,6 @@ fn tell(invalid: &InvalidCondition, span: Span, findings: &mut Findings) {
     findings.error(span, "bad-condition", invalid.message.clone()).maybe_hint(invalid.hint.clone());
 }
 
-/// A scalar as its text, a list as its items with commas between.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Array(items) => items.iter().map(text_of).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
-        Value::Null | Value::Object(_) => None,
-    }
-}
-
 /// `400/s`, `90/m`
 fn rate(text: &str) -> Option<f64> {
     let (number, unit) = text.split_once('/')?;
@@ -509,15 +373,6 @@ fn rate(text: &str) -> Option<f64> {
         "m" => Some(number / 60.0),
         _ => None,
     }
-}
-
-/// `99.5%`, `0.995`
-fn share(text: &str) -> Option<f64> {
-    let share = match text.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().ok()? / 100.0,
-        None => text.parse().ok()?,
-    };
-    (0.0..=1.0).contains(&share).then_some(share)
 }
 
 /// As people know a scenario's file.

@@ -1,5 +1,7 @@
 //! `devenv chaos`: break services on purpose, and see them mend.
 
+mod run;
+
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, Fault, FaultCatalogue, Faults, FaultsRequest, HealRequest, InjectRequest};
@@ -31,6 +33,7 @@ enum Chaos {
     Inject(Inject),
     Heal(Heal),
     Status(StatusArguments),
+    Run(run::Arguments),
 }
 
 /// List the faults there are, and what each can be told.
@@ -96,7 +99,20 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Chaos::Inject(arguments) => inject(arguments, session).await,
         Chaos::Heal(arguments) => heal(arguments, session).await,
         Chaos::Status(arguments) => status(arguments, session).await,
+        Chaos::Run(arguments) => run::run(arguments, session).await,
     }
+}
+
+impl Arguments {
+    /// Whether faults have to be healed when this process is asked to end.
+    pub(super) fn heals_when_interrupted(&self) -> bool {
+        matches!(&self.command, Chaos::Run(arguments) if arguments.injects())
+    }
+}
+
+/// After Ctrl-C or SIGTERM in a run.
+pub(super) async fn interrupted(session: &Session) {
+    run::interrupted(session).await;
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -134,12 +134,16 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
             return execute(command, session).await;
         }
         let words = interrupted_words(&command);
+        let heals = matches!(&command, Command::Chaos(arguments) if arguments.heals_when_interrupted());
         tokio::select! {
             // Not cancel-safe, and need not be: nothing of the command is used after a signal.
             outcome = execute(command, session) => outcome,
             signal = signalled => {
                 if let Some(words) = words {
                     session.printer.say(words);
+                }
+                if heals {
+                    chaos::interrupted(session).await;
                 }
                 Err(Failure::Signal(signal))
             }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     paths::Paths,
+    service::Kind,
     profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
 };
 
@@ -106,6 +107,19 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
 }
 
 impl Loaded {
+    /// What a scenario needs to know of the services.
+    pub(super) fn chaos_services(&self) -> crate::chaos::Services {
+        let facts = |name: &str, kind: &Kind| {
+            let databases = match kind {
+                Kind::Postgres(postgres) if postgres.databases.is_empty() => vec![name.to_owned()],
+                Kind::Postgres(postgres) => postgres.databases.keys().cloned().collect(),
+                _ => Vec::new(),
+            };
+            crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases }
+        };
+        crate::chaos::Services(self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect())
+    }
+
     /// The profile as it is after everything was merged in. Without secrets: they are generated, and no part of it.
     pub(super) fn effective(&self) -> impl Serialize {
         self.0.origins.effective()

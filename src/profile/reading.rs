@@ -16,7 +16,7 @@ pub(crate) use super::{
     find::shown,
     source::{Findings, Span},
     spelling::{did_you_mean, one_of},
-    tree::{Entry, Node},
+    tree::Node,
 };
 
 /// One file, parsed and compared with the shape of its type.

@@ -146,8 +146,10 @@ impl ServiceKind for Redis {
             container.files.push(FileSpec::private(CERTIFICATE, USER, Template::secret(cx.secret("tls.crt"))));
             container.files.push(FileSpec::private(KEY, USER, Template::secret(cx.secret("tls.key"))));
         }
-        // Without persistence a dump of an earlier life would still be loaded from a volume: there is none then.
-        container.mounts.push(if self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
+        // Without persistence a dump of an earlier life would still be loaded from a volume: there is none then, unless
+        // a disk that faults work on is asked for.
+        let disk = cx.service.storage.as_ref().is_some_and(|storage| storage.faultable);
+        container.mounts.push(if disk || self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
 
         let probe = Probe::Redis {
             port: cx.port(PORT),

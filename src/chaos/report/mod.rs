@@ -144,12 +144,38 @@ pub(super) mod tests {
 
     #[test]
     fn a_report_reads_in_a_terminal() {
-        insta::assert_snapshot!(anstream::adapter::strip_str(&words(&sample())).to_string(), @"");
+        insta::assert_snapshot!(anstream::adapter::strip_str(&words(&sample())).to_string(), @r"
+        jobs (seed 7): fail
+          jobs.lost: 3 of 900 acknowledged were lost
+
+        Faults
+          cut power-cut on cache at 2.00 s: witnessed: the run <ended>
+            first error 3 ms, healed 500 ms, ready 740 ms, work again 760 ms
+
+        Workloads
+          jobs (redis-jobs): 900 acknowledged, 0 refused, 10 unknown, p50 0.4 ms, p99 2.0 ms
+
+        Checks
+          fail jobs.lost: 3 of 900 acknowledged were lost
+          pass cut.recovery: ready 740 ms from the fault
+
+        Services were asked every 20 ms.
+        ");
     }
 
     #[test]
     fn continuous_integration_reads_every_check_and_fault_as_a_case() {
-        insta::assert_snapshot!(junit(&sample()), @"");
+        insta::assert_snapshot!(junit(&sample()), @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuite name="jobs" tests="5" failures="2" errors="0">
+          <properties><property name="seed" value="7"/></properties>
+          <testcase classname="jobs" name="cut bites"/>
+          <testcase classname="jobs" name="jobs.lost"><failure message="3 of 900 acknowledged were lost"/></testcase>
+          <testcase classname="jobs" name="cut.recovery"/>
+          <testcase classname="jobs" name="healed"/>
+          <testcase classname="jobs" name="verdict"><failure message="jobs.lost: 3 of 900 acknowledged were lost"/></testcase>
+        </testsuite>
+        "#);
     }
 
     #[test]

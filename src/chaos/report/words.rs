@@ -13,7 +13,7 @@ const DIM: Style = Style::new().dimmed();
 /// An event while the run goes on: `+2.00 s  cut: power-cut is on cache`.
 pub(crate) fn line(event: &Event) -> String {
     let at = event.data.get("at_ms").and_then(serde_json::Value::as_i64);
-    let at = at.map(|at| format!("{:+8.2} s", at as f64 / 1000.0)).unwrap_or_else(|| " ".repeat(10));
+    let at = at.map_or_else(|| " ".repeat(10), |at| format!("{:+8.2} s", at as f64 / 1000.0));
     format!("{DIM}{at}{DIM:#}  {}", event.message)
 }
 

@@ -148,10 +148,11 @@ fn read(brokers: &str, topic: &str) -> Result<Vec<String>, KafkaError> {
     let consumer: BaseConsumer = config.create()?;
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20))?;
     let mut from = TopicPartitionList::new();
+    let mut open = HashSet::new();
     for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
         from.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        open.insert(partition.id());
     }
-    let mut open: HashSet<i32> = from.elements().iter().map(|element| element.partition()).collect();
     consumer.assign(&from)?;
     let mut values = Vec::new();
     while !open.is_empty() {

@@ -185,6 +185,11 @@ impl Work {
         let name = holder::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
         let began = Instant::now();
+        // The server stops at the same moment as its disk: until it is killed it would go on to tell clients of writes
+        // that no disk takes, and a sync that is under way while the file system stops may be told to have succeeded.
+        let container = self.container()?;
+        self.will_undo(Undo::Unpause { container: container.clone() })?;
+        self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
         let arguments = vec!["cut".to_owned(), format!("--path={}", holder::VOLUME)];
         let task = holder::Task { arguments, volume: Some(volume), capabilities: &["SYS_ADMIN"], ..holder::Task::default() };
         self.hold(task).await?;
@@ -192,7 +197,7 @@ impl Work {
         self.verb(Verb::Stop).await?;
         // While anybody has it mounted it is not mounted afresh.
         self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))?;
-        self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. }));
+        self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. } | Undo::Unpause { .. }));
         ended?;
         let mut witness = self.ended(&run, began).await;
         witness.what = format!("the file system was stopped, and {}", witness.what);
