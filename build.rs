@@ -28,7 +28,18 @@ fn build(out: &Path) -> Result<(), String> {
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc
         .args(["--edition", "2024", "--crate-name", "holder", "--crate-type", "bin", "--cap-lints", "allow"])
-        .args(["-C", "target-feature=+crt-static", "-C", "opt-level=2", "-C", "panic=abort", "-C", "strip=symbols", "-C", "relocation-model=static"])
+        .args([
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "opt-level=2",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+            "-C",
+            "relocation-model=static",
+        ])
         .args(["--target", &variable("TARGET")?])
         .arg("-o")
         .arg(out)

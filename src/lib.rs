@@ -2,8 +2,8 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
-mod chaos;
 mod backup;
+mod chaos;
 mod cli;
 mod daemon;
 mod diagnosis;

@@ -39,8 +39,15 @@ mod tests {
 
     #[test]
     fn every_kind_of_difference_is_told() {
-        let before = [content("app/a", 1, Some("x")), content("app/b", 2, Some("y")), content("app/c", 3, None), content("app/d", 4, Some("z"))];
-        let after = [content("app/a", 1, Some("x")), content("app/b", 2, Some("n")), content("app/c", 3, Some("q")), content("app/e", 5, None), content("app/f", 0, None)];
+        let before =
+            [content("app/a", 1, Some("x")), content("app/b", 2, Some("y")), content("app/c", 3, None), content("app/d", 4, Some("z"))];
+        let after = [
+            content("app/a", 1, Some("x")),
+            content("app/b", 2, Some("n")),
+            content("app/c", 3, Some("q")),
+            content("app/e", 5, None),
+            content("app/f", 0, None),
+        ];
         let compared = compare("db", &before, &after);
         assert_eq!(
             compared.differences,

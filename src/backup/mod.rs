@@ -23,7 +23,12 @@ pub(crate) enum BackupError {
     #[error("the engine refused")]
     Engine(#[from] EngineError),
     #[error("cannot {action} {path}")]
-    File { action: &'static str, path: PathBuf, #[source] source: io::Error },
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The server's or its tool's own words.
     #[error("cannot {action}: {reason}")]
     Refused { action: String, reason: String },

@@ -3,7 +3,11 @@
 //! One session of psql exports a snapshot, has pg_dump use it, and counts in it: so the counts are those of the dump. A
 //! restored database is made beside the one in use, counted there, and takes its place by two renamings.
 
-use std::{io::Cursor, path::Path, sync::{Arc, Mutex}};
+use std::{
+    io::Cursor,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use devenv_api::Content;
@@ -101,7 +105,8 @@ exit 1
 impl<'a> Server<'a> {
     /// The container's own server, where the socket needs no password.
     pub(crate) fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
-        let variables = [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
+        let variables =
+            [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
         Self { engine, container, variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
     }
 
@@ -138,36 +143,66 @@ impl<'a> Server<'a> {
 
     /// Makes a database beside the one of that name from the dump, and counts what is in it. [`Self::swap`] puts it in
     /// its place, [`Self::discard`] does away with it.
-    pub(crate) async fn restore(&self, provision: &PostgresProvision, database: &str, kind: Dump, dump: ExecInput) -> Result<Arrived, BackupError> {
+    pub(crate) async fn restore(
+        &self,
+        provision: &PostgresProvision,
+        database: &str,
+        kind: Dump,
+        dump: ExecInput,
+    ) -> Result<Arrived, BackupError> {
         let declared = provision.databases.iter().find(|known| known.name == database);
-        let Some(declared) = declared else { return Err(BackupError::refused(format!("restore `{database}`"), "the profile declares no such database")) };
-        let extensions: String = declared.extensions.iter().map(|extension| format!("CREATE EXTENSION IF NOT EXISTS \"{}\";\n", extension.name.replace('"', "\"\""))).collect();
+        let Some(declared) = declared else {
+            return Err(BackupError::refused(format!("restore `{database}`"), "the profile declares no such database"));
+        };
+        let extensions: String = declared
+            .extensions
+            .iter()
+            .map(|extension| format!("CREATE EXTENSION IF NOT EXISTS \"{}\";\n", extension.name.replace('"', "\"\"")))
+            .collect();
         let mut environment = self.named(database);
         environment.push(("DEVENV_OWNER".to_owned(), declared.owner.clone()));
         environment.push(("DEVENV_OWN".to_owned(), if kind == Dump::Own { "yes" } else { "no" }.to_owned()));
         environment.push(("DEVENV_EXTENSIONS".to_owned(), extensions));
         environment.push(("DEVENV_SQL".to_owned(), format!("{PLAIN}{COUNT}")));
-        let request = ExecRequest { command: shell(RESTORE), user: Some("postgres".to_owned()), environment, input: Some(dump), ..ExecRequest::default() };
+        let request = ExecRequest {
+            command: shell(RESTORE),
+            user: Some("postgres".to_owned()),
+            environment,
+            input: Some(dump),
+            ..ExecRequest::default()
+        };
         let output = self.engine.exec(self.container, request).await?;
         if output.code != 0 {
             self.discard(database).await;
-            return Err(BackupError::refused(format!("restore the database `{database}`"), words(&String::from_utf8_lossy(&output.stderr))));
+            return Err(BackupError::refused(
+                format!("restore the database `{database}`"),
+                words(&String::from_utf8_lossy(&output.stderr)),
+            ));
         }
         let said = String::from_utf8_lossy(&output.stdout);
         Ok(Arrived { contents: counted(database, &said, '='), promised: counted(database, &said, '~') })
     }
 
     pub(crate) async fn swap(&self, database: &str) -> Result<(), BackupError> {
-        let request = ExecRequest { command: shell(SWAP), user: Some("postgres".to_owned()), environment: self.named(database), ..ExecRequest::default() };
+        let request = ExecRequest {
+            command: shell(SWAP),
+            user: Some("postgres".to_owned()),
+            environment: self.named(database),
+            ..ExecRequest::default()
+        };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 {
             return Ok(());
         }
-        Err(BackupError::refused(format!("put the restored database in the place of `{database}`"), words(&String::from_utf8_lossy(&output.stderr))))
+        Err(BackupError::refused(
+            format!("put the restored database in the place of `{database}`"),
+            words(&String::from_utf8_lossy(&output.stderr)),
+        ))
     }
 
     pub(crate) async fn discard(&self, database: &str) {
-        if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await {
+        if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await
+        {
             tracing::warn!(%error, database, "A database that was not needed could not be dropped.");
         }
     }
@@ -175,14 +210,22 @@ impl<'a> Server<'a> {
     /// Roles that scripts have made; their passwords are not in it.
     pub(crate) async fn roles(&self) -> Result<Bytes, BackupError> {
         let command = ["pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password"].map(str::to_owned).into();
-        let request = ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
+        let request =
+            ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
-        if output.code == 0 { Ok(output.stdout) } else { Err(BackupError::refused("dump the roles", words(&String::from_utf8_lossy(&output.stderr)))) }
+        if output.code == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(BackupError::refused("dump the roles", words(&String::from_utf8_lossy(&output.stderr))))
+        }
     }
 
     /// Makes the roles that are missing.
     pub(crate) async fn make_roles(&self, script: &str) -> Result<(), BackupError> {
-        let missing: String = script.lines().filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("GRANT ")).fold(String::new(), |all, line| all + line + "\n");
+        let missing: String = script
+            .lines()
+            .filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("GRANT "))
+            .fold(String::new(), |all, line| all + line + "\n");
         // What is there already is refused, which is fine; what then still lacks a role says so by itself.
         self.command(&missing, "0").await.map(drop)
     }
@@ -192,10 +235,22 @@ impl<'a> Server<'a> {
     }
 
     async fn command(&self, sql: &str, stop: &str) -> Result<(), BackupError> {
-        let command = ["psql", "-X", "-q", "--no-password", "-v", &format!("ON_ERROR_STOP={stop}"), "-d", "postgres", "-f", "-"].map(str::to_owned).into();
-        let request = ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), input: Some(input(sql.as_bytes().to_vec())), ..ExecRequest::default() };
+        let command = ["psql", "-X", "-q", "--no-password", "-v", &format!("ON_ERROR_STOP={stop}"), "-d", "postgres", "-f", "-"]
+            .map(str::to_owned)
+            .into();
+        let request = ExecRequest {
+            command,
+            user: Some("postgres".to_owned()),
+            environment: self.variables.clone(),
+            input: Some(input(sql.as_bytes().to_vec())),
+            ..ExecRequest::default()
+        };
         let output = self.engine.exec(self.container, request).await?;
-        if output.code == 0 { Ok(()) } else { Err(BackupError::refused("run a statement", words(&String::from_utf8_lossy(&output.stderr)))) }
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(BackupError::refused("run a statement", words(&String::from_utf8_lossy(&output.stderr))))
+        }
     }
 
     fn named(&self, database: &str) -> Vec<(String, String)> {
@@ -240,7 +295,8 @@ fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
 
 /// What the tools said, without our own lines.
 fn words(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> =
+        said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut text = lines.join("; ");
     if let Some((end, _)) = text.char_indices().nth(1000) {
         text.truncate(end);
@@ -256,7 +312,10 @@ mod tests {
     fn counts_are_read_from_between_other_words() {
         let said = "pg_dump: warning: x\n+dumped\n=public.item\t3\t123\n=public.\"Odd name\"\t0\t0\n~public.item\t3\n";
         let contents = counted("app", said, '=');
-        assert_eq!(contents.iter().map(|content| (content.name.as_str(), content.rows)).collect::<Vec<_>>(), [("app/public.\"Odd name\"", 0), ("app/public.item", 3)]);
+        assert_eq!(
+            contents.iter().map(|content| (content.name.as_str(), content.rows)).collect::<Vec<_>>(),
+            [("app/public.\"Odd name\"", 0), ("app/public.item", 3)]
+        );
         assert_eq!(counted("app", said, '~')[0].checksum, None);
         assert_eq!(words(said), "pg_dump: warning: x");
     }

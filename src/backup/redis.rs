@@ -3,7 +3,11 @@
 //! Writers are held up from before the dump's moment until the keys are counted, so that both tell of the same moment;
 //! never longer than a few seconds, after which the counts are those of a moment later and carry no checksum.
 
-use std::{collections::BTreeMap, path::Path, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ::redis::{Client, TlsCertificates, aio::MultiplexedConnection, cmd};
 use devenv_api::Content;
@@ -57,14 +61,20 @@ impl Server {
         let refused = |reason: String| BackupError::refused("reach Redis", reason);
         let password = vault.reveal(&wanted.password)?;
         let client = if wanted.tls {
-            let root = std::fs::read(authority).map_err(|source| BackupError::File { action: "read", path: authority.to_owned(), source })?;
+            let root =
+                std::fs::read(authority).map_err(|source| BackupError::File { action: "read", path: authority.to_owned(), source })?;
             tls::use_ring();
-            Client::build_with_tls(format!("rediss://default:{password}@127.0.0.1:{}/0", wanted.port), TlsCertificates { client_tls: None, root_cert: Some(root) })
+            Client::build_with_tls(
+                format!("rediss://default:{password}@127.0.0.1:{}/0", wanted.port),
+                TlsCertificates { client_tls: None, root_cert: Some(root) },
+            )
         } else {
             Client::open(format!("redis://default:{password}@127.0.0.1:{}/0", wanted.port))
         };
         let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
-        let connection = async { client?.get_multiplexed_async_connection_with_config(&patient).await }.await.map_err(|error| refused(error.to_string()))?;
+        let connection = async { client?.get_multiplexed_async_connection_with_config(&patient).await }
+            .await
+            .map_err(|error| refused(error.to_string()))?;
         Ok(Self { connection })
     }
 

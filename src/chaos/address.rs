@@ -14,12 +14,24 @@ pub(crate) struct Variables(pub(crate) BTreeMap<String, String>);
 /// A way to reach a service.
 #[derive(Clone)]
 pub(crate) enum Address {
-    Postgres { config: Box<Config>, tls: Option<Arc<ClientConfig>> },
-    Redis { url: String, authority: Option<Vec<u8>> },
-    Kafka { brokers: String },
-    Http { url: String },
+    Postgres {
+        config: Box<Config>,
+        tls: Option<Arc<ClientConfig>>,
+    },
+    Redis {
+        url: String,
+        authority: Option<Vec<u8>>,
+    },
+    Kafka {
+        brokers: String,
+    },
+    Http {
+        url: String,
+    },
     /// `host:port`
-    Tcp { at: String },
+    Tcp {
+        at: String,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +58,17 @@ impl Variables {
             }
             "redis" => {
                 let url = self.value(&name("URL"))?.to_owned();
-                let authority = match (url.starts_with("rediss://"), self.0.get("DEVENV_CA_FILE")) {
-                    (true, Some(path)) => {
-                        tls::use_ring();
-                        Some(std::fs::read(path).map_err(|error| AddressError::Unreadable { name: "DEVENV_CA_FILE".to_owned(), reason: error.to_string() })?)
-                    }
-                    _ => None,
-                };
+                let authority =
+                    match (url.starts_with("rediss://"), self.0.get("DEVENV_CA_FILE")) {
+                        (true, Some(path)) => {
+                            tls::use_ring();
+                            Some(std::fs::read(path).map_err(|error| AddressError::Unreadable {
+                                name: "DEVENV_CA_FILE".to_owned(),
+                                reason: error.to_string(),
+                            })?)
+                        }
+                        _ => None,
+                    };
                 Ok(Address::Redis { url, authority })
             }
             "kafka" | "redpanda" => Ok(Address::Kafka { brokers: self.value(&name("BROKERS"))?.to_owned() }),
@@ -102,7 +118,8 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let code = (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        let code =
+            (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
         rest = if code.is_some() { &tail[2..] } else { tail };
         bytes.push(code.unwrap_or(*first));
     }

@@ -29,9 +29,15 @@ pub(crate) struct Evidence {
 pub(crate) fn check(check: &Check, evidence: &Evidence) -> CheckResult {
     let outcome = match &check.claim {
         Claim::Lost { workload, most, window } => evidence.tally(workload).map(|tally| lost(tally, *most, *window)),
-        Claim::Holes { workload, most } => evidence.tally(workload).map(|tally| count("holes", "older ones missing while newer ones are there", tally, tally.holes, *most)),
-        Claim::Duplicates { workload, most } => evidence.tally(workload).map(|tally| count("duplicates", "there more than once", tally, tally.duplicates, *most)),
-        Claim::Unexpected { workload, most } => evidence.tally(workload).map(|tally| count("unexpected", "there though they were refused or never tried", tally, tally.unexpected, *most)),
+        Claim::Holes { workload, most } => {
+            evidence.tally(workload).map(|tally| count("holes", "older ones missing while newer ones are there", tally, tally.holes, *most))
+        }
+        Claim::Duplicates { workload, most } => {
+            evidence.tally(workload).map(|tally| count("duplicates", "there more than once", tally, tally.duplicates, *most))
+        }
+        Claim::Unexpected { workload, most } => evidence
+            .tally(workload)
+            .map(|tally| count("unexpected", "there though they were refused or never tried", tally, tally.unexpected, *most)),
         Claim::Recovery { id, most } => recovery(id, *most, evidence),
         Claim::Available { service, least, except } => available(service, *least, except, evidence),
         Claim::Command { .. } => command(&check.name, evidence),
@@ -122,7 +128,9 @@ fn available(service: &str, least: f64, except: &[String], evidence: &Evidence) 
 
 fn command(name: &str, evidence: &Evidence) -> Result<Outcome, String> {
     match evidence.commands.get(name) {
-        Some(Ok(code)) => Ok((holds(*code == 0), format!("the command ended with {code}"), Map::from_iter([("code".to_owned(), (*code).into())]))),
+        Some(Ok(code)) => {
+            Ok((holds(*code == 0), format!("the command ended with {code}"), Map::from_iter([("code".to_owned(), (*code).into())])))
+        }
         Some(Err(why)) => Err(format!("the command could not be run: {why}")),
         None => Err("the command was not run".to_owned()),
     }
@@ -154,14 +162,20 @@ mod tests {
             ok_ms: None,
             baseline_ms: None,
         };
-        let evidence = Evidence { tallies: [("keys".to_owned(), Ok(tally)), ("gone".to_owned(), Err("refused".to_owned()))].into(), recoveries: vec![recovery], ..Evidence::default() };
+        let evidence = Evidence {
+            tallies: [("keys".to_owned(), Ok(tally)), ("gone".to_owned(), Err("refused".to_owned()))].into(),
+            recoveries: vec![recovery],
+            ..Evidence::default()
+        };
         let lost = |most, window: Option<u64>| Claim::Lost { workload: "keys".to_owned(), most, window: window.map(Duration::from_millis) };
         let words = "3 of 100 acknowledged were lost, those of 1200 ms, first number 9 of client 1";
         assert_eq!(told(lost(None, Some(2000)), &evidence), format!("pass: {words}"));
         assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}, and at most 0 may be"));
         assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}, and at most those of 1000 ms may be"));
         assert!(told(Claim::Holes { workload: "keys".to_owned(), most: 0 }, &evidence).starts_with("fail: 1 "));
-        assert!(told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence).starts_with("unknown: what `gone`"));
+        assert!(
+            told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence).starts_with("unknown: what `gone`")
+        );
         let recovery = |most| Claim::Recovery { id: "cut".to_owned(), most: Duration::from_millis(most) };
         assert_eq!(told(recovery(1000), &evidence), "pass: ready 740 ms from the fault, 240 ms from its healing");
         assert_eq!(told(recovery(700), &evidence), "fail: ready 740 ms from the fault, 240 ms from its healing, and at most 700 ms may be");

@@ -68,7 +68,12 @@ impl Crew {
         directory: &Path,
         began: Instant,
     ) -> Result<Self, CrewError> {
-        let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("devenv-chaos").enable_all().build().map_err(CrewError::Threads)?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("devenv-chaos")
+            .enable_all()
+            .build()
+            .map_err(CrewError::Threads)?;
         let mut crew = Self {
             runtime: Some(runtime),
             workers: Vec::new(),
@@ -105,7 +110,8 @@ impl Crew {
             self.tasks.spawn_on(async move { work.complete(&book, stop).await }, runtime.handle());
             for number in 0..worker.workload.clients {
                 let per_second = worker.workload.rate / f64::from(worker.workload.clients);
-                let client = workload::drive(worker.work.client(number), number, per_second, worker.book.clone(), self.stop_clients.clone());
+                let client =
+                    workload::drive(worker.work.client(number), number, per_second, worker.book.clone(), self.stop_clients.clone());
                 self.clients.spawn_on(client, runtime.handle());
             }
         }

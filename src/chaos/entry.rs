@@ -11,8 +11,7 @@ use tokio::{
 
 use super::{
     door::Order,
-    gauge,
-    plan,
+    gauge, plan,
     runner::Run,
     scenario::{Entry, Moment, Start},
 };
@@ -236,14 +235,21 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
             Some(fault) if fault.healed_at.is_none() => {}
             Some(fault) => break (fault.healed_at.clone(), fault.healed_at.as_deref().and_then(|at| run.us_of(at))),
             // Not remembered: then it is not there either, unless nobody answered.
-            None if !faults.is_empty() || run.door.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) => break (None, None),
+            None if !faults.is_empty() || run.door.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) => {
+                break (None, None);
+            }
             None => {}
         }
         sleep(TICK).await;
     };
     let now = run.now_us();
     let at = at.filter(|at| (fault_us..=now).contains(at)).unwrap_or(now);
-    run.journal.write(Some(&entry.on), "fault.healed", format!("{}: {} is healed", entry.id, entry.fault), json!({ "id": entry.id, "at_ms": run.ms_of(at) }));
+    run.journal.write(
+        Some(&entry.on),
+        "fault.healed",
+        format!("{}: {} is healed", entry.id, entry.fault),
+        json!({ "id": entry.id, "at_ms": run.ms_of(at) }),
+    );
     run.board.write(index, |progress| {
         progress.healed_us = Some(at);
         if let Some(fault) = &mut progress.fault {
@@ -255,13 +261,20 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
 async fn heal(run: &Run<'_>, entry: &Entry) {
     if let Err(error) = run.door.heal(&[run.fault_id(&entry.id)]).await {
         // The end of the run heals everything again, and verifies it.
-        run.journal.write(Some(&entry.on), "fault.not-healed", format!("{}: healing failed: {}", entry.id, error.message), json!({ "id": entry.id }));
+        run.journal.write(
+            Some(&entry.on),
+            "fault.not-healed",
+            format!("{}: healing failed: {}", entry.id, error.message),
+            json!({ "id": entry.id }),
+        );
     }
 }
 
 /// Waits until the service answers again and the supervisor calls it ready.
 async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
-    let (from, witnessed) = run.board.read(|entries| (entries[index].healed_us.max(entries[index].injected_us).unwrap_or_default(), entries[index].witnessed()));
+    let (from, witnessed) = run
+        .board
+        .read(|entries| (entries[index].healed_us.max(entries[index].injected_us).unwrap_or_default(), entries[index].witnessed()));
     if !witnessed {
         return;
     }
@@ -281,10 +294,14 @@ async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
     let now = run.now_us();
     run.board.write(index, |progress| progress.recovered_us = Some(now));
     let ready = run.ready_us(index).map(|ready| run.ms_of(ready));
-    run.journal.write(Some(&entry.on), "fault.recovered", format!("{}: {} has recovered", entry.id, entry.on), json!({ "id": entry.id, "at_ms": run.at_ms(), "ready_at_ms": ready }));
+    run.journal.write(
+        Some(&entry.on),
+        "fault.recovered",
+        format!("{}: {} has recovered", entry.id, entry.on),
+        json!({ "id": entry.id, "at_ms": run.at_ms(), "ready_at_ms": ready }),
+    );
 }
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }
-

@@ -40,7 +40,11 @@ const SHIPPED: &[(&str, &str)] = &[
 /// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.
 pub(crate) fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     let is_path = scenario.contains('/') || Path::new(scenario).extension().is_some_and(|extension| extension == "yaml");
-    let candidates = if is_path { vec![PathBuf::from(scenario), project.join(scenario)] } else { vec![project.join("chaos").join(format!("{scenario}.yaml"))] };
+    let candidates = if is_path {
+        vec![PathBuf::from(scenario), project.join(scenario)]
+    } else {
+        vec![project.join("chaos").join(format!("{scenario}.yaml"))]
+    };
     if let Some((path, bytes)) = candidates.into_iter().find_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))) {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         return Ok(Located { name, shown: shown(&path), bytes });
@@ -74,7 +78,10 @@ pub(crate) fn list(project: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chaos::validate::{profile_of, read}, profile::Colour};
+    use crate::{
+        chaos::validate::{profile_of, read},
+        profile::Colour,
+    };
 
     #[test]
     fn every_shipped_scenario_holds() {

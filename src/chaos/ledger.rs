@@ -58,7 +58,9 @@ pub(crate) struct Operation {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Acknowledged { at_us: u64 },
+    Acknowledged {
+        at_us: u64,
+    },
     Failed,
     /// Told so, or not told anything before the run ended.
     Unknown,
@@ -94,7 +96,13 @@ fn read(lines: impl BufRead) -> io::Result<Vec<Operation>> {
         let line = line?;
         // A line that was cut off is that of an operation that was never sent.
         let Some((entry, client, sequence, at)) = parse(&line) else { continue };
-        let operation = operations.entry((client, sequence)).or_insert(Operation { client, sequence, invoked_us: at, outcome: Outcome::Unknown, done: 0 });
+        let operation = operations.entry((client, sequence)).or_insert(Operation {
+            client,
+            sequence,
+            invoked_us: at,
+            outcome: Outcome::Unknown,
+            done: 0,
+        });
         match entry {
             Entry::Invoked => operation.invoked_us = at,
             Entry::Acknowledged => operation.outcome = Outcome::Acknowledged { at_us: at },
@@ -148,7 +156,10 @@ mod tests {
             ledger.write(client, sequence, entry);
         }
         let operations = ledger.operations().unwrap();
-        let told: Vec<_> = operations.iter().map(|one| (one.client, one.sequence, matches!(one.outcome, Outcome::Acknowledged { .. }), one.done)).collect();
+        let told: Vec<_> = operations
+            .iter()
+            .map(|one| (one.client, one.sequence, matches!(one.outcome, Outcome::Acknowledged { .. }), one.done))
+            .collect();
         assert_eq!(told, [(0, 1, true, 2), (0, 2, false, 0), (1, 1, false, 0)]);
         assert_eq!(operations[2].outcome, Outcome::Unknown);
     }

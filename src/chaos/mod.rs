@@ -5,32 +5,32 @@
 //! injects, heals and waits; clients (`workload`) write into a `ledger` what they were told; in the end what is there is
 //! held against it (`tally`, `check`, `verdict`: pure), and told (`report`).
 
-mod document;
-mod condition;
-mod scenario;
-mod validate;
-mod find;
-pub(crate) mod plan;
 mod address;
-mod ledger;
-mod traffic;
-mod workload;
-mod prober;
-mod tally;
-mod recovery;
 mod check;
-mod verdict;
-mod journal;
-mod door;
+mod condition;
 mod crew;
-mod gauge;
+mod document;
+mod door;
 mod entry;
-mod runner;
+mod find;
+mod gauge;
+mod journal;
+mod ledger;
 mod outcome;
+pub(crate) mod plan;
+mod prober;
+mod recovery;
 pub(crate) mod report;
+mod runner;
+mod scenario;
 mod shrink;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod validate;
+mod verdict;
+mod workload;
 
 pub(crate) use door::{Door, Order};
 pub(crate) use find::{Located, find};

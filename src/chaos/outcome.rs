@@ -110,7 +110,11 @@ impl Run<'_> {
             let on_it = self.crew.workers.iter().filter(|worker| worker.workload.service.as_ref() == Some(&entry.on));
             let samples: Vec<_> = on_it.map(|worker| worker.book.traffic.all()).collect();
             let way = recovery::way(&samples, fault_us, until.max(progress.recovered_us.unwrap_or(0)));
-            let silent = self.crew.seen.get(&entry.on).and_then(|seen| seen.answers().silent_after(fault_us, progress.recovered_us.unwrap_or(end_us)));
+            let silent = self
+                .crew
+                .seen
+                .get(&entry.on)
+                .and_then(|seen| seen.answers().silent_after(fault_us, progress.recovered_us.unwrap_or(end_us)));
             let since = |at: u64| at.saturating_sub(fault_us) as f64 / 1000.0;
             recoveries.push(Recovery {
                 fault: entry.id.clone(),
@@ -147,11 +151,15 @@ impl Run<'_> {
         let fate = |progress: &Progress| match (&progress.refused, &progress.fault) {
             (Some(why), _) => Fate::Refused(why.clone()),
             (None, None) => Fate::NeverBegan,
-            (None, Some(fault)) if !progress.witnessed() => Fate::NotWitnessed(fault.witness.as_ref().map_or_else(|| "it has no witness".to_owned(), |witness| witness.what.clone())),
+            (None, Some(fault)) if !progress.witnessed() => {
+                Fate::NotWitnessed(fault.witness.as_ref().map_or_else(|| "it has no witness".to_owned(), |witness| witness.what.clone()))
+            }
             (None, Some(_)) if progress.recovered_us.is_none() => Fate::NotRecovered,
             (None, Some(_)) => Fate::Recovered,
         };
-        self.board.read(|entries| self.scenario.timeline.iter().zip(entries).map(|(entry, progress)| (entry.id.as_str(), fate(progress))).collect())
+        self.board.read(|entries| {
+            self.scenario.timeline.iter().zip(entries).map(|(entry, progress)| (entry.id.as_str(), fate(progress))).collect()
+        })
     }
 
     pub(super) fn faults(&self) -> Vec<Fault> {

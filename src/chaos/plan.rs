@@ -11,11 +11,7 @@ use sha2::{Digest, Sha256};
 use super::scenario::{Entry, Scenario, Start};
 
 pub(crate) fn plan(scenario: &Scenario, seed: u64) -> ChaosPlan {
-    ChaosPlan {
-        scenario: scenario.name.clone(),
-        seed,
-        plan: scenario.timeline.iter().map(|entry| planned(entry, seed)).collect(),
-    }
+    ChaosPlan { scenario: scenario.name.clone(), seed, plan: scenario.timeline.iter().map(|entry| planned(entry, seed)).collect() }
 }
 
 fn planned(entry: &Entry, seed: u64) -> PlannedFault {

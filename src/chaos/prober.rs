@@ -16,7 +16,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{address::Address, recovery::Answers, workload::{postgres, redis}};
+use super::{
+    address::Address,
+    recovery::Answers,
+    workload::{postgres, redis},
+};
 use crate::probe::kafka_wire;
 
 pub(crate) const PERIOD: Duration = Duration::from_millis(20);

@@ -61,7 +61,8 @@ impl Answers {
 
 /// How much of a span others cover; spans that overlap count once.
 fn covered(begin: u64, end: u64, spans: &[(u64, u64)]) -> u64 {
-    let mut spans: Vec<(u64, u64)> = spans.iter().map(|(from, to)| ((*from).max(begin), (*to).min(end))).filter(|(from, to)| from < to).collect();
+    let mut spans: Vec<(u64, u64)> =
+        spans.iter().map(|(from, to)| ((*from).max(begin), (*to).min(end))).filter(|(from, to)| from < to).collect();
     spans.sort_unstable();
     let (mut total, mut reached) = (0, begin);
     for (from, to) in spans {
@@ -79,7 +80,9 @@ pub(crate) fn way(workloads: &[Vec<Sample>], fault_at: u64, until: u64) -> Way {
         let begin = samples.partition_point(|sample| sample.at_us < fault_at);
         let end = samples.partition_point(|sample| sample.at_us < until);
         let (before, during) = (&samples[..begin], &samples[begin..end]);
-        let (Some(first), Some(last)) = (during.iter().position(|sample| !sample.ok), during.iter().rposition(|sample| !sample.ok)) else { continue };
+        let (Some(first), Some(last)) = (during.iter().position(|sample| !sample.ok), during.iter().rposition(|sample| !sample.ok)) else {
+            continue;
+        };
         let at = during[first].at_us;
         way.first_error = Some(way.first_error.map_or(at, |known| known.min(at)));
         let back = during[last + 1..].get(IN_A_ROW - 1).map(|sample| sample.at_us);

@@ -107,7 +107,17 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     let journal = Journal::create(&directory.join("journal.ndjson"), &status.environment, listener).map_err(RunError::Journal)?;
     let words = serde_json::to_vec_pretty(plan).unwrap_or_default();
     std::fs::write(directory.join("plan.json"), words).map_err(RunError::Journal)?;
-    journal.write(None, "run.planned", format!("{} runs with the seed {}{}", scenario.name, plan.seed, scenario.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default()), json!({ "plan": plan, "run": run }));
+    journal.write(
+        None,
+        "run.planned",
+        format!(
+            "{} runs with the seed {}{}",
+            scenario.name,
+            plan.seed,
+            scenario.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
+        ),
+        json!({ "plan": plan, "run": run }),
+    );
     let mut crew = match Crew::assemble(scenario, &variables, &kinds, run, directory, began).await {
         Ok(crew) => crew,
         Err(error) => {
@@ -204,7 +214,10 @@ impl Run<'_> {
         let checks: Vec<_> = self.scenario.checks.iter().map(|one| check::check(one, &evidence)).collect();
         doubts.extend(self.journal.trouble().map(|why| format!("the journal could not be written: {why}")));
         let workloads = self.figures(&operations);
-        let acknowledged = workloads.iter().zip(&self.crew.workers).map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.book.traffic.trouble()));
+        let acknowledged = workloads
+            .iter()
+            .zip(&self.crew.workers)
+            .map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.book.traffic.trouble()));
         let facts = Facts { fates: self.fates(), workloads: acknowledged.collect(), checks: &checks, doubts, failures, not_healed };
         let (verdict, reason) = verdict::verdict(&facts);
         let healed = facts.not_healed.is_empty();
@@ -236,7 +249,11 @@ impl Run<'_> {
             let Some(missing) = missing else { return Ok(()) };
             if self.left().is_zero() {
                 let figure = gauge::read(missing, &self.crew, self.working_for(), self.directory);
-                return Err(format!("`{}` did not hold{}", missing.text, figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()));
+                return Err(format!(
+                    "`{}` did not hold{}",
+                    missing.text,
+                    figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()
+                ));
             }
             sleep(WATCH).await;
         }
@@ -257,7 +274,9 @@ impl Run<'_> {
             if self.left().is_zero() {
                 return End::Deadline;
             }
-            if let Some(stop) = self.scenario.stop_if.iter().find(|condition| gauge::holds(condition, &self.crew, self.working_for(), self.directory)) {
+            if let Some(stop) =
+                self.scenario.stop_if.iter().find(|condition| gauge::holds(condition, &self.crew, self.working_for(), self.directory))
+            {
                 self.journal.write(None, "run.stopped", format!("stopped: {}", stop.text), json!({ "at_ms": self.at_ms() }));
                 return End::Stopped(format!("`{}` holds", stop.text));
             }
@@ -275,11 +294,21 @@ impl Run<'_> {
     async fn heal_all(&self) -> Vec<String> {
         let ours: Vec<(usize, &str)> = self.board.read(|entries| {
             let there = |progress: &Progress| progress.asked_us.is_some() && progress.healed_us.is_none();
-            entries.iter().enumerate().filter(|(_, progress)| there(progress)).map(|(index, _)| (index, self.scenario.timeline[index].id.as_str())).collect()
+            entries
+                .iter()
+                .enumerate()
+                .filter(|(_, progress)| there(progress))
+                .map(|(index, _)| (index, self.scenario.timeline[index].id.as_str()))
+                .collect()
         });
         let ids: Vec<String> = ours.iter().map(|(_, id)| self.fault_id(id)).collect();
         if !ids.is_empty() {
-            self.journal.write(None, "run.healing", format!("what is left is healed: {}", ids.join(", ")), json!({ "at_ms": self.at_ms() }));
+            self.journal.write(
+                None,
+                "run.healing",
+                format!("what is left is healed: {}", ids.join(", ")),
+                json!({ "at_ms": self.at_ms() }),
+            );
         }
         let began = Clock::now();
         let mut pending = ids;
@@ -293,7 +322,9 @@ impl Run<'_> {
                 Err(_) => None,
             };
             if let Some(there) = there {
-                let ours = |fault: &Fault| self.scenario.timeline.iter().any(|entry| self.fault_id(&entry.id) == fault.id && entry.undone_by != Undoing::Nothing);
+                let ours = |fault: &Fault| {
+                    self.scenario.timeline.iter().any(|entry| self.fault_id(&entry.id) == fault.id && entry.undone_by != Undoing::Nothing)
+                };
                 pending = there.iter().filter(|fault| ours(fault)).map(|fault| fault.id.clone()).collect();
                 if pending.is_empty() {
                     self.journal.write(None, "run.healed", "no fault of this run is there any more", json!({ "at_ms": self.at_ms() }));
@@ -367,4 +398,3 @@ impl Run<'_> {
         format!("{time:.6}")
     }
 }
-

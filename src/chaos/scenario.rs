@@ -80,22 +80,45 @@ pub(crate) struct Check {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Claim {
     /// Acknowledged and not there any more: at most this many, or the last of this time.
-    Lost { workload: String, most: Option<u64>, window: Option<Duration> },
+    Lost {
+        workload: String,
+        most: Option<u64>,
+        window: Option<Duration>,
+    },
     /// Lost though a later one of the same client is there.
-    Holes { workload: String, most: u64 },
+    Holes {
+        workload: String,
+        most: u64,
+    },
     /// There more than once.
-    Duplicates { workload: String, most: u64 },
+    Duplicates {
+        workload: String,
+        most: u64,
+    },
     /// There though nobody wrote it.
-    Unexpected { workload: String, most: u64 },
+    Unexpected {
+        workload: String,
+        most: u64,
+    },
     /// From the fault to ready.
-    Recovery { id: String, most: Duration },
+    Recovery {
+        id: String,
+        most: Duration,
+    },
     /// The share of the time for which a service answered, apart from these faults.
-    Available { service: String, least: f64, except: Vec<String> },
-    Command { command: Vec<String> },
+    Available {
+        service: String,
+        least: f64,
+        except: Vec<String>,
+    },
+    Command {
+        command: Vec<String>,
+    },
 }
 
 impl Moment {
-    pub(crate) const ALL: [(&'static str, Self); 3] = [("injected", Self::Injected), ("healed", Self::Healed), ("recovered", Self::Recovered)];
+    pub(crate) const ALL: [(&'static str, Self); 3] =
+        [("injected", Self::Injected), ("healed", Self::Healed), ("recovered", Self::Recovered)];
 
     pub(crate) fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(_, moment)| *moment == self).map_or("", |(word, _)| word)

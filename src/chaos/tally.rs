@@ -58,12 +58,18 @@ impl Tally {
         for client in operations.chunk_by(|one, next| one.client == next.client) {
             tally.client(client, observed);
             known += client.iter().filter(|operation| observed.found.contains_key(&key(operation))).count() as u64;
-            tally.duplicates += client.iter().filter_map(|operation| observed.found.get(&key(operation))).map(|times| u64::from(times.saturating_sub(1))).sum::<u64>();
+            tally.duplicates += client
+                .iter()
+                .filter_map(|operation| observed.found.get(&key(operation)))
+                .map(|times| u64::from(times.saturating_sub(1)))
+                .sum::<u64>();
         }
         tally.unexpected = observed.strangers + observed.found.len() as u64 - known;
         // What was refused for certain has no business to be there.
-        tally.unexpected +=
-            operations.iter().filter(|operation| operation.outcome == Outcome::Failed && observed.found.contains_key(&key(operation))).count() as u64;
+        tally.unexpected += operations
+            .iter()
+            .filter(|operation| operation.outcome == Outcome::Failed && observed.found.contains_key(&key(operation)))
+            .count() as u64;
         tally
     }
 

@@ -5,11 +5,18 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use devenv_api::{ApiError, ErrorCode, Fault, Phase, Report, Service, ServiceState, Status, Verdict, Witness};
 
-use super::{Door, Inputs, Order, Services, plan, run, scenario::Scenario, validate::{ServiceFacts, read}};
+use super::{
+    Door, Inputs, Order, Services, plan, run,
+    scenario::Scenario,
+    validate::{ServiceFacts, read},
+};
 use crate::profile::Colour;
 
 fn services() -> Services {
-    let facts = |kind: &str, databases: &[&str]| ServiceFacts { kind: kind.to_owned(), databases: databases.iter().map(|name| (*name).to_owned()).collect() };
+    let facts = |kind: &str, databases: &[&str]| ServiceFacts {
+        kind: kind.to_owned(),
+        databases: databases.iter().map(|name| (*name).to_owned()).collect(),
+    };
     Services([("db".to_owned(), facts("postgres", &["app"])), ("cache".to_owned(), facts("redis", &[]))].into_iter().collect())
 }
 
@@ -19,7 +26,15 @@ fn told(text: &str) -> String {
     let lines: Vec<String> = report
         .problems()
         .iter()
-        .map(|problem| format!("{}:{}: {}{}", problem.line, problem.column, problem.message, problem.hint.as_ref().map(|hint| format!(" / {hint}")).unwrap_or_default()))
+        .map(|problem| {
+            format!(
+                "{}:{}: {}{}",
+                problem.line,
+                problem.column,
+                problem.message,
+                problem.hint.as_ref().map(|hint| format!(" / {hint}")).unwrap_or_default()
+            )
+        })
         .collect();
     lines.join("\n")
 }
@@ -53,18 +68,34 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
         ("delay: 60ms", "dely: 60ms", "7:83: the fault `latency` has no parameter `dely` / did you mean `delay`?"),
         ("delay: 60ms", "delay: much", "7:90: `delay` of the fault `latency` is `much`, which is not a duration such as `80ms`"),
         ("after: one.recovered", "after: on.recovered", "7:23: the timeline has no entry `on` / did you mean `one`?"),
-        ("after: one.recovered", "after: one.healthy", "7:23: `healthy` is nothing that happens to an entry / expected `injected`, `healed` or `recovered`"),
+        (
+            "after: one.recovered",
+            "after: one.healthy",
+            "7:23: `healthy` is nothing that happens to an entry / expected `injected`, `healed` or `recovered`",
+        ),
         ("after: one.recovered", "after: two.recovered", "7:23: `two` waits for itself: two"),
-        ("at: 2s", "at: 2s, when: keys.rate > 3", "6:11: `one` needs one of `at`, `after` and `when` / `at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`"),
+        (
+            "at: 2s",
+            "at: 2s, when: keys.rate > 3",
+            "6:11: `one` needs one of `at`, `after` and `when` / `at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`",
+        ),
         ("rate: 200/s", "rate: fast", "2:59: `rate` must be so many a second, and this is `fast` / write it as `400/s`"),
         ("service: db", "service: cache", "3:37: `postgres-rows` works on `postgres`, and `cache` is of kind `redis`"),
         ("database: app", "database: ap", "3:51: `db` has no database `ap` / did you mean `app`?"),
         ("rows.lost", "row.lost", "10:3: there is no workload `row` / did you mean `rows`?"),
         ("rows.lost", "rows.lots", "10:3: `lots` is nothing that can be checked / did you mean `lost`?"),
-        ("rows.lost: { max: 0 }", "rows.lost: {}", "10:3: `rows.lost` needs `max` or `max-window` / write `{ max: 0 }` or `{ max-window: 1s }`"),
+        (
+            "rows.lost: { max: 0 }",
+            "rows.lost: {}",
+            "10:3: `rows.lost` needs `max` or `max-window` / write `{ max: 0 }` or `{ max-window: 1s }`",
+        ),
         ("one.recovery", "on.recovery", "12:3: the timeline has no entry `on` / did you mean `one`?"),
         ("disk-free", "disk-fre", "8:12: `host` has no figure `disk-fre` / did you mean `disk-free`?"),
-        ("redis-keys:", "redis-key:", "2:11: `redis-key` is not a field of `keys` / did you mean `redis-keys`? (expected `redis-keys`, `redis-jobs`, `postgres-rows`, `kafka-records`, `http` or `command`)"),
+        (
+            "redis-keys:",
+            "redis-key:",
+            "2:11: `redis-key` is not a field of `keys` / did you mean `redis-keys`? (expected `redis-keys`, `redis-jobs`, `postgres-rows`, `kafka-records`, `http` or `command`)",
+        ),
     ];
     let wrongly: Vec<String> = cases
         .iter()
@@ -195,12 +226,25 @@ fn kinds(report: &Report) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_before_it_is_done() {
-    let scenario = of_commands("\"true\"", "  - { id: second, after: first.recovered + 50ms, fault: kill, on: job }\nchecks: { first.recovery: { max: 5s }, mine: { command: [\"true\"] } }\n");
+    let scenario = of_commands(
+        "\"true\"",
+        "  - { id: second, after: first.recovered + 50ms, fault: kill, on: job }\nchecks: { first.recovery: { max: 5s }, mine: { command: [\"true\"] } }\n",
+    );
     let report = ran(&scenario, &scripted()).await;
     assert_eq!((report.verdict, report.healed, report.reason.as_deref()), (Verdict::Pass, true, None));
     let expected = [
-        "run.planned", "timeline.began", "fault.injecting", "fault.injected", "fault.healed", "fault.recovered", "fault.injecting", "fault.injected",
-        "fault.recovered", "run.healed", "timeline.ended", "run.judged",
+        "run.planned",
+        "timeline.began",
+        "fault.injecting",
+        "fault.injected",
+        "fault.healed",
+        "fault.recovered",
+        "fault.injecting",
+        "fault.injected",
+        "fault.recovered",
+        "run.healed",
+        "timeline.ended",
+        "run.judged",
     ];
     assert_eq!(kinds(&report), expected);
     assert_eq!(report.faults.iter().map(|fault| fault.id.as_str()).collect::<Vec<_>>(), ["first", "second"]);

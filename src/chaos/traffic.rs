@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn figures_are_those_of_the_samples() {
-        let samples: Vec<Sample> = (0..100).map(|n| Sample { at_us: n * 10_000, took_us: (n as u32 + 1) * 1000, ok: n % 10 != 9 }).collect();
+        let samples: Vec<Sample> =
+            (0..100).map(|n| Sample { at_us: n * 10_000, took_us: (n as u32 + 1) * 1000, ok: n % 10 != 9 }).collect();
         assert_eq!(ok_ratio(&samples), Some(0.9));
         assert_eq!(percentile(&samples, 0.0), Some(1.0));
         assert_eq!(percentile(&samples, 1.0), Some(99.0));

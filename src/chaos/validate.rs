@@ -108,14 +108,22 @@ impl Validator<'_> {
             }
             let clients = document.clients().unwrap_or(1);
             if clients == 0 || clients > MOST_CLIENTS {
-                self.findings.error(field("clients"), "bad-value", format!("`clients` must be from 1 to {MOST_CLIENTS}, and this is {clients}"));
+                self.findings.error(
+                    field("clients"),
+                    "bad-value",
+                    format!("`clients` must be from 1 to {MOST_CLIENTS}, and this is {clients}"),
+                );
             }
             let rate = match document.rate().map(rate) {
                 None => RATE,
                 Some(Some(rate)) => rate,
                 Some(None) => {
                     self.findings
-                        .error(field("rate"), "bad-value", format!("`rate` must be so many a second, and this is `{}`", document.rate().unwrap_or_default()))
+                        .error(
+                            field("rate"),
+                            "bad-value",
+                            format!("`rate` must be so many a second, and this is `{}`", document.rate().unwrap_or_default()),
+                        )
                         .hint("write it as `400/s`");
                     0.0
                 }
@@ -125,7 +133,13 @@ impl Validator<'_> {
             {
                 self.findings.error(field("command"), "empty-command", "`command` must name a program");
             }
-            workloads.push(Workload { name: name.clone(), service: document.service().map(str::to_owned), clients, rate, task: task(document) });
+            workloads.push(Workload {
+                name: name.clone(),
+                service: document.service().map(str::to_owned),
+                clients,
+                rate,
+                task: task(document),
+            });
         }
         workloads
     }
@@ -181,7 +195,9 @@ impl Validator<'_> {
                 self.findings.error(at("id"), "duplicate-id", format!("`{}` is the id of an earlier entry", document.id));
             }
             if self.document.workload.contains_key(&document.id) {
-                self.findings.error(at("id"), "duplicate-id", format!("`{}` is the name of a workload", document.id)).hint("checks could not tell them apart");
+                self.findings
+                    .error(at("id"), "duplicate-id", format!("`{}` is the name of a workload", document.id))
+                    .hint("checks could not tell them apart");
             }
             entries.push(self.entry(node, document));
         }
@@ -196,7 +212,8 @@ impl Validator<'_> {
         {
             self.no_service(&document.on, at("on"));
         }
-        let parameters: BTreeMap<String, String> = document.set.0.iter().filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect();
+        let parameters: BTreeMap<String, String> =
+            document.set.0.iter().filter_map(|(name, value)| Some((name.clone(), text_of(value)?))).collect();
         for (name, value) in &document.set.0 {
             if text_of(value).is_none() {
                 let span = node.get("set").and_then(|set| set.entry(name)).map_or(node.span, |entry| entry.key);
@@ -223,7 +240,11 @@ impl Validator<'_> {
         let said = [document.at.is_some(), document.after.is_some(), document.when.is_some()];
         if said.iter().filter(|said| **said).count() != 1 {
             self.findings
-                .error(node.get("id").map_or(node.span, |node| node.span), "no-start", format!("`{}` needs one of `at`, `after` and `when`", document.id))
+                .error(
+                    node.get("id").map_or(node.span, |node| node.span),
+                    "no-start",
+                    format!("`{}` needs one of `at`, `after` and `when`", document.id),
+                )
                 .hint("`at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`");
         }
         if let Some(text) = &document.after {
@@ -347,16 +368,21 @@ fn task(document: &WorkloadDocument) -> Task {
         WorkloadDocument::RedisJobs(of) => Task::RedisJobs { acknowledge: of.acknowledge },
         WorkloadDocument::PostgresRows(of) => Task::PostgresRows { database: of.database.clone() },
         WorkloadDocument::KafkaRecords(_) => Task::KafkaRecords,
-        WorkloadDocument::Http(of) => Task::Http { path: of.path.clone().unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) },
+        WorkloadDocument::Http(of) => {
+            Task::Http { path: of.path.clone().unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) }
+        }
         WorkloadDocument::Command(of) => Task::Command { command: of.command.clone() },
     }
 }
 
 /// Names stand before a dot in checks and conditions.
 fn name_is_one(name: &str, at: Span, findings: &mut Findings) {
-    let good = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let good = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !good || name == "host" {
-        findings.error(at, "bad-name", format!("`{name}` cannot be a name here")).hint("a name is made of a-z, 0-9 and `-`, begins with a letter, and is not `host`");
+        findings
+            .error(at, "bad-name", format!("`{name}` cannot be a name here"))
+            .hint("a name is made of a-z, 0-9 and `-`, begins with a letter, and is not `host`");
     }
 }
 

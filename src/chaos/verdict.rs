@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn a_pass_needs_every_fault_seen_every_workload_at_work_and_every_check_held() {
         let passing = [check(Verdict::Pass)];
-        let good = || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
+        let good =
+            || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
         assert_eq!(verdict(&good()), (Verdict::Pass, None));
         let cases: [(Facts<'_>, Verdict, &str); 7] = [
             (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` never began"),

@@ -40,8 +40,16 @@ fn words(event: &Event) -> Option<String> {
     let (style, sign) = match event.kind.as_str() {
         "service.changed" | "service.built" | "service.synced" | "service.ran" | "watch.started" => (DIM, "·"),
         "service.ready" | "service.swapped" | "service.signalled" | "service.completed" => (GOOD, "+"),
-        "service.build-failed" | "service.run-failed" | "service.sync-failed" | "service.reload-failed" | "service.failed"
-        | "service.crash-loop" | "service.restarting" | "service.unhealthy" | "service.feedback-loop" | "watch.limited" => (BAD, "!"),
+        "service.build-failed"
+        | "service.run-failed"
+        | "service.sync-failed"
+        | "service.reload-failed"
+        | "service.failed"
+        | "service.crash-loop"
+        | "service.restarting"
+        | "service.unhealthy"
+        | "service.feedback-loop"
+        | "watch.limited" => (BAD, "!"),
         _ => return None,
     };
     Some(format!("{} {}", paint(style, sign), paint(style, &event.message)))

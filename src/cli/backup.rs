@@ -2,9 +2,18 @@
 
 use std::path::Path;
 
-use devenv_api::{ApiError, Backup, Client, Compared, Drill, DownRequest, ErrorCode, RestoreRequest, ServicesRequest, TransferRequest, Transferred};
+use devenv_api::{
+    ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, RestoreRequest, ServicesRequest, TransferRequest, Transferred,
+};
 
-use super::{Outcome, exit::ExitStatus, failure::{Failure, usage}, progress, project, session::Session, table};
+use super::{
+    Outcome,
+    exit::ExitStatus,
+    failure::{Failure, usage},
+    progress, project,
+    session::Session,
+    table,
+};
 
 /// Back data up, list and restore backups, and practise it.
 ///
@@ -90,18 +99,29 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         }
         Some(Action::List) => {
             let backups = client.backups(&target).await?;
-            session.printer.result(&backups, || if backups.backups.is_empty() { "no backups".to_owned() } else { table_of(&backups.backups) })?;
+            session
+                .printer
+                .result(&backups, || if backups.backups.is_empty() { "no backups".to_owned() } else { table_of(&backups.backups) })?;
         }
         Some(Action::Restore { id }) => {
             let restored = client.restore_backup(&RestoreRequest { target, from: None, id: id.clone() }).await?;
-            session.printer.result(&restored, || format!("{}\nrestored {} in {}", compared(&restored.services), restored.backup, table::duration(restored.elapsed_ms)))?;
+            session.printer.result(&restored, || {
+                format!("{}\nrestored {} in {}", compared(&restored.services), restored.backup, table::duration(restored.elapsed_ms))
+            })?;
             return Ok(status(restored.verified));
         }
         Some(Action::Drill) => {
             let drill = drill(session, &client).await?;
             session.printer.result(&drill, || {
                 let verdict = if drill.verified { "verified" } else { "NOT as it was" };
-                format!("{}\n{} restored, {verdict}\nrecovery time {} (start {})\nrecovery point {} ago", compared(&drill.services), drill.backup, table::duration(drill.rto_ms), table::duration(drill.start_ms), table::duration(drill.rpo_ms))
+                format!(
+                    "{}\n{} restored, {verdict}\nrecovery time {} (start {})\nrecovery point {} ago",
+                    compared(&drill.services),
+                    drill.backup,
+                    table::duration(drill.rto_ms),
+                    table::duration(drill.start_ms),
+                    table::duration(drill.rpo_ms)
+                )
             })?;
             return Ok(status(drill.verified));
         }
@@ -111,14 +131,20 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 
 pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
     let place = if arguments.place.contains("://") { arguments.place.clone() } else { absolute(&arguments.place)? };
-    let request = TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
+    let request =
+        TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
     let transferred = session.client().await?.import(&request).await?;
     told(session, &transferred, "imported from")?;
     Ok(status(transferred.verified))
 }
 
 pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
-    let request = TransferRequest { target: session.target()?, service: arguments.service.clone(), place: absolute(&arguments.place)?, database: arguments.database.clone() };
+    let request = TransferRequest {
+        target: session.target()?,
+        service: arguments.service.clone(),
+        place: absolute(&arguments.place)?,
+        database: arguments.database.clone(),
+    };
     let transferred = session.client().await?.export(&request).await?;
     told(session, &transferred, "exported to")?;
     Ok(ExitStatus::SUCCESS)
@@ -127,7 +153,13 @@ pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
 fn told(session: &Session, transferred: &Transferred, verb: &str) -> Result<(), Failure> {
     session.printer.result(transferred, || {
         let former = transferred.backup.as_ref().map(|id| format!("\nwhat there was is in the backup {id}")).unwrap_or_default();
-        format!("{}\n{} {verb} {} in {}{former}", compared(&transferred.databases), transferred.service, transferred.place, table::duration(transferred.elapsed_ms))
+        format!(
+            "{}\n{} {verb} {} in {}{former}",
+            compared(&transferred.databases),
+            transferred.service,
+            transferred.place,
+            table::duration(transferred.elapsed_ms)
+        )
     })?;
     Ok(())
 }
@@ -152,15 +184,24 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
         only(&mut request.document, &services);
         progress::follow(&session.printer, client.up(&request).await?).await?;
         let start_ms = began.elapsed().as_millis() as u64;
-        let restored = client.restore_backup(&RestoreRequest { target: target.clone(), from: Some(own.clone()), id: latest.id.clone() }).await?;
+        let restored =
+            client.restore_backup(&RestoreRequest { target: target.clone(), from: Some(own.clone()), id: latest.id.clone() }).await?;
         Ok::<_, Failure>((restored, start_ms, began.elapsed()))
     };
     let restored = restored.await;
     progress::follow(&session.printer, client.down(&gone).await?).await?;
     let (restored, start_ms, took) = restored?;
-    let made: jiff::Timestamp = latest.created_at.parse().map_err(|error| super::failure::internal("cannot read the backup's time", error))?;
+    let made: jiff::Timestamp =
+        latest.created_at.parse().map_err(|error| super::failure::internal("cannot read the backup's time", error))?;
     let rpo_ms = jiff::Timestamp::now().duration_since(made).unsigned_abs().as_millis() as u64;
-    Ok(Drill { backup: latest.id.clone(), verified: restored.verified, rto_ms: took.as_millis() as u64, rpo_ms, start_ms, services: restored.services })
+    Ok(Drill {
+        backup: latest.id.clone(),
+        verified: restored.verified,
+        rto_ms: took.as_millis() as u64,
+        rpo_ms,
+        start_ms,
+        services: restored.services,
+    })
 }
 
 /// The profile with these services alone, without what ties them to others, to fixed ports, or to data of their own.
@@ -176,7 +217,9 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
             for field in ["init", "seed", "admin_init"] {
                 empty(fields, field);
             }
-            for database in fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut) {
+            for database in
+                fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut)
+            {
                 for field in ["init", "seed"] {
                     database.as_object_mut().map(|database| empty(database, field));
                 }
@@ -195,8 +238,12 @@ fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
 }
 
 /// A kind's fields, which stand in the service or under its `kind`.
-fn find<'a>(service: &'a mut serde_json::Map<String, serde_json::Value>, kind: &str) -> Option<&'a mut serde_json::Map<String, serde_json::Value>> {
-    let place = if service.contains_key(kind) { service.get_mut(kind) } else { service.get_mut("kind").and_then(|found| found.get_mut(kind)) };
+fn find<'a>(
+    service: &'a mut serde_json::Map<String, serde_json::Value>,
+    kind: &str,
+) -> Option<&'a mut serde_json::Map<String, serde_json::Value>> {
+    let place =
+        if service.contains_key(kind) { service.get_mut(kind) } else { service.get_mut("kind").and_then(|found| found.get_mut(kind)) };
     place.and_then(serde_json::Value::as_object_mut)
 }
 
@@ -244,6 +291,9 @@ mod tests {
             "api": { "kind": { "process": {} } },
         }});
         only(&mut document, &["db"]);
-        assert_eq!(document, serde_json::json!({ "services": { "db": { "depends_on": {}, "ports": {}, "kind": { "postgres": { "version": "17", "seed": [], "databases": { "a": { "init": [] } } } } } } }));
+        assert_eq!(
+            document,
+            serde_json::json!({ "services": { "db": { "depends_on": {}, "ports": {}, "kind": { "postgres": { "version": "17", "seed": [], "databases": { "a": { "init": [] } } } } } } })
+        );
     }
 }

@@ -127,7 +127,9 @@ fn faults(arguments: &FaultsArguments, session: &Session) -> Outcome {
     if let Some(name) = &arguments.fault {
         catalogue.faults.retain(|fault| fault.name == *name);
         if catalogue.faults.is_empty() {
-            return Err(ApiError::new(ErrorCode::Usage, format!("there is no fault `{name}`")).hint("`devenv chaos faults` lists them").into());
+            return Err(ApiError::new(ErrorCode::Usage, format!("there is no fault `{name}`"))
+                .hint("`devenv chaos faults` lists them")
+                .into());
         }
     }
     session.printer.result(&catalogue, || described(&catalogue))?;
@@ -196,10 +198,22 @@ fn line(fault: &Fault) -> String {
 fn described(catalogue: &FaultCatalogue) -> String {
     let mut text = String::new();
     for fault in &catalogue.faults {
-        let _ = writeln!(text, "{}  {} {}", paint(NAME, &fault.name), fault.about, paint(DIM, format_args!("(undone by: {})", fault.undone_by)));
+        let _ = writeln!(
+            text,
+            "{}  {} {}",
+            paint(NAME, &fault.name),
+            fault.about,
+            paint(DIM, format_args!("(undone by: {})", fault.undone_by))
+        );
         for parameter in &fault.parameters {
             let default = parameter.default.as_ref().map(|default| format!(", default {default}")).unwrap_or_default();
-            let _ = writeln!(text, "    {:<14} {} {}", parameter.name, parameter.about, paint(DIM, format_args!("({}{default})", parameter.form)));
+            let _ = writeln!(
+                text,
+                "    {:<14} {} {}",
+                parameter.name,
+                parameter.about,
+                paint(DIM, format_args!("({}{default})", parameter.form))
+            );
         }
     }
     text.trim_end().to_owned()

@@ -41,7 +41,10 @@ impl ExitStatus {
 /// Every code and what it means, as the reference tells it.
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
     ("0", "What was asked for is so."),
-    ("1", "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`."),
+    (
+        "1",
+        "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`.",
+    ),
     ("2", "Wrong usage, or an invalid profile or scenario."),
     ("3", "No container engine answers, or it is too old or too new; or the daemon drives another one than the one that is named."),
     ("4", "The time limit given by `--timeout` ran out."),

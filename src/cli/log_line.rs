@@ -131,7 +131,10 @@ mod tests {
     fn a_json_line_is_told_in_words_whoever_wrote_it() {
         let cases = [
             (r#"{"level":"info","time":"x","msg":"listening","port":8080}"#, "INFO  listening port=8080"),
-            (r#"{"level":50,"time":1,"pid":7,"msg":"no reply","err":{"code":"ECONNREFUSED","text":"a b"}}"#, "ERROR no reply pid=7 err.code=ECONNREFUSED err.text=\"a b\""),
+            (
+                r#"{"level":50,"time":1,"pid":7,"msg":"no reply","err":{"code":"ECONNREFUSED","text":"a b"}}"#,
+                "ERROR no reply pid=7 err.code=ECONNREFUSED err.text=\"a b\"",
+            ),
             (r#"{"timestamp":"x","severity":"WARNING","message":"slow","trace_id":"ab"}"#, "WARNING slow trace_id=ab"),
             (r#"{"event":"started"}"#, "started"),
         ];

@@ -18,9 +18,9 @@ mod session;
 mod table;
 
 // The commands.
-mod chaos;
-mod bundle;
 mod backup;
+mod bundle;
+mod chaos;
 mod completions;
 mod config;
 mod daemon;
@@ -103,7 +103,11 @@ fn run_command(Cli { global, command }: Cli) -> ExitStatus {
             // Whoever closed stdout is not told.
             let _ = session.printer.flush();
             // A signal and a closed pipe end a wrapping command as they end any other.
-            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) { ExitStatus::DEVENV_FAILED } else { ExitStatus::from(&failure) }
+            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) {
+                ExitStatus::DEVENV_FAILED
+            } else {
+                ExitStatus::from(&failure)
+            }
         }
     }
 }

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     paths::Paths,
-    service::Kind,
     profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
+    service::Kind,
 };
 
 /// A profile that holds, and where its values come from.
@@ -117,7 +117,9 @@ impl Loaded {
             };
             crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases }
         };
-        crate::chaos::Services(self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect())
+        crate::chaos::Services(
+            self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect(),
+        )
     }
 
     /// The profile as it is after everything was merged in. Without secrets: they are generated, and no part of it.
@@ -167,7 +169,9 @@ const SHORTEST_SECRET: usize = 6;
 
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"].iter().any(|word| name.contains(word))
+    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// All single texts with their last keys.
@@ -217,9 +221,8 @@ enum NotLoaded {
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
     let user_directory = user_profiles().map_err(NotLoaded::Other)?;
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory) };
     loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
 }

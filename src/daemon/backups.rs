@@ -3,7 +3,12 @@
 //! A backup is a directory of dumps with a manifest, which is written last: without one it is nothing, and goes. It stays
 //! when volumes are removed. What is restored is counted and compared before it takes the place of what was there.
 
-use std::{collections::BTreeMap, fs, io::Read, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use devenv_api::{ApiError, Backup, BackupFile, BackupPart, Backups, Compared, Content, ErrorCode, Restored};
 use jiff::Timestamp;
@@ -33,7 +38,8 @@ impl Environments {
     pub(crate) async fn save_backup(&self, environment: &Environment, names: &[ServiceName]) -> Result<Backup, ApiError> {
         let spec = environment.spec().await?;
         if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment")).hint("`devenv status` lists the services"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment"))
+                .hint("`devenv status` lists the services"));
         }
         let now = Timestamp::now();
         let mut id = now.strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -50,11 +56,17 @@ impl Environments {
             made.services.push(self.back_up(environment, name, service, way, &directory).await?);
         }
         if made.services.iter().all(|part| part.skipped.is_some()) {
-            let why = made.services.iter().filter_map(|part| part.skipped.as_ref().map(|why| format!("{}: {why}", part.service))).collect::<Vec<_>>().join("; ");
+            let why = made
+                .services
+                .iter()
+                .filter_map(|part| part.skipped.as_ref().map(|why| format!("{}: {why}", part.service)))
+                .collect::<Vec<_>>()
+                .join("; ");
             return Err(ApiError::new(ErrorCode::Usage, format!("there is nothing to back up {why}").trim().to_owned()));
         }
         made.size = made.services.iter().flat_map(|part| &part.files).map(|file| file.size).sum();
-        write_atomically(&directory.join(MANIFEST), &serde_json::to_vec_pretty(&made).expect("a manifest is plain data")).map_err(internal)?;
+        write_atomically(&directory.join(MANIFEST), &serde_json::to_vec_pretty(&made).expect("a manifest is plain data"))
+            .map_err(internal)?;
         let ids: Vec<String> = list(&root).into_iter().map(|backup| backup.id).collect();
         for old in backup::outdated(&ids) {
             fs::remove_dir_all(root.join(&old)).map_err(internal)?;
@@ -64,8 +76,16 @@ impl Environments {
         Ok(made)
     }
 
-    async fn back_up(&self, environment: &Environment, name: &ServiceName, service: &ServiceSpec, way: Way<'_>, directory: &Path) -> Result<BackupPart, ApiError> {
-        let mut part = BackupPart { service: name.to_string(), kind: service.kind.clone(), files: Vec::new(), contents: Vec::new(), skipped: None };
+    async fn back_up(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        service: &ServiceSpec,
+        way: Way<'_>,
+        directory: &Path,
+    ) -> Result<BackupPart, ApiError> {
+        let mut part =
+            BackupPart { service: name.to_string(), kind: service.kind.clone(), files: Vec::new(), contents: Vec::new(), skipped: None };
         match way {
             Way::No(why) => part.skipped = Some(why.to_owned()),
             Way::Postgres(provision) => {
@@ -77,15 +97,20 @@ impl Environments {
                 part.files.push(filed(directory, roles, None).await?);
                 for database in &provision.databases {
                     let file = format!("{name}.{}.dump", database.name.replace('/', "_"));
-                    part.contents.extend(server.dump(&database.name, postgres::Dump::Own, &directory.join(&file)).await.map_err(|error| told(&error))?);
+                    part.contents.extend(
+                        server.dump(&database.name, postgres::Dump::Own, &directory.join(&file)).await.map_err(|error| told(&error))?,
+                    );
                     part.files.push(filed(directory, file, Some(database.name.clone())).await?);
                 }
             }
             Way::Redis(provision) => {
                 let instance = environment.instance(name)?;
                 let file = format!("{name}.rdb");
-                let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority()).await.map_err(|error| told(&error))?;
-                part.contents = server.dump(self.engine().as_ref(), &instance.id, &directory.join(&file)).await.map_err(|error| told(&error))?;
+                let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                    .await
+                    .map_err(|error| told(&error))?;
+                part.contents =
+                    server.dump(self.engine().as_ref(), &instance.id, &directory.join(&file)).await.map_err(|error| told(&error))?;
                 part.files.push(filed(directory, file, None).await?);
             }
             Way::Files => {
@@ -97,7 +122,12 @@ impl Environments {
                 let copied = tokio::task::spawn_blocking(move || copy_tree(&from, &target).and_then(|_| digest_tree(&target))).await;
                 self.resume(environment).await;
                 let digest = copied.map_err(internal)?.map_err(internal)?;
-                part.files.push(BackupFile { name: name.to_string(), database: None, size: digest.size, checksum: digest.checksum.clone() });
+                part.files.push(BackupFile {
+                    name: name.to_string(),
+                    database: None,
+                    size: digest.size,
+                    checksum: digest.checksum.clone(),
+                });
                 part.contents.push(Content { name: "files".to_owned(), rows: files_below(&to), checksum: Some(digest.checksum) });
             }
         }
@@ -116,7 +146,8 @@ impl Environments {
         let wanted = if id == "latest" { known.last() } else { known.iter().find(|backup| backup.id == id) };
         let Some(wanted) = wanted else {
             let ids: Vec<&str> = known.iter().map(|backup| backup.id.as_str()).collect();
-            let hint = if ids.is_empty() { "`devenv backup` makes one".to_owned() } else { format!("there are {}, and `latest`", ids.join(", ")) };
+            let hint =
+                if ids.is_empty() { "`devenv backup` makes one".to_owned() } else { format!("there are {}, and `latest`", ids.join(", ")) };
             return Err(ApiError::new(ErrorCode::NotFound, format!("there is no backup `{id}`")).hint(hint));
         };
         let directory = root.join(&wanted.id);
@@ -148,12 +179,17 @@ impl Environments {
             let name: ServiceName = part.service.parse().map_err(internal)?;
             match spec.services.get(&name).and_then(way) {
                 Some(Way::Redis(provision)) => {
-                    let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority()).await.map_err(|error| told(&error))?;
+                    let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                        .await
+                        .map_err(|error| told(&error))?;
                     compared.push(compare(&part.service, &part.contents, &server.contents().await.map_err(|error| told(&error))?));
                 }
                 Some(Way::Files) => {
                     let held = self.held_directory(environment, &name, &spec.services[&name]).await?;
-                    let digest = tokio::task::spawn_blocking(move || digest_tree(&held).map(|digest| (digest, files_below(&held)))).await.map_err(internal)?.map_err(internal)?;
+                    let digest = tokio::task::spawn_blocking(move || digest_tree(&held).map(|digest| (digest, files_below(&held))))
+                        .await
+                        .map_err(internal)?
+                        .map_err(internal)?;
                     let after = [Content { name: "files".to_owned(), rows: digest.1, checksum: Some(digest.0.checksum) }];
                     compared.push(compare(&part.service, &part.contents, &after));
                 }
@@ -161,10 +197,22 @@ impl Environments {
             }
         }
         environment.handle.events.emit(crate::event::News::new("backup.restored", format!("the backup {} was restored", wanted.id)));
-        Ok(Restored { backup: wanted.id.clone(), verified: verified(&compared), services: compared, elapsed_ms: began.elapsed().as_millis() as u64 })
+        Ok(Restored {
+            backup: wanted.id.clone(),
+            verified: verified(&compared),
+            services: compared,
+            elapsed_ms: began.elapsed().as_millis() as u64,
+        })
     }
 
-    async fn restore_postgres(&self, environment: &Environment, name: &ServiceName, provision: &PostgresProvision, part: &BackupPart, directory: &Path) -> Result<Compared, ApiError> {
+    async fn restore_postgres(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        provision: &PostgresProvision,
+        part: &BackupPart,
+        directory: &Path,
+    ) -> Result<Compared, ApiError> {
         let instance = environment.instance(name)?;
         let server = postgres::Server::own(self.engine().as_ref(), &instance.id);
         if let Some(roles) = part.files.iter().find(|file| file.database.is_none()) {
@@ -196,12 +244,21 @@ impl Environments {
     /// A database that took the place of another has its contents and not yet its settings and rights.
     pub(super) async fn provision_again(&self, environment: &Environment, provision: &PostgresProvision) -> Result<(), ApiError> {
         let cx = ProvisionContext { vault: environment.vault.clone(), authority: Some(environment.caretaker.authority().to_owned()) };
-        provision::apply(&Provision::Postgres(provision.clone()), &cx).await.map(drop).map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))
+        provision::apply(&Provision::Postgres(provision.clone()), &cx)
+            .await
+            .map(drop)
+            .map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))
     }
 
     /// A new volume with nothing but the dump. Where there is an append-only file too, Redis reads that and not the dump;
     /// from a dump alone, the container's start makes the base of a new one.
-    pub(super) async fn redis_volume(&self, environment: &Environment, name: &ServiceName, service: &ServiceSpec, dump: &Path) -> Result<BTreeMap<String, String>, ApiError> {
+    pub(super) async fn redis_volume(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        service: &ServiceSpec,
+        dump: &Path,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
         let owner = fs::metadata(self.held_directory(environment, name, service).await?).map_err(internal)?;
         let (key, volume, target) = self.fresh_volume(environment, name, service).await?;
         let file = target.join("dump.rdb");
@@ -224,19 +281,29 @@ impl Environments {
         let view = environment.handle.until_up(turn).await.map_err(ApiError::from)?;
         match view.failures.iter().find(|failed| !failed.optional) {
             None => Ok(()),
-            Some(failed) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` did not become ready on the restored data", failed.name)).hint("`devenv why` and `devenv logs` tell; `devenv down` and `devenv undo` bring the former data back")),
+            Some(failed) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` did not become ready on the restored data", failed.name))
+                .hint("`devenv why` and `devenv logs` tell; `devenv down` and `devenv undo` bring the former data back")),
         }
     }
 
     /// Key, name and directory of a new volume for a service that has one.
-    async fn fresh_volume(&self, environment: &Environment, name: &ServiceName, service: &ServiceSpec) -> Result<(String, String, PathBuf), ApiError> {
-        let key = volume_key(name, service).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` keeps no data on a volume")))?;
+    async fn fresh_volume(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        service: &ServiceSpec,
+    ) -> Result<(String, String, PathBuf), ApiError> {
+        let key =
+            volume_key(name, service).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` keeps no data on a volume")))?;
         let fresh = environment.handle.reserve_volumes(vec![key.clone()]).await.map_err(ApiError::from)?;
         let volume = fresh[&key].clone();
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let role = key.rsplit('/').next().map(str::to_owned);
         let labels = Labels { role, spec: None, ..crate::reconcile::labels(&self.shared.owner, &record, Some(service)) };
-        self.engine().create_volume(&VolumeCreate { name: volume.clone(), labels, options: BTreeMap::new() }).await.map_err(|error| no_engine(&error))?;
+        self.engine()
+            .create_volume(&VolumeCreate { name: volume.clone(), labels, options: BTreeMap::new() })
+            .await
+            .map_err(|error| no_engine(&error))?;
         let directory = self.reachable(&volume).await?;
         Ok((key, volume, directory))
     }
@@ -254,7 +321,8 @@ impl Environments {
             return Ok(directory);
         }
         let message = "the engine's volumes cannot be reached from here";
-        Err(ApiError::new(ErrorCode::Failed, message).hint("this needs a daemon that runs as root beside its engine; `devenv snapshot` works everywhere"))
+        Err(ApiError::new(ErrorCode::Failed, message)
+            .hint("this needs a daemon that runs as root beside its engine; `devenv snapshot` works everywhere"))
     }
 
     fn backup_root(&self, environment: &Environment) -> PathBuf {
@@ -326,7 +394,8 @@ async fn check(directory: &Path, file: &BackupFile) -> Result<(), ApiError> {
     if found == file.checksum {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Failed, format!("the backup's file {} is not what was written: its checksum differs", file.name)).hint("nothing was changed; `devenv backup list` shows other backups"))
+    Err(ApiError::new(ErrorCode::Failed, format!("the backup's file {} is not what was written: its checksum differs", file.name))
+        .hint("nothing was changed; `devenv backup list` shows other backups"))
 }
 
 pub(super) async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {
@@ -346,7 +415,9 @@ pub(super) async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {
 }
 
 pub(super) async fn opened(path: &Path) -> Result<ExecInput, ApiError> {
-    let file = tokio::fs::File::open(path).await.map_err(|error| ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", path.display())))?;
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", path.display())))?;
     Ok(std::sync::Arc::new(std::sync::Mutex::new(Some(Box::pin(file)))))
 }
 

@@ -93,7 +93,13 @@ impl DaemonCaretaker {
     }
 
     /// Applies the scripts that are pending; `tell` hears of each that was applied.
-    pub(crate) async fn apply(&self, set: &ScriptSet, choice: Choice, instance: &Instance, tell: impl Fn(String)) -> Result<Applied, ScriptError> {
+    pub(crate) async fn apply(
+        &self,
+        set: &ScriptSet,
+        choice: Choice,
+        instance: &Instance,
+        tell: impl Fn(String),
+    ) -> Result<Applied, ScriptError> {
         let progress = |_: script::Progress<'_>| {};
         let cx = self.scripts(instance, &progress);
         let before = script::recorded(set, &cx).await?;
@@ -168,14 +174,30 @@ impl DaemonCaretaker {
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
             Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
-            Workload::Process(process) => ExecTarget::Process { directory: process.directory.clone(), environment: self.hosts.variables(spec, instance.run, &self.vault) },
+            Workload::Process(process) => ExecTarget::Process {
+                directory: process.directory.clone(),
+                environment: self.hosts.variables(spec, instance.run, &self.vault),
+            },
         };
-        ProbeContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), target, lines: lines_of(&self.logs, &spec.name, instance.run) }
+        ProbeContext {
+            vault: self.vault.clone(),
+            authority: Some(self.authority.clone()),
+            target,
+            lines: lines_of(&self.logs, &spec.name, instance.run),
+        }
     }
 
     /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
     /// over the server's own socket, which nobody but us reaches.
-    async fn answer(&self, spec: &ServiceSpec, probe: &Probe, instance: &Instance, cx: &ProbeContext, began: Instant, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+    async fn answer(
+        &self,
+        spec: &ServiceSpec,
+        probe: &Probe,
+        instance: &Instance,
+        cx: &ProbeContext,
+        began: Instant,
+        news: &mpsc::UnboundedSender<Settling>,
+    ) -> Result<String, Evidence> {
         let refused = tokio::sync::Notify::new();
         let hear = |failure: &probe::ProbeFailure| {
             if failure.what.contains(WRONG_PASSWORD) {
@@ -204,7 +226,14 @@ impl DaemonCaretaker {
         self.ask_hearing(probe, cx, began, limit, |_| {}).await
     }
 
-    async fn ask_hearing(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration, hear: impl FnMut(&probe::ProbeFailure) + Send) -> Result<String, Evidence> {
+    async fn ask_hearing(
+        &self,
+        probe: &Probe,
+        cx: &ProbeContext,
+        began: Instant,
+        limit: Duration,
+        hear: impl FnMut(&probe::ProbeFailure) + Send,
+    ) -> Result<String, Evidence> {
         let left = limit.saturating_sub(began.elapsed());
         match probe::until_ready(probe, cx, Schedule::until(left), hear).await {
             Ok(receipt) => Ok(receipt.evidence),
@@ -239,7 +268,12 @@ impl Caretaker for DaemonCaretaker {
             }
         }
         let fresh = match &spec.scripts {
-            Some(set) => self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?.fresh,
+            Some(set) => {
+                self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what))))
+                    .await
+                    .map_err(|error| failed_script(&error))?
+                    .fresh
+            }
             None => true,
         };
         if fresh {
@@ -299,7 +333,10 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
-        self.hosts.start(spec, run, &self.vault, &self.logs).await.map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
+        self.hosts
+            .start(spec, run, &self.vault, &self.logs)
+            .await
+            .map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
     }
 
     async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
@@ -346,7 +383,10 @@ impl Caretaker for DaemonCaretaker {
         }
         let read = move || -> Vec<UploadFile> {
             let files = |rule: &WatchRule| watch::files(&project, &reload::watched(&name, 0, rule));
-            rules.iter().flat_map(|rule| files(rule).into_iter().filter_map(|file| reload::upload(rule, &file)).collect::<Vec<_>>()).collect()
+            rules
+                .iter()
+                .flat_map(|rule| files(rule).into_iter().filter_map(|file| reload::upload(rule, &file)).collect::<Vec<_>>())
+                .collect()
         };
         // A panic in it has been told by the runtime.
         tokio::task::spawn_blocking(read).await.unwrap_or_default()

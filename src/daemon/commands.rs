@@ -31,7 +31,10 @@ pub(super) struct Command<'a> {
 pub(super) enum Ran {
     Well,
     /// In a few words, and its last lines.
-    Badly { how: String, lines: Vec<String> },
+    Badly {
+        how: String,
+        lines: Vec<String>,
+    },
     Cancelled,
 }
 
@@ -53,13 +56,12 @@ pub(super) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
         .spawn();
     let mut child = match spawned {
         Ok(child) => child,
-        Err(error) => return Ran::Badly { how: format!("could not be started in {}: {error}", command.directory.display()), lines: Vec::new() },
+        Err(error) => {
+            return Ran::Badly { how: format!("could not be started in {}: {error}", command.directory.display()), lines: Vec::new() };
+        }
     };
-    let mut lines = stream::select(
-        lines(child.stdout.take(), LogStream::Stdout),
-        lines(child.stderr.take(), LogStream::Stderr),
-    )
-    .ready_chunks(BATCH);
+    let mut lines =
+        stream::select(lines(child.stdout.take(), LogStream::Stdout), lines(child.stderr.take(), LogStream::Stderr)).ready_chunks(BATCH);
     let mut last: VecDeque<String> = VecDeque::new();
     let mut note = |chunk: Vec<(LogStream, Vec<u8>)>| {
         let now = Timestamp::now();

@@ -172,17 +172,32 @@ impl Environments {
     ) -> Result<Environment, ApiError> {
         let shared = &self.shared;
         let id = record.id.clone();
-        let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
+        let fail =
+            |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
         let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default(), consumed: Mutex::default() };
+        let golden = Golden {
+            engine: shared.engine.clone(),
+            store: shared.store.clone(),
+            owner: shared.owner.clone(),
+            environment: id.clone(),
+            empty: Mutex::default(),
+            consumed: Mutex::default(),
+        };
         let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
-        let tools = Arc::new(Tools { engine: shared.engine.clone(), hosts: hosts.clone(), vault: vault.clone(), logs: logs.clone(), project: record.project.clone() });
-        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
+        let tools = Arc::new(Tools {
+            engine: shared.engine.clone(),
+            hosts: hosts.clone(),
+            vault: vault.clone(),
+            logs: logs.clone(),
+            project: record.project.clone(),
+        });
+        let effects =
+            Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -190,13 +205,24 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
+        let leases =
+            Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
         let reloader = {
             let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
             Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
         };
-        let environment =
-            Environment { id: id.clone(), handle, vault, logs, caretaker, reloader, progress, turn: Arc::default(), leases, closed: Arc::default() };
+        let environment = Environment {
+            id: id.clone(),
+            handle,
+            vault,
+            logs,
+            caretaker,
+            reloader,
+            progress,
+            turn: Arc::default(),
+            leases,
+            closed: Arc::default(),
+        };
         known.insert(id, environment.clone());
         Ok(environment)
     }

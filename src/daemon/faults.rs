@@ -63,13 +63,19 @@ impl Environments {
     /// From words to a fault that bites. Returns when it is witnessed, or was not within its time; it lasts on after that.
     pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
         let environment = self.require(&request.target)?;
-        let service: ServiceName = request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
+        let service: ServiceName =
+            request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
         let id = match request.id {
             Some(id) if is_id(&id) => id,
-            Some(id) => return Err(ApiError::new(ErrorCode::Usage, format!("`{id}` is no id for a fault")).hint("up to 60 of a-z, A-Z, 0-9, - and _")),
+            Some(id) => {
+                return Err(
+                    ApiError::new(ErrorCode::Usage, format!("`{id}` is no id for a fault")).hint("up to 60 of a-z, A-Z, 0-9, - and _")
+                );
+            }
             None => new_id(&request.fault),
         };
-        let spec = FaultSpec::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?;
+        let spec =
+            FaultSpec::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?;
         // Not by the handler's own future: a client that goes away half way must not leave half a fault.
         let (this, target) = (self.clone(), environment.clone());
         let (answer, answered) = tokio::sync::oneshot::channel();
@@ -92,13 +98,17 @@ impl Environments {
             Some(wanted) if record.goal == Goal::Up => &wanted.services,
             _ => return Err(crate::reconcile::CommandError::NotUp.into()),
         };
-        let service = services.get(&spec.service).ok_or_else(|| ApiError::from(crate::reconcile::CommandError::NoService(spec.service.to_string())))?;
+        let service = services
+            .get(&spec.service)
+            .ok_or_else(|| ApiError::from(crate::reconcile::CommandError::NoService(spec.service.to_string())))?;
         let names: Vec<ServiceName> = services.keys().cloned().collect();
         let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("there is no fault `{}`", spec.fault)))?;
         let injection = kind.describe(&spec.parameters, &Target { spec: service, services: &names, seed: spec.seed })?;
         let journal = self.journal(&environment.id);
         if journal.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
-            return Err(ApiError::new(ErrorCode::Conflict, format!("a fault `{}` is there already", spec.id)).hint("`devenv chaos heal` undoes it"));
+            return Err(
+                ApiError::new(ErrorCode::Conflict, format!("a fault `{}` is there already", spec.id)).hint("`devenv chaos heal` undoes it")
+            );
         }
         let status = environment.handle.status();
         let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
@@ -148,14 +158,21 @@ impl Environments {
                 return Err(error);
             }
         };
-        let what = if witness.observed { format!("{} on {}: {}", spec.fault, spec.service, witness.what) } else { format!("{} on {} was not witnessed: {}", spec.fault, spec.service, witness.what) };
+        let what = if witness.observed {
+            format!("{} on {}: {}", spec.fault, spec.service, witness.what)
+        } else {
+            format!("{} on {} was not witnessed: {}", spec.fault, spec.service, witness.what)
+        };
         entry.fault.witness = Some(witness);
         if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
         }
         journal.save(&entry).map_err(internal)?;
         environment.handle.events.emit(
-            News::of(&spec.service, "fault.injected", what).with("id", spec.id.clone()).with("fault", spec.fault.clone()).with("witness", serde_json::json!(entry.fault.witness)),
+            News::of(&spec.service, "fault.injected", what)
+                .with("id", spec.id.clone())
+                .with("fault", spec.fault.clone())
+                .with("witness", serde_json::json!(entry.fault.witness)),
         );
         if entry.fault.healed_at.is_none() {
             self.keep(environment.clone(), entry.clone(), grip);
@@ -176,7 +193,9 @@ impl Environments {
         let there: Vec<Entry> = journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
         for id in ids {
             if journal.find(id).is_none() {
-                return Err(ApiError::new(ErrorCode::NotFound, format!("there is no fault `{id}`")).hint("`devenv chaos status` lists them"));
+                return Err(
+                    ApiError::new(ErrorCode::NotFound, format!("there is no fault `{id}`")).hint("`devenv chaos status` lists them")
+                );
             }
         }
         let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
@@ -199,7 +218,8 @@ impl Environments {
         if left.is_empty() {
             return Ok(healed);
         }
-        Err(ApiError::new(ErrorCode::Failed, format!("not healed: {}", left.join(", "))).hint("`devenv events` says why; `devenv restart SERVICE` starts a service afresh"))
+        Err(ApiError::new(ErrorCode::Failed, format!("not healed: {}", left.join(", ")))
+            .hint("`devenv events` says why; `devenv restart SERVICE` starts a service afresh"))
     }
 
     /// Faults that have not healed yet; with `healed`, those that have too.
@@ -261,7 +281,10 @@ impl Environments {
                     tracing::error!(%error, "The end of a fault could not be written down.");
                 }
                 let message = format!("{} on {} is healed", entry.fault.fault, entry.fault.service);
-                environment.handle.events.emit(told("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
+                environment
+                    .handle
+                    .events
+                    .emit(told("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
                 self.journal(&environment.id).prune();
             }
             Err(reason) => {
@@ -285,7 +308,10 @@ impl Environments {
                 Ok(Some(ObservedContainer { state: crate::engine::ContainerState::Running { .. }, id, .. })) => {
                     while let Some(Ok(event)) = events.next().await {
                         let ended = matches!(event.kind, EngineEventKind::Died { .. } | EngineEventKind::Removed);
-                        if ended && event.labels.environment == environment.id && (event.container == id || Some(&event.container) == entry.target.as_ref()) {
+                        if ended
+                            && event.labels.environment == environment.id
+                            && (event.container == id || Some(&event.container) == entry.target.as_ref())
+                        {
                             return;
                         }
                     }
@@ -312,7 +338,9 @@ impl Environments {
                     _ => None,
                 }));
                 let lives = entry.undo.iter().all(|undo| match undo {
-                    Undo::Holder { name } => holders.iter().any(|holder| holder.name == *name && matches!(holder.state, crate::engine::ContainerState::Running { .. })),
+                    Undo::Holder { name } => holders
+                        .iter()
+                        .any(|holder| holder.name == *name && matches!(holder.state, crate::engine::ContainerState::Running { .. })),
                     _ => true,
                 });
                 let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());

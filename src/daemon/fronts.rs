@@ -34,7 +34,8 @@ impl Fronts {
     /// Listens on the ports, if nobody does yet. Connections wait until something serves.
     pub(super) async fn hold(&self, service: &ServiceName, ports: &[u16]) -> io::Result<()> {
         for port in ports {
-            let held = self.held.lock().expect("no holder of this lock panics").get(service).is_some_and(|held| held.fronts.contains_key(port));
+            let held =
+                self.held.lock().expect("no holder of this lock panics").get(service).is_some_and(|held| held.fronts.contains_key(port));
             if !held {
                 let front = Front::bind(*port).await?;
                 self.held.lock().expect("no holder of this lock panics").entry(service.clone()).or_default().fronts.insert(*port, front);
@@ -87,6 +88,7 @@ impl Fronts {
 /// A port of its own for each, which the kernel chooses.
 pub(super) fn choose(ports: &[u16]) -> io::Result<Ports> {
     // All are held until the last is chosen, so that they differ.
-    let listeners: Vec<(u16, TcpListener)> = ports.iter().map(|port| Ok((*port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))).collect::<io::Result<_>>()?;
+    let listeners: Vec<(u16, TcpListener)> =
+        ports.iter().map(|port| Ok((*port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))).collect::<io::Result<_>>()?;
     listeners.iter().map(|(port, listener)| Ok((*port, listener.local_addr()?.port()))).collect()
 }

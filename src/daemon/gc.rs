@@ -43,7 +43,9 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         kept.extend(record.volumes.values().cloned());
         projects.insert(record.project.clone());
-        let expired = |at: &str| all || at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs() >= TRASH);
+        let expired = |at: &str| {
+            all || at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs() >= TRASH)
+        };
         kept.extend(record.snapshots.values().flat_map(|snapshot| snapshot.volumes.values().cloned()));
         for trashed in record.trash.iter().filter(|trashed| !expired(&trashed.at)) {
             kept.extend(trashed.volumes.values().cloned());

@@ -128,7 +128,8 @@ impl Golden {
         }
         let target = place.directory.clone();
         // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
-        let copied = tokio::task::spawn_blocking(move || copy_tree_unsynced(&golden.mountpoint, &target)).await.map_err(io::Error::other)??;
+        let copied =
+            tokio::task::spawn_blocking(move || copy_tree_unsynced(&golden.mountpoint, &target)).await.map_err(io::Error::other)??;
         self.touch(&key);
         self.consumed.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spare);
         tracing::info!(service = %spec.name, %key, bytes = ?copied.bytes, took = ?began.elapsed(), way = ?copied.way, "Volume filled from a golden one.");
@@ -137,7 +138,15 @@ impl Golden {
 
     /// After a service has settled for the first time on a volume that was empty: keeps a copy. Returns as soon as the
     /// service goes on.
-    pub(super) async fn keep(&self, spec: &ServiceSpec, instance: &Instance, vault: &Vault, authority: &Path, project: &Path, checksums: &Checksums) {
+    pub(super) async fn keep(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        vault: &Vault,
+        authority: &Path,
+        project: &Path,
+        checksums: &Checksums,
+    ) {
         if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
             return;
         }
@@ -292,7 +301,9 @@ impl Keeping {
         }
         // On file before it is made, so that nobody takes it for nobody's.
         self.write()?;
-        self.engine.create_volume(&VolumeCreate { name: self.kept.volume.clone(), labels: self.labels.clone(), options: BTreeMap::new() }).await?;
+        self.engine
+            .create_volume(&VolumeCreate { name: self.kept.volume.clone(), labels: self.labels.clone(), options: BTreeMap::new() })
+            .await?;
         let owner = &self.labels.owner;
         let made = self.engine.volumes(owner).await?.into_iter().find(|volume| volume.name == self.kept.volume);
         let Some(made) = made else { return Err(io::Error::from(io::ErrorKind::NotFound).into()) };
@@ -364,7 +375,8 @@ impl Spare {
     }
 
     async fn make(&self, engine: Arc<dyn Engine>, labels: Labels) -> Result<(), KeepError> {
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.store.golden().join(format!("{}.lock", self.key)))?;
+        let lock =
+            fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.store.golden().join(format!("{}.lock", self.key)))?;
         if lock.try_lock().is_err() || self.file().exists() {
             return Ok(());
         }
@@ -372,7 +384,9 @@ impl Spare {
         engine.create_volume(&VolumeCreate { name: self.volume(), labels, options: BTreeMap::new() }).await?;
         let volumes = engine.volumes(&owner).await?;
         let directory = |name: &str| volumes.iter().find(|volume| volume.name == name).map(|volume| volume.mountpoint.clone());
-        let (Some(from), Some(to)) = (directory(&self.golden), directory(&self.volume())) else { return Err(io::Error::from(io::ErrorKind::NotFound).into()) };
+        let (Some(from), Some(to)) = (directory(&self.golden), directory(&self.volume())) else {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        };
         blocking(move || copy_tree(&from, &to)).await?;
         write_atomically(&self.file(), b"")?;
         Ok(())
@@ -434,7 +448,9 @@ fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), Evidence> {
         return Ok(());
     }
     let service = &spec.name;
-    let cause = format!("the data of `{service}` was written by PostgreSQL {found}, and the profile wants PostgreSQL {wanted}, which cannot read it; nothing was started on it");
+    let cause = format!(
+        "the data of `{service}` was written by PostgreSQL {found}, and the profile wants PostgreSQL {wanted}, which cannot read it; nothing was started on it"
+    );
     let fix = format!(
         "set `version: \"{found}\"` and: `devenv up`, `devenv export {service} {service}.dump`, `devenv down --volumes`; \
          then `version: \"{wanted}\"`, `devenv up` and `devenv import {service} {service}.dump`. Without the data: `devenv reset {service}` (`devenv undo` brings it back)"
@@ -493,7 +509,9 @@ fn clear(directory: &Path) -> io::Result<()> {
 
 fn forget_file(path: &Path) {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, path = %path.display(), "A file could not be removed."),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "A file could not be removed.")
+        }
         _ => {}
     }
 }

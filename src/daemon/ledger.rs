@@ -42,10 +42,20 @@ impl Environment {
             found = true;
             let instance = self.instance(name)?;
             let events = self.handle.events.clone();
-            let applied = self.caretaker.apply(&scripts, choice, &instance, |what| drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))).await;
+            let applied = self
+                .caretaker
+                .apply(&scripts, choice, &instance, |what| {
+                    drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))
+                })
+                .await;
             applied.map_err(|error| told(&error))?;
         }
-        if found { Ok(()) } else { Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets").hint("`init:` and `seed:` in the profile declare them")) }
+        if found {
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets")
+                .hint("`init:` and `seed:` in the profile declare them"))
+        }
     }
 
     /// Records today's file as what was applied, in every place where it is declared.
@@ -59,7 +69,8 @@ impl Environment {
             }
         }
         if !accepted {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`")).hint("`devenv ledger` lists the scripts with their paths"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`"))
+                .hint("`devenv ledger` lists the scripts with their paths"));
         }
         self.ledger().await
     }

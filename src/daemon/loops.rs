@@ -36,7 +36,11 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
         Some(device) => device,
         None => run("losetup", &["--find", "--show", &image.to_string_lossy()]).await?.trim().to_owned(),
     };
-    Ok(BTreeMap::from([("type".to_owned(), "ext4".to_owned()), ("device".to_owned(), device), ("o".to_owned(), "errors=remount-ro,nodiscard".to_owned())]))
+    Ok(BTreeMap::from([
+        ("type".to_owned(), "ext4".to_owned()),
+        ("device".to_owned(), device),
+        ("o".to_owned(), "errors=remount-ro,nodiscard".to_owned()),
+    ]))
 }
 
 /// Removes what belongs to volumes that are not there any more.

@@ -70,7 +70,10 @@ impl Tools {
 pub(super) async fn react(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
     while let Some((index, paths)) = job.changes.pop_first() {
         let Some(rule) = job.spec.watch.get(index) else { continue };
-        let cause = handle.events.emit(News::of(&job.spec.name, "service.changed", told(&paths, tools)).with("paths", paths.iter().map(|path| tools.shown(path)).collect::<Vec<_>>()));
+        let cause = handle.events.emit(
+            News::of(&job.spec.name, "service.changed", told(&paths, tools))
+                .with("paths", paths.iter().map(|path| tools.shown(path)).collect::<Vec<_>>()),
+        );
         let work = Work { spec: &job.spec, rule, outdated: &job.outdated, handle, tools };
         if let Err(Ended::Outdated) = work.react(&paths, cause).await {
             job.changes.insert(index, paths);
@@ -134,7 +137,14 @@ impl Work<'_> {
             Workload::Process(_) => self.tools.hosts.variables(self.spec, run, &self.tools.vault),
             Workload::Container(_) => std::env::vars().collect(),
         };
-        let command = Command { words, directory: &self.rule.directory, variables, marker: format!("{}{what}-{cause}", self.tools.marker(name)), log, run };
+        let command = Command {
+            words,
+            directory: &self.rule.directory,
+            variables,
+            marker: format!("{}{what}-{cause}", self.tools.marker(name)),
+            log,
+            run,
+        };
         let began = Instant::now();
         match commands::run(command, self.outdated).await {
             Ran::Well => {
@@ -149,7 +159,11 @@ impl Work<'_> {
 
     fn failed(&self, what: &str, words: &[String], how: &str, lines: Vec<String>, cause: u64) -> Ended {
         let name = &self.spec.name;
-        let (kind, consequence) = if what == "build" { ("service.build-failed", format!("; the version of {name} that runs goes on")) } else { ("service.run-failed", String::new()) };
+        let (kind, consequence) = if what == "build" {
+            ("service.build-failed", format!("; the version of {name} that runs goes on"))
+        } else {
+            ("service.run-failed", String::new())
+        };
         let output: Vec<String> = lines.iter().map(|line| self.tools.vault.redact(line)).collect();
         let message = format!("`{}` {how}{consequence}", words.join(" "));
         self.handle.events.emit(News::of(name, kind, message).with("output", output).because(Some(cause)));
@@ -160,7 +174,9 @@ impl Work<'_> {
     async fn sync(&self, paths: &BTreeSet<PathBuf>, cause: u64) -> Result<(), Ended> {
         let name = &self.spec.name;
         let status = self.handle.status();
-        let Some(container) = status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone()) else {
+        let Some(container) =
+            status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone())
+        else {
             // There is none yet; it gets all files when it starts.
             return Err(Ended::Given);
         };
@@ -184,7 +200,9 @@ impl Work<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.handle.events.emit(News::of(name, "service.sync-failed", format!("files could not be copied into {name}: {error}")).because(Some(cause)));
+                self.handle.events.emit(
+                    News::of(name, "service.sync-failed", format!("files could not be copied into {name}: {error}")).because(Some(cause)),
+                );
                 Err(Ended::Given)
             }
         }

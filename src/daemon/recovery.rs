@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use devenv_api::ApiError;
 
 use super::{Environments, internal, no_engine};
-use crate::{reconcile::Observed, spec::EnvironmentId, store::{Goal, Record}};
+use crate::{
+    reconcile::Observed,
+    spec::EnvironmentId,
+    store::{Goal, Record},
+};
 
 /// Everything of this owner that the engine has, by environment.
 pub(super) async fn observe(environments: &Environments) -> Result<HashMap<EnvironmentId, Observed>, ApiError> {
     let shared = &environments.shared;
-    let (containers, networks) = tokio::try_join!(shared.engine.containers(&shared.owner), shared.engine.networks(&shared.owner)).map_err(|error| no_engine(&error))?;
+    let (containers, networks) = tokio::try_join!(shared.engine.containers(&shared.owner), shared.engine.networks(&shared.owner))
+        .map_err(|error| no_engine(&error))?;
     let mut found: HashMap<EnvironmentId, Observed> = HashMap::new();
     for container in containers {
         found.entry(container.labels.environment.clone()).or_default().containers.push(container);

@@ -166,7 +166,10 @@ impl Task {
         if !same {
             self.forget();
             if !ask.services.is_empty() {
-                let rules = ask.services.iter().flat_map(|spec| spec.watch.iter().enumerate().map(|(index, rule)| watched(&spec.name, index, rule)));
+                let rules = ask
+                    .services
+                    .iter()
+                    .flat_map(|spec| spec.watch.iter().enumerate().map(|(index, rule)| watched(&spec.name, index, rule)));
                 let (watcher, observations, extent) = Watcher::start(&ask.project, rules.collect()).await;
                 self.tell_extent(extent);
                 self.watching = Some(Watching { watcher, observations, services: ask.services });
@@ -182,7 +185,8 @@ impl Task {
     async fn catch_up(&mut self, project: PathBuf, adopted: HashMap<ServiceName, SystemTime>) {
         let services = self.watching.as_ref().map(|watching| watching.services.clone()).unwrap_or_default();
         let find = move || {
-            let newer = |path: &PathBuf, than: SystemTime| std::fs::metadata(path).and_then(|data| data.modified()).is_ok_and(|at| at > than);
+            let newer =
+                |path: &PathBuf, than: SystemTime| std::fs::metadata(path).and_then(|data| data.modified()).is_ok_and(|at| at > than);
             let mut found = Vec::new();
             for spec in &services {
                 let Some(started) = adopted.get(&spec.name) else { continue };
@@ -273,7 +277,12 @@ impl Task {
 
     fn tell_extent(&self, extent: Extent) {
         let message = format!("{} files in {} directories are watched", extent.files, extent.directories + extent.polled);
-        self.handle.events.emit(News::new("watch.started", message).with("files", extent.files).with("directories", extent.directories).with("polled", extent.polled));
+        self.handle.events.emit(
+            News::new("watch.started", message)
+                .with("files", extent.files)
+                .with("directories", extent.directories)
+                .with("polled", extent.polled),
+        );
     }
 
     fn tell_limit(&self, limited: &Limited) {
@@ -282,7 +291,12 @@ impl Task {
             "{} directories are watched and {} more are polled, for {} is {limit}; to watch all: {}",
             limited.watched, limited.polled, limited.setting, limited.fix
         );
-        self.handle.events.emit(News::new("watch.limited", message).with("watched", limited.watched).with("polled", limited.polled).with("fix", limited.fix.clone()));
+        self.handle.events.emit(
+            News::new("watch.limited", message)
+                .with("watched", limited.watched)
+                .with("polled", limited.polled)
+                .with("fix", limited.fix.clone()),
+        );
     }
 
     fn tell_loop(&self, found: &FeedbackLoop) {
@@ -292,8 +306,15 @@ impl Task {
             Some((pid, program)) => format!("{program} (process {pid})"),
             None => format!("the build or the start of {name}"),
         };
-        let message = format!("{} is written by {writer} each time: its changes do not count any more; put it into `ignore` or `.gitignore`", paths.join(", "));
-        self.handle.events.emit(News::of(&name, "service.feedback-loop", message).with("paths", paths).with("writer", found.writer.as_ref().map(|(pid, _)| *pid)));
+        let message = format!(
+            "{} is written by {writer} each time: its changes do not count any more; put it into `ignore` or `.gitignore`",
+            paths.join(", ")
+        );
+        self.handle.events.emit(
+            News::of(&name, "service.feedback-loop", message)
+                .with("paths", paths)
+                .with("writer", found.writer.as_ref().map(|(pid, _)| *pid)),
+        );
     }
 }
 

@@ -1,12 +1,24 @@
 //! Data that comes from elsewhere or goes there: a dump in a file, or a server at an address that the user gives.
 
-use std::{path::{Path, PathBuf}, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use devenv_api::{ApiError, Compared, Content, ErrorCode, TransferRequest, Transferred};
 
-use super::{Environments, backups::{opened, told}, environments::Environment, golden, internal};
+use super::{
+    Environments,
+    backups::{opened, told},
+    environments::Environment,
+    golden, internal,
+};
 use crate::{
-    backup::{compare, postgres::{Dump, Server}, redis, verified},
+    backup::{
+        compare,
+        postgres::{Dump, Server},
+        redis, verified,
+    },
     net::Tunnel,
     spec::{PostgresProvision, Provision, ServiceName, ServiceSpec},
 };
@@ -27,14 +39,23 @@ impl Environments {
                 databases.push(compare(&database, &before, &before));
             }
         } else if let Some(provision) = redis_of(&service) {
-            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority()).await.map_err(|error| told(&error))?;
+            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                .await
+                .map_err(|error| told(&error))?;
             let before = server.dump(self.engine().as_ref(), &instance.id, &place).await.map_err(|error| told(&error))?;
             keep_manifest(&place, &before)?;
             databases.push(compare(name.as_str(), &before, &before));
         } else {
             return Err(unsupported(&name, &service));
         }
-        Ok(Transferred { service: name.to_string(), place: request.place.clone(), verified: true, databases, backup: None, elapsed_ms: began.elapsed().as_millis() as u64 })
+        Ok(Transferred {
+            service: name.to_string(),
+            place: request.place.clone(),
+            verified: true,
+            databases,
+            backup: None,
+            elapsed_ms: began.elapsed().as_millis() as u64,
+        })
     }
 
     /// What is there is backed up first; what comes is counted and compared with its source before it takes its place.
@@ -49,26 +70,47 @@ impl Environments {
             }
         } else if let Some(provision) = redis_of(&service) {
             if Address::parse(&request.place, "redis")?.is_some() {
-                return Err(ApiError::new(ErrorCode::Usage, "Redis is imported from a dump file").hint("`redis-cli -u URL --rdb FILE` writes one; the password goes into REDISCLI_AUTH"));
+                return Err(ApiError::new(ErrorCode::Usage, "Redis is imported from a dump file")
+                    .hint("`redis-cli -u URL --rdb FILE` writes one; the password goes into REDISCLI_AUTH"));
             }
             let file = PathBuf::from(&request.place);
-            let is_dump = std::fs::File::open(&file).and_then(|mut file| { let mut magic = [0; 5]; std::io::Read::read_exact(&mut file, &mut magic)?; Ok(&magic == b"REDIS") });
+            let is_dump = std::fs::File::open(&file).and_then(|mut file| {
+                let mut magic = [0; 5];
+                std::io::Read::read_exact(&mut file, &mut magic)?;
+                Ok(&magic == b"REDIS")
+            });
             if !is_dump.map_err(|error| ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display())))? {
-                return Err(ApiError::new(ErrorCode::Usage, format!("{} is no dump of Redis", file.display())).hint("a `.jsonl` of keys is a data set: `seed:` in the profile"));
+                return Err(ApiError::new(ErrorCode::Usage, format!("{} is no dump of Redis", file.display()))
+                    .hint("a `.jsonl` of keys is a data set: `seed:` in the profile"));
             }
             let fresh = self.redis_volume(environment, &name, &service, &file).await?;
             self.move_and_wait(environment, fresh).await?;
-            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority()).await.map_err(|error| told(&error))?;
+            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                .await
+                .map_err(|error| told(&error))?;
             let after = server.contents().await.map_err(|error| told(&error))?;
             let before = manifest(&file).unwrap_or_else(|| after.clone());
             (request.place.clone(), vec![compare(name.as_str(), &before, &after)])
         } else {
             return Err(unsupported(&name, &service));
         };
-        Ok(Transferred { service: name.to_string(), place, verified: verified(&databases), databases, backup: Some(saved.id), elapsed_ms: began.elapsed().as_millis() as u64 })
+        Ok(Transferred {
+            service: name.to_string(),
+            place,
+            verified: verified(&databases),
+            databases,
+            backup: Some(saved.id),
+            elapsed_ms: began.elapsed().as_millis() as u64,
+        })
     }
 
-    async fn import_files(&self, environment: &Environment, name: &ServiceName, provision: &PostgresProvision, request: &TransferRequest) -> Result<Vec<Compared>, ApiError> {
+    async fn import_files(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        provision: &PostgresProvision,
+        request: &TransferRequest,
+    ) -> Result<Vec<Compared>, ApiError> {
         let place = PathBuf::from(&request.place);
         let instance = environment.instance(name)?;
         let server = Server::own(self.engine().as_ref(), &instance.id);
@@ -84,25 +126,44 @@ impl Environments {
         Ok(compared)
     }
 
-    async fn import_from_server(&self, environment: &Environment, name: &ServiceName, provision: &PostgresProvision, request: &TransferRequest, address: &Address) -> Result<Compared, ApiError> {
+    async fn import_from_server(
+        &self,
+        environment: &Environment,
+        name: &ServiceName,
+        provision: &PostgresProvision,
+        request: &TransferRequest,
+        address: &Address,
+    ) -> Result<Compared, ApiError> {
         let database = match &request.database {
             Some(database) => database.clone(),
             None => provision.databases.first().map(|database| database.name.clone()).unwrap_or_default(),
         };
         let instance = environment.instance(name)?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let gateway = record.subnet.and_then(|subnet| subnet.hosts().next()).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
+        let gateway = record
+            .subnet
+            .and_then(|subnet| subnet.hosts().next())
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
         // The tools are in a container, which does not reach what listens on this host's loopback.
-        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port).await.map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
+        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port)
+            .await
+            .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
         let file = tempfile::NamedTempFile::new().map_err(internal)?;
         let mut server = Server::own(self.engine().as_ref(), &instance.id);
         server.variables = address.variables(gateway.to_string(), tunnel.port());
-        let before = server.dump(&address.database, Dump::Foreign, file.path()).await.map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&told(&error).message)))?;
+        let before = server
+            .dump(&address.database, Dump::Foreign, file.path())
+            .await
+            .map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&told(&error).message)))?;
         drop(tunnel);
         let server = Server::own(self.engine().as_ref(), &instance.id);
-        let arrived = server.restore(provision, &database, Dump::Foreign, opened(file.path()).await?).await.map_err(|error| told(&error))?;
+        let arrived =
+            server.restore(provision, &database, Dump::Foreign, opened(file.path()).await?).await.map_err(|error| told(&error))?;
         let named = |contents: Vec<Content>| -> Vec<Content> {
-            contents.into_iter().map(|content| Content { name: content.name.replacen(&address.database, &database, 1), ..content }).collect()
+            contents
+                .into_iter()
+                .map(|content| Content { name: content.name.replacen(&address.database, &database, 1), ..content })
+                .collect()
         };
         let compared = self.put_in_place(&server, &database, &named(before), &arrived.contents).await?;
         self.provision_again(environment, provision).await?;
@@ -110,7 +171,13 @@ impl Environments {
         Ok(compared)
     }
 
-    async fn put_in_place(&self, server: &Server<'_>, database: &str, source: &[Content], arrived: &[Content]) -> Result<Compared, ApiError> {
+    async fn put_in_place(
+        &self,
+        server: &Server<'_>,
+        database: &str,
+        source: &[Content],
+        arrived: &[Content],
+    ) -> Result<Compared, ApiError> {
         let compared = compare(database, source, arrived);
         if !compared.differences.is_empty() {
             server.discard(database).await;
@@ -125,7 +192,10 @@ impl Environments {
 async fn service(environment: &Environment, name: &str) -> Result<(ServiceName, ServiceSpec), ApiError> {
     let spec = environment.spec().await?;
     let found = spec.services.into_iter().find(|(known, _)| known.as_str() == name);
-    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no service `{name}` in this environment")).hint("`devenv status` lists the services"))
+    found.ok_or_else(|| {
+        ApiError::new(ErrorCode::NotFound, format!("there is no service `{name}` in this environment"))
+            .hint("`devenv status` lists the services")
+    })
 }
 
 fn redis_of(service: &ServiceSpec) -> Option<&crate::spec::RedisProvision> {
@@ -136,14 +206,18 @@ fn redis_of(service: &ServiceSpec) -> Option<&crate::spec::RedisProvision> {
 }
 
 fn unsupported(name: &ServiceName, service: &ServiceSpec) -> ApiError {
-    ApiError::new(ErrorCode::Usage, format!("`{name}` is a {} service, which has no dump", service.kind)).hint("PostgreSQL and Redis have; `devenv snapshot` copies the data of all")
+    ApiError::new(ErrorCode::Usage, format!("`{name}` is a {} service, which has no dump", service.kind))
+        .hint("PostgreSQL and Redis have; `devenv snapshot` copies the data of all")
 }
 
 /// One database and the file, or every one of them with its file in a directory.
 fn targets(provision: &PostgresProvision, wanted: Option<&str>, place: &Path, all: bool) -> Result<Vec<(String, PathBuf)>, ApiError> {
     let names: Vec<&str> = provision.databases.iter().map(|database| database.name.as_str()).collect();
     match wanted {
-        Some(name) if !names.contains(&name) => Err(ApiError::new(ErrorCode::NotFound, format!("the profile declares no database `{name}`")).hint(format!("it declares {}", names.join(", ")))),
+        Some(name) if !names.contains(&name) => {
+            Err(ApiError::new(ErrorCode::NotFound, format!("the profile declares no database `{name}`"))
+                .hint(format!("it declares {}", names.join(", "))))
+        }
         Some(name) => Ok(vec![(name.to_owned(), place.to_owned())]),
         None if all => Ok(names.iter().map(|name| ((*name).to_owned(), place.join(format!("{name}.dump")))).collect()),
         None => Ok(vec![(names.first().copied().unwrap_or_default().to_owned(), place.to_owned())]),
@@ -201,7 +275,8 @@ impl Address {
             return Err(wrong("it names no host"));
         }
         let database = decoded(database);
-        let options = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+        let options =
+            query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), decoded(value))).collect();
         let database = if database.is_empty() { user.clone().unwrap_or_else(|| "postgres".to_owned()) } else { database };
         Ok(Some(Self { scheme: found.to_owned(), user, password, host: host.trim_matches(['[', ']']).to_owned(), port, database, options }))
     }
@@ -217,10 +292,16 @@ impl Address {
 
     /// The name stays the server's own, for its certificate; the way there is the tunnel's.
     fn variables(&self, gateway: String, port: u16) -> Vec<(String, String)> {
-        let mut variables = vec![("PGHOST".to_owned(), self.host.clone()), ("PGHOSTADDR".to_owned(), gateway), ("PGPORT".to_owned(), port.to_string()), ("PGCONNECT_TIMEOUT".to_owned(), "10".to_owned())];
+        let mut variables = vec![
+            ("PGHOST".to_owned(), self.host.clone()),
+            ("PGHOSTADDR".to_owned(), gateway),
+            ("PGPORT".to_owned(), port.to_string()),
+            ("PGCONNECT_TIMEOUT".to_owned(), "10".to_owned()),
+        ];
         variables.extend(self.user.clone().map(|user| ("PGUSER".to_owned(), user)));
         variables.extend(self.password.clone().map(|password| ("PGPASSWORD".to_owned(), password)));
-        variables.extend(self.options.iter().filter(|(name, _)| name == "sslmode").map(|(_, value)| ("PGSSLMODE".to_owned(), value.clone())));
+        variables
+            .extend(self.options.iter().filter(|(name, _)| name == "sslmode").map(|(_, value)| ("PGSSLMODE".to_owned(), value.clone())));
         variables
     }
 }
@@ -242,7 +323,8 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_apart_and_shown_without_its_password() {
-        let address = Address::parse("postgres://ada:p%40ss%2F1@db.example:6543/shop?sslmode=verify-full", "postgres").ok().flatten().unwrap();
+        let address =
+            Address::parse("postgres://ada:p%40ss%2F1@db.example:6543/shop?sslmode=verify-full", "postgres").ok().flatten().unwrap();
         assert_eq!(address.password.as_deref(), Some("p@ss/1"));
         assert_eq!(address.shown(), "postgres://ada@db.example:6543/shop");
         assert_eq!(address.redact("no: p@ss/1"), "no: ********");

@@ -45,7 +45,8 @@ impl Environments {
     pub(crate) async fn save_snapshot(&self, environment: &Environment, name: &str) -> Result<Snapshot, ApiError> {
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         if record.snapshots.contains_key(name) {
-            return Err(ApiError::new(ErrorCode::Conflict, format!("there is a snapshot `{name}` already")).hint(format!("`devenv snapshot remove {name}` removes it")));
+            return Err(ApiError::new(ErrorCode::Conflict, format!("there is a snapshot `{name}` already"))
+                .hint(format!("`devenv snapshot remove {name}` removes it")));
         }
         let held = held(&record, &[])?;
         self.pause(environment).await?;
@@ -61,9 +62,10 @@ impl Environments {
         let copied = copied.await;
         self.resume(environment).await;
         copied?;
-        for held in &held {
-            let (size, checksum) = self.digest(&made.volumes[&held.key]).await?;
-            made.services.push(SnapshotPart { name: held.spec.name.to_string(), size, checksum });
+        for (key, volume) in &made.volumes {
+            let (size, checksum) = self.digest(volume).await?;
+            let name = key.split('/').next().unwrap_or(key).to_owned();
+            made.services.push(SnapshotPart { name, size, checksum });
         }
         record.snapshots.insert(name.to_owned(), made.clone());
         environment.handle.keep_snapshots(record.snapshots).await.map_err(ApiError::from)?;
@@ -114,7 +116,8 @@ impl Environments {
         if let Some(found) = self.find(&target) {
             let theirs = found.handle.record().await.map_err(ApiError::from)?;
             if !theirs.volumes.is_empty() || theirs.spec.is_some() {
-                return Err(ApiError::new(ErrorCode::Conflict, format!("there is an instance `{instance}` already")).hint(format!("`devenv down --instance {instance} --volumes` takes it away")));
+                return Err(ApiError::new(ErrorCode::Conflict, format!("there is an instance `{instance}` already"))
+                    .hint(format!("`devenv down --instance {instance} --volumes` takes it away")));
             }
         }
         let held = held(&record, &[])?;
@@ -149,9 +152,16 @@ impl Environments {
 
     /// Copies a volume that nothing writes to into one that is made for it.
     pub(super) async fn copy(&self, record: &Record, spec: &ServiceSpec, from: &str, to: &str, role: &str) -> Result<(), ApiError> {
-        let labels = Labels { role: Some(role.rsplit('/').next().unwrap_or(role).to_owned()), spec: None, ..crate::reconcile::labels(&self.shared.owner, record, Some(spec)) };
+        let labels = Labels {
+            role: Some(role.rsplit('/').next().unwrap_or(role).to_owned()),
+            spec: None,
+            ..crate::reconcile::labels(&self.shared.owner, record, Some(spec))
+        };
         let engine = self.engine();
-        engine.create_volume(&VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() }).await.map_err(|error| no_engine(&error))?;
+        engine
+            .create_volume(&VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() })
+            .await
+            .map_err(|error| no_engine(&error))?;
         let (source, target) = (self.volume(from).await?, self.volume(to).await?);
         let helper = Labels { role: Some("helper".to_owned()), ..labels };
         let copy = VolumeCopy {
@@ -168,7 +178,10 @@ impl Environments {
 
     pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
         let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
-        volumes.into_iter().find(|volume| volume.name == name).ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
+        volumes
+            .into_iter()
+            .find(|volume| volume.name == name)
+            .ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
     }
 
     /// Size and checksum of what a volume holds.
@@ -187,7 +200,16 @@ impl Environments {
             .status()
             .services
             .into_iter()
-            .filter(|service| keeps.contains(&service.name) && matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Starting | devenv_api::ServiceState::Unhealthy | devenv_api::ServiceState::Provisioning))
+            .filter(|service| {
+                keeps.contains(&service.name)
+                    && matches!(
+                        service.state,
+                        devenv_api::ServiceState::Ready
+                            | devenv_api::ServiceState::Starting
+                            | devenv_api::ServiceState::Unhealthy
+                            | devenv_api::ServiceState::Provisioning
+                    )
+            })
             .filter_map(|service| service.container)
             .collect();
         let list = serde_json::to_vec(&running).expect("a list of names is plain data");
@@ -236,7 +258,8 @@ impl Environments {
 fn held<'a>(record: &'a Record, names: &[ServiceName]) -> Result<Vec<Held<'a>>, ApiError> {
     let spec = record.spec.as_ref().ok_or_else(not_up)?;
     if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment")).hint("`devenv status` lists the services"));
+        return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment"))
+            .hint("`devenv status` lists the services"));
     }
     let mut found = Vec::new();
     for (name, spec) in &spec.services {
@@ -270,7 +293,8 @@ fn not_up() -> ApiError {
 
 fn no_snapshot(record: &Record, name: &str) -> ApiError {
     let known: Vec<&str> = record.snapshots.keys().map(String::as_str).collect();
-    let hint = if known.is_empty() { "`devenv snapshot save NAME` takes one".to_owned() } else { format!("there are {}", known.join(", ")) };
+    let hint =
+        if known.is_empty() { "`devenv snapshot save NAME` takes one".to_owned() } else { format!("there are {}", known.join(", ")) };
     ApiError::new(ErrorCode::NotFound, format!("there is no snapshot `{name}`")).hint(hint)
 }
 
@@ -282,7 +306,8 @@ fn copy_secrets(from: &std::path::Path, to: &std::path::Path) -> std::io::Result
         crate::store::create_private(&target).map_err(|error| std::io::Error::other(describe(&error)))?;
         for secret in std::fs::read_dir(service.path())? {
             let secret = secret?;
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
             std::io::Write::write_all(&mut file, &std::fs::read(secret.path())?)?;
         }
     }

@@ -66,7 +66,11 @@ fn directory(name: &str, path: &Path) -> Check {
 }
 
 fn variable_fix(name: &str) -> &'static str {
-    if name.starts_with("state") { "set DEVENV_STATE_DIR to a directory of your own" } else { "set DEVENV_RUNTIME_DIR to a directory of your own" }
+    if name.starts_with("state") {
+        "set DEVENV_STATE_DIR to a directory of your own"
+    } else {
+        "set DEVENV_RUNTIME_DIR to a directory of your own"
+    }
 }
 
 fn writable(path: &Path) -> bool {
@@ -134,9 +138,16 @@ fn firewall(loaded: &str, symbols: &str, modules: &Path) -> Check {
         || symbols.contains("nf_tables_newtable")
         || ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().any(|end| modules.join(format!("kernel/net/netfilter/nf_tables.{end}")).exists());
     if present {
-        return ok("network faults", "the kernel has nf_tables: partitions, latency and the like can be injected, and vanish with their holder");
+        return ok(
+            "network faults",
+            "the kernel has nf_tables: partitions, latency and the like can be injected, and vanish with their holder",
+        );
     }
-    warning("network faults", "the kernel shows no nf_tables: partitions, latency and the like may be refused", "load `nf_tables` or use a kernel that has it")
+    warning(
+        "network faults",
+        "the kernel shows no nf_tables: partitions, latency and the like may be refused",
+        "load `nf_tables` or use a kernel that has it",
+    )
 }
 
 /// What `storage: { faultable: true }` needs.
@@ -150,18 +161,27 @@ fn own_disks(root: bool, loops: bool, has: &dyn Fn(&str) -> bool) -> Check {
     }
     missing.extend(["mkfs.ext4", "losetup"].into_iter().filter(|name| !has(name)).map(|name| format!("`{name}`")));
     if missing.is_empty() {
-        return ok("faultable disks", "services can have disks of their own: `power-cut`, `disk-full` and `disk-read-only` can be injected");
+        return ok(
+            "faultable disks",
+            "services can have disks of their own: `power-cut`, `disk-full` and `disk-read-only` can be injected",
+        );
     }
     warning(
         "faultable disks",
-        format!("not available, for want of {}: `power-cut`, `disk-full` and `disk-read-only` need `storage: {{ faultable: true }}`", missing.join(", ")),
+        format!(
+            "not available, for want of {}: `power-cut`, `disk-full` and `disk-read-only` need `storage: {{ faultable: true }}`",
+            missing.join(", ")
+        ),
         "run the daemon as root on the engine's host, with e2fsprogs and util-linux installed",
     )
 }
 
 fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]).map(|directory| directory.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
 }
 
 fn gibibytes(bytes: u64) -> String {
@@ -178,7 +198,10 @@ mod tests {
     fn disk_and_memory_are_judged_by_what_is_left() {
         let path = Path::new("/state");
         let disk = |free| disk_space(path, free).status;
-        assert_eq!([disk(GIBIBYTE / 2), disk(3 * GIBIBYTE), disk(9 * GIBIBYTE)], [CheckStatus::Fail, CheckStatus::Warning, CheckStatus::Ok]);
+        assert_eq!(
+            [disk(GIBIBYTE / 2), disk(3 * GIBIBYTE), disk(9 * GIBIBYTE)],
+            [CheckStatus::Fail, CheckStatus::Warning, CheckStatus::Ok]
+        );
         let check = memory("MemTotal:  100 kB\nMemAvailable:    1048576 kB\n").unwrap();
         assert_eq!((check.status, check.detail.as_str()), (CheckStatus::Warning, "1.0 GiB available"));
         assert_eq!(memory("nothing of use"), None);

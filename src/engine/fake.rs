@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, SessionRequest, Sidecar, UploadFile, VolumeCreate,
+    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress,
+    SessionRequest, Sidecar, UploadFile, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 

@@ -49,9 +49,18 @@ pub(crate) struct ObservedContainer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContainerState {
     Created,
-    Running { pid: u32 },
-    Paused { pid: u32 },
-    Exited { code: i64, out_of_memory: bool, error: Option<String>, finished_at: String },
+    Running {
+        pid: u32,
+    },
+    Paused {
+        pid: u32,
+    },
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+        error: Option<String>,
+        finished_at: String,
+    },
     /// On its way out, or in a state that this engine knows and we do not.
     Other(String),
 }
@@ -83,7 +92,9 @@ pub(crate) struct EngineEvent {
 pub(crate) enum EngineEventKind {
     Started,
     /// Ended by itself or by somebody: its exit code.
-    Died { code: i64 },
+    Died {
+        code: i64,
+    },
     OutOfMemory,
     Paused,
     Unpaused,

@@ -18,27 +18,42 @@ pub(crate) struct Injection {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Action {
     /// A signal to the main process; `restart` says who starts it again.
-    Signal { signal: String, restart: Restart },
+    Signal {
+        signal: String,
+        restart: Restart,
+    },
     /// Stopped as `devenv stop` does, started at the end.
     Stop,
     /// Restarted as `devenv restart` does.
     Restart,
     /// Killed whenever it runs.
-    CrashLoop { every: Duration },
+    CrashLoop {
+        every: Duration,
+    },
     /// The container is removed and made anew, with its volumes if `volumes`.
-    Remove { volumes: bool },
+    Remove {
+        volumes: bool,
+    },
     /// Threads are held still.
     Suspend(Suspended),
     /// Rules and a proxy in its network namespace.
     Network(Network),
     /// Less of the machine.
-    Limits { cpus: Option<f64>, memory: Option<u64> },
+    Limits {
+        cpus: Option<f64>,
+        memory: Option<u64>,
+    },
     Disk(Disk),
     Redis(Redis),
     Postgres(Postgres),
     Kafka(Kafka),
     /// Others of this list, one after another, each for a while.
-    Monkey { faults: Vec<String>, services: Vec<ServiceName>, every: Duration, lasting: Duration },
+    Monkey {
+        faults: Vec<String>,
+        services: Vec<ServiceName>,
+        every: Duration,
+        lasting: Duration,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,9 +156,13 @@ pub(crate) struct Toxic {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Disk {
     /// What was not synced is lost.
-    PowerCut { restart_after: Duration },
+    PowerCut {
+        restart_after: Duration,
+    },
     /// All but this many bytes are taken.
-    Full { leave: u64 },
+    Full {
+        leave: u64,
+    },
     ReadOnly,
 }
 

@@ -19,9 +19,15 @@ impl FaultKind for Blackhole {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-        Parameter::new("connections", Form::Choice(&["new", "all"]), "`new` leaves connections that exist alone; `all` resets them, so that they come again.").or("new"),
-        Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%"),
+            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::new(
+                "connections",
+                Form::Choice(&["new", "all"]),
+                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+            )
+            .or("new"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
         ];
         PARAMETERS
     }

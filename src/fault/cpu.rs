@@ -18,9 +18,7 @@ impl FaultKind for Cpu {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("cpus", Form::Number, "Processors.").or("0.1"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("cpus", Form::Number, "Processors.").or("0.1")];
         PARAMETERS
     }
 

@@ -18,9 +18,7 @@ impl FaultKind for CrashLoop {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("every", Form::Duration, "How long it may run each time.").or("500ms"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("every", Form::Duration, "How long it may run each time.").or("500ms")];
         PARAMETERS
     }
 

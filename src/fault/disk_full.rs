@@ -18,9 +18,7 @@ impl FaultKind for DiskFull {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("leave", Form::Size, "What stays free.").or("0B"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Size, "What stays free.").or("0B")];
         PARAMETERS
     }
 

@@ -20,7 +20,15 @@ impl FaultKind for Dns {
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
         // The engine's own resolver answers within the namespace, by whatever port the engine leads it to.
-        let rule = Rule { hook: RuleHook::Output, peer: Peer::Resolver, ports: Vec::new(), connecting: None, chance: None, by_connection: false, verdict: Verdict::Drop };
+        let rule = Rule {
+            hook: RuleHook::Output,
+            peer: Peer::Resolver,
+            ports: Vec::new(),
+            connecting: None,
+            chance: None,
+            by_connection: false,
+            verdict: Verdict::Drop,
+        };
         Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign: Sign::RulesInPlace })
     }
 }

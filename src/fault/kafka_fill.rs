@@ -19,8 +19,8 @@ impl FaultKind for KafkaFill {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("bytes", Form::Size, "How much.").or("64MiB"),
-        Parameter::new("topic", Form::Text, "The topic.").or("devenv-fill"),
+            Parameter::new("bytes", Form::Size, "How much.").or("64MiB"),
+            Parameter::new("topic", Form::Text, "The topic.").or("devenv-fill"),
         ];
         PARAMETERS
     }

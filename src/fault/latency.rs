@@ -19,11 +19,18 @@ impl FaultKind for Latency {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("delay", Form::Duration, "What a round trip takes longer; with `direction=both`, half of it each way.").or("100ms"),
-        Parameter::new("jitter", Form::Duration, "Up to this much more or less, by chance.").or("0ms"),
-        Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-        Parameter::new("connections", Form::Choice(&["new", "all"]), "`new` leaves connections that exist alone; `all` resets them, so that they come again.").or("new"),
-        Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%"),
+            Parameter::new("delay", Form::Duration, "What a round trip takes longer; with `direction=both`, half of it each way.")
+                .or("100ms"),
+            Parameter::new("jitter", Form::Duration, "Up to this much more or less, by chance.").or("0ms"),
+            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::new(
+                "connections",
+                Form::Choice(&["new", "all"]),
+                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+            )
+            .or("new"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
         ];
         PARAMETERS
     }

@@ -19,9 +19,14 @@ impl FaultKind for Loss {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("probability", Form::Percent, "Of packets, how many.").or("30%"),
-        Parameter::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.").or("all"),
-        Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::new("probability", Form::Percent, "Of packets, how many.").or("30%"),
+            Parameter::new(
+                "from",
+                Form::Text,
+                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
+            )
+            .or("all"),
+            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
         ];
         PARAMETERS
     }
@@ -30,7 +35,15 @@ impl FaultKind for Loss {
         target.container(self.name())?;
         let peer = super::peer(values, target)?;
         let chance = values.percent("probability");
-        let rule = |hook| Rule { hook, peer: peer.clone(), ports: Vec::new(), connecting: None, chance, by_connection: false, verdict: Verdict::Drop };
+        let rule = |hook| Rule {
+            hook,
+            peer: peer.clone(),
+            ports: Vec::new(),
+            connecting: None,
+            chance,
+            by_connection: false,
+            verdict: Verdict::Drop,
+        };
         let mut rules = Vec::new();
         if !values.is("direction", "down") {
             rules.push(rule(RuleHook::Input));

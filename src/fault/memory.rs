@@ -18,9 +18,7 @@ impl FaultKind for Memory {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("limit", Form::Size, "The limit.").or("64MiB"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The limit.").or("64MiB")];
         PARAMETERS
     }
 

@@ -8,48 +8,50 @@ mod parameter;
 mod value;
 
 // The kinds.
-mod monkey;
-mod kill;
-mod stop;
-mod restart;
-mod crash_loop;
-mod pause;
-mod freeze;
-mod partition;
-mod refuse;
-mod reset;
-mod loss;
-mod latency;
 mod bandwidth;
-mod slow_close;
-mod limit_data;
 mod blackhole;
+mod corrupt;
 mod cpu;
-mod memory;
+mod crash_loop;
 mod disk_full;
-mod power_cut;
 mod disk_read_only;
 mod dns;
-mod postgres_terminate;
+mod duplicate;
+mod freeze;
+mod kafka_fill;
+mod kafka_pause;
+mod kill;
+mod latency;
+mod limit_data;
+mod loss;
+mod memory;
+mod monkey;
+mod partition;
+mod pause;
 mod postgres_exhaust;
 mod postgres_lock;
 mod postgres_read_only;
-mod redis_pause;
-mod redis_memory;
-mod redis_save_failure;
+mod postgres_terminate;
+mod power_cut;
 mod redis_flush;
-mod kafka_fill;
-mod kafka_pause;
+mod redis_memory;
+mod redis_pause;
+mod redis_save_failure;
+mod refuse;
 mod remove;
-mod duplicate;
-mod corrupt;
 mod reorder;
+mod reset;
+mod restart;
+mod slow_close;
+mod stop;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use action::{Action, Disk, Injection, Kafka, Network, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict};
+pub(crate) use action::{
+    Action, Disk, Injection, Kafka, Network, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict,
+};
 pub(crate) use parameter::{Form, Parameter};
 pub(crate) use value::{Value, Values};
 
@@ -180,7 +182,10 @@ impl FaultSpec {
     ) -> Result<Self, InvalidFault> {
         let kind = find(fault).ok_or_else(|| {
             let near = nearest(fault, KINDS.iter().map(|kind| kind.name()));
-            let hint = near.map_or_else(|| "`devenv chaos faults` lists them".to_owned(), |near| format!("did you mean `{near}`? `devenv chaos faults` lists them"));
+            let hint = near.map_or_else(
+                || "`devenv chaos faults` lists them".to_owned(),
+                |near| format!("did you mean `{near}`? `devenv chaos faults` lists them"),
+            );
             InvalidFault::Unknown { name: fault.to_owned(), hint }
         })?;
         let parameters = Values::parse(kind, parameters)?;
@@ -234,7 +239,8 @@ impl Target<'_> {
     /// For faults that work on namespaces and engines: a process of the host has none.
     pub(crate) fn container(&self, fault: &str) -> Result<&crate::spec::ContainerSpec, Refusal> {
         self.spec.container().ok_or_else(|| {
-            Refusal::new(format!("`{fault}` needs a container, and {} is a process of the host", self.spec.name)).hint("`kill`, `stop` and `restart` work for processes")
+            Refusal::new(format!("`{fault}` needs a container, and {} is a process of the host", self.spec.name))
+                .hint("`kill`, `stop` and `restart` work for processes")
         })
     }
 
@@ -323,11 +329,16 @@ fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
 }
 
 fn no_netem(fault: &str) -> Refusal {
-    Refusal::new(format!("`{fault}` needs the kernel's network emulator (sch_netem), which devenv does not drive")).hint("`loss`, `latency` and `reset` need no emulator")
+    Refusal::new(format!("`{fault}` needs the kernel's network emulator (sch_netem), which devenv does not drive"))
+        .hint("`loss`, `latency` and `reset` need no emulator")
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|known| (strsim::damerau_levenshtein(name, known), known)).filter(|(distance, _)| *distance <= 3).min().map(|(_, known)| known)
+    known
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]
@@ -381,7 +392,10 @@ mod tests {
 
     #[test]
     fn a_delay_in_both_directions_is_what_a_round_trip_takes_longer() {
-        let toxic = |direction| match describe("latency", "redis", &[("delay", "80ms"), ("jitter", "20ms"), ("direction", direction)]).unwrap().action {
+        let toxic = |direction| match describe("latency", "redis", &[("delay", "80ms"), ("jitter", "20ms"), ("direction", direction)])
+            .unwrap()
+            .action
+        {
             Action::Network(Network { toxic: Some(toxic), .. }) => (toxic.delay_up, toxic.delay_down, toxic.jitter_up, toxic.jitter_down),
             other => panic!("{other:?}"),
         };
@@ -397,7 +411,10 @@ mod tests {
         assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs a disk of cache's own");
         assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, and there is no such service");
         assert_eq!(reason("partition", "redis", &[("from", "cache")]), "cache cannot be cut off from itself");
-        assert_eq!(reason("reorder", "redis", &[]), "`reorder` needs the kernel's network emulator (sch_netem), which devenv does not drive");
+        assert_eq!(
+            reason("reorder", "redis", &[]),
+            "`reorder` needs the kernel's network emulator (sch_netem), which devenv does not drive"
+        );
         assert_eq!(reason("monkey", "redis", &[("faults", "kill,monkey")]), "`monkey` is no fault for a monkey");
     }
 

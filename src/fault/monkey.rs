@@ -19,16 +19,22 @@ impl FaultKind for Monkey {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("faults", Form::Text, "Which, with commas between.").or("kill,pause,partition,latency,refuse"),
-        Parameter::new("services", Form::Text, "Which services, with commas between; the named one unless given."),
-        Parameter::new("every", Form::Duration, "From one to the next.").or("5s"),
-        Parameter::new("lasting", Form::Duration, "How long each lasts.").or("2s"),
+            Parameter::new("faults", Form::Text, "Which, with commas between.").or("kill,pause,partition,latency,refuse"),
+            Parameter::new("services", Form::Text, "Which services, with commas between; the named one unless given."),
+            Parameter::new("every", Form::Duration, "From one to the next.").or("5s"),
+            Parameter::new("lasting", Form::Duration, "How long each lasts.").or("2s"),
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        let faults: Vec<String> = values.text("faults").unwrap_or_default().split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+        let faults: Vec<String> = values
+            .text("faults")
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
         if let Some(unknown) = faults.iter().find(|name| *name == "monkey" || super::find(name).is_none()) {
             return Err(Refusal::new(format!("`{unknown}` is no fault for a monkey")).hint("`devenv chaos faults` lists them"));
         }

@@ -19,9 +19,15 @@ impl FaultKind for Partition {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.").or("all"),
-        Parameter::new("style", Form::Choice(&["drop", "reject"]), "`drop` says nothing to anybody; `reject` resets connections.").or("drop"),
-        Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::new(
+                "from",
+                Form::Text,
+                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
+            )
+            .or("all"),
+            Parameter::new("style", Form::Choice(&["drop", "reject"]), "`drop` says nothing to anybody; `reject` resets connections.")
+                .or("drop"),
+            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
         ];
         PARAMETERS
     }
@@ -30,7 +36,8 @@ impl FaultKind for Partition {
         target.container(self.name())?;
         let peer = super::peer(values, target)?;
         let verdict = if values.is("style", "reject") { Verdict::Reject } else { Verdict::Drop };
-        let rule = |hook| Rule { hook, peer: peer.clone(), ports: Vec::new(), connecting: None, chance: None, by_connection: false, verdict };
+        let rule =
+            |hook| Rule { hook, peer: peer.clone(), ports: Vec::new(), connecting: None, chance: None, by_connection: false, verdict };
         let mut rules = Vec::new();
         if !values.is("direction", "down") {
             rules.push(rule(RuleHook::Input));

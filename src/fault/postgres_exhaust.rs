@@ -18,9 +18,7 @@ impl FaultKind for PostgresExhaust {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("leave", Form::Count, "How many stay free.").or("0"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Count, "How many stay free.").or("0")];
         PARAMETERS
     }
 

@@ -19,8 +19,8 @@ impl FaultKind for PostgresLock {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("database", Form::Text, "Default: the first."),
-        Parameter::new("table", Form::Text, "Default: all of the user's tables."),
+            Parameter::new("database", Form::Text, "Default: the first."),
+            Parameter::new("table", Form::Text, "Default: all of the user's tables."),
         ];
         PARAMETERS
     }

@@ -19,8 +19,8 @@ impl FaultKind for PostgresTerminate {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("database", Form::Text, "Of this database alone."),
-        Parameter::new("every", Form::Duration, "Again after this time, for as long as it lasts."),
+            Parameter::new("database", Form::Text, "Of this database alone."),
+            Parameter::new("every", Form::Duration, "Again after this time, for as long as it lasts."),
         ];
         PARAMETERS
     }

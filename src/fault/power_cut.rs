@@ -18,9 +18,7 @@ impl FaultKind for PowerCut {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("restart-after", Form::Duration, "How long the power is away.").or("0ms"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("restart-after", Form::Duration, "How long the power is away.").or("0ms")];
         PARAMETERS
     }
 

@@ -18,9 +18,7 @@ impl FaultKind for RedisMemory {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("limit", Form::Size, "The limit.").or("1KiB"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The limit.").or("1KiB")];
         PARAMETERS
     }
 

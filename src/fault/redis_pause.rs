@@ -18,9 +18,7 @@ impl FaultKind for RedisPause {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("writes-only", Form::Boolean, "Reads are answered.").or("false"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("writes-only", Form::Boolean, "Reads are answered.").or("false")];
         PARAMETERS
     }
 

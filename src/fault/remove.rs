@@ -18,9 +18,7 @@ impl FaultKind for Remove {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("volumes", Form::Boolean, "With the data.").or("false"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("volumes", Form::Boolean, "With the data.").or("false")];
         PARAMETERS
     }
 

@@ -18,9 +18,7 @@ impl FaultKind for Reorder {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-        Parameter::new("probability", Form::Percent, "Of packets, how many.").or("10%"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("probability", Form::Percent, "Of packets, how many.").or("10%")];
         PARAMETERS
     }
 

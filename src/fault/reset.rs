@@ -19,8 +19,14 @@ impl FaultKind for Reset {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-        Parameter::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.").or("all"),
-        Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%"),
+            Parameter::new(
+                "from",
+                Form::Text,
+                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
+            )
+            .or("all"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
         ];
         PARAMETERS
     }
@@ -29,7 +35,15 @@ impl FaultKind for Reset {
         target.container(self.name())?;
         let peer = super::peer(values, target)?;
         let chance = values.percent("probability").filter(|chance| *chance < 100.0);
-        let rule = |hook| Rule { hook, peer: peer.clone(), ports: target.ports(), connecting: Some(false), chance, by_connection: true, verdict: Verdict::Reject };
+        let rule = |hook| Rule {
+            hook,
+            peer: peer.clone(),
+            ports: target.ports(),
+            connecting: Some(false),
+            chance,
+            by_connection: true,
+            verdict: Verdict::Reject,
+        };
         let sign = if chance.is_some() { Sign::Effect } else { super::network_sign(&peer) };
         let rules = vec![rule(RuleHook::Input), rule(RuleHook::Output)];
         Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })

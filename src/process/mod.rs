@@ -138,9 +138,11 @@ impl Supervisor {
     pub(crate) async fn start(&self, request: StartRequest) -> Result<Running, ProcessError> {
         let service = request.service.clone();
         let exchange = self.launch(request);
-        tokio::time::timeout(LAUNCH_DEADLINE, exchange)
-            .await
-            .map_err(|_| ProcessError::Silent { service, what: "start its program", deadline: LAUNCH_DEADLINE })?
+        tokio::time::timeout(LAUNCH_DEADLINE, exchange).await.map_err(|_| ProcessError::Silent {
+            service,
+            what: "start its program",
+            deadline: LAUNCH_DEADLINE,
+        })?
     }
 
     async fn launch(&self, request: StartRequest) -> Result<Running, ProcessError> {
@@ -291,7 +293,6 @@ impl Running {
         ended.await.unwrap_or(Exit { ending: Ending::Lost, at: Timestamp::now() })
     }
 }
-
 
 #[cfg(test)]
 mod tests;

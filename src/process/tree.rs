@@ -95,11 +95,8 @@ fn marked(prefix: &str) -> Vec<Process> {
 
 /// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
 pub(crate) fn sweep_others(prefix: &str, kept: &[String]) -> usize {
-    let others: Vec<String> = marked(prefix)
-        .into_iter()
-        .filter_map(|process| marker_of(process.pid))
-        .filter(|marker| !kept.contains(marker))
-        .collect();
+    let others: Vec<String> =
+        marked(prefix).into_iter().filter_map(|process| marker_of(process.pid)).filter(|marker| !kept.contains(marker)).collect();
     others.iter().map(|marker| sweep(marker)).sum()
 }
 

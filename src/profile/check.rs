@@ -64,12 +64,7 @@ impl Check<'_> {
             (Content::Scalar(scalar), Shape::Choice(words)) => {
                 let words = || words.iter().map(|(word, _)| word.as_str());
                 if !words().any(|word| word == scalar.text) {
-                    let message = format!(
-                        "`{}` must be {}, and this is `{}`",
-                        place.name,
-                        one_of(words()),
-                        shortened(scalar.written())
-                    );
+                    let message = format!("`{}` must be {}, and this is `{}`", place.name, one_of(words()), shortened(scalar.written()));
                     let hint = did_you_mean(&scalar.text, words());
                     self.findings.error(node.span, "bad-value", message).maybe_hint(hint);
                 }
@@ -108,8 +103,11 @@ impl Check<'_> {
         let known = || record.fields.keys().map(String::as_str);
         let common = shape::service();
         let elsewhere = if record.exactly_one.is_empty() {
-            let outside = place.owner.is_some_and(|owner| common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span)));
-            (outside && common.fields.contains_key(name)).then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
+            let outside = place.owner.is_some_and(|owner| {
+                common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span))
+            });
+            (outside && common.fields.contains_key(name))
+                .then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
         } else {
             node.entries().find_map(|(kind, _)| match &common.fields.get(kind)?.shape {
                 Shape::Record(inner) if record.exactly_one.iter().any(|one| one == kind) && inner.fields.contains_key(name) => {
@@ -205,7 +203,9 @@ impl Check<'_> {
 /// How the same could be written in the shape that is wanted.
 fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
     match (&node.content, shape) {
-        (Content::Null, Shape::Record(record)) if record.is_service() => Some(format!("write `{name}: {{ postgres: {{}} }}`, or another kind")),
+        (Content::Null, Shape::Record(record)) if record.is_service() => {
+            Some(format!("write `{name}: {{ postgres: {{}} }}`, or another kind"))
+        }
         (Content::Null, Shape::Record(_) | Shape::Map { .. }) => Some(format!("write `{name}: {{}}`, or remove it")),
         (Content::Null, Shape::List(_)) => Some(format!("write `{name}: []`, or remove it")),
         (Content::Null, Shape::Text(TextForm::Free)) => Some(format!("write `{name}: \"\"` for empty text, or remove it")),
@@ -217,7 +217,11 @@ fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
             // Where other tools write `host:container`.
             let mut parts = items.first().and_then(Node::text)?.rsplit(':');
             let container = parts.next()?;
-            Some(format!("write `{name}: {{ {}: {} }}`, the container's port first", shortened(container), shortened(parts.next().unwrap_or(container))))
+            Some(format!(
+                "write `{name}: {{ {}: {} }}`, the container's port first",
+                shortened(container),
+                shortened(parts.next().unwrap_or(container))
+            ))
         }
         (Content::List(items), Shape::Map { values, .. }) => {
             let first = items.first().and_then(Node::text)?;
@@ -259,9 +263,9 @@ pub(super) fn missing(node: &Node, name: &str, at: Span, record: &Record, findin
     let slips = node.entries().any(|(key, entry)| !record.fields.contains_key(key) && findings.touches(entry.key));
     if !slips {
         for (field, _) in record.fields.iter().filter(|(field, known)| known.required && !has(field)) {
-            findings.error(at, "missing-field", format!("`{name}` needs `{field}`")).maybe_hint(
-                (field == "services").then(|| "write at least `services: { db: { postgres: {} } }`".to_owned()),
-            );
+            findings
+                .error(at, "missing-field", format!("`{name}` needs `{field}`"))
+                .maybe_hint((field == "services").then(|| "write at least `services: { db: { postgres: {} } }`".to_owned()));
         }
         if !record.exactly_one.is_empty() && !record.exactly_one.iter().any(|one| has(one)) {
             let of = if record.is_service() { "no kind" } else { "nothing in it" };

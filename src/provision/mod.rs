@@ -6,10 +6,10 @@
 pub(crate) mod hmac;
 mod kafka;
 pub(crate) mod postgres;
-mod redis;
-mod s3;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
+mod redis;
+mod s3;
 
 use std::{fmt, path::PathBuf, time::Duration};
 

@@ -191,9 +191,8 @@ impl Actor {
                 Next::RemoveNetwork => {
                     self.state.busy = true;
                     let (effects, id) = (self.effects.clone(), super::execute::network_name(&self.record.id));
-                    self.operations.spawn(async move {
-                        Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from))
-                    });
+                    self.operations
+                        .spawn(async move { Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from)) });
                 }
                 Next::Operate(name, operation) => self.operate(name, operation),
             }
@@ -273,7 +272,13 @@ impl Actor {
             Network::Absent | Network::Failed { .. } => None,
         };
         let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
-        Subject { record: Arc::new(self.record.clone()), spec: service.spec.clone(), instance: service.life.instance().cloned(), network, leaving }
+        Subject {
+            record: Arc::new(self.record.clone()),
+            spec: service.spec.clone(),
+            instance: service.life.instance().cloned(),
+            network,
+            leaving,
+        }
     }
 
     fn subject_of(&self, name: &ServiceName) -> Subject {
@@ -365,7 +370,12 @@ impl Actor {
             }
             Command::Engine(event) => self.engine_event(&event),
             Command::ProcessEnded { service, pid, code } => {
-                let ours = self.state.services.get(&service).and_then(|service| service.life.instance()).is_some_and(|instance| instance.id == pid.to_string());
+                let ours = self
+                    .state
+                    .services
+                    .get(&service)
+                    .and_then(|service| service.life.instance())
+                    .is_some_and(|instance| instance.id == pid.to_string());
                 if ours {
                     self.died(&service, code);
                 }
@@ -385,7 +395,10 @@ impl Actor {
     }
 
     fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
-        let cause = self.events.emit(News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile)).with("profile", spec.profile.clone()));
+        let cause = self.events.emit(
+            News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile))
+                .with("profile", spec.profile.clone()),
+        );
         for (name, service) in &spec.services {
             for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
                 if let MountSource::Volume(volume) = &mount.source {
@@ -449,7 +462,8 @@ impl Actor {
                     if verb == Verb::Restart {
                         service.attempts = 0;
                         service.restart = Some(RestartReason::Asked);
-                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone() {
+                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
+                        {
                             service.life = Life::Idle(instance);
                         }
                     } else if service.failure().is_some() || matches!(service.life, Life::Backoff(..)) {
@@ -508,10 +522,13 @@ impl Actor {
     fn undo(&mut self) -> Result<Vec<String>, devenv_api::ApiError> {
         use devenv_api::{ApiError, ErrorCode};
         if self.state.goal == Goal::Up || !self.state.services.values().all(|service| service.life == Life::Absent) {
-            return Err(ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`"));
+            return Err(
+                ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`")
+            );
         }
         let Some(trashed) = self.record.trash.pop() else {
-            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back").hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
+            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
+                .hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
         };
         let replaced = std::mem::replace(&mut self.record.volumes, trashed.volumes);
         if !replaced.is_empty() {
@@ -537,7 +554,11 @@ impl Actor {
     /// Once nothing is left, the volumes go where they were to go and the services are forgotten.
     fn finish_down(&mut self) {
         let gone = self.state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
-        if self.state.goal == Goal::Up || !gone || self.state.network != Network::Absent || self.state.services.is_empty() && self.record.goal != Goal::DownWithVolumes {
+        if self.state.goal == Goal::Up
+            || !gone
+            || self.state.network != Network::Absent
+            || self.state.services.is_empty() && self.record.goal != Goal::DownWithVolumes
+        {
             return;
         }
         if self.record.goal == Goal::DownWithVolumes {
@@ -557,7 +578,13 @@ impl Actor {
     // What the engine tells
 
     fn engine_event(&mut self, event: &EngineEvent) {
-        let Some(name) = self.state.services.iter().find(|(_, service)| service.life.instance().is_some_and(|instance| instance.id == event.container)).map(|(name, _)| name.clone()) else {
+        let Some(name) = self
+            .state
+            .services
+            .iter()
+            .find(|(_, service)| service.life.instance().is_some_and(|instance| instance.id == event.container))
+            .map(|(name, _)| name.clone())
+        else {
             return;
         };
         match &event.kind {
@@ -591,7 +618,13 @@ impl Actor {
         if !service.life.runs() {
             return;
         }
-        service.cause = Some(self.events.emit(News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}")).with("exit_code", code).because(service.cause)));
+        service.cause = Some(
+            self.events.emit(
+                News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}"))
+                    .with("exit_code", code)
+                    .because(service.cause),
+            ),
+        );
         self.stop_watching(name);
         self.operate(name.clone(), Operation::Examine);
     }
@@ -601,7 +634,10 @@ impl Actor {
         if matches!(service.operation, Some(Operation::Remove | Operation::Stop)) {
             return;
         }
-        service.cause = Some(self.events.emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)));
+        service.cause = Some(
+            self.events
+                .emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)),
+        );
         service.life = Life::Absent;
         if service.operation == Some(Operation::Examine) {
             service.operation = None;
@@ -743,7 +779,11 @@ impl Actor {
         match result {
             Ok(foreign) => {
                 self.state.network = Network::Absent;
-                let message = if foreign.is_empty() { "the network was removed".to_owned() } else { format!("the network was removed; {} was cut off it", foreign.join(", ")) };
+                let message = if foreign.is_empty() {
+                    "the network was removed".to_owned()
+                } else {
+                    format!("the network was removed; {} was cut off it", foreign.join(", "))
+                };
                 self.events.emit(News::new("network.removed", message));
             }
             Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
@@ -894,7 +934,10 @@ impl Actor {
         }
         let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
         let told = evidence.exit.as_ref().map_or_else(|| "it ended".to_owned(), |exit| format!("it ended with {}", exit.describe()));
-        if service.ready_after.is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN)) {
+        if service
+            .ready_after
+            .is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN))
+        {
             service.attempts = 0;
         }
         let again = match service.spec.restart.policy {
@@ -954,12 +997,20 @@ impl Actor {
                 OnDependencyRestart::Ignore => {}
                 OnDependencyRestart::Restart => {
                     service.restart = Some(RestartReason::Dependency);
-                    service.cause = Some(self.events.emit(News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back")).with("cause", cause)));
+                    service.cause = Some(
+                        self.events.emit(
+                            News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back"))
+                                .with("cause", cause),
+                        ),
+                    );
                 }
                 OnDependencyRestart::Signal => {
                     let subject = self.subject_of(&dependant);
                     let effects = self.effects.clone();
-                    self.events.emit(News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back")).with("cause", cause));
+                    self.events.emit(
+                        News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back"))
+                            .with("cause", cause),
+                    );
                     self.operations.spawn(async move {
                         if let Err(error) = effects.signal(&subject, "SIGHUP").await {
                             tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
@@ -991,7 +1042,10 @@ impl Actor {
             // Nothing more can be done for it here; it must not hold up the others.
             service.life = Life::Absent;
         }
-        self.emit_with(name, News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()));
+        self.emit_with(
+            name,
+            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+        );
         self.reload_failed(name, &failure);
     }
 

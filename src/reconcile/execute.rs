@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     engine::{
-        ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, Labels, NetworkCreate, ObservedContainer,
-        ObservedNetwork, OwnerId, UploadFile, VolumeCreate,
+        ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, Labels, NetworkCreate, ObservedContainer, ObservedNetwork,
+        OwnerId, UploadFile, VolumeCreate,
     },
     net,
     secret::{SecretError, Vault},
@@ -185,11 +185,7 @@ impl Effects {
                     net::choose_subnet(&record.id, &taken)?
                 }
             };
-            let network = NetworkCreate {
-                name: network_name(&record.id),
-                labels: labels(&self.owner, record, None),
-                subnet: candidate,
-            };
+            let network = NetworkCreate { name: network_name(&record.id), labels: labels(&self.owner, record, None), subnet: candidate };
             match self.engine.create_network(&network).await {
                 Ok(id) => return Ok((id, candidate)),
                 Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
@@ -240,7 +236,8 @@ impl Effects {
             mounts.push(match &mount.source {
                 MountSource::Volume(name) => {
                     let key = format!("{}/{name}", subject.spec.name);
-                    let volume = record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
+                    let volume =
+                        record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
                     let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
                     let options = match mount.device {
                         Some(size) => self.caretaker.device(volume, size).await.map_err(OperationError::Other)?,
@@ -249,7 +246,9 @@ impl Effects {
                     self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
                     CreatedMount::Volume { name: volume.clone(), target: mount.target.clone(), read_only: mount.read_only }
                 }
-                MountSource::Host(path) => CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only },
+                MountSource::Host(path) => {
+                    CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only }
+                }
                 MountSource::Memory => CreatedMount::Memory { target: mount.target.clone() },
             });
         }
@@ -258,7 +257,12 @@ impl Effects {
         Ok(Instance { id, hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) })
     }
 
-    fn container(&self, subject: &Subject, container: &ContainerSpec, mounts: Vec<CreatedMount>) -> Result<ContainerCreate, OperationError> {
+    fn container(
+        &self,
+        subject: &Subject,
+        container: &ContainerSpec,
+        mounts: Vec<CreatedMount>,
+    ) -> Result<ContainerCreate, OperationError> {
         let record = &subject.record;
         let mut aliases = vec![subject.spec.name.as_str().to_owned()];
         aliases.extend(container.aliases.iter().cloned());
@@ -298,7 +302,9 @@ impl Effects {
                 let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
                 instance.run = run;
                 self.caretaker.prepare(&subject.spec).await?;
-                self.start_container(&subject.spec, &instance, container).await.map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
+                self.start_container(&subject.spec, &instance, container)
+                    .await
+                    .map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
                 instance
             }
         };
@@ -325,7 +331,10 @@ impl Effects {
         let mut evidence = Evidence::of(format!("{what}: {error}"));
         if let OperationError::Engine(EngineError::PortTaken { port }) = error {
             let holder = net::holder_of(*port);
-            evidence.diagnosis = Some((format!("port {port} is held by {holder}"), format!("stop {holder}, or give the service another port with `ports:`")));
+            evidence.diagnosis = Some((
+                format!("port {port} is held by {holder}"),
+                format!("stop {holder}, or give the service another port with `ports:`"),
+            ));
         } else {
             evidence.diagnosis = self.caretaker.diagnose(spec, &evidence);
         }
@@ -333,7 +342,12 @@ impl Effects {
     }
 
     /// Settles within the service's time, unless it is cancelled because the service ended meanwhile.
-    pub(crate) async fn settle(&self, subject: &Subject, news: mpsc::UnboundedSender<Settling>, cancelled: CancellationToken) -> Option<Result<String, Evidence>> {
+    pub(crate) async fn settle(
+        &self,
+        subject: &Subject,
+        news: mpsc::UnboundedSender<Settling>,
+        cancelled: CancellationToken,
+    ) -> Option<Result<String, Evidence>> {
         let instance = subject.instance.clone()?;
         tokio::select! {
             // Dropping the settling half way is safe: everything in it may be repeated.
@@ -383,7 +397,9 @@ impl Effects {
     pub(crate) async fn examine(&self, subject: &Subject) -> Option<Evidence> {
         let exit = match (&subject.spec.workload, &subject.instance) {
             (Workload::Container(_), Some(instance)) => match self.engine.inspect(&instance.id).await {
-                Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => Some(Exit { code, out_of_memory, error }),
+                Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => {
+                    Some(Exit { code, out_of_memory, error })
+                }
                 Ok(Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) => return None,
                 Ok(_) | Err(_) => None,
             },
@@ -415,7 +431,8 @@ impl Effects {
             Ok(None) | Err(_) => return Vec::new(),
         };
         // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
-        let started = started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
+        let started =
+            started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let mut lines = std::collections::VecDeque::new();
         let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
         let read = async {

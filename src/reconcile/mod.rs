@@ -15,12 +15,12 @@ mod execute;
 mod failure;
 mod handle;
 mod plan;
-mod swap;
 mod state;
+mod swap;
 mod view;
 
 pub(crate) use actor::{Setup, spawn};
-pub(crate) use execute::{labels, Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling};
+pub(crate) use execute::{Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling, labels};
 pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Reload, Verb};
 pub(crate) use plan::preview;

@@ -118,7 +118,8 @@ fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
 /// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
 fn may_stop(state: &State, name: &ServiceName) -> bool {
     state.dependants(name).all(|(_, dependant)| {
-        dependant.wanted == Wanted::Running || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
+        dependant.wanted == Wanted::Running
+            || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
     })
 }
 

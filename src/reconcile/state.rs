@@ -24,9 +24,13 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     Absent,
-    Present { id: String },
+    Present {
+        id: String,
+    },
     /// It could not be made.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]

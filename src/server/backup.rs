@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use devenv_api::{ApiError, Backup, Backups, EnvironmentTarget, ErrorCode, RestoreRequest, Restored, ServicesRequest, TransferRequest, Transferred};
+use devenv_api::{
+    ApiError, Backup, Backups, EnvironmentTarget, ErrorCode, RestoreRequest, Restored, ServicesRequest, TransferRequest, Transferred,
+};
 
 use super::{environment::names, failure::Failed};
 use crate::daemon::{Daemon, environments::Environment};
@@ -19,15 +21,20 @@ pub(super) async fn save(State(daemon): State<Arc<Daemon>>, Json(request): Json<
 
 pub(super) async fn restore(State(daemon): State<Arc<Daemon>>, Json(request): Json<RestoreRequest>) -> Result<Json<Restored>, Failed> {
     let from = daemon.environments.require(request.from.as_ref().unwrap_or(&request.target))?;
-    to_its_end(daemon, &request.target, async move |daemon, environment| daemon.environments.restore_backup(&environment, &from, &request.id).await).await
+    to_its_end(daemon, &request.target, async move |daemon, environment| {
+        daemon.environments.restore_backup(&environment, &from, &request.id).await
+    })
+    .await
 }
 
 pub(super) async fn import(State(daemon): State<Arc<Daemon>>, Json(request): Json<TransferRequest>) -> Result<Json<Transferred>, Failed> {
-    to_its_end(daemon, &request.target.clone(), async move |daemon, environment| daemon.environments.import(&environment, &request).await).await
+    to_its_end(daemon, &request.target.clone(), async move |daemon, environment| daemon.environments.import(&environment, &request).await)
+        .await
 }
 
 pub(super) async fn export(State(daemon): State<Arc<Daemon>>, Json(request): Json<TransferRequest>) -> Result<Json<Transferred>, Failed> {
-    to_its_end(daemon, &request.target.clone(), async move |daemon, environment| daemon.environments.export(&environment, &request).await).await
+    to_its_end(daemon, &request.target.clone(), async move |daemon, environment| daemon.environments.export(&environment, &request).await)
+        .await
 }
 
 /// In its turn, on a thread of its own until it is done: a client that goes away must not leave data half moved.

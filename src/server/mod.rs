@@ -1,8 +1,8 @@
 //! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
 //! environments' own tasks, through their handles.
 
-mod chaos;
 mod backup;
+mod chaos;
 mod daemon;
 mod data;
 mod engine_choice;

@@ -56,14 +56,9 @@ pub(crate) struct Leases {
 /// The host ports and secrets that a profile's services need.
 pub(crate) fn needs(profile: &Profile) -> Needs {
     let ports = profile.services.iter().flat_map(|(name, service)| {
-        port_needs(service).into_iter().map(|need| PortRequest {
-            service: name.clone(),
-            container: need.container,
-            fixed: need.fixed,
-        })
+        port_needs(service).into_iter().map(|need| PortRequest { service: name.clone(), container: need.container, fixed: need.fixed })
     });
-    let secrets =
-        profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
+    let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
     let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
     Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
@@ -162,13 +157,7 @@ impl Compiler<'_> {
     }
 
     /// A kind's description, with what the profile's common fields say instead.
-    fn service(
-        &self,
-        name: &ServiceName,
-        service: &ServiceProfile,
-        description: Description,
-        connection: Connection,
-    ) -> ServiceSpec {
+    fn service(&self, name: &ServiceName, service: &ServiceProfile, description: Description, connection: Connection) -> ServiceSpec {
         let mut workload = description.workload;
         if let Workload::Container(container) = &mut workload {
             if let Some(image) = &service.image {
@@ -242,9 +231,7 @@ impl Compiler<'_> {
 
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
         let leased = self.leases.ports.get(name).into_iter().flatten();
-        leased
-            .map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() })
-            .collect()
+        leased.map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() }).collect()
     }
 }
 
@@ -264,7 +251,10 @@ fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{service::testing::{Given, given}, spec::{OnDependencyRestart, Probe, RestartWhen}};
+    use crate::{
+        service::testing::{Given, given},
+        spec::{OnDependencyRestart, Probe, RestartWhen},
+    };
     use serde_json::json;
 
     #[test]
@@ -322,10 +312,7 @@ mod tests {
 
     #[test]
     fn services_of_the_product_follow_their_dependencies_and_servers_stand() {
-        let spec = Given::nothing()
-            .and("db", json!({ "postgres": {} }))
-            .and("api", json!({ "process": { "command": ["api"] } }))
-            .spec();
+        let spec = Given::nothing().and("db", json!({ "postgres": {} })).and("api", json!({ "process": { "command": ["api"] } })).spec();
         assert_eq!(spec.services["db"].on_dependency_restart, OnDependencyRestart::Ignore);
         assert_eq!(spec.services["api"].on_dependency_restart, OnDependencyRestart::Restart);
         assert_eq!(spec.services["api"].restart.policy, RestartWhen::OnFailure);
@@ -335,9 +322,8 @@ mod tests {
     #[test]
     fn a_service_is_the_same_whatever_stands_beside_it_and_in_whatever_order_its_settings_are_written() {
         let alone = given("db", json!({ "postgres": { "settings": { "a.b": "1", "c.d": "2" } } })).spec();
-        let beside = given("db", json!({ "postgres": { "settings": { "c.d": "2", "a.b": "1" } } }))
-            .and("cache", json!({ "redis": {} }))
-            .spec();
+        let beside =
+            given("db", json!({ "postgres": { "settings": { "c.d": "2", "a.b": "1" } } })).and("cache", json!({ "redis": {} })).spec();
         assert_eq!(alone.services["db"].hash(), beside.services["db"].hash());
     }
 

@@ -100,7 +100,10 @@ fn need(port: u16) -> PortNeed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{needs, testing::{Given, given}};
+    use crate::service::{
+        needs,
+        testing::{Given, given},
+    };
     use serde_json::{Value, json};
 
     #[test]
@@ -159,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_probe_asks_the_port_that_it_really_has() {
-        for (probe, port) in [(json!({ "http": {} }), 20000), (json!({ "http": { "port": 0 } }), 20000), (json!({ "http": { "port": 9999 } }), 9999)] {
+        for (probe, port) in
+            [(json!({ "http": {} }), 20000), (json!({ "http": { "port": 0 } }), 20000), (json!({ "http": { "port": 9999 } }), 9999)]
+        {
             let given = given("api", json!({ "process": { "command": ["x"], "port": 0 } }))
                 .with(|service| service.probe = serde_json::from_value(probe).unwrap());
             assert_eq!(given.spec().services["api"].probe, Probe::Http { port, path: "/".into(), status: 200 });

@@ -240,7 +240,10 @@ fn dress(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     }
     attributes(from, to)?;
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps { last_access: time(metadata.atime(), metadata.atime_nsec()), last_modification: time(metadata.mtime(), metadata.mtime_nsec()) };
+    let times = Timestamps {
+        last_access: time(metadata.atime(), metadata.atime_nsec()),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
+    };
     rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
 }
@@ -316,11 +319,19 @@ mod tests {
             let took = began.elapsed();
             let began = std::time::Instant::now();
             let digest = digest_tree(target.path()).unwrap();
-            eprintln!("{megabytes} MB wanted, {} MB copied in {took:?} by {:?}, checksum in {:?}", copied.bytes.unwrap() / 1_000_000, copied.way, began.elapsed());
+            eprintln!(
+                "{megabytes} MB wanted, {} MB copied in {took:?} by {:?}, checksum in {:?}",
+                copied.bytes.unwrap() / 1_000_000,
+                copied.way,
+                began.elapsed()
+            );
             assert_eq!(digest, digest_tree(Path::new(&volume)).unwrap());
             let other = tempfile::tempdir_in("/var/lib/docker/volumes").unwrap();
             let began = std::time::Instant::now();
-            std::process::Command::new("cp").args(["-a", "--reflink=auto", &format!("{volume}/."), other.path().to_str().unwrap()]).status().unwrap();
+            std::process::Command::new("cp")
+                .args(["-a", "--reflink=auto", &format!("{volume}/."), other.path().to_str().unwrap()])
+                .status()
+                .unwrap();
             eprintln!("cp -a: {:?}", began.elapsed());
             if megabytes == 100 {
                 docker(&["restart", &server.id]);

@@ -24,8 +24,7 @@ pub(crate) use hash::{SpecHash, differences};
 pub(crate) use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub(crate) use probe::Probe;
 pub(crate) use provision::{
-    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision,
-    S3Provision, TopicSpec,
+    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision, S3Provision, TopicSpec,
 };
 pub(crate) use quantity::{Period, Size};
 pub(crate) use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
@@ -145,9 +144,7 @@ impl ServiceSpec {
     /// Host ports by container port.
     pub(crate) fn ports(&self) -> BTreeMap<u16, u16> {
         match &self.workload {
-            Workload::Container(container) => {
-                container.ports.iter().map(|port| (port.container, port.host)).collect()
-            }
+            Workload::Container(container) => container.ports.iter().map(|port| (port.container, port.host)).collect(),
             Workload::Process(process) => process.ports.iter().map(|port| (*port, *port)).collect(),
         }
     }

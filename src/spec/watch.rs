@@ -27,7 +27,10 @@ pub(crate) enum Reaction {
     /// Start the new version beside the old one, and move connections when it is ready.
     Swap,
     /// Copy what changed into the container, below `to`; then send it the signal, or start it again as it is.
-    Sync { to: String, signal: Option<String> },
+    Sync {
+        to: String,
+        signal: Option<String>,
+    },
     /// Build its image anew, and replace the container.
     Rebuild,
     /// Run a command.

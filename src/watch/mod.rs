@@ -101,11 +101,7 @@ impl Watcher {
     }
 
     /// With at most so many of the kernel's watches.
-    async fn start_within(
-        project: &Path,
-        rules: Vec<Rule>,
-        watches: Option<usize>,
-    ) -> (Self, mpsc::Receiver<Observation>, Extent) {
+    async fn start_within(project: &Path, rules: Vec<Rule>, watches: Option<usize>) -> (Self, mpsc::Receiver<Observation>, Extent) {
         let (observations, receiver) = mpsc::channel(OBSERVATIONS);
         // Bounded by what the kernel queues, for the callback does nothing but pass on.
         let (messages, inbox) = std::sync::mpsc::channel();

@@ -25,11 +25,10 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode,
-    ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, Ledger,
-    LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec,
-    TransferRequest, Transferred, UpMessage, UpRequest,
-    Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget,
+    ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest,
+    InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots,
+    Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -304,7 +303,12 @@ impl Client {
     }
 
     /// HTTP by hand, because the connection itself is what is wanted; with it comes what was already received.
-    pub(crate) async fn upgrade(&self, path: &str, protocol: &str, request: &impl Serialize) -> Result<(UnixStream, BytesMut), ClientError> {
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &str,
+        request: &impl Serialize,
+    ) -> Result<(UnixStream, BytesMut), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
         let mut message = format!(
@@ -314,9 +318,8 @@ impl Client {
         )
         .into_bytes();
         message.extend_from_slice(&body);
-        let mut connection = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
+        let mut connection =
+            UnixStream::connect(&self.socket).await.map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
         connection.write_all(&message).await.map_err(lost)?;
 
         let mut received = BytesMut::new();
@@ -359,9 +362,10 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() { ClientError::NotRunning { socket: self.socket.clone() } } else { lost(error) }
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| if error.is_connect() { ClientError::NotRunning { socket: self.socket.clone() } } else { lost(error) })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -63,7 +63,10 @@ pub struct UpRequest {
 pub enum UpMessage {
     Event(Event),
     /// Bytes pulled so far, or other news that is no event.
-    Progress { service: String, message: String },
+    Progress {
+        service: String,
+        message: String,
+    },
     Done(Status),
     Failed(ApiError),
 }

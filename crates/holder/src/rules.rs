@@ -30,7 +30,8 @@ pub struct Held {
 /// Sets all of it up; `rest` holds the `--rule=…` and the proxy's options.
 pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
     let mut batch = Batch::new(table);
-    let rules: Vec<Vec<&str>> = rest.iter().filter_map(|argument| argument.strip_prefix("--rule=")).map(|rule| rule.split(',').collect()).collect();
+    let rules: Vec<Vec<&str>> =
+        rest.iter().filter_map(|argument| argument.strip_prefix("--rule=")).map(|rule| rule.split(',').collect()).collect();
     let resolver = rules.iter().any(|words| words.contains(&"resolver"));
     if rules.iter().any(|words| words[0] == "in") {
         batch.chain(IN);
@@ -105,7 +106,10 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
             // The same for every packet of a connection: the client's port stands for it.
             Some(seed) => {
                 common.push(transport(if incoming { 0 } else { 2 }, 2));
-                common.push(expression("hash", &[number(1, REGISTER), number(2, REGISTER), number(3, 2), number(4, 10_000), number(5, seed), number(7, 0)]));
+                common.push(expression(
+                    "hash",
+                    &[number(1, REGISTER), number(2, REGISTER), number(3, 2), number(4, 10_000), number(5, seed), number(7, 0)],
+                ));
             }
             None => common.push(expression("numgen", &[number(1, REGISTER), number(2, 10_000), number(3, 1)])),
         }
@@ -160,7 +164,13 @@ fn transport(offset: u32, length: u32) -> Vec<u8> {
 
 fn bitwise(mask: &[u8]) -> Vec<u8> {
     let nothing = vec![0; mask.len()];
-    let parts = [number(1, REGISTER), number(2, REGISTER), number(3, mask.len() as u32), nested(4, &[attribute(1, mask)]), nested(5, &[attribute(1, &nothing)])];
+    let parts = [
+        number(1, REGISTER),
+        number(2, REGISTER),
+        number(3, mask.len() as u32),
+        nested(4, &[attribute(1, mask)]),
+        nested(5, &[attribute(1, &nothing)]),
+    ];
     expression("bitwise", &parts)
 }
 

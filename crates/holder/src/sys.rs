@@ -89,7 +89,12 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddrV4> {
 
 /// A connection to `to` that comes from `from`.
 pub fn connect_from(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
-    let raw = |address: Ipv4Addr, port: u16| SockaddrIn { family: AF_INET as u16, port: port.to_be(), address: u32::from(address).to_be(), zero: [0; 8] };
+    let raw = |address: Ipv4Addr, port: u16| SockaddrIn {
+        family: AF_INET as u16,
+        port: port.to_be(),
+        address: u32::from(address).to_be(),
+        zero: [0; 8],
+    };
     let length = size_of::<SockaddrIn>() as u32;
     // SAFETY: plain calls with valid structures; the descriptor is owned at once.
     unsafe {

@@ -93,13 +93,27 @@ impl Axis {
 
 fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
     let name = escaped(span.id);
-    let told = format!("{} {} on {} at {:.2} s: {}", name, escaped(span.fault), escaped(span.service), span.from_ms / 1000.0, escaped(span.witness));
-    let _ = writeln!(page, "<g><title>{told}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>", MARGIN - 8.0, y + 13.0);
+    let told = format!(
+        "{} {} on {} at {:.2} s: {}",
+        name,
+        escaped(span.fault),
+        escaped(span.service),
+        span.from_ms / 1000.0,
+        escaped(span.witness)
+    );
+    let _ =
+        writeln!(page, "<g><title>{told}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>", MARGIN - 8.0, y + 13.0);
     let healed = span.healed_ms.unwrap_or(span.from_ms);
     let ready = span.ready_ms.unwrap_or(axis.to).max(span.from_ms);
-    for (from, to, colour, top, height) in [(span.from_ms, healed, "#e69500", y + 2.0, 16.0), (span.from_ms, ready, "#d32f2f", y + 14.0, 4.0)] {
+    for (from, to, colour, top, height) in
+        [(span.from_ms, healed, "#e69500", y + 2.0, 16.0), (span.from_ms, ready, "#d32f2f", y + 14.0, 4.0)]
+    {
         let (from, to) = (axis.x(from), axis.x(to));
-        let _ = writeln!(page, "<rect x=\"{from:.1}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{height:.0}\" fill=\"{colour}\" rx=\"1\"/>", (to - from).max(2.0));
+        let _ = writeln!(
+            page,
+            "<rect x=\"{from:.1}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{height:.0}\" fill=\"{colour}\" rx=\"1\"/>",
+            (to - from).max(2.0)
+        );
     }
     page.push_str("</g>\n");
 }
@@ -133,7 +147,8 @@ fn chart(page: &mut String, workload: &WorkloadFigures, lead_ms: f64, axis: &Axi
             let _ = writeln!(page, "<path d=\"{path}\" stroke=\"{colour}\" stroke-width=\"{width:.2}\" fill=\"none\"/>");
         }
     }
-    let _ = writeln!(page, "<line x1=\"{MARGIN}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--line)\"/>", WIDTH - 10.0, y + CHART);
+    let _ =
+        writeln!(page, "<line x1=\"{MARGIN}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--line)\"/>", WIDTH - 10.0, y + CHART);
 }
 
 /// How long the workloads ran before the timeline began.
@@ -151,7 +166,13 @@ fn step(span_ms: f64) -> f64 {
 fn checks(page: &mut String, report: &Report) {
     page.push_str("<h2>Checks</h2>\n<table><tr><th>Check</th><th>Verdict</th><th></th></tr>\n");
     for check in &report.checks {
-        let _ = writeln!(page, "<tr><td><code>{}</code></td><td class=\"{1}\">{1}</td><td>{2}</td></tr>", escaped(&check.name), check.verdict, escaped(&check.detail));
+        let _ = writeln!(
+            page,
+            "<tr><td><code>{}</code></td><td class=\"{1}\">{1}</td><td>{2}</td></tr>",
+            escaped(&check.name),
+            check.verdict,
+            escaped(&check.detail)
+        );
     }
     page.push_str("</table>\n");
 }
@@ -163,7 +184,13 @@ fn recovery(page: &mut String, report: &Report) {
     for recovery in &report.recovery {
         let span = spans(report);
         let witness = span.iter().find(|span| span.id == recovery.fault).map_or("", |span| span.witness);
-        let _ = write!(page, "<tr><td><code>{}</code></td><td>{}</td><td>{}</td>", escaped(&recovery.fault), escaped(&recovery.service), escaped(witness));
+        let _ = write!(
+            page,
+            "<tr><td><code>{}</code></td><td>{}</td><td>{}</td>",
+            escaped(&recovery.fault),
+            escaped(&recovery.service),
+            escaped(witness)
+        );
         for time in [recovery.first_error_ms, recovery.heal_ms, recovery.ready_ms, recovery.ok_ms, recovery.baseline_ms] {
             let _ = write!(page, "<td class=\"n\">{}</td>", time.map_or_else(|| "–".to_owned(), |time| format!("{time:.0} ms")));
         }
@@ -201,7 +228,12 @@ fn events(page: &mut String, report: &Report) {
     for event in &report.timeline {
         let at = event.data.get("at_ms").and_then(serde_json::Value::as_i64);
         let at = at.map(|at| format!("{:+.2} s", at as f64 / 1000.0)).unwrap_or_default();
-        let _ = writeln!(page, "<tr><td class=\"n\">{at}</td><td><code>{}</code></td><td>{}</td></tr>", escaped(&event.kind), escaped(&event.message));
+        let _ = writeln!(
+            page,
+            "<tr><td class=\"n\">{at}</td><td><code>{}</code></td><td>{}</td></tr>",
+            escaped(&event.kind),
+            escaped(&event.message)
+        );
     }
     page.push_str("</table>\n");
 }

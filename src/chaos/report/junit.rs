@@ -36,7 +36,9 @@ pub(crate) fn junit(report: &Report) -> String {
         let _ = match verdict {
             Verdict::Pass => writeln!(text, "  <testcase classname=\"{class}\" name=\"{name}\"/>"),
             // A run that says nothing is no success: an error, as a test that could not be run.
-            Verdict::Unknown => writeln!(text, "  <testcase classname=\"{class}\" name=\"{name}\"><error message=\"{detail}\"/></testcase>"),
+            Verdict::Unknown => {
+                writeln!(text, "  <testcase classname=\"{class}\" name=\"{name}\"><error message=\"{detail}\"/></testcase>")
+            }
             Verdict::Fail => writeln!(text, "  <testcase classname=\"{class}\" name=\"{name}\"><failure message=\"{detail}\"/></testcase>"),
         };
     }

@@ -28,7 +28,11 @@ fn spans(report: &Report) -> Vec<Span<'_>> {
     let span = |fault: &'_ devenv_api::Fault| -> Option<(f64, Option<f64>, Option<f64>)> {
         let recovery = report.recovery.iter().find(|recovery| recovery.fault == fault.id);
         let from = ms(recovery.map_or(fault.injected_at.as_str(), |recovery| recovery.fault_at.as_str()))?;
-        Some((from, recovery.and_then(|recovery| recovery.heal_ms).map(|after| from + after), recovery.and_then(|recovery| recovery.ready_ms).map(|after| from + after)))
+        Some((
+            from,
+            recovery.and_then(|recovery| recovery.heal_ms).map(|after| from + after),
+            recovery.and_then(|recovery| recovery.ready_ms).map(|after| from + after),
+        ))
     };
     report
         .faults
@@ -111,8 +115,18 @@ pub(super) mod tests {
                 healed_at: Some("2026-11-20T10:00:02.500000Z".to_owned()),
             }],
             checks: vec![
-                CheckResult { name: "jobs.lost".to_owned(), verdict: Verdict::Fail, detail: "3 of 900 acknowledged were lost".to_owned(), figures: serde_json::Map::new() },
-                CheckResult { name: "cut.recovery".to_owned(), verdict: Verdict::Pass, detail: "ready 740 ms from the fault".to_owned(), figures: serde_json::Map::new() },
+                CheckResult {
+                    name: "jobs.lost".to_owned(),
+                    verdict: Verdict::Fail,
+                    detail: "3 of 900 acknowledged were lost".to_owned(),
+                    figures: serde_json::Map::new(),
+                },
+                CheckResult {
+                    name: "cut.recovery".to_owned(),
+                    verdict: Verdict::Pass,
+                    detail: "ready 740 ms from the fault".to_owned(),
+                    figures: serde_json::Map::new(),
+                },
             ],
             recovery: vec![Recovery {
                 fault: "cut".to_owned(),

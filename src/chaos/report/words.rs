@@ -32,19 +32,27 @@ pub(crate) fn words(report: &Report) -> String {
     for span in spans(report) {
         let recovery = report.recovery.iter().find(|recovery| recovery.fault == span.id);
         let times = recovery.map(|recovery| {
-            [("first error", recovery.first_error_ms), ("healed", recovery.heal_ms), ("ready", recovery.ready_ms), ("work again", recovery.ok_ms), ("as quick as before", recovery.baseline_ms)]
-                .into_iter()
-                .filter_map(|(what, at)| at.map(|at| format!("{what} {at:.0} ms")))
-                .collect::<Vec<_>>()
-                .join(", ")
+            [
+                ("first error", recovery.first_error_ms),
+                ("healed", recovery.heal_ms),
+                ("ready", recovery.ready_ms),
+                ("work again", recovery.ok_ms),
+                ("as quick as before", recovery.baseline_ms),
+            ]
+            .into_iter()
+            .filter_map(|(what, at)| at.map(|at| format!("{what} {at:.0} ms")))
+            .collect::<Vec<_>>()
+            .join(", ")
         });
         let seen = if span.observed { "witnessed" } else { "not witnessed" };
-        let _ = writeln!(text, "  {} {} on {} at {:.2} s: {seen}: {}", span.id, span.fault, span.service, span.from_ms / 1000.0, span.witness);
+        let _ =
+            writeln!(text, "  {} {} on {} at {:.2} s: {seen}: {}", span.id, span.fault, span.service, span.from_ms / 1000.0, span.witness);
         let _ = writeln!(text, "    {}", times.filter(|times| !times.is_empty()).unwrap_or_else(|| "nobody noticed".to_owned()));
     }
     let _ = writeln!(text, "\n{BOLD}Workloads{BOLD:#}");
     for workload in &report.workloads {
-        let quick = workload.p50_ms.zip(workload.p99_ms).map(|(p50, p99)| format!(", p50 {p50:.1} ms, p99 {p99:.1} ms")).unwrap_or_default();
+        let quick =
+            workload.p50_ms.zip(workload.p99_ms).map(|(p50, p99)| format!(", p50 {p50:.1} ms, p99 {p99:.1} ms")).unwrap_or_default();
         let _ = writeln!(
             text,
             "  {} ({}): {} acknowledged, {} refused, {} unknown{quick}",

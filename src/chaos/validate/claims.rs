@@ -49,7 +49,9 @@ impl Validator<'_> {
                 }
                 let most = document.max.as_deref().and_then(|max| max.parse::<Period>().ok());
                 if most.is_none() {
-                    self.findings.error(at("max"), "bad-duration", format!("`{name}` needs a duration as `max`")).hint("write `{ max: 30s }`");
+                    self.findings
+                        .error(at("max"), "bad-duration", format!("`{name}` needs a duration as `max`"))
+                        .hint("write `{ max: 30s }`");
                 }
                 Some(Claim::Recovery { id: owner.to_owned(), most: most?.duration() })
             }
@@ -57,7 +59,13 @@ impl Validator<'_> {
                 if self.services.is_some_and(|services| !services.0.contains_key(owner)) {
                     self.no_service(owner, key);
                 }
-                for id in document.except.iter().filter(|id| !self.document.timeline.iter().any(|entry| entry.id == **id)).cloned().collect::<Vec<_>>() {
+                for id in document
+                    .except
+                    .iter()
+                    .filter(|id| !self.document.timeline.iter().any(|entry| entry.id == **id))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                {
                     self.no_entry(&id, at("except"));
                 }
                 let share = document.min.as_deref().and_then(share);
@@ -70,7 +78,15 @@ impl Validator<'_> {
         }
     }
 
-    fn count(&mut self, name: &str, owner: &str, what: &str, document: &CheckDocument, workloads: &[Workload], (key, at): (Span, Span)) -> Option<Claim> {
+    fn count(
+        &mut self,
+        name: &str,
+        owner: &str,
+        what: &str,
+        document: &CheckDocument,
+        workloads: &[Workload],
+        (key, at): (Span, Span),
+    ) -> Option<Claim> {
         let Some(workload) = workloads.iter().find(|workload| workload.name == owner) else {
             let names = || workloads.iter().map(|workload| workload.name.as_str());
             let hint = did_you_mean(owner, names()).unwrap_or_else(|| format!("expected {}", one_of(names())));
@@ -93,7 +109,9 @@ impl Validator<'_> {
         let window = document.max_window.map(Period::duration);
         if what == "lost" {
             if most.is_none() && window.is_none() {
-                self.findings.error(key, "missing-field", format!("`{name}` needs `max` or `max-window`")).hint("write `{ max: 0 }` or `{ max-window: 1s }`");
+                self.findings
+                    .error(key, "missing-field", format!("`{name}` needs `max` or `max-window`"))
+                    .hint("write `{ max: 0 }` or `{ max-window: 1s }`");
             }
             return Some(Claim::Lost { workload, most, window });
         }

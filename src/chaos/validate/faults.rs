@@ -11,11 +11,19 @@ use crate::{
 };
 
 /// Whether the fault is one and can be told what it is told; what is wrong is told at its place.
-pub(super) fn fault_holds(node: &Node, name: &str, parameters: &BTreeMap<String, String>, lasting: Option<Duration>, findings: &mut Findings) {
+pub(super) fn fault_holds(
+    node: &Node,
+    name: &str,
+    parameters: &BTreeMap<String, String>,
+    lasting: Option<Duration>,
+    findings: &mut Findings,
+) {
     let Ok(service) = "service".parse::<ServiceName>() else { return };
     let Err(invalid) = FaultSpec::parse("id", name, service, parameters, lasting, 0) else { return };
     let place = match (&invalid, invalid.parameter()) {
-        (InvalidFault::UnknownParameter { .. }, Some(parameter)) => node.get("set").and_then(|set| set.entry(parameter)).map(|entry| entry.key),
+        (InvalidFault::UnknownParameter { .. }, Some(parameter)) => {
+            node.get("set").and_then(|set| set.entry(parameter)).map(|entry| entry.key)
+        }
         (_, Some(parameter)) => node.get("set").and_then(|set| set.get(parameter)).map(|node| node.span),
         (_, None) => node.get("fault").map(|node| node.span),
     };

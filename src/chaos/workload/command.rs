@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use async_trait::async_trait;
 
-use super::{Client, Reply, WorkError, Work};
+use super::{Client, Reply, Work, WorkError};
 use crate::chaos::{address::Variables, tally::Observed};
 
 pub(crate) struct Commands {

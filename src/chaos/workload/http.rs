@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Client, Reply, WorkError, Work};
+use super::{Client, Reply, Work, WorkError};
 use crate::chaos::tally::Observed;
 
 pub(crate) struct Requests {

@@ -15,7 +15,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord, Producer},
 };
 
-use super::{Client, Reply, WorkError, Work, mark, unmark};
+use super::{Client, Reply, Work, WorkError, mark, unmark};
 use crate::chaos::{address::Address, tally::Observed};
 
 const PARTITIONS: i32 = 4;
@@ -144,7 +144,11 @@ pub(crate) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Op
 
 fn read(brokers: &str, topic: &str) -> Result<Vec<String>, KafkaError> {
     let mut config = config(brokers);
-    config.set("group.id", "devenv-chaos-reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    config
+        .set("group.id", "devenv-chaos-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create()?;
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20))?;
     let mut from = TopicPartitionList::new();

@@ -162,7 +162,8 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
         book.ledger.write(number, sequence, Entry::Invoked);
         let began = Instant::now();
         let patience = client.patience();
-        let reply = timeout(patience, client.operate(sequence)).await.unwrap_or_else(|_| Reply::Unknown(format!("no answer within {patience:?}")));
+        let reply =
+            timeout(patience, client.operate(sequence)).await.unwrap_or_else(|_| Reply::Unknown(format!("no answer within {patience:?}")));
         let took = began.elapsed();
         match reply {
             Reply::Acknowledged => {
@@ -221,7 +222,8 @@ mod tests {
 
     async fn driven(script: &'static str, per_second: f64) -> (Vec<Outcome>, u32) {
         let directory = tempfile::tempdir().unwrap();
-        let book = Book { ledger: Ledger::create(&directory.path().join("l"), Instant::now()).unwrap(), traffic: Traffic::new(Instant::now()) };
+        let book =
+            Book { ledger: Ledger::create(&directory.path().join("l"), Instant::now()).unwrap(), traffic: Traffic::new(Instant::now()) };
         let connects = Arc::default();
         let (stop, client) = (CancellationToken::new(), Box::new(Scripted { script, connects: Arc::clone(&connects) }));
         let task = tokio::spawn(drive(client, 0, per_second, book.clone(), stop.clone()));

@@ -8,7 +8,7 @@ use tokio_postgres::{Config, NoTls, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Client, Reply, WorkError, Work};
+use super::{Client, Reply, Work, WorkError};
 use crate::chaos::{address::Address, tally::Observed};
 
 pub(crate) struct Rows {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{AsyncConnectionConfig, RedisError, TlsCertificates, aio::MultiplexedConnection};
 
-use super::{Client, Reply, WorkError, Work, mark, unmark};
+use super::{Client, Reply, Work, WorkError, mark, unmark};
 use crate::chaos::{address::Address, document::Acknowledge, tally::Observed};
 
 /// A large answer of a busy server takes its time; a client's own limit is tighter.

@@ -3,8 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fs,
-    io,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use devenv_api::{
-    ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest, Report, Status,
-    VariablesFor, VariablesRequest, Verdict,
+    ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
+    Report, Status, VariablesFor, VariablesRequest, Verdict,
 };
 
 use crate::{
@@ -113,7 +112,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         };
         if let Some(into) = &arguments.report {
             let into = if arguments.repeat == 1 { into.clone() } else { into.join(format!("run-{}", time + 1)) };
-            write(&report, &directory, &into).map_err(|error| internal(&format!("cannot write the report to {}", into.display()), error))?;
+            write(&report, &directory, &into)
+                .map_err(|error| internal(&format!("cannot write the report to {}", into.display()), error))?;
         }
         session.printer.result(&report, || report::words(&report))?;
         session.printer.flush()?;
@@ -146,13 +146,24 @@ fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<
 /// A plan of an earlier run, which has to be one of this scenario.
 fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
     let text = fs::read(path).map_err(|error| usage(format!("--plan {}: {error}", path.display())))?;
-    let plan: ChaosPlan = serde_json::from_slice(&text).map_err(|error| usage(format!("--plan {} is not a plan: {error}", path.display())))?;
-    let same = plan.plan.iter().map(|planned| (&planned.id, &planned.fault, &planned.on)).eq(scenario.timeline.iter().map(|entry| (&entry.id, &entry.fault, &entry.on)));
+    let plan: ChaosPlan =
+        serde_json::from_slice(&text).map_err(|error| usage(format!("--plan {} is not a plan: {error}", path.display())))?;
+    let same = plan
+        .plan
+        .iter()
+        .map(|planned| (&planned.id, &planned.fault, &planned.on))
+        .eq(scenario.timeline.iter().map(|entry| (&entry.id, &entry.fault, &entry.on)));
     if same { Ok(plan) } else { Err(usage(format!("--plan {} is a plan of another timeline", path.display()))) }
 }
 
 /// One run in a directory of its own.
-async fn one(scenario: &Scenario, plan: &ChaosPlan, door: &ClientDoor<'_>, ground: &Ground, session: &Session) -> Result<(Report, PathBuf), Failure> {
+async fn one(
+    scenario: &Scenario,
+    plan: &ChaosPlan,
+    door: &ClientDoor<'_>,
+    ground: &Ground,
+    session: &Session,
+) -> Result<(Report, PathBuf), Failure> {
     let (run, directory) = ground.new_run().map_err(|error| internal("cannot make a directory for the run", error))?;
     let listener = |event: &Event| session.printer.say(report::line(event));
     let inputs = Inputs { scenario, plan, door, directory: &directory, run: &run, listener: &listener };
@@ -225,7 +236,9 @@ impl Ground {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         let name = chaos::lock_name(&target.project, &target.instance);
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(name)).map_err(failed)?;
-        lock.try_lock().map_err(|_| ApiError::new(ErrorCode::Conflict, "another scenario runs on this environment").hint("take another `--instance`"))?;
+        lock.try_lock().map_err(|_| {
+            ApiError::new(ErrorCode::Conflict, "another scenario runs on this environment").hint("take another `--instance`")
+        })?;
         Ok(Self { directory, _lock: lock })
     }
 

@@ -120,7 +120,8 @@ impl Work {
             Suspended::Main => "--scope=main",
         };
         let arguments = vec!["suspend".to_owned(), scope.to_owned(), self.time_to_live()];
-        let task = holder::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..holder::Task::default() };
+        let task =
+            holder::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..holder::Task::default() };
         let held = match self.hold(task).await {
             Ok(threads) => format!("{threads} threads are held still"),
             Err(error) if scope == "--scope=all" => {
@@ -140,7 +141,12 @@ impl Work {
     /// How the service is asked, and how long an answer takes when it is well.
     async fn question(&self) -> Option<(Question, Duration)> {
         let address = match &self.entry.target {
-            Some(container) => self.engine().attachments(container).await.ok().and_then(|attachments| attachments.first().map(|attachment| attachment.address)),
+            Some(container) => self
+                .engine()
+                .attachments(container)
+                .await
+                .ok()
+                .and_then(|attachments| attachments.first().map(|attachment| attachment.address)),
             None => None,
         };
         Question::of(&self.service, address).baseline().await
@@ -182,12 +188,16 @@ impl Work {
     }
 
     async fn disk(&mut self, disk: &Disk) -> Result<Witness, ApiError> {
-        let volume = device_volume(&self.record, &self.service.name).ok_or_else(|| failed(format!("the volume of {} is not a disk of its own", self.service.name)))?;
+        let volume = device_volume(&self.record, &self.service.name)
+            .ok_or_else(|| failed(format!("the volume of {} is not a disk of its own", self.service.name)))?;
         match disk {
             Disk::Full { leave } => {
                 let began = Instant::now();
-                let arguments = vec!["fill".to_owned(), format!("--path={}", holder::VOLUME), format!("--leave={leave}"), self.time_to_live()];
-                let free = self.hold(holder::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..holder::Task::default() }).await?;
+                let arguments =
+                    vec!["fill".to_owned(), format!("--path={}", holder::VOLUME), format!("--leave={leave}"), self.time_to_live()];
+                let free = self
+                    .hold(holder::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..holder::Task::default() })
+                    .await?;
                 Ok(seen(format!("the disk is full: {free}"), began))
             }
             Disk::PowerCut { .. } => self.power_cut(volume).await,
@@ -213,7 +223,10 @@ impl Work {
                 let mode = self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, None).await?;
                 self.will_undo(Undo::RedisSaves { service: service.clone(), volume: volume.clone(), mode })?;
                 self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, Some("500")).await?;
-                server.save_redis().await.map(|saved| if saved { Told::no("a snapshot was made all the same") } else { Told::yes("a snapshot failed") })
+                server
+                    .save_redis()
+                    .await
+                    .map(|saved| if saved { Told::no("a snapshot was made all the same") } else { Told::yes("a snapshot failed") })
             }
             Redis::Flush => server.flush_redis().await,
         };

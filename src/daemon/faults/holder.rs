@@ -51,7 +51,14 @@ pub(super) fn name(record: &Record, fault: &str) -> String {
 }
 
 /// Starts it and waits for its first word. What it says after `ready`.
-pub(super) async fn start(engine: &dyn Engine, owner: &OwnerId, record: &Record, service: &ServiceName, fault: &str, task: Task) -> Result<String, HolderError> {
+pub(super) async fn start(
+    engine: &dyn Engine,
+    owner: &OwnerId,
+    record: &Record,
+    service: &ServiceName,
+    fault: &str,
+    task: Task,
+) -> Result<String, HolderError> {
     let image = ensure_image(engine).await?;
     let labels = Labels {
         owner: owner.clone(),
@@ -140,7 +147,14 @@ fn tree() -> Bytes {
 
 impl Environments {
     /// The mode of a volume's top directory, changed to this first if one is given.
-    pub(super) async fn directory_mode(&self, record: &Record, service: &ServiceName, fault: &str, volume: &str, mode: Option<&str>) -> Result<String, ApiError> {
+    pub(super) async fn directory_mode(
+        &self,
+        record: &Record,
+        service: &ServiceName,
+        fault: &str,
+        volume: &str,
+        mode: Option<&str>,
+    ) -> Result<String, ApiError> {
         let id = format!("{fault}-mode");
         let mut arguments = vec!["mode".to_owned(), format!("--path={VOLUME}")];
         arguments.extend(mode.map(|mode| format!("--mode={mode}")));

@@ -36,20 +36,49 @@ pub(super) struct Entry {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Undo {
     /// Remove the holder, and with it all that the kernel holds for it.
-    Holder { name: String },
-    Unpause { container: String },
-    Limits { container: String, cpus: Option<f64>, memory: Option<u64> },
-    Start { service: ServiceName },
+    Holder {
+        name: String,
+    },
+    Unpause {
+        container: String,
+    },
+    Limits {
+        container: String,
+        cpus: Option<f64>,
+        memory: Option<u64>,
+    },
+    Start {
+        service: ServiceName,
+    },
     /// Restarted without being asked: a server may refuse to stop while it cannot write.
-    Restart { service: ServiceName, container: String },
-    RedisSettings { service: ServiceName, settings: Vec<(String, String)> },
+    Restart {
+        service: ServiceName,
+        container: String,
+    },
+    RedisSettings {
+        service: ServiceName,
+        settings: Vec<(String, String)>,
+    },
     /// The directory takes new files again, and a snapshot is made.
-    RedisSaves { service: ServiceName, volume: String, mode: String },
-    RedisUnpause { service: ServiceName },
-    PostgresWritable { service: ServiceName },
-    KafkaTopic { service: ServiceName, topic: String },
+    RedisSaves {
+        service: ServiceName,
+        volume: String,
+        mode: String,
+    },
+    RedisUnpause {
+        service: ServiceName,
+    },
+    PostgresWritable {
+        service: ServiceName,
+    },
+    KafkaTopic {
+        service: ServiceName,
+        topic: String,
+    },
     /// End these faults first.
-    Others { prefix: String },
+    Others {
+        prefix: String,
+    },
 }
 
 impl Entry {
@@ -87,11 +116,16 @@ impl Journal {
         let mut entries: Vec<Entry> = files
             .flatten()
             .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
-            .filter_map(|file| match fs::read(file.path()).map_err(|error| error.to_string()).and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())) {
-                Ok(entry) => Some(entry),
-                Err(error) => {
-                    tracing::warn!(%error, path = %file.path().display(), "An entry of the fault journal could not be read.");
-                    None
+            .filter_map(|file| {
+                match fs::read(file.path())
+                    .map_err(|error| error.to_string())
+                    .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+                {
+                    Ok(entry) => Some(entry),
+                    Err(error) => {
+                        tracing::warn!(%error, path = %file.path().display(), "An entry of the fault journal could not be read.");
+                        None
+                    }
                 }
             })
             .collect();
@@ -105,7 +139,9 @@ impl Journal {
 
     pub(super) fn forget(&self, id: &str) {
         match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, id, "An entry of the fault journal could not be removed."),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, id, "An entry of the fault journal could not be removed.")
+            }
             _ => {}
         }
     }

@@ -29,7 +29,12 @@ pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A terminal's Ctrl-C is for the daemon.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.spawn().inspect_err(|error| tracing::warn!(%error, "No lease could be had for a fault; the next command heals it if this daemon does not.")).ok()
+    command
+        .spawn()
+        .inspect_err(
+            |error| tracing::warn!(%error, "No lease could be had for a fault; the next command heals it if this daemon does not."),
+        )
+        .ok()
 }
 
 /// It has been done: nobody needs to be called, neither by this daemon's lease nor by one that an earlier daemon left.

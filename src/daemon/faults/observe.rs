@@ -39,7 +39,12 @@ impl Question {
     pub(super) fn of(spec: &ServiceSpec, address: Option<Ipv4Addr>) -> Self {
         let ports = spec.ports();
         let first = match &spec.probe {
-            Probe::Postgres { port, .. } | Probe::Pgbouncer { port, .. } | Probe::Redis { port, .. } | Probe::Kafka { port } | Probe::Http { port, .. } | Probe::Tcp { port } => Some(*port),
+            Probe::Postgres { port, .. }
+            | Probe::Pgbouncer { port, .. }
+            | Probe::Redis { port, .. }
+            | Probe::Kafka { port }
+            | Probe::Http { port, .. }
+            | Probe::Tcp { port } => Some(*port),
             Probe::Jaeger { query, .. } => Some(*query),
             Probe::None | Probe::Log { .. } | Probe::Exec { .. } => ports.values().next().copied(),
         };

@@ -20,7 +20,11 @@ use crate::{
 };
 
 /// The faults that were healed, and those of which something is left for a daemon.
-pub(crate) async fn rescue(paths: &Paths, context: Option<String>, target: &EnvironmentTarget) -> Result<(Vec<Fault>, Vec<Fault>), ApiError> {
+pub(crate) async fn rescue(
+    paths: &Paths,
+    context: Option<String>,
+    target: &EnvironmentTarget,
+) -> Result<(Vec<Fault>, Vec<Fault>), ApiError> {
     let failed = |reason: String| ApiError::new(ErrorCode::Failed, reason);
     let store = Store::open(&paths.state).map_err(|error| failed(error.to_string()))?;
     let owner = store.owner().map_err(|error| failed(error.to_string()))?;
@@ -28,7 +32,9 @@ pub(crate) async fn rescue(paths: &Paths, context: Option<String>, target: &Envi
     let engine = docker::connect(&selection).await.map_err(|error| ApiError::new(ErrorCode::NoEngine, error.to_string()))?;
     let id = EnvironmentId::of(Path::new(&target.project), &target.instance);
     let containers = engine.containers(&owner).await.map_err(|error| failed(error.to_string()))?;
-    for container in containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(holder::ROLE)) {
+    for container in
+        containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(holder::ROLE))
+    {
         engine.remove_container(&container.id).await.map_err(|error| failed(error.to_string()))?;
     }
     let journal = Journal::of(&store.environment(&id));

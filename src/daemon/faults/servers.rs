@@ -8,9 +8,9 @@ use super::Environment;
 use std::path::PathBuf;
 
 use crate::{
-    tls,
     secret::Vault,
     spec::{Provision, ServiceName, ServiceSpec},
+    tls,
 };
 
 pub(super) use super::act::Told;
@@ -26,7 +26,8 @@ pub(super) struct Server {
 impl Server {
     pub(super) async fn of(environment: &Environment, service: &ServiceName) -> Result<Self, String> {
         let record = environment.handle.record().await.map_err(|error| error.to_string())?;
-        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(service)).ok_or_else(|| format!("there is no service `{service}`"))?;
+        let spec =
+            record.spec.as_ref().and_then(|spec| spec.services.get(service)).ok_or_else(|| format!("there is no service `{service}`"))?;
         Ok(Self { spec: spec.clone(), vault: environment.vault.clone(), authority: environment.caretaker.authority().to_owned() })
     }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Environment, Environments, journal::{Entry, Undo}, servers};
+use super::{
+    Environment, Environments,
+    journal::{Entry, Undo},
+    servers,
+};
 use crate::{
     engine::EngineError,
     reconcile::{CommandError, Verb},
@@ -71,7 +75,12 @@ impl Environments {
             Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,
             Undo::KafkaTopic { service, topic } => servers::Server::of(environment, service).await?.remove_topic(topic).await,
             Undo::Others { prefix } => {
-                let theirs: Vec<String> = self.faults_of(&environment.id, false).into_iter().map(|fault| fault.id).filter(|id| id.starts_with(prefix.as_str())).collect();
+                let theirs: Vec<String> = self
+                    .faults_of(&environment.id, false)
+                    .into_iter()
+                    .map(|fault| fault.id)
+                    .filter(|id| id.starts_with(prefix.as_str()))
+                    .collect();
                 if theirs.is_empty() {
                     return Ok(());
                 }

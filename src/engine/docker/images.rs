@@ -174,7 +174,11 @@ mod tests {
 
     #[test]
     fn a_failed_pull_says_what_was_asked_and_what_else_can_be_done() {
-        let refused = EngineError::Refused { action: String::new(), status: 500, message: "dial tcp: lookup registry-1.docker.io: no such host".into() };
+        let refused = EngineError::Refused {
+            action: String::new(),
+            status: 500,
+            message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
+        };
         insta::assert_snapshot!(explain("pgvector/pgvector:pg17", refused).to_string(), @"the engine refused to pull the image `pgvector/pgvector:pg17`: dial tcp: lookup registry-1.docker.io: no such host (asked docker.io). Without a registry, `scripts/setup images pgvector` makes a compatible image from packages; with the image here, `--offline` uses it without asking");
     }
 }

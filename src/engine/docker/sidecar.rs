@@ -121,7 +121,8 @@ pub(super) async fn set_limits(client: &Client, id: &str, limits: &Resources) ->
         // Zero would be "as it is", and -1 is refused.
         memory: touched.then(|| memory.unwrap_or(machine.mem_total)),
         memory_swap: touched.then(|| memory.unwrap_or(machine.mem_total)),
-        nano_cpus: Some(limits.cpus.map_or(machine.cpus * 1_000_000_000, |cpus| (cpus * 1e9) as i64)).filter(|_| limits.cpus.is_some() || before.nano_cpus > 0),
+        nano_cpus: Some(limits.cpus.map_or(machine.cpus * 1_000_000_000, |cpus| (cpus * 1e9) as i64))
+            .filter(|_| limits.cpus.is_some() || before.nano_cpus > 0),
         ..ContainerUpdateBody::default()
     };
     client.docker.update_container(id, body).await.map_err(client.explain("change the container's limits"))

@@ -72,8 +72,7 @@ impl FakeEngine {
         if container.runs() {
             return Ok(());
         }
-        let (id, name, network) =
-            (container.observed.id.clone(), container.observed.name.clone(), container.asked.network.clone());
+        let (id, name, network) = (container.observed.id.clone(), container.observed.name.clone(), container.asked.network.clone());
         let ports: Vec<u16> = container.asked.ports.iter().map(|port| port.host).collect();
         if !state.networks.iter().any(|there| there.name == network || there.id == network) {
             return Err(missing("network", &network));
@@ -112,8 +111,7 @@ impl FakeEngine {
         if was_paused == paused {
             return Ok(());
         }
-        container.observed.state =
-            if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
+        container.observed.state = if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
         drop(state);
         self.tell(&id, if paused { EngineEventKind::Paused } else { EngineEventKind::Unpaused });
         Ok(())

@@ -156,7 +156,12 @@ impl World {
         store.save(&record).unwrap();
         let events = EventLog::open(&record.id, &store.environment(&record.id).join("events.ndjson")).unwrap();
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let effects = Effects { engine: engine.clone(), owner: Self::owner(), vault: Vault::new(store.secrets(&record.id)), caretaker: self.caretaker.clone() };
+        let effects = Effects {
+            engine: engine.clone(),
+            owner: Self::owner(),
+            vault: Vault::new(store.secrets(&record.id)),
+            caretaker: self.caretaker.clone(),
+        };
         let mut followed = engine.events(&Self::owner());
         let observed = observe(engine.as_ref()).await;
         let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
@@ -175,7 +180,8 @@ impl World {
     }
 
     async fn containers(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.engine.containers(&Self::owner()).await.unwrap().into_iter().map(|container| container.name).collect();
+        let mut names: Vec<String> =
+            self.engine.containers(&Self::owner()).await.unwrap().into_iter().map(|container| container.name).collect();
         names.sort();
         names
     }
@@ -269,7 +275,12 @@ async fn everything_comes_up_in_order_and_a_second_up_changes_nothing() {
     let before = world.containers().await;
     let view = life.up(&world).await;
     assert_eq!((view.status.phase, world.containers().await), (Phase::Ready, before));
-    let changing: Vec<String> = world.engine.calls().into_iter().filter(|call| call.starts_with("start ") || call.starts_with("create") || call.starts_with("stop")).collect();
+    let changing: Vec<String> = world
+        .engine
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("start ") || call.starts_with("create") || call.starts_with("stop"))
+        .collect();
     assert!(changing.is_empty(), "{changing:?}");
 }
 
@@ -280,7 +291,14 @@ async fn a_dependant_is_restarted_once_after_its_dependency_came_back_ready() {
     life.up(&world).await;
     let (db, api) = (world.container("db").await, world.container("api").await);
     world.engine.die(&db.id, 137);
-    let view = life.until(|view| view.status.services.iter().all(|service| service.state == ServiceState::Ready) && view.status.services[0].restarts == 1 && view.status.phase == Phase::Ready && view.settled.len() == 2).await;
+    let view = life
+        .until(|view| {
+            view.status.services.iter().all(|service| service.state == ServiceState::Ready)
+                && view.status.services[0].restarts == 1
+                && view.status.phase == Phase::Ready
+                && view.settled.len() == 2
+        })
+        .await;
     assert_eq!(view.status.phase, Phase::Ready);
     assert_eq!((world.container("db").await.id, world.container("api").await.id), (db.id, api.id), "restarted, not replaced");
     let told = life.kinds("api");
@@ -310,7 +328,10 @@ async fn a_service_that_ends_again_and_again_is_a_crash_loop_and_says_how() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_up_leaves_what_runs_running_and_tells_the_evidence() {
     let world = World::new();
-    world.next_settling("db", Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("it did not become ready within 60 s") }));
+    world.next_settling(
+        "db",
+        Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("it did not become ready within 60 s") }),
+    );
     let life = world.start().await;
     let view = life.up(&world).await;
     assert_eq!(view.status.phase, Phase::Failed);
@@ -412,7 +433,10 @@ async fn an_end_that_is_heard_of_before_the_start_has_returned_is_not_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_taken_subnet_is_passed_over() {
-    let world = World { engine: FakeEngine::new().with_image("db:1").with_image("api:1").with_foreign_subnet("10.213.0.0/24".parse().unwrap()), ..World::new() };
+    let world = World {
+        engine: FakeEngine::new().with_image("db:1").with_image("api:1").with_foreign_subnet("10.213.0.0/24".parse().unwrap()),
+        ..World::new()
+    };
     let life = world.start().await;
     assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
     let network = world.engine.networks(&World::owner()).await.unwrap().remove(0);

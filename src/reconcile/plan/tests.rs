@@ -156,7 +156,8 @@ fn nothing_is_started_while_the_engine_is_away() {
 fn a_preview_names_what_changed() {
     let mut state = two();
     put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
-    let mut wanted: IndexMap<ServiceName, ServiceSpec> = state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
+    let mut wanted: IndexMap<ServiceName, ServiceSpec> =
+        state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
     let applied = wanted.iter().map(|(name, spec)| (name.clone(), spec.workload.clone())).collect();
     let Workload::Container(container) = &mut wanted.get_mut("db").unwrap().workload else { unreachable!() };
     container.command = Some(vec!["shared_buffers=96MB".into()]);

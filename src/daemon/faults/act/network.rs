@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, Witness};
 
+use super::super::{
+    holder,
+    observe::{Heard, Question, milliseconds},
+};
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
-use super::super::{holder, observe::{Heard, Question, milliseconds}};
-use crate::fault::{Sign, Network, Peer, Rule, RuleHook, Toxic, Verdict};
+use crate::fault::{Network, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
 
 /// Questions that are asked to see a chance come true.
 const TRIES: u32 = 60;
@@ -63,9 +66,16 @@ impl Work {
             }
             Peer::Service(name) => {
                 let status = self.environment.handle.status();
-                let peer = status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone());
+                let peer =
+                    status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone());
                 let address = match peer {
-                    Some(peer) => self.engine().attachments(&peer).await.map_err(|error| failed(error.to_string()))?.first().map(|attachment| attachment.address),
+                    Some(peer) => self
+                        .engine()
+                        .attachments(&peer)
+                        .await
+                        .map_err(|error| failed(error.to_string()))?
+                        .first()
+                        .map(|attachment| attachment.address),
                     // A process of the host comes from there.
                     None => Some(gateway()?),
                 };
@@ -101,9 +111,12 @@ impl Work {
             arguments.push(format!("--rule=in,old,port={port},reject"));
             arguments.push(format!("--rule=out,old,port={port},reject"));
         }
-        let task = holder::Task { arguments, network_of: Some(container.to_owned()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
+        let task =
+            holder::Task { arguments, network_of: Some(container.to_owned()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
         let (service, name) = (self.service.name.clone(), holder::name(&self.record, &id));
-        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &id, task).await.map_err(|error| failed(error.to_string()))?;
+        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &id, task)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))
     }
@@ -112,7 +125,9 @@ impl Work {
         let mut last = String::new();
         while began.elapsed() < SIGN.max(least * 3) {
             match question.ask(least * 4 + Duration::from_secs(2)).await {
-                Heard::Answer(time) if time >= before + least * 4 / 5 => return seen(format!("an answer takes {} and took {}", milliseconds(time), milliseconds(before)), began),
+                Heard::Answer(time) if time >= before + least * 4 / 5 => {
+                    return seen(format!("an answer takes {} and took {}", milliseconds(time), milliseconds(before)), began);
+                }
                 heard => last = heard.to_string(),
             }
         }

@@ -8,8 +8,8 @@ use std::{
 use devenv_api::{ApiError, ErrorCode, Witness};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{SIGN, Work, failed, not_seen, seen};
 use super::super::{holder, journal::Undo};
+use super::{SIGN, Work, failed, not_seen, seen};
 use crate::{
     daemon::loops,
     engine::ContainerState,
@@ -35,7 +35,9 @@ impl Work {
         if let Some(id) = &self.entry.target {
             let seen = self.engine().inspect(id).await.map_err(|error| failed(error.to_string()))?;
             return match seen {
-                Some(container) if matches!(container.state, ContainerState::Running { .. } | ContainerState::Paused { .. }) => Ok(Run::Container { id: id.clone(), started_at: container.started_at }),
+                Some(container) if matches!(container.state, ContainerState::Running { .. } | ContainerState::Paused { .. }) => {
+                    Ok(Run::Container { id: id.clone(), started_at: container.started_at })
+                }
                 _ => Err(failed(format!("{} does not run", self.service.name))),
             };
         }
@@ -213,18 +215,30 @@ impl Work {
         self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
         let began = Instant::now();
         let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
-        std::fs::write(&trigger, "devenv: a fault was injected\n").map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
+        std::fs::write(&trigger, "devenv: a fault was injected\n")
+            .map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let read_only = mounts.lines().filter(|line| line.starts_with(&format!("{device} "))).any(|line| {
             let options = line.split(' ').nth(3).unwrap_or_default();
             options.split(',').any(|option| option == "ro" || option == "emergency_ro")
         });
-        Ok(if read_only { seen(format!("{device} is mounted read-only"), began) } else { not_seen(format!("{device} is still mounted for writing")) })
+        Ok(if read_only {
+            seen(format!("{device} is mounted read-only"), began)
+        } else {
+            not_seen(format!("{device} is still mounted for writing"))
+        })
     }
 
     /// The first at once, so that there is a witness; the rest in a task.
-    pub(super) async fn monkey(&mut self, faults: &[String], services: &[ServiceName], every: Duration, lasting: Duration) -> Result<Witness, ApiError> {
-        let (environments, environment, id, seed) = (self.environments.clone(), self.environment.clone(), self.entry.fault.id.clone(), self.entry.spec.seed);
+    pub(super) async fn monkey(
+        &mut self,
+        faults: &[String],
+        services: &[ServiceName],
+        every: Duration,
+        lasting: Duration,
+    ) -> Result<Witness, ApiError> {
+        let (environments, environment, id, seed) =
+            (self.environments.clone(), self.environment.clone(), self.entry.fault.id.clone(), self.entry.spec.seed);
         self.will_undo(Undo::Others { prefix: format!("{id}-") })?;
         let began = Instant::now();
         let (faults, services) = (faults.to_vec(), services.to_vec());
@@ -254,7 +268,10 @@ async fn wait_until_it_runs(handle: &mut crate::reconcile::Handle, name: &Servic
         let status = handle.status();
         let service = status.services.iter().find(|service| service.name == name.as_str());
         let runs = service.is_some_and(|service| {
-            matches!(service.state, devenv_api::ServiceState::Starting | devenv_api::ServiceState::Provisioning | devenv_api::ServiceState::Ready)
+            matches!(
+                service.state,
+                devenv_api::ServiceState::Starting | devenv_api::ServiceState::Provisioning | devenv_api::ServiceState::Ready
+            )
         });
         if runs {
             return service.and_then(|service| service.container.clone());

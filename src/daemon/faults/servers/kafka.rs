@@ -55,7 +55,9 @@ impl Server {
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
         let removed = admin.delete_topics(&[topic], &options).await.map_err(|error| error.to_string())?;
         match removed.into_iter().next() {
-            Some(Err((_, code))) if code != RDKafkaErrorCode::UnknownTopicOrPartition && code != RDKafkaErrorCode::UnknownTopic => Err(code.to_string()),
+            Some(Err((_, code))) if code != RDKafkaErrorCode::UnknownTopicOrPartition && code != RDKafkaErrorCode::UnknownTopic => {
+                Err(code.to_string())
+            }
             _ => Ok(()),
         }
     }
@@ -63,7 +65,10 @@ impl Server {
     pub(in super::super) async fn make_topic(&self, topic: &str) -> Result<(), String> {
         let admin: AdminClient<DefaultClientContext> = self.broker()?.create().map_err(|error| error.to_string())?;
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-        let made = admin.create_topics(&[NewTopic::new(topic, 1, TopicReplication::Fixed(1))], &options).await.map_err(|error| error.to_string())?;
+        let made = admin
+            .create_topics(&[NewTopic::new(topic, 1, TopicReplication::Fixed(1))], &options)
+            .await
+            .map_err(|error| error.to_string())?;
         match made.into_iter().next() {
             Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => Err(code.to_string()),
             _ => Ok(()),

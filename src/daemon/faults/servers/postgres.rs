@@ -84,7 +84,9 @@ impl Server {
         // One of our own, so that the end of a session is seen even where nobody else has one.
         let victim = self.session(&self.login(database, false)?).await.map_err(|error| words(port, &error))?;
         let condition = database.map(|name| format!(" AND datname = '{}'", name.replace('\'', "''"))).unwrap_or_default();
-        let query = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid(){condition}");
+        let query = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid(){condition}"
+        );
         let ended = rows(&session.client, &query).await.map_err(|error| words(port, &error))?.len();
         let gone = timeout(Duration::from_secs(3), async {
             while victim.client.simple_query("SELECT 1").await.is_ok() {
@@ -120,23 +122,33 @@ impl Server {
         Ok((grip, if refused { Told::yes(told) } else { Told::no(told) }))
     }
 
-    pub(in super::super) async fn lock(&self, database: Option<&str>, table: Option<&str>) -> Result<(AbortOnDropHandle<()>, Told), String> {
+    pub(in super::super) async fn lock(
+        &self,
+        database: Option<&str>,
+        table: Option<&str>,
+    ) -> Result<(AbortOnDropHandle<()>, Told), String> {
         let port = self.postgres()?.port;
         let said = |error: tokio_postgres::Error| words(port, &error);
         let session = self.superuser(database).await?;
         let tables = if let Some(table) = table {
             vec![table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")]
         } else {
-                let query = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema'";
-                rows(&session.client, query).await.map_err(said)?
+            let query = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema'";
+            rows(&session.client, query).await.map_err(said)?
         };
         let Some(first) = tables.first() else { return Err("there is no table that could be locked".to_owned()) };
-        let statement = format!("SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+        let statement = format!(
+            "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            tables.join(", ")
+        );
         session.client.simple_query(&statement).await.map_err(said)?;
         let other = self.superuser(database).await?;
-        let refused = other.client.simple_query(&format!("SET lock_timeout = '200ms'; BEGIN; LOCK TABLE {first} IN ACCESS SHARE MODE")).await;
+        let refused =
+            other.client.simple_query(&format!("SET lock_timeout = '200ms'; BEGIN; LOCK TABLE {first} IN ACCESS SHARE MODE")).await;
         let told = match refused {
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Told::yes(format!("{} tables are locked, and another session cannot read {first}", tables.len())),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Told::yes(format!("{} tables are locked, and another session cannot read {first}", tables.len()))
+            }
             Err(error) => return Err(said(error)),
             Ok(_) => Told::no(format!("another session can read {first}")),
         };
@@ -145,7 +157,8 @@ impl Server {
 
     pub(in super::super) async fn read_only(&self, on: bool) -> Result<(), String> {
         let (session, port) = (self.superuser(Some(SUPERUSER)).await?, self.postgres()?.port);
-        let statement = if on { "ALTER SYSTEM SET default_transaction_read_only = on" } else { "ALTER SYSTEM RESET default_transaction_read_only" };
+        let statement =
+            if on { "ALTER SYSTEM SET default_transaction_read_only = on" } else { "ALTER SYSTEM RESET default_transaction_read_only" };
         for statement in [statement, "SELECT pg_reload_conf()"] {
             session.client.simple_query(statement).await.map_err(|error| words(port, &error))?;
         }
@@ -158,7 +171,8 @@ impl Server {
         // A reload takes effect a moment later.
         for _ in 0..100 {
             let session = self.session(&config).await.map_err(|error| words(port, &error))?;
-            last = rows(&session.client, "SHOW transaction_read_only").await.map_err(|error| words(port, &error))?.pop().unwrap_or_default();
+            last =
+                rows(&session.client, "SHOW transaction_read_only").await.map_err(|error| words(port, &error))?.pop().unwrap_or_default();
             if last == "on" {
                 return Ok(Told::yes("a new transaction of the application's role is read-only"));
             }

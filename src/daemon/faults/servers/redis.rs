@@ -25,7 +25,9 @@ impl Server {
             _ => None,
         })?;
         let password = self.vault.reveal(&password).map_err(|error| error.to_string())?;
-        let session = probe::session(port, "default", &password, self.trust(encrypts)?, |connection| async move { work(connection).await.map_err(SessionError::from) });
+        let session = probe::session(port, "default", &password, self.trust(encrypts)?, |connection| async move {
+            work(connection).await.map_err(SessionError::from)
+        });
         match timeout(ANSWER, session).await {
             Ok(result) => result.map_err(|error| probe::words(port, error)),
             Err(_) => Err(format!("127.0.0.1:{port} did not answer within {} s", ANSWER.as_secs())),
@@ -33,7 +35,9 @@ impl Server {
     }
 
     pub(in super::super) async fn redis_setting(&self, name: &str) -> Result<String, String> {
-        let pair: Vec<String> = self.redis(|mut connection| async move { redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await }).await?;
+        let pair: Vec<String> = self
+            .redis(|mut connection| async move { redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await })
+            .await?;
         pair.into_iter().nth(1).ok_or_else(|| format!("this server has no setting `{name}`"))
     }
 
@@ -76,10 +80,16 @@ impl Server {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-                    let figure = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok()).unwrap_or(0);
+                    let figure = |name: &str| {
+                        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok()).unwrap_or(0)
+                    };
                     let (used, evicted) = (figure("used_memory"), figure("evicted_keys"));
                     let _ = connection.del::<_, i64>(key).await;
-                    if used > limit || evicted > 0 { Told::yes(format!("{used} bytes are in use, {limit} are allowed, {evicted} keys were evicted")) } else { Told::no(format!("only {used} of {limit} bytes are in use")) }
+                    if used > limit || evicted > 0 {
+                        Told::yes(format!("{used} bytes are in use, {limit} are allowed, {evicted} keys were evicted"))
+                    } else {
+                        Told::no(format!("only {used} of {limit} bytes are in use"))
+                    }
                 }
             })
         })
@@ -88,7 +98,9 @@ impl Server {
 
     pub(in super::super) async fn flush_redis(&self) -> Result<Told, String> {
         self.redis(|mut connection| async move {
-            let keys = |info: &str| -> u64 { info.lines().filter_map(|line| line.split_once("keys=")?.1.split(',').next()?.parse::<u64>().ok()).sum() };
+            let keys = |info: &str| -> u64 {
+                info.lines().filter_map(|line| line.split_once("keys=")?.1.split(',').next()?.parse::<u64>().ok()).sum()
+            };
             let before: String = redis::cmd("INFO").arg("keyspace").query_async(&mut connection).await?;
             redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await?;
             Ok(Told::yes(format!("{} keys are gone", keys(&before))))
@@ -103,7 +115,9 @@ impl Server {
             let _ = redis::cmd("BGSAVE").query_async::<String>(&mut connection).await;
             loop {
                 let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut connection).await?;
-                let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned());
+                let field = |name: &str| {
+                    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+                };
                 if field("rdb_bgsave_in_progress").as_deref() == Some("0") {
                     return Ok(field("rdb_last_bgsave_status").as_deref() == Some("ok"));
                 }
