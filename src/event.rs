@@ -82,7 +82,7 @@ impl EventLog {
         let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
         if size > KEPT_BYTES {
             kept.drain(..kept.len() / 2);
-            let text: String = kept.iter().map(|event| line(event)).collect();
+            let text: String = kept.iter().map(line).collect();
             let temporary = path.with_extension("new");
             fs::write(&temporary, text)?;
             fs::rename(&temporary, path)?;

@@ -166,16 +166,10 @@ impl Store {
         let path = self.root.join("owner");
         match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Ok(OwnerId(text.trim().to_owned())),
-            Ok(_) => self.make_owner(&path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_owner(&path),
+            Ok(_) => make_owner(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_owner(&path),
             Err(source) => Err(StoreError::Io { action: "read", path, source }),
         }
-    }
-
-    fn make_owner(&self, path: &Path) -> Result<OwnerId, StoreError> {
-        let owner: String = (0..8).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
-        write_atomically(path, owner.as_bytes())?;
-        Ok(OwnerId(owner))
     }
 
     /// The directory of one environment's files.
@@ -240,6 +234,12 @@ impl Store {
             _ => Ok(()),
         }
     }
+}
+
+fn make_owner(path: &Path) -> Result<OwnerId, StoreError> {
+    let owner: String = (0..8).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+    write_atomically(path, owner.as_bytes())?;
+    Ok(OwnerId(owner))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {

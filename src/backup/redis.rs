@@ -89,7 +89,9 @@ impl Server {
             self.ask::<String>(&mut cmd("BGSAVE")).await?;
             let mut contents = self.contents().await?;
             if began.elapsed() >= HELD {
-                contents.iter_mut().for_each(|content| content.checksum = None);
+                for content in &mut contents {
+                    content.checksum = None;
+                }
             }
             Ok::<_, BackupError>(contents)
         };
@@ -100,7 +102,7 @@ impl Server {
         if after.get("rdb_last_bgsave_status").map(String::as_str) != Some("ok") {
             return Err(BackupError::refused("have Redis write its dump", "its last BGSAVE failed; `devenv logs` has its reason"));
         }
-        if after.get("rdb_saves").is_some() && after.get("rdb_saves") == before.get("rdb_saves") {
+        if after.contains_key("rdb_saves") && after.get("rdb_saves") == before.get("rdb_saves") {
             return Err(BackupError::refused("have Redis write its dump", "it wrote none"));
         }
         let command = ["cat", "/data/dump.rdb"].map(str::to_owned).into();

@@ -171,7 +171,7 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
         return Err(ApiError::new(ErrorCode::NotFound, "there is no backup to restore").hint("`devenv backup` makes one").into());
     };
     let mut target = own.clone();
-    target.instance = DRILL.to_owned();
+    DRILL.clone_into(&mut target.instance);
     let gone = DownRequest { target: target.clone(), volumes: true };
     // What a drill that was killed has left.
     progress::follow(&session.printer, client.down(&gone).await?).await?;
@@ -221,7 +221,9 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
                 fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut)
             {
                 for field in ["init", "seed"] {
-                    database.as_object_mut().map(|database| empty(database, field));
+                    if let Some(database) = database.as_object_mut() {
+                        empty(database, field)
+                    }
                 }
             }
         }

@@ -202,10 +202,10 @@ impl Run<'_> {
         let story = bundle::Story { command: &self.arguments.command, ending, profile: &self.profile, loaded: &self.loaded };
         match bundle::write(&self.client, &self.target, directory, &story).await {
             Ok(()) => {
-                self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display()))
+                self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display()));
             }
             Err(error) => {
-                self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None)
+                self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None);
             }
         }
     }

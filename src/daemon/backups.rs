@@ -340,12 +340,12 @@ fn way(service: &ServiceSpec) -> Option<Way<'_>> {
     if let Some(provision) = golden::postgres(service) {
         return Some(Way::Postgres(provision));
     }
-    service.provision.iter().find_map(|provision| match provision {
-        Provision::Postgres(postgres) => Some(Way::Postgres(postgres)),
-        Provision::Redis(redis) if volume_key(&service.name, service).is_some() => Some(Way::Redis(redis)),
-        Provision::Redis(_) => Some(Way::No("it keeps nothing: its persistence is off")),
-        Provision::Kafka(_) => Some(Way::No("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them")),
-        Provision::S3(_) => Some(Way::Files),
+    service.provision.first().map(|provision| match provision {
+        Provision::Postgres(postgres) => Way::Postgres(postgres),
+        Provision::Redis(redis) if volume_key(&service.name, service).is_some() => Way::Redis(redis),
+        Provision::Redis(_) => Way::No("it keeps nothing: its persistence is off"),
+        Provision::Kafka(_) => Way::No("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them"),
+        Provision::S3(_) => Way::Files,
     })
 }
 

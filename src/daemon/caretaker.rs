@@ -49,8 +49,11 @@ pub(crate) struct DaemonCaretaker {
     project: PathBuf,
     checksums: Checksums,
     /// What each service's data was last heard to say of its scripts.
-    recorded: Mutex<HashMap<ServiceName, Vec<(Option<String>, Vec<Recorded>)>>>,
+    recorded: Mutex<HashMap<ServiceName, DatabaseRecords>>,
 }
+
+/// By database; a service without databases has one entry.
+type DatabaseRecords = Vec<(Option<String>, Vec<Recorded>)>;
 
 /// PostgreSQL's word for it.
 const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
@@ -59,7 +62,6 @@ const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
 pub(crate) struct Applied {
     /// Nothing had been applied before: the data is as freshly initialised and seeded.
     pub(crate) fresh: bool,
-    pub(crate) entries: Vec<LedgerEntry>,
 }
 
 fn failed_script(error: &ScriptError) -> Evidence {
@@ -115,7 +117,7 @@ impl DaemonCaretaker {
             self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded);
         }
         let fresh = before.iter().all(|(_, entries)| entries.is_empty());
-        applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
+        applied.map(|_| Applied { fresh: fresh && choice == Choice::All })
     }
 
     /// Hears again what the data says of its scripts.

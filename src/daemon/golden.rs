@@ -482,10 +482,7 @@ impl Journal {
 }
 
 async fn checkpoint(provision: &PostgresProvision, vault: &Vault, authority: &Path) -> Result<Journal, String> {
-    let tls = match provision.tls {
-        true => Some(crate::tls::client(authority).map_err(|error| error.to_string())?),
-        false => None,
-    };
+    let tls = if provision.tls { Some(crate::tls::client(authority).map_err(|error| error.to_string())?) } else { None };
     let password = vault.reveal(&provision.password).map_err(|error| error.to_string())?;
     let login = Login { port: provision.port, user: "postgres", password, database: "postgres", tls };
     session(&login.config("devenv golden"), login.tls.clone(), |client| async move {
@@ -510,7 +507,7 @@ fn clear(directory: &Path) -> io::Result<()> {
 fn forget_file(path: &Path) {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "A file could not be removed.")
+            tracing::warn!(%error, path = %path.display(), "A file could not be removed.");
         }
         _ => {}
     }

@@ -45,7 +45,7 @@ impl Environment {
             let applied = self
                 .caretaker
                 .apply(&scripts, choice, &instance, |what| {
-                    drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))
+                    events.emit(News::of(name, "service.provisioned", format!("{name}: {what}")));
                 })
                 .await;
             applied.map_err(|error| told(&error))?;

@@ -17,12 +17,11 @@ use futures_util::stream::BoxStream;
 use crate::spec::{ImageBuild, Resources};
 
 pub(crate) use devenv_api::EngineInfo;
-pub(crate) use docker::{Selection, connect, named_endpoint};
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
     Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
     ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume,
-    PullProgress, Resize, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
+    PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.

@@ -8,6 +8,7 @@
 //! made since the last one through to the disk. So drops are gathered, for those at the same time share a checkpoint, and
 //! the newest copy is given out first: it is used and gone before any checkpoint has seen it.
 
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
@@ -378,7 +379,6 @@ fn template_name(database: &str) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    use sha2::{Digest, Sha256};
     let digest: String = Sha256::digest(database).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("{TEMPLATE}{digest}")
 }

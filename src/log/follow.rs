@@ -98,6 +98,7 @@ impl Follower {
     }
 
     /// Whether all that was there at the beginning has been returned.
+    #[cfg(test)]
     pub(crate) fn is_live(&self) -> bool {
         !self.in_history
     }

@@ -64,6 +64,7 @@ impl Writer {
     }
 
     /// Bytes that wait for a flush.
+    #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         self.batch.len()
     }

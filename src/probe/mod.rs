@@ -80,6 +80,7 @@ impl ProbeFailure {
 }
 
 /// Asks once.
+#[cfg(test)]
 pub(crate) async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
     ask_within(probe, cx, ATTEMPT).await
 }

@@ -102,6 +102,7 @@ pub(crate) enum Ending {
 }
 
 impl Exit {
+    #[cfg(test)]
     pub(crate) fn is_success(self) -> bool {
         self.ending == Ending::Code(0)
     }

@@ -54,13 +54,6 @@ pub(crate) fn find_project(start: &Path) -> PathBuf {
     start.ancestors().find(|directory| directory.join("profiles").is_dir()).unwrap_or(&start).to_owned()
 }
 
-/// Where the user's own profiles are: `$XDG_CONFIG_HOME/devenv/profiles`, else `~/.config/devenv/profiles`.
-pub(crate) fn user_directory(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let configuration = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
-    Some(configuration.join("devenv").join("profiles"))
-}
-
 /// All profiles that can be named, by name; of two with one name, the one that is taken.
 pub(crate) fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> {
     let mut found: BTreeMap<String, ProfileEntry> = BTreeMap::new();

@@ -27,7 +27,7 @@ use super::{
     yaml::LARGEST,
 };
 
-pub(crate) use super::find::{find_project, list, user_directory};
+pub(crate) use super::find::{find_project, list};
 
 /// What is to be loaded, and with which variables.
 #[derive(Debug, Clone, Copy)]

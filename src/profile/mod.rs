@@ -36,12 +36,10 @@ mod validate;
 mod yaml;
 
 pub(crate) use diagnostic::Colour;
-pub(crate) use document::{
-    HttpProbe, OnChange, Probe, Profile, ResourceLimits, Restart, ServiceProfile, StopProfile, Storage, TcpProbe, Watch,
-};
-pub(crate) use find::{Origin, ProfileEntry};
-pub(crate) use load::{LoadError, LoadRequest, Loaded, Report};
-pub(crate) use origin::{Explanation, Origins, Touch, UnknownKey};
+pub(crate) use document::{OnChange, Probe, Profile, ServiceProfile, Watch};
+pub(crate) use find::ProfileEntry;
+pub(crate) use load::{LoadError, LoadRequest, Report};
+pub(crate) use origin::Explanation;
 
 /// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
 #[cfg(any(test, fuzzing))]

@@ -7,7 +7,7 @@ use super::{
     source::Findings,
     spelling::did_you_mean,
     tree::{Content, Node, shortened},
-    validate::{Service, image_name, not_zero, positive, whole},
+    validate::{Service, image_name, not_zero, positive},
 };
 
 /// The majors for which images with all extensions exist.

@@ -4,7 +4,7 @@
 //! editors, which see a file as it is written, with `${NAME}` for a number and a bare number for text.
 
 use schemars::SchemaGenerator;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::service::Kind;
 
@@ -39,6 +39,7 @@ pub(crate) fn exact() -> Value {
 }
 
 /// The schema as committed in `schema/profile.schema.json`.
+#[cfg(test)]
 pub(crate) fn published() -> Value {
     let mut schema = exact();
     as_written(&mut schema);
@@ -53,7 +54,7 @@ pub(crate) fn published() -> Value {
     });
     let root = schema.as_object_mut().expect("a schema of a struct is an object");
     root.shift_remove("required");
-    let mut named = Map::new();
+    let mut named = serde_json::Map::new();
     named.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     named.insert("title".to_owned(), json!("devenv profile"));
     for (key, value) in std::mem::take(root) {
@@ -63,6 +64,7 @@ pub(crate) fn published() -> Value {
 }
 
 /// Loosens scalars to what may stand for them in a file: a number where text is wanted, `${NAME}` where a number is.
+#[cfg(test)]
 fn as_written(schema: &mut Value) {
     if let Value::Array(items) = schema {
         items.iter_mut().for_each(as_written);

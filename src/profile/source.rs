@@ -62,6 +62,7 @@ impl Sources {
         &self.files[file.0]
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
         self.files.iter()
     }

@@ -415,7 +415,7 @@ impl Effects {
         {
             self.caretaker.keep_crash(&subject.spec.name, instance.run);
         }
-        let mut evidence = Evidence { exit, lines, ..Evidence::of("it ended by itself") };
+        let mut evidence = Evidence { lines, exit, ..Evidence::of("it ended by itself") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
     }

@@ -26,7 +26,9 @@ pub(crate) mod testing;
 
 use std::path::Path;
 
-use devenv_api::{LedgerEntry, LedgerState};
+use devenv_api::LedgerEntry;
+#[cfg(all(test, feature = "docker-tests"))]
+use devenv_api::LedgerState;
 
 pub(crate) use files::Checksums;
 use files::Script;
@@ -187,6 +189,7 @@ pub(crate) fn view(
 }
 
 /// The entries that are drift.
+#[cfg(all(test, feature = "docker-tests"))]
 pub(crate) fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
     entries.iter().filter(|entry| entry.state == LedgerState::Changed).cloned().collect()
 }

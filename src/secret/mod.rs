@@ -133,15 +133,6 @@ impl Vault {
         }
         Ok(())
     }
-
-    /// Forgets the secrets of a service whose volumes are gone for good.
-    pub(crate) fn forget(&self, service: &str) -> io::Result<()> {
-        self.known.lock().expect("no holder of this lock panics").retain(|name, _| name.service() != service);
-        match fs::remove_dir_all(self.directory.join(service)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn generate(path: &Path) -> io::Result<String> {

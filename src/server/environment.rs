@@ -111,9 +111,10 @@ async fn services(State(daemon): State<Arc<Daemon>>, Json(request): Json<Service
         async move {
             let work = async {
                 let turn = environment.handle.services(names.clone(), verb).await?;
-                let all: Vec<ServiceName> = match names.is_empty() {
-                    true => environment.handle.status().services.iter().filter_map(|service| service.name.parse().ok()).collect(),
-                    false => names.clone(),
+                let all: Vec<ServiceName> = if names.is_empty() {
+                    environment.handle.status().services.iter().filter_map(|service| service.name.parse().ok()).collect()
+                } else {
+                    names.clone()
                 };
                 environment.handle.until_settled(turn, &all).await
             };

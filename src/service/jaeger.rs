@@ -81,7 +81,6 @@ impl ServiceKind for Jaeger {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::service::testing::given;
     use serde_json::json;
 

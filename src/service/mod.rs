@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerSpec, OnDependencyRestart, Probe, Provision, RestartPolicy, RestartWhen, SecretRef, Stop, Workload};
 
-pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
+pub(crate) use compile::{Leases, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
 pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 #[cfg(all(test, feature = "docker-tests"))]

@@ -174,7 +174,6 @@ fn users(server: &Facts) -> Template {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{service::testing::given, spec::Condition};
     use serde_json::json;
 

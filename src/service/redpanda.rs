@@ -152,7 +152,6 @@ fn memory(limit: Option<Size>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::service::testing::given;
     use serde_json::json;
 

@@ -86,7 +86,6 @@ impl ServiceKind for S3 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::service::testing::given;
     use serde_json::json;
 

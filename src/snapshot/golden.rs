@@ -55,6 +55,7 @@ impl GoldenKey {
         Self(key)
     }
 
+    #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

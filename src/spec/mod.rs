@@ -28,7 +28,7 @@ pub(crate) use provision::{
 };
 pub(crate) use quantity::{Period, Size};
 pub(crate) use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
-pub(crate) use template::{Part, SecretRef, Template};
+pub(crate) use template::{SecretRef, Template};
 pub(crate) use watch::{Reaction, WatchRule};
 pub(crate) use workload::{
     ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload,

@@ -14,10 +14,6 @@ impl SecretRef {
         Self(format!("{service}/{name}"))
     }
 
-    pub(crate) fn service(&self) -> &str {
-        self.0.split_once('/').map_or(self.0.as_str(), |(service, _)| service)
-    }
-
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,16 +58,6 @@ impl Template {
         self
     }
 
-    #[must_use]
-    pub(crate) fn append(mut self, other: Template) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.0
-    }
-
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -79,6 +65,7 @@ impl Template {
         })
     }
 
+    #[cfg(test)]
     pub(crate) fn holds_secret(&self) -> bool {
         self.secrets().next().is_some()
     }

@@ -140,7 +140,7 @@ impl Journal {
     pub(super) fn forget(&self, id: &str) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, id, "An entry of the fault journal could not be removed.")
+                tracing::warn!(%error, id, "An entry of the fault journal could not be removed.");
             }
             _ => {}
         }

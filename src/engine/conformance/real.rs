@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::*;
-use crate::engine::{Selection, TerminalSize, connect};
+use crate::engine::{
+    TerminalSize,
+    docker::{Selection, connect},
+};
 
 async fn engine() -> Arc<dyn Engine> {
     let selection = Selection::read(None, |name| std::env::var(name).ok());
