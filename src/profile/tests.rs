@@ -312,6 +312,10 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
             "observability BuiltIn true",
             "other User true",
             "platform-wrapper BuiltIn true",
+            "power-cut-postgres BuiltIn true",
+            "power-cut-redis-always BuiltIn true",
+            "power-cut-redis-everysec BuiltIn true",
+            "power-cut-redis-never BuiltIn true",
             "shop Project true"
         ]
     );
