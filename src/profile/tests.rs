@@ -328,7 +328,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(
         project.told("shp"),
         [
-            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper` and `shop`)"
+            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-postgres`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never` and `shop`)"
         ]
     );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
