@@ -1,6 +1,7 @@
 # The front door. `make up` and `make test` need nothing but git, make and a Rust toolchain: scripts/setup sees to the rest.
 
 PROFILE ?= default
+SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
 .PHONY: up down test test-fast test-docker accept check bench fuzz build reference help
@@ -20,7 +21,7 @@ up: build         ## Bring up PROFILE (default): engine and images seen to, ever
 down: build       ## Take it down; data is kept
 	$(BINARY) down
 
-test: test-fast test-docker accept  ## Everything: without an engine, against real services, and through the machine interface
+test: test-fast test-docker  ## Everything: without an engine, and against real servers in real containers
 
 test-fast:        ## Unit tests and the tests that need no engine
 	@scripts/setup build
@@ -37,7 +38,8 @@ test-docker:      ## Real servers in real containers
 accept: build     ## The acceptance cases of the machine interface, if they are beside the checkout
 	@scripts/setup engine
 	@scripts/setup tests
-	@if [ -x ../shared/accept/accept.py ]; then python3 ../shared/accept/accept.py --binary $(BINARY) foundation; else echo "no acceptance cases beside this checkout"; fi
+	@scripts/setup images --all
+	python3 ../shared/accept/accept.py --binary $(BINARY) $(SUITES)
 
 check:            ## Formatting, lints, and that generated files are current
 	@scripts/setup build

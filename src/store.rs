@@ -61,9 +61,17 @@ pub(crate) struct Record {
     /// Volumes that `down --volumes` took away and `undo` can bring back, newest last.
     #[serde(default)]
     pub(crate) trash: Vec<Trashed>,
+    #[serde(default)]
+    pub(crate) snapshots: BTreeMap<String, SnapshotRecord>,
+    /// Services whose container still has a volume that is not theirs any more.
+    #[serde(default)]
+    pub(crate) moved: Vec<ServiceName>,
     /// The workload that each existing container was made from: what a plan compares with.
     #[serde(default)]
     pub(crate) applied: BTreeMap<ServiceName, Workload>,
+    /// It belongs to a connection: a daemon that finds it removes it.
+    #[serde(default)]
+    pub(crate) ephemeral: bool,
     /// Services that `stop` took out of an environment that is up.
     #[serde(default)]
     pub(crate) stopped: Vec<ServiceName>,
@@ -85,6 +93,17 @@ pub(crate) struct Trashed {
     pub(crate) volumes: BTreeMap<String, String>,
 }
 
+/// A named copy of an environment's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotRecord {
+    /// RFC 3339.
+    pub(crate) created_at: String,
+    /// The copies, by the key of what they are copies of.
+    pub(crate) volumes: BTreeMap<String, String>,
+    /// In the order of `volumes`.
+    pub(crate) services: Vec<devenv_api::SnapshotPart>,
+}
+
 impl Record {
     pub(crate) fn new(id: EnvironmentId, project: PathBuf, instance: String) -> Self {
         Self {
@@ -99,7 +118,10 @@ impl Record {
             volumes: BTreeMap::new(),
             generation: 0,
             trash: Vec::new(),
+            snapshots: BTreeMap::new(),
+            moved: Vec::new(),
             applied: BTreeMap::new(),
+            ephemeral: false,
             stopped: Vec::new(),
         }
     }
@@ -110,10 +132,15 @@ impl Record {
         if let Some(known) = self.volumes.get(&key) {
             return known.clone();
         }
-        self.generation += 1;
-        let made = format!("devenv-{}-{service}-{name}-{}", self.id, self.generation);
+        let made = self.reserve(&key);
         self.volumes.insert(key, made.clone());
         made
+    }
+
+    /// A name for another volume under this key, which nothing has had before.
+    pub(crate) fn reserve(&mut self, key: &str) -> String {
+        self.generation += 1;
+        format!("devenv-{}-{}-{}", self.id, key.replace('/', "-"), self.generation)
     }
 }
 
@@ -160,6 +187,11 @@ impl Store {
         self.root.join("disks")
     }
 
+    /// What is known of golden volumes.
+    pub(crate) fn golden(&self) -> PathBuf {
+        self.root.join("golden")
+    }
+
     /// The local certificate authority's directory.
     pub(crate) fn authority(&self) -> PathBuf {
         self.root.join("authority")
@@ -170,6 +202,11 @@ impl Store {
         create_private(&directory)?;
         let text = serde_json::to_vec(record).expect("a record is plain data");
         write_atomically(&directory.join("environment.json"), &text)
+    }
+
+    /// One environment as it was saved last.
+    pub(crate) fn record(&self, id: &EnvironmentId) -> Result<Option<Record>, StoreError> {
+        read(&self.environment(id).join("environment.json"))
     }
 
     /// Every environment that is remembered.

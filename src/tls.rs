@@ -33,10 +33,15 @@ pub(crate) enum TlsError {
     Trust { path: PathBuf, reason: String },
 }
 
+/// The certificate of the authority that is, or will be, in `directory`.
+pub(crate) fn certificate_of(directory: &Path) -> PathBuf {
+    directory.join("ca.pem")
+}
+
 impl Authority {
     /// The authority of `directory`, made if it is not there.
     pub(crate) fn open(directory: &Path) -> Result<Self, TlsError> {
-        let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
+        let (certificate, key) = (certificate_of(directory), directory.join("ca.key"));
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| TlsError::File { path, source }

@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    chaos, completions, config, daemon, doctor, down, environment, events, exec, gc, list, logs, plan, profiles, run, services, status, up,
-    validate, wait, why,
+    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan,
+    profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -27,8 +27,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
     /// Which environment of the project, so that several can run side by side.
-    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = instance)]
-    pub(crate) instance: String,
+    ///
+    /// Default: `default`; `test` makes one of its own.
+    #[arg(long, global = true, value_name = "NAME", value_parser = instance)]
+    pub(crate) instance: Option<String>,
     /// The Docker context whose engine is used.
     ///
     /// Default: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else Docker's current context, else the well-known sockets.
@@ -45,6 +47,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::Arguments),
+    Dev(dev::Arguments),
     Down(down::Arguments),
     Start(services::Start),
     Stop(services::Stop),
@@ -59,11 +62,24 @@ pub(crate) enum Command {
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
+    Test(test::Arguments),
+    Lease(lease::Arguments),
+    Bundle(bundle::Arguments),
     Plan(plan::Arguments),
     Config(config::Arguments),
     Validate(validate::Arguments),
     Profiles(profiles::Arguments),
+    Init(data::Init),
+    Seed(data::Seed),
+    Ledger(ledger::Arguments),
+    Reset(data::Reset),
+    Snapshot(snapshot::Arguments),
+    Fork(data::Fork),
+    Undo(data::Undo),
     Chaos(chaos::Arguments),
+    Backup(backup::Arguments),
+    Import(backup::Import),
+    Export(backup::Export),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -72,10 +88,12 @@ pub(crate) enum Command {
 
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
-    ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
+    ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
+    ("Testing", &["test", "lease", "bundle"]),
     ("Breaking", &["chaos"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];
@@ -135,9 +153,14 @@ pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
 }
 
 impl Command {
-    /// `run` and `exec` hand a command's own exit code through, and keep 125 for devenv's own failures.
+    /// `run`, `exec`, `test` and `lease` hand a command's own exit code through, and keep 125 for devenv's own failures.
     pub(crate) fn wraps_another(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_))
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Test(_) | Self::Lease(_))
+    }
+
+    /// They have a command or a lease to see to their end, and take signals for themselves.
+    pub(crate) fn takes_signals(&self) -> bool {
+        matches!(self, Self::Test(_) | Self::Lease(_))
     }
 }
 
@@ -150,7 +173,7 @@ pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
                 words.next();
             }
             word if word.starts_with('-') => {}
-            word => return matches!(word, "run" | "exec"),
+            word => return matches!(word, "run" | "exec" | "test" | "lease"),
         }
     }
     false
@@ -201,7 +224,7 @@ mod tests {
     #[test]
     fn the_forms_that_scripts_depend_on_are_taken() {
         let lines = [
-            "up", "up shop --timeout 90s --context colima --attach", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
+            "up", "up shop --timeout 90s --context colima --attach", "dev", "dev shop --timeout 1m", "logs --crash api", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
             "status --json", "ps", "list --json", "plan shop --json", "why db", "events -f", "events --json", "logs -f --since 5m --grep x db cache",
             "logs --since 2026-11-20T10:00:00Z", "env --format json --for container --service api --redact", "exec db -- psql -c x",
             "exec db psql -c x", "run -- cargo test --release", "run env", "start db", "stop db cache", "restart db", "wait db --timeout 30s",

@@ -76,7 +76,7 @@ fn json(values: &IndexMap<String, String>, session: &Session) -> Outcome {
 }
 
 /// In single quotes nothing means anything but the quote itself, in every POSIX shell.
-fn shell_quoted(value: &str) -> String {
+pub(super) fn shell_quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 

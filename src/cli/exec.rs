@@ -109,7 +109,8 @@ fn lost() -> Failure {
 
 fn window_size() -> Option<TerminalSize> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
-    Some(TerminalSize { columns: size.ws_col, rows: size.ws_row })
+    // Some terminals do not know.
+    (size.ws_col > 0 && size.ws_row > 0).then_some(TerminalSize { columns: size.ws_col, rows: size.ws_row })
 }
 
 /// The terminal hands every byte on while this lives.

@@ -25,17 +25,30 @@ pub(crate) enum Signal {
     Terminate,
 }
 
-/// The first signal that asks this process to end. The only place where signals are read.
+/// The first signal that asks this process to end.
 pub(crate) fn signalled() -> io::Result<impl Future<Output = Signal>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        // Both are cancel-safe: a signal that is not read stays pending in the stream.
+    let mut signals = Signals::listen()?;
+    Ok(async move { signals.next().await })
+}
+
+/// The signals that ask this process to end, one by one. The only place where signals are read.
+pub(crate) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Cancel-safe: a signal that is not read stays pending.
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = interrupt.recv() => Signal::Interrupt,
-            _ = terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
         }
-    })
+    }
 }
 
 pub(crate) fn usage(message: impl Into<String>) -> ApiError {

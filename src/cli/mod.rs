@@ -4,9 +4,11 @@
 //! [`ExitStatus`]. It speaks to the daemon through `devenv_api::Client` alone; `daemon` is the only one that runs it.
 
 mod args;
+mod attach;
 mod exit;
 mod failure;
 mod launch;
+mod log_line;
 mod printer;
 mod progress;
 mod project;
@@ -17,22 +19,31 @@ mod table;
 
 // The commands.
 mod chaos;
+mod bundle;
+mod backup;
 mod completions;
 mod config;
 mod daemon;
+mod data;
+mod dev;
 mod doctor;
 mod down;
 mod environment;
 mod events;
 mod exec;
 mod gc;
+mod held;
+mod lease;
+mod ledger;
 mod list;
 mod logs;
 mod plan;
 mod profiles;
 mod run;
 mod services;
+mod snapshot;
 mod status;
+mod test;
 mod up;
 mod validate;
 mod wait;
@@ -119,6 +130,9 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
         .map_err(|error| failure::internal("cannot start the runtime", error))?;
     let outcome = runtime.block_on(async {
         let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
+        if command.takes_signals() {
+            return execute(command, session).await;
+        }
         let words = interrupted_words(&command);
         let heals = matches!(&command, Command::Chaos(arguments) if arguments.heals_when_interrupted());
         tokio::select! {
@@ -143,7 +157,7 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
 /// What is left behind when a command is interrupted, where that is worth a word.
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
-        Command::Up(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
+        Command::Up(_) | Command::Dev(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
         Command::Down(_) => Some("the environment goes on stopping"),
         Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services go on; `devenv status` shows them"),
         _ => None,
@@ -153,6 +167,7 @@ fn interrupted_words(command: &Command) -> Option<&'static str> {
 async fn execute(command: Command, session: &Session) -> Outcome {
     match command {
         Command::Up(arguments) => up::run(&arguments, session).await,
+        Command::Dev(arguments) => dev::run(&arguments, session).await,
         Command::Down(arguments) => down::run(&arguments, session).await,
         Command::Start(arguments) => services::start(&arguments, session).await,
         Command::Stop(arguments) => services::stop(&arguments, session).await,
@@ -166,11 +181,24 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,
+        Command::Test(arguments) => test::run(&arguments, session).await,
+        Command::Lease(arguments) => lease::run(&arguments, session).await,
+        Command::Bundle(arguments) => bundle::run(&arguments, session),
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Init(arguments) => data::init(&arguments, session).await,
+        Command::Seed(arguments) => data::seed(&arguments, session).await,
+        Command::Ledger(arguments) => ledger::run(&arguments, session).await,
+        Command::Reset(arguments) => data::reset(&arguments, session).await,
+        Command::Snapshot(arguments) => snapshot::run(&arguments, session).await,
+        Command::Fork(arguments) => data::fork(&arguments, session).await,
+        Command::Undo(arguments) => data::undo(&arguments, session).await,
         Command::Chaos(arguments) => chaos::run(&arguments, session).await,
+        Command::Backup(arguments) => backup::run(&arguments, session).await,
+        Command::Import(arguments) => backup::import(&arguments, session).await,
+        Command::Export(arguments) => backup::export(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

@@ -176,7 +176,10 @@ impl Live {
             let _ = self.screen.println(news.message);
             return;
         };
-        let Some(state) = news.state else { return };
+        let Some(state) = news.state else {
+            self.note(service, news.message_without_name());
+            return;
+        };
         let word = paint(state_style(state), state);
         let bar = self.bar(service).clone();
         match state {
@@ -203,7 +206,11 @@ impl Live {
     }
 
     fn note(&mut self, service: &str, message: &str) {
-        self.bar(service).set_message(first_line(message).to_owned());
+        let bar = self.bar(service);
+        // What comes after ready is no change of it.
+        if !bar.is_finished() {
+            bar.set_message(first_line(message).to_owned());
+        }
     }
 }
 

@@ -129,6 +129,23 @@ impl Loaded {
         self.0.origins.effective_yaml()
     }
 
+    /// Values that users gave under a name that sounds like a secret's, in the profile or in this process's variables.
+    pub(super) fn given_secrets(&self) -> Vec<String> {
+        let mut given = Vec::new();
+        named_values(&self.0.origins.effective(), "", &mut given);
+        given.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+        let secrets = given.into_iter().filter(|(name, value)| value.len() >= SHORTEST_SECRET && sounds_secret(name));
+        secrets.map(|(_, value)| value).collect()
+    }
+
+    /// Every value of the profile with the places that it comes from, for a person.
+    pub(super) fn origins(&self) -> String {
+        let mut keys = Vec::new();
+        leaves(&self.0.origins.effective(), "", &mut keys);
+        let told = keys.iter().filter_map(|key| self.0.origins.explain(key).ok());
+        told.map(|explanation| anstream::adapter::strip_str(&explained(&explanation)).to_string() + "\n").collect()
+    }
+
     /// The images that its services need, each once, in their order.
     pub(super) fn images(&self) -> Vec<String> {
         images::images(&self.0.profile)
@@ -142,6 +159,36 @@ impl Loaded {
         })?;
         let words = explained(&explanation);
         Ok((explanation, words))
+    }
+}
+
+/// A shorter value than this is no secret worth the name, and would be found in words.
+const SHORTEST_SECRET: usize = 6;
+
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"].iter().any(|word| name.contains(word))
+}
+
+/// All single texts with their last keys.
+fn named_values(value: &serde_json::Value, name: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| named_values(value, key, found)),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| named_values(item, name, found)),
+        serde_json::Value::String(text) => found.push((name.to_owned(), text.clone())),
+        _ => {}
+    }
+}
+
+/// The paths of all single values, as `explain` takes them.
+fn leaves(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) if !fields.is_empty() => {
+            for (key, value) in fields {
+                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            }
+        }
+        _ => found.push(path.to_owned()),
     }
 }
 

@@ -41,7 +41,7 @@ impl Session {
             .into_os_string()
             .into_string()
             .map_err(|path| usage(format!("the project's path is not UTF-8: {}", path.display())))?;
-        Ok(EnvironmentTarget { project, instance: self.global.instance.clone() })
+        Ok(EnvironmentTarget { project, instance: self.global.instance.clone().unwrap_or_else(|| "default".to_owned()) })
     }
 
     /// The engine that the flags and variables name.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
-use devenv_api::{Consequence, Phase, Plan, Service, ServiceState, Status};
+use devenv_api::{LedgerEntry, LedgerState, Consequence, Phase, Plan, Service, ServiceState, Status};
 
 use super::printer::{BAD, BOLD, DIM, GOOD, NAME, WARN, paint};
 
@@ -56,6 +56,26 @@ fn phase_style(phase: Phase) -> Style {
         Phase::Starting | Phase::Stopping => WARN,
         Phase::Absent | Phase::Stopped => DIM,
     }
+}
+
+/// What was applied to the data.
+pub(super) fn ledger(entries: &[LedgerEntry]) -> String {
+    if entries.is_empty() {
+        return "no scripts".to_owned();
+    }
+    let rows = entries.iter().map(|entry| {
+        let place = entry.database.as_deref().map_or_else(|| entry.service.clone(), |database| format!("{}/{database}", entry.service));
+        let state = match entry.state {
+            LedgerState::Applied => "applied",
+            LedgerState::Pending => "pending",
+            LedgerState::Changed => "changed",
+            LedgerState::Failed => "failed",
+        };
+        let rows = entry.rows.map(|rows| rows.to_string()).unwrap_or_default();
+        let took = entry.duration_ms.map(duration).unwrap_or_default();
+        [place, entry.path.clone(), state.to_owned(), entry.applied_at.clone().unwrap_or_default(), took, rows]
+    });
+    columns(["DATA OF", "SCRIPT", "STATE", "APPLIED", "TOOK", "ROWS"], rows)
 }
 
 /// One environment in full.

@@ -1,6 +1,6 @@
 //! From a validated profile to a spec: leases what the profile needs, then compiles it, purely.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use devenv_api::{ApiError, ErrorCode};
 
@@ -9,7 +9,8 @@ use crate::{
     net,
     profile::Profile,
     service::{self, Leases},
-    spec::{EnvironmentSpec, ServiceName},
+    spec::{EnvironmentSpec, SecretRef, ServiceName},
+    tls::{self, Authority},
 };
 
 impl Environments {
@@ -24,7 +25,7 @@ impl Environments {
         for secret in &needs.secrets {
             environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         }
-        let running: Vec<u16> = environment
+        let mut running: Vec<u16> = environment
             .handle
             .status()
             .services
@@ -32,6 +33,9 @@ impl Environments {
             .filter(|service| service.container.is_some() || service.pid.is_some())
             .flat_map(|service| service.ports.iter().map(|port| port.host))
             .collect();
+        let authority = self.certify(environment, &needs.certificates)?;
+        // A service may be away while its ports are held for it.
+        running.extend(environment.caretaker.hosts.held_ports());
         let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
         let subnet = match record.subnet {
             Some(subnet) => subnet,
@@ -48,9 +52,28 @@ impl Environments {
             instance: record.instance.clone(),
             subnet,
             ports,
-            authority: certificate(&self.shared.store.authority()),
+            authority,
         };
         Ok(service::compile(&profile, &leases))
+    }
+
+    /// Certificates for the services that encrypt, made once; the authority's own, by which clients verify them.
+    fn certify(&self, environment: &Environment, services: &[ServiceName]) -> Result<PathBuf, ApiError> {
+        let directory = self.shared.store.authority();
+        if services.is_empty() {
+            return Ok(tls::certificate_of(&directory));
+        }
+        let authority = Authority::open(&directory).map_err(internal)?;
+        for service in services {
+            let (certificate, key) = (SecretRef::new(service.as_str(), "tls.crt"), SecretRef::new(service.as_str(), "tls.key"));
+            if !environment.vault.has(&certificate) {
+                let (certificate_text, key_text) = authority.server(&[service.to_string()]).map_err(internal)?;
+                environment.vault.keep(&key, &key_text).map_err(internal)?;
+                // Last: it says that both are there.
+                environment.vault.keep(&certificate, &certificate_text).map_err(internal)?;
+            }
+        }
+        Ok(authority.certificate().to_owned())
     }
 
     /// The ports that the environment had stay its own. One that somebody else has taken meanwhile is replaced, and the
@@ -92,7 +115,3 @@ fn taken(error: &net::PortError) -> ApiError {
     ApiError::new(ErrorCode::Failed, error.to_string()).hint("stop that program, or give the service another port with `ports:` in the profile")
 }
 
-/// The certificate that clients verify servers by.
-fn certificate(authority: &Path) -> std::path::PathBuf {
-    authority.join("ca.crt")
-}

@@ -3,20 +3,25 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal};
+use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
+    lease::Leases,
     log::Logs,
     net::PortLeases,
-    reconcile::{self, Effects, Handle, Observed, Progress, Setup},
+    provision::ProvisionContext,
+    reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     secret::Vault,
     spec::EnvironmentId,
     store::{Record, Store},
@@ -39,6 +44,8 @@ pub(super) struct Shared {
     known: Mutex<HashMap<EnvironmentId, Environment>>,
     pub(super) tasks: Mutex<JoinSet<()>>,
     pub(super) faults: super::faults::Kept,
+    /// Those who hold leases for connections.
+    pub(super) holders: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
@@ -49,9 +56,25 @@ pub(crate) struct Environment {
     pub(crate) handle: Handle,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
+    pub(super) caretaker: Arc<DaemonCaretaker>,
+    pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     /// Held by a command that changes the environment as a whole, so that such commands come one after another.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) leases: Leases,
+    /// It is being removed for good, and nothing is begun in it any more.
+    closed: Arc<AtomicBool>,
+}
+
+impl Environment {
+    pub(crate) fn is_open(&self) -> Result<(), CommandError> {
+        if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    /// To be called by the one whose turn it is.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
 }
 
 impl Environments {
@@ -65,6 +88,7 @@ impl Environments {
                 known: Mutex::default(),
                 tasks: Mutex::default(),
                 faults: Default::default(),
+                holders: TaskTracker::new(),
                 stop,
             }),
         }
@@ -99,22 +123,54 @@ impl Environments {
         }
         let project = PathBuf::from(&target.project);
         let record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        self.make(record)
+    }
+
+    /// A new environment that is removed with whoever holds it.
+    pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        let project = PathBuf::from(&target.project);
+        let mut record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        record.ephemeral = true;
+        self.make(record)
+    }
+
+    fn make(&self, record: Record) -> Result<Environment, ApiError> {
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        if let Some(found) = known.get(&record.id) {
+            return Ok(found.clone());
+        }
+        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
         self.shared.store.save(&record).map_err(internal)?;
         let hosts = self.hosts(&record.id);
-        self.begin(record, Observed::default(), hosts)
+        self.start(&mut known, record, Observed::default(), hosts)
+    }
+
+    /// Runs what belongs to a connection; the daemon waits for its end.
+    pub(crate) fn look_after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.holders.spawn(work);
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
-        Arc::new(Hosts::new(id.clone(), self.shared.store.environment(id).join("keepers")))
+        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), self.shared.store.environment(id).join("keepers")))
     }
 
     /// Starts the task of an environment.
     pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
-        let shared = &self.shared;
-        let mut known = shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
+        self.start(&mut known, record, observed, hosts)
+    }
+
+    fn start(
+        &self,
+        known: &mut HashMap<EnvironmentId, Environment>,
+        record: Record,
+        observed: Observed,
+        hosts: Arc<Hosts>,
+    ) -> Result<Environment, ApiError> {
+        let shared = &self.shared;
         let id = record.id.clone();
         let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
@@ -122,8 +178,11 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), shared.store.clone(), hosts.clone());
-        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: Arc::new(caretaker) };
+        let golden = Golden { engine: shared.engine.clone(), store: shared.store.clone(), owner: shared.owner.clone(), environment: id.clone(), empty: Mutex::default(), consumed: Mutex::default() };
+        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
+        let caretaker = Arc::new(caretaker);
+        let tools = Arc::new(Tools { engine: shared.engine.clone(), hosts: hosts.clone(), vault: vault.clone(), logs: logs.clone(), project: record.project.clone() });
+        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -131,7 +190,13 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let environment = Environment { id: id.clone(), handle, vault, logs, progress, turn: Arc::default() };
+        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
+        let reloader = {
+            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
+        };
+        let environment =
+            Environment { id: id.clone(), handle, vault, logs, caretaker, reloader, progress, turn: Arc::default(), leases, closed: Arc::default() };
         known.insert(id, environment.clone());
         Ok(environment)
     }
@@ -155,6 +220,8 @@ impl Environments {
     pub(super) async fn finish(&self) {
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no holder of this lock panics"));
         while tasks.join_next().await.is_some() {}
+        self.shared.holders.close();
+        self.shared.holders.wait().await;
     }
 }
 

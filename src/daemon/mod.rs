@@ -7,17 +7,29 @@
 //! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
 //! adopts it by its labels and its records.
 
+mod bundle;
+mod backups;
 mod caretaker;
 mod choice;
+mod commands;
 mod compile;
 pub(crate) mod environments;
 mod exec;
 mod faults;
 pub(crate) mod gc;
+mod fronts;
+mod golden;
 mod hosts;
+mod leases;
+mod ledger;
 mod loops;
 mod output;
+mod react;
 mod recovery;
+mod reload;
+
+mod transfer;
+mod volumes;
 mod watcher;
 
 use std::{
@@ -80,6 +92,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let stop = CancellationToken::new();
         let environments = Environments::new(store, engine, owner, stop.clone());
         recovery::adopt(&environments).await?;
+        environments.reap_leases().await;
         let daemon = Daemon { environments, paths, selection, engine: info, started: Instant::now(), stop };
         let listener = listen(&daemon.paths.socket()).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display())))?;
         Ok(Some((daemon, listener, [runtime_lock, state_lock])))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use devenv_api::ApiError;
 
 use super::{Environments, internal, no_engine};
-use crate::{reconcile::Observed, spec::EnvironmentId, store::Record};
+use crate::{reconcile::Observed, spec::EnvironmentId, store::{Goal, Record}};
 
 /// Everything of this owner that the engine has, by environment.
 pub(super) async fn observe(environments: &Environments) -> Result<HashMap<EnvironmentId, Observed>, ApiError> {
@@ -34,7 +34,12 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         reap_helpers(environments, &mut observed).await;
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
-        environments.begin(record, observed, hosts)?;
+        let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
+        let environment = environments.begin(record, observed, hosts.clone())?;
+        if let Some(spec) = watched {
+            environment.reloader.watch_adopted(&spec, &hosts).await;
+        }
+        environments.resume_all(&environment).await;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");

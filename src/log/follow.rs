@@ -70,6 +70,7 @@ impl Follower {
     /// The next lines, at least one; waits until there are any. Cancel-safe: what was read is what was returned.
     pub(crate) async fn next(&mut self) -> io::Result<Vec<LogLine>> {
         loop {
+            self.merge.refresh();
             let mut lines = Vec::new();
             while lines.len() < BATCH
                 && let Some(line) = self.merge.next()?

@@ -32,6 +32,8 @@ pub(super) struct Cursor {
     end: Option<(u64, u64)>,
     /// Handed on next.
     ahead: Option<Record>,
+    /// Nothing more was there at the last look; asking the disk again for every line of the others would cost dearly.
+    at_end: bool,
 }
 
 impl Cursor {
@@ -58,6 +60,7 @@ impl Cursor {
             offset: 0,
             end: Some((last, length)),
             ahead: None,
+            at_end: false,
         })
     }
 
@@ -67,8 +70,9 @@ impl Cursor {
     }
 
     fn peek(&mut self) -> io::Result<Option<&Record>> {
-        if self.ahead.is_none() {
+        if self.ahead.is_none() && !self.at_end {
             self.ahead = self.read()?;
+            self.at_end = self.ahead.is_none();
         }
         Ok(self.ahead.as_ref())
     }
@@ -186,6 +190,11 @@ impl Merge {
             }
         }
         Ok(added)
+    }
+
+    /// Looks anew where there was nothing more.
+    pub(super) fn refresh(&mut self) {
+        self.cursors.iter_mut().for_each(|cursor| cursor.at_end = false);
     }
 
     /// The next line that is wanted, earliest first over the services, in written order within each.

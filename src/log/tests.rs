@@ -143,6 +143,25 @@ async fn following_goes_on_exactly_where_history_ended() {
     writing.join().unwrap();
 }
 
+#[test]
+fn a_long_log_beside_finished_ones_is_read_as_fast_as_alone() {
+    let (_directory, logs) = logs();
+    let mut writer = logs.writer("api").unwrap();
+    (0..50_000).for_each(|index| writer.push(at(index), 1, Stdout, b"line"));
+    writer.flush().unwrap();
+    let time = |query: Query| {
+        let began = std::time::Instant::now();
+        assert!(logs.history(query).unwrap().count() >= 50_000);
+        began.elapsed()
+    };
+    let alone = time(Query { services: vec!["api".to_owned()], ..Query::default() });
+    for index in 0..10 {
+        write(&logs, &format!("done{index}"), &[(0, Stdout, "done")]);
+    }
+    let beside = time(Query::default());
+    assert!(beside < alone * 8 + Duration::from_millis(200), "alone {alone:?}, beside ten others {beside:?}");
+}
+
 #[tokio::test]
 async fn a_follower_sees_services_whose_log_begins_later() {
     let (_directory, logs) = logs();

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+mod removal;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -211,7 +213,9 @@ impl Connection {
             let name = answer.string()?;
             let settings = answer.array(|answer| {
                 let (name, value) = (answer.string()?, answer.nullable()?.unwrap_or_default());
-                (answer.byte()?, answer.byte()?, answer.byte()?);
+                answer.byte()?;
+                answer.byte()?;
+                answer.byte()?;
                 answer.array(|answer| Ok((answer.string()?, answer.nullable()?, answer.byte()?)))?;
                 Ok((name, value))
             })?;

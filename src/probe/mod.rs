@@ -21,7 +21,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{engine::Engine, secret::Vault, spec::Probe};
+use crate::{engine::Engine, secret::Vault, spec::Probe, tls};
 
 pub(crate) use runner::{NotReady, Schedule, until_ready, watchful};
 
@@ -99,17 +99,15 @@ async fn question(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFail
     match probe {
         Probe::None => Ok(Receipt::of("running, and nothing to ask")),
         Probe::Postgres { port, user, password, database, tls } => {
-            require_plain(*tls)?;
-            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database };
+            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database, tls: trust(*tls, cx)? };
             postgres::ask_server(&login).await
         }
         Probe::Pgbouncer { port, user, password, database } => {
-            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database };
+            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database, tls: None };
             postgres::ask_pooler(&login).await
         }
         Probe::Redis { port, user, password, tls } => {
-            require_plain(*tls)?;
-            redis::ask(*port, user, &reveal(cx, password)?).await
+            redis::ask(*port, user, &reveal(cx, password)?, trust(*tls, cx)?).await
         }
         Probe::Kafka { port } => kafka::ask(*port).await,
         Probe::Jaeger { health, query, otlp_http } => jaeger::ask(*health, *query, *otlp_http).await,
@@ -138,9 +136,13 @@ fn reveal(cx: &ProbeContext, secret: &crate::spec::SecretRef) -> Result<String, 
     cx.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
 }
 
-/// Better no answer than one over a connection that is not what the profile asked for.
-fn require_plain(tls: bool) -> Result<(), ProbeFailure> {
-    if tls { Err(ProbeFailure::silent("this build of devenv cannot ask over TLS yet")) } else { Ok(()) }
+/// What a client of a server with TLS trusts.
+fn trust(tls: bool, cx: &ProbeContext) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
+    if !tls {
+        return Ok(None);
+    }
+    let authority = cx.authority.as_ref().ok_or_else(|| ProbeFailure::silent("its certificate authority is not known"))?;
+    tls::client(authority).map(Some).map_err(|error| ProbeFailure::silent(error.to_string()))
 }
 
 /// A connection to the published port. It proves nothing yet: docker-proxy accepts before the server listens, and hangs

@@ -5,8 +5,12 @@
 
 use std::{error::Error as _, io, time::Duration};
 
-use futures_util::future::{self, Either};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
+use futures_util::{
+    FutureExt,
+    future::{self, Either},
+};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{ProbeFailure, Receipt, io_words};
 
@@ -18,12 +22,15 @@ pub(crate) struct Login<'a> {
     pub(crate) user: &'a str,
     pub(crate) password: String,
     pub(crate) database: &'a str,
+    /// Encrypted, to a server that the authority vouches for.
+    pub(crate) tls: Option<rustls::ClientConfig>,
 }
 
 impl Login<'_> {
     pub(crate) fn config(&self, application: &str) -> Config {
         let mut config = Config::new();
         config
+            .ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable })
             .host("127.0.0.1")
             .port(self.port)
             .user(self.user)
@@ -51,7 +58,7 @@ pub(super) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailur
 
 async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {
     let config = login.config("devenv-probe");
-    session(&config, |client| async move { first_value(&client, query).await })
+    session(&config, login.tls.clone(), |client| async move { first_value(&client, query).await })
         .await
         .map_err(|error| failure(login.port, &error))
 }
@@ -68,12 +75,22 @@ async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postg
 /// Connects, lets `work` have the client, and sees the connection to its end, all within this future.
 pub(crate) async fn session<T, W>(
     config: &Config,
+    tls: Option<rustls::ClientConfig>,
     work: impl FnOnce(Client) -> W,
 ) -> Result<T, tokio_postgres::Error>
 where
     W: Future<Output = Result<T, tokio_postgres::Error>>,
 {
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = match tls {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            (client, connection.boxed())
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
+            (client, connection.boxed())
+        }
+    };
     let work = std::pin::pin!(work(client));
     match future::select(work, connection).await {
         Either::Left((result, connection)) => {

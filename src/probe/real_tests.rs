@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "measurements, read by whoever runs these tests")]
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     process::{Command, Output},
     sync::Mutex,
     time::Instant,
@@ -39,12 +39,12 @@ pub(crate) fn start(image: &str, port: u16, container: u16, options: &[&str], co
 
 /// A port that was free a moment ago, and that no other test here is given.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashMap<u16, ()>>> = Mutex::new(None);
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut given = GIVEN.lock().unwrap();
     let given = given.get_or_insert_default();
     loop {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if given.insert(port, ()).is_none() {
+        if given.insert(port) {
             return port;
         }
     }
@@ -92,7 +92,6 @@ thread_local! {
 }
 
 async fn boots(
-    count: usize,
     image: &str,
     inside: u16,
     options: &[&str],
@@ -102,7 +101,7 @@ async fn boots(
     probe: impl Fn(u16) -> Probe,
 ) -> Vec<Duration> {
     let mut delays = Vec::new();
-    for _ in 0..count {
+    for _ in 0..count() {
         let port = free_port();
         let container = start(image, port, inside, options, command);
         ready(&probe(port), vault).await;
@@ -131,7 +130,7 @@ async fn postgres_is_seen_soon_after_its_first_boot_and_never_before() {
         tls: false,
     };
     let word = "database system is ready to accept connections";
-    let delays = boots(count(), "postgres:17", 5432, &["-e", &environment], &[], word, &vault, probe).await;
+    let delays = boots("postgres:17", 5432, &["-e", &environment], &[], word, &vault, probe).await;
     assert!(delays[delays.len() / 2] < Duration::from_millis(500), "{delays:?}");
 }
 
@@ -168,7 +167,7 @@ async fn redis_is_seen_soon_after_it_accepts_connections() {
     let secret = vault.reveal(&password).unwrap();
     let probe = |port| Probe::Redis { port, user: "default".to_owned(), password: password.clone(), tls: false };
     let command = ["redis-server", "--requirepass", &secret];
-    let delays = boots(count(), "redis:8.0", 6379, &[], &command, "Ready to accept", &vault, probe).await;
+    let delays = boots("redis:8.0", 6379, &[], &command, "Ready to accept", &vault, probe).await;
     assert!(delays[delays.len() / 2] < Duration::from_millis(500), "{delays:?}");
 
     let port = free_port();

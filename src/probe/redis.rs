@@ -1,9 +1,20 @@
 //! Redis: AUTH, PING, and nothing left to load.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::future::{self, Either};
+use futures_util::{
+    FutureExt,
+    future::{self, Either},
+};
 use ::redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{ProbeFailure, Receipt, connect};
 
@@ -19,8 +30,8 @@ impl From<RedisError> for SessionError {
     }
 }
 
-pub(super) async fn ask(port: u16, user: &str, password: &str) -> Result<Receipt, ProbeFailure> {
-    let persistence = session(port, user, password, |mut connection| async move {
+pub(super) async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientConfig>) -> Result<Receipt, ProbeFailure> {
+    let persistence = session(port, user, password, tls, |mut connection| async move {
         ::redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(::redis::cmd("INFO").arg("persistence").query_async::<String>(&mut connection).await)
     })
@@ -39,6 +50,7 @@ pub(crate) async fn session<T, W>(
     port: u16,
     user: &str,
     password: &str,
+    tls: Option<rustls::ClientConfig>,
     work: impl FnOnce(MultiplexedConnection) -> W,
 ) -> Result<T, SessionError>
 where
@@ -48,7 +60,17 @@ where
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     // The driver's own login hides what the server says to it.
     let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let (mut connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
+    let (mut connection, driver) = match tls {
+        None => {
+            let (connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
+            (connection, driver.boxed())
+        }
+        Some(tls) => {
+            let stream = encrypted(port, tls, stream).await.map_err(SessionError::Unreachable)?;
+            let (connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
+            (connection, driver.boxed())
+        }
+    };
     let mut login = ::redis::cmd("AUTH");
     login.arg(shown(user)).arg(password);
     let work = std::pin::pin!(async {
@@ -59,6 +81,11 @@ where
         Either::Left((result, _)) => result,
         Either::Right(((), work)) => work.await,
     }
+}
+
+async fn encrypted(port: u16, tls: rustls::ClientConfig, stream: TcpStream) -> Result<TlsStream<TcpStream>, ProbeFailure> {
+    let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(|error| ProbeFailure::silent(format!("no encrypted connection to 127.0.0.1:{port}: {error}")))
 }
 
 pub(crate) fn words(port: u16, error: SessionError) -> String {

@@ -155,12 +155,22 @@ mod tests {
 
     use super::*;
 
-    fn receipt() -> Result<Receipt, ProbeFailure> {
+    type Answer = Result<Receipt, ProbeFailure>;
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands beside `no`, as one of two answers")]
+    fn receipt() -> Answer {
         Ok(Receipt::of("fine"))
     }
 
-    fn no(what: &str) -> Result<Receipt, ProbeFailure> {
+    fn no(what: &str) -> Answer {
         Err(ProbeFailure::silent(what))
+    }
+
+    #[test]
+    fn a_probe_can_be_asked_from_any_thread() {
+        fn movable<F: Send>(_: impl Fn(Probe, ProbeContext) -> F) {}
+        movable(|probe, cx| async move { until_ready(&probe, &cx, Schedule::until(ATTEMPT), |_| {}).await });
+        movable(|probe, cx| async move { watchful(&probe, &cx).await });
     }
 
     #[tokio::test(start_paused = true)]
@@ -180,7 +190,7 @@ mod tests {
             until(|_| ready(if started.elapsed() >= after { receipt() } else { no("not yet") }), schedule, |_| {})
                 .await
                 .unwrap();
-            let delay = started.elapsed() - after;
+            let delay = started.elapsed().checked_sub(after).unwrap();
             let most = (after / 100).clamp(Duration::from_millis(10), Duration::from_millis(250));
             assert!(delay <= most + Duration::from_millis(2), "{after:?}: {delay:?}");
         }

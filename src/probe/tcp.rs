@@ -13,13 +13,11 @@ pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
     let mut stream = connect(port).await?;
     let mut first = [0; 1];
     match timeout(KEPT, stream.read(&mut first)).await {
-        // A server that waits for the client to speak first.
-        Err(_) => {}
-        Ok(Ok(0)) => return Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it at once"))),
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(unreachable(port, &error)),
+        Ok(Ok(0)) => Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it at once"))),
+        Ok(Err(error)) => Err(unreachable(port, &error)),
+        // It greets, or it waits for the client to speak first.
+        Ok(Ok(_)) | Err(_) => Ok(Receipt::of(format!("127.0.0.1:{port} accepts connections"))),
     }
-    Ok(Receipt::of(format!("127.0.0.1:{port} accepts connections")))
 }
 
 #[cfg(test)]

@@ -173,6 +173,8 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     let _ = output.join();
     let state = State { exit: Some(exit), ..shared.state.clone() };
     let _ = state.write(&shared.directory);
+    // Whoever hears of the end may start the next keeper in this directory at once.
+    control::remove(&shared.directory);
     let mut progress = shared.lock();
     progress.finished = Some(exit);
     shared.changed.notify_all();
@@ -180,7 +182,6 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     while progress.waiting > 0 && Instant::now() < farewell {
         progress = shared.wait(progress, Some(farewell));
     }
-    control::remove(&shared.directory);
     Ok(())
 }
 
@@ -207,9 +208,18 @@ impl Shared {
             match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(_) => {
                     let mut progress = self.lock();
-                    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                        if pid == self.group {
-                            progress.exit = Some(Exit { ending: ending(status), at: Timestamp::now() });
+                    loop {
+                        match wait(WaitOptions::NOHANG) {
+                            Ok(Some((pid, status))) if pid == self.group => {
+                                progress.exit = Some(Exit { ending: ending(status), at: Timestamp::now() });
+                            }
+                            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                            Ok(None) => break,
+                            Err(_) => {
+                                // Told together with the program's own end, so that nobody looks for leftovers in vain.
+                                progress.tree_ended = true;
+                                break;
+                            }
                         }
                     }
                     self.changed.notify_all();
@@ -268,9 +278,9 @@ impl Shared {
         let deadline = Instant::now() + KILL_DEADLINE;
         while !progress.tree_ended && Instant::now() < deadline {
             drop(progress);
-            tree::descendants(std::process::id()).into_iter().for_each(|process| {
+            for process in tree::descendants(std::process::id()) {
                 process.kill();
-            });
+            }
             // Another round finds what was forked meanwhile.
             progress = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
         }

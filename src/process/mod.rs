@@ -12,6 +12,7 @@
 mod command;
 mod control;
 pub(crate) mod keeper;
+pub(crate) mod leash;
 mod output;
 mod protocol;
 mod signal;
@@ -37,7 +38,7 @@ use protocol::{Answer, Launch, Reply, Request, State};
 
 pub(crate) use protocol::{Ending, Exit, LaunchError};
 pub(crate) use signal::Signal;
-pub(crate) use tree::{has_open_for_writing, sweep};
+pub(crate) use tree::{has_open_for_writing, sweep, sweep_others};
 
 /// The variable by which a program's descendants are known, wherever they went.
 pub(crate) const MARKER: &str = "DEVENV_MARKER";
@@ -47,6 +48,11 @@ const LAUNCH_DEADLINE: Duration = Duration::from_secs(15);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// What a keeper may take beyond the grace: to kill the tree and to write the rest of the output.
 const AFTER_GRACE: Duration = Duration::from_secs(10);
+
+/// The file of the program that a command names, as a shell in that directory would find it.
+pub(crate) fn find_program(name: &str, directory: &Path, path: Option<&str>) -> Result<PathBuf, LaunchError> {
+    command::find(name, directory, path)
+}
 
 /// Starts keepers.
 #[derive(Debug, Clone)]
@@ -191,6 +197,11 @@ pub(crate) async fn adopt(directory: &Path) -> Adopted {
             exit => Adopted::Ended(running, exit),
         },
     }
+}
+
+/// Whether the keeper of this directory has ended, and its program with it.
+pub(crate) fn has_ended(directory: &Path) -> bool {
+    State::read(directory).is_some_and(|state| state.exit.is_some())
 }
 
 impl Running {

@@ -144,7 +144,12 @@ async fn stopping_ends_the_whole_tree_with_those_that_ignore_it_or_left() {
     let place = Place::new();
     let running = place.shell("trap '' TERM; sleep 1000 & setsid sleep 1000 & (setsid setsid sleep 1000 &) ; echo up; while :; do sleep 1000; done").await;
     place.line("up").await;
-    assert!(alive(running.marker()) >= 5);
+    let all = async {
+        while alive(running.marker()) < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all).await.expect("the whole tree within the deadline");
     let began = Instant::now();
     let exit = running.stop(Signal::TERM, Duration::from_millis(300)).await;
     assert_eq!(exit.ending, Ending::Signal(9));
@@ -250,4 +255,18 @@ async fn the_writer_of_a_file_is_named() {
     assert!(name == "sh" || name == "sleep", "{name}");
     running.stop(Signal::KILL, Duration::ZERO).await;
     assert_eq!(has_open_for_writing(running.marker(), &place.directory.path().join("out")), None);
+}
+
+#[tokio::test]
+async fn restarts_in_one_directory_lose_no_line_and_no_exit() {
+    let place = Place::new();
+    let mut expected = Vec::new();
+    for run in 1..=100 {
+        let request = StartRequest { run, ..place.request(&["seq", "1", "1000"]) };
+        let exit = place.supervisor.start(request).await.unwrap().exited().await;
+        assert_eq!(exit.ending, Ending::Code(0), "run {run}");
+        expected.extend((1..=1000).map(|number: u32| (run, number.to_string())));
+    }
+    let lines: Vec<(u32, String)> = place.logs().history(Query::default()).unwrap().map(|line| line.unwrap()).map(|line| (line.run, line.text)).collect();
+    assert!(lines == expected, "{} lines", lines.len());
 }

@@ -40,6 +40,9 @@ pub(super) struct Assembled {
 /// The most that variables may add to one profile, in bytes.
 const MOST: usize = 16 << 20;
 
+/// So many variables that are not set are told.
+const UNSET: usize = 200;
+
 /// Parses one file; what is wrong with it as YAML is told.
 pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
     let Parsed { root, complete } = yaml::parse(sources, file, findings);
@@ -122,10 +125,11 @@ impl Variables {
 
 impl Lookup for Variables {
     fn value(&self, name: &str) -> Option<String> {
-        let value = self.find(name)?;
-        let left = self.left.get().checked_sub(value.len());
+        let value = self.find(name);
+        let cost = value.as_ref().map_or(MOST / UNSET, String::len);
+        let left = self.left.get().checked_sub(cost);
         self.left.set(left.unwrap_or_default());
-        left.map(|_| value)
+        value.filter(|_| left.is_some())
     }
 
     fn names(&self) -> Vec<String> {

@@ -111,14 +111,12 @@ impl Check<'_> {
             let outside = place.owner.is_some_and(|owner| common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span)));
             (outside && common.fields.contains_key(name)).then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
         } else {
-            node.entries()
-                .filter_map(|(kind, _)| match &common.fields.get(kind)?.shape {
-                    Shape::Record(inner) if record.exactly_one.iter().any(|one| one == kind) && inner.fields.contains_key(name) => {
-                        Some(format!("`{name}` belongs to `{kind}`: write it within that"))
-                    }
-                    _ => None,
-                })
-                .next()
+            node.entries().find_map(|(kind, _)| match &common.fields.get(kind)?.shape {
+                Shape::Record(inner) if record.exactly_one.iter().any(|one| one == kind) && inner.fields.contains_key(name) => {
+                    Some(format!("`{name}` belongs to `{kind}`: write it within that"))
+                }
+                _ => None,
+            })
         };
         let expected = if record.fields.is_empty() { "it has no fields".to_owned() } else { format!("expected {}", record.names()) };
         let hint = match (elsewhere, did_you_mean(name, known())) {

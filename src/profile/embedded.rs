@@ -1,18 +1,22 @@
 //! What ships inside the binary: profiles, and the files that they name.
 
+use crate::shipped::FILES;
+
 /// The shipped profiles, by name.
 pub(super) const PROFILES: &[(&str, &str)] = &[
     ("default", include_str!("../../profiles/default.yaml")),
     ("data", include_str!("../../profiles/data.yaml")),
     ("observability", include_str!("../../profiles/observability.yaml")),
+    ("complianceflow", include_str!("../../profiles/complianceflow.yaml")),
+    ("invoice-api", include_str!("../../profiles/invoice-api.yaml")),
+    ("lawyers-hub", include_str!("../../profiles/lawyers-hub.yaml")),
+    ("legal-platform", include_str!("../../profiles/legal-platform.yaml")),
+    ("platform-wrapper", include_str!("../../profiles/platform-wrapper.yaml")),
     ("power-cut-redis-always", include_str!("../../profiles/power-cut-redis-always.yaml")),
     ("power-cut-redis-everysec", include_str!("../../profiles/power-cut-redis-everysec.yaml")),
     ("power-cut-redis-never", include_str!("../../profiles/power-cut-redis-never.yaml")),
     ("power-cut-postgres", include_str!("../../profiles/power-cut-postgres.yaml")),
 ];
-
-/// The scripts, data sets and rules that shipped profiles name, by their path in a profile, in path order.
-pub(crate) const FILES: &[(&str, &str)] = &[];
 
 /// The text of a shipped profile.
 pub(super) fn profile(name: &str) -> Option<&'static str> {

@@ -14,6 +14,11 @@ pub(crate) struct Given {
     pub(crate) span: Span,
 }
 
+/// The most that the values of one file may hold, in bytes.
+const MOST: usize = 4 << 20;
+/// A file with so many problems is not one of variables.
+const WRONG: usize = 50;
+
 /// Reads a file of variables. A value may name variables of the process's environment, of `before` and of its own file above it,
 /// and the process's environment wins.
 pub(super) fn parse(
@@ -24,8 +29,9 @@ pub(super) fn parse(
     findings: &mut Findings,
 ) -> IndexMap<String, Given> {
     let text = sources.get(file).text.as_str();
-    let mut reader = Reader { sources, file, text, position: 0, findings, environment, before, given: IndexMap::new() };
-    while reader.position < text.len() {
+    let enough = findings.len() + WRONG;
+    let mut reader = Reader { sources, file, text, position: 0, findings, environment, before, given: IndexMap::new(), left: MOST };
+    while reader.position < text.len() && reader.findings.len() < enough {
         reader.statement();
     }
     reader.given
@@ -40,6 +46,7 @@ struct Reader<'a> {
     environment: &'a dyn Lookup,
     before: &'a IndexMap<String, Given>,
     given: IndexMap<String, Given>,
+    left: usize,
 }
 
 impl Reader<'_> {
@@ -91,8 +98,13 @@ impl Reader<'_> {
         }
         self.position += 1;
         self.skip_blanks();
-        if let Some(value) = self.value() {
+        let Some(value) = self.value() else { return };
+        if let Some(left) = self.left.checked_sub(value.len()) {
+            self.left = left;
             self.given.insert(name, Given { value, span });
+        } else {
+            self.findings.error(span, "too-large", "the values of this file hold more than variables may");
+            self.position = self.text.len();
         }
     }
 

@@ -133,16 +133,13 @@ pub(crate) fn shown(path: &Path) -> String {
     relative.unwrap_or(path).display().to_string()
 }
 
-/// A file, or those in a directory in file-name order, each with its path in the profile.
-pub(super) fn text_files(named: &str, on_disk: &Path) -> Vec<(String, PathBuf)> {
-    if !on_disk.is_dir() {
-        return vec![(named.to_owned(), on_disk.to_owned())];
-    }
+/// The files of a directory in file-name order, by their path in the profile.
+pub(super) fn files_in(named: &str, on_disk: &Path) -> Vec<String> {
     let named = named.trim_end_matches('/');
     children(on_disk)
         .into_iter()
         .filter(|path| path.is_file())
-        .filter_map(|path| Some((format!("{named}/{}", path.file_name()?.to_str()?), path.clone())))
+        .filter_map(|path| Some(format!("{named}/{}", path.file_name()?.to_str()?)))
         .collect()
 }
 

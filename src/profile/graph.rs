@@ -44,7 +44,11 @@ pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut
             let span = place_of(service.fields, &wanted).unwrap_or(service.key);
             if entry_of(node, &wanted).is_none() {
                 unknown(&wanted, span, &names, findings);
-            } else if wanted != service.name {
+            }
+        }
+        for wanted in waited_for(service.typed.as_ref()) {
+            let span = place_of(service.fields, &wanted).unwrap_or(service.key);
+            if wanted != service.name && entry_of(node, &wanted).is_some() {
                 edges.entry(service.name).or_default().push((wanted, span));
             }
         }
@@ -58,11 +62,11 @@ pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut
     }
 }
 
-/// The services that a kind names become dependencies: it can do nothing before they are ready.
+/// The services without which a kind can do nothing become its dependencies.
 pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile>) {
     let names: Vec<ServiceName> = services.keys().cloned().collect();
     for (name, service) in services {
-        for wanted in references(Some(&service.kind)) {
+        for wanted in waited_for(Some(&service.kind)) {
             if let Some(target) = names.iter().find(|one| one.as_str() == wanted && *one != name) {
                 service.depends_on.entry(target.clone()).or_insert(Condition::Ready);
             }
@@ -72,6 +76,10 @@ pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile
 
 fn references(kind: Option<&Kind>) -> Vec<String> {
     kind.map(|kind| kind.as_service().references()).unwrap_or_default()
+}
+
+fn waited_for(kind: Option<&Kind>) -> Vec<String> {
+    kind.map(|kind| kind.as_service().dependencies()).unwrap_or_default()
 }
 
 pub(super) fn unknown(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {

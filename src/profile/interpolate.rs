@@ -68,7 +68,8 @@ pub(super) fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
             }
             let mut trouble = Findings::default();
             for one in expanded.troubles {
-                let span = within(sources, node.span, &scalar.text, one.offset, one.length);
+                // Looking for the place takes time that a text full of slips has not.
+                let span = if lookup.exhausted() { node.span } else { within(sources, node.span, &scalar.text, one.offset, one.length) };
                 trouble.error(span, one.code, one.message).maybe_hint(one.hint);
             }
             let written = std::mem::replace(&mut scalar.text, expanded.text);
@@ -101,10 +102,7 @@ impl Reader<'_> {
             if within_braces && character == '}' {
                 return;
             }
-            if rest.starts_with("$$") {
-                self.out.text.push('$');
-                self.position += 2;
-            } else if self.grammar == Grammar::EnvFile && rest.starts_with("\\$") {
+            if rest.starts_with("$$") || (self.grammar == Grammar::EnvFile && rest.starts_with("\\$")) {
                 self.out.text.push('$');
                 self.position += 2;
             } else if rest.starts_with("${") {
@@ -196,7 +194,7 @@ impl Reader<'_> {
 
     fn too_much(&mut self, offset: usize, length: usize) {
         if self.out.troubles.iter().all(|trouble| trouble.code != "too-large") {
-            let message = "variables fill in more than a profile may hold".to_owned();
+            let message = "variables fill in more than a profile may hold, or too many are not set".to_owned();
             self.out.troubles.push(Trouble { offset, length, code: "too-large", message, hint: None });
         }
     }

@@ -10,7 +10,7 @@ use devenv_api::{ApiError, ErrorCode, Problem};
 use indexmap::IndexMap;
 
 use super::{
-    assemble::{self, Layer, Variables},
+    assemble::{self, Assembled, Layer, Variables},
     convert,
     diagnostic::{self, Colour},
     document::Profile,
@@ -118,6 +118,9 @@ impl LoadError {
     }
 }
 
+/// So many profiles may extend one another in a row.
+const DEEPEST: usize = 32;
+
 struct Loader<'a> {
     request: &'a LoadRequest<'a>,
     report: Report,
@@ -135,7 +138,9 @@ impl Loader<'_> {
         let built_in = located.origin == Origin::BuiltIn;
         let layer = assemble::read(&self.report.sources, file, built_in, &mut self.report.findings);
         self.open.push((located.identity.clone(), located.name.clone()));
-        for (wanted, span) in self.texts(&layer, "extends") {
+        // Filled in from the process's environment alone: the others are not known before all layers are.
+        let extends: Vec<_> = layer.root.get("extends").into_iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect();
+        for (wanted, span) in extends {
             self.extend(&located, &wanted, span);
         }
         self.open.pop();
@@ -161,14 +166,11 @@ impl Loader<'_> {
             self.report.findings.error(span, "extends-cycle", message).hint("remove this `extends`");
             return;
         }
-        if !self.done.contains(&found.identity) {
+        if self.open.len() >= DEEPEST {
+            self.report.findings.error(span, "too-deep", format!("profiles extend one another more than {DEEPEST} deep"));
+        } else if !self.done.contains(&found.identity) {
             self.layer(found);
         }
-    }
-
-    /// The texts of a top-level list, filled in from the process's environment alone.
-    fn texts(&mut self, layer: &Layer, field: &str) -> Vec<(String, Span)> {
-        layer.root.get(field).into_iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect()
     }
 
     fn filled(&self, node: &Node) -> Option<(String, Span)> {
@@ -196,7 +198,9 @@ impl Loader<'_> {
         let written = assemble::lay(&layers).and_then(|root| root.get("variables").cloned());
         let variables = Variables::new(self.request.environment, files, written.as_ref());
         let Report { findings, sources } = &mut self.report;
-        let assembled = assemble::assemble(layers, sources, variables, findings).expect("the profile itself is a layer");
+        let mut assembled = assemble::assemble(layers, sources, variables, findings).expect("the profile itself is a layer");
+        let Assembled { layers, merged, .. } = &mut assembled;
+        references::expand(merged, |node, path| directory(self.request.project, shipped(layers, node.span), path));
         let named = references::files(&assembled.merged);
         let mut assets = BTreeMap::new();
         for one in &named {
@@ -208,15 +212,12 @@ impl Loader<'_> {
             services = assembled.merged.get("services").map(|node| convert::services(node, findings)).unwrap_or_default();
             graph::add_references(&mut services);
         }
-        if !findings.has_errors() {
-            for (service, profile) in &services {
-                for path in profile.kind.as_service().assets() {
-                    if !assets.keys().any(|known| *known == path || known.starts_with(&format!("{}/", path.trim_end_matches('/')))) {
-                        let at = assembled.merged.get("services").and_then(|services| services.entry(service.as_str()));
-                        let span = at.map_or(assembled.merged.span, |entry| graph::place_of(&entry.node, &path).unwrap_or(entry.key));
-                        let one = Named { path, span, need: Need::Text };
-                        self.file(&one, &assembled.layers, &mut assets);
-                    }
+        for (name, service) in &services {
+            let entry = assembled.merged.get("services").and_then(|node| node.entry(name.as_str()));
+            for path in service.kind.as_service().assets() {
+                let span = entry.map(|entry| graph::place_of(&entry.node, &path).unwrap_or(entry.key));
+                if let Some(span) = span.filter(|_| !assets.contains_key(&path)) {
+                    self.file(&Named { path, span, need: Need::Text }, &assembled.layers, &mut assets);
                 }
             }
         }
@@ -265,21 +266,18 @@ impl Loader<'_> {
     /// Checks that a file is there, and reads it if its text is wanted.
     fn file(&mut self, named: &Named, layers: &[Layer], assets: &mut BTreeMap<String, String>) {
         let on_disk = self.request.project.join(&named.path);
-        let built_in = layers.iter().any(|layer| layer.built_in && layer.file == named.span.file);
-        let shipped = if built_in { embedded::files(&named.path) } else { Vec::new() };
+        let shipped = if shipped(layers, named.span) { embedded::files(&named.path) } else { Vec::new() };
         let there = on_disk.exists();
         if there && named.need == Need::Text {
-            for (path, on_disk) in find::text_files(&named.path, &on_disk) {
-                match read(&on_disk).map(String::from_utf8) {
-                    Ok(Ok(text)) => {
-                        assets.insert(path, text);
-                    }
-                    Ok(Err(_)) => {
-                        self.report.findings.error(named.span, "not-utf8", format!("`{path}` is not UTF-8"));
-                    }
-                    Err(unread) => {
-                        self.report.findings.error(named.span, "missing-file", format!("`{path}` {}", unread.reason()));
-                    }
+            match read(&on_disk).map(String::from_utf8) {
+                Ok(Ok(text)) => {
+                    assets.insert(named.path.clone(), text);
+                }
+                Ok(Err(_)) => {
+                    self.report.findings.error(named.span, "not-utf8", format!("`{}` is not UTF-8", named.path));
+                }
+                Err(unread) => {
+                    self.report.findings.error(named.span, "missing-file", format!("`{}` {}", named.path, unread.reason()));
                 }
             }
         } else if !there && !shipped.is_empty() {
@@ -299,8 +297,25 @@ impl Loader<'_> {
     }
 }
 
+/// Whether a place is in a shipped profile.
+fn shipped(layers: &[Layer], span: Span) -> bool {
+    layers.iter().any(|layer| layer.built_in && layer.file == span.file)
+}
+
+/// What a directory of the project holds, or else one that ships with the profile that names it.
+fn directory(project: &Path, shipped: bool, path: &str) -> Option<Vec<String>> {
+    let on_disk = project.join(path);
+    if on_disk.exists() {
+        return on_disk.is_dir().then(|| find::files_in(path, &on_disk));
+    }
+    let files = if shipped { embedded::files(path) } else { Vec::new() };
+    let only = files.first().is_some_and(|(known, _)| *known == path);
+    (!files.is_empty() && !only).then(|| files.into_iter().map(|(path, _)| path.to_owned()).collect())
+}
+
 enum Unread {
     Missing,
+    NotAFile,
     TooLarge,
     Other(std::io::Error),
 }
@@ -309,6 +324,7 @@ impl Unread {
     fn reason(&self) -> String {
         match self {
             Self::Missing => "does not exist".to_owned(),
+            Self::NotAFile => "is not a file".to_owned(),
             Self::TooLarge => format!("has more than {LARGEST} bytes"),
             Self::Other(error) => format!("cannot be read: {error}"),
         }
@@ -320,6 +336,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
         std::io::ErrorKind::NotFound => Unread::Missing,
         _ => Unread::Other(error),
     };
-    let length = fs::metadata(path).map_err(kind)?.len();
-    if length > (LARGEST * 4) as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
+    let metadata = fs::metadata(path).map_err(kind)?;
+    if !metadata.is_file() {
+        return Err(Unread::NotAFile);
+    }
+    if metadata.len() > LARGEST as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
 }

@@ -145,7 +145,9 @@ impl Origins {
         }
         if let Some(last) = more.last_mut() {
             last.counts = true;
-            layers.iter_mut().for_each(|touch| touch.counts = false);
+            for touch in &mut *layers {
+                touch.counts = false;
+            }
         }
         layers.append(&mut more);
     }

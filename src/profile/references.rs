@@ -2,7 +2,7 @@
 
 use super::{
     source::Span,
-    tree::Node,
+    tree::{Content, Node, Scalar},
 };
 
 /// A path of the profile, and where it stands.
@@ -24,6 +24,29 @@ pub(super) enum Need {
     Later,
 }
 
+/// Lists of files whose text is wanted, and what the names of such files end in.
+const TEXTS: [(&str, &str, &[&str]); 2] = [("prometheus", "rules", &["yml", "yaml"]), ("grafana", "dashboards", &["json"])];
+
+/// Puts the files of a directory in its place. `files` lists what a directory holds, and is none for anything else.
+pub(super) fn expand(root: &mut Node, files: impl Fn(&Node, &str) -> Option<Vec<String>>) {
+    let services = root.get_mut("services").and_then(Node::map_mut);
+    for service in services.into_iter().flat_map(|services| services.values_mut()) {
+        for (kind, field, endings) in TEXTS {
+            let list = service.node.get_mut(kind).and_then(|fields| fields.get_mut(field));
+            let Some(Content::List(items)) = list.map(|list| &mut list.content) else { continue };
+            let expanded = items.iter().flat_map(|item| match item.text().and_then(|path| files(item, path)) {
+                None => vec![item.clone()],
+                Some(paths) => paths
+                    .into_iter()
+                    .filter(|path| path.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending)))
+                    .map(|text| Node { span: item.span, content: Content::Scalar(Scalar { text, plain: true, filled: None }) })
+                    .collect(),
+            });
+            *items = expanded.collect();
+        }
+    }
+}
+
 /// Every path that is named, except for `extends` and `env_file`, which have been read by then.
 pub(super) fn files(root: &Node) -> Vec<Named> {
     let mut found = Vec::new();
@@ -38,8 +61,9 @@ pub(super) fn files(root: &Node) -> Vec<Named> {
                 each(database.node.get("seed"), Need::File, &mut found);
             }
         }
-        each(service.node.get("prometheus").and_then(|fields| fields.get("rules")), Need::Text, &mut found);
-        each(service.node.get("grafana").and_then(|fields| fields.get("dashboards")), Need::Text, &mut found);
+        for (kind, field, _) in TEXTS {
+            each(service.node.get(kind).and_then(|fields| fields.get(field)), Need::Text, &mut found);
+        }
         if let Some(container) = service.node.get("container") {
             one(container.get("build").and_then(|build| build.get("context")), Need::File, &mut found);
             for volume in container.get("volumes").into_iter().flat_map(Node::items) {

@@ -1,6 +1,8 @@
 //! What each kind asks of its fields beyond their shape.
 
 
+use std::collections::BTreeSet;
+
 use super::{
     graph,
     source::Findings,
@@ -100,17 +102,16 @@ fn identifier(name: &str, what: &str, span: super::source::Span, findings: &mut 
 }
 
 fn extensions(fields: &Node, findings: &mut Findings) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for node in fields.get("extensions").into_iter().flat_map(Node::items) {
         let Some(name) = node.text() else { continue };
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
             findings.error(node.span, "bad-name", format!("`{}` is not the name of an extension", shortened(name)));
         } else if name == "pgvector" {
             findings.error(node.span, "bad-name", "the extension of pgvector is called `vector`").hint("write `vector`");
-        } else if seen.contains(&name) {
+        } else if !seen.insert(name) {
             findings.warning(node.span, "given-twice", format!("the extension `{name}` is given twice"));
         }
-        seen.push(name);
     }
 }
 
@@ -124,15 +125,7 @@ fn settings(fields: &Node, findings: &mut Findings) {
 
 fn redis(fields: &Node, findings: &mut Findings) {
     if let Some(rdb) = fields.get("persistence").and_then(|persistence| persistence.get("rdb")) {
-        if let Some(text) = rdb.text() {
-            let words: Vec<&str> = text.split_whitespace().collect();
-            let numbers = words.iter().all(|word| word.parse::<u32>().is_ok_and(|number| number > 0));
-            if text != "never" && (words.is_empty() || words.len() % 2 == 1 || !numbers) {
-                findings
-                    .error(rdb.span, "bad-value", format!("`rdb` must be pairs of seconds and changes, or `never`, and this is {}", rdb.noun()))
-                    .maybe_hint(did_you_mean(text, ["never"]).or_else(|| Some("`60 1 300 10` saves after 60 s if 1 key changed, after 300 s if 10 did".to_owned())));
-            }
-        }
+        rdb_rules(rdb, findings);
     }
     if let Some(databases) = fields.get("databases") {
         positive(databases, "databases", findings);
@@ -152,6 +145,19 @@ fn redis(fields: &Node, findings: &mut Findings) {
         }
     }
     settings(fields, findings);
+}
+
+fn rdb_rules(rdb: &Node, findings: &mut Findings) {
+    let Some(text) = rdb.text().filter(|text| *text != "never") else { return };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let numbers = words.iter().all(|word| word.parse::<u32>().is_ok_and(|number| number > 0));
+    if words.is_empty() || words.len() % 2 == 1 || !numbers {
+        let hint = did_you_mean(text, ["never"])
+            .unwrap_or_else(|| "`60 1 300 10` saves after 60 s if 1 key changed, after 300 s if 10 did".to_owned());
+        findings
+            .error(rdb.span, "bad-value", format!("`rdb` must be pairs of seconds and changes, or `never`, and this is {}", rdb.noun()))
+            .hint(hint);
+    }
 }
 
 fn kafka(fields: &Node, findings: &mut Findings) {
@@ -215,10 +221,9 @@ fn jaeger(fields: &Node, findings: &mut Findings) {
 fn prometheus(fields: &Node, services: &[Service<'_>], findings: &mut Findings) {
     let names: Vec<&str> = services.iter().map(|service| service.name).collect();
     for (_, entry) in fields.get("scrape").into_iter().flat_map(Node::entries) {
-        if let Some(service) = entry.node.get("service") {
-            if let Some(name) = service.text().filter(|name| !names.contains(name)) {
-                graph::unknown(name, service.span, &names, findings);
-            }
+        let service = entry.node.get("service");
+        if let Some((node, name)) = service.and_then(|node| Some((node, node.text().filter(|name| !names.contains(name))?))) {
+            graph::unknown(name, node.span, &names, findings);
         }
         if let Some(path) = entry.node.get("path").filter(|path| path.text().is_some_and(|path| !path.starts_with('/'))) {
             findings.error(path.span, "bad-value", format!("`path` must begin with `/`, and this is {}", path.noun()));
@@ -265,16 +270,15 @@ fn container(service: &Service<'_>, findings: &mut Findings) {
     for port in fields.get("expose").into_iter().flat_map(Node::items) {
         positive(port, "expose", findings);
     }
-    let mut targets: Vec<&str> = Vec::new();
+    let mut targets = BTreeSet::new();
     for volume in fields.get("volumes").into_iter().flat_map(Node::items) {
         let Some(target) = volume.get("target") else { continue };
         let Some(path) = target.text() else { continue };
         if !path.starts_with('/') {
             findings.error(target.span, "bad-value", format!("`target` must be an absolute path in the container, and this is {}", target.noun()));
-        } else if targets.contains(&path) {
+        } else if !targets.insert(path) {
             findings.error(target.span, "given-twice", format!("`{path}` is the target of two volumes"));
         }
-        targets.push(path);
     }
 }
 
@@ -283,9 +287,5 @@ fn process(fields: &Node, findings: &mut Findings) {
     let nothing = command.node.list().is_some_and(|items| items.first().is_none_or(|first| first.text() == Some("")));
     if nothing {
         findings.error(command.key, "empty-command", "`command` must name a program").hint("write `command: [program, argument]`");
-    }
-    let ports = (fields.get("port").and_then(whole), fields.get("debug_port").and_then(whole));
-    if let (Some(node), (_, Some(0))) = (fields.get("debug_port"), ports) {
-        findings.error(node.span, "bad-value", "`debug_port` is the same across reloads: from 1 to 65535").hint("name the port that the debugger connects to");
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Sources {
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// Where each line begins, in bytes.
+    lines: Vec<usize>,
 }
 
 /// Something wrong at a place.
@@ -41,13 +43,18 @@ pub(crate) struct Finding {
     pub(crate) hint: Option<String>,
 }
 
+/// Whoever has this many problems is not helped by more of them.
+const MOST: usize = 1000;
+
 /// Collects everything that is wrong, so that it is told at once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Findings(Vec<Finding>);
 
 impl Sources {
     pub(crate) fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
-        self.files.push(Source { name: name.into(), text: text.into() });
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect();
+        self.files.push(Source { name: name.into(), text, lines });
         FileId(self.files.len() - 1)
     }
 
@@ -61,7 +68,7 @@ impl Sources {
 
     /// The place of some bytes; out of range is the end of the file.
     pub(crate) fn span(&self, file: FileId, start: usize, end: usize) -> Span {
-        let text = &self.get(file).text;
+        let Source { text, lines, .. } = self.get(file);
         let mut start = start.min(text.len());
         while !text.is_char_boundary(start) {
             start -= 1;
@@ -70,9 +77,8 @@ impl Sources {
         while !text.is_char_boundary(end) {
             end += 1;
         }
-        let before = &text[..start];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let line = lines.partition_point(|begin| *begin <= start);
+        let column = text[lines[line - 1]..start].chars().count() + 1;
         Span { file, line: line as u32, column: column as u32, start, end }
     }
 
@@ -96,6 +102,7 @@ impl Findings {
     }
 
     fn push(&mut self, span: Span, severity: Severity, code: &'static str, message: String) -> &mut Finding {
+        self.0.truncate(MOST);
         self.0.push(Finding { span, severity, code, message, hint: None });
         let last = self.0.len() - 1;
         &mut self.0[last]
@@ -125,7 +132,7 @@ impl Findings {
 
     /// Drops some of those that were added after the first `count`.
     pub(crate) fn retain_since(&mut self, count: usize, keep: impl Fn(&Finding) -> bool) {
-        let mut later = self.0.split_off(count);
+        let mut later = self.0.split_off(count.min(self.0.len()));
         later.retain(keep);
         self.0.append(&mut later);
     }

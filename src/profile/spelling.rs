@@ -1,10 +1,14 @@
 //! "Did you mean": the known word that is nearest to one that is not known.
 
+/// So many words are compared, and so many told.
+const MOST: usize = 200;
+
 /// The nearest of `known`, if it is near enough to have been meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     known
         .into_iter()
+        .take(MOST)
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= allowance(&lower, candidate))
         .min_by_key(|(distance, _)| *distance)
@@ -27,7 +31,7 @@ pub(crate) fn all_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 fn joined<'a>(words: impl IntoIterator<Item = &'a str>, last_by: &str) -> String {
-    let quoted: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    let quoted: Vec<String> = words.into_iter().take(MOST).map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         None => "nothing".to_owned(),
         Some((only, [])) => only.clone(),

@@ -292,7 +292,22 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
         list(project.path(), Some(&user)).iter().map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some())).collect();
     assert_eq!(
         listed,
-        ["data BuiltIn true", "default Project false", "observability BuiltIn true", "other User true", "shop Project true"]
+        [
+            "complianceflow BuiltIn true",
+            "data BuiltIn true",
+            "default Project false",
+            "invoice-api BuiltIn true",
+            "lawyers-hub BuiltIn true",
+            "legal-platform BuiltIn true",
+            "observability BuiltIn true",
+            "other User true",
+            "platform-wrapper BuiltIn true",
+            "power-cut-postgres BuiltIn true",
+            "power-cut-redis-always BuiltIn true",
+            "power-cut-redis-everysec BuiltIn true",
+            "power-cut-redis-never BuiltIn true",
+            "shop Project true"
+        ]
     );
     let names = |profile: &str| {
         let loaded = project.load(profile).ok().unwrap();
@@ -300,7 +315,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     };
     assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
-    assert_eq!(project.told("shp"), ["no profile shp: did you mean `shop`? (there are `data`, `default`, `observability`, `other` and `shop`)"]);
+    assert_eq!(project.told("shp"), ["no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-postgres`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never` and `shop`)"]);
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
 }
 
@@ -314,6 +329,36 @@ fn a_profile_reached_twice_counts_once_at_its_first_place() {
     ]);
     let loaded = project.load("d").ok().unwrap();
     assert_eq!(loaded.origins.explain("services.db.postgres.version").unwrap().value, Some("15".into()));
+}
+
+#[test]
+fn a_service_waits_for_those_without_which_it_can_do_nothing() {
+    let text = "services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n  metrics:\n    prometheus: { scrape: { api: { service: api } } }\n  api:\n    process: { command: [x], port: 0 }\n    depends_on: { metrics: started }\n";
+    let project = Project::new(&[("profiles/x.yaml", text)]);
+    let loaded = project.load("x").ok().unwrap();
+    let waits: Vec<String> = loaded.profile.services.iter().map(|(name, service)| format!("{name}: {:?}", service.depends_on.keys().map(ToString::to_string).collect::<Vec<_>>())).collect();
+    assert_eq!(waits, ["pool: [\"db\"]", "db: []", "metrics: []", "api: [\"metrics\"]"]);
+    project.write("profiles/y.yaml", b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n");
+    assert_eq!(
+        project.told("y"),
+        ["profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"]
+    );
+}
+
+#[test]
+fn rules_and_dashboards_come_as_text_and_directories_as_their_files() {
+    let project = Project::new(&[
+        ("profiles/x.yaml", "services:\n  metrics:\n    prometheus: { rules: [rules, one.yml] }\n"),
+        ("rules/b.yml", "b"),
+        ("rules/a.yaml", "a"),
+        ("rules/README.md", "not a rule"),
+        ("one.yml", "one"),
+    ]);
+    let loaded = project.load("x").ok().unwrap();
+    let assets: Vec<(&str, &str)> = loaded.profile.assets.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    assert_eq!(assets, [("one.yml", "one"), ("rules/a.yaml", "a"), ("rules/b.yml", "b")]);
+    let metrics = loaded.profile.services.values().next().unwrap();
+    assert_eq!(metrics.kind.as_service().assets(), ["rules/a.yaml", "rules/b.yml", "one.yml"]);
 }
 
 #[test]

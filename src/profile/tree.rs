@@ -73,6 +73,17 @@ impl Node {
         self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
     }
 
+    pub(super) fn map_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
+        match &mut self.content {
+            Content::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.map_mut()?.get_mut(key).map(|entry| &mut entry.node)
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.node)
     }

@@ -52,7 +52,7 @@ pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) ->
         anchors: HashMap::new(),
         expanded: 0,
     };
-    let complete = builder.read(Parser::new_from_str_with_options(text, options), sources);
+    let complete = builder.read(Parser::new_from_str_with_options(text, options), sources).is_some();
     builder.close_all();
     Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete }
 }
@@ -90,13 +90,13 @@ enum Key {
 }
 
 impl Builder<'_> {
-    fn read<'t>(&mut self, parser: impl Iterator<Item = Result<(Event<'t>, granit_parser::Span), ScanError>>, sources: &Sources) -> bool {
+    fn read<'t>(&mut self, parser: impl Iterator<Item = Result<(Event<'t>, granit_parser::Span), ScanError>>, sources: &Sources) -> Option<()> {
         for event in parser {
             let (event, span) = match event {
                 Ok(found) => found,
                 Err(error) => {
                     self.syntax(&error, sources);
-                    return false;
+                    return None;
                 }
             };
             let span = self.span(span);
@@ -109,9 +109,7 @@ impl Builder<'_> {
                     } else {
                         Content::Scalar(Scalar { text: text.into_owned(), plain, filled: None })
                     };
-                    if !self.add(Node { span, content }, anchor) {
-                        return false;
-                    }
+                    self.add(Node { span, content }, anchor)?;
                 }
                 Event::SequenceStart(_, anchor, tag) => {
                     self.tagged(span, tag.as_deref());
@@ -122,49 +120,40 @@ impl Builder<'_> {
                     let open = Open::Map { entries: IndexMap::new(), key: None, merged: Vec::new() };
                     self.stack.push(Frame { span, anchor, open });
                 }
-                Event::SequenceEnd | Event::MappingEnd => {
-                    if !self.close(span.end) {
-                        return false;
+                Event::SequenceEnd | Event::MappingEnd => self.close(span.end)?,
+                Event::Alias(id) => {
+                    if let Some(node) = self.anchors.get(&id).cloned() {
+                        self.spend(&node, span)?;
+                        self.add(node, 0)?;
+                    } else {
+                        self.findings.error(span, "recursive-alias", "this alias stands within what it names");
+                        self.add(Node { span, content: Content::Null }, 0)?;
                     }
                 }
-                Event::Alias(id) => match self.anchors.get(&id).cloned() {
-                    Some(node) => {
-                        if !self.spend(&node, span) || !self.add(node, 0) {
-                            return false;
-                        }
-                    }
-                    None => {
-                        self.findings.error(span, "recursive-alias", "this alias stands within what it names");
-                        self.add(Node { span, content: Content::Null }, 0);
-                    }
-                },
                 Event::UnresolvedAlias(name) => {
                     self.findings.error(span, "unknown-alias", format!("nothing before this is anchored as `&{name}`"));
-                    self.add(Node { span, content: Content::Null }, 0);
+                    self.add(Node { span, content: Content::Null }, 0)?;
                 }
                 Event::DocumentStart(..) if self.root.is_some() => {
                     self.findings
                         .error(span, "second-document", "a second document begins here, and a profile is one")
                         .hint("remove the `---`, or put the rest into a file of its own");
-                    return false;
+                    return None;
                 }
                 _ => {}
             }
             if self.stack.len() > DEEPEST {
                 self.findings.error(span, "too-deep", format!("nested more than {DEEPEST} deep"));
-                return false;
+                return None;
             }
         }
-        true
+        Some(())
     }
 
-    /// Puts a complete value where it belongs. False when reading must end.
-    fn add(&mut self, node: Node, anchor: usize) -> bool {
+    /// Puts a complete value where it belongs. None when reading must end.
+    fn add(&mut self, node: Node, anchor: usize) -> Option<()> {
         if anchor != 0 {
-            let span = node.span;
-            if !self.spend(&node, span) {
-                return false;
-            }
+            self.spend(&node, node.span)?;
             self.anchors.insert(anchor, node.clone());
         }
         let findings = &mut *self.findings;
@@ -180,11 +169,11 @@ impl Builder<'_> {
                 Some(Key::Wrong) => {}
             },
         }
-        true
+        Some(())
     }
 
-    fn close(&mut self, end: usize) -> bool {
-        let Some(frame) = self.stack.pop() else { return true };
+    fn close(&mut self, end: usize) -> Option<()> {
+        let frame = self.stack.pop()?;
         let span = Span { end: end.max(frame.span.start), ..frame.span };
         let content = match frame.open {
             Open::List(items) => Content::List(items),
@@ -229,15 +218,15 @@ impl Builder<'_> {
     }
 
     /// Anchors and aliases copy; the copies are counted, so that a short text cannot become a large tree.
-    fn spend(&mut self, node: &Node, span: Span) -> bool {
+    fn spend(&mut self, node: &Node, span: Span) -> Option<()> {
         self.expanded = self.expanded.saturating_add(cost(node, ALIASES - self.expanded.min(ALIASES) + 1));
         if self.expanded <= ALIASES {
-            return true;
+            return Some(());
         }
         self.findings
             .error(span, "too-many-aliases", "aliases expand this file to more than a profile may hold")
             .hint("write out what is needed, or use `extends`");
-        false
+        None
     }
 
     /// Tags other than those of plain YAML mean nothing here, and dropping them silently would change a meaning.

@@ -46,7 +46,7 @@ pub(super) fn stretch(password: &[u8], salt: &[u8], rounds: u32) -> [u8; 32] {
     sum
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -17,19 +17,6 @@ const EXISTS: i16 = 36;
 const NO_SUCH_TOPIC: i16 = 3;
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Asks until the coordinator is there; the limit is that of the whole provisioning.
-macro_rules! again {
-    ($action:expr, $ask:expr) => {
-        loop {
-            match $ask.await {
-                Err(WireError::Refused { code: NO_SUCH_TOPIC, .. }) => sleep(AGAIN).await,
-                Err(error) if error.is_coming() => sleep(AGAIN).await,
-                answer => break answer.map_err(|error| refused($action, &error)),
-            }
-        }
-    };
-}
-
 pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
     let stream = TcpStream::connect(("127.0.0.1", wanted.port))
         .await
@@ -169,6 +156,17 @@ async fn wait_for_leaders(broker: &mut Connection, wanted: &[TopicSpec]) -> Resu
     }
 }
 
+/// Asks again until there is an answer. A function could not: its future would have to borrow the connection each time.
+macro_rules! until_settled {
+    ($question:expr, $action:expr) => {
+        loop {
+            if let Some(answer) = settled($question.await, $action).await {
+                break answer;
+            }
+        }
+    };
+}
+
 /// A group exists while it has offsets or members, so it gets offsets: the start of every declared topic.
 async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
     let mut changes = Vec::new();
@@ -179,21 +177,29 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
             continue;
         }
         let action = format!("provide the consumer group `{group}`");
-        again!(&action, broker.find_coordinator(group))?;
-        if again!(&action, broker.committed(group))? > 0 {
+        until_settled!(broker.find_coordinator(group), &action)?;
+        if until_settled!(broker.committed(group), &action)? > 0 {
             continue;
         }
-        match again!(&action, broker.commit_start(group, &starts)) {
+        match until_settled!(broker.commit_start(group, &starts), &action) {
             Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
-            Err(error) => {
-                // A running consumer has joined meanwhile: the group exists, which is all that was asked.
-                if !matches!(&error, ProvisionError::Refused { reason, .. } if reason.contains("UNKNOWN_MEMBER_ID")) {
-                    return Err(error);
-                }
-            }
+            // A running consumer has joined meanwhile: the group exists, which is all that was asked.
+            Err(ProvisionError::Refused { reason, .. }) if reason.contains("UNKNOWN_MEMBER_ID") => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(changes)
+}
+
+/// Nothing yet, if the coordinator is about to come; the limit is that of the whole provisioning.
+async fn settled<T>(answer: Result<T, WireError>, action: &str) -> Option<Result<T, ProvisionError>> {
+    match answer {
+        Err(error) if error.is_coming() || matches!(error, WireError::Refused { code: NO_SUCH_TOPIC, .. }) => {
+            sleep(AGAIN).await;
+            None
+        }
+        answer => Some(answer.map_err(|error| refused(action, &error))),
+    }
 }
 
 async fn metadata(broker: &mut Connection) -> Result<Vec<Topic>, ProvisionError> {

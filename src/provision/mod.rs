@@ -3,9 +3,9 @@
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
 //! repeated, and a crash between two of them is mended by the next call.
 
-mod hmac;
+pub(crate) mod hmac;
 mod kafka;
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 mod s3;
 #[cfg(all(test, feature = "docker-tests"))]
@@ -20,6 +20,8 @@ use crate::{
     secret::{SecretError, Vault},
     spec::Provision,
 };
+
+pub(crate) use postgres::mend_superuser;
 
 /// For everything that one service is provisioned with.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,8 +61,6 @@ pub(crate) enum ProvisionError {
     Refused { action: String, reason: String },
     #[error("the extension `{name}` is not in this server's image")]
     NoExtension { name: String, close: Vec<String> },
-    #[error("this build of devenv cannot provision over TLS yet")]
-    Tls,
     #[error("provisioning took longer than {LIMIT:?}")]
     TimedOut,
 }
@@ -106,6 +106,28 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
 }
 
-fn require_plain(tls: bool) -> Result<(), ProvisionError> {
-    if tls { Err(ProvisionError::Tls) } else { Ok(()) }
+/// What a client of a server with TLS trusts.
+pub(crate) fn trust(tls: bool, cx: &ProvisionContext) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
+    if !tls {
+        return Ok(None);
+    }
+    let reason = match &cx.authority {
+        Some(authority) => match crate::tls::client(authority) {
+            Ok(client) => return Ok(Some(client)),
+            Err(error) => error.to_string(),
+        },
+        None => "its certificate authority is not known".to_owned(),
+    };
+    Err(ProvisionError::Unreachable { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provisioning_can_move_between_threads() {
+        fn movable<F: Send>(_: impl Fn(Provision, ProvisionContext) -> F) {}
+        movable(|provision, cx| async move { apply(&provision, &cx).await });
+    }
 }

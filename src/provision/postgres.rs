@@ -4,21 +4,24 @@
 //! line appears in the server's log, when all is as asked.
 
 mod database;
+mod mend;
 mod password;
-mod settings;
+pub(crate) mod settings;
+
+pub(crate) use mend::mend_superuser;
 
 use std::collections::HashMap;
 
-use futures_util::{TryFutureExt, future::try_join_all};
+use futures_util::{FutureExt, future::try_join_all};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
-use super::{Change, ProvisionContext, ProvisionError, require_plain};
+use super::{Change, ProvisionContext, ProvisionError, trust};
 use crate::{probe::postgres as probe, spec::PostgresProvision};
 
-const SUPERUSER: &str = "postgres";
+pub(crate) const SUPERUSER: &str = "postgres";
 
 /// Our own statements stay out of the log, and a database's own settings cannot get in their way.
-const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+pub(crate) const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
     -c row_security=on -c synchronous_commit=on";
@@ -27,6 +30,7 @@ const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c
 struct Server {
     port: u16,
     password: String,
+    tls: Option<rustls::ClientConfig>,
 }
 
 /// What is there now.
@@ -60,22 +64,20 @@ const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
 
 pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    require_plain(wanted.tls)?;
-    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)? };
+    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)?, tls: trust(wanted.tls, cx)? };
     let mut roles = Vec::new();
     for role in &wanted.roles {
         if role.name != SUPERUSER {
             roles.push((role.name.as_str(), cx.vault.reveal(&role.password)?));
         }
     }
-    let (found, mut changes) = server
-        .session("postgres", async |client| {
-            let found = look(&client).await?;
-            let mut changes = provide_roles(&client, &roles, &found).await?;
-            changes.extend(close_shared(&client, &found).await?);
-            Ok((found, changes))
-        })
-        .await?;
+    let shared = |client: Client| async move {
+        let found = look(&client).await?;
+        let mut changes = provide_roles(&client, &roles, &found).await?;
+        changes.extend(close_shared(&client, &found).await?);
+        Ok((found, changes))
+    };
+    let (found, mut changes) = server.session("postgres", shared).await?;
     // Each in its own connections, all at once: making a database takes far longer than asking for it.
     let databases =
         wanted.databases.iter().map(|database| database::provide(&server, database, found.databases.get(&database.name)));
@@ -105,22 +107,22 @@ async fn provide_roles(
     wanted: &[(&str, String)],
     found: &Found,
 ) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), String::new());
+    let (mut changes, mut script) = (Vec::new(), Vec::new());
     for (name, password) in wanted {
         let quoted = identifier(name);
         match found.roles.get(*name) {
             None => {
                 changes.push(Change::made(format!("role `{name}` created")));
-                script.push_str(&format!("CREATE ROLE {quoted} WITH {PLAIN} PASSWORD {};\n", verifier(password)));
+                script.push(format!("CREATE ROLE {quoted} WITH {PLAIN} PASSWORD {}", verifier(password)));
             }
             Some(role) => {
                 if !role.plain {
                     changes.push(Change::made(format!("role `{name}` may log in and has no other right now")));
-                    script.push_str(&format!("ALTER ROLE {quoted} WITH {PLAIN};\n"));
+                    script.push(format!("ALTER ROLE {quoted} WITH {PLAIN}"));
                 }
                 if !role.verifier.as_deref().is_some_and(|verifier| password::matches(verifier, password)) {
                     changes.push(Change::made(format!("password of the role `{name}` set to the one that devenv keeps")));
-                    script.push_str(&format!("ALTER ROLE {quoted} WITH PASSWORD {};\n", verifier(password)));
+                    script.push(format!("ALTER ROLE {quoted} WITH PASSWORD {}", verifier(password)));
                 }
             }
         }
@@ -138,11 +140,11 @@ fn verifier(password: &str) -> String {
 
 /// A service's role reaches its own database only, so those that every server has are closed to it too.
 async fn close_shared(client: &Client, found: &Found) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), String::new());
+    let (mut changes, mut script) = (Vec::new(), Vec::new());
     for name in ["postgres", "template1"] {
         if found.databases.get(name).is_some_and(|database| database.open) {
             changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
-            script.push_str(&format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC;\n", identifier(name)));
+            script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC", identifier(name)));
         }
     }
     execute(client, &script, "close the server's own databases").await?;
@@ -150,32 +152,27 @@ async fn close_shared(client: &Client, found: &Found) -> Result<Vec<Change>, Pro
 }
 
 impl Server {
-    async fn session<T>(
-        &self,
-        database: &str,
-        work: impl AsyncFnOnce(Client) -> Result<T, ProvisionError>,
-    ) -> Result<T, ProvisionError> {
-        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database };
+    async fn session<T, W>(&self, database: &str, work: impl FnOnce(Client) -> W) -> Result<T, ProvisionError>
+    where
+        W: Future<Output = Result<T, ProvisionError>>,
+    {
+        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
         let mut config = login.config("devenv-provision");
         config.options(OPTIONS);
         // What the work fails with is told by itself; the session's own errors are those of the connection.
-        probe::session(&config, |client| work(client).map_ok(Ok).or_else(async |error| Ok(Err(error)))).await.unwrap_or_else(
-            |error| {
-                let reason = probe::words(self.port, &error);
-                Err(match error.code() {
-                    Some(code) if *code == SqlState::INVALID_PASSWORD => ProvisionError::WrongPassword {
-                        service: "PostgreSQL",
-                        user: SUPERUSER.to_owned(),
-                        reason,
-                    },
-                    _ => ProvisionError::Unreachable { reason },
-                })
-            },
-        )
+        probe::session(&config, self.tls.clone(), |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
+            let reason = probe::words(self.port, &error);
+            Err(match error.code() {
+                Some(code) if *code == SqlState::INVALID_PASSWORD => {
+                    ProvisionError::WrongPassword { service: "PostgreSQL", user: SUPERUSER.to_owned(), reason }
+                }
+                _ => ProvisionError::Unreachable { reason },
+            })
+        })
     }
 }
 
-async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+pub(crate) async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
     let messages = client.simple_query(query).await.map_err(|error| reason(&error))?;
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
@@ -184,26 +181,26 @@ async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, 
     Ok(rows.collect())
 }
 
-async fn execute(client: &Client, script: &str, action: &str) -> Result<(), ProvisionError> {
-    if script.is_empty() {
+async fn execute(client: &Client, statements: &[String], action: &str) -> Result<(), ProvisionError> {
+    if statements.is_empty() {
         return Ok(());
     }
-    client.batch_execute(script).await.map_err(|error| ProvisionError::refused(action, reason(&error)))
+    client.batch_execute(&statements.join(";\n")).await.map_err(|error| ProvisionError::refused(action, reason(&error)))
 }
 
-fn reason(error: &tokio_postgres::Error) -> String {
+pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code().code()),
         None => error.to_string(),
     }
 }
 
-fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Right whatever `standard_conforming_strings` says.
-fn literal(value: &str) -> String {
+pub(crate) fn literal(value: &str) -> String {
     if value.contains('\\') {
         format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
     } else {

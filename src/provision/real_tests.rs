@@ -229,6 +229,7 @@ async fn an_s3_store_gets_its_buckets_once() {
     let cx = ProvisionContext { vault: vault.clone(), authority: None };
     wanted.buckets = vec!["Bad_Name".to_owned()];
     assert!(matches!(apply(&Provision::S3(wanted.clone()), &cx).await, Err(ProvisionError::Refused { .. })));
+    wanted.buckets = vec!["reports".to_owned()];
     wanted.secret_key = SecretRef::new("files", "lost");
     assert!(matches!(apply(&Provision::S3(wanted), &cx).await, Err(ProvisionError::WrongPassword { .. })));
 }

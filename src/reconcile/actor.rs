@@ -1,6 +1,10 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -14,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff,
-    execute::{Effects, Observed, ObservedProcess, OperationError, Progress, Settling, Subject},
+    execute::{Effects, Leaving, Observed, ObservedProcess, OperationError, Progress, Settling, Subject},
     failure::Evidence,
     handle::{Command, CommandError, Handle, Verb},
     plan::{self, Next},
     state::{Failure, ImageState, Instance, Life, Network, Operation, RestartReason, Service, State, Wanted},
+    swap::Swapped,
     view::View,
 };
 use crate::{
@@ -50,7 +55,7 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
     let (view, watched) = watch::channel(View::of(0, &state, &setup.record));
     let events = setup.events.clone();
     let (news, heard) = mpsc::unbounded_channel();
-    let actor = Actor {
+    let mut actor = Actor {
         state,
         record: setup.record,
         store: setup.store,
@@ -67,7 +72,10 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
         turn: 0,
         unsaved: false,
     };
-    tasks.spawn(actor.run(setup.observed, stop));
+    // Before anybody can ask: the first view is of what was adopted.
+    actor.begin(setup.observed);
+    actor.publish();
+    tasks.spawn(actor.run(stop));
     Handle { commands, view: watched, events }
 }
 
@@ -105,6 +113,7 @@ enum Outcome {
     Removed(ServiceName, Result<(), OperationError>),
     /// `None`: it runs after all.
     Examined(ServiceName, Option<Evidence>),
+    Swapped(ServiceName, Swapped),
     /// A ready service has stopped answering.
     Unhealthy(ServiceName, String),
     Signalled,
@@ -121,8 +130,7 @@ enum Input {
 }
 
 impl Actor {
-    async fn run(mut self, observed: Observed, stop: CancellationToken) {
-        self.begin(observed);
+    async fn run(mut self, stop: CancellationToken) {
         loop {
             self.proceed();
             self.publish();
@@ -160,6 +168,7 @@ impl Actor {
         if let Some(spec) = self.record.spec.clone() {
             self.state.adopt_spec(&spec.services, None);
             for (name, service) in &mut self.state.services {
+                service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {
                     Goal::Up if self.record.stopped.contains(name) => Wanted::Stopped,
                     Goal::Up => Wanted::Running,
@@ -193,14 +202,9 @@ impl Actor {
     }
 
     fn operate(&mut self, name: ServiceName, operation: Operation) {
-        let record = Arc::new(self.record.clone());
-        let network = match &self.state.network {
-            Network::Present { id } => Some(id.clone()),
-            Network::Absent | Network::Failed { .. } => None,
-        };
         let Some(service) = self.state.services.get_mut(&name) else { return };
         service.operation = Some(operation);
-        let subject = Subject { record, spec: service.spec.clone(), instance: service.life.instance().cloned(), network };
+        let subject = self.subject_of(&name);
         let effects = self.effects.clone();
         match operation {
             Operation::Image => {
@@ -222,8 +226,7 @@ impl Actor {
                 self.operations.spawn(async move { Outcome::Created(name, effects.create(&subject).await) });
             }
             Operation::Start => {
-                service.started = Some(Instant::now().into_std());
-                service.ready_after = None;
+                self.start_begins(&name);
                 self.operations.spawn(async move { Outcome::Started(name, effects.start(&subject).await) });
             }
             Operation::Settle => {
@@ -244,6 +247,12 @@ impl Actor {
                     }
                 });
             }
+            Operation::Swap => {
+                let cancel = CancellationToken::new();
+                self.cancels.insert(name.clone(), cancel.clone());
+                self.swap_begins(&name);
+                self.operations.spawn(async move { Outcome::Swapped(name, effects.swap(&subject, cancel).await) });
+            }
             Operation::Stop => {
                 self.stop_watching(&name);
                 self.operations.spawn(async move { Outcome::Stopped(name, effects.stop(&subject).await) });
@@ -257,13 +266,32 @@ impl Actor {
         }
     }
 
+    /// What an operation on the service works with.
+    fn subject(&self, service: &Service) -> Subject {
+        let network = match &self.state.network {
+            Network::Present { id } => Some(id.clone()),
+            Network::Absent | Network::Failed { .. } => None,
+        };
+        let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
+        Subject { record: Arc::new(self.record.clone()), spec: service.spec.clone(), instance: service.life.instance().cloned(), network, leaving }
+    }
+
+    fn subject_of(&self, name: &ServiceName) -> Subject {
+        self.subject(&self.state.services[name])
+    }
+
+    /// Whoever settles, or takes over, is to give it up.
+    fn stop_settling(&mut self, name: &ServiceName) {
+        if let Some(cancel) = self.cancels.remove(name) {
+            cancel.cancel();
+        }
+    }
+
     fn stop_watching(&mut self, name: &ServiceName) {
         if let Some(watcher) = self.watchers.remove(name) {
             watcher.abort();
         }
-        if let Some(cancel) = self.cancels.remove(name) {
-            cancel.cancel();
-        }
+        self.stop_settling(name);
     }
 
     fn publish(&mut self) {
@@ -300,6 +328,9 @@ impl Actor {
             Command::Services { names, verb, reply } => {
                 let _ = reply.send(self.services(&names, verb));
             }
+            Command::Reload { service, how, cause, reply } => {
+                let _ = reply.send(self.reload(&service, how, cause));
+            }
             Command::Preview { spec, reply } => {
                 let _ = reply.send(plan::preview(&self.state, &spec.services, &self.record.applied));
             }
@@ -309,10 +340,25 @@ impl Actor {
             Command::EmptyTrash { older_than, reply } => {
                 let _ = reply.send(self.empty_trash(older_than));
             }
+            Command::ReserveVolumes { keys, reply } => {
+                let names = keys.into_iter().map(|key| (key.clone(), self.record.reserve(&key))).collect();
+                let _ = reply.send(self.save().map(|()| names).map_err(CommandError::from));
+            }
+            Command::MoveTo { volumes, why, reply } => {
+                let _ = reply.send(self.move_to(volumes, why));
+            }
+            Command::KeepSnapshots { snapshots, reply } => {
+                self.record.snapshots = snapshots;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
             Command::KeepPorts { ports, reply } => {
                 let changed = self.record.ports != ports;
                 self.record.ports = ports;
                 let _ = reply.send(if changed { self.save().map_err(CommandError::from) } else { Ok(()) });
+            }
+            Command::Keep { reply } => {
+                self.record.ephemeral = false;
+                let _ = reply.send(self.save().map_err(CommandError::from));
             }
             Command::Record { reply } => {
                 let _ = reply.send(Box::new(self.record.clone()));
@@ -373,7 +419,7 @@ impl Actor {
             service.wanted = Wanted::Gone;
             service.restart = None;
             service.cause = Some(cause);
-            if service.operation == Some(Operation::Settle) {
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                 self.stop_watching(&name);
             }
         }
@@ -422,9 +468,38 @@ impl Actor {
                     }
                 }
             }
-            if service.operation == Some(Operation::Settle) {
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                 self.stop_watching(name);
             }
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+
+    fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
+        let mut former = BTreeMap::new();
+        for (key, volume) in volumes {
+            let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
+            if let Some(had) = self.record.volumes.insert(key.clone(), volume) {
+                former.insert(key, had);
+            }
+            let Some(name) = service else { continue };
+            if let Some(service) = self.state.services.get_mut(&name) {
+                service.moved = true;
+                service.came_back = true;
+                service.cause = Some(cause);
+                service.second_chance();
+                if !self.record.moved.contains(&name) {
+                    self.record.moved.push(name.clone());
+                }
+                if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
+                    self.stop_watching(&name);
+                }
+            }
+        }
+        if !former.is_empty() {
+            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
         }
         self.save()?;
         Ok(self.turn + 1)
@@ -507,7 +582,7 @@ impl Actor {
             // Asked for: the operation's end tells.
             Some(Operation::Stop | Operation::Remove | Operation::Examine) => return,
             // It may have ended before we heard that it was started, or this is the end of its last run.
-            Some(Operation::Start) => {
+            Some(Operation::Start | Operation::Swap) => {
                 service.ended_meanwhile = true;
                 return;
             }
@@ -640,6 +715,7 @@ impl Actor {
             Outcome::Stopped(name, result) => self.stopped(&name, result),
             Outcome::Removed(name, result) => self.removed(&name, result),
             Outcome::Examined(name, evidence) => self.examined(&name, evidence),
+            Outcome::Swapped(name, swapped) => self.swapped(&name, swapped),
             Outcome::Unhealthy(name, reason) => self.unhealthy(&name, reason),
             Outcome::Signalled => {}
         }
@@ -698,7 +774,9 @@ impl Actor {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Idle(instance);
+                service.moved = false;
                 let workload = service.spec.workload.clone();
+                self.record.moved.retain(|moved| moved != name);
                 self.record.applied.insert(name.clone(), workload);
                 self.unsaved = true;
                 self.emit(name, "service.created", format!("{name} was created"));
@@ -713,7 +791,6 @@ impl Actor {
                 let Some(service) = self.finish(name) else { return };
                 let run = instance.run;
                 service.life = Life::Running(instance);
-                service.restart = None;
                 service.provisioning = false;
                 let ended = std::mem::take(&mut service.ended_meanwhile);
                 self.emit(name, "service.started", format!("{name} was started, run {run}"));
@@ -732,34 +809,39 @@ impl Actor {
         let Some(instance) = service.life.instance().cloned() else { return };
         match result {
             None => {}
-            Some(Ok(proof)) => {
-                let first = service.ready_after.is_none();
-                if first {
-                    service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
-                }
-                let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
-                service.life = Life::Ready(instance.clone(), proof.clone());
-                let spec = service.spec.clone();
-                let came_back = std::mem::take(&mut service.came_back);
-                let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
-                let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
-                let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
-                let watcher = self.operations.spawn(async move {
-                    let reason = caretaker.watch(&spec, &instance).await;
-                    Outcome::Unhealthy(watched, reason)
-                });
-                if let Some(former) = self.watchers.insert(name.clone(), watcher) {
-                    former.abort();
-                }
-                if came_back {
-                    self.tell_dependants(name, cause);
-                }
-            }
+            Some(Ok(proof)) => self.became_ready(name, proof),
             Some(Err(evidence)) if matches!(service.life, Life::Unhealthy(..)) => {
                 let reason = evidence.into_failure().reason;
                 service.life = Life::Unhealthy(instance, reason);
             }
             Some(Err(evidence)) => self.give_up(name, evidence),
+        }
+    }
+
+    fn became_ready(&mut self, name: &ServiceName, proof: String) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        let Some(instance) = service.life.instance().cloned() else { return };
+        service.reloading = false;
+        let first = service.ready_after.is_none();
+        if first {
+            service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
+        }
+        let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
+        service.life = Life::Ready(instance.clone(), proof.clone());
+        let spec = service.spec.clone();
+        let came_back = std::mem::take(&mut service.came_back);
+        let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
+        let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
+        let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
+        let watcher = self.operations.spawn(async move {
+            let reason = caretaker.watch(&spec, &instance).await;
+            Outcome::Unhealthy(watched, reason)
+        });
+        if let Some(former) = self.watchers.insert(name.clone(), watcher) {
+            former.abort();
+        }
+        if came_back {
+            self.tell_dependants(name, cause);
         }
     }
 
@@ -784,6 +866,9 @@ impl Actor {
             Ok(()) => {
                 let Some(service) = self.finish(name) else { return };
                 service.life = Life::Absent;
+                service.moved = false;
+                self.record.moved.retain(|moved| moved != name);
+                let Some(service) = self.state.services.get_mut(name) else { return };
                 let gone = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
                 self.record.applied.remove(name);
                 self.unsaved = true;
@@ -825,6 +910,7 @@ impl Actor {
             service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
             let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
             self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
+            self.reload_failed(name, &evidence.into_failure());
         } else if again {
             let mut evidence = evidence;
             evidence.what = format!("it ended {} times in a row", service.attempts + 1);
@@ -871,7 +957,7 @@ impl Actor {
                     service.cause = Some(self.events.emit(News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back")).with("cause", cause)));
                 }
                 OnDependencyRestart::Signal => {
-                    let subject = Subject { record: Arc::new(self.record.clone()), spec: service.spec.clone(), instance: service.life.instance().cloned(), network: None };
+                    let subject = self.subject_of(&dependant);
                     let effects = self.effects.clone();
                     self.events.emit(News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back")).with("cause", cause));
                     self.operations.spawn(async move {
@@ -905,7 +991,8 @@ impl Actor {
             // Nothing more can be done for it here; it must not hold up the others.
             service.life = Life::Absent;
         }
-        self.emit_with(name, News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail));
+        self.emit_with(name, News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()));
+        self.reload_failed(name, &failure);
     }
 
     /// The service's operation has ended.
@@ -930,5 +1017,6 @@ impl Actor {
     }
 }
 
+mod reload;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::{
     engine::EngineEvent,
     event::EventLog,
     spec::{EnvironmentSpec, ServiceName},
-    store::{Goal, Record},
+    store::{Goal, Record, SnapshotRecord},
 };
 
 /// What an environment can be told. Each is answered with the turn that has seen it.
@@ -18,13 +18,21 @@ pub(super) enum Command {
     Up { spec: Box<EnvironmentSpec>, reply: Reply },
     Down { volumes: bool, reply: Reply },
     Services { names: Vec<ServiceName>, verb: Verb, reply: Reply },
+    /// Files of a service changed; `cause` is the event that told it.
+    Reload { service: ServiceName, how: Reload, cause: u64, reply: Reply },
     Preview { spec: Box<EnvironmentSpec>, reply: oneshot::Sender<Plan> },
     /// Brings the volumes of the last `down --volumes` back.
     Undo { reply: oneshot::Sender<Result<Vec<String>, ApiError>> },
     /// Lets go of trash older than this; the names of volumes to remove.
     EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
     /// Host ports that were leased for it.
+    ReserveVolumes { keys: Vec<String>, reply: oneshot::Sender<Result<BTreeMap<String, String>, CommandError>> },
+    /// From now on these services have these volumes.
+    MoveTo { volumes: BTreeMap<String, String>, why: &'static str, reply: Reply },
+    KeepSnapshots { snapshots: BTreeMap<String, SnapshotRecord>, reply: oneshot::Sender<Result<(), CommandError>> },
     KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
+    /// It is to stay, whoever made it.
+    Keep { reply: oneshot::Sender<Result<(), CommandError>> },
     Record { reply: oneshot::Sender<Box<Record>> },
     Engine(EngineEvent),
     ProcessEnded { service: ServiceName, pid: u32, code: i64 },
@@ -42,6 +50,17 @@ pub(crate) enum Verb {
     Restart,
 }
 
+/// What is done with a service whose files changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reload {
+    Restart,
+    /// Start the new version beside the old one if that serves; else as above.
+    Swap,
+    Signal(String),
+    /// Make its container anew, from the image that has just been built.
+    Replace,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error("there is no service `{0}` in this environment")]
@@ -52,6 +71,8 @@ pub(crate) enum CommandError {
     Store(#[from] crate::store::StoreError),
     #[error("the environment's task has ended")]
     Ended,
+    #[error("the environment is being removed, because whoever held it has ended")]
+    Closing,
 }
 
 impl From<CommandError> for ApiError {
@@ -59,6 +80,7 @@ impl From<CommandError> for ApiError {
         let code = match &error {
             CommandError::NoService(_) => ErrorCode::NotFound,
             CommandError::NotUp => ErrorCode::Failed,
+            CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
         let message = match std::error::Error::source(&error) {
@@ -69,7 +91,7 @@ impl From<CommandError> for ApiError {
         match error {
             CommandError::NotUp => told.hint("bring it up with `devenv up`"),
             CommandError::NoService(_) => told.hint("`devenv status` lists the services"),
-            CommandError::Store(_) | CommandError::Ended => told,
+            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => told,
         }
     }
 }
@@ -85,6 +107,11 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// Tells of each new view.
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        self.view.clone()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -104,6 +131,10 @@ impl Handle {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
     }
 
+    pub(crate) async fn reload(&self, service: ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Reload { service, how, cause, reply }).await?
+    }
+
     pub(crate) async fn preview(&self, spec: EnvironmentSpec) -> Result<Plan, CommandError> {
         self.ask(|reply| Command::Preview { spec: Box::new(spec), reply }).await
     }
@@ -116,8 +147,27 @@ impl Handle {
         self.ask(|reply| Command::EmptyTrash { older_than, reply }).await
     }
 
+    /// Names for volumes that are to replace those under `keys`.
+    pub(crate) async fn reserve_volumes(&self, keys: Vec<String>) -> Result<BTreeMap<String, String>, CommandError> {
+        self.ask(|reply| Command::ReserveVolumes { keys, reply }).await?
+    }
+
+    /// Moves services to other volumes; the ones that they had go to the trash.
+    pub(crate) async fn move_to(&self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::MoveTo { volumes, why, reply }).await?
+    }
+
+    pub(crate) async fn keep_snapshots(&self, snapshots: BTreeMap<String, SnapshotRecord>) -> Result<(), CommandError> {
+        self.ask(|reply| Command::KeepSnapshots { snapshots, reply }).await?
+    }
+
     pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {
         self.ask(|reply| Command::KeepPorts { ports, reply }).await?
+    }
+
+    /// An environment that would be gone with its holder stays.
+    pub(crate) async fn keep(&self) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Keep { reply }).await?
     }
 
     pub(crate) async fn record(&self) -> Result<Record, CommandError> {

@@ -73,6 +73,9 @@ fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant)
 
 fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Operation> {
     let runs = service.life.runs();
+    if service.restart == Some(RestartReason::Swap) && matches!(service.life, Life::Ready(..)) && !service.outdated() {
+        return Some(Operation::Swap);
+    }
     if service.outdated() || service.restart.is_some() {
         // Without an instance that runs, a restart is nothing but a start.
         if runs {

@@ -47,10 +47,14 @@ pub(crate) struct Service {
     pub(crate) ready_after: Option<Duration>,
     /// Answers, and is being provisioned.
     pub(crate) provisioning: bool,
+    /// Its container is to be replaced whatever its spec says: a volume is not its own any more, or its image was built anew.
+    pub(crate) moved: bool,
     /// It has come back without being asked, and its dependants have not been told yet.
     pub(crate) came_back: bool,
     /// Its end was heard of while its start was under way.
     pub(crate) ended_meanwhile: bool,
+    /// It is being started because its files changed, and nobody has been told how that went.
+    pub(crate) reloading: bool,
     /// The event that led to what it does now.
     pub(crate) cause: Option<u64>,
 }
@@ -68,6 +72,10 @@ pub(crate) enum Wanted {
 pub(crate) enum RestartReason {
     Asked,
     Dependency,
+    /// Its files changed.
+    Reload,
+    /// Its files changed, and the new version may run beside the old one.
+    Swap,
 }
 
 /// A container, or a process on the host.
@@ -129,6 +137,8 @@ pub(crate) enum Operation {
     Settle,
     Stop,
     Remove,
+    /// Start a new version, and let it take over when it is ready.
+    Swap,
     /// It ended by itself: find out how.
     Examine,
 }
@@ -147,8 +157,10 @@ impl Service {
             started: None,
             ready_after: None,
             provisioning: false,
+            moved: false,
             came_back: false,
             ended_meanwhile: false,
+            reloading: false,
             cause: None,
         }
     }
@@ -156,7 +168,7 @@ impl Service {
     /// A service whose instance is not the one that the profile wants.
     pub(crate) fn outdated(&self) -> bool {
         let hash = self.spec.hash();
-        self.life.instance().is_some_and(|instance| instance.hash != hash)
+        self.life.instance().is_some_and(|instance| self.moved || instance.hash != hash)
     }
 
     /// Neither on its way nor able to get further by itself.

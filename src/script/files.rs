@@ -108,7 +108,7 @@ fn listed(project: &Path, path: &str) -> Result<Vec<(String, Content)>, ScriptEr
             let found: Vec<_> = shipped::FILES
                 .iter()
                 .filter(|(name, _)| *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !is_passed_over(name)))
-                .map(|(name, bytes)| ((*name).to_owned(), Content::Shipped(bytes)))
+                .map(|(name, text)| ((*name).to_owned(), Content::Shipped(text.as_bytes())))
                 .collect();
             if found.is_empty() {
                 return Err(ScriptError::of(path, "there is no such file or directory").hint(format!("the profile names it relative to {}", project.display())));
@@ -231,7 +231,7 @@ impl Digester {
     }
 
     fn finish(self) -> Known {
-        let checksum = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let checksum = format!("{:x}", self.digest.finalize());
         Known { checksum, mode: declared_mode(&self.head) }
     }
 }

@@ -29,7 +29,7 @@ use super::{
     files::{Script, ScriptKind},
     mode_from, mode_text,
     plan::{Recorded, RecordedState},
-    redis::{lines, plain},
+    redis_lines::{lines, plain},
     source,
 };
 
@@ -95,8 +95,8 @@ fn one() -> i32 {
 }
 
 impl Broker {
-    pub(super) async fn open(service: &str, port: u16) -> Result<Self, ScriptError> {
-        Ok(Self { service: service.to_owned(), address: format!("127.0.0.1:{port}") })
+    pub(super) fn open(service: &str, port: u16) -> Self {
+        Self { service: service.to_owned(), address: format!("127.0.0.1:{port}") }
     }
 
     fn config(&self) -> ClientConfig {
@@ -205,9 +205,9 @@ impl Broker {
 fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::watch::Sender<(u64, u64)>) -> Result<(), ScriptError> {
     let began = Instant::now();
     let fail = |error: KafkaError| ScriptError::of(&script.path, error.to_string());
-    let id: String = Sha256::digest(script.path.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{:x}", Sha256::digest(script.path.as_bytes()));
     config
-        .set("transactional.id", format!("devenv-script-{id}"))
+        .set("transactional.id", format!("devenv-script-{}", &id[..16]))
         .set("transaction.timeout.ms", "600000")
         .set("message.timeout.ms", "60000")
         .set("acks", "all")
@@ -273,8 +273,11 @@ fn enqueue<'a>(producer: &ThreadedProducer<DefaultProducerContext>, build: impl 
     }
 }
 
+/// What is done with a record and its line.
+type Taker<'a> = dyn FnMut(Option<u64>, &Record) -> Result<(), ScriptError> + 'a;
+
 /// Calls with every record and its line; the answer is the topics that the file declares.
-fn read(script: &Script, with: &mut dyn FnMut(Option<u64>, &Record) -> Result<(), ScriptError>) -> Result<IndexMap<String, Topic>, ScriptError> {
+fn read(script: &Script, with: &mut Taker<'_>) -> Result<IndexMap<String, Topic>, ScriptError> {
     if script.kind == ScriptKind::KafkaTopics {
         let input = source::open(script).map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
         let document: Option<Document> = serde_yaml::from_reader(input).map_err(|error| {

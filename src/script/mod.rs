@@ -14,12 +14,15 @@ mod postgres;
 mod postgres_tests;
 mod psql;
 mod redis;
+mod redis_lines;
 mod scan;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
+#[cfg(all(test, feature = "docker-tests"))]
+mod shape_tests;
 mod source;
 #[cfg(all(test, feature = "docker-tests"))]
-mod testing;
+pub(crate) mod testing;
 
 use std::path::Path;
 
@@ -27,7 +30,8 @@ use devenv_api::{LedgerEntry, LedgerState};
 
 pub(crate) use files::Checksums;
 use files::Script;
-use plan::{INTERRUPTED, Recorded, Verdict};
+pub(crate) use plan::Recorded;
+use plan::{INTERRUPTED, Verdict};
 
 use crate::{
     engine::Engine,
@@ -68,6 +72,9 @@ pub(crate) struct ScriptError {
     pub(crate) hint: Option<String>,
 }
 
+/// What is recorded in one database, or in a service that has none.
+pub(crate) type DatabaseRecords = (Option<String>, Vec<Recorded>);
+
 /// Which scripts of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -106,19 +113,29 @@ impl Choice {
 }
 
 /// Applies what is pending, in order, and stops at the first failure. The answer is the whole ledger afterwards.
+///
+/// One at a time for each service: whatever another one has begun there is taken for what a dead run has left behind.
 pub(crate) async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
-        let scripts = gather(set, source, cx).await?;
+        let scripts = gather(set, source, cx)?;
         if scripts.is_empty() {
             continue;
         }
         let mut store = Store::open(set, &source.place, cx).await?;
-        let recorded = store.recorded().await?;
+        let decide = |script: &Script, recorded: &[Recorded]| plan::decide(script, recorded.iter().find(|found| found.path == script.path));
+        let mut recorded = store.recorded().await?;
+        if scripts.iter().any(|script| matches!(decide(script, &recorded), Verdict::Apply | Verdict::Interrupted)) {
+            store.settle(cx).await?;
+            recorded = store.recorded().await?;
+        }
         for script in &scripts {
-            match plan::decide(script, recorded.iter().find(|found| found.path == script.path)) {
+            match decide(script, &recorded) {
                 Verdict::Apply => store.apply(script, cx).await?,
                 Verdict::Keep | Verdict::Changed => {}
-                Verdict::Interrupted => return Err(interrupted(set, script)),
+                Verdict::Interrupted => {
+                    store.interrupted(script).await?;
+                    return Err(interrupted(set, script));
+                }
             }
         }
     }
@@ -135,12 +152,12 @@ fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
 /// The ledger of every place of the set: what is declared, and what the data says became of it.
 pub(crate) async fn ledger(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
     let recorded = recorded(set, cx).await?;
-    view(set, &recorded, cx.project, cx.checksums).await
+    view(set, &recorded, cx.project, cx.checksums)
 }
 
 /// What the data says, by database: to be kept by whoever asks often, since it changes only by what is done here.
-pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<(Option<String>, Vec<Recorded>)>, ScriptError> {
-    let mut found: Vec<(Option<String>, Vec<Recorded>)> = Vec::new();
+pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<DatabaseRecords>, ScriptError> {
+    let mut found: Vec<DatabaseRecords> = Vec::new();
     for source in &set.sources {
         let database = source.place.database().map(str::to_owned);
         if found.iter().all(|(known, _)| *known != database) {
@@ -152,7 +169,7 @@ pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<
 }
 
 /// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
-pub(crate) async fn view(set: &ScriptSet, recorded: &[(Option<String>, Vec<Recorded>)], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
+pub(crate) fn view(set: &ScriptSet, recorded: &[DatabaseRecords], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
     let mut entries = Vec::new();
     for (database, recorded) in recorded {
         let mut scripts = Vec::new();
@@ -173,7 +190,7 @@ pub(crate) fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
 pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut accepted = false;
     for source in &set.sources {
-        for script in gather(set, source, cx).await?.iter().filter(|script| script.path == path) {
+        for script in gather(set, source, cx)?.iter().filter(|script| script.path == path) {
             Store::open(set, &source.place, cx).await?.accept(script).await?;
             accepted = true;
         }
@@ -181,7 +198,22 @@ pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) 
     Ok(accepted)
 }
 
-async fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
+/// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
+pub(crate) fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        let place = match &source.place {
+            ScriptPlace::Service => String::new(),
+            ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
+        };
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)? {
+            found.push((format!("{place}: {}", script.path), script.checksum));
+        }
+    }
+    Ok(found)
+}
+
+fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
     files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
 }
 
@@ -202,7 +234,7 @@ impl Store {
             }
             (ScriptTarget::Postgres { .. }, ScriptPlace::Service) => Err(ScriptError::of(service, "scripts of PostgreSQL need a database")),
             (ScriptTarget::Redis { port, tls, password }, _) => Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?)),
-            (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port).await?)),
+            (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port))),
         }
     }
 
@@ -211,6 +243,25 @@ impl Store {
             Self::Postgres(database) => database.recorded().await,
             Self::Redis(server) => server.recorded().await,
             Self::Kafka(broker) => broker.recorded().await,
+        }
+    }
+
+    /// Ends or awaits what an earlier run, which died, has left behind.
+    async fn settle(&mut self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.settle(cx).await,
+            // A dead client's commands are over with its connection; a dead producer is fenced off by the next.
+            Self::Redis(_) | Self::Kafka(_) => Ok(()),
+        }
+    }
+
+    /// Records that nobody is at a script any more that was running.
+    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.interrupted(script).await,
+            Self::Redis(server) => server.interrupted(script).await,
+            // Its records and its row are one transaction.
+            Self::Kafka(_) => Ok(()),
         }
     }
 

@@ -19,8 +19,10 @@ pub(crate) struct Recorded {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordedState {
-    /// Begun outside of a transaction, and nobody has said how it ended.
+    /// Begun outside of a transaction, and nobody has said how it ended: it may still be at work.
     Running,
+    /// It was running, and whoever came next found nobody at it any more.
+    Interrupted,
     Applied,
     Failed,
 }
@@ -41,13 +43,11 @@ pub(crate) fn decide(script: &Script, recorded: Option<&Recorded>) -> Verdict {
     let Some(recorded) = recorded else { return Verdict::Apply };
     let same = recorded.checksum == script.checksum;
     match (recorded.state, script.mode) {
-        (RecordedState::Failed, _) | (RecordedState::Applied, LedgerMode::Always) => Verdict::Apply,
-        (RecordedState::Running, _) if same => Verdict::Interrupted,
-        // The file was edited after the interruption: that is the user's answer to it.
-        (RecordedState::Running, _) => Verdict::Apply,
+        (RecordedState::Running | RecordedState::Interrupted, _) if same => Verdict::Interrupted,
         (RecordedState::Applied, LedgerMode::Once | LedgerMode::OnChange) if same => Verdict::Keep,
         (RecordedState::Applied, LedgerMode::Once) => Verdict::Changed,
-        (RecordedState::Applied, LedgerMode::OnChange) => Verdict::Apply,
+        // An interrupted file that was edited since: that is the user's answer to the interruption.
+        (RecordedState::Running | RecordedState::Interrupted | RecordedState::Failed, _) | (RecordedState::Applied, LedgerMode::OnChange | LedgerMode::Always) => Verdict::Apply,
     }
 }
 
@@ -74,21 +74,21 @@ pub(crate) fn view(service: &str, database: Option<&str>, scripts: &[&Script], r
                     LedgerState::Applied
                 }
                 (Verdict::Changed, _) => LedgerState::Changed,
-                (Verdict::Interrupted, _) | (_, Some(RecordedState::Failed)) => LedgerState::Failed,
+                (Verdict::Interrupted, Some(RecordedState::Interrupted)) | (_, Some(RecordedState::Failed)) => LedgerState::Failed,
                 _ => LedgerState::Pending,
             };
             let checksum = found.filter(|_| state != LedgerState::Pending).map_or(&script.checksum, |found| &found.checksum);
-            let mut entry = entry(&script.path, checksum, script.mode, state, found);
-            if found.is_some_and(|found| found.state == RecordedState::Running) {
-                entry.error = Some(INTERRUPTED.to_owned());
-            }
-            entry
+            entry(&script.path, checksum, script.mode, state, found)
         })
         .collect();
     // What failed and has no file any more is nothing: it left no data, and nobody wants it.
     let gone = recorded.iter().filter(|found| found.state != RecordedState::Failed && scripts.iter().all(|script| script.path != found.path));
     entries.extend(gone.map(|found| {
-        let state = if found.state == RecordedState::Applied { LedgerState::Applied } else { LedgerState::Failed };
+        let state = match found.state {
+            RecordedState::Applied => LedgerState::Applied,
+            RecordedState::Running => LedgerState::Pending,
+            RecordedState::Interrupted | RecordedState::Failed => LedgerState::Failed,
+        };
         entry(&found.path, &found.checksum, found.mode, state, Some(found))
     }));
     entries
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_follows_depends_on_the_mode_and_on_what_was_recorded() {
         use LedgerMode::{Always, OnChange, Once};
-        use RecordedState::{Applied, Failed, Running};
+        use RecordedState::{Applied, Failed, Interrupted as CutOff, Running};
         use Verdict::{Apply, Changed, Interrupted, Keep};
         for (mode, state, same, wanted) in [
             (Once, Applied, true, Keep),
@@ -134,6 +134,8 @@ mod tests {
             (Once, Failed, false, Apply),
             (Once, Running, true, Interrupted),
             (Once, Running, false, Apply),
+            (Once, CutOff, true, Interrupted),
+            (OnChange, CutOff, false, Apply),
         ] {
             let script = script("a.sql", "new", mode);
             let found = recorded("a.sql", if same { "new" } else { "old" }, state);

@@ -2,6 +2,7 @@
 //!
 //! The table is the superuser's. A script runs as the database's owner, who may read the table and may call
 //! `devenv.record`, which writes the script's row in the script's own transaction and refuses if that has ended.
+//! Each attempt claims its script first, so that what a killed attempt has still on its way can neither begin nor commit.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::{
     ScriptContext, ScriptError, csv,
     files::{Script, ScriptKind},
     mode_from, mode_text,
-    plan::{Recorded, RecordedState},
+    plan::{INTERRUPTED, Recorded, RecordedState},
     psql,
 };
 use crate::{spec::SecretRef, tls};
@@ -34,7 +35,7 @@ CREATE TABLE IF NOT EXISTS devenv.ledger (
     path text PRIMARY KEY,
     checksum text NOT NULL,
     mode text NOT NULL,
-    state text NOT NULL CHECK (state IN ('running', 'applied', 'failed')),
+    state text NOT NULL CHECK (state IN ('running', 'interrupted', 'applied', 'failed')),
     started_at timestamptz NOT NULL,
     applied_at timestamptz,
     duration_ms bigint,
@@ -42,12 +43,20 @@ CREATE TABLE IF NOT EXISTS devenv.ledger (
     error text,
     batch text NOT NULL
 );
+CREATE TABLE IF NOT EXISTS devenv.claim (path text PRIMARY KEY, batch text NOT NULL);
 CREATE OR REPLACE FUNCTION devenv.record(p_path text, p_checksum text, p_mode text, p_state text, p_rows bigint, p_error text, p_batch text, p_atomic boolean)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     began timestamptz;
     counted bigint := p_rows;
 BEGIN
+    -- An attempt whose process was killed may come late. Whoever begins or commits a script has to hold its claim; the
+    -- row lock makes the next claim wait for this commit. What has begun may always say how it ended.
+    PERFORM FROM devenv.claim AS held WHERE held.path = p_path AND held.batch = p_batch FOR UPDATE;
+    IF NOT FOUND AND (p_atomic OR p_state = 'running' OR NOT EXISTS (
+        SELECT FROM devenv.ledger AS known WHERE known.path = p_path AND known.batch = p_batch)) THEN
+        RAISE EXCEPTION 'a later run has taken over the script' USING ERRCODE = '55006';
+    END IF;
     IF p_atomic THEN
         IF coalesce(current_setting('devenv.batch', true), '') <> p_batch THEN
             RAISE EXCEPTION 'the script has ended the transaction that it runs in' USING ERRCODE = '25P01';
@@ -152,10 +161,11 @@ impl Database {
         let mut setup = SCHEMA.to_owned();
         if place.role != SUPERUSER {
             let role = identifier(place.role);
-            setup += &format!("GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};");
+            let grants = format!("GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};");
+            setup.push_str(&grants);
         }
         superuser.client.batch_execute(&setup).await.map_err(|error| fail(told(&error)))?;
-        let database = Self {
+        Ok(Self {
             service: place.service.to_owned(),
             name: place.database.to_owned(),
             role: place.role.to_owned(),
@@ -163,13 +173,11 @@ impl Database {
             port: place.port,
             tls,
             superuser,
-        };
-        database.settle(cx).await?;
-        Ok(database)
+        })
     }
 
     /// Ends or awaits what an earlier run, which died, has left behind.
-    async fn settle(&self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    pub(super) async fn settle(&self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         const LEFT: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
         self.superuser.client.execute(LEFT, &[&FED]).await.map_err(|error| self.broken(&error))?;
         let began = std::time::Instant::now();
@@ -200,6 +208,7 @@ impl Database {
                 state: match row.get(3) {
                     "applied" => RecordedState::Applied,
                     "failed" => RecordedState::Failed,
+                    "interrupted" => RecordedState::Interrupted,
                     _ => RecordedState::Running,
                 },
                 applied_at: row.get(4),
@@ -212,6 +221,9 @@ impl Database {
 
     pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let mark = Mark { script, batch: format!("{:032x}", rand::random::<u128>()) };
+        if self.claim(&mark, cx).await? {
+            return Ok(());
+        }
         let result = match script.kind {
             ScriptKind::Csv => csv::copy(self, &mark, cx).await,
             ScriptKind::Sql => psql::sql(self, &mark, cx).await,
@@ -229,6 +241,33 @@ impl Database {
             Err(_) if self.has_applied(&mark).await.unwrap_or(false) => Ok(()),
             Err(error) => self.failed(&mark, error).await,
         }
+    }
+
+    /// Whether a late attempt has done it meanwhile.
+    async fn claim(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
+        const CLAIM: &str = "INSERT INTO devenv.claim (path, batch) VALUES ($1, $2) ON CONFLICT (path) DO UPDATE SET batch = excluded.batch";
+        let script = mark.script;
+        self.superuser.client.execute(CLAIM, &[&script.path, &mark.batch]).await.map_err(|error| self.broken(&error))?;
+        let find = |found: Vec<Recorded>| found.into_iter().find(|found| found.path == script.path && found.checksum == script.checksum);
+        let mut found = find(self.recorded().await?);
+        if found.as_ref().is_some_and(|found| found.state == RecordedState::Running) {
+            self.settle(cx).await?;
+            found = find(self.recorded().await?);
+        }
+        match found.map(|found| found.state) {
+            Some(RecordedState::Running) => {
+                self.interrupted(script).await?;
+                Err(ScriptError::of(&script.path, INTERRUPTED))
+            }
+            Some(RecordedState::Applied) => Ok(script.mode != LedgerMode::Always),
+            Some(RecordedState::Failed | RecordedState::Interrupted) | None => Ok(false),
+        }
+    }
+
+    pub(super) async fn interrupted(&self, script: &Script) -> Result<(), ScriptError> {
+        const CUT_OFF: &str = "UPDATE devenv.ledger SET state = 'interrupted', error = $2 WHERE path = $1 AND state = 'running'";
+        self.superuser.client.execute(CUT_OFF, &[&script.path, &INTERRUPTED]).await.map_err(|error| self.broken(&error))?;
+        Ok(())
     }
 
     async fn has_applied(&self, mark: &Mark<'_>) -> Result<bool, ScriptError> {
@@ -272,7 +311,7 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
         Some(found) => {
             let mut text = found.message().to_owned();
             for more in [found.detail(), found.hint()].into_iter().flatten() {
-                text += &format!(" ({more})");
+                text = format!("{text} ({more})");
             }
             text
         }
@@ -287,17 +326,13 @@ async fn connect(port: u16, tls: Option<rustls::ClientConfig>, user: &str, passw
     let mut config = Config::new();
     config.host("127.0.0.1").port(port).user(user).password(password).dbname(database).application_name(application).options(SESSION_OPTIONS);
     config.connect_timeout(Duration::from_secs(10));
-    match tls {
-        Some(tls) => {
-            config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let (client, connection) = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)).await?;
-            Ok(Session { client, driver: tokio::spawn(drive(connection)) })
-        }
-        None => {
-            let (client, connection) = config.connect(NoTls).await?;
-            Ok(Session { client, driver: tokio::spawn(drive(connection)) })
-        }
+    if let Some(tls) = tls {
+        config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        let (client, connection) = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)).await?;
+        return Ok(Session { client, driver: tokio::spawn(drive(connection)) });
     }
+    let (client, connection) = config.connect(NoTls).await?;
+    Ok(Session { client, driver: tokio::spawn(drive(connection)) })
 }
 
 /// A broken connection is told to whoever uses the client.

@@ -308,7 +308,7 @@ fn first_error(said: &str) -> Option<PsqlError> {
         if line.starts_with("psql:") {
             break;
         } else if let Some(detail) = line.strip_prefix("DETAIL:") {
-            found.message += &format!(" ({})", detail.trim());
+            found.message = format!("{} ({})", found.message, detail.trim());
         } else if let Some(hint) = line.strip_prefix("HINT:") {
             found.hint = Some(hint.trim().to_owned());
         } else if let Some(context) = line.strip_prefix("CONTEXT:") {

@@ -12,7 +12,7 @@ use rdkafka::{
 
 use super::{
     Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{DockerCli, Server, docker},
+    testing::{engine, Server, docker},
 };
 use crate::{
     secret::Vault,
@@ -20,11 +20,11 @@ use crate::{
     tls::Authority,
 };
 
-struct Project {
-    directory: tempfile::TempDir,
-    vault: Vault,
-    server: Server,
-    set: ScriptSet,
+pub(super) struct Project {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) vault: Vault,
+    pub(super) server: Server,
+    pub(super) set: ScriptSet,
     authority: Option<Authority>,
     checksums: Checksums,
 }
@@ -35,7 +35,7 @@ fn set(name: &str, target: ScriptTarget) -> ScriptSet {
 }
 
 impl Project {
-    fn redis(tls: bool) -> Self {
+    pub(super) fn redis(tls: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seed")).unwrap();
         let vault = Vault::new(directory.path().join(".secrets"));
@@ -59,7 +59,7 @@ impl Project {
         Self { directory, vault, set: set("cache", target), server, authority, checksums: Checksums::default() }
     }
 
-    fn kafka() -> Self {
+    pub(super) fn kafka() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seed")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -103,9 +103,9 @@ impl Project {
         self
     }
 
-    fn context(&self) -> ScriptContext<'_> {
+    async fn context(&self) -> ScriptContext<'_> {
         ScriptContext {
-            engine: &DockerCli,
+            engine: engine().await,
             container: &self.server.id,
             vault: &self.vault,
             project: self.directory.path(),
@@ -115,11 +115,11 @@ impl Project {
         }
     }
 
-    async fn apply(&self) -> Result<Vec<LedgerEntry>, ScriptError> {
-        apply(&self.set, Choice::All, &self.context()).await
+    pub(super) async fn apply(&self) -> Result<Vec<LedgerEntry>, ScriptError> {
+        apply(&self.set, Choice::All, &self.context().await).await
     }
 
-    fn cli(&self, arguments: &[&str]) -> String {
+    pub(super) fn cli(&self, arguments: &[&str]) -> String {
         let password = self.vault.reveal(&SecretRef::new("cache", "default")).unwrap();
         let mut all = vec!["exec", &self.server.id, "redis-cli", "--no-auth-warning", "-a", &password];
         if self.authority.is_some() {
@@ -130,7 +130,7 @@ impl Project {
     }
 
     /// Everything committed in a topic: partition, key, value, headers.
-    fn records(&self, topic: &str) -> Vec<(i32, String, String, usize)> {
+    pub(super) fn records(&self, topic: &str) -> Vec<(i32, String, String, usize)> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", format!("127.0.0.1:{}", self.server.port))
             .set("group.id", "test")
@@ -149,7 +149,7 @@ impl Project {
             match consumer.poll(std::time::Duration::from_secs(20)).unwrap() {
                 Ok(message) => {
                     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-                    found.push((message.partition(), text(message.key()), text(message.payload()), message.headers().map_or(0, |headers| headers.count())));
+                    found.push((message.partition(), text(message.key()), text(message.payload()), message.headers().map_or(0, Headers::count)));
                 }
                 Err(KafkaError::PartitionEOF(_)) => ended += 1,
                 Err(error) => panic!("{error}"),
@@ -167,7 +167,7 @@ fn states(entries: &[LedgerEntry]) -> Vec<String> {
 async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
     for tls in [false, true] {
         let project = Project::redis(tls);
-        let keys: String = (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}\n")).collect();
+        let keys: String = (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}")).collect::<Vec<_>>().join("\n");
         project
             .write("seed/01-commands.redis", "# remark\nSET greeting \"hello world\"\nINCR counter\nSELECT 1\nRPUSH list a b c\n")
             .write("seed/02-config.redis", "CONFIG SET maxmemory-policy allkeys-lru\nINCR counter\n")
@@ -187,12 +187,12 @@ async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
         assert!(project.cli(&["ttl", "h"]).parse::<u32>().unwrap() > 3500);
         project.write("seed/03-keys.jsonl", "{\"key\": \"k:0\", \"value\": \"new\"}\n");
         assert_eq!(drift(&project.apply().await.unwrap()).len(), 1);
-        assert!(accept(&project.set, "seed/03-keys.jsonl", &project.context()).await.unwrap());
-        assert_eq!(drift(&ledger(&project.set, &project.context()).await.unwrap()), []);
+        assert!(accept(&project.set, "seed/03-keys.jsonl", &project.context().await).await.unwrap());
+        assert_eq!(drift(&ledger(&project.set, &project.context().await).await.unwrap()), []);
         assert_eq!(project.cli(&["get", "k:0"]), "0");
         // The ledger goes with the data.
         project.cli(&["flushall"]);
-        assert!(ledger(&project.set, &project.context()).await.unwrap().iter().all(|entry| entry.state == LedgerState::Pending));
+        assert!(ledger(&project.set, &project.context().await).await.unwrap().iter().all(|entry| entry.state == LedgerState::Pending));
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_bad_line_for_redis_is_told_by_its_number() {
         project.write(path, text);
         let error = project.apply().await.unwrap_err();
         assert!(error.to_string().starts_with(wanted), "{text}: {error}");
-        assert_eq!(ledger(&project.set, &project.context()).await.unwrap()[0].state, LedgerState::Failed, "{text}");
+        assert_eq!(ledger(&project.set, &project.context().await).await.unwrap()[0].state, LedgerState::Failed, "{text}");
         fs::remove_file(project.directory.path().join(path)).unwrap();
         project.cli(&["flushall"]);
     }
@@ -223,10 +223,11 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
     let Ok(settings) = std::env::var("DEVENV_TEST_APPLY_KAFKA") else { return };
     let (project, port) = settings.split_once('|').unwrap();
     let (vault, checksums) = (Vault::new("/nonexistent".into()), Checksums::default());
-    let cx = ScriptContext { engine: &DockerCli, container: "", vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext { engine: engine().await, container: "", vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
     apply(&set("events", ScriptTarget::Kafka { port: port.parse().unwrap() }), Choice::All, &cx).await.unwrap();
 }
 
+#[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off() {
     const RECORDS: usize = 200_000;
@@ -248,13 +249,13 @@ async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off
     project.write("seed/03-bad.jsonl", "{\"topic\":\"orders\",\"value\":1,\"partition\":77}\n");
     let error = project.apply().await.unwrap_err();
     assert!(error.to_string().starts_with("seed/03-bad.jsonl"), "{error}");
-    assert_eq!(ledger(&project.set, &project.context()).await.unwrap()[2].state, LedgerState::Failed);
+    assert_eq!(ledger(&project.set, &project.context().await).await.unwrap()[2].state, LedgerState::Failed);
     assert_eq!(project.records("orders").len(), 3);
     fs::remove_file(project.directory.path().join("seed/03-bad.jsonl")).unwrap();
 
     for round in 0..6u32 {
         let topic = format!("many-{round}");
-        let lines: String = (0..RECORDS).map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}\n")).collect();
+        let lines: String = (0..RECORDS).map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}")).collect::<Vec<_>>().join("\n");
         project.write(&format!("seed/{topic}.jsonl"), lines).write(&format!("seed/{topic}-0.kafka.yaml"), format!("topics: {{ {topic}: {{ partitions: 2 }} }}\n"));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "script::service_tests::an_applying_process_for_kafka_can_be_started_from_outside"])

@@ -66,6 +66,19 @@ impl Vault {
         Ok(secret)
     }
 
+    /// Whether it has been generated or kept before.
+    pub(crate) fn has(&self, name: &SecretRef) -> bool {
+        self.known.lock().expect("no holder of this lock panics").contains_key(name) || self.directory.join(name.as_str()).exists()
+    }
+
+    /// Keeps a secret that was made elsewhere, such as a server's key.
+    pub(crate) fn keep(&self, name: &SecretRef, value: &str) -> Result<(), SecretError> {
+        let path = self.directory.join(name.as_str());
+        write(&path, value).map_err(|source| SecretError { name: name.clone(), path: path.clone(), source })?;
+        self.known.lock().expect("no holder of this lock panics").insert(name.clone(), SecretString::from(value));
+        Ok(())
+    }
+
     /// The value, to be handed to a driver at once.
     pub(crate) fn reveal(&self, name: &SecretRef) -> Result<String, SecretError> {
         Ok(self.ensure(name)?.expose_secret().to_owned())
@@ -127,10 +140,15 @@ impl Vault {
     }
 }
 
-/// Written whole or not at all, and only for the owner to read.
 fn generate(path: &Path) -> io::Result<String> {
     let mut random = rand::rng();
     let value: String = (0..LENGTH).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
+    write(path, &value)?;
+    Ok(value)
+}
+
+/// Written whole or not at all, and only for the owner to read.
+fn write(path: &Path, value: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
@@ -138,8 +156,7 @@ fn generate(path: &Path) -> io::Result<String> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(value.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    Ok(value)
+    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

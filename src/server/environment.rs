@@ -21,7 +21,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
     Json(match daemon.environments.find(&target) {
-        Some(environment) => daemon.environments.status(&environment),
+        Some(environment) => Status { drift: environment.drift().await, ..daemon.environments.status(&environment) },
         None => absent(&target),
     })
 }
@@ -41,14 +41,17 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
         let environment = environment.clone();
         async move {
             let bring_up = async {
-                {
+                let turn = {
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
-                }
-                let turn = environment.handle.up(spec).await?;
+                    environment.is_open()?;
+                    environment.handle.up(spec.clone()).await?
+                };
+                environment.reloader.watch(&spec).await;
                 environment.handle.until_up(turn).await
             };
-            finish(within(limit, bring_up).await, begun, limit, &environment, up_outcome)
+            let brought_up = within(limit, bring_up).await;
+            with_drift(finish(brought_up, begun, limit, &environment, ready_or_failed), &environment, request.fail_on_drift).await
         }
     }))
 }
@@ -67,6 +70,10 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             // What is broken is mended first: nothing of a fault outlives its service.
             if let Err(error) = environments.heal_in(&environment, &[]).await {
                 tracing::warn!(reason = %error.message, "A fault could not be healed before its service goes.");
+            }
+            if environment.is_open().is_err() {
+                // Whoever had the turn before has removed it.
+                return UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..absent(&request.target) });
             }
             let take_down = async {
                 let turn = environment.handle.down(request.volumes).await?;
@@ -138,6 +145,19 @@ pub(super) async fn undo(State(daemon): State<Arc<Daemon>>, Json(target): Json<E
     Ok(Json(environment.handle.undo().await??))
 }
 
+/// The answer with what has drifted; an error, if that was to be one.
+async fn with_drift(message: UpMessage, environment: &Environment, fatal: bool) -> UpMessage {
+    let UpMessage::Done(status) = message else { return message };
+    let drift = environment.drift().await;
+    if fatal && let Some(first) = drift.first() {
+        let paths: Vec<&str> = drift.iter().map(|entry| entry.path.as_str()).collect();
+        let message = format!("these scripts have changed since they were applied: {}", paths.join(", "));
+        let hint = format!("`devenv reset {}` applies today's files to fresh data, `devenv ledger accept {}` keeps the data as it is", first.service, first.path);
+        return UpMessage::Failed(ApiError::new(ErrorCode::Drift, message).hint(hint));
+    }
+    UpMessage::Done(Status { drift, ..status })
+}
+
 /// `Err` if the time ran out.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, ()> {
     match limit {
@@ -147,7 +167,7 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Re
 }
 
 /// The last message of a long answer.
-fn finish(
+pub(super) fn finish(
     result: Result<Result<View, CommandError>, ()>,
     begun: Instant,
     limit: Option<Duration>,
@@ -165,7 +185,7 @@ fn finish(
     }
 }
 
-fn up_outcome(view: &View) -> Result<(), ApiError> {
+pub(super) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
     if view.goal != Goal::Up {
         return Err(interrupted("somebody took the environment down meanwhile"));
     }

@@ -9,16 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use devenv_api::{ApiError, EXEC_PROTOCOL, ErrorCode, ExecRequest};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 
 use super::failure::Failed;
 use crate::daemon::{Daemon, carry};
 
-pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, mut request: Request) -> Result<Response, Failed> {
-    let usage = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
-    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| usage("`exec` needs a connection that can be upgraded"))?;
-    let body = Bytes::from_request(request, &()).await.map_err(|error| usage(&error.to_string()))?;
-    let wanted: ExecRequest = serde_json::from_slice(&body).map_err(|error| usage(&error.to_string()))?;
+pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
+    let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;
     let session = daemon.environments.exec(&wanted).await?;
     let stop = daemon.stop.clone();
     tokio::spawn(async move {
@@ -28,5 +27,18 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, mut request: Request
             upgraded = upgrade => if let Ok(upgraded) = upgraded { carry(TokioIo::new(upgraded), session).await },
         }
     });
-    Ok((StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, EXEC_PROTOCOL)]).into_response())
+    Ok(switch(EXEC_PROTOCOL))
+}
+
+/// What was asked, and the connection that is to come.
+pub(super) async fn upgrade<T: DeserializeOwned>(mut request: Request) -> Result<(OnUpgrade, T), Failed> {
+    let usage = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
+    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| usage("this needs a connection that can be upgraded"))?;
+    let body = Bytes::from_request(request, &()).await.map_err(|error| usage(&error.to_string()))?;
+    Ok((connection, serde_json::from_slice(&body).map_err(|error| usage(&error.to_string()))?))
+}
+
+/// The last word in HTTP.
+pub(super) fn switch(protocol: &'static str) -> Response {
+    (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, protocol)]).into_response()
 }

@@ -36,6 +36,12 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             None => None,
         },
     };
+    if request.crash {
+        let names = if query.services.is_empty() { status.services.iter().map(|service| service.name.clone()).collect() } else { query.services };
+        let crashes = names.iter().flat_map(|name| environment.logs.crash(name).unwrap_or_default());
+        let wanted: Vec<LogLine> = crashes.filter(|line| query.grep.as_ref().is_none_or(|grep| grep.is_match(&line.text))).collect();
+        return Ok(ndjson(stream::iter(wanted)));
+    }
     let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the logs: {error}"));
     let (sender, receiver) = mpsc::channel::<LogLine>(WAITING);
     if request.follow {

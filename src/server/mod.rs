@@ -2,11 +2,14 @@
 //! environments' own tasks, through their handles.
 
 mod chaos;
+mod backup;
 mod daemon;
+mod data;
 mod engine_choice;
 mod environment;
 mod exec;
 mod failure;
+mod lease;
 mod log;
 mod stream;
 mod variables;
@@ -38,6 +41,20 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::RESTART, routing::post(environment::restart))
         .route(route::WAIT, routing::post(environment::wait))
         .route(route::UNDO, routing::post(environment::undo))
+        .route(route::APPLY, routing::post(data::apply))
+        .route(route::LEDGER, routing::post(data::ledger))
+        .route(route::LEDGER_ACCEPT, routing::post(data::accept))
+        .route(route::RESET, routing::post(data::reset))
+        .route(route::FORK, routing::post(data::fork))
+        .route(route::SNAPSHOTS, routing::post(data::snapshots))
+        .route(route::SNAPSHOT_SAVE, routing::post(data::save_snapshot))
+        .route(route::SNAPSHOT_RESTORE, routing::post(data::restore_snapshot))
+        .route(route::SNAPSHOT_REMOVE, routing::post(data::remove_snapshot))
+        .route(route::BACKUPS, routing::post(backup::list))
+        .route(route::BACKUP_SAVE, routing::post(backup::save))
+        .route(route::BACKUP_RESTORE, routing::post(backup::restore))
+        .route(route::IMPORT, routing::post(backup::import))
+        .route(route::EXPORT, routing::post(backup::export))
         .route(route::STATUS, routing::post(environment::status))
         .route(route::ENVIRONMENTS, routing::get(environment::list))
         .route(route::LOGS, routing::post(log::logs))
@@ -48,6 +65,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::CHAOS_INJECT, routing::post(chaos::inject))
         .route(route::CHAOS_HEAL, routing::post(chaos::heal))
         .route(route::CHAOS_STATUS, routing::post(chaos::status))
+        .route(route::LEASE, routing::post(lease::lease))
+        .route(route::HOLD, routing::post(lease::hold))
+        .route(route::BUNDLE, routing::post(lease::bundle))
         .route(route::GC, routing::post(daemon::gc))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.

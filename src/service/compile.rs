@@ -10,14 +10,14 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::{
-    profile::{Profile, ServiceProfile},
+    profile::{self, OnChange, Profile, ServiceProfile},
     spec::{
-        Condition, EnvironmentId, EnvironmentSpec, Image, PublishedPort, Resources, SecretRef, ServiceName, ServiceSpec,
-        Stop, Template, Variable, Workload,
+        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, SecretRef, ServiceName, ServiceSpec,
+        Stop, Template, Variable, WatchRule, Workload,
     },
 };
 
-use super::{Connection, Context, Description, Facts, Kind, PortNeed};
+use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
 
 /// What a disk of its own holds unless its size is said.
 const DEVICE_SIZE: crate::spec::Size = crate::spec::Size::mebibytes(1024);
@@ -27,6 +27,8 @@ const DEVICE_SIZE: crate::spec::Size = crate::spec::Size::mebibytes(1024);
 pub(crate) struct Needs {
     pub(crate) ports: Vec<PortRequest>,
     pub(crate) secrets: Vec<SecretRef>,
+    /// Services that encrypt, and need a certificate.
+    pub(crate) certificates: Vec<ServiceName>,
 }
 
 /// A port of the host that a service needs.
@@ -62,7 +64,8 @@ pub(crate) fn needs(profile: &Profile) -> Needs {
     });
     let secrets =
         profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
-    Needs { ports: ports.collect(), secrets: secrets.collect() }
+    let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
+    Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
 
 /// The whole environment as plain data.
@@ -194,20 +197,46 @@ impl Compiler<'_> {
         ServiceSpec {
             name: name.clone(),
             kind: service.kind.name().to_owned(),
-            workload,
             depends_on,
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
             probe: description.probe,
+            scripts: scripts(name, &service.kind, &description.provision),
             provision: description.provision,
             proof: description.proof,
-            ready_timeout: service.ready_timeout.map_or(description.ready_timeout, |period| period.duration()),
+            ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),
             stop: Stop {
                 signal: stop.and_then(|stop| stop.signal.clone()).unwrap_or(description.stop.signal),
-                grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, |period| period.duration()),
+                grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, Period::duration),
             },
             restart: policy,
+            watch: service.watch.iter().map(|watch| self.watch(watch, &workload)).collect(),
+            workload,
             urls: connection.urls,
+        }
+    }
+
+    fn watch(&self, watch: &profile::Watch, workload: &Workload) -> WatchRule {
+        let project = &self.profile.project;
+        let path = |path: &String| project.join(path).components().collect();
+        let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+        let signal = |other: &str| watch.signal.clone().unwrap_or_else(|| other.to_owned());
+        WatchRule {
+            paths: watch.paths.iter().map(path).collect(),
+            ignore: watch.ignore.clone(),
+            build: watch.build.clone(),
+            directory: match workload {
+                Workload::Process(process) => process.directory.clone(),
+                Workload::Container(_) => project.clone(),
+            },
+            reaction: match watch.on_change {
+                OnChange::Restart => Reaction::Restart,
+                OnChange::Signal => Reaction::Signal(signal("SIGHUP")),
+                OnChange::Swap => Reaction::Swap,
+                OnChange::Sync => Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone() },
+                OnChange::Rebuild => Reaction::Rebuild,
+                OnChange::Run => Reaction::Run(words(&watch.run)),
+            },
         }
     }
 

@@ -1,5 +1,7 @@
 //! What dependants and `devenv env` are told about a service: variables with their full names, short forms, addresses.
 
+use std::fmt::Write as _;
+
 use indexmap::IndexMap;
 
 use crate::spec::{Template, Variable};
@@ -60,7 +62,7 @@ pub(super) fn in_url(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded

@@ -18,6 +18,7 @@ mod prometheus;
 mod redis;
 mod redpanda;
 mod s3;
+mod scripts;
 #[cfg(test)]
 mod testing;
 
@@ -32,6 +33,8 @@ use crate::spec::{
 
 pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
+#[cfg(all(test, feature = "docker-tests"))]
+pub(crate) use scripts::scripts;
 pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 
 /// What a kind says about one service of its own.
@@ -47,6 +50,11 @@ pub(crate) trait ServiceKind {
 
     /// The variables and addresses that its dependants and `devenv env` get.
     fn connection(&self, cx: &Context<'_>) -> Connection;
+
+    /// Whether it needs a certificate.
+    fn encrypts(&self) -> bool {
+        false
+    }
 
     /// What other kinds may ask of it, such as a database's names or where its figures are.
     fn facts(&self, _cx: &Context<'_>) -> Facts {

@@ -113,11 +113,11 @@ impl Pgbouncer {
     fn configuration(&self, server: &Facts) -> String {
         let (host, port) = server.address.clone().unwrap_or_else(|| (self.service.clone(), 5432));
         let mut text = "[databases]\n".to_owned();
-        for database in &server.databases {
-            let name = database.database.replace('"', "\"\"");
-            let _ = writeln!(text, "\"{name}\" = host={host} port={port}");
+        let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        for name in server.databases.iter().map(|database| database.database.as_str()).filter(plain) {
+            let _ = writeln!(text, "{name} = host={host} port={port}");
         }
-        // Databases that nobody declared, such as those of a test's lease.
+        // Databases that nobody declared, such as those of a test's lease, and names that cannot stand here.
         let _ = writeln!(text, "* = host={host} port={port}");
         let settings = [
             ("listen_addr", "0.0.0.0".to_owned()),
@@ -190,8 +190,8 @@ mod tests {
         port: 127.0.0.1:20001 -> 6432
         file: /etc/pgbouncer/pgbouncer.ini 0400 70:70
           [databases]
-          "orders" = host=db port=5432
-          "reviews" = host=db port=5432
+          orders = host=db port=5432
+          reviews = host=db port=5432
           * = host=db port=5432
           
           [pgbouncer]

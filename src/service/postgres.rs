@@ -137,6 +137,10 @@ impl ServiceKind for Postgres {
         vec![PortNeed::any(PORT)]
     }
 
+    fn encrypts(&self) -> bool {
+        self.tls
+    }
+
     fn secrets(&self, service: &str) -> Vec<SecretRef> {
         let mut names = vec![SUPERUSER];
         for database in self.declared(service) {

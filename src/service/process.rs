@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::profile::OnChange;
 use crate::spec::{Probe, ProcessSpec, SecretRef, Template, Variable, Workload};
 
 use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind, context::HOST_FROM_CONTAINER, product};
@@ -55,6 +56,7 @@ impl ServiceKind for Process {
             directory: cx.path(self.directory.as_deref().unwrap_or(".")),
             environment,
             ports: port.into_iter().chain(debug_port).collect(),
+            fronted: cx.service.watch.iter().any(|watch| watch.on_change == OnChange::Swap),
         };
         // What a probe calls a port is the host's here, unless it says nothing.
         let probe = cx.service.probe.as_ref().map_or(Probe::None, |probe| {

@@ -126,6 +126,10 @@ impl ServiceKind for Redis {
         vec![PortNeed::any(PORT)]
     }
 
+    fn encrypts(&self) -> bool {
+        self.tls
+    }
+
     fn secrets(&self, service: &str) -> Vec<SecretRef> {
         let users = self.users.keys().map(String::as_str).filter(|user| *user != DEFAULT_USER);
         [DEFAULT_USER].into_iter().chain(users).map(|user| SecretRef::new(service, user)).collect()

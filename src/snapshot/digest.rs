@@ -44,7 +44,7 @@ pub(crate) fn digest_tree(root: &Path) -> io::Result<TreeDigest> {
             size += entry.metadata.len();
         }
     }
-    Ok(TreeDigest { checksum: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), size })
+    Ok(TreeDigest { checksum: format!("{:x}", digest.finalize()), size })
 }
 
 fn file(path: &Path) -> io::Result<[u8; 32]> {

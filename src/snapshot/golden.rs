@@ -50,7 +50,9 @@ impl GoldenKey {
             add(path);
             add(checksum);
         }
-        Self(digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+        let mut key = format!("{:x}", digest.finalize());
+        key.truncate(24);
+        Self(key)
     }
 
     pub(crate) fn as_str(&self) -> &str {

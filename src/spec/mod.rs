@@ -10,6 +10,7 @@ mod provision;
 mod quantity;
 mod script;
 mod template;
+mod watch;
 mod workload;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -29,6 +30,7 @@ pub(crate) use provision::{
 pub(crate) use quantity::{Period, Size};
 pub(crate) use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
 pub(crate) use template::{Part, SecretRef, Template};
+pub(crate) use watch::{Reaction, WatchRule};
 pub(crate) use workload::{
     ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload,
 };
@@ -59,11 +61,17 @@ pub(crate) struct ServiceSpec {
     pub(crate) probe: Probe,
     /// Brought about after the first answer and before ready, each time, idempotently.
     pub(crate) provision: Vec<Provision>,
+    /// Applied once each after provisioning and before ready.
+    #[serde(default)]
+    pub(crate) scripts: Option<ScriptSet>,
     /// What proves that a client can do real work, once provisioning is done; the probe itself if there is none.
     pub(crate) proof: Option<Probe>,
     pub(crate) ready_timeout: Duration,
     pub(crate) stop: Stop,
     pub(crate) restart: RestartPolicy,
+    /// What follows when files change.
+    #[serde(default)]
+    pub(crate) watch: Vec<WatchRule>,
     /// Addresses to show and open; they hold no secret.
     pub(crate) urls: IndexMap<String, String>,
 }

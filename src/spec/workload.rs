@@ -121,6 +121,9 @@ pub(crate) struct ProcessSpec {
     pub(crate) environment: IndexMap<String, Template>,
     /// The port it is told to listen on, and its debugger's.
     pub(crate) ports: Vec<u16>,
+    /// The daemon holds these ports, and gives the process others in their place, so that versions can be swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fronted: bool,
 }
 
 impl ContainerSpec {

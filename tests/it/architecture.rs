@@ -60,7 +60,7 @@ fn code(path: &Path) -> Vec<(usize, String)> {
 }
 
 fn is_test(file: &str) -> bool {
-    file.ends_with("tests.rs") || file.contains("/tests/") || file.ends_with("/testing.rs") || file.contains("fake") || file.contains("conformance")
+    file.ends_with("tests.rs") || file.contains("/tests/") || file.ends_with("/testing.rs") || file.contains("fake") || file.contains("conformance") || file.ends_with("/hostile.rs")
 }
 
 #[test]

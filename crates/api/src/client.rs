@@ -25,8 +25,10 @@ use tokio_util::{
 };
 
 use crate::{
-    ApiError, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults,
-    FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
+    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode,
+    ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest, InjectRequest, Ledger,
+    LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec,
+    TransferRequest, Transferred, UpMessage, UpRequest,
     Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
@@ -54,7 +56,24 @@ pub mod route {
     pub const VARIABLES: &str = "/v1/environment/variables";
     pub const WHY: &str = "/v1/environment/why";
     pub const EXEC: &str = "/v1/environment/exec";
+    pub const LEASE: &str = "/v1/environment/lease";
+    pub const HOLD: &str = "/v1/environment/hold";
+    pub const BUNDLE: &str = "/v1/environment/bundle";
     pub const UNDO: &str = "/v1/environment/undo";
+    pub const APPLY: &str = "/v1/environment/apply";
+    pub const LEDGER: &str = "/v1/environment/ledger";
+    pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
+    pub const RESET: &str = "/v1/environment/reset";
+    pub const FORK: &str = "/v1/environment/fork";
+    pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
+    pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
+    pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
+    pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
+    pub const BACKUPS: &str = "/v1/environment/backups";
+    pub const BACKUP_SAVE: &str = "/v1/environment/backups/save";
+    pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
+    pub const IMPORT: &str = "/v1/environment/import";
+    pub const EXPORT: &str = "/v1/environment/export";
     pub const GC: &str = "/v1/gc";
     pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
     pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
@@ -191,6 +210,63 @@ impl Client {
         self.post(route::WHY, request).await
     }
 
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::APPLY, request).await
+    }
+
+    pub async fn ledger(&self, target: &EnvironmentTarget) -> Result<Ledger, ClientError> {
+        self.post(route::LEDGER, target).await
+    }
+
+    pub async fn accept(&self, request: &AcceptRequest) -> Result<Ledger, ClientError> {
+        self.post(route::LEDGER_ACCEPT, request).await
+    }
+
+    pub async fn reset(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::RESET, request).await
+    }
+
+    /// The new instance's status; it is not up yet.
+    pub async fn fork(&self, request: &NamedRequest) -> Result<Status, ClientError> {
+        self.post(route::FORK, request).await
+    }
+
+    pub async fn snapshots(&self, target: &EnvironmentTarget) -> Result<Snapshots, ClientError> {
+        self.post(route::SNAPSHOTS, target).await
+    }
+
+    pub async fn save_snapshot(&self, request: &NamedRequest) -> Result<Snapshot, ClientError> {
+        self.post(route::SNAPSHOT_SAVE, request).await
+    }
+
+    pub async fn restore_snapshot(&self, request: &NamedRequest) -> Result<Stream<UpMessage>, ClientError> {
+        self.stream(route::SNAPSHOT_RESTORE, request).await
+    }
+
+    pub async fn remove_snapshot(&self, request: &NamedRequest) -> Result<(), ClientError> {
+        self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
+    }
+
+    pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
+        self.post(route::BACKUPS, target).await
+    }
+
+    pub async fn save_backup(&self, request: &ServicesRequest) -> Result<Backup, ClientError> {
+        self.post(route::BACKUP_SAVE, request).await
+    }
+
+    pub async fn restore_backup(&self, request: &RestoreRequest) -> Result<Restored, ClientError> {
+        self.post(route::BACKUP_RESTORE, request).await
+    }
+
+    pub async fn import(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::IMPORT, request).await
+    }
+
+    pub async fn export(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::EXPORT, request).await
+    }
+
     /// Brings the volumes of the last `down --volumes` back; their names.
     pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
         self.post(route::UNDO, target).await
@@ -214,14 +290,26 @@ impl Client {
         self.post(route::CHAOS_STATUS, request).await
     }
 
-    /// Runs a command in a service. HTTP by hand, because the connection itself is what is wanted.
+    /// What a failure leaves to be read, in pieces of files.
+    pub async fn bundle(&self, request: &BundleRequest) -> Result<Stream<BundleFile>, ClientError> {
+        self.stream(route::BUNDLE, request).await
+    }
+
+    /// Runs a command in a service.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ClientError> {
+        let (connection, received) = self.upgrade(route::EXEC, EXEC_PROTOCOL, request).await?;
+        let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
+        parts.read_buf = received;
+        Ok(Framed::from_parts(parts))
+    }
+
+    /// HTTP by hand, because the connection itself is what is wanted; with it comes what was already received.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &str, request: &impl Serialize) -> Result<(UnixStream, BytesMut), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
         let mut message = format!(
-            "POST {} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {EXEC_PROTOCOL}\r\n{engine}\
+            "POST {path} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n{engine}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            route::EXEC,
             body.len(),
         )
         .into_bytes();
@@ -242,9 +330,7 @@ impl Client {
             read_more(&mut connection, &mut received).await?;
         };
         if head.status == 101 {
-            let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
-            parts.read_buf = received;
-            return Ok(Framed::from_parts(parts));
+            return Ok((connection, received));
         }
         while received.len() < head.length {
             read_more(&mut connection, &mut received).await?;

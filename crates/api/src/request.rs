@@ -5,6 +5,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ApiError, Event, Status};
 
+/// `init` and `seed`: apply what is pending now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    pub target: EnvironmentTarget,
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Data sets instead of scripts of the schema.
+    #[serde(default)]
+    pub seed: bool,
+    /// The data set, a directory of `seed-data/`; what the profile declares unless said.
+    #[serde(default)]
+    pub set: Option<String>,
+}
+
+/// Says that a changed script is fine as it was applied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AcceptRequest {
+    pub target: EnvironmentTarget,
+    pub path: String,
+}
+
+/// A snapshot, or the instance that `fork` makes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NamedRequest {
+    pub target: EnvironmentTarget,
+    pub name: String,
+}
+
 /// Which environment a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnvironmentTarget {
@@ -76,6 +104,16 @@ pub struct LogsRequest {
     pub since: Option<String>,
     #[serde(default)]
     pub grep: Option<String>,
+    /// Only the end of each service's last crash.
+    #[serde(default)]
+    pub crash: bool,
+}
+
+impl LogsRequest {
+    /// All that is kept of all services.
+    pub fn of(target: EnvironmentTarget) -> Self {
+        Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

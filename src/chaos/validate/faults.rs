@@ -23,7 +23,6 @@ pub(super) fn fault_holds(node: &Node, name: &str, parameters: &BTreeMap<String,
         InvalidFault::Unknown { .. } => "unknown-fault",
         InvalidFault::UnknownParameter { .. } => "unknown-parameter",
         InvalidFault::Value { .. } => "bad-value",
-        InvalidFault::Missing { .. } => "missing-parameter",
     };
     findings.error(place.unwrap_or(node.span), code, invalid.to_string()).maybe_hint(invalid.hint().map(str::to_owned));
 }

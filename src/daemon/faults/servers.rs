@@ -5,7 +5,10 @@ mod postgres;
 mod redis;
 
 use super::Environment;
+use std::path::PathBuf;
+
 use crate::{
+    tls,
     secret::Vault,
     spec::{Provision, ServiceName, ServiceSpec},
 };
@@ -16,13 +19,20 @@ pub(super) use super::act::Told;
 pub(super) struct Server {
     spec: ServiceSpec,
     vault: Vault,
+    /// By which a server with TLS is verified.
+    authority: PathBuf,
 }
 
 impl Server {
     pub(super) async fn of(environment: &Environment, service: &ServiceName) -> Result<Self, String> {
         let record = environment.handle.record().await.map_err(|error| error.to_string())?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(service)).ok_or_else(|| format!("there is no service `{service}`"))?;
-        Ok(Self { spec: spec.clone(), vault: environment.vault.clone() })
+        Ok(Self { spec: spec.clone(), vault: environment.vault.clone(), authority: environment.caretaker.authority().to_owned() })
+    }
+
+    /// What a client of this server trusts, if it encrypts.
+    fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, String> {
+        encrypts.then(|| tls::client(&self.authority).map_err(|error| error.to_string())).transpose()
     }
 
     fn provision<T>(&self, choose: impl Fn(&Provision) -> Option<T>) -> Result<T, String> {

@@ -1,10 +1,15 @@
 //! Commands inside a running container: collected to their end, or as a session with somebody at the other side.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bollard::{models::ExecConfig, query_parameters::ResizeExecOptionsBuilder};
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::{codec::FramedRead, io::ReaderStream};
@@ -143,10 +148,13 @@ async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
     }
 }
 
+/// How an engine begins to say that a command cannot be run.
+const REFUSAL: &[u8] = b"OCI runtime exec failed";
+
 /// A command that cannot be run: engines say so on its standard output, with a code of their own. By convention 127 is
 /// "not found", 126 everything else.
 fn engine_refusal(code: i64, stdout: &[u8]) -> Option<i64> {
-    if !matches!(code, 126 | 127) || !stdout.starts_with(b"OCI runtime exec failed") {
+    if !matches!(code, 126 | 127) || !stdout.starts_with(REFUSAL) {
         return None;
     }
     Some(refusal_code(&String::from_utf8_lossy(stdout)))
@@ -180,7 +188,10 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
         working_dir: request.directory,
         ..ExecConfig::default()
     };
-    let (exec, stream) = begin(client, id, config, terminal).await?;
+    let (exec, stream) = match begin(client, id, config, terminal).await {
+        Ok(begun) => begun,
+        Err(error) => return not_run(error).map(over),
+    };
     if let Some(size) = request.terminal {
         // One that ended at once has no terminal any more.
         let _ = resize(client, &exec, size).await;
@@ -195,17 +206,39 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
     } else {
         FramedRead::with_capacity(read, Frames, CHUNK).map_err(broken).boxed()
     };
+    // What an engine says in the command's place is its very first word.
+    let first = Arc::new(OnceLock::new());
+    let heard = first.clone();
+    let output = output.map_ok(move |(stream, content)| match heard.set(content.clone()) {
+        Ok(()) if content.starts_with(REFUSAL) => (ExecStream::Stderr, content),
+        _ => (stream, content),
+    });
     let (resizer, resized) = (client.clone(), exec.clone());
     let (asker, asked) = (client.clone(), exec);
     Ok(ExecSession {
         input: Box::pin(write),
-        output,
+        output: output.boxed(),
         resize: Arc::new(move |size| {
             let (client, exec) = (resizer.clone(), resized.clone());
             async move { resize(&client, &exec, size).await }.boxed()
         }),
-        exit_code: async move { exit_code(&asker, &asked).await }.boxed(),
+        exit_code: async move {
+            let code = exit_code(&asker, &asked).await?;
+            Ok(first.get().and_then(|said| engine_refusal(code, said)).unwrap_or(code))
+        }
+        .boxed(),
     })
+}
+
+/// A session that is over before it began: the engine's reason, and the code.
+fn over(refused: ExecOutput) -> ExecSession {
+    let code = refused.code;
+    ExecSession {
+        input: Box::pin(tokio::io::sink()),
+        output: stream::once(std::future::ready(Ok((ExecStream::Stderr, refused.stderr)))).boxed(),
+        resize: Arc::new(|_| std::future::ready(Ok(())).boxed()),
+        exit_code: std::future::ready(Ok(code)).boxed(),
+    }
 }
 
 async fn resize(client: &Client, exec: &str, size: TerminalSize) -> Result<(), EngineError> {

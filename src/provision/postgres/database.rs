@@ -18,10 +18,10 @@ pub(super) async fn provide(
 ) -> Result<Vec<Change>, ProvisionError> {
     let mut changes = Vec::new();
     if found.is_none() {
-        server.session("postgres", async |client| create(&client, wanted).await).await?;
+        server.session("postgres", |client| async move { create(&client, wanted).await }).await?;
         changes.push(Change::made(format!("database `{}` created for `{}`", wanted.name, wanted.owner)));
     }
-    let inside = async |client: Client| {
+    let inside = |client: Client| async move {
         let mut changes = outside(&client, wanted, found).await?;
         changes.extend(fill(&client, wanted).await?);
         Ok(changes)
@@ -41,7 +41,7 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
         }
         _ => {}
     }
-    execute(client, &format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC"), &action).await
+    execute(client, &[format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC")], &action).await
 }
 
 /// What the server's catalogue says of the database.
@@ -50,27 +50,27 @@ async fn outside(
     wanted: &PostgresDatabase,
     found: Option<&DatabaseFound>,
 ) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), String::new());
+    let (mut changes, mut script) = (Vec::new(), Vec::new());
     let (shown, name, owner) = (&wanted.name, identifier(&wanted.name), identifier(&wanted.owner));
     if let Some(found) = found {
         if found.owner != wanted.owner {
             changes.push(Change::made(format!("database `{shown}` given to `{}`, it was `{}`'s", wanted.owner, found.owner)));
-            script.push_str(&format!("ALTER DATABASE {name} OWNER TO {owner};\n"));
+            script.push(format!("ALTER DATABASE {name} OWNER TO {owner}"));
         }
         if found.open {
             changes.push(Change::made(format!("database `{shown}` closed to all but its owner")));
-            script.push_str(&format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC;\n"));
+            script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC"));
         }
         if !found.owned {
             changes.push(Change::made(format!("database `{shown}` opened to its owner `{}`", wanted.owner)));
-            script.push_str(&format!("GRANT ALL ON DATABASE {name} TO {owner};\n"));
+            script.push(format!("GRANT ALL ON DATABASE {name} TO {owner}"));
         }
     }
     execute(client, &script, &format!("provide the database `{shown}`")).await?;
     let held = found.map(|found| found.settings.as_slice()).unwrap_or_default();
     for (setting, value) in &wanted.settings {
         if let Some(statement) = settings::statement(shown, setting, value, held) {
-            execute(client, &statement, &format!("set `{setting}` of the database `{shown}`")).await?;
+            execute(client, &[statement], &format!("set `{setting}` of the database `{shown}`")).await?;
             changes.push(Change::made(format!("`{setting}` of the database `{shown}` set to `{value}`")));
         }
     }
@@ -90,7 +90,7 @@ async fn fill(client: &Client, wanted: &PostgresDatabase) -> Result<Vec<Change>,
     let has_public = inside.iter().any(|row| row.first().is_some_and(|kind| kind.as_deref() == Some("public")));
     if has_public && !holds("public", &wanted.owner) {
         let script = format!("ALTER SCHEMA public OWNER TO {}", identifier(&wanted.owner));
-        execute(client, &script, &format!("give the schema `public` of `{shown}` to `{}`", wanted.owner)).await?;
+        execute(client, &[script], &format!("give the schema `public` of `{shown}` to `{}`", wanted.owner)).await?;
         changes.push(Change::made(format!("schema `public` of `{shown}` given to `{}`", wanted.owner)));
     }
     for extension in &wanted.extensions {

@@ -13,7 +13,7 @@ const LISTS: [&str; 6] = [
 ];
 
 /// The statement that sets `name`, if `found`, the catalogue's lines of `name=value`, does not say so already.
-pub(super) fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
+pub(crate) fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
     let is_list = LISTS.contains(&name.to_ascii_lowercase().as_str());
     let items: Vec<String> = value.split(',').map(|item| item.trim().trim_matches('"').to_owned()).collect();
     let stored = if is_list {
@@ -34,7 +34,7 @@ pub(super) fn statement(database: &str, name: &str, value: &str, found: &[String
     };
     // A setting of an extension has a dot in its name, and each part is a name of its own.
     let name = name.split('.').map(identifier).collect::<Vec<_>>().join(".");
-    Some(format!("ALTER DATABASE {} SET {name} = {value};\n", identifier(database)))
+    Some(format!("ALTER DATABASE {} SET {name} = {value}", identifier(database)))
 }
 
 /// As the catalogue writes a name in a list.
@@ -55,14 +55,14 @@ mod tests {
         assert_eq!(ask("timezone", "UTC"), None);
         assert_eq!(ask("search_path", r#""$user",app"#), None);
         assert_eq!(ask("work_mem", "64MB"), None);
-        assert_eq!(ask("work_mem", "1MB").unwrap(), "ALTER DATABASE \"orders\" SET \"work_mem\" = '1MB';\n");
+        assert_eq!(ask("work_mem", "1MB").unwrap(), "ALTER DATABASE \"orders\" SET \"work_mem\" = '1MB'");
         assert_eq!(
             ask("search_path", "app, public").unwrap(),
-            "ALTER DATABASE \"orders\" SET \"search_path\" = 'app', 'public';\n"
+            "ALTER DATABASE \"orders\" SET \"search_path\" = 'app', 'public'"
         );
         assert_eq!(
             ask("auto_explain.log_format", "it's").unwrap(),
-            "ALTER DATABASE \"orders\" SET \"auto_explain\".\"log_format\" = 'it''s';\n"
+            "ALTER DATABASE \"orders\" SET \"auto_explain\".\"log_format\" = 'it''s'"
         );
     }
 }

@@ -13,6 +13,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         workload: Workload::Container(ContainerSpec::new(format!("{name}:1"))),
         depends_on: depends_on.iter().map(|(name, condition)| (name.parse().unwrap(), *condition)).collect(),
         on_dependency_restart: OnDependencyRestart::Ignore,
+        scripts: None,
         optional: false,
         probe: Probe::None,
         provision: Vec::new(),
@@ -20,6 +21,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         ready_timeout: Duration::from_secs(60),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
+        watch: Vec::new(),
         urls: IndexMap::new(),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Server, Told};
@@ -23,6 +25,12 @@ struct Session {
     driver: AbortOnDropHandle<()>,
 }
 
+/// How to log in, and whom to trust where that is encrypted.
+struct Way {
+    config: Config,
+    tls: Option<rustls::ClientConfig>,
+}
+
 impl Server {
     fn postgres(&self) -> Result<PostgresProvision, String> {
         self.provision(|provision| match provision {
@@ -31,7 +39,7 @@ impl Server {
         })
     }
 
-    fn login(&self, database: Option<&str>, superuser: bool) -> Result<Config, String> {
+    fn login(&self, database: Option<&str>, superuser: bool) -> Result<Way, String> {
         let server = self.postgres()?;
         let first = server.databases.first();
         let database = database.or_else(|| first.map(|database| database.name.as_str())).unwrap_or(SUPERUSER).to_owned();
@@ -42,16 +50,24 @@ impl Server {
             _ => (SUPERUSER.to_owned(), server.password.clone()),
         };
         let password = self.vault.reveal(&password).map_err(|error| error.to_string())?;
-        Ok(Login { port: server.port, user: &user, password, database: &database }.config("devenv-fault"))
+        let tls = self.trust(server.tls)?;
+        let config = Login { port: server.port, user: &user, password, database: &database, tls: tls.clone() }.config("devenv-fault");
+        Ok(Way { config, tls })
     }
 
-    async fn session(&self, config: &Config) -> Result<Session, tokio_postgres::Error> {
-        let (client, connection) = config.connect(NoTls).await?;
-        let driver = AbortOnDropHandle::new(tokio::spawn(async move {
-            // How it ends is seen by the client.
-            let _ = connection.await;
-        }));
-        Ok(Session { client, driver })
+    async fn session(&self, way: &Way) -> Result<Session, tokio_postgres::Error> {
+        // How it ends is seen by the client.
+        let (client, connection) = match &way.tls {
+            None => {
+                let (client, connection) = way.config.connect(NoTls).await?;
+                (client, connection.map(drop).boxed())
+            }
+            Some(tls) => {
+                let (client, connection) = way.config.connect(MakeRustlsConnect::new(tls.clone())).await?;
+                (client, connection.map(drop).boxed())
+            }
+        };
+        Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(connection)) })
     }
 
     async fn superuser(&self, database: Option<&str>) -> Result<Session, String> {

@@ -20,12 +20,12 @@ impl Server {
     where
         W: Future<Output = Result<T, RedisError>>,
     {
-        let (port, password) = self.provision(|provision| match provision {
-            Provision::Redis(redis) => Some((redis.port, redis.password.clone())),
+        let (port, password, encrypts) = self.provision(|provision| match provision {
+            Provision::Redis(redis) => Some((redis.port, redis.password.clone(), redis.tls)),
             _ => None,
         })?;
         let password = self.vault.reveal(&password).map_err(|error| error.to_string())?;
-        let session = probe::session(port, "default", &password, |connection| async move { work(connection).await.map_err(SessionError::from) });
+        let session = probe::session(port, "default", &password, self.trust(encrypts)?, |connection| async move { work(connection).await.map_err(SessionError::from) });
         match timeout(ANSWER, session).await {
             Ok(result) => result.map_err(|error| probe::words(port, error)),
             Err(_) => Err(format!("127.0.0.1:{port} did not answer within {} s", ANSWER.as_secs())),

@@ -1,0 +1,29 @@
+//! Real services for tests: one environment for all test processes, and a private part of it for each test.
+//!
+//! The environment is devenv's: the first test process of a run brings it up, the others find it up, and it stays for
+//! the next run. What a test changes is its own: a database copied from the seeded one in milliseconds, a numbered
+//! database of Redis, a prefix for topics and groups. Each is gone when its value is dropped, or when the test process
+//! dies, however it dies.
+//!
+//! ```no_run
+//! # async fn test() -> Result<(), devenv_harness::HarnessError> {
+//! use devenv_harness::TestEnvironment;
+//!
+//! let environment = TestEnvironment::shared("ci").await?;
+//! let orders = environment.postgres("orders").fresh().await?;
+//! println!("connect to {}", orders.url());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `devenv` is found by `DEVENV_BIN`, else in `PATH`. Under `devenv test` the environment is the one that the command
+//! runs in. Tests without an async runtime use [`blocking`].
+
+pub mod blocking;
+mod environment;
+mod private;
+mod program;
+
+pub use environment::{Builder, TestEnvironment};
+pub use private::{Kafka, Postgres, PrivateDatabase, PrivateRedis, PrivateTopics, Redis};
+pub use program::HarnessError;

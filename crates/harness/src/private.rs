@@ -1,0 +1,137 @@
+//! The private part of a service that a test has for itself, for as long as the value lives.
+
+use devenv_api::{Holding, Lease};
+use indexmap::IndexMap;
+
+use crate::{HarnessError, TestEnvironment};
+
+/// A lease on one service. Its connection is the claim: dropping it ends the lease.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) service: String,
+    pub(crate) lease: Lease,
+    pub(crate) holding: Holding,
+}
+
+impl Granted {
+    /// `NAME_SUFFIX` of its service.
+    fn own(&self, suffix: &str) -> &str {
+        let name = format!("{}_{suffix}", self.service.to_uppercase().replace('-', "_"));
+        self.lease.variables.get(&name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+/// A database of which private copies can be had.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pub(crate) environment: TestEnvironment,
+    pub(crate) database: String,
+}
+
+impl Postgres {
+    /// A copy of the database as it was initialised and seeded.
+    pub async fn fresh(&self) -> Result<PrivateDatabase, HarnessError> {
+        self.environment.lease(&["postgres"], Some(&self.database)).await.map(PrivateDatabase)
+    }
+}
+
+/// A database that nobody else has.
+#[derive(Debug)]
+pub struct PrivateDatabase(Granted);
+
+impl PrivateDatabase {
+    /// `postgres://USER:SECRET@HOST:PORT/NAME`.
+    pub fn url(&self) -> &str {
+        self.0.own("URL")
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.lease.database.as_deref().unwrap_or_default()
+    }
+
+    /// All of the environment's variables, with this database's values: for a program that the test starts.
+    pub fn variables(&self) -> &IndexMap<String, String> {
+        &self.0.lease.variables
+    }
+
+    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    pub async fn release(self) -> Result<(), HarnessError> {
+        Ok(self.0.holding.release().await?)
+    }
+}
+
+/// A Redis server of which private databases can be had.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    pub(crate) environment: TestEnvironment,
+}
+
+impl Redis {
+    /// An empty numbered database, with a user who can select no other.
+    pub async fn fresh(&self) -> Result<PrivateRedis, HarnessError> {
+        self.environment.lease(&["redis"], None).await.map(PrivateRedis)
+    }
+}
+
+#[derive(Debug)]
+pub struct PrivateRedis(Granted);
+
+impl PrivateRedis {
+    /// `redis://USER:SECRET@HOST:PORT/NUMBER`.
+    pub fn url(&self) -> &str {
+        self.0.own("URL")
+    }
+
+    /// All of the environment's variables, with this database's values.
+    pub fn variables(&self) -> &IndexMap<String, String> {
+        &self.0.lease.variables
+    }
+
+    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    pub async fn release(self) -> Result<(), HarnessError> {
+        Ok(self.0.holding.release().await?)
+    }
+}
+
+/// A broker on which private names can be had.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    pub(crate) environment: TestEnvironment,
+}
+
+impl Kafka {
+    /// A prefix that nobody else has.
+    pub async fn fresh(&self) -> Result<PrivateTopics, HarnessError> {
+        self.environment.lease(&["kafka", "redpanda"], None).await.map(PrivateTopics)
+    }
+}
+
+#[derive(Debug)]
+pub struct PrivateTopics(Granted);
+
+impl PrivateTopics {
+    /// `HOST:PORT`.
+    pub fn brokers(&self) -> &str {
+        self.0.own("BROKERS")
+    }
+
+    /// The private name of a topic, which is made at its first use and deleted with the lease.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.0.own("TOPIC_PREFIX"))
+    }
+
+    /// The private name of a consumer group.
+    pub fn group(&self, name: &str) -> String {
+        format!("{}{name}", self.0.own("GROUP_PREFIX"))
+    }
+
+    /// All of the environment's variables, with the prefixes.
+    pub fn variables(&self) -> &IndexMap<String, String> {
+        &self.0.lease.variables
+    }
+
+    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    pub async fn release(self) -> Result<(), HarnessError> {
+        Ok(self.0.holding.release().await?)
+    }
+}

@@ -1,0 +1,35 @@
+//! `devenv ledger`: what was applied to the data.
+
+use devenv_api::AcceptRequest;
+
+use super::{Outcome, exit::ExitStatus, session::Session, table};
+
+/// Show which scripts and data sets were applied, and which have changed since.
+///
+/// Example: devenv ledger
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Say that a changed script is fine as it was applied; data is not touched.
+    ///
+    /// Example: devenv ledger accept seed-data/demo/postgres/item.csv
+    Accept {
+        /// As `devenv ledger` shows it.
+        path: String,
+    },
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let (client, target) = (session.client().await?, session.target()?);
+    let ledger = match &arguments.action {
+        None => client.ledger(&target).await?,
+        Some(Action::Accept { path }) => client.accept(&AcceptRequest { target, path: path.clone() }).await?,
+    };
+    session.printer.result(&ledger, || table::ledger(&ledger.entries))?;
+    Ok(ExitStatus::SUCCESS)
+}

@@ -1,0 +1,220 @@
+//! `devenv test`: a command in an environment that is its own and is gone afterwards, however either of them ends.
+//!
+//! A connection holds the environment; the daemon removes it when the connection ends. Everything else is what `up`,
+//! `env` and `lease` do.
+
+use std::{num::NonZeroU16, path::PathBuf};
+
+use devenv_api::{ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, VariablesFor, VariablesRequest};
+use futures_util::future::join_all;
+use indexmap::IndexMap;
+
+use super::{
+    Outcome, bundle,
+    exit::ExitStatus,
+    failure::{Failure, Signals, internal},
+    held::{self, Held},
+    lease, progress,
+    project::{self, Loaded},
+    session::Session,
+};
+use crate::process::MARKER;
+
+/// Run tests in an environment of their own, which is gone afterwards.
+///
+/// Brings the profile up under a name, ports, a network and secrets that nothing else has, runs the command with all variables, and removes
+/// everything, also after Ctrl-C or the death of this process. The exit code is the command's own; 125 means that devenv itself failed (the
+/// environment did not become ready, say), 126 that the command cannot be run, 127 that it was not found.
+///
+/// Example: devenv test ci -- cargo nextest run
+///
+/// Example: devenv test ci --warm --shards 4 --bundle target/devenv -- pytest -q
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A profile's name, or a path if it contains `/` or ends in `.yaml`. Default: `default`.
+    profile: Option<String>,
+    /// Leave the environment as it is if the command fails.
+    #[arg(long)]
+    keep_on_failure: bool,
+    /// Use an environment that stays: started by the first run, it serves all that follow, each on leases of its own.
+    #[arg(long)]
+    warm: bool,
+    /// Run the command this many times at once, each on leases of its own, with DEVENV_SHARD (from 1) and DEVENV_SHARDS.
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroU16>,
+    /// Where to leave what is known if it fails: logs, events, the profile, status, versions, without secrets.
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+/// One run: what is run, where, and who may be told to stop.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    session: &'a Session,
+    client: Client,
+    target: EnvironmentTarget,
+    profile: String,
+    loaded: Loaded,
+}
+
+/// How the environment is held.
+enum Claim {
+    /// It is ours, and gone with this.
+    Held { marker: String, holding: Holding },
+    Warm,
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    if let Err((status, error)) = held::find(&arguments.command) {
+        session.printer.failure(&error, None);
+        return Ok(status);
+    }
+    let mut signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+    let profile = arguments.profile.clone().unwrap_or_else(|| "default".to_owned());
+    let loaded = project::load(session, &profile)?;
+    let target = EnvironmentTarget { instance: instance(arguments, session, &profile), ..session.target()? };
+    let run = Run { arguments, session, client: session.client().await?, target, profile, loaded };
+    let claim = if arguments.warm {
+        Claim::Warm
+    } else {
+        let (marker, holding) = run.client.hold(&HoldRequest { target: run.target.clone() }).await?;
+        Claim::Held { marker, holding }
+    };
+    run.carry_out(claim, &mut signals).await
+}
+
+/// A name that nobody has, unless one is given.
+fn instance(arguments: &Arguments, session: &Session, profile: &str) -> String {
+    if let Some(name) = &session.global.instance {
+        return name.clone();
+    }
+    if arguments.warm {
+        let name: String = profile.trim_end_matches(".yaml").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        return format!("warm-{}", name.trim_matches('-').chars().rev().take(30).collect::<String>().chars().rev().collect::<String>());
+    }
+    format!("test-{:08x}", rand::random::<u32>())
+}
+
+impl Run<'_> {
+    async fn carry_out(&self, mut claim: Claim, signals: &mut Signals) -> Outcome {
+        let outcome = self.work(&mut claim, signals).await;
+        let succeeded = matches!(outcome, Ok(ExitStatus::SUCCESS));
+        if !succeeded && !matches!(outcome, Err(Failure::Signal(_))) {
+            self.leave_bundle(&outcome).await;
+        }
+        let Claim::Held { holding, .. } = claim else { return outcome };
+        if !succeeded && self.arguments.keep_on_failure {
+            let kept = holding.keep().await;
+            let name = &self.target.instance;
+            self.session.printer.say(format_args!("the environment is kept: `devenv --instance {name} status` shows it, `devenv --instance {name} down --volumes` removes it"));
+            return kept.map_err(Failure::from).and(outcome);
+        }
+        let gone = tokio::select! {
+            gone = holding.release() => gone,
+            // Asked for a second time: the daemon goes on by itself.
+            signal = signals.next() => return Err(Failure::Signal(signal)),
+        };
+        match gone {
+            Ok(()) => outcome,
+            Err(error) => {
+                self.remove_after_loss().await?;
+                outcome.and(Err(error.into()))
+            }
+        }
+    }
+
+    /// Up, then the command, in one go or in shards.
+    async fn work(&self, claim: &mut Claim, signals: &mut Signals) -> Outcome {
+        let request = project::up_request(self.session, &self.profile, &self.loaded)?;
+        let request = devenv_api::UpRequest { target: self.target.clone(), ..request };
+        let up = async { progress::follow(&self.session.printer, self.client.up(&request).await?).await };
+        tokio::select! {
+            up = up => up.inspect_err(|failure| annotate(self.session, failure))?,
+            signal = signals.next() => return Err(Failure::Signal(signal)),
+        };
+        let shards = self.arguments.shards.map_or(1, NonZeroU16::get);
+        match claim {
+            Claim::Held { marker, holding } if shards == 1 => {
+                let mut variables = self.variables().await?;
+                variables.insert(MARKER.to_owned(), marker.clone());
+                let held = Held { command: &self.arguments.command, variables };
+                held.run(signals, async { lease::lost(holding.lost().await) }).await
+            }
+            Claim::Held { holding, .. } => {
+                tokio::select! {
+                    status = self.in_shards(shards) => status,
+                    error = holding.lost() => Err(lease::lost(error)),
+                }
+            }
+            Claim::Warm => self.in_shards(shards).await,
+        }
+    }
+
+    /// Each with leases of its own, all at once; the first failure's code, in the order of shards.
+    async fn in_shards(&self, shards: u16) -> Outcome {
+        let runs = join_all((1..=shards).map(async |shard| -> Outcome {
+            let mut signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+            let request = LeaseRequest { target: self.target.clone(), services: Vec::new(), database: None };
+            let (mut lease, holding) = self.client.lease(&request).await?;
+            lease.variables.insert("DEVENV_SHARD".to_owned(), shard.to_string());
+            lease.variables.insert("DEVENV_SHARDS".to_owned(), shards.to_string());
+            lease::on_lease(&self.arguments.command, lease, holding, &mut signals).await
+        }));
+        let mut first = ExitStatus::SUCCESS;
+        for (index, outcome) in runs.await.into_iter().enumerate() {
+            let status = outcome?;
+            if status != ExitStatus::SUCCESS {
+                if shards > 1 {
+                    self.session.printer.say(format_args!("shard {} of {shards} failed with exit code {}", index + 1, status.code()));
+                }
+                if first == ExitStatus::SUCCESS {
+                    first = status;
+                }
+            }
+        }
+        Ok(first)
+    }
+
+    async fn variables(&self) -> Result<IndexMap<String, String>, Failure> {
+        let request = VariablesRequest { target: self.target.clone(), form: VariablesFor::Host, service: None };
+        let variables = self.client.variables(&request).await?.variables;
+        Ok(variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
+    }
+
+    /// A bundle that cannot be written is told, and changes nothing of the outcome.
+    async fn leave_bundle(&self, outcome: &Outcome) {
+        let Some(directory) = &self.arguments.bundle else { return };
+        let ending = match outcome {
+            Ok(status) => format!("the command ended with exit code {}", status.code()),
+            Err(Failure::Told(error) | Failure::Invalid { error, .. }) => error.message.clone(),
+            Err(Failure::Signal(_) | Failure::OutputClosed) => "it was ended".to_owned(),
+        };
+        let story = bundle::Story { command: &self.arguments.command, ending, profile: &self.profile, loaded: &self.loaded };
+        match bundle::write(&self.client, &self.target, directory, &story).await {
+            Ok(()) => self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display())),
+            Err(error) => self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None),
+        }
+    }
+
+    /// The daemon has died. The next one knows that nobody holds the environment, and removes it.
+    async fn remove_after_loss(&self) -> Result<(), Failure> {
+        let client = self.session.client().await?;
+        let request = DownRequest { target: self.target.clone(), volumes: true };
+        progress::follow(&self.session.printer, client.down(&request).await?).await?;
+        Ok(())
+    }
+}
+
+/// A failure of the environment's, where GitHub shows it.
+fn annotate(session: &Session, failure: &Failure) {
+    if std::env::var_os("GITHUB_ACTIONS").is_none() {
+        return;
+    }
+    if let Failure::Told(error) = failure {
+        let message = error.message.replace('%', "%25").replace('\n', "%0A");
+        session.printer.say(format_args!("::error title=devenv::{message}"));
+    }
+}

@@ -1,0 +1,107 @@
+//! What was applied to an environment's data, and applying more of it on demand.
+
+use devenv_api::{ApiError, ErrorCode, Ledger, LedgerEntry, LedgerState};
+
+use super::environments::Environment;
+use crate::{
+    event::News,
+    reconcile::{CommandError, Instance},
+    script::{Choice, ScriptError},
+    spec::{EnvironmentSpec, ScriptSet, ServiceName},
+};
+
+impl Environment {
+    /// Every script and data set that is declared or recorded.
+    pub(crate) async fn ledger(&self) -> Result<Ledger, ApiError> {
+        let mut entries = Vec::new();
+        if let Some(spec) = self.handle.record().await.map_err(ApiError::from)?.spec {
+            for set in spec.services.values().filter_map(|service| service.scripts.as_ref()) {
+                entries.extend(self.caretaker.ledger(set).await.map_err(|error| told(&error))?);
+            }
+        }
+        Ok(Ledger { entries })
+    }
+
+    /// Scripts that differ from what was applied.
+    pub(crate) async fn drift(&self) -> Vec<LedgerEntry> {
+        // A file that cannot be read now is told by the next `up`.
+        let ledger = self.ledger().await.unwrap_or(Ledger { entries: Vec::new() });
+        ledger.entries.into_iter().filter(|entry| entry.state == LedgerState::Changed).collect()
+    }
+
+    /// Applies what is pending of the named services' scripts (or data sets), in the profile's order.
+    pub(crate) async fn apply(&self, names: &[ServiceName], seed: bool, set: Option<&str>) -> Result<(), ApiError> {
+        let spec = self.spec().await?;
+        let choice = if seed { Choice::Seeds } else { Choice::Init };
+        let mut found = false;
+        for (name, service) in &spec.services {
+            let Some(mut scripts) = service.scripts.clone().filter(|_| names.is_empty() || names.contains(name)) else { continue };
+            if let Some(set) = set {
+                scripts = of_set(scripts, set, &service.kind);
+            }
+            found = true;
+            let instance = self.instance(name)?;
+            let events = self.handle.events.clone();
+            let applied = self.caretaker.apply(&scripts, choice, &instance, |what| drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))).await;
+            applied.map_err(|error| told(&error))?;
+        }
+        if found { Ok(()) } else { Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets").hint("`init:` and `seed:` in the profile declare them")) }
+    }
+
+    /// Records today's file as what was applied, in every place where it is declared.
+    pub(crate) async fn accept(&self, path: &str) -> Result<Ledger, ApiError> {
+        let spec = self.spec().await?;
+        let mut accepted = false;
+        for (name, service) in &spec.services {
+            if let Some(set) = &service.scripts {
+                let instance = self.instance(name)?;
+                accepted |= self.caretaker.accept(set, path, &instance).await.map_err(|error| told(&error))?;
+            }
+        }
+        if !accepted {
+            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`")).hint("`devenv ledger` lists the scripts with their paths"));
+        }
+        self.ledger().await
+    }
+
+    /// Hears again what a service's data says of its scripts, once it is other data.
+    pub(super) async fn reread(&self, name: &ServiceName) {
+        let Ok(spec) = self.spec().await else { return };
+        let set = spec.services.get(name).and_then(|service| service.scripts.as_ref());
+        if let (Some(set), Ok(instance)) = (set, self.instance(name)) {
+            self.caretaker.reread(set, &instance).await;
+        }
+    }
+
+    pub(super) async fn spec(&self) -> Result<EnvironmentSpec, ApiError> {
+        Ok(self.handle.record().await.map_err(ApiError::from)?.spec.ok_or(CommandError::NotUp)?)
+    }
+
+    /// The container of a service that runs.
+    pub(super) fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
+        let status = self.handle.status();
+        let service = status.services.iter().find(|service| service.name == name.as_str());
+        match service.and_then(|service| service.container.clone()) {
+            Some(id) => Ok(Instance { id, hash: crate::spec::SpecHash::recorded(""), run: 0 }),
+            None => Err(ApiError::new(ErrorCode::Failed, format!("`{name}` does not run")).hint("bring it up with `devenv up`")),
+        }
+    }
+}
+
+/// The data set of that name: `seed-data/SET/KIND`.
+fn of_set(mut scripts: ScriptSet, set: &str, kind: &str) -> ScriptSet {
+    scripts.sources.retain(|source| source.seed);
+    scripts.sources.truncate(1);
+    for source in &mut scripts.sources {
+        source.paths = vec![format!("seed-data/{set}/{kind}")];
+    }
+    scripts
+}
+
+fn told(error: &ScriptError) -> ApiError {
+    let told = ApiError::new(ErrorCode::Failed, error.to_string());
+    match &error.hint {
+        Some(hint) => told.hint(hint.clone()),
+        None => told.hint("mend the script and run the command again: it goes on where it stopped"),
+    }
+}

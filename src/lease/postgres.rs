@@ -1,0 +1,318 @@
+//! Private databases, copied from a pristine copy and made ahead.
+//!
+//! A database that somebody is connected to cannot be copied, so the first lease makes a copy that nobody can connect
+//! to, the template, and every private database is a copy of that. The template's comment says what it was made from;
+//! where that differs from what the database is now (made anew, other scripts applied), template and copies are too.
+//! Dropping a database waits for a checkpoint; drops at the same time share one, so they are never done one by one.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
+
+use super::{LeaseError, PREFIX};
+use crate::{
+    probe::postgres as probe,
+    provision::{ProvisionContext, postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings}, trust},
+    spec::{PostgresDatabase, PostgresProvision, ServiceName},
+};
+
+const TEMPLATE: &str = "devenv_template_";
+/// Copies made ahead, where they are small.
+const AHEAD: u64 = 6;
+/// What the copies made ahead may take on disk.
+const AHEAD_BYTES: u64 = 512 << 20;
+/// Databases made at the same time.
+const MAKING: usize = 3;
+/// Databases dropped at the same time.
+const DROPPING: usize = 8;
+/// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
+const LEFT: usize = 8;
+/// PostgreSQL's names have 63 bytes.
+const LONGEST_NAME: usize = 63;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The leases on one PostgreSQL server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PostgresLeases {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    service: ServiceName,
+    provision: PostgresProvision,
+    cx: ProvisionContext,
+    /// Names of databases that are leased, ready to be, or being made.
+    alive: Mutex<HashSet<String>>,
+    /// By database. Held while a template is made.
+    stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
+    making: Semaphore,
+    dropping: Arc<Semaphore>,
+    left: Arc<Semaphore>,
+    work: TaskTracker,
+}
+
+/// Copies of one state of one database.
+struct Stock {
+    /// What the template was made from.
+    key: String,
+    /// When the server was started: another one may have other data behind it.
+    started: String,
+    ready: Mutex<Vec<String>>,
+    wanted: u64,
+    /// One refill at a time.
+    refilling: tokio::sync::Mutex<()>,
+}
+
+impl PostgresLeases {
+    pub(crate) fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Self {
+        let shared = Shared {
+            service,
+            provision,
+            cx,
+            alive: Mutex::default(),
+            stocks: tokio::sync::Mutex::default(),
+            making: Semaphore::new(MAKING),
+            dropping: Arc::new(Semaphore::new(DROPPING)),
+            left: Arc::new(Semaphore::new(LEFT)),
+            work: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn is_for(&self, provision: &PostgresProvision) -> bool {
+        self.shared.provision == *provision
+    }
+
+    /// A database of its own, with what `database` holds; its name.
+    pub(crate) async fn take(&self, lease: &str, database: &str, data: &str) -> Result<String, LeaseError> {
+        let shared = &self.shared;
+        let taken = async {
+            // Never closed; and what was left is dropped in the end.
+            drop(shared.left.acquire().await);
+            let wanted = shared.database(database);
+            let stock = self.stock(wanted, data).await?;
+            let ready = stock.ready.lock().expect("no holder of this lock panics").pop();
+            let name = match ready {
+                Some(name) => name,
+                None => {
+                    let name = shared.name(lease);
+                    shared.make(&name, wanted).await?;
+                    name
+                }
+            };
+            self.refill(&stock, wanted);
+            Ok(name)
+        };
+        tokio::time::timeout(LIMIT, taken).await.unwrap_or_else(|_| Err(shared.refused("copy a database", "it took longer than a minute")))
+    }
+
+    /// Ends every connection to the database and removes it, in the background.
+    pub(crate) async fn give_back(&self, name: String) {
+        let shared = &self.shared;
+        let close = format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}",
+            identifier(&name),
+            literal(&name)
+        );
+        let closed = shared.session(|client| async move { client.batch_execute(&close).await.map_err(|error| reason(&error)) }).await;
+        if let Err(error) = closed {
+            tracing::debug!(%error, "A leased database could not be closed; it is dropped all the same.");
+        }
+        self.discard(vec![name]);
+    }
+
+    /// Drops what leases of an earlier daemon left behind.
+    pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
+        let query = format!("SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, {})", literal(PREFIX));
+        let found = self.shared.session(|client| async move { rows(&client, &query).await }).await?;
+        let names: Vec<String> = found.into_iter().filter_map(|row| row.into_iter().next()?).collect();
+        let alive = self.shared.alive.lock().expect("no holder of this lock panics").clone();
+        self.discard(names.into_iter().filter(|name| !alive.contains(name)).collect());
+        Ok(())
+    }
+
+    /// The copies of the database as it is now; made, with the template, if there are none yet.
+    async fn stock(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
+        let shared = &self.shared;
+        let template = template_name(&wanted.name);
+        let (query, looked_for) = (look(&wanted.name, &template), wanted.name.clone());
+        let found = shared.session(|client| async move { rows(&client, &query).await }).await?;
+        let mut row = found.into_iter().next().ok_or_else(|| shared.refused("copy a database", format!("there is no database `{looked_for}`")))?.into_iter().flatten();
+        let (identity, size, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default(), row.next().unwrap_or_default());
+        let key = format!("devenv {identity} {data}").trim_end().to_owned();
+        let mut stocks = shared.stocks.lock().await;
+        if let Some(stock) = stocks.get(&wanted.name) {
+            if stock.key == key && stock.started == started {
+                return Ok(stock.clone());
+            }
+            let outdated = std::mem::take(&mut *stock.ready.lock().expect("no holder of this lock panics"));
+            self.discard(outdated);
+        }
+        self.sweep().await?;
+        if row.next().as_deref() != Some(&key) {
+            shared.make_template(&template, wanted, &key).await?;
+        }
+        let size = size.parse::<u64>().unwrap_or(AHEAD_BYTES).max(1);
+        let stock = Arc::new(Stock { key, started, ready: Mutex::default(), wanted: (AHEAD_BYTES / size).clamp(1, AHEAD), refilling: tokio::sync::Mutex::default() });
+        stocks.insert(wanted.name.clone(), stock.clone());
+        Ok(stock)
+    }
+
+    /// Makes copies ahead, unless that is under way.
+    fn refill(&self, stock: &Arc<Stock>, wanted: &PostgresDatabase) {
+        let (leases, stock, wanted) = (self.clone(), stock.clone(), wanted.clone());
+        self.shared.work.spawn(async move {
+            let Ok(_turn) = stock.refilling.try_lock() else { return };
+            loop {
+                let has = stock.ready.lock().expect("no holder of this lock panics").len() as u64;
+                let missing = stock.wanted.saturating_sub(has).min(MAKING as u64 - 1);
+                if missing == 0 {
+                    return;
+                }
+                let names: Vec<String> = (0..missing).map(|_| leases.shared.name(&super::new_id())).collect();
+                let made = join_all(names.iter().map(|name| leases.shared.make(name, &wanted))).await;
+                for (name, result) in names.into_iter().zip(made) {
+                    match result {
+                        Ok(()) => stock.ready.lock().expect("no holder of this lock panics").push(name),
+                        Err(error) => {
+                            tracing::debug!(%error, "A copy of a database could not be made ahead.");
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Drops databases, all at once.
+    fn discard(&self, names: Vec<String>) {
+        for name in names {
+            let shared = self.shared.clone();
+            // Taken before the task runs, so that whoever asks next sees how many are left; none is no reason to wait.
+            let left = shared.left.clone().try_acquire_owned();
+            self.shared.work.spawn(async move {
+                let _left = left;
+                let _permit = shared.dropping.acquire().await;
+                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&name));
+                let dropped = shared.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
+                shared.alive.lock().expect("no holder of this lock panics").remove(&name);
+                if let Err(error) = dropped {
+                    tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+                }
+            });
+        }
+    }
+}
+
+impl Shared {
+    /// The profile's; the caller has looked it up there.
+    fn database(&self, name: &str) -> &PostgresDatabase {
+        self.provision.databases.iter().find(|database| database.name == name).unwrap_or(&self.provision.databases[0])
+    }
+
+    fn name(&self, id: &str) -> String {
+        let name = format!("{PREFIX}{id}");
+        self.alive.lock().expect("no holder of this lock panics").insert(name.clone());
+        name
+    }
+
+    /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
+    async fn make(&self, name: &str, wanted: &PostgresDatabase) -> Result<(), LeaseError> {
+        let _permit = self.making.acquire().await;
+        let (shown, template, owner) = (identifier(name), identifier(&template_name(&wanted.name)), identifier(&wanted.owner));
+        let create = format!("CREATE DATABASE {shown} TEMPLATE {template} OWNER {owner}");
+        let mut after = vec![format!("REVOKE CONNECT, TEMP ON DATABASE {shown} FROM PUBLIC")];
+        after.extend(wanted.settings.iter().filter_map(|(setting, value)| settings::statement(name, setting, value, &[])));
+        let made = self
+            .session(|client| async move {
+                // Alone: it refuses to share a transaction.
+                client.batch_execute(&create).await.map_err(|error| reason(&error))?;
+                client.batch_execute(&after.join("; ")).await.map_err(|error| reason(&error))
+            })
+            .await;
+        if made.is_err() {
+            self.alive.lock().expect("no holder of this lock panics").remove(name);
+        }
+        made
+    }
+
+    /// Connections to the database are ended for it: their owners connect again, and wait that long.
+    async fn make_template(&self, template: &str, wanted: &PostgresDatabase, key: &str) -> Result<(), LeaseError> {
+        let shown = identifier(template);
+        let drop = format!("DROP DATABASE IF EXISTS {shown} WITH (FORCE)");
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()", literal(&wanted.name));
+        let create = format!("CREATE DATABASE {shown} TEMPLATE {} OWNER {}", identifier(&wanted.name), identifier(&wanted.owner));
+        let close = format!("ALTER DATABASE {shown} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {shown} IS {}", literal(key));
+        self.session(|client| async move {
+            client.batch_execute(&drop).await.map_err(|error| reason(&error))?;
+            // Sent together: whoever connects again finds the database locked, and waits.
+            let (ended, created) = tokio::join!(client.batch_execute(&end), client.batch_execute(&create));
+            ended.and(created).map_err(|error| reason(&error))?;
+            // The comment is last: a template without it is not finished.
+            client.batch_execute(&close).await.map_err(|error| reason(&error))
+        })
+        .await
+    }
+
+    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
+    where
+        W: Future<Output = Result<T, String>>,
+    {
+        let password = self.cx.vault.reveal(&self.provision.password)?;
+        let tls = trust(self.provision.tls, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
+        let mut config = login.config("devenv-lease");
+        config.options(OPTIONS);
+        let done = probe::session(&config, tls, |client| async move { Ok(work(client).await) }).await;
+        match done {
+            Ok(result) => result.map_err(|error| self.refused("lease a database", error)),
+            Err(error) => Err(self.refused("reach the server", probe::words(self.provision.port, &error))),
+        }
+    }
+
+    fn refused(&self, action: &str, reason: impl std::fmt::Display) -> LeaseError {
+        LeaseError::refused(&self.service, action, reason)
+    }
+}
+
+/// What identifies the database's present life, its size, and what the template says that it was made from.
+fn look(database: &str, template: &str) -> String {
+    format!(
+        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_postmaster_start_time(), \
+         (SELECT pg_catalog.shobj_description(t.oid, 'pg_database') FROM pg_catalog.pg_database t WHERE t.datname = {}) \
+         FROM pg_catalog.pg_database d WHERE d.datname = {}",
+        literal(template),
+        literal(database)
+    )
+}
+
+/// One for each database, however long its name is.
+fn template_name(database: &str) -> String {
+    let name = format!("{TEMPLATE}{database}");
+    if name.len() <= LONGEST_NAME {
+        return name;
+    }
+    use sha2::{Digest, Sha256};
+    let digest: String = Sha256::digest(database).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{TEMPLATE}{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_of_databases_with_long_names_have_names_of_their_own() {
+        let (one, other) = ("a".repeat(60), format!("{}b", "a".repeat(59)));
+        assert_eq!(template_name("app"), "devenv_template_app");
+        assert!(template_name(&one).len() <= LONGEST_NAME);
+        assert_ne!(template_name(&one), template_name(&other));
+    }
+}

@@ -1,0 +1,435 @@
+//! Ways in which real editors and tools write, on real files, each with the number of changes it must be.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Command,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+use super::*;
+
+/// Without an observation for so long, there is none.
+const QUIET: Duration = Duration::from_millis(250);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Project {
+    directory: tempfile::TempDir,
+    watcher: Watcher,
+    observations: mpsc::Receiver<Observation>,
+    extent: Extent,
+}
+
+impl Project {
+    /// A small project of which `app` is watched.
+    async fn new() -> Self {
+        Self::with(&["app"], None, |_| {}).await
+    }
+
+    async fn with(paths: &[&str], watches: Option<usize>, prepare: impl FnOnce(&Path)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("app/deep/deeper")).unwrap();
+        fs::write(root.join("app/server.py"), "print('one')\n").unwrap();
+        fs::write(root.join("app/deep/deeper/module.py"), "x = 1\n").unwrap();
+        fs::write(root.join(".gitignore"), "*.log\nbuild/\n").unwrap();
+        prepare(root);
+        let paths = paths.iter().map(|path| root.join(path)).collect();
+        let rule = Rule { service: "api".to_owned(), index: 0, paths, ignore: vec!["*.ignored".to_owned()] };
+        let (watcher, observations, extent) = Watcher::start_within(root, vec![rule], watches).await;
+        // First bytes are read in the background; a touch before that would count.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Self { directory, watcher, observations, extent }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    async fn next(&mut self) -> Observation {
+        timeout(DEADLINE, self.observations.recv()).await.expect("an observation within the deadline").unwrap()
+    }
+
+    /// The files of exactly one change.
+    async fn one_change(&mut self, what: &str) -> Vec<String> {
+        let Ok(Some(Observation::Changed(change))) = timeout(DEADLINE, self.observations.recv()).await else {
+            panic!("{what}: no change");
+        };
+        self.nothing_after(what, &change.paths).await;
+        change.paths.iter().map(|path| path.strip_prefix(self.directory.path()).unwrap().display().to_string()).collect()
+    }
+
+    async fn nothing(&mut self, what: &str) {
+        self.nothing_after(what, &[]).await;
+    }
+
+    async fn nothing_after(&mut self, what: &str, told_before: &[PathBuf]) {
+        if let Ok(more) = timeout(QUIET, self.observations.recv()).await {
+            let told = format!("{more:?}");
+            let first = told_before.len();
+            panic!("{what}: one observation too many after one of {first} files: {}", told.chars().take(400).collect::<String>());
+        }
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let output = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"])
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn sleep(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_of_saving_is_one_change_of_that_file() {
+    type Save = fn(&Path, &str);
+    let ways: [(&str, Save); 13] = [
+        ("in place", |path, text| fs::write(path, text).unwrap()),
+        ("rename over", |path, text| {
+            fs::write(path.with_extension("tmp"), text).unwrap();
+            fs::rename(path.with_extension("tmp"), path).unwrap();
+        }),
+        ("backup, then new", |path, text| {
+            fs::rename(path, path.with_extension("py~")).unwrap();
+            fs::write(path, text).unwrap();
+            fs::remove_file(path.with_extension("py~")).unwrap();
+        }),
+        ("vim: probe file, backup, write, remove", |path, text| {
+            let directory = path.parent().unwrap();
+            fs::write(directory.join(".server.py.swp"), "swap").unwrap();
+            fs::write(directory.join("4913"), "").unwrap();
+            fs::remove_file(directory.join("4913")).unwrap();
+            fs::rename(path, path.with_extension("py~")).unwrap();
+            let mut file = File::create(path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.sync_all().unwrap();
+            drop(file);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+            fs::remove_file(path.with_extension("py~")).unwrap();
+            fs::remove_file(directory.join(".server.py.swp")).unwrap();
+        }),
+        ("emacs: lock link, backup copy, write", |path, text| {
+            let lock = path.parent().unwrap().join(".#server.py");
+            symlink("user@host.1:1", &lock).unwrap();
+            fs::write(path.parent().unwrap().join("#server.py#"), text).unwrap();
+            sleep(60);
+            fs::copy(path, path.with_extension("py~")).unwrap();
+            fs::write(path, text).unwrap();
+            fs::remove_file(path.parent().unwrap().join("#server.py#")).unwrap();
+            fs::remove_file(lock).unwrap();
+        }),
+        ("VS Code: truncate, then write", |path, text| {
+            let mut file = File::create(path).unwrap();
+            sleep(10);
+            file.write_all(text.as_bytes()).unwrap();
+        }),
+        ("a slow truncate, then write", |path, text| {
+            let mut file = File::create(path).unwrap();
+            sleep(200);
+            file.write_all(text.as_bytes()).unwrap();
+        }),
+        ("JetBrains: temporary file, old aside, rename, remove", |path, text| {
+            let (temporary, old) = (path.with_extension("py___jb_tmp___"), path.with_extension("py___jb_old___"));
+            fs::write(&temporary, text).unwrap();
+            sleep(60);
+            fs::rename(path, &old).unwrap();
+            fs::rename(&temporary, path).unwrap();
+            fs::remove_file(old).unwrap();
+        }),
+        ("in pieces", |path, text| {
+            let mut file = File::create(path).unwrap();
+            for piece in text.as_bytes().chunks(4) {
+                file.write_all(piece).unwrap();
+                sleep(2);
+            }
+        }),
+        ("delete and create", |path, text| {
+            fs::remove_file(path).unwrap();
+            fs::write(path, text).unwrap();
+        }),
+        ("delete and create, slowly", |path, text| {
+            fs::remove_file(path).unwrap();
+            sleep(15);
+            fs::write(path, text).unwrap();
+        }),
+        ("rsync: slow temporary file, then rename", |path, text| {
+            let temporary = path.parent().unwrap().join(".server.py.Xy12Za");
+            let mut file = File::create(&temporary).unwrap();
+            file.write_all(b"half").unwrap();
+            sleep(80);
+            file.write_all(text.as_bytes()).unwrap();
+            drop(file);
+            fs::rename(temporary, path).unwrap();
+        }),
+        ("through a hard link from elsewhere", |path, text| {
+            let elsewhere = path.parent().unwrap().parent().unwrap().join("elsewhere");
+            fs::write(&elsewhere, text).unwrap();
+            fs::rename(elsewhere, path).unwrap();
+        }),
+    ];
+    let mut project = Project::new().await;
+    for (number, (way, save)) in ways.iter().enumerate() {
+        save(&project.path("app/server.py"), &format!("print('version {number}') # {}\n", "x".repeat(40)));
+        assert_eq!(project.one_change(way).await, ["app/server.py"], "{way}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_no_bytes_is_no_change() {
+    type Act = fn(&Path);
+    let acts: [(&str, Act); 8] = [
+        ("touch", |path| File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::now()).unwrap()),
+        ("same bytes", |path| fs::write(path, fs::read(path).unwrap()).unwrap()),
+        ("same bytes by rename", |path| {
+            fs::copy(path, path.with_extension("new")).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        ("chmod", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap()),
+        ("read", |path| drop(fs::read(path).unwrap())),
+        ("changed and changed back", |path| {
+            let text = fs::read(path).unwrap();
+            fs::write(path, "other").unwrap();
+            fs::write(path, text).unwrap();
+        }),
+        ("an empty directory", |path| fs::create_dir(path.with_extension("d")).unwrap()),
+        ("ignored files", |path| {
+            let directory = path.parent().unwrap();
+            for name in ["x.log", "x.ignored", "server.py~", ".server.py.swp", "x.pyc"] {
+                fs::write(directory.join(name), "x").unwrap();
+            }
+            for name in ["build", "__pycache__", "deep/build"] {
+                fs::create_dir(directory.join(name)).unwrap();
+                fs::write(directory.join(name).join("x"), "x").unwrap();
+            }
+        }),
+    ];
+    let mut project = Project::new().await;
+    for (what, act) in acts {
+        act(&project.path("app/server.py"));
+        project.nothing(what).await;
+    }
+    fs::write(project.path("outside.py"), "x").unwrap();
+    project.nothing("a file that is not watched").await;
+    fs::write(project.path("app/server.py"), "at last").unwrap();
+    assert_eq!(project.one_change("a real change afterwards").await, ["app/server.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_that_come_move_and_go_are_one_change_each() {
+    let mut project = Project::new().await;
+    fs::create_dir_all(project.path("app/new/below")).unwrap();
+    fs::write(project.path("app/new/below/x.py"), "1\n").unwrap();
+    assert_eq!(project.one_change("a file in a new directory").await, ["app/new/below/x.py"]);
+    fs::write(project.path("app/new/below/x.py"), "2\n").unwrap();
+    assert_eq!(project.one_change("a save in the new directory").await, ["app/new/below/x.py"]);
+
+    fs::create_dir(project.path("in")).unwrap();
+    fs::write(project.path("in/y.py"), "1\n").unwrap();
+    fs::rename(project.path("in"), project.path("app/in")).unwrap();
+    assert_eq!(project.one_change("a directory moved in").await, ["app/in/y.py"]);
+    fs::rename(project.path("app/in"), project.path("app/moved")).unwrap();
+    assert_eq!(project.one_change("moved within").await, ["app/in/y.py", "app/moved/y.py"]);
+    fs::write(project.path("app/moved/y.py"), "2\n").unwrap();
+    assert_eq!(project.one_change("a save after the move").await, ["app/moved/y.py"]);
+    fs::rename(project.path("app/moved"), project.path("out")).unwrap();
+    assert_eq!(project.one_change("moved out").await, ["app/moved/y.py"]);
+    fs::write(project.path("out/y.py"), "3\n").unwrap();
+    project.nothing("a save where it is now").await;
+
+    fs::remove_dir_all(project.path("app/new")).unwrap();
+    assert_eq!(project.one_change("a directory removed").await, ["app/new/below/x.py"]);
+    fs::create_dir_all(project.path("app/new/below")).unwrap();
+    fs::write(project.path("app/new/below/x.py"), "4\n").unwrap();
+    assert_eq!(project.one_change("and made again").await, ["app/new/below/x.py"]);
+    fs::remove_dir_all(project.path("app/deep")).unwrap();
+    fs::create_dir_all(project.path("app/deep/deeper")).unwrap();
+    fs::write(project.path("app/deep/deeper/module.py"), "x = 1\n").unwrap();
+    project.nothing("removed and made again at once with the same bytes").await;
+    fs::write(project.path("app/deep/deeper/module.py"), "x = 2\n").unwrap();
+    assert_eq!(project.one_change("a save in what was made again").await, ["app/deep/deeper/module.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_one_change() {
+    let mut project = Project::new().await;
+    for index in 0..300 {
+        fs::write(project.path(&format!("app/burst{index}.py")), index.to_string()).unwrap();
+    }
+    assert_eq!(project.one_change("300 files").await.len(), 300);
+    for index in 0..10_000 {
+        let directory = project.path(&format!("app/many/{}", index / 100));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{index}.py")), index.to_string()).unwrap();
+    }
+    assert_eq!(project.one_change("10,000 files").await.len(), 10_000);
+    // A second part would have taken longer to come than other changes do.
+    project.nothing("the burst's second part").await;
+    project.nothing("the burst's third part").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_checkout_and_stash_are_one_change_each() {
+    let mut project = Project::with(&["app"], None, |root| {
+        for index in 0..200 {
+            fs::write(root.join(format!("app/file{index}.py")), "main\n").unwrap();
+        }
+        let git = |arguments: &[&str]| {
+            let status = Command::new("git").args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments).current_dir(root).output().unwrap();
+            assert!(status.status.success(), "git {arguments:?}");
+        };
+        git(&["init", "-q", "-b", "main"]);
+        git(&["add", "."]);
+        git(&["commit", "-qm", "one"]);
+        git(&["checkout", "-qb", "other"]);
+        for index in 0..200 {
+            fs::write(root.join(format!("app/file{index}.py")), "other\n").unwrap();
+        }
+        fs::create_dir(root.join("app/only-other")).unwrap();
+        fs::write(root.join("app/only-other/x.py"), "x\n").unwrap();
+        git(&["add", "."]);
+        git(&["commit", "-qm", "two"]);
+    })
+    .await;
+    project.git(&["checkout", "-q", "main"]);
+    assert_eq!(project.one_change("checkout").await.len(), 201);
+    project.git(&["checkout", "-q", "other"]);
+    assert_eq!(project.one_change("checkout back").await.len(), 201);
+    fs::write(project.path("app/file1.py"), "edited\n").unwrap();
+    assert_eq!(project.one_change("edit").await, ["app/file1.py"]);
+    project.git(&["stash", "-q"]);
+    assert_eq!(project.one_change("stash").await, ["app/file1.py"]);
+    project.git(&["stash", "pop", "-q"]);
+    assert_eq!(project.one_change("stash pop").await, ["app/file1.py"]);
+    // A checkout that takes long between two files.
+    fs::write(project.path(".git/index.lock"), "").unwrap();
+    fs::write(project.path("app/file2.py"), "first\n").unwrap();
+    sleep(150);
+    fs::write(project.path("app/file3.py"), "second\n").unwrap();
+    fs::remove_file(project.path(".git/index.lock")).unwrap();
+    assert_eq!(project.one_change("under git's lock").await, ["app/file2.py", "app/file3.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_followed_once_and_may_lead_nowhere() {
+    let mut project = Project::with(&["app"], None, |root| {
+        fs::create_dir(root.join("library")).unwrap();
+        fs::write(root.join("library/lib.py"), "1\n").unwrap();
+        fs::write(root.join("settings.yaml"), "1\n").unwrap();
+        symlink("../library", root.join("app/library")).unwrap();
+        symlink("..", root.join("app/deep/up")).unwrap();
+        symlink("../settings.yaml", root.join("app/settings.yaml")).unwrap();
+        symlink("nowhere", root.join("app/broken")).unwrap();
+    })
+    .await;
+    fs::write(project.path("library/lib.py"), "2\n").unwrap();
+    assert_eq!(project.one_change("in a linked directory").await, ["app/library/lib.py"]);
+    fs::write(project.path("settings.yaml"), "2\n").unwrap();
+    assert_eq!(project.one_change("a linked file").await, ["app/settings.yaml"]);
+    symlink("nowhere else", project.path("app/broken2")).unwrap();
+    assert_eq!(project.one_change("a broken link").await, ["app/broken2"]);
+    fs::remove_file(project.path("app/broken")).unwrap();
+    assert_eq!(project.one_change("a broken link removed").await, ["app/broken"]);
+    fs::write(project.path("app/server.py"), "2\n").unwrap();
+    assert_eq!(project.one_change("a file that a link to above leads to as well").await, ["app/server.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_file_and_a_directory_that_is_made_later_can_be_watched() {
+    let mut project = Project::with(&["config.yaml", "later/src"], None, |root| fs::write(root.join("config.yaml"), "1").unwrap()).await;
+    fs::write(project.path("config.yaml"), "2").unwrap();
+    assert_eq!(project.one_change("the file").await, ["config.yaml"]);
+    fs::write(project.path("other.yaml"), "2").unwrap();
+    project.nothing("its neighbour").await;
+    fs::remove_file(project.path("config.yaml")).unwrap();
+    assert_eq!(project.one_change("the file removed").await, ["config.yaml"]);
+    fs::write(project.path("config.yaml"), "3").unwrap();
+    assert_eq!(project.one_change("the file made again").await, ["config.yaml"]);
+    fs::create_dir_all(project.path("later/src")).unwrap();
+    fs::write(project.path("later/src/x.py"), "1").unwrap();
+    assert_eq!(project.one_change("the directory").await, ["later/src/x.py"]);
+    fs::rename(project.path("later"), project.path("gone")).unwrap();
+    assert_eq!(project.one_change("the directory above, away").await, ["later/src/x.py"]);
+    fs::rename(project.path("gone"), project.path("later")).unwrap();
+    assert_eq!(project.one_change("and back").await, ["later/src/x.py"]);
+    fs::write(project.path("later/src/x.py"), "2").unwrap();
+    assert_eq!(project.one_change("the directory, away and back").await, ["later/src/x.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_ignore_file_changes_what_is_watched_and_nothing_else() {
+    let mut project = Project::new().await;
+    fs::write(project.path("app/x.log"), "1").unwrap();
+    fs::write(project.path(".gitignore"), "*.py\n").unwrap();
+    project.nothing("the ignore file").await;
+    fs::write(project.path("app/server.py"), "ignored now").unwrap();
+    project.nothing("a file that is ignored now").await;
+    fs::write(project.path("app/x.log"), "2").unwrap();
+    assert_eq!(project.one_change("a file that counts now").await, ["app/x.log"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_enough_watches_the_rest_is_polled_and_the_remedy_named() {
+    let mut project = Project::with(&["app"], Some(5), |root| {
+        for index in 0..30 {
+            fs::create_dir(root.join(format!("app/d{index}"))).unwrap();
+            fs::write(root.join(format!("app/d{index}/x.py")), "1\n").unwrap();
+        }
+    })
+    .await;
+    assert_eq!((project.extent.directories, project.extent.polled, project.extent.files), (34, 29, 32));
+    let Observation::Limited(limited) = project.next().await else { panic!("not told") };
+    assert_eq!((limited.watched, limited.polled, limited.setting), (5, 29, "max_user_watches"));
+    assert!(limited.fix.starts_with("sudo sysctl fs.inotify.max_user_watches="), "{}", limited.fix);
+    for index in [0, 29] {
+        fs::write(project.path(&format!("app/d{index}/x.py")), "longer\n").unwrap();
+        assert_eq!(project.one_change("a polled file").await, [format!("app/d{index}/x.py")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_writes_into_what_it_watches_is_named_and_broken() {
+    let mut project = Project::new().await;
+    fs::write(project.path("app/server.py"), "edited").unwrap();
+    assert_eq!(project.one_change("the save").await, ["app/server.py"]);
+    for run in 1..=3 {
+        project.watcher.work_begins("api", None);
+        fs::write(project.path("app/made.py"), format!("made in run {run}")).unwrap();
+        sleep(5);
+        project.watcher.work_ends("api");
+        match run {
+            1 => assert_eq!(project.one_change("it may be a save").await, ["app/made.py"]),
+            2 => {
+                let told = FeedbackLoop { service: "api".to_owned(), rule: 0, paths: vec![project.path("app/made.py")], writer: None };
+                assert_eq!(project.next().await, Observation::FeedbackLoop(told));
+            }
+            _ => project.nothing("told once").await,
+        }
+    }
+    fs::write(project.path("app/server.py"), "edited again").unwrap();
+    assert_eq!(project.one_change("a save afterwards").await, ["app/server.py"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_is_told_within_60_milliseconds() {
+    let mut project = Project::new().await;
+    let mut delays = Vec::new();
+    for round in 0..40 {
+        let began = Instant::now();
+        fs::write(project.path("app/server.py"), format!("round {round}")).unwrap();
+        project.next().await;
+        delays.push(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    delays.sort();
+    let (median, late) = (delays[20], delays[37]);
+    assert!(median < Duration::from_millis(60), "p50 {median:?}, p95 {late:?}");
+}

@@ -1,0 +1,223 @@
+//! A private corner to drive the binary in: own state, runtime and project directory, and nothing left when it is dropped.
+
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) struct Corner {
+    root: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+impl Corner {
+    /// With nothing but the built-in profiles.
+    pub(crate) fn new() -> Self {
+        let corner = Self { root: tempfile::Builder::new().prefix("devenv-test-").tempdir().unwrap() };
+        fs::create_dir_all(corner.project().join("profiles")).unwrap();
+        corner
+    }
+
+    /// With the services as the profile `test`.
+    pub(crate) fn with(services: &str) -> Self {
+        let corner = Self::new();
+        corner.rewrite(services);
+        corner
+    }
+
+    pub(crate) fn rewrite(&self, services: &str) {
+        fs::write(self.project().join("profiles/test.yaml"), format!("services:\n{services}")).unwrap();
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.root.path().join("project")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned());
+        let mut command = Command::new(binary);
+        command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
+        command.env("DEVENV_STATE_DIR", self.root.path().join("state")).env("DEVENV_RUNTIME_DIR", self.root.path().join("run"));
+        command.env("DEVENV_CONFIG_DIR", self.root.path().join("config")).env("NO_COLOR", "1");
+        command
+    }
+
+    pub(crate) fn devenv(&self, line: &[&str]) -> Ended {
+        Ended::of(self.command(line).output().unwrap())
+    }
+
+    pub(crate) fn devenv_with_input(&self, line: &[&str], input: &str) -> Ended {
+        let mut command = self.command(line);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Ended::of(child.wait_with_output().unwrap())
+    }
+
+    /// A command that must succeed; what it printed.
+    #[track_caller]
+    pub(crate) fn ok(&self, line: &[&str]) -> String {
+        self.devenv(line).expect(0).stdout
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, line: &[&str]) -> Value {
+        self.devenv(&[line, &["--json"]].concat()).expect(0).json()
+    }
+
+    #[track_caller]
+    pub(crate) fn lines(&self, line: &[&str]) -> Vec<Value> {
+        self.ok(&[line, &["--json"]].concat()).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// `up`, after which every service that is not optional must be ready, or completed.
+    #[track_caller]
+    pub(crate) fn up(&self, profile: &str) -> Value {
+        let status = self.json(&["up", profile]);
+        assert_eq!(status["phase"], "ready", "{status}");
+        for service in status["services"].as_array().unwrap() {
+            let good = service["state"] == "ready" || service["state"] == "completed" || service["optional"] == true;
+            assert!(good, "{service}");
+        }
+        status
+    }
+
+    #[track_caller]
+    pub(crate) fn variable(&self, name: &str) -> String {
+        self.variables(&[])[name].as_str().unwrap_or_else(|| panic!("no variable {name}")).to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn variables(&self, more: &[&str]) -> Value {
+        self.devenv(&[&["env", "--format", "json"], more].concat()).expect(0).json()
+    }
+
+    #[track_caller]
+    pub(crate) fn service(&self, name: &str) -> Value {
+        named(&self.json(&["status"]), name)
+    }
+
+    /// How often the service did this.
+    pub(crate) fn count(&self, service: &str, kind: &str) -> usize {
+        self.lines(&["events"]).iter().filter(|event| event["service"] == service && event["kind"] == kind).count()
+    }
+
+    #[track_caller]
+    pub(crate) fn until<T>(&self, what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            if let Some(found) = probe() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within {seconds} s; status: {}", self.ok(&["status", "--json"]));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn kill_daemon(&self) {
+        let pid = self.json(&["daemon", "status"])["pid"].as_u64().expect("a daemon runs");
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    }
+
+    fn owner(&self) -> Option<String> {
+        fs::read_to_string(self.root.path().join("state/owner")).ok()
+    }
+
+    /// What the engine has of this corner: containers, networks, volumes.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        let Some(owner) = self.owner() else { return Vec::new() };
+        let filter = format!("label=dev.devenv.owner={}", owner.trim());
+        [&["ps", "-aq"][..], &["network", "ls", "-q"], &["volume", "ls", "-q"]]
+            .iter()
+            .flat_map(|list| {
+                docker(&[*list, &["--filter", &filter]].concat()).stdout.lines().map(|id| format!("{} {id}", list[0])).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Processes that work for this corner: their variables or arguments name it.
+    fn processes(&self) -> Vec<String> {
+        let root = self.root.path().to_str().unwrap();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let holds = |file: &str| fs::read(entry.path().join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(root));
+            if pid != std::process::id() && (holds("environ") || holds("cmdline")) {
+                found.push(format!("process {pid}"));
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Corner {
+    fn drop(&mut self) {
+        let ends: Vec<Ended> =
+            [&["down", "--all", "--volumes"][..], &["gc", "--all"], &["daemon", "stop"]].iter().map(|line| self.devenv(line)).collect();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.processes().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let left = [self.objects(), self.processes()].concat();
+        for object in &left {
+            // The next test is to find a clean machine all the same.
+            let _ = match object.split_once(' ') {
+                Some(("ps", id)) => docker(&["rm", "-f", "-v", id]),
+                Some(("network", id)) => docker(&["network", "rm", id]),
+                Some(("volume", id)) => docker(&["volume", "rm", "-f", id]),
+                Some((_, pid)) => Ended::of(Command::new("kill").args(["-KILL", pid]).output().unwrap()),
+                None => continue,
+            };
+        }
+        if !thread::panicking() {
+            assert!(left.is_empty(), "left behind: {left:?}; {ends:?}");
+        }
+    }
+}
+
+#[track_caller]
+pub(crate) fn named(status: &Value, name: &str) -> Value {
+    let mut services = status["services"].as_array().unwrap().iter();
+    services.find(|service| service["name"] == name).unwrap_or_else(|| panic!("no service {name}: {status}")).clone()
+}
+
+/// The containers of a status by service, to compare.
+pub(crate) fn containers(status: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    status["services"].as_array().unwrap().iter().map(|service| (text(&service["name"]), text(&service["container"]))).collect()
+}
+
+pub(crate) fn docker(arguments: &[&str]) -> Ended {
+    Ended::of(Command::new("docker").args(arguments).output().unwrap())
+}

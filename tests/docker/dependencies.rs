@@ -1,0 +1,55 @@
+//! Who waits for whom.
+
+use crate::{
+    clients::sql,
+    corner::{Corner, named},
+};
+
+#[test]
+fn a_container_starts_only_when_what_it_depends_on_serves_it() {
+    // No retry, no second chance: the first query of the first run decides.
+    let corner = Corner::with(
+        r#"
+  app:
+    depends_on: { migrate: completed }
+    container: { image: "redis:8.0", command: [sh, -c, "echo serving; exec sleep 86400"] }
+    probe: { log: "serving" }
+  migrate:
+    depends_on: { db: ready }
+    restart: { policy: never }
+    container: { image: "postgres:17", command: [sh, -c, 'psql -v ON_ERROR_STOP=1 -c "create table migrated ()" "$$DATABASE_URL"'] }
+  db:
+    postgres: {}
+"#,
+    );
+    let status = corner.up("test");
+    assert_eq!(named(&status, "migrate")["state"], "completed");
+    assert_eq!(sql(&corner.variable("DATABASE_URL"), "select count(*) from migrated"), ["0"]);
+    let at = |service: &str, kind: &str| {
+        let events = corner.lines(&["events"]);
+        events.iter().find(|event| event["service"] == service && event["kind"] == kind).unwrap()["sequence"].as_u64().unwrap()
+    };
+    assert!(at("db", "service.ready") < at("migrate", "service.started"));
+    assert!(at("migrate", "service.completed") < at("app", "service.started"));
+}
+
+#[test]
+fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_others_running() {
+    let corner = Corner::with(
+        r#"
+  cache:
+    redis: {}
+  broken:
+    restart: { policy: never }
+    container: { image: "redis:8.0", command: [sh, -c, "echo the configuration is missing >&2; exit 78"] }
+    # Without one, a container that runs counts as ready, and this one does run for a moment.
+    probe: { log: "serving" }
+"#,
+    );
+    let ended = corner.devenv(&["up", "test", "--json"]).expect(1);
+    let told = ended.stdout + &ended.stderr;
+    assert!(told.contains("broken") && told.contains("78") && told.contains("the configuration is missing"), "{told}");
+    // `up` waits for nothing once it cannot succeed.
+    corner.ok(&["wait", "cache", "--timeout", "30s"]);
+    assert_eq!(corner.service("broken")["state"], "failed");
+}

@@ -1,0 +1,16 @@
+//! The real binary, real servers in real containers, real clients.
+//!
+//! Each test has its own state, runtime and project directory, so all run side by side; each leaves nothing behind, which
+//! its corner checks. `DEVENV_BIN` names another binary than the one that cargo built.
+
+mod clients;
+mod corner;
+
+mod commands;
+mod dependencies;
+mod instances;
+mod kinds;
+mod lifecycle;
+mod ports;
+mod recovery;
+mod shipped;

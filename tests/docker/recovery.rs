@@ -1,0 +1,70 @@
+//! What dies comes back, and who dies is followed by one who takes over.
+
+use crate::{
+    clients::redis,
+    corner::{Corner, containers, docker, named},
+};
+
+const WORKERS: &str = r#"
+  cache:
+    redis: {}
+  db:
+    depends_on: { cache: ready }
+    postgres: {}
+  worker:
+    depends_on: { cache: ready }
+    process: { command: [sleep, "86400"] }
+"#;
+
+#[test]
+fn a_killed_service_comes_back_and_dependants_that_want_it_restart_once() {
+    let corner = Corner::with(WORKERS);
+    let before = corner.up("test");
+    let worker = named(&before, "worker")["pid"].clone();
+    docker(&["kill", named(&before, "cache")["container"].as_str().unwrap()]).expect(0);
+    let cache = corner.until("the cache is back", 20, || {
+        Some(corner.service("cache")).filter(|cache| cache["state"] == "ready" && cache["restarts"] == 1)
+    });
+    assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");
+    corner.until("the worker is another process", 20, || {
+        Some(corner.service("worker")).filter(|now| now["state"] == "ready" && now["pid"] != worker)
+    });
+    corner.ok(&["wait", "--timeout", "20s"]);
+
+    assert_eq!(corner.count("worker", "service.restart-due"), 1);
+    assert_eq!(corner.count("worker", "service.started"), 2, "{}", corner.ok(&["events"]));
+    // A database client reconnects; the kind's default is to leave it alone.
+    assert_eq!(corner.count("db", "service.started"), 1);
+    let told = corner.ok(&["why", "cache"]);
+    assert!(told.contains("137") || told.contains("SIGKILL"), "{told}\n{cache}");
+    let why = corner.ok(&["why", "worker"]);
+    assert!(why.contains("cache"), "{why}");
+}
+
+#[test]
+fn a_killed_daemon_is_followed_by_one_that_adopts_what_runs_and_mends_what_does_not() {
+    let corner = Corner::with(WORKERS);
+    let before = corner.up("test");
+    corner.kill_daemon();
+    let after = corner.json(&["status"]);
+    assert_eq!(containers(&after), containers(&before));
+    assert_eq!(named(&after, "worker")["pid"], named(&before, "worker")["pid"]);
+    corner.until("ready again", 10, || (corner.json(&["status"])["phase"] == "ready").then_some(()));
+    assert_eq!(corner.count("cache", "service.started"), 1);
+
+    corner.kill_daemon();
+    docker(&["kill", named(&before, "cache")["container"].as_str().unwrap()]).expect(0);
+    corner.until("mended by the next one", 20, || (corner.json(&["status"])["phase"] == "ready").then_some(()));
+    assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");
+}
+
+#[test]
+fn logs_are_kept_over_restarts_and_recreations() {
+    let corner = Corner::new();
+    corner.up("data");
+    corner.ok(&["restart", "cache"]);
+    corner.ok(&["down"]);
+    corner.up("data");
+    let runs: std::collections::BTreeSet<u64> = corner.lines(&["logs", "cache"]).iter().map(|line| line["run"].as_u64().unwrap()).collect();
+    assert_eq!(Vec::from_iter(runs), [1, 2, 3]);
+}
