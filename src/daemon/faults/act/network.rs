@@ -24,14 +24,15 @@ impl Work {
         }
         arguments.extend(network.toxic.as_ref().map(proxy));
         let question = self.question().await;
+        let began = Instant::now();
+        let task = holder::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
+        self.hold(task).await?;
+        // After the proxy is there: whoever was reset comes back at once, and would get past one that is not there yet.
         if network.reset_existing
             && let Some(toxic) = &network.toxic
         {
             self.reset_existing(&container, toxic).await?;
         }
-        let began = Instant::now();
-        let task = holder::Task { arguments, network_of: Some(container), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
-        self.hold(task).await?;
         let Some((question, before)) = question else {
             return Ok(not_seen("it answered nothing before either, so that no difference can be seen"));
         };
