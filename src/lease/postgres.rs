@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Client, Config};
 use tokio_util::task::TaskTracker;
@@ -365,7 +366,6 @@ fn template_name(database: &str) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    use sha2::{Digest, Sha256};
     let digest: String = Sha256::digest(database).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("{TEMPLATE}{digest}")
 }
