@@ -105,6 +105,7 @@ def main():
             except Exception as error:
                 bad += 1
                 print(f"round {number:3} FAIL  {type(error).__name__}: {error}", flush=True)
+                print("    " + "\n    ".join(corner.run("events", ok=None).stdout.splitlines()[-25:]), flush=True)
                 log = corner.root / "state" / "daemon.log"
                 if log.exists():
                     print("    " + "\n    ".join(log.read_text().splitlines()[-8:]), flush=True)

@@ -2,12 +2,15 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod backup;
+mod chaos;
 mod cli;
 mod daemon;
 mod diagnosis;
 mod doctor;
 mod engine;
 mod event;
+mod fault;
 mod lease;
 mod log;
 mod net;
@@ -32,7 +35,10 @@ mod watch;
 pub fn main() -> std::process::ExitCode {
     // First of all: a keeper starts with every host process, and must not pay for what only a client or daemon needs.
     let arguments = || std::env::args_os().skip(1);
-    process::keeper::main_if_asked(arguments()).or_else(|| process::leash::main_if_asked(arguments())).unwrap_or_else(cli::main)
+    process::keeper::main_if_asked(arguments())
+        .or_else(|| process::leash::main_if_asked(arguments()))
+        .or_else(|| chaos::main_if_asked(arguments()))
+        .unwrap_or_else(cli::main)
 }
 
 /// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.

@@ -39,9 +39,18 @@ pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
         name: CONFIG_DIR,
         meaning: "The user's own directory; its `profiles/` is searched after the project's. Default: `$XDG_CONFIG_HOME/devenv`, else `~/.config/devenv`.",
     },
-    EnvironmentVariable { name: LOG, meaning: "The daemon's log filter, such as `info` (the default) or `devenv::reconcile=debug`. It writes to `daemon.log` in the state directory." },
-    EnvironmentVariable { name: DOCKER_HOST, meaning: "The engine's address, as for Docker. If it is set and nothing answers there, that is exit code 3; nothing else is tried." },
-    EnvironmentVariable { name: DOCKER_CONTEXT, meaning: "The Docker context to take, as for Docker; `--context` and `DOCKER_HOST` go before it." },
+    EnvironmentVariable {
+        name: LOG,
+        meaning: "The daemon's log filter, such as `info` (the default) or `devenv::reconcile=debug`. It writes to `daemon.log` in the state directory.",
+    },
+    EnvironmentVariable {
+        name: DOCKER_HOST,
+        meaning: "The engine's address, as for Docker. If it is set and nothing answers there, that is exit code 3; nothing else is tried.",
+    },
+    EnvironmentVariable {
+        name: DOCKER_CONTEXT,
+        meaning: "The Docker context to take, as for Docker; `--context` and `DOCKER_HOST` go before it.",
+    },
     EnvironmentVariable { name: CI, meaning: "If set (and not `false`), progress is plain lines, even on a terminal." },
     EnvironmentVariable { name: NO_COLOR, meaning: "If set, no colours." },
 ];
@@ -100,9 +109,7 @@ impl Paths {
             // Profiles of the user's own are a convenience: their absence is no reason to fail.
             None => home(".config/devenv", CONFIG_DIR).unwrap_or_else(|_| state.join("config")),
         };
-        let runtime = own(RUNTIME_DIR)?
-            .or_else(|| xdg("XDG_RUNTIME_DIR"))
-            .unwrap_or_else(|| PathBuf::from(format!("/tmp/devenv-{uid}")));
+        let runtime = own(RUNTIME_DIR)?.or_else(|| xdg("XDG_RUNTIME_DIR")).unwrap_or_else(|| PathBuf::from(format!("/tmp/devenv-{uid}")));
         let paths = Self { state, runtime, config };
         let socket = paths.socket();
         if socket.as_os_str().len() > SOCKET_PATH_LIMIT {

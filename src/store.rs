@@ -30,9 +30,18 @@ pub(crate) struct Store {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("cannot {action} {path}")]
-    Io { action: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path} is not a state file of devenv")]
-    Malformed { path: PathBuf, #[source] source: serde_json::Error },
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("{path} has version {found}, and this devenv knows {VERSION}: use the newer devenv that wrote it")]
     Newer { path: PathBuf, found: u32 },
 }
@@ -182,6 +191,16 @@ impl Store {
         self.environment(id).join("logs")
     }
 
+    /// Files of disks that services have of their own.
+    pub(crate) fn loops(&self) -> PathBuf {
+        self.root.join("disks")
+    }
+
+    /// What is known of golden volumes.
+    pub(crate) fn golden(&self) -> PathBuf {
+        self.root.join("golden")
+    }
+
     /// The local certificate authority's directory.
     pub(crate) fn authority(&self) -> PathBuf {
         self.root.join("authority")
@@ -192,6 +211,11 @@ impl Store {
         create_private(&directory)?;
         let text = serde_json::to_vec(record).expect("a record is plain data");
         write_atomically(&directory.join("environment.json"), &text)
+    }
+
+    /// One environment as it was saved last.
+    pub(crate) fn record(&self, id: &EnvironmentId) -> Result<Option<Record>, StoreError> {
+        read(&self.environment(id).join("environment.json"))
     }
 
     /// Every environment that is remembered.
@@ -212,9 +236,7 @@ impl Store {
     pub(crate) fn forget(&self, id: &EnvironmentId) -> Result<(), StoreError> {
         let path = self.environment(id);
         match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::Io { action: "remove", path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { action: "remove", path, source }),
             _ => Ok(()),
         }
     }
@@ -240,11 +262,11 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
 
 /// Makes a directory that only its owner may enter.
 pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StoreError::Io { action: "make the directory", path: path.to_owned(), source })
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| StoreError::Io {
+        action: "make the directory",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// After this returns, the file holds all of `content`, whatever dies next; before, all of what it held.

@@ -92,7 +92,9 @@ pub(crate) fn client(authority: &Path) -> Result<rustls::ClientConfig, TlsError>
         return Err(fail("there is none in it".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| fail(error.to_string()))?;
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(error.to_string()))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -125,7 +127,10 @@ fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use rustls::{client::danger::ServerCertVerifier, pki_types::{ServerName, UnixTime}};
+    use rustls::{
+        client::danger::ServerCertVerifier,
+        pki_types::{ServerName, UnixTime},
+    };
 
     use super::*;
 
@@ -142,7 +147,11 @@ mod tests {
         let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         for pem in [early, late] {
             let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-            let trusted = |name: &str| verifier.verify_server_cert(&certificate, &[], &ServerName::try_from(name.to_owned()).unwrap(), &[], UnixTime::now()).is_ok();
+            let trusted = |name: &str| {
+                verifier
+                    .verify_server_cert(&certificate, &[], &ServerName::try_from(name.to_owned()).unwrap(), &[], UnixTime::now())
+                    .is_ok()
+            };
             for name in ["db", "localhost", "127.0.0.1", "::1", "host.docker.internal"] {
                 assert!(trusted(name), "{name}");
             }

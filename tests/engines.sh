@@ -39,8 +39,9 @@ trap 'close; rm -rf "$place"' EXIT
 drive() {
   local image=$1 began
   mkdir -p "$place/socket" "$place/project/profiles"
-  container=$(docker run -d "${rights[@]}" --name "devenv-engines-$$" -v "$place/socket:/run/docker-engine" "$image" \
-    --host=unix:///run/docker-engine/docker.sock)
+  container=devenv-engines-$$
+  docker run -d "${rights[@]}" --name "$container" -v "$place/socket:/run/docker-engine" "$image" \
+    --host=unix:///run/docker-engine/docker.sock >/dev/null
   pid=$(docker inspect -f '{{.State.Pid}}' "$container")
   for _ in {1..150}; do [[ $(code inner version) == 0 ]] && break; sleep 0.2; done
   inner version >/dev/null || { docker logs "$container" 2>&1 | tail -n 20; die "$image: its engine does not answer"; }

@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    bundle, completions, config, daemon, data, doctor, down, environment, events, exec, gc, lease, ledger, list, logs, plan, profiles, run, services,
-    snapshot, status, test, up, validate, wait, why,
+    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs,
+    plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -47,6 +47,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::Arguments),
+    Dev(dev::Arguments),
     Down(down::Arguments),
     Start(services::Start),
     Stop(services::Stop),
@@ -75,6 +76,10 @@ pub(crate) enum Command {
     Snapshot(snapshot::Arguments),
     Fork(data::Fork),
     Undo(data::Undo),
+    Chaos(chaos::Arguments),
+    Backup(backup::Arguments),
+    Import(backup::Import),
+    Export(backup::Export),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
@@ -83,11 +88,12 @@ pub(crate) enum Command {
 
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
-    ("Environment", &["up", "down", "start", "stop", "restart", "wait"]),
+    ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
     ("Seeing", &["status", "list", "logs", "events", "why"]),
     ("Using", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
-    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo"]),
+    ("Breaking", &["chaos"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["gc", "doctor", "daemon", "completions"]),
 ];
@@ -103,7 +109,10 @@ pub(crate) fn command() -> clap::Command {
             let _ = writeln!(groups, "  {name:<12} {about}");
         }
     }
-    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n", bold(format_args!("Options:")));
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n",
+        bold(format_args!("Options:"))
+    );
     let more = "`devenv COMMAND --help` tells the rest of a command; `devenv --help` has exit codes and variables.";
     command.help_template(template).after_help(more).after_long_help(codes_and_variables())
 }
@@ -218,13 +227,45 @@ mod tests {
     #[test]
     fn the_forms_that_scripts_depend_on_are_taken() {
         let lines = [
-            "up", "up shop --timeout 90s --context colima --attach", "up ./x.yaml --offline --fail-on-drift", "down --volumes --all",
-            "status --json", "ps", "list --json", "plan shop --json", "why db", "events -f", "events --json", "logs -f --since 5m --grep x db cache",
-            "logs --since 2026-11-20T10:00:00Z", "env --format json --for container --service api --redact", "exec db -- psql -c x",
-            "exec db psql -c x", "run -- cargo test --release", "run env", "start db", "stop db cache", "restart db", "wait db --timeout 30s",
-            "wait", "validate a.yaml b.yaml --json", "config --explain services.db.image", "config shop --images", "profiles", "gc --dry-run --all",
-            "doctor", "daemon run", "daemon start", "daemon stop", "daemon status --json", "completions bash",
-            "--project /tmp --instance one up shop", "up shop --instance one --json --quiet",
+            "up",
+            "up shop --timeout 90s --context colima --attach",
+            "dev",
+            "dev shop --timeout 1m",
+            "logs --crash api",
+            "up ./x.yaml --offline --fail-on-drift",
+            "down --volumes --all",
+            "status --json",
+            "ps",
+            "list --json",
+            "plan shop --json",
+            "why db",
+            "events -f",
+            "events --json",
+            "logs -f --since 5m --grep x db cache",
+            "logs --since 2026-11-20T10:00:00Z",
+            "env --format json --for container --service api --redact",
+            "exec db -- psql -c x",
+            "exec db psql -c x",
+            "run -- cargo test --release",
+            "run env",
+            "start db",
+            "stop db cache",
+            "restart db",
+            "wait db --timeout 30s",
+            "wait",
+            "validate a.yaml b.yaml --json",
+            "config --explain services.db.image",
+            "config shop --images",
+            "profiles",
+            "gc --dry-run --all",
+            "doctor",
+            "daemon run",
+            "daemon start",
+            "daemon stop",
+            "daemon status --json",
+            "completions bash",
+            "--project /tmp --instance one up shop",
+            "up shop --instance one --json --quiet",
         ];
         for line in lines {
             parsed(line);
@@ -234,8 +275,21 @@ mod tests {
     #[test]
     fn wrong_usage_is_refused() {
         let lines = [
-            "", "upp", "up a b", "up --timeout 30", "up --timeout soon", "--instance -x up", "up --instance a/b", "exec db", "run", "why",
-            "validate", "env --format xml", "completions", "daemon", "logs --bogus",
+            "",
+            "upp",
+            "up a b",
+            "up --timeout 30",
+            "up --timeout soon",
+            "--instance -x up",
+            "up --instance a/b",
+            "exec db",
+            "run",
+            "why",
+            "validate",
+            "env --format xml",
+            "completions",
+            "daemon",
+            "logs --bogus",
         ];
         for line in lines {
             assert!(parse(words(line)).is_err(), "{line}");
@@ -254,7 +308,9 @@ mod tests {
 
     #[test]
     fn usage_errors_of_wrapping_commands_are_known_without_a_parse() {
-        for (line, expected) in [("run --bogus", true), ("--instance run up --x", false), ("--json exec", true), ("up run", false), ("", false)] {
+        for (line, expected) in
+            [("run --bogus", true), ("--instance run up --x", false), ("--json exec", true), ("up run", false), ("", false)]
+        {
             assert_eq!(wrap_another(&words(line)), expected, "{line}");
         }
     }

@@ -44,8 +44,20 @@ pub(super) struct Story<'a> {
 }
 
 /// Has everything told and writes it down.
-pub(super) async fn write(client: &Client, target: &EnvironmentTarget, directory: &Path, story: &Story<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let run = format!("command: {}\nprofile: {}\nproject: {}\ninstance: {}\nended: {}\n", story.command.join(" "), story.profile, target.project, target.instance, story.ending);
+pub(super) async fn write(
+    client: &Client,
+    target: &EnvironmentTarget,
+    directory: &Path,
+    story: &Story<'_>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let run = format!(
+        "command: {}\nprofile: {}\nproject: {}\ninstance: {}\nended: {}\n",
+        story.command.join(" "),
+        story.profile,
+        target.project,
+        target.instance,
+        story.ending
+    );
     let file = |path: &str, text: String| BundleFile { path: path.to_owned(), text };
     let files = vec![
         file("run.txt", run),

@@ -107,6 +107,11 @@ fn announce(announcement: &Announcement) {
     }
 }
 
+/// Heals what can be healed by the engine alone, where no daemon can be had.
+pub(super) async fn heal_without_daemon(session: &Session) -> Result<(Vec<devenv_api::Fault>, Vec<devenv_api::Fault>), Failure> {
+    Ok(supervisor::rescue(&Paths::resolve()?, session.global.context.clone(), &session.target()?).await?)
+}
+
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     match arguments.action {
         Action::Start => {

@@ -35,10 +35,10 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 async fn all(client: &Client, volumes: bool, session: &Session) -> Outcome {
     let environments = client.environments().await?;
     // Kept volumes are all that an absent environment may still have.
-    let targets = environments.into_iter().filter(|status| volumes || status.phase != Phase::Absent).map(|status| EnvironmentTarget {
-        project: status.project,
-        instance: status.instance,
-    });
+    let targets = environments
+        .into_iter()
+        .filter(|status| volumes || status.phase != Phase::Absent)
+        .map(|status| EnvironmentTarget { project: status.project, instance: status.instance });
     let ends = join_all(targets.map(|target| one(client, target, volumes, session))).await;
     let ended = ends.into_iter().collect::<Result<Vec<Status>, Failure>>()?;
     session.printer.result(&ended, String::new)?;

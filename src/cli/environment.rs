@@ -54,10 +54,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         service: arguments.service.clone(),
     };
     let variables = session.client().await?.variables(&request).await?.variables;
-    let values: IndexMap<String, String> = variables
-        .into_iter()
-        .map(|(name, variable)| (name, if arguments.redact { variable.redacted } else { variable.value }))
-        .collect();
+    let values: IndexMap<String, String> =
+        variables.into_iter().map(|(name, variable)| (name, if arguments.redact { variable.redacted } else { variable.value })).collect();
     let line: fn(&str, &str) -> String = match arguments.format {
         _ if session.printer.json() => return json(&values, session),
         Format::Json => return json(&values, session),
@@ -119,7 +117,10 @@ mod tests {
     fn env_files_quote_only_where_they_must() {
         let cases = [
             ("", ""),
-            ("postgres://app:Secret1@127.0.0.1:5432/app?sslmode=verify-full&x=1", "postgres://app:Secret1@127.0.0.1:5432/app?sslmode=verify-full&x=1"),
+            (
+                "postgres://app:Secret1@127.0.0.1:5432/app?sslmode=verify-full&x=1",
+                "postgres://app:Secret1@127.0.0.1:5432/app?sslmode=verify-full&x=1",
+            ),
             ("two words", "'two words'"),
             ("a#b", "'a#b'"),
             ("$HOME", "'$HOME'"),

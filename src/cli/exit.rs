@@ -16,6 +16,10 @@ impl ExitStatus {
     pub(crate) const USAGE: Self = Self(2);
     pub(crate) const NO_ENGINE: Self = Self(3);
     pub(crate) const TIMED_OUT: Self = Self(4);
+    /// `chaos run`: the three verdicts that are no success.
+    pub(crate) const VERDICT_FAIL: Self = Self(10);
+    pub(crate) const VERDICT_UNKNOWN: Self = Self(11);
+    pub(crate) const NOT_HEALED: Self = Self(12);
     pub(crate) const DEVENV_FAILED: Self = Self(125);
     pub(crate) const CANNOT_RUN: Self = Self(126);
     pub(crate) const NOT_FOUND: Self = Self(127);
@@ -37,10 +41,16 @@ impl ExitStatus {
 /// Every code and what it means, as the reference tells it.
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
     ("0", "What was asked for is so."),
-    ("1", "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`."),
+    (
+        "1",
+        "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`.",
+    ),
     ("2", "Wrong usage, or an invalid profile or scenario."),
     ("3", "No container engine answers, or it is too old or too new; or the daemon drives another one than the one that is named."),
     ("4", "The time limit given by `--timeout` ran out."),
+    ("10", "`chaos run`: the verdict is `fail`: something that the scenario claims did not hold."),
+    ("11", "`chaos run`: the verdict is `unknown`: a fault did not bite, a workload did nothing, or the outcome could not be read."),
+    ("12", "`chaos run`: not every fault was healed. Goes before 11, and 11 before 10."),
     ("125", "`run`, `exec`, `test`, `lease`: devenv itself failed, usage and profile included."),
     ("126", "`run`, `exec`, `test`, `lease`: the command cannot be run."),
     ("127", "`run`, `exec`, `test`, `lease`: the command was not found. Any other code of these is the command's own, 128+n for signal n."),
@@ -119,6 +129,9 @@ mod tests {
             ExitStatus::USAGE,
             ExitStatus::NO_ENGINE,
             ExitStatus::TIMED_OUT,
+            ExitStatus::VERDICT_FAIL,
+            ExitStatus::VERDICT_UNKNOWN,
+            ExitStatus::NOT_HEALED,
             ExitStatus::DEVENV_FAILED,
             ExitStatus::CANNOT_RUN,
             ExitStatus::NOT_FOUND,

@@ -130,8 +130,7 @@ fn too_late(paths: &Paths) -> ApiError {
 fn died(log: &Path, said_before: u64) -> ApiError {
     let words = last_words(log, said_before);
     let words = if words.is_empty() { String::new() } else { format!(":\n{words}") };
-    ApiError::new(ErrorCode::Internal, format!("the daemon ended before it served{words}"))
-        .hint(format!("its log is {}", log.display()))
+    ApiError::new(ErrorCode::Internal, format!("the daemon ended before it served{words}")).hint(format!("its log is {}", log.display()))
 }
 
 /// What this daemon wrote, the last ten lines of it.
@@ -201,7 +200,8 @@ mod tests {
         let binary = root.join("daemon.sh");
         // Written by a child, because a test that forks at this moment would keep it open, and it could not be run.
         let text = format!("#!/bin/sh\n{script}\n");
-        let written = std::process::Command::new("sh").args(["-c", r#"printf %s "$1" > "$2"; chmod +x "$2""#, "sh", &text]).arg(&binary).status();
+        let written =
+            std::process::Command::new("sh").args(["-c", r#"printf %s "$1" > "$2"; chmod +x "$2""#, "sh", &text]).arg(&binary).status();
         assert!(written.unwrap().success());
         let paths = Paths { state: root.join("state"), runtime: root.join("run"), config: root.into() };
         let engine = EngineChoice { context: Some("colima".to_owned()), ..EngineChoice::default() };

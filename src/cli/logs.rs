@@ -1,7 +1,6 @@
 //! `devenv logs`: what services said.
 
-use anstyle::{AnsiColor, Style};
-use devenv_api::{ApiError, Client, LogLine, LogStream, LogsRequest};
+use devenv_api::{ApiError, Client, LogsRequest};
 use futures_util::StreamExt;
 use jiff::{Timestamp, civil, tz::TimeZone};
 
@@ -10,7 +9,7 @@ use super::{
     args::period,
     exit::ExitStatus,
     failure::{Failure, usage},
-    printer::{DIM, paint},
+    log_line::Lines,
     session::Session,
 };
 
@@ -33,11 +32,12 @@ pub(crate) struct Arguments {
     /// Only lines that match this regular expression.
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
+    /// Instead, the last lines of each service's last crash, which are kept whatever came after.
+    #[arg(long, conflicts_with_all = ["follow", "since"])]
+    crash: bool,
 }
 
 const AT_ONCE: usize = 512;
-const COLOURS: [AnsiColor; 6] =
-    [AnsiColor::Cyan, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Blue, AnsiColor::Magenta, AnsiColor::BrightCyan];
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     if let Some(pattern) = &arguments.grep {
@@ -50,6 +50,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         follow: arguments.follow,
         since: since.map(|time| format!("{time:.6}")),
         grep: arguments.grep.clone(),
+        crash: arguments.crash,
     };
     let client = session.client().await?;
     stream(&client, &request, session).await?;
@@ -59,38 +60,15 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 /// Prints lines until they end; also what `up --attach` does.
 pub(super) async fn stream(client: &Client, request: &LogsRequest, session: &Session) -> Result<(), Failure> {
     let mut lines = client.logs(request).await?.ready_chunks(AT_ONCE);
-    let mut prefixes = Prefixes::default();
+    let mut rendered = Lines::default();
     while let Some(chunk) = lines.next().await {
         for line in chunk {
             let line = line?;
-            session.printer.result(&line, || prefixes.line(&line))?;
+            session.printer.result(&line, || rendered.render(&line))?;
         }
         session.printer.flush()?;
     }
     Ok(())
-}
-
-/// Services in the order in which they first spoke: that gives each its colour.
-#[derive(Default)]
-struct Prefixes {
-    services: Vec<String>,
-    width: usize,
-}
-
-impl Prefixes {
-    fn line(&mut self, line: &LogLine) -> String {
-        let index = self.services.iter().position(|known| *known == line.service).unwrap_or_else(|| {
-            self.services.push(line.service.clone());
-            self.width = self.width.max(line.service.len());
-            self.services.len() - 1
-        });
-        let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
-        let bar = match line.stream {
-            LogStream::Stdout => '|',
-            LogStream::Stderr => '!',
-        };
-        format!("{} {} {}", paint(style, format_args!("{:width$}", line.service, width = self.width)), paint(DIM, bar), line.text)
-    }
 }
 
 /// A duration ago, a time stamp, a local date and time, or a local time today.
@@ -129,20 +107,5 @@ mod tests {
             assert_eq!(since(text, now, &zone).unwrap().to_string(), expected, "{text}");
         }
         assert!(since("yesterday", now, &zone).is_err());
-    }
-
-    #[test]
-    fn lines_are_aligned_and_the_stream_is_a_sign() {
-        let line = |service: &str, stream, text: &str| LogLine {
-            time: String::new(),
-            service: service.to_owned(),
-            stream,
-            text: text.to_owned(),
-            run: 1,
-        };
-        let mut prefixes = Prefixes::default();
-        let lines = [line("cache", LogStream::Stdout, "a"), line("db", LogStream::Stderr, "b"), line("cache", LogStream::Stdout, "c")];
-        let text: Vec<String> = lines.iter().map(|line| anstream::adapter::strip_str(&prefixes.line(line)).to_string()).collect();
-        assert_eq!(text, ["cache | a", "db    ! b", "cache | c"]);
     }
 }

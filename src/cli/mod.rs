@@ -4,9 +4,11 @@
 //! [`ExitStatus`]. It speaks to the daemon through `devenv_api::Client` alone; `daemon` is the only one that runs it.
 
 mod args;
+mod attach;
 mod exit;
 mod failure;
 mod launch;
+mod log_line;
 mod printer;
 mod progress;
 mod project;
@@ -16,11 +18,14 @@ mod session;
 mod table;
 
 // The commands.
+mod backup;
 mod bundle;
+mod chaos;
 mod completions;
 mod config;
 mod daemon;
 mod data;
+mod dev;
 mod doctor;
 mod down;
 mod environment;
@@ -98,7 +103,11 @@ fn run_command(Cli { global, command }: Cli) -> ExitStatus {
             // Whoever closed stdout is not told.
             let _ = session.printer.flush();
             // A signal and a closed pipe end a wrapping command as they end any other.
-            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) { ExitStatus::DEVENV_FAILED } else { ExitStatus::from(&failure) }
+            if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) {
+                ExitStatus::DEVENV_FAILED
+            } else {
+                ExitStatus::from(&failure)
+            }
         }
     }
 }
@@ -129,12 +138,16 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
             return execute(command, session).await;
         }
         let words = interrupted_words(&command);
+        let heals = matches!(&command, Command::Chaos(arguments) if arguments.heals_when_interrupted());
         tokio::select! {
             // Not cancel-safe, and need not be: nothing of the command is used after a signal.
             outcome = execute(command, session) => outcome,
             signal = signalled => {
                 if let Some(words) = words {
                     session.printer.say(words);
+                }
+                if heals {
+                    chaos::interrupted(session).await;
                 }
                 Err(Failure::Signal(signal))
             }
@@ -148,7 +161,7 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
 /// What is left behind when a command is interrupted, where that is worth a word.
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
-        Command::Up(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
+        Command::Up(_) | Command::Dev(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
         Command::Down(_) => Some("the environment goes on stopping"),
         Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services go on; `devenv status` shows them"),
         _ => None,
@@ -158,6 +171,7 @@ fn interrupted_words(command: &Command) -> Option<&'static str> {
 async fn execute(command: Command, session: &Session) -> Outcome {
     match command {
         Command::Up(arguments) => up::run(&arguments, session).await,
+        Command::Dev(arguments) => dev::run(&arguments, session).await,
         Command::Down(arguments) => down::run(&arguments, session).await,
         Command::Start(arguments) => services::start(&arguments, session).await,
         Command::Stop(arguments) => services::stop(&arguments, session).await,
@@ -185,6 +199,10 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Snapshot(arguments) => snapshot::run(&arguments, session).await,
         Command::Fork(arguments) => data::fork(&arguments, session).await,
         Command::Undo(arguments) => data::undo(&arguments, session).await,
+        Command::Chaos(arguments) => chaos::run(&arguments, session).await,
+        Command::Backup(arguments) => backup::run(&arguments, session).await,
+        Command::Import(arguments) => backup::import(&arguments, session).await,
+        Command::Export(arguments) => backup::export(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,

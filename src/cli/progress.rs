@@ -247,7 +247,10 @@ mod tests {
         let cases = [
             (event(Some("db"), "service.ready", "it is ready", serde_json::json!({ "ready_after_ms": 812 })), "db ready 812 ms"),
             (event(Some("db"), "service.state", "x", serde_json::json!({ "state": "pulling" })), "db pulling"),
-            (event(Some("db"), "service.crash-loop", "db: ended with 1", serde_json::json!({ "detail": "FATAL: x\ny" })), "db crash-loop: ended with 1\n    FATAL: x\n    y"),
+            (
+                event(Some("db"), "service.crash-loop", "db: ended with 1", serde_json::json!({ "detail": "FATAL: x\ny" })),
+                "db crash-loop: ended with 1\n    FATAL: x\n    y",
+            ),
             (event(Some("db"), "service.created", "db was created", serde_json::Value::Null), "db was created"),
             (event(Some("db"), "script.applied", "dbase.sql was applied", serde_json::Value::Null), "db dbase.sql was applied"),
             (event(None, "network.created", "the network was created", serde_json::Value::Null), "the network was created"),

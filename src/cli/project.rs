@@ -18,6 +18,7 @@ use super::{
 use crate::{
     paths::Paths,
     profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
+    service::Kind,
 };
 
 /// A profile that holds, and where its values come from.
@@ -106,6 +107,21 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
 }
 
 impl Loaded {
+    /// What a scenario needs to know of the services.
+    pub(super) fn chaos_services(&self) -> crate::chaos::Services {
+        let facts = |name: &str, kind: &Kind| {
+            let databases = match kind {
+                Kind::Postgres(postgres) if postgres.databases.is_empty() => vec![name.to_owned()],
+                Kind::Postgres(postgres) => postgres.databases.keys().cloned().collect(),
+                _ => Vec::new(),
+            };
+            crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases }
+        };
+        crate::chaos::Services(
+            self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect(),
+        )
+    }
+
     /// The profile as it is after everything was merged in. Without secrets: they are generated, and no part of it.
     pub(super) fn effective(&self) -> impl Serialize {
         self.0.origins.effective()
@@ -153,7 +169,9 @@ const SHORTEST_SECRET: usize = 6;
 
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"].iter().any(|word| name.contains(word))
+    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// All single texts with their last keys.
@@ -203,9 +221,8 @@ enum NotLoaded {
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
     let user_directory = user_profiles().map_err(NotLoaded::Other)?;
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory) };
     loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
 }

@@ -5,7 +5,8 @@ use std::{fmt::Write, fs, path::PathBuf};
 use super::{args, exit};
 use crate::paths;
 
-const GENERATED: &str = "<!-- Generated from the program: `DEVENV_UPDATE_REFERENCE=1 cargo test --lib cli::reference` writes it anew. -->\n";
+const GENERATED: &str =
+    "<!-- Generated from the program: `DEVENV_UPDATE_REFERENCE=1 cargo test --lib cli::reference` writes it anew. -->\n";
 
 fn commands() -> String {
     let mut page = format!("# Commands\n\n{GENERATED}\n");
@@ -70,7 +71,8 @@ fn option(page: &mut String, argument: &clap::Arg) {
         (false, None) => {}
     }
     // clap takes the full stop off a first paragraph.
-    let sentence = help.split("\n\n").map(|paragraph| format!("{}.", paragraph.replace('\n', " ").trim_end_matches('.'))).collect::<Vec<_>>();
+    let sentence =
+        help.split("\n\n").map(|paragraph| format!("{}.", paragraph.replace('\n', " ").trim_end_matches('.'))).collect::<Vec<_>>();
     let _ = write!(page, "- `{form}`: {}", sentence.join(" "));
     let choices: Vec<String> = argument.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
     if !choices.is_empty() && argument.get_action().takes_values() {

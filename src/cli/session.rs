@@ -37,10 +37,8 @@ impl Session {
 
     pub(crate) fn target(&self) -> Result<EnvironmentTarget, ApiError> {
         let project = self.project()?;
-        let project = project
-            .into_os_string()
-            .into_string()
-            .map_err(|path| usage(format!("the project's path is not UTF-8: {}", path.display())))?;
+        let project =
+            project.into_os_string().into_string().map_err(|path| usage(format!("the project's path is not UTF-8: {}", path.display())))?;
         Ok(EnvironmentTarget { project, instance: self.global.instance.clone().unwrap_or_else(|| "default".to_owned()) })
     }
 
@@ -66,8 +64,6 @@ impl Session {
 }
 
 fn canonical_directory(directory: &Path) -> Result<PathBuf, ApiError> {
-    let canonical = directory
-        .canonicalize()
-        .map_err(|error| usage(format!("--project {}: {error}", directory.display())))?;
+    let canonical = directory.canonicalize().map_err(|error| usage(format!("--project {}: {error}", directory.display())))?;
     if canonical.is_dir() { Ok(canonical) } else { Err(usage(format!("--project {} is not a directory", directory.display()))) }
 }

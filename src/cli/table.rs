@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
-use devenv_api::{LedgerEntry, LedgerState, Consequence, Phase, Plan, Service, ServiceState, Status};
+use devenv_api::{Consequence, LedgerEntry, LedgerState, Phase, Plan, Service, ServiceState, Status};
 
 use super::printer::{BAD, BOLD, DIM, GOOD, NAME, WARN, paint};
 
@@ -40,11 +40,9 @@ pub(super) fn state_style(state: ServiceState) -> Style {
     match state {
         ServiceState::Ready | ServiceState::Completed => GOOD,
         ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => BAD,
-        ServiceState::Pulling
-        | ServiceState::Creating
-        | ServiceState::Starting
-        | ServiceState::Provisioning
-        | ServiceState::Stopping => WARN,
+        ServiceState::Pulling | ServiceState::Creating | ServiceState::Starting | ServiceState::Provisioning | ServiceState::Stopping => {
+            WARN
+        }
         ServiceState::Pending | ServiceState::Stopped => DIM,
     }
 }
@@ -81,12 +79,8 @@ pub(super) fn ledger(entries: &[LedgerEntry]) -> String {
 /// One environment in full.
 pub(super) fn status(status: &Status) -> String {
     let profile = status.profile.as_deref().map(|profile| format!(", profile {}", paint(BOLD, profile))).unwrap_or_default();
-    let mut text = format!(
-        "{} {}{profile}: {}",
-        paint(BOLD, &status.project),
-        status.instance,
-        paint(phase_style(status.phase), status.phase)
-    );
+    let mut text =
+        format!("{} {}{profile}: {}", paint(BOLD, &status.project), status.instance, paint(phase_style(status.phase), status.phase));
     if !status.services.is_empty() {
         let table = columns(["SERVICE", "STATE", "KIND", "READY AFTER", "RESTARTS", "ADDRESS"], status.services.iter().map(service_row));
         text.push('\n');
@@ -269,7 +263,9 @@ mod tests {
             consequence,
             reason: "settings.shared_buffers changed".to_owned(),
         };
-        let plan = plan(&Plan { steps: vec![step("db", Action::Recreate, Consequence::DataLoss), step("cache", Action::None, Consequence::None)] });
+        let plan = plan(&Plan {
+            steps: vec![step("db", Action::Recreate, Consequence::DataLoss), step("cache", Action::None, Consequence::None)],
+        });
         insta::assert_snapshot!(anstream::adapter::strip_str(&plan).to_string(), @r"
         SERVICE  ACTION    CONSEQUENCE  REASON
         db       recreate  DATA LOSS    settings.shared_buffers changed

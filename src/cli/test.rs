@@ -5,7 +5,9 @@
 
 use std::{num::NonZeroU16, path::PathBuf};
 
-use devenv_api::{ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, VariablesFor, VariablesRequest};
+use devenv_api::{
+    ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, VariablesFor, VariablesRequest,
+};
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 
@@ -63,7 +65,10 @@ struct Run<'a> {
 /// How the environment is held.
 enum Claim {
     /// It is ours, and gone with this.
-    Held { marker: String, holding: Holding },
+    Held {
+        marker: String,
+        holding: Holding,
+    },
     Warm,
 }
 
@@ -109,7 +114,9 @@ impl Run<'_> {
         if !succeeded && self.arguments.keep_on_failure {
             let kept = holding.keep().await;
             let name = &self.target.instance;
-            self.session.printer.say(format_args!("the environment is kept: `devenv --instance {name} status` shows it, `devenv --instance {name} down --volumes` removes it"));
+            self.session.printer.say(format_args!(
+                "the environment is kept: `devenv --instance {name} status` shows it, `devenv --instance {name} down --volumes` removes it"
+            ));
             return kept.map_err(Failure::from).and(outcome);
         }
         let gone = tokio::select! {
@@ -194,8 +201,12 @@ impl Run<'_> {
         };
         let story = bundle::Story { command: &self.arguments.command, ending, profile: &self.profile, loaded: &self.loaded };
         match bundle::write(&self.client, &self.target, directory, &story).await {
-            Ok(()) => self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display())),
-            Err(error) => self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None),
+            Ok(()) => {
+                self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display()))
+            }
+            Err(error) => {
+                self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None)
+            }
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use devenv_api::{ApiError, Client, ErrorCode, LogsRequest, Status, UpRequest};
+use devenv_api::{ApiError, Client, ErrorCode, Status, UpRequest};
 
-use super::{Outcome, args::period, exit::ExitStatus, failure::Failure, logs, progress, project, session::Session, table};
+use jiff::Timestamp;
+
+use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, progress, project, session::Session, table};
 
 /// Bring the environment up, and return when everything is ready.
 ///
@@ -14,6 +16,16 @@ use super::{Outcome, args::period, exit::ExitStatus, failure::Failure, logs, pro
 /// Example: devenv up shop --timeout 2m
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// Stay, and stream the logs until Ctrl-C. The environment goes on running after it.
+    #[arg(long)]
+    attach: bool,
+}
+
+/// What `dev` takes as well.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
     /// A profile's name, or a path if it contains `/` or ends in `.yaml`.
     ///
     /// Default: the one that the environment runs, else `default`.
@@ -21,9 +33,6 @@ pub(crate) struct Arguments {
     /// Give up after this time, with exit code 4. Default: each service's own limit.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     timeout: Option<Duration>,
-    /// Stay, and stream the logs until Ctrl-C. The environment goes on running after it.
-    #[arg(long)]
-    attach: bool,
     /// Use the images that are here, and pull none.
     #[arg(long)]
     offline: bool,
@@ -36,6 +45,22 @@ pub(crate) struct Arguments {
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    if arguments.attach {
+        return and_attach(&arguments.options, session).await;
+    }
+    up(&arguments.options, session).await?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// Brings it up, and follows what happens in it.
+pub(super) async fn and_attach(options: &Options, session: &Session) -> Outcome {
+    let since = Timestamp::now();
+    let client = up(options, session).await?;
+    attach::follow(&client, session.target()?, since, session).await?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     let named = project::profile_name(session, arguments.profile.as_deref()).await?;
     let loaded = project::load(session, &named)?;
     let request = UpRequest {
@@ -56,11 +81,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     if let Some(elapsed) = status.elapsed_ms {
         session.printer.say(format_args!("{} after {}", status.phase, table::duration(elapsed)));
     }
-    if arguments.attach {
-        let request = LogsRequest { target: request.target, services: Vec::new(), follow: true, since: None, grep: None };
-        logs::stream(&client, &request, session).await?;
-    }
-    Ok(ExitStatus::SUCCESS)
+    Ok(client)
 }
 
 /// Brings another instance up with the same profile, for whoever has just made it.

@@ -138,7 +138,8 @@ fn versions(daemon: &Daemon) -> String {
 }
 
 fn pretty(document: &impl serde::Serialize) -> String {
-    let text = serde_json::to_string_pretty(document).unwrap_or_else(|error| ApiError::new(ErrorCode::Internal, error.to_string()).to_string());
+    let text =
+        serde_json::to_string_pretty(document).unwrap_or_else(|error| ApiError::new(ErrorCode::Internal, error.to_string()).to_string());
     text + "\n"
 }
 

@@ -1,8 +1,8 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -13,25 +13,36 @@ use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{hosts::Hosts, output::Output};
+use super::{
+    describe,
+    golden::{self, Golden},
+    hosts::Hosts,
+    loops,
+    output::Output,
+    reload,
+};
 use crate::{
     diagnosis,
-    engine::Engine,
+    engine::{Engine, UploadFile},
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Schedule},
     provision::{self, ProvisionContext, hmac::hex},
-    reconcile::{Caretaker, Evidence, Exit, Instance, Settling},
+    reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
     script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
-    spec::{Probe, ScriptSet, ServiceName, ServiceSpec, Workload},
+    spec::{Probe, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
+    store::Store,
+    tls, watch,
 };
 
 /// One environment's caretaker.
 pub(crate) struct DaemonCaretaker {
     engine: Arc<dyn Engine>,
+    golden: Golden,
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
+    loops: PathBuf,
     output: Output,
     pub(super) hosts: Arc<Hosts>,
     runs: Mutex<HashMap<ServiceName, u32>>,
@@ -40,6 +51,9 @@ pub(crate) struct DaemonCaretaker {
     /// What each service's data was last heard to say of its scripts.
     recorded: Mutex<HashMap<ServiceName, Vec<(Option<String>, Vec<Recorded>)>>>,
 }
+
+/// PostgreSQL's word for it.
+const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
 
 /// What came of applying.
 pub(crate) struct Applied {
@@ -54,13 +68,38 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(engine: Arc<dyn Engine>, vault: Vault, logs: Logs, authority: PathBuf, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+    pub(super) fn new(golden: Golden, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+        let engine = golden.engine.clone();
         let output = Output::new(engine.clone(), logs.clone());
-        Self { engine, vault, logs, authority, output, hosts, runs: Mutex::default(), project, checksums: Checksums::default(), recorded: Mutex::default() }
+        Self {
+            engine,
+            golden,
+            vault,
+            logs,
+            authority: tls::certificate_of(&store.authority()),
+            loops: store.loops(),
+            output,
+            hosts,
+            runs: Mutex::default(),
+            project,
+            checksums: Checksums::default(),
+            recorded: Mutex::default(),
+        }
+    }
+
+    /// The certificate by which servers with TLS are verified.
+    pub(super) fn authority(&self) -> &Path {
+        &self.authority
     }
 
     /// Applies the scripts that are pending; `tell` hears of each that was applied.
-    pub(crate) async fn apply(&self, set: &ScriptSet, choice: Choice, instance: &Instance, tell: impl Fn(String)) -> Result<Applied, ScriptError> {
+    pub(crate) async fn apply(
+        &self,
+        set: &ScriptSet,
+        choice: Choice,
+        instance: &Instance,
+        tell: impl Fn(String),
+    ) -> Result<Applied, ScriptError> {
         let progress = |_: script::Progress<'_>| {};
         let cx = self.scripts(instance, &progress);
         let before = script::recorded(set, &cx).await?;
@@ -79,9 +118,13 @@ impl DaemonCaretaker {
         applied.map(|entries| Applied { fresh: fresh && choice == Choice::All, entries })
     }
 
-    /// The name of the volume that holds the service's data as it is after seeding with today's files.
-    pub(crate) async fn golden(&self, _spec: &ServiceSpec) -> Option<String> {
-        None
+    /// Hears again what the data says of its scripts.
+    pub(super) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
+        let progress = |_: script::Progress<'_>| {};
+        match script::recorded(set, &self.scripts(instance, &progress)).await {
+            Ok(recorded) => drop(self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded)),
+            Err(error) => tracing::warn!(%error, service = %set.service, "The ledger could not be read."),
+        }
     }
 
     /// The ledger of a service, by today's files and what its data was last heard to say.
@@ -131,15 +174,68 @@ impl DaemonCaretaker {
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
             Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
-            Workload::Process(process) => ExecTarget::Process { directory: process.directory.clone(), environment: self.hosts.variables(spec, &self.vault) },
+            Workload::Process(process) => ExecTarget::Process {
+                directory: process.directory.clone(),
+                environment: self.hosts.variables(spec, instance.run, &self.vault),
+            },
         };
-        ProbeContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), target, lines: lines_of(&self.logs, &spec.name, instance.run) }
+        ProbeContext {
+            vault: self.vault.clone(),
+            authority: Some(self.authority.clone()),
+            target,
+            lines: lines_of(&self.logs, &spec.name, instance.run),
+        }
+    }
+
+    /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
+    /// over the server's own socket, which nobody but us reaches.
+    async fn answer(
+        &self,
+        spec: &ServiceSpec,
+        probe: &Probe,
+        instance: &Instance,
+        cx: &ProbeContext,
+        began: Instant,
+        news: &mpsc::UnboundedSender<Settling>,
+    ) -> Result<String, Evidence> {
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &probe::ProbeFailure| {
+            if failure.what.contains(WRONG_PASSWORD) {
+                refused.notify_one();
+            }
+        };
+        let mend = async {
+            if let Some(provision) = golden::postgres(spec) {
+                refused.notified().await;
+                match provision::mend_superuser(self.engine.as_ref(), &instance.id, provision, &self.vault).await {
+                    Ok(()) => drop(news.send(Settling::Changed("the superuser's password was set to this environment's".to_owned()))),
+                    Err(error) => tracing::warn!(%error, service = %spec.name, "The superuser's password could not be set."),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        // Dropping either half is safe: the password is set by one statement.
+        tokio::select! {
+            answer = self.ask_hearing(probe, cx, began, spec.ready_timeout, hear) => answer,
+            () = mend => unreachable!("it never ends"),
+        }
     }
 
     /// Asks until there is a proof, within what is left of the service's time.
     async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<String, Evidence> {
+        self.ask_hearing(probe, cx, began, limit, |_| {}).await
+    }
+
+    async fn ask_hearing(
+        &self,
+        probe: &Probe,
+        cx: &ProbeContext,
+        began: Instant,
+        limit: Duration,
+        hear: impl FnMut(&probe::ProbeFailure) + Send,
+    ) -> Result<String, Evidence> {
         let left = limit.saturating_sub(began.elapsed());
-        match probe::until_ready(probe, cx, Schedule::until(left), |_| {}).await {
+        match probe::until_ready(probe, cx, Schedule::until(left), hear).await {
             Ok(receipt) => Ok(receipt.evidence),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
@@ -151,9 +247,14 @@ impl DaemonCaretaker {
 
 #[async_trait]
 impl Caretaker for DaemonCaretaker {
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
+        self.golden.prepare(spec, &self.project, &self.checksums).await
+    }
+
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
-        let answer = self.ask(&spec.probe, &cx, began, spec.ready_timeout).await?;
+        let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
+        let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
@@ -166,18 +267,30 @@ impl Caretaker for DaemonCaretaker {
                 let _ = news.send(Settling::Changed(change.what));
             }
         }
-        if let Some(set) = &spec.scripts {
-            self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what)))).await.map_err(|error| failed_script(&error))?;
+        let fresh = match &spec.scripts {
+            Some(set) => {
+                self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what))))
+                    .await
+                    .map_err(|error| failed_script(&error))?
+                    .fresh
+            }
+            None => true,
+        };
+        if fresh {
+            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
         }
-        match &spec.proof {
+        let proven = match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,
             None => Ok(answer),
-        }
+        };
+        self.golden.replenish(spec).await;
+        proven
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
         let cx = self.context(spec, instance);
-        probe::watchful(spec.proof.as_ref().unwrap_or(&spec.probe), &cx).await.to_string()
+        let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.hosts.ports(&spec.name, instance.run));
+        probe::watchful(&probe, &cx).await.to_string()
     }
 
     fn next_run(&self, service: &ServiceName) -> u32 {
@@ -190,7 +303,7 @@ impl Caretaker for DaemonCaretaker {
         let mut runs = self.runs.lock().expect("no holder of this lock panics");
         *runs.entry(service.clone()).or_insert_with(|| {
             let last = self.logs.tail(service.as_str(), None, 1).ok().and_then(|lines| lines.last().map(|line| line.run));
-            last.unwrap_or(0)
+            last.unwrap_or(0).max(self.hosts.last_run(service))
         })
     }
 
@@ -198,8 +311,12 @@ impl Caretaker for DaemonCaretaker {
         match &spec.workload {
             Workload::Container(_) => self.output.keep(&spec.name, &instance.id, instance.run.max(1)),
             // Its keeper does, and it is the keeper who knows of its end.
-            Workload::Process(_) => self.hosts.follow(&spec.name),
+            Workload::Process(_) => self.hosts.follow(&spec.name, instance.run),
         }
+    }
+
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
+        loops::options(&self.loops, volume, size).await
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {
@@ -216,21 +333,63 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
-        self.hosts.start(spec, run, &self.vault, &self.logs).await.map_err(|error| Evidence::of(format!("it could not be started: {error}")))
+        self.hosts
+            .start(spec, run, &self.vault, &self.logs)
+            .await
+            .map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
     }
 
-    async fn stop_process(&self, spec: &ServiceSpec) -> Result<(), String> {
-        self.hosts.stop(spec).await
+    async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
+        match leaving {
+            Leaving::Ports => self.hosts.stop(spec).await,
+            Leaving::Nothing => self.hosts.stop_for_good(spec).await,
+        }
     }
 
-    async fn signal_process(&self, spec: &ServiceSpec, signal: &str) -> Result<(), String> {
-        self.hosts.signal(spec, signal).await
+    async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
+        self.hosts.signal(spec, run, signal).await
     }
 
-    async fn examine_process(&self, spec: &ServiceSpec) -> (Exit, Vec<String>) {
-        let exit = self.hosts.last_exit(&spec.name).await;
-        let lines = self.logs.tail(spec.name.as_str(), Some(self.last_run(&spec.name)), 30).unwrap_or_default();
-        (exit, lines.into_iter().map(|line| self.vault.redact(&line.text)).collect())
+    async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit {
+        self.hosts.exited(&spec.name, run).await
+    }
+
+    fn keep_crash(&self, service: &ServiceName, run: u32) {
+        if let Err(error) = self.logs.pin_crash(service.as_str(), run) {
+            tracing::warn!(%error, %service, "The last lines of a crash could not be kept.");
+        }
+    }
+
+    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {
+        let lines = self.logs.tail(service.as_str(), Some(run), 30).unwrap_or_default();
+        lines.into_iter().map(|line| self.vault.redact(&line.text)).collect()
+    }
+
+    fn serve(&self, spec: &ServiceSpec, run: u32) {
+        if matches!(spec.workload, Workload::Process(_)) {
+            self.hosts.serve(spec, run);
+        }
+    }
+
+    async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
+        self.hosts.retire(spec, run).await
+    }
+
+    async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile> {
+        let (project, name) = (self.project.clone(), spec.name.clone());
+        let rules: Vec<WatchRule> = spec.watch.iter().filter(|rule| matches!(rule.reaction, Reaction::Sync { .. })).cloned().collect();
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        let read = move || -> Vec<UploadFile> {
+            let files = |rule: &WatchRule| watch::files(&project, &reload::watched(&name, 0, rule));
+            rules
+                .iter()
+                .flat_map(|rule| files(rule).into_iter().filter_map(|file| reload::upload(rule, &file)).collect::<Vec<_>>())
+                .collect()
+        };
+        // A panic in it has been told by the runtime.
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }
 

@@ -19,7 +19,8 @@ impl Daemon {
         };
         match named_endpoint(&meant) {
             Ok(Some(endpoint)) if endpoint != self.engine.endpoint => {
-                let message = format!("the daemon that runs drives the engine at {}, and this command names {endpoint}", self.engine.endpoint);
+                let message =
+                    format!("the daemon that runs drives the engine at {}, and this command names {endpoint}", self.engine.endpoint);
                 Err(ApiError::new(ErrorCode::EngineMismatch, message).hint(
                     "`devenv doctor` checks an engine; to change over, `devenv daemon stop` (what runs goes on running), \
                      or give the other one a DEVENV_RUNTIME_DIR and a DEVENV_STATE_DIR of its own",

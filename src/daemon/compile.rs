@@ -18,14 +18,15 @@ impl Environments {
     pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
         let profile: Profile = serde_json::from_value(document).map_err(|error| {
             let message = format!("the profile that was sent is not one: {error}");
-            ApiError::new(ErrorCode::Internal, message).hint("the daemon may be of another version than this command: `devenv daemon stop`, then again")
+            ApiError::new(ErrorCode::Internal, message)
+                .hint("the daemon may be of another version than this command: `devenv daemon stop`, then again")
         })?;
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         let needs = service::needs(&profile);
         for secret in &needs.secrets {
             environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         }
-        let running: Vec<u16> = environment
+        let mut running: Vec<u16> = environment
             .handle
             .status()
             .services
@@ -34,6 +35,8 @@ impl Environments {
             .flat_map(|service| service.ports.iter().map(|port| port.host))
             .collect();
         let authority = self.certify(environment, &needs.certificates)?;
+        // A service may be away while its ports are held for it.
+        running.extend(environment.caretaker.hosts.held_ports());
         let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
         let subnet = match record.subnet {
             Some(subnet) => subnet,
@@ -45,13 +48,7 @@ impl Environments {
         };
         record.ports.clone_from(&ports);
         environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
-        let leases = Leases {
-            environment: environment.id.clone(),
-            instance: record.instance.clone(),
-            subnet,
-            ports,
-            authority,
-        };
+        let leases = Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
         Ok(service::compile(&profile, &leases))
     }
 
@@ -110,6 +107,6 @@ impl Environments {
 }
 
 fn taken(error: &net::PortError) -> ApiError {
-    ApiError::new(ErrorCode::Failed, error.to_string()).hint("stop that program, or give the service another port with `ports:` in the profile")
+    ApiError::new(ErrorCode::Failed, error.to_string())
+        .hint("stop that program, or give the service another port with `ports:` in the profile")
 }
-

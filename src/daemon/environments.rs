@@ -13,7 +13,7 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, hosts::Hosts, internal};
+use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
@@ -42,7 +42,8 @@ pub(super) struct Shared {
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    tasks: Mutex<JoinSet<()>>,
+    pub(super) tasks: Mutex<JoinSet<()>>,
+    pub(super) faults: super::faults::Kept,
     /// Those who hold leases for connections.
     pub(super) holders: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -56,6 +57,7 @@ pub(crate) struct Environment {
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
     pub(super) caretaker: Arc<DaemonCaretaker>,
+    pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     /// Held by a command that changes the environment as a whole, so that such commands come one after another.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -85,6 +87,7 @@ impl Environments {
                 leases: Mutex::default(),
                 known: Mutex::default(),
                 tasks: Mutex::default(),
+                faults: Default::default(),
                 holders: TaskTracker::new(),
                 stop,
             }),
@@ -132,9 +135,14 @@ impl Environments {
     }
 
     fn make(&self, record: Record) -> Result<Environment, ApiError> {
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        if let Some(found) = known.get(&record.id) {
+            return Ok(found.clone());
+        }
+        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
         self.shared.store.save(&record).map_err(internal)?;
         let hosts = self.hosts(&record.id);
-        self.begin(record, Observed::default(), hosts)
+        self.start(&mut known, record, Observed::default(), hosts)
     }
 
     /// Runs what belongs to a connection; the daemon waits for its end.
@@ -143,26 +151,53 @@ impl Environments {
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
-        Arc::new(Hosts::new(id.clone(), self.shared.store.environment(id).join("keepers")))
+        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), self.shared.store.environment(id).join("keepers")))
     }
 
     /// Starts the task of an environment.
     pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
-        let shared = &self.shared;
-        let mut known = shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
+        self.start(&mut known, record, observed, hosts)
+    }
+
+    fn start(
+        &self,
+        known: &mut HashMap<EnvironmentId, Environment>,
+        record: Record,
+        observed: Observed,
+        hosts: Arc<Hosts>,
+    ) -> Result<Environment, ApiError> {
+        let shared = &self.shared;
         let id = record.id.clone();
-        let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
+        let fail =
+            |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
         let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let caretaker = DaemonCaretaker::new(shared.engine.clone(), vault.clone(), logs.clone(), crate::tls::certificate_of(&shared.store.authority()), hosts.clone(), record.project.clone());
+        let golden = Golden {
+            engine: shared.engine.clone(),
+            store: shared.store.clone(),
+            owner: shared.owner.clone(),
+            environment: id.clone(),
+            empty: Mutex::default(),
+            consumed: Mutex::default(),
+        };
+        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
         let caretaker = Arc::new(caretaker);
-        let effects = Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
+        let tools = Arc::new(Tools {
+            engine: shared.engine.clone(),
+            hosts: hosts.clone(),
+            vault: vault.clone(),
+            logs: logs.clone(),
+            project: record.project.clone(),
+        });
+        let effects =
+            Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -170,8 +205,24 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let leases = Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(shared.store.authority()) });
-        let environment = Environment { id: id.clone(), handle, vault, logs, caretaker, progress, turn: Arc::default(), leases, closed: Arc::default() };
+        let leases =
+            Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
+        let reloader = {
+            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
+        };
+        let environment = Environment {
+            id: id.clone(),
+            handle,
+            vault,
+            logs,
+            caretaker,
+            reloader,
+            progress,
+            turn: Arc::default(),
+            leases,
+            closed: Arc::default(),
+        };
         known.insert(id, environment.clone());
         Ok(environment)
     }
@@ -183,7 +234,12 @@ impl Environments {
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.all().iter().map(|environment| environment.handle.status()).collect()
+        self.all().iter().map(|environment| self.status(environment)).collect()
+    }
+
+    /// With the faults that have not healed yet.
+    pub(crate) fn status(&self, environment: &Environment) -> Status {
+        Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
     }
 
     /// Waits for the environments' tasks, once they have been told to stop.

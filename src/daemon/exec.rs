@@ -19,7 +19,8 @@ impl Environments {
         };
         if service.kind == "process" {
             let message = format!("`{}` is a process on the host and has no container to run a command in", service.name);
-            return Err(ApiError::new(ErrorCode::Usage, message).hint("`devenv run -- COMMAND` runs one on the host with the environment's variables"));
+            return Err(ApiError::new(ErrorCode::Usage, message)
+                .hint("`devenv run -- COMMAND` runs one on the host with the environment's variables"));
         }
         let Some(container) = service.container else {
             let message = format!("`{}` does not run: it is {}", service.name, service.state);
@@ -30,7 +31,9 @@ impl Environments {
             user: request.user.clone(),
             environment: Vec::new(),
             directory: request.directory.clone(),
-            terminal: request.tty.then(|| request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })),
+            terminal: request.tty.then(|| {
+                request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })
+            }),
         };
         self.engine().exec_session(&container, session).await.map_err(|error| match error {
             EngineError::Unreachable { .. } => no_engine(&error),

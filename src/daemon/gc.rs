@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use devenv_api::{ApiError, GcReport, Removed};
 use tokio_util::sync::CancellationToken;
 
-use super::{Environments, internal, no_engine};
+use super::{Environments, golden, internal, no_engine};
 use crate::spec::EnvironmentId;
 
 /// How long `undo` can bring volumes back.
@@ -34,6 +34,7 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
     let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
     let mut removed = Vec::new();
     let mut kept: HashSet<String> = HashSet::new();
+    let mut projects = HashSet::new();
     for environment in environments.all() {
         if !dry_run {
             // Let go of first: a volume that then cannot be removed is found as nobody's the next time.
@@ -41,12 +42,16 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
         }
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         kept.extend(record.volumes.values().cloned());
-        let expired = |at: &str| all || at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs() >= TRASH);
+        projects.insert(record.project.clone());
+        let expired = |at: &str| {
+            all || at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs() >= TRASH)
+        };
         kept.extend(record.snapshots.values().flat_map(|snapshot| snapshot.volumes.values().cloned()));
         for trashed in record.trash.iter().filter(|trashed| !expired(&trashed.at)) {
             kept.extend(trashed.volumes.values().cloned());
         }
     }
+    kept.extend(golden::retained(&shared.store, &projects, all, dry_run));
     for volume in volumes {
         if kept.contains(&volume.name) {
             continue;
@@ -55,7 +60,15 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
             tracing::warn!(%error, volume = %volume.name, "A volume could not be removed.");
             continue;
         }
-        removed.push(Removed { kind: "volume".to_owned(), name: volume.name, reason: "no environment uses it".to_owned() });
+        let reason = match volume.labels.role.as_deref() {
+            Some(golden::ROLE) if all => "golden volumes were to go too",
+            Some(golden::ROLE) => "a golden volume of a project without environments, or over the budget",
+            _ => "no environment uses it",
+        };
+        removed.push(Removed { kind: "volume".to_owned(), name: volume.name, reason: reason.to_owned() });
+    }
+    if !dry_run {
+        super::loops::sweep_now(environments).await;
     }
     for id in forgotten(environments, all).await? {
         if !dry_run {
@@ -72,7 +85,9 @@ async fn forgotten(environments: &Environments, all: bool) -> Result<Vec<Environ
     for environment in environments.all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let absent = environment.handle.status().phase == devenv_api::Phase::Absent;
-        if absent && record.volumes.is_empty() && record.trash.is_empty() && (all || !record.project.exists()) {
+        // Backups are made for the day on which everything else is gone.
+        let needless = all && !environments.has_backups(&environment) || !record.project.exists();
+        if absent && record.volumes.is_empty() && record.trash.is_empty() && needless {
             found.push(environment.id);
         }
     }

@@ -1,41 +1,68 @@
-//! The host processes of one environment, each under its keeper.
+//! The host processes of one environment, each start under a keeper with a directory of its own: `SERVICE.RUN`.
+//!
+//! While versions are swapped, and while an old one ends, a service has several. Which of them its connections go to is
+//! noted in `SERVICE.serving`, so that a daemon that comes up later keeps that one and ends the others.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock},
+    time::{Duration, SystemTime},
 };
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use super::fronts::{self, Fronts, Ports};
 use crate::{
     log::Logs,
     process::{self, Adopted, Ending, ProcessError, Running, Signal, StartRequest, Supervisor},
     reconcile::{Exit, Handle, ObservedProcess},
     secret::Vault,
-    spec::{EnvironmentId, ServiceName, ServiceSpec, Workload},
+    spec::{ProcessSpec, ServiceName, ServiceSpec, Workload},
 };
 
+/// For a process that is one too many: it is nobody's, and the one that is kept waits for its ports.
+const SURPLUS_GRACE: Duration = Duration::from_secs(1);
+/// The variables that tell a process its ports.
+const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
+
 pub(super) struct Hosts {
-    environment: EnvironmentId,
+    /// What the markers of all processes of the environment begin with; those of another daemon's begin otherwise.
+    marker: String,
     /// Where keepers have their directories.
     directory: PathBuf,
     supervisor: Supervisor,
-    running: Mutex<HashMap<ServiceName, Running>>,
-    /// Tasks that wait for a process's end.
-    followers: Mutex<HashMap<ServiceName, JoinHandle<()>>>,
-    /// Whom to tell of it; set as soon as the environment's task exists.
+    fronts: Fronts,
+    starts: Mutex<HashMap<ServiceName, BTreeMap<u32, Start>>>,
+    /// Whom to tell of a process's end; set as soon as the environment's task exists.
     handle: OnceLock<Handle>,
 }
 
+struct Start {
+    running: Running,
+    /// Where it really listens, if the daemon holds its ports.
+    ports: Ports,
+    /// Waits for its end.
+    follower: Option<JoinHandle<()>>,
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if let Some(follower) = self.follower.take() {
+            follower.abort();
+        }
+    }
+}
+
 impl Hosts {
-    pub(super) fn new(environment: EnvironmentId, directory: PathBuf) -> Self {
+    pub(super) fn new(owner: &str, environment: &str, directory: PathBuf) -> Self {
         Self {
-            environment,
+            marker: format!("{owner}:{environment}"),
             directory,
             supervisor: Supervisor::new(),
-            running: Mutex::default(),
-            followers: Mutex::default(),
+            fronts: Fronts::default(),
+            starts: Mutex::default(),
             handle: OnceLock::new(),
         }
     }
@@ -45,104 +72,294 @@ impl Hosts {
         let _ = self.handle.set(handle);
     }
 
-    /// Takes over the processes that an earlier daemon started, and says what became of each.
+    /// What the markers of a service's processes begin with.
+    pub(super) fn marker(&self, service: &ServiceName) -> String {
+        format!("{}/{service}/", self.marker)
+    }
+
+    /// Ports that are held for services, whether or not these run.
+    pub(super) fn held_ports(&self) -> Vec<u16> {
+        self.fronts.ports()
+    }
+
+    /// Takes over the processes that an earlier daemon started, one of each service, and ends all others. Says what became
+    /// of each.
     pub(super) async fn adopt(&self) -> Vec<(ServiceName, ObservedProcess)> {
         let mut found = Vec::new();
-        let Ok(directories) = std::fs::read_dir(&self.directory) else { return found };
-        for directory in directories.flatten() {
-            let Some(name) = directory.file_name().to_str().and_then(|name| name.parse::<ServiceName>().ok()) else { continue };
-            match process::adopt(&directory.path()).await {
-                Adopted::Running(running) => {
-                    found.push((name.clone(), ObservedProcess::Running { pid: running.pid, run: running.run }));
-                    self.running.lock().expect("no holder of this lock panics").insert(name, running);
+        for (name, runs) in self.directories() {
+            let serving = self.serving(&name);
+            let mut running = BTreeMap::new();
+            let mut last = None;
+            for (run, directory) in runs {
+                match process::adopt(&directory).await {
+                    Adopted::Running(process) => {
+                        running.insert(run, process);
+                    }
+                    Adopted::Ended(process, exit) => last = Some((process, code(exit.ending))),
+                    Adopted::Lost(process) => last = Some((process, -1)),
+                    Adopted::Nothing => remove(&directory),
                 }
-                Adopted::Ended(running, exit) => found.push((name, ObservedProcess::Ended { code: code(exit.ending), run: running.run })),
-                Adopted::Lost(running) => found.push((name, ObservedProcess::Ended { code: -1, run: running.run })),
-                Adopted::Nothing => {}
+            }
+            let kept = serving.filter(|run| running.contains_key(run)).or_else(|| running.keys().last().copied());
+            let kept = kept.and_then(|run| running.remove(&run));
+            let mut surplus: JoinSet<()> = running
+                .into_values()
+                .map(|process| async move {
+                    process.stop(Signal::TERM, SURPLUS_GRACE).await;
+                    remove(process.directory());
+                })
+                .collect();
+            while surplus.join_next().await.is_some() {}
+            match (kept, last) {
+                (Some(process), _) => found.push((name.clone(), self.take(&name, process).await)),
+                (None, Some((process, code))) => found.push((name, ObservedProcess::Ended { code, run: process.run })),
+                (None, None) => {}
             }
         }
+        self.sweep_escapees().await;
         found
     }
 
-    pub(super) async fn start(&self, spec: &ServiceSpec, run: u32, vault: &Vault, logs: &Logs) -> Result<String, ProcessError> {
+    async fn take(&self, name: &ServiceName, process: Running) -> ObservedProcess {
+        let observed = ObservedProcess::Running { pid: process.pid, run: process.run };
+        let ports = read_ports(process.directory());
+        let public: Vec<u16> = ports.keys().copied().collect();
+        match self.fronts.hold(name, &public).await {
+            Ok(()) => self.fronts.serve(name, process.run, &ports),
+            Err(error) => tracing::error!(%error, service = %name, "The ports of a service could not be taken again."),
+        }
+        self.insert(name, Start { running: process, ports, follower: None });
+        observed
+    }
+
+    /// Ends what carries our marker and belongs to no process that was taken over.
+    async fn sweep_escapees(&self) {
+        let kept: Vec<String> = self.lock().values().flat_map(BTreeMap::values).map(|start| start.running.marker().to_owned()).collect();
+        let prefix = format!("{}/", self.marker);
+        // A panic in it has been told by the runtime.
+        let _ = tokio::task::spawn_blocking(move || process::sweep_others(&prefix, &kept)).await;
+    }
+
+    pub(super) async fn start(&self, spec: &ServiceSpec, run: u32, vault: &Vault, logs: &Logs) -> Result<String, StartError> {
         let Workload::Process(process) = &spec.workload else { return Ok(String::new()) };
+        let keeper = self.directory.join(format!("{}.{run}", spec.name));
+        let ports = if process.fronted { self.front(spec, process, &keeper).await? } else { Ports::new() };
         let request = StartRequest {
-            environment: self.environment.to_string(),
+            environment: self.marker.clone(),
             service: spec.name.to_string(),
             run,
             command: process.command.clone(),
             directory: process.directory.clone(),
-            variables: self.variables(spec, vault),
+            variables: variables(spec, &ports, vault),
             logs: logs.directory().to_owned(),
-            keeper: self.directory.join(spec.name.as_str()),
+            keeper,
         };
         let running = self.supervisor.start(request).await?;
         let pid = running.pid.to_string();
-        self.running.lock().expect("no holder of this lock panics").insert(spec.name.clone(), running);
+        self.forget_ended(&spec.name);
+        self.insert(&spec.name, Start { running, ports, follower: None });
         Ok(pid)
     }
 
-    /// The daemon's own variables (a program on the host needs its `PATH` and `HOME`), then the service's.
-    pub(super) fn variables(&self, spec: &ServiceSpec, vault: &Vault) -> Vec<(String, String)> {
-        let Workload::Process(process) = &spec.workload else { return Vec::new() };
-        let mut variables: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| !process.environment.contains_key(name))
-            .collect();
-        for (name, template) in &process.environment {
-            match vault.resolve(template) {
-                Ok(value) => variables.push((name.clone(), value)),
-                Err(error) => tracing::error!(%error, service = %spec.name, "A variable could not be given to a process."),
-            }
-        }
-        variables
+    /// Holds the service's ports, and chooses others for this start.
+    async fn front(&self, spec: &ServiceSpec, process: &ProcessSpec, keeper: &Path) -> Result<Ports, StartError> {
+        self.fronts.hold(&spec.name, &process.ports).await.map_err(StartError::Ports)?;
+        let ports = fronts::choose(&process.ports).map_err(StartError::Ports)?;
+        fs::create_dir_all(keeper).and_then(|()| fs::write(keeper.join(PORTS), serde_json::to_vec(&ports)?)).map_err(StartError::Ports)?;
+        Ok(ports)
     }
 
-    pub(super) async fn stop(&self, spec: &ServiceSpec) -> Result<(), String> {
-        let Some(running) = self.get(&spec.name) else { return Ok(()) };
+    /// What the process of this start is given.
+    pub(super) fn variables(&self, spec: &ServiceSpec, run: u32, vault: &Vault) -> Vec<(String, String)> {
+        variables(spec, &self.ports(&spec.name, run), vault)
+    }
+
+    /// Where this start really listens.
+    pub(super) fn ports(&self, service: &ServiceName, run: u32) -> Ports {
+        self.lock().get(service).and_then(|starts| starts.get(&run)).map(|start| start.ports.clone()).unwrap_or_default()
+    }
+
+    /// The highest number of a start that is known of.
+    pub(super) fn last_run(&self, service: &ServiceName) -> u32 {
+        self.lock().get(service).and_then(|starts| starts.keys().last().copied()).unwrap_or_default()
+    }
+
+    /// When its newest start that runs began.
+    pub(super) fn started_at(&self, service: &ServiceName) -> Option<SystemTime> {
+        self.lock().get(service)?.values().last().map(|start| start.running.started_at.into())
+    }
+
+    /// It is ready: connections to the ports that are held for it go to this start from now on.
+    pub(super) fn serve(&self, spec: &ServiceSpec, run: u32) {
+        let ports = self.ports(&spec.name, run);
+        if ports.is_empty() {
+            return;
+        }
+        let noted = fs::write(self.directory.join(format!("{}.serving", spec.name)), run.to_string());
+        if let Err(error) = noted {
+            tracing::warn!(%error, service = %spec.name, "It could not be noted which version serves.");
+        }
+        self.fronts.serve(&spec.name, run, &ports);
+    }
+
+    /// Ends one start, once those that it serves have been answered.
+    pub(super) async fn retire(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
+        self.fronts.drain(&spec.name, run, spec.stop.grace).await;
+        let Some(running) = self.get(&spec.name, run) else { return Ok(()) };
         let signal: Signal = spec.stop.signal.parse().map_err(|error| format!("{error}"))?;
         running.stop(signal, spec.stop.grace).await;
+        self.forget(&spec.name, run);
         Ok(())
     }
 
-    pub(super) async fn signal(&self, spec: &ServiceSpec, signal: &str) -> Result<(), String> {
-        let Some(running) = self.get(&spec.name) else { return Ok(()) };
+    /// Ends all starts of the service. Its connections wait for the next one.
+    pub(super) async fn stop(&self, spec: &ServiceSpec) -> Result<(), String> {
+        let runs: Vec<u32> = self.lock().get(&spec.name).into_iter().flat_map(BTreeMap::keys).copied().collect();
+        let ended = futures_util::future::join_all(runs.into_iter().map(|run| self.retire(spec, run))).await;
+        ended.into_iter().collect()
+    }
+
+    /// Ends all that there is of the service.
+    pub(super) async fn stop_for_good(&self, spec: &ServiceSpec) -> Result<(), String> {
+        let stopped = self.stop(spec).await;
+        self.fronts.release(&spec.name);
+        let prefix = self.marker(&spec.name);
+        // Nothing is to be kept: what escaped its keeper ends too.
+        let _ = tokio::task::spawn_blocking(move || process::sweep(&prefix)).await;
+        for (_, directory) in self.directories().remove(&spec.name).unwrap_or_default() {
+            remove(&directory);
+        }
+        stopped
+    }
+
+    pub(super) async fn signal(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
+        let Some(running) = self.get(&spec.name, run) else { return Ok(()) };
         let signal: Signal = signal.parse().map_err(|error| format!("{error}"))?;
         running.signal(signal).await.map_err(|error| error.to_string())
     }
 
     /// Tells the environment's task when the process ends.
-    pub(super) fn follow(self: &Arc<Self>, service: &ServiceName) {
-        let (Some(running), Some(handle)) = (self.get(service), self.handle.get().cloned()) else { return };
+    pub(super) fn follow(&self, service: &ServiceName, run: u32) {
+        let (Some(running), Some(handle)) = (self.get(service, run), self.handle.get().cloned()) else { return };
         let name = service.clone();
         let follower = tokio::spawn(async move {
             let exit = running.exited().await;
             handle.process_ended(name, running.pid, code(exit.ending)).await;
         });
-        if let Some(former) = self.followers.lock().expect("no holder of this lock panics").insert(service.clone(), follower) {
+        let mut starts = self.lock();
+        if let Some(start) = starts.get_mut(service).and_then(|starts| starts.get_mut(&run))
+            && let Some(former) = start.follower.replace(follower)
+        {
             former.abort();
         }
     }
 
-    pub(super) async fn last_exit(&self, service: &ServiceName) -> Exit {
-        let code = match self.get(service) {
+    /// Waits for the end of a start. Cancel-safe.
+    pub(super) async fn exited(&self, service: &ServiceName, run: u32) -> Exit {
+        let code = match self.get(service, run) {
             Some(running) => code(running.exited().await.ending),
             None => -1,
         };
         Exit { code, out_of_memory: false, error: (code == -1).then(|| "its keeper was killed, so nobody knows how it ended".to_owned()) }
     }
 
-    fn get(&self, service: &ServiceName) -> Option<Running> {
-        self.running.lock().expect("no holder of this lock panics").get(service).cloned()
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
+        self.starts.lock().expect("no holder of this lock panics")
+    }
+
+    fn get(&self, service: &ServiceName, run: u32) -> Option<Running> {
+        self.lock().get(service)?.get(&run).map(|start| start.running.clone())
+    }
+
+    fn insert(&self, service: &ServiceName, start: Start) {
+        self.lock().entry(service.clone()).or_default().insert(start.running.run, start);
+    }
+
+    fn forget(&self, service: &ServiceName, run: u32) {
+        let start = self.lock().get_mut(service).and_then(|starts| starts.remove(&run));
+        if let Some(start) = start {
+            remove(start.running.directory());
+        }
+    }
+
+    /// Lets go of starts that ended by themselves, which were kept to be looked at.
+    fn forget_ended(&self, service: &ServiceName) {
+        let ended: Vec<u32> = self
+            .lock()
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter(|(_, start)| start.follower.as_ref().is_some_and(JoinHandle::is_finished))
+            .map(|(run, _)| *run)
+            .collect();
+        for run in ended {
+            self.forget(service, run);
+        }
+        let known: Vec<u32> = self.lock().get(service).into_iter().flat_map(BTreeMap::keys).copied().collect();
+        for (run, directory) in self.directories().remove(service).unwrap_or_default() {
+            // The newest is the one that starts now.
+            if !known.contains(&run) && process::has_ended(&directory) {
+                remove(&directory);
+            }
+        }
+    }
+
+    fn directories(&self) -> HashMap<ServiceName, BTreeMap<u32, PathBuf>> {
+        let mut found: HashMap<ServiceName, BTreeMap<u32, PathBuf>> = HashMap::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some((service, run)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
+            if let (Ok(service), Ok(run)) = (service.parse(), run.parse()) {
+                found.entry(service).or_default().insert(run, entry.path());
+            }
+        }
+        found
+    }
+
+    fn serving(&self, service: &ServiceName) -> Option<u32> {
+        fs::read_to_string(self.directory.join(format!("{service}.serving"))).ok()?.trim().parse().ok()
     }
 }
 
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for (_, follower) in self.followers.get_mut().expect("no holder of this lock panics").drain() {
-            follower.abort();
+/// Why a process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("its ports could not be held")]
+    Ports(#[source] std::io::Error),
+}
+
+/// In a keeper's directory: where its program really listens.
+const PORTS: &str = "ports.json";
+
+fn read_ports(directory: &Path) -> Ports {
+    fs::read(directory.join(PORTS)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory) {
+        tracing::debug!(%error, path = %directory.display(), "A keeper's directory was left behind.");
+    }
+}
+
+/// The daemon's own variables (a program on the host needs its `PATH` and `HOME`), then the service's.
+fn variables(spec: &ServiceSpec, ports: &Ports, vault: &Vault) -> Vec<(String, String)> {
+    let Workload::Process(process) = &spec.workload else { return Vec::new() };
+    let mut variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !process.environment.contains_key(name))
+        .collect();
+    for (name, template) in &process.environment {
+        match vault.resolve(template) {
+            Ok(value) => {
+                let own = value.parse().ok().and_then(|port: u16| ports.get(&port)).filter(|_| PORT_VARIABLES.contains(&name.as_str()));
+                variables.push((name.clone(), own.map_or(value, ToString::to_string)));
+            }
+            Err(error) => tracing::error!(%error, service = %spec.name, "A variable could not be given to a process."),
         }
     }
+    variables
 }
 
 /// As shells tell it: 128 and the signal's number.

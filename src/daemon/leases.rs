@@ -81,7 +81,13 @@ impl Environments {
             let value = environment.vault.resolve(&variable.host).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
             variables.insert(name.clone(), value);
         }
-        let wanted = Wanted { spec: &spec, variables, services: &request.services, database: request.database.as_deref(), data: &environment.caretaker.data_key() };
+        let wanted = Wanted {
+            spec: &spec,
+            variables,
+            services: &request.services,
+            database: request.database.as_deref(),
+            data: &environment.caretaker.data_key(),
+        };
         let mut granted = environment.leases.grant(wanted).await.map_err(|error| refused(&error))?;
         granted.variables.insert(process::MARKER.to_owned(), mark(&environment, &granted.id));
         Ok((environment, granted))

@@ -42,10 +42,20 @@ impl Environment {
             found = true;
             let instance = self.instance(name)?;
             let events = self.handle.events.clone();
-            let applied = self.caretaker.apply(&scripts, choice, &instance, |what| drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))).await;
+            let applied = self
+                .caretaker
+                .apply(&scripts, choice, &instance, |what| {
+                    drop(events.emit(News::of(name, "service.provisioned", format!("{name}: {what}"))))
+                })
+                .await;
             applied.map_err(|error| told(&error))?;
         }
-        if found { Ok(()) } else { Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets").hint("`init:` and `seed:` in the profile declare them")) }
+        if found {
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets")
+                .hint("`init:` and `seed:` in the profile declare them"))
+        }
     }
 
     /// Records today's file as what was applied, in every place where it is declared.
@@ -59,17 +69,27 @@ impl Environment {
             }
         }
         if !accepted {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`")).hint("`devenv ledger` lists the scripts with their paths"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`"))
+                .hint("`devenv ledger` lists the scripts with their paths"));
         }
         self.ledger().await
     }
 
-    async fn spec(&self) -> Result<EnvironmentSpec, ApiError> {
+    /// Hears again what a service's data says of its scripts, once it is other data.
+    pub(super) async fn reread(&self, name: &ServiceName) {
+        let Ok(spec) = self.spec().await else { return };
+        let set = spec.services.get(name).and_then(|service| service.scripts.as_ref());
+        if let (Some(set), Ok(instance)) = (set, self.instance(name)) {
+            self.caretaker.reread(set, &instance).await;
+        }
+    }
+
+    pub(super) async fn spec(&self) -> Result<EnvironmentSpec, ApiError> {
         Ok(self.handle.record().await.map_err(ApiError::from)?.spec.ok_or(CommandError::NotUp)?)
     }
 
     /// The container of a service that runs.
-    fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
+    pub(super) fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
         let status = self.handle.status();
         let service = status.services.iter().find(|service| service.name == name.as_str());
         match service.and_then(|service| service.container.clone()) {

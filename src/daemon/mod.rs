@@ -7,18 +7,28 @@
 //! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
 //! adopts it by its labels and its records.
 
+mod backups;
 mod bundle;
 mod caretaker;
 mod choice;
+mod commands;
 mod compile;
 pub(crate) mod environments;
 mod exec;
+mod faults;
+mod fronts;
 pub(crate) mod gc;
+mod golden;
 mod hosts;
 mod leases;
 mod ledger;
+mod loops;
 mod output;
+mod react;
 mod recovery;
+mod reload;
+
+mod transfer;
 mod volumes;
 mod watcher;
 
@@ -44,6 +54,7 @@ use crate::{
 pub(crate) use devenv_api::Announcement;
 pub(crate) use environments::Environments;
 pub(crate) use exec::carry;
+pub(crate) use faults::rescue;
 
 /// What a daemon is started with.
 pub(crate) struct Options {
@@ -83,7 +94,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         recovery::adopt(&environments).await?;
         environments.reap_leases().await;
         let daemon = Daemon { environments, paths, selection, engine: info, started: Instant::now(), stop };
-        let listener = listen(&daemon.paths.socket()).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display())))?;
+        let listener = listen(&daemon.paths.socket()).map_err(|error| {
+            ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display()))
+        })?;
         Ok(Some((daemon, listener, [runtime_lock, state_lock])))
     };
     let (daemon, listener, _locks) = match begun.await {

@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use devenv_api::ApiError;
 
 use super::{Environments, internal, no_engine};
-use crate::{reconcile::Observed, spec::EnvironmentId, store::Record};
+use crate::{
+    reconcile::Observed,
+    spec::EnvironmentId,
+    store::{Goal, Record},
+};
 
 /// Everything of this owner that the engine has, by environment.
 pub(super) async fn observe(environments: &Environments) -> Result<HashMap<EnvironmentId, Observed>, ApiError> {
     let shared = &environments.shared;
-    let (containers, networks) = tokio::try_join!(shared.engine.containers(&shared.owner), shared.engine.networks(&shared.owner)).map_err(|error| no_engine(&error))?;
+    let (containers, networks) = tokio::try_join!(shared.engine.containers(&shared.owner), shared.engine.networks(&shared.owner))
+        .map_err(|error| no_engine(&error))?;
     let mut found: HashMap<EnvironmentId, Observed> = HashMap::new();
     for container in containers {
         found.entry(container.labels.environment.clone()).or_default().containers.push(container);
@@ -27,18 +32,25 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     let records = environments.shared.store.records().map_err(internal)?;
     lease_again(environments, &records);
     let mut observed = observe(environments).await?;
+    let mut holders = Vec::new();
     for record in records {
         let mut observed = observed.remove(&record.id).unwrap_or_default();
+        holders.extend(observed.containers.extract_if(.., |container| container.labels.role.as_deref() == Some(super::faults::ROLE)));
         reap_helpers(environments, &mut observed).await;
         let hosts = environments.hosts(&record.id);
         observed.processes = Some(hosts.adopt().await);
-        let environment = environments.begin(record, observed, hosts)?;
-        environments.resume(&environment).await;
+        let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
+        let environment = environments.begin(record, observed, hosts.clone())?;
+        if let Some(spec) = watched {
+            environment.reloader.watch_adopted(&spec, &hosts).await;
+        }
+        environments.resume_all(&environment).await;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");
         reap(environments, nobodys).await;
     }
+    environments.take_up_faults(holders).await;
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use devenv_api::{ApiError, ErrorCode, Snapshot, SnapshotPart};
@@ -38,13 +38,6 @@ impl Environments {
             return Err(ApiError::new(ErrorCode::Usage, "none of these services keeps data").hint("`devenv status` lists the services"));
         }
         let fresh = environment.handle.reserve_volumes(held.iter().map(|held| held.key.clone()).collect()).await.map_err(ApiError::from)?;
-        for held in &held {
-            if let Some(golden) = environment.caretaker.golden(held.spec).await
-                && self.exists(&golden).await?
-            {
-                self.copy(&record, held.spec, &golden, &fresh[&held.key], &held.key).await?;
-            }
-        }
         environment.handle.move_to(fresh, "reset").await.map_err(ApiError::from)
     }
 
@@ -52,7 +45,8 @@ impl Environments {
     pub(crate) async fn save_snapshot(&self, environment: &Environment, name: &str) -> Result<Snapshot, ApiError> {
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         if record.snapshots.contains_key(name) {
-            return Err(ApiError::new(ErrorCode::Conflict, format!("there is a snapshot `{name}` already")).hint(format!("`devenv snapshot remove {name}` removes it")));
+            return Err(ApiError::new(ErrorCode::Conflict, format!("there is a snapshot `{name}` already"))
+                .hint(format!("`devenv snapshot remove {name}` removes it")));
         }
         let held = held(&record, &[])?;
         self.pause(environment).await?;
@@ -68,9 +62,10 @@ impl Environments {
         let copied = copied.await;
         self.resume(environment).await;
         copied?;
-        for held in &held {
-            let (size, checksum) = self.digest(&made.volumes[&held.key]).await?;
-            made.services.push(SnapshotPart { name: held.spec.name.to_string(), size, checksum });
+        for (key, volume) in &made.volumes {
+            let (size, checksum) = self.digest(volume).await?;
+            let name = key.split('/').next().unwrap_or(key).to_owned();
+            made.services.push(SnapshotPart { name, size, checksum });
         }
         record.snapshots.insert(name.to_owned(), made.clone());
         environment.handle.keep_snapshots(record.snapshots).await.map_err(ApiError::from)?;
@@ -121,7 +116,8 @@ impl Environments {
         if let Some(found) = self.find(&target) {
             let theirs = found.handle.record().await.map_err(ApiError::from)?;
             if !theirs.volumes.is_empty() || theirs.spec.is_some() {
-                return Err(ApiError::new(ErrorCode::Conflict, format!("there is an instance `{instance}` already")).hint(format!("`devenv down --instance {instance} --volumes` takes it away")));
+                return Err(ApiError::new(ErrorCode::Conflict, format!("there is an instance `{instance}` already"))
+                    .hint(format!("`devenv down --instance {instance} --volumes` takes it away")));
             }
         }
         let held = held(&record, &[])?;
@@ -156,9 +152,16 @@ impl Environments {
 
     /// Copies a volume that nothing writes to into one that is made for it.
     pub(super) async fn copy(&self, record: &Record, spec: &ServiceSpec, from: &str, to: &str, role: &str) -> Result<(), ApiError> {
-        let labels = Labels { role: Some(role.rsplit('/').next().unwrap_or(role).to_owned()), spec: None, ..crate::reconcile::labels(&self.shared.owner, record, Some(spec)) };
+        let labels = Labels {
+            role: Some(role.rsplit('/').next().unwrap_or(role).to_owned()),
+            spec: None,
+            ..crate::reconcile::labels(&self.shared.owner, record, Some(spec))
+        };
         let engine = self.engine();
-        engine.create_volume(&VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() }).await.map_err(|error| no_engine(&error))?;
+        engine
+            .create_volume(&VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() })
+            .await
+            .map_err(|error| no_engine(&error))?;
         let (source, target) = (self.volume(from).await?, self.volume(to).await?);
         let helper = Labels { role: Some("helper".to_owned()), ..labels };
         let copy = VolumeCopy {
@@ -173,14 +176,12 @@ impl Environments {
         Ok(())
     }
 
-    async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
+    pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
         let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
-        volumes.into_iter().find(|volume| volume.name == name).ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
-    }
-
-    pub(super) async fn exists(&self, name: &str) -> Result<bool, ApiError> {
-        let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
-        Ok(volumes.iter().any(|volume| volume.name == name))
+        volumes
+            .into_iter()
+            .find(|volume| volume.name == name)
+            .ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
     }
 
     /// Size and checksum of what a volume holds.
@@ -191,7 +192,7 @@ impl Environments {
     }
 
     /// Pauses every container of the environment that runs and keeps data.
-    async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
+    pub(super) async fn pause(&self, environment: &Environment) -> Result<(), ApiError> {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let keeps: Vec<String> = held(&record, &[])?.iter().map(|held| held.spec.name.to_string()).collect();
         let running: Vec<String> = environment
@@ -199,7 +200,16 @@ impl Environments {
             .status()
             .services
             .into_iter()
-            .filter(|service| keeps.contains(&service.name) && matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Starting | devenv_api::ServiceState::Unhealthy | devenv_api::ServiceState::Provisioning))
+            .filter(|service| {
+                keeps.contains(&service.name)
+                    && matches!(
+                        service.state,
+                        devenv_api::ServiceState::Ready
+                            | devenv_api::ServiceState::Starting
+                            | devenv_api::ServiceState::Unhealthy
+                            | devenv_api::ServiceState::Provisioning
+                    )
+            })
             .filter_map(|service| service.container)
             .collect();
         let list = serde_json::to_vec(&running).expect("a list of names is plain data");
@@ -214,13 +224,27 @@ impl Environments {
 
     /// Lets go on what was paused for a copy, now or by an earlier daemon.
     pub(super) async fn resume(&self, environment: &Environment) {
-        let path = self.paused_list(environment);
-        let Some(list) = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()) else { return };
+        self.resume_listed(&self.paused_list(environment)).await;
+    }
+
+    /// The same, also for what golden volumes were copied from when an earlier daemon died.
+    pub(super) async fn resume_all(&self, environment: &Environment) {
+        let directory = self.shared.store.environment(&environment.id);
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("paused") && name.ends_with(".json") {
+                self.resume_listed(&entry.path()).await;
+            }
+        }
+    }
+
+    async fn resume_listed(&self, path: &Path) {
+        let Some(list) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()) else { return };
         let resumed = futures_util::future::join_all(list.iter().map(|container| self.engine().unpause(container))).await;
         for error in resumed.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "A container that was paused for a copy could not be let go on.");
         }
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "The list of paused containers could not be removed.");
         }
     }
@@ -234,7 +258,8 @@ impl Environments {
 fn held<'a>(record: &'a Record, names: &[ServiceName]) -> Result<Vec<Held<'a>>, ApiError> {
     let spec = record.spec.as_ref().ok_or_else(not_up)?;
     if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment")).hint("`devenv status` lists the services"));
+        return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment"))
+            .hint("`devenv status` lists the services"));
     }
     let mut found = Vec::new();
     for (name, spec) in &spec.services {
@@ -268,7 +293,8 @@ fn not_up() -> ApiError {
 
 fn no_snapshot(record: &Record, name: &str) -> ApiError {
     let known: Vec<&str> = record.snapshots.keys().map(String::as_str).collect();
-    let hint = if known.is_empty() { "`devenv snapshot save NAME` takes one".to_owned() } else { format!("there are {}", known.join(", ")) };
+    let hint =
+        if known.is_empty() { "`devenv snapshot save NAME` takes one".to_owned() } else { format!("there are {}", known.join(", ")) };
     ApiError::new(ErrorCode::NotFound, format!("there is no snapshot `{name}`")).hint(hint)
 }
 
@@ -280,7 +306,8 @@ fn copy_secrets(from: &std::path::Path, to: &std::path::Path) -> std::io::Result
         crate::store::create_private(&target).map_err(|error| std::io::Error::other(describe(&error)))?;
         for secret in std::fs::read_dir(service.path())? {
             let secret = secret?;
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
             std::io::Write::write_all(&mut file, &std::fs::read(secret.path())?)?;
         }
     }

@@ -6,13 +6,7 @@ use super::{
     Place::{self, Anywhere, Engine, Log, Probe},
 };
 
-const fn entry(
-    kind: &'static str,
-    place: Place,
-    words: &'static [&'static str],
-    cause: &'static str,
-    fix: &'static str,
-) -> Matcher {
+const fn entry(kind: &'static str, place: Place, words: &'static [&'static str], cause: &'static str, fix: &'static str) -> Matcher {
     Matcher { kind, place, words, cause, fix }
 }
 
@@ -408,13 +402,7 @@ pub(super) const TABLE: &[Matcher] = &[
         "the volume of `{service}` belongs to a Kafka broker with another id",
         "remove `node.id` from `settings` of `{service}`, or make the volume anew with `devenv down --volumes`",
     ),
-    entry(
-        "kafka",
-        Log,
-        &["outofmemoryerror"],
-        "Kafka's Java machine ran out of memory",
-        "raise `services.{service}.resources.memory`",
-    ),
+    entry("kafka", Log, &["outofmemoryerror"], "Kafka's Java machine ran out of memory", "raise `services.{service}.resources.memory`"),
     entry(
         "kafka",
         Log,
@@ -436,13 +424,7 @@ pub(super) const TABLE: &[Matcher] = &[
         "Kafka's listeners do not fit together",
         "remove `listeners` and `advertised.listeners` from `settings` of `{service}`: devenv sets both",
     ),
-    entry(
-        "kafka",
-        Log,
-        &["configexception: "],
-        "Kafka does not take its configuration: {rest}",
-        "correct `settings` of `{service}`",
-    ),
+    entry("kafka", Log, &["configexception: "], "Kafka does not take its configuration: {rest}", "correct `settings` of `{service}`"),
     entry(
         "kafka",
         Log,

@@ -22,7 +22,9 @@ pub(super) async fn checks(choice: &EngineChoice, images: &[String]) -> (Vec<Che
 fn no_engine(error: &EngineError) -> Check {
     let fix = match error {
         EngineError::Version { .. } => "use an engine whose range of API versions meets devenv's",
-        _ => "start the engine, or name the right one with --context, DOCKER_HOST or DOCKER_CONTEXT; being in the group `docker` may be needed too",
+        _ => {
+            "start the engine, or name the right one with --context, DOCKER_HOST or DOCKER_CONTEXT; being in the group `docker` may be needed too"
+        }
     };
     fail("engine", error.to_string(), fix)
 }
@@ -39,5 +41,9 @@ async fn images_check(engine: &dyn Engine, images: &[String]) -> Check {
     if missing.is_empty() {
         return ok("images", format!("all {} of the profile `default` are here", images.len()));
     }
-    warning("images", format!("not here yet: {}", missing.join(", ")), "`devenv up` pulls them; where no registry is reached, `scripts/setup` builds them")
+    warning(
+        "images",
+        format!("not here yet: {}", missing.join(", ")),
+        "`devenv up` pulls them; where no registry is reached, `scripts/setup` builds them",
+    )
 }

@@ -33,7 +33,8 @@ pub(super) fn checks(paths: &Paths) -> Vec<Check> {
     checks.push(watches(read("/proc/sys/fs/inotify/max_user_watches").trim().parse().unwrap_or(0)));
     checks.push(control_groups(Path::new("/sys/fs/cgroup/cgroup.controllers").exists()));
     checks.push(packet_loss(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
-    checks.push(tool("nft", "partitions inside a network are made with it", "install the package `nftables`"));
+    checks.push(firewall(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
+    checks.push(own_disks(rustix::process::geteuid().is_root(), Path::new("/dev/loop-control").exists(), &|name| tool(name).is_some()));
     checks
 }
 
@@ -65,7 +66,11 @@ fn directory(name: &str, path: &Path) -> Check {
 }
 
 fn variable_fix(name: &str) -> &'static str {
-    if name.starts_with("state") { "set DEVENV_STATE_DIR to a directory of your own" } else { "set DEVENV_RUNTIME_DIR to a directory of your own" }
+    if name.starts_with("state") {
+        "set DEVENV_STATE_DIR to a directory of your own"
+    } else {
+        "set DEVENV_RUNTIME_DIR to a directory of your own"
+    }
 }
 
 fn writable(path: &Path) -> bool {
@@ -118,22 +123,65 @@ fn packet_loss(loaded: &str, symbols: &str, modules: &Path) -> Check {
         || symbols.contains("netem_enqueue")
         || ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().any(|end| modules.join(format!("kernel/net/sched/sch_netem.{end}")).exists());
     if present {
-        return ok("netem", "the kernel has it: the faults `duplicate`, `corrupt` and `reorder` can be injected");
+        return ok("netem", "the kernel has it; devenv does not need it");
     }
     warning(
         "netem",
         "the kernel has none: the faults `duplicate`, `corrupt` and `reorder` are not available, all others are",
-        "if it matters, load `sch_netem` or use a kernel that has it",
+        "nothing, unless it matters: `loss`, `latency` and `reset` need no netem",
     )
 }
 
-fn tool(name: &str, purpose: &str, fix: &str) -> Check {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).map(|directory| directory.join(name)).find(|path| path.is_file());
-    match found {
-        Some(path) => ok(name, path.display().to_string()),
-        None => warning(name, format!("not found; {purpose}"), fix),
+/// Rules that vanish with the process that made them: `nf_tables` of Linux 5.12 or newer.
+fn firewall(loaded: &str, symbols: &str, modules: &Path) -> Check {
+    let present = loaded.lines().any(|line| line.starts_with("nf_tables "))
+        || symbols.contains("nf_tables_newtable")
+        || ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().any(|end| modules.join(format!("kernel/net/netfilter/nf_tables.{end}")).exists());
+    if present {
+        return ok(
+            "network faults",
+            "the kernel has nf_tables: partitions, latency and the like can be injected, and vanish with their holder",
+        );
     }
+    warning(
+        "network faults",
+        "the kernel shows no nf_tables: partitions, latency and the like may be refused",
+        "load `nf_tables` or use a kernel that has it",
+    )
+}
+
+/// What `storage: { faultable: true }` needs.
+fn own_disks(root: bool, loops: bool, has: &dyn Fn(&str) -> bool) -> Check {
+    let mut missing = Vec::new();
+    if !root {
+        missing.push("root".to_owned());
+    }
+    if !loops {
+        missing.push("/dev/loop-control".to_owned());
+    }
+    missing.extend(["mkfs.ext4", "losetup"].into_iter().filter(|name| !has(name)).map(|name| format!("`{name}`")));
+    if missing.is_empty() {
+        return ok(
+            "faultable disks",
+            "services can have disks of their own: `power-cut`, `disk-full` and `disk-read-only` can be injected",
+        );
+    }
+    warning(
+        "faultable disks",
+        format!(
+            "not available, for want of {}: `power-cut`, `disk-full` and `disk-read-only` need `storage: {{ faultable: true }}`",
+            missing.join(", ")
+        ),
+        "run the daemon as root on the engine's host, with e2fsprogs and util-linux installed",
+    )
+}
+
+fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
 }
 
 fn gibibytes(bytes: u64) -> String {
@@ -150,7 +198,10 @@ mod tests {
     fn disk_and_memory_are_judged_by_what_is_left() {
         let path = Path::new("/state");
         let disk = |free| disk_space(path, free).status;
-        assert_eq!([disk(GIBIBYTE / 2), disk(3 * GIBIBYTE), disk(9 * GIBIBYTE)], [CheckStatus::Fail, CheckStatus::Warning, CheckStatus::Ok]);
+        assert_eq!(
+            [disk(GIBIBYTE / 2), disk(3 * GIBIBYTE), disk(9 * GIBIBYTE)],
+            [CheckStatus::Fail, CheckStatus::Warning, CheckStatus::Ok]
+        );
         let check = memory("MemTotal:  100 kB\nMemAvailable:    1048576 kB\n").unwrap();
         assert_eq!((check.status, check.detail.as_str()), (CheckStatus::Warning, "1.0 GiB available"));
         assert_eq!(memory("nothing of use"), None);
@@ -166,6 +217,14 @@ mod tests {
         let check = directory("state directory", &path);
         assert_eq!(check.status, CheckStatus::Warning);
         assert_eq!(check.fix, Some(format!("chmod 700 '{}'", path.display())));
+    }
+
+    #[test]
+    fn disks_of_their_own_are_judged_by_all_that_they_need() {
+        assert_eq!(own_disks(true, true, &|_| true).status, CheckStatus::Ok);
+        let check = own_disks(false, true, &|name| name == "losetup");
+        assert_eq!(check.status, CheckStatus::Warning);
+        assert!(check.detail.starts_with("not available, for want of root, `mkfs.ext4`:"), "{}", check.detail);
     }
 
     #[test]

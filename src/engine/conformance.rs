@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 
 use super::{
-    ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, EngineEvent, EngineEventKind, ExecRequest,
-    ExecStream, HelperRun, Labels, LogChunk, NetworkCreate, OwnerId, SessionRequest, UploadFile, VolumeCreate,
-    fake::FakeEngine,
+    ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, EngineEvent, EngineEventKind, ExecRequest, ExecStream, HelperRun,
+    Labels, LogChunk, NetworkCreate, OwnerId, SessionRequest, UploadFile, VolumeCreate, fake::FakeEngine,
 };
 use crate::spec::{EnvironmentId, PublishedPort, Resources};
 
@@ -258,8 +257,7 @@ async fn everything_can_be_removed_twice(case: &Case<'_>) {
 #[tokio::test(start_paused = true)]
 async fn the_scripted_engine_behaves_as_an_engine() {
     let engine = FakeEngine::new().with_image("image:1");
-    let case =
-        Case { engine: &engine, image: "image:1", run: "fake".into(), subnet: "10.213.7.0/28".parse().unwrap(), port: 15_000 };
+    let case = Case { engine: &engine, image: "image:1", run: "fake".into(), subnet: "10.213.7.0/28".parse().unwrap(), port: 15_000 };
     engine.log_at_start(&case.name("one"), &[(false, "out"), (true, "err")]);
     holds(&case).await;
 }

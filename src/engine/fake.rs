@@ -19,11 +19,11 @@ use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, SessionRequest, UploadFile, VolumeCreate,
+    Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
+    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress,
+    SessionRequest, Sidecar, UploadFile, VolumeCreate,
 };
-use crate::spec::ImageBuild;
+use crate::spec::{ImageBuild, Resources};
 
 pub(crate) use script::Answer;
 
@@ -306,6 +306,34 @@ impl Engine for FakeEngine {
             resize: Arc::new(|_| async { Ok(()) }.boxed()),
             exit_code: async move { Ok(code) }.boxed(),
         })
+    }
+
+    async fn import_image(&self, name: &str, _tree: bytes::Bytes) -> Result<(), EngineError> {
+        self.begin("import_image", name).await?;
+        self.lock().images.insert(name.to_owned(), format!("sha256:{name}"));
+        Ok(())
+    }
+
+    async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
+        self.begin("create_sidecar", &format!("{} {}", sidecar.name, sidecar.command.join(" "))).await?;
+        self.add_sidecar(sidecar)
+    }
+
+    async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError> {
+        self.begin("attachments", id).await?;
+        self.lock().container(id)?;
+        Ok(Vec::new())
+    }
+
+    async fn limits(&self, id: &str) -> Result<Resources, EngineError> {
+        self.begin("limits", id).await?;
+        Ok(self.lock().container(id)?.asked.resources.clone())
+    }
+
+    async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError> {
+        self.begin("set_limits", id).await?;
+        self.lock().container(id)?.asked.resources = limits.clone();
+        Ok(())
     }
 
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {

@@ -20,6 +20,12 @@ pub(crate) const ROLE: &str = "dev.devenv.role";
 #[serde(transparent)]
 pub(crate) struct OwnerId(pub(crate) String);
 
+impl OwnerId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -14,15 +14,15 @@ mod types;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::spec::ImageBuild;
+use crate::spec::{ImageBuild, Resources};
 
 pub(crate) use devenv_api::EngineInfo;
 pub(crate) use docker::{Selection, connect, named_endpoint};
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
-    ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
-    ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
-    ObservedVolume, PullProgress, Resize, SessionRequest, TerminalSize, UploadFile, VolumeCreate,
+    Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
+    ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume,
+    PullProgress, Resize, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
@@ -75,6 +75,16 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError>;
     /// Starts a command and hands over its input and output.
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError>;
+    /// Makes an image of a file tree, without asking anybody for anything.
+    async fn import_image(&self, name: &str, tree: bytes::Bytes) -> Result<(), EngineError>;
+    /// Makes a container of ours that works in another's namespaces; the engine removes it when it ends. Does not start it.
+    async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError>;
+    /// The networks that a container is on now.
+    async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError>;
+    /// What a container may use now.
+    async fn limits(&self, id: &str) -> Result<Resources, EngineError>;
+    /// Changes what a container may use while it runs; what is `None` is without limit.
+    async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError>;
     /// Runs a short-lived helper container to its end and removes it.
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError>;
 }

@@ -49,9 +49,18 @@ pub(crate) struct ObservedContainer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContainerState {
     Created,
-    Running { pid: u32 },
-    Paused { pid: u32 },
-    Exited { code: i64, out_of_memory: bool, error: Option<String>, finished_at: String },
+    Running {
+        pid: u32,
+    },
+    Paused {
+        pid: u32,
+    },
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+        error: Option<String>,
+        finished_at: String,
+    },
     /// On its way out, or in a state that this engine knows and we do not.
     Other(String),
 }
@@ -83,7 +92,9 @@ pub(crate) struct EngineEvent {
 pub(crate) enum EngineEventKind {
     Started,
     /// Ended by itself or by somebody: its exit code.
-    Died { code: i64 },
+    Died {
+        code: i64,
+    },
     OutOfMemory,
     Paused,
     Unpaused,
@@ -230,4 +241,29 @@ pub(crate) struct HelperRun {
     pub(crate) command: Vec<String>,
     pub(crate) mounts: Vec<CreatedMount>,
     pub(crate) user: Option<String>,
+}
+
+/// A container of ours in the namespaces of another.
+#[derive(Debug, Clone)]
+pub(crate) struct Sidecar {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    /// The container whose network it joins; none at all without one.
+    pub(crate) network_of: Option<String>,
+    /// The container whose processes it sees.
+    pub(crate) processes_of: Option<String>,
+    /// Beyond none: `NET_ADMIN`.
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) mounts: Vec<CreatedMount>,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    pub(crate) address: std::net::Ipv4Addr,
+    pub(crate) gateway: Option<std::net::Ipv4Addr>,
+    pub(crate) prefix: u8,
 }

@@ -23,7 +23,11 @@ use tokio_util::task::TaskTracker;
 use super::{LeaseError, PREFIX};
 use crate::{
     probe::postgres as probe,
-    provision::{ProvisionContext, postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings}, trust},
+    provision::{
+        ProvisionContext,
+        postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings},
+        trust,
+    },
     spec::{PostgresDatabase, PostgresProvision, ServiceName},
 };
 
@@ -174,7 +178,13 @@ impl PostgresLeases {
             shared.make_template(&template, wanted, &key).await?;
         }
         let size = size.parse::<u64>().unwrap_or(AHEAD_BYTES).max(1);
-        let stock = Arc::new(Stock { key, started, ready: Mutex::default(), wanted: (AHEAD_BYTES / size).clamp(1, AHEAD), refilling: tokio::sync::Mutex::default() });
+        let stock = Arc::new(Stock {
+            key,
+            started,
+            ready: Mutex::default(),
+            wanted: (AHEAD_BYTES / size).clamp(1, AHEAD),
+            refilling: tokio::sync::Mutex::default(),
+        });
         stocks.insert(wanted.name.clone(), stock.clone());
         Ok(stock)
     }
@@ -282,7 +292,10 @@ impl Shared {
     async fn make_template(&self, template: &str, wanted: &PostgresDatabase, key: &str) -> Result<(), LeaseError> {
         let shown = identifier(template);
         let drop = format!("DROP DATABASE IF EXISTS {shown} WITH (FORCE)");
-        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()", literal(&wanted.name));
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
+            literal(&wanted.name)
+        );
         let create = format!("CREATE DATABASE {shown} TEMPLATE {} OWNER {}", identifier(&wanted.name), identifier(&wanted.owner));
         let close = format!("ALTER DATABASE {shown} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {shown} IS {}", literal(key));
         self.session(|client| async move {

@@ -21,8 +21,22 @@ use crate::{
 };
 
 /// What a lease may not do: reach other databases, other clients, the server itself.
-const RULES: &[&str] =
-    &["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+keys", "+sort", "+flushdb", "+role", "-select", "-swapdb", "-move", "-copy"];
+const RULES: &[&str] = &[
+    "~*",
+    "&*",
+    "+@all",
+    "-@admin",
+    "-@dangerous",
+    "+info",
+    "+keys",
+    "+sort",
+    "+flushdb",
+    "+role",
+    "-select",
+    "-swapdb",
+    "-move",
+    "-copy",
+];
 /// For a number to become free.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -52,16 +66,8 @@ pub(crate) struct Taken {
 
 impl RedisLeases {
     pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
-        let shared = Shared {
-            service,
-            port,
-            password,
-            tls,
-            cx,
-            taken: Mutex::default(),
-            freed: Notify::new(),
-            swept: tokio::sync::OnceCell::new(),
-        };
+        let shared =
+            Shared { service, port, password, tls, cx, taken: Mutex::default(), freed: Notify::new(), swept: tokio::sync::OnceCell::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -119,7 +125,8 @@ impl RedisLeases {
             .session(|mut connection| async move {
                 let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await?;
                 for user in users {
-                    let number = user.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).and_then(|(number, _)| number.parse().ok());
+                    let number =
+                        user.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).and_then(|(number, _)| number.parse().ok());
                     if let Some(number) = number.filter(|number| !taken.contains(number)) {
                         remove(connection.clone(), &user, number).await?;
                     }
@@ -178,7 +185,18 @@ fn numbers(keyspace: &str) -> BTreeSet<u32> {
 
 async fn remove(mut connection: MultiplexedConnection, user: &str, number: u32) -> Result<(), SessionError> {
     // Removing the user ends its connections too.
-    redis::pipe().cmd("ACL").arg("DELUSER").arg(user).ignore().cmd("SELECT").arg(number).ignore().cmd("FLUSHDB").ignore().query_async::<()>(&mut connection).await?;
+    redis::pipe()
+        .cmd("ACL")
+        .arg("DELUSER")
+        .arg(user)
+        .ignore()
+        .cmd("SELECT")
+        .arg(number)
+        .ignore()
+        .cmd("FLUSHDB")
+        .ignore()
+        .query_async::<()>(&mut connection)
+        .await?;
     Ok(())
 }
 

@@ -101,11 +101,24 @@ mod tests {
     fn everything_that_led_to_the_shared_database_leads_to_the_private_one() {
         let first = "postgres://app:s@127.0.0.1:1/app?sslmode=verify-full";
         let mut variables = given(&[
-            ("DB_URL", first), ("DB_PORT", "1"), ("DB_APP_URL", first), ("DB_APP_USER", "app"), ("DB_APP_PASSWORD", "s"), ("DB_APP_DATABASE", "app"),
-            ("DB_AUDIT_URL", "postgres://audit:t@127.0.0.1:1/audit"), ("DB_AUDIT_DATABASE", "audit"), ("DATABASE_URL", first), ("PGPORT", "1"),
-            ("PGUSER", "app"), ("PGDATABASE", "app"), ("STORE", first),
+            ("DB_URL", first),
+            ("DB_PORT", "1"),
+            ("DB_APP_URL", first),
+            ("DB_APP_USER", "app"),
+            ("DB_APP_PASSWORD", "s"),
+            ("DB_APP_DATABASE", "app"),
+            ("DB_AUDIT_URL", "postgres://audit:t@127.0.0.1:1/audit"),
+            ("DB_AUDIT_DATABASE", "audit"),
+            ("DATABASE_URL", first),
+            ("PGPORT", "1"),
+            ("PGUSER", "app"),
+            ("PGDATABASE", "app"),
+            ("STORE", first),
         ]);
-        make_private(&mut variables, &[Private::Database { service: "db".parse().unwrap(), database: "app".to_owned(), name: "x".to_owned() }]);
+        make_private(
+            &mut variables,
+            &[Private::Database { service: "db".parse().unwrap(), database: "app".to_owned(), name: "x".to_owned() }],
+        );
         insta::assert_snapshot!(lines(&variables), @r"
         DB_URL=postgres://app:s@127.0.0.1:1/x?sslmode=verify-full
         DB_PORT=1
@@ -127,10 +140,19 @@ mod tests {
     #[test]
     fn the_short_forms_follow_a_lease_on_another_database() {
         let mut variables = given(&[
-            ("DB_URL", "postgres://a:s@h:1/a"), ("DB_PORT", "1"), ("DB_B_URL", "postgres://b:t@h:1/b"), ("DB_B_USER", "b"), ("DB_B_PASSWORD", "t"),
-            ("DATABASE_URL", "postgres://a:s@h:1/a"), ("PGPORT", "1"), ("PGUSER", "a"),
+            ("DB_URL", "postgres://a:s@h:1/a"),
+            ("DB_PORT", "1"),
+            ("DB_B_URL", "postgres://b:t@h:1/b"),
+            ("DB_B_USER", "b"),
+            ("DB_B_PASSWORD", "t"),
+            ("DATABASE_URL", "postgres://a:s@h:1/a"),
+            ("PGPORT", "1"),
+            ("PGUSER", "a"),
         ]);
-        make_private(&mut variables, &[Private::Database { service: "db".parse().unwrap(), database: "b".to_owned(), name: "x".to_owned() }]);
+        make_private(
+            &mut variables,
+            &[Private::Database { service: "db".parse().unwrap(), database: "b".to_owned(), name: "x".to_owned() }],
+        );
         assert_eq!(variables["DATABASE_URL"], "postgres://b:t@h:1/x");
         assert_eq!((variables["PGUSER"].as_str(), variables["PGPASSWORD"].as_str()), ("b", "t"));
     }

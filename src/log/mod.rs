@@ -113,11 +113,9 @@ impl Logs {
     /// The end of the last run that crashed.
     pub(crate) fn crash(&self, service: &str) -> io::Result<Vec<LogLine>> {
         match std::fs::read(self.directory.join(format!("{service}.crash"))) {
-            Ok(text) => Ok(text
-                .split(|byte| *byte == b'\n')
-                .filter_map(record::Record::parse)
-                .map(|record| record.to_line(service))
-                .collect()),
+            Ok(text) => {
+                Ok(text.split(|byte| *byte == b'\n').filter_map(record::Record::parse).map(|record| record.to_line(service)).collect())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }

@@ -177,11 +177,8 @@ impl Merge {
 
     /// Takes in the services whose log has appeared since.
     pub(super) fn discover(&mut self, directory: &Path) -> io::Result<Vec<usize>> {
-        let names = if self.query.services.is_empty() {
-            segment::services(directory)?.into_iter().collect()
-        } else {
-            self.query.services.clone()
-        };
+        let names =
+            if self.query.services.is_empty() { segment::services(directory)?.into_iter().collect() } else { self.query.services.clone() };
         let mut added = Vec::new();
         for name in names {
             if !self.cursors.iter().any(|cursor| cursor.service == name) {

@@ -134,7 +134,9 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_passed_over() {
-        for line in [&b""[..], b"2026-11-03T09:19:50.0004567", b"2026-11-03T09:19:50.000456789Z 12 x a", b"2026-11-03T09:19:50.000456789Z a o b"] {
+        for line in
+            [&b""[..], b"2026-11-03T09:19:50.0004567", b"2026-11-03T09:19:50.000456789Z 12 x a", b"2026-11-03T09:19:50.000456789Z a o b"]
+        {
             assert_eq!(Record::parse(line), None);
         }
     }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     reader::last_records,
-    record::{StoredTime, Stamper},
+    record::{Stamper, StoredTime},
     segment,
 };
 

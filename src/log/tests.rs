@@ -44,7 +44,10 @@ fn history_is_in_the_order_of_time_over_services_and_in_written_order_within_one
     assert_eq!(texts(&logs, Query::default()), ["a1", "d2", "a5", "a4 written later", "d6", "a9"]);
     assert_eq!(texts(&logs, Query { services: vec!["db".to_owned()], ..Query::default() }), ["d2", "d6"]);
     assert_eq!(texts(&logs, Query { since: Some(at(5)), ..Query::default() }), ["a5", "d6", "a9"]);
-    assert_eq!(texts(&logs, Query { grep: Some(Regex::new("^[ad]\\d$").unwrap()), since: Some(at(2)), ..Query::default() }), ["d2", "a5", "d6", "a9"]);
+    assert_eq!(
+        texts(&logs, Query { grep: Some(Regex::new("^[ad]\\d$").unwrap()), since: Some(at(2)), ..Query::default() }),
+        ["d2", "a5", "d6", "a9"]
+    );
 }
 
 #[test]

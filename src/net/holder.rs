@@ -29,7 +29,10 @@ pub(crate) fn holder_of(port: u16) -> Holder {
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()));
+        let holds = files
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()));
         if holds {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
             return Holder::Process { pid, name };

@@ -3,7 +3,9 @@
 mod holder;
 mod ports;
 mod subnets;
+mod tunnel;
 
 pub(crate) use holder::{Holder, holder_of};
 pub(crate) use ports::{PortError, PortLeases, is_free};
 pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};
+pub(crate) use tunnel::Tunnel;

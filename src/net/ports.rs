@@ -54,7 +54,13 @@ impl PortLeases {
     }
 
     /// A port that the profile names.
-    pub(crate) fn fix(&mut self, environment: &EnvironmentId, service: &ServiceName, port: u16, in_use_by_us: bool) -> Result<(), PortError> {
+    pub(crate) fn fix(
+        &mut self,
+        environment: &EnvironmentId,
+        service: &ServiceName,
+        port: u16,
+        in_use_by_us: bool,
+    ) -> Result<(), PortError> {
         if let Some((other_environment, other)) = self.taken.get(&port)
             && (other_environment, other) != (environment, service)
         {

@@ -47,9 +47,7 @@ fn parse_routes(table: &str) -> Vec<IpNet> {
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let address = |index: usize| {
-                u32::from_str_radix(fields.get(index)?, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()))
-            };
+            let address = |index: usize| u32::from_str_radix(fields.get(index)?, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
             let (destination, mask) = (address(1)?, address(7)?);
             Ipv4Net::with_netmask(destination, mask).ok().filter(|net| net.prefix_len() > 0).map(IpNet::V4)
         })

@@ -39,11 +39,7 @@ pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<Recei
     Err(ProbeFailure::said(format!("`{shown}` ended with {code}{last}")))
 }
 
-async fn on_host(
-    command: &[String],
-    directory: &Path,
-    environment: &[(String, String)],
-) -> Result<(i64, Vec<u8>), ProbeFailure> {
+async fn on_host(command: &[String], directory: &Path, environment: &[(String, String)]) -> Result<(i64, Vec<u8>), ProbeFailure> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(ProbeFailure::silent("the probe's command is empty"));
     };
@@ -59,10 +55,7 @@ async fn on_host(
         .spawn()
         .map_err(|error| ProbeFailure::silent(format!("cannot start `{program}`: {error}")))?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    let output = child
-        .wait_with_output()
-        .await
-        .map_err(|error| ProbeFailure::silent(format!("cannot wait for `{program}`: {error}")))?;
+    let output = child.wait_with_output().await.map_err(|error| ProbeFailure::silent(format!("cannot wait for `{program}`: {error}")))?;
     drop(group);
     let code = output.status.code().map_or(-1, i64::from);
     Ok((code, [output.stdout, output.stderr].concat()))
@@ -108,9 +101,7 @@ mod tests {
             () = written => {}
         }
         let pid = std::fs::read_to_string(&file).unwrap();
-        let alive = || {
-            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
-        };
+        let alive = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "));
         while alive() {
             assert!(started.elapsed() < Duration::from_secs(10), "the child outlived the question");
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -23,13 +23,7 @@ pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<Receipt, P
 }
 
 /// Sends one request and accepts only `status`; the answer's body.
-pub(super) async fn expect(
-    method: Method,
-    port: u16,
-    path: &str,
-    json: Option<&'static str>,
-    status: u16,
-) -> Result<String, ProbeFailure> {
+pub(super) async fn expect(method: Method, port: u16, path: &str, json: Option<&'static str>, status: u16) -> Result<String, ProbeFailure> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut request = CLIENT.request(method.clone(), format!("http://127.0.0.1:{port}{slash}{path}"));
     if let Some(json) = json {
@@ -42,10 +36,7 @@ pub(super) async fn expect(
         return Ok(body);
     }
     let said = body.lines().map(str::trim).find(|line| !line.is_empty()).map(|line| format!(": {}", shorten(line)));
-    Err(ProbeFailure::said(format!(
-        "{method} {slash}{path} answered {found} instead of {status}{}",
-        said.unwrap_or_default()
-    )))
+    Err(ProbeFailure::said(format!("{method} {slash}{path} answered {found} instead of {status}{}", said.unwrap_or_default())))
 }
 
 /// At most the first piece of a body: a page that never ends is no reason to wait.

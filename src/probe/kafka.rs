@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{ProbeFailure, Receipt, connect, unreachable};
 use super::kafka_wire::{Connection, WireError};
+use super::{ProbeFailure, Receipt, connect, unreachable};
 
 const GROUP: &str = "devenv-probe";
 /// A coordinator that is about to come is waited for on the same connection, for so long.
@@ -39,13 +39,7 @@ pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
             answer => break answer.map_err(failed)?,
         }
     };
-    Ok(Receipt::of(format!(
-        "broker {} of {} at {}:{port}, coordinator {}",
-        listed.id,
-        metadata.brokers.len(),
-        listed.host,
-        coordinator
-    )))
+    Ok(Receipt::of(format!("broker {} of {} at {}:{port}, coordinator {}", listed.id, metadata.brokers.len(), listed.host, coordinator)))
 }
 
 async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {

@@ -171,9 +171,7 @@ impl Connection {
         body.put_u8(0);
         let mut answer = self.call(19, 2, body).await?;
         answer.int()?;
-        answer.array(|answer| {
-            Ok(Outcome { name: answer.string()?, code: answer.short()?, message: answer.nullable()? })
-        })
+        answer.array(|answer| Ok(Outcome { name: answer.string()?, code: answer.short()?, message: answer.nullable()? }))
     }
 
     /// Grows a topic to `partitions`.
@@ -188,9 +186,7 @@ impl Connection {
         body.put_u8(0);
         let mut answer = self.call(37, 0, body).await?;
         answer.int()?;
-        answer.array(|answer| {
-            Ok(Outcome { name: answer.string()?, code: answer.short()?, message: answer.nullable()? })
-        })
+        answer.array(|answer| Ok(Outcome { name: answer.string()?, code: answer.short()?, message: answer.nullable()? }))
     }
 
     /// The values of the named settings of topics, as they are in force, by topic.

@@ -9,8 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Lines, ProbeFailure, Receipt};
 
 pub(super) async fn ask(pattern: &str, lines: &Lines, limit: Duration) -> Result<Receipt, ProbeFailure> {
-    let pattern = Regex::new(pattern)
-        .map_err(|error| ProbeFailure::silent(format!("`{pattern}` is no regular expression: {error}")))?;
+    let pattern = Regex::new(pattern).map_err(|error| ProbeFailure::silent(format!("`{pattern}` is no regular expression: {error}")))?;
     let until = Instant::now() + limit;
     let mut lines = lines();
     let mut last = None;
@@ -36,14 +35,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_matching_line_is_the_receipt_and_else_the_last_line_is_told() {
-        let lines: Lines =
-            Arc::new(|| stream::iter(["starting", "listening on 80"].map(str::to_owned)).chain(stream::pending()).boxed());
+        let lines: Lines = Arc::new(|| stream::iter(["starting", "listening on 80"].map(str::to_owned)).chain(stream::pending()).boxed());
         let limit = Duration::from_secs(2);
         assert_eq!(ask("listening on \\d+", &lines, limit).await.unwrap().evidence, "logged `listening on 80`");
-        assert_eq!(
-            ask("open", &lines, limit).await.unwrap_err().what,
-            "no line matches `open` yet; the last one is `listening on 80`"
-        );
+        assert_eq!(ask("open", &lines, limit).await.unwrap_err().what, "no line matches `open` yet; the last one is `listening on 80`");
         let nothing: Lines = Arc::new(|| stream::empty().boxed());
         assert!(!ask("open", &nothing, limit).await.unwrap_err().answered);
         assert!(ask("(", &nothing, limit).await.unwrap_err().what.contains("no regular expression"));

@@ -10,11 +10,11 @@ mod kafka;
 pub(crate) mod kafka_wire;
 mod log;
 pub(crate) mod postgres;
+#[cfg(all(test, feature = "docker-tests"))]
+pub(crate) mod real_tests;
 pub(crate) mod redis;
 mod runner;
 mod tcp;
-#[cfg(all(test, feature = "docker-tests"))]
-pub(crate) mod real_tests;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -106,9 +106,7 @@ async fn question(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFail
             let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database, tls: None };
             postgres::ask_pooler(&login).await
         }
-        Probe::Redis { port, user, password, tls } => {
-            redis::ask(*port, user, &reveal(cx, password)?, trust(*tls, cx)?).await
-        }
+        Probe::Redis { port, user, password, tls } => redis::ask(*port, user, &reveal(cx, password)?, trust(*tls, cx)?).await,
         Probe::Kafka { port } => kafka::ask(*port).await,
         Probe::Jaeger { health, query, otlp_http } => jaeger::ask(*health, *query, *otlp_http).await,
         Probe::Http { port, path, status } => http::ask(*port, path, *status).await,

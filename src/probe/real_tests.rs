@@ -154,10 +154,7 @@ async fn a_postgres_failure_is_told_in_the_servers_words() {
         ask(&login(SecretRef::new("db", "other"), "postgres"), &cx).await.unwrap_err(),
         ProbeFailure::said("password authentication failed for user \"postgres\" (SQLSTATE 28P01)")
     );
-    assert_eq!(
-        ask(&login(password, "none"), &cx).await.unwrap_err().what,
-        "database \"none\" does not exist (SQLSTATE 3D000)"
-    );
+    assert_eq!(ask(&login(password, "none"), &cx).await.unwrap_err().what, "database \"none\" does not exist (SQLSTATE 3D000)");
 }
 
 #[tokio::test]
@@ -233,10 +230,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
     let cx = context(&vault);
     let probe = Probe::Kafka { port };
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
-    assert_eq!(
-        failure.unwrap_err().what,
-        format!("the broker tells its clients to use 127.0.0.1:{told}, and not 127.0.0.1:{port}")
-    );
+    assert_eq!(failure.unwrap_err().what, format!("the broker tells its clients to use 127.0.0.1:{told}, and not 127.0.0.1:{port}"));
 }
 
 #[tokio::test]

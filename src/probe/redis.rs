@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
+use ::redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 use futures_util::{
     FutureExt,
     future::{self, Either},
 };
-use ::redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -85,7 +85,10 @@ where
 
 async fn encrypted(port: u16, tls: rustls::ClientConfig, stream: TcpStream) -> Result<TlsStream<TcpStream>, ProbeFailure> {
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
-    TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(|error| ProbeFailure::silent(format!("no encrypted connection to 127.0.0.1:{port}: {error}")))
+    TlsConnector::from(Arc::new(tls))
+        .connect(name, stream)
+        .await
+        .map_err(|error| ProbeFailure::silent(format!("no encrypted connection to 127.0.0.1:{port}: {error}")))
 }
 
 pub(crate) fn words(port: u16, error: SessionError) -> String {
@@ -107,9 +110,7 @@ fn failure(port: u16, error: SessionError) -> ProbeFailure {
 }
 
 fn judge(persistence: &str) -> Result<(), ProbeFailure> {
-    let field = |name: &str| {
-        persistence.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-    };
+    let field = |name: &str| persistence.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
     match (field("loading"), field("async_loading")) {
         (Some("0"), None | Some("0")) => Ok(()),
         (Some("0"), Some(_)) | (Some(_), _) => Err(ProbeFailure::said(match field("loading_loaded_perc") {

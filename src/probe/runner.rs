@@ -34,11 +34,7 @@ const DOUBTS: usize = 3;
 
 impl Schedule {
     pub(crate) fn until(deadline: Duration) -> Self {
-        Self {
-            deadline,
-            pause: (Duration::from_millis(10), Duration::from_millis(250)),
-            attempt: (ATTEMPT, ATTEMPT * 5),
-        }
+        Self { deadline, pause: (Duration::from_millis(10), Duration::from_millis(250)), attempt: (ATTEMPT, ATTEMPT * 5) }
     }
 
     /// The pause grows with the time that has passed, 1 % of it, so that a service that was slow to start is not also
@@ -130,12 +126,7 @@ where
     }
 }
 
-fn note(
-    last: &mut Vec<(u64, ProbeFailure)>,
-    passed: Duration,
-    failure: ProbeFailure,
-    on_failure: &mut impl FnMut(&ProbeFailure),
-) {
+fn note(last: &mut Vec<(u64, ProbeFailure)>, passed: Duration, failure: ProbeFailure, on_failure: &mut impl FnMut(&ProbeFailure)) {
     let at = passed.as_millis() as u64;
     match last.last_mut() {
         Some((when, same)) if *same == failure => *when = at,
@@ -187,9 +178,7 @@ mod tests {
         for after in [3, 95, 700, 2_500, 20_000, 55_000].map(Duration::from_millis) {
             let started = Instant::now();
             let schedule = Schedule::until(Duration::from_secs(60));
-            until(|_| ready(if started.elapsed() >= after { receipt() } else { no("not yet") }), schedule, |_| {})
-                .await
-                .unwrap();
+            until(|_| ready(if started.elapsed() >= after { receipt() } else { no("not yet") }), schedule, |_| {}).await.unwrap();
             let delay = started.elapsed().checked_sub(after).unwrap();
             let most = (after / 100).clamp(Duration::from_millis(10), Duration::from_millis(250));
             assert!(delay <= most + Duration::from_millis(2), "{after:?}: {delay:?}");

@@ -1,11 +1,13 @@
 //! The keeper's socket. Its path may be longer than a socket address can be, so it is named from its directory.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::{
         fd::AsRawFd,
-        unix::{fs::PermissionsExt, net::{UnixListener, UnixStream}},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
 };

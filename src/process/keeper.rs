@@ -9,7 +9,10 @@ use std::{
     ffi::OsString,
     io::{self, BufRead, BufReader, PipeReader, Write},
     net::Shutdown,
-    os::{fd::AsFd, unix::{net::UnixStream, process::CommandExt}},
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard},

@@ -38,7 +38,7 @@ use protocol::{Answer, Launch, Reply, Request, State};
 
 pub(crate) use protocol::{Ending, Exit, LaunchError};
 pub(crate) use signal::Signal;
-pub(crate) use tree::{has_open_for_writing, sweep};
+pub(crate) use tree::{has_open_for_writing, sweep, sweep_others};
 
 /// The variable by which a program's descendants are known, wherever they went.
 pub(crate) const MARKER: &str = "DEVENV_MARKER";
@@ -138,9 +138,11 @@ impl Supervisor {
     pub(crate) async fn start(&self, request: StartRequest) -> Result<Running, ProcessError> {
         let service = request.service.clone();
         let exchange = self.launch(request);
-        tokio::time::timeout(LAUNCH_DEADLINE, exchange)
-            .await
-            .map_err(|_| ProcessError::Silent { service, what: "start its program", deadline: LAUNCH_DEADLINE })?
+        tokio::time::timeout(LAUNCH_DEADLINE, exchange).await.map_err(|_| ProcessError::Silent {
+            service,
+            what: "start its program",
+            deadline: LAUNCH_DEADLINE,
+        })?
     }
 
     async fn launch(&self, request: StartRequest) -> Result<Running, ProcessError> {
@@ -197,6 +199,11 @@ pub(crate) async fn adopt(directory: &Path) -> Adopted {
             exit => Adopted::Ended(running, exit),
         },
     }
+}
+
+/// Whether the keeper of this directory has ended, and its program with it.
+pub(crate) fn has_ended(directory: &Path) -> bool {
+    State::read(directory).is_some_and(|state| state.exit.is_some())
 }
 
 impl Running {
@@ -286,7 +293,6 @@ impl Running {
         ended.await.unwrap_or(Exit { ending: Ending::Lost, at: Timestamp::now() })
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! Carries a program's output from its pipes to the log.
 
-use std::{io::{self, PipeReader, Read}, os::fd::AsFd};
+use std::{
+    io::{self, PipeReader, Read},
+    os::fd::AsFd,
+};
 
 use devenv_api::LogStream;
 use jiff::Timestamp;
@@ -51,7 +54,8 @@ pub(super) fn pump(stdout: PipeReader, stderr: PipeReader, ended: PipeReader, mu
 /// Until there is something to read. True if the program's tree has ended.
 fn wait(sources: &[Source], ended: &PipeReader) -> bool {
     let mut waits: Vec<PollFd<'_>> = vec![PollFd::new(ended, PollFlags::IN)];
-    waits.extend(sources.iter().filter_map(|source| source.pipe.as_ref()).map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+    waits
+        .extend(sources.iter().filter_map(|source| source.pipe.as_ref()).map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
     // An interruption only means another round.
     let _ = poll(&mut waits, None);
     !waits[0].revents().is_empty()

@@ -2,7 +2,10 @@
 //!
 //! Each message is one line of JSON. A keeper may be older than the daemon that talks to it: change only by adding.
 
-use std::{fmt, fs, io, path::{Path, PathBuf}};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,9 +53,14 @@ pub(crate) enum LaunchError {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     Status,
-    Signal { signal: Signal },
+    Signal {
+        signal: Signal,
+    },
     /// Answered when all has ended.
-    Stop { signal: Signal, grace_ms: u64 },
+    Stop {
+        signal: Signal,
+        grace_ms: u64,
+    },
     /// Answered when all has ended.
     Follow,
 }

@@ -51,7 +51,11 @@ impl Place {
             directory: self.directory.path().to_owned(),
             variables: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("GREETING".to_owned(), "hello".to_owned())],
             logs: self.directory.path().join("logs"),
-            keeper: self.directory.path().join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2)).join("api"),
+            keeper: self
+                .directory
+                .path()
+                .join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2))
+                .join("api"),
         }
     }
 
@@ -142,7 +146,9 @@ async fn what_cannot_be_run_is_explained() {
 #[tokio::test]
 async fn stopping_ends_the_whole_tree_with_those_that_ignore_it_or_left() {
     let place = Place::new();
-    let running = place.shell("trap '' TERM; sleep 1000 & setsid sleep 1000 & (setsid setsid sleep 1000 &) ; echo up; while :; do sleep 1000; done").await;
+    let running = place
+        .shell("trap '' TERM; sleep 1000 & setsid sleep 1000 & (setsid setsid sleep 1000 &) ; echo up; while :; do sleep 1000; done")
+        .await;
     place.line("up").await;
     let all = async {
         while alive(running.marker()) < 5 {
@@ -267,6 +273,7 @@ async fn restarts_in_one_directory_lose_no_line_and_no_exit() {
         assert_eq!(exit.ending, Ending::Code(0), "run {run}");
         expected.extend((1..=1000).map(|number: u32| (run, number.to_string())));
     }
-    let lines: Vec<(u32, String)> = place.logs().history(Query::default()).unwrap().map(|line| line.unwrap()).map(|line| (line.run, line.text)).collect();
+    let lines: Vec<(u32, String)> =
+        place.logs().history(Query::default()).unwrap().map(|line| line.unwrap()).map(|line| (line.run, line.text)).collect();
     assert!(lines == expected, "{} lines", lines.len());
 }

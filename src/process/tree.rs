@@ -93,6 +93,20 @@ fn marked(prefix: &str) -> Vec<Process> {
         .collect()
 }
 
+/// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
+pub(crate) fn sweep_others(prefix: &str, kept: &[String]) -> usize {
+    let others: Vec<String> =
+        marked(prefix).into_iter().filter_map(|process| marker_of(process.pid)).filter(|marker| !kept.contains(marker)).collect();
+    others.iter().map(|marker| sweep(marker)).sum()
+}
+
+fn marker_of(pid: u32) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let wanted = format!("{MARKER}=").into_bytes();
+    let marker = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(wanted.as_slice()))?;
+    Some(String::from_utf8_lossy(marker).into_owned())
+}
+
 /// Kills all that carry a marker that begins so (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole one), and those
 /// that they start meanwhile; returns how many there were, when they are gone. Blocks.
 pub(crate) fn sweep(prefix: &str) -> usize {

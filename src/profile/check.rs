@@ -12,12 +12,16 @@ use super::{
 
 /// Checks one file. With `complete` false the file ends in a syntax error, and what is empty may only have been cut off.
 pub(super) fn layer(root: &Node, complete: bool, findings: &mut Findings) {
+    against(root, "profile", &Shape::Record(shape::DOCUMENT.clone()), complete, findings);
+}
+
+/// Checks one file of any sort; `name` is what people call it.
+pub(super) fn against(root: &Node, name: &str, shape: &Shape, complete: bool, findings: &mut Findings) {
     if matches!(root.content, Content::Null) {
         return;
     }
     let mut check = Check { findings, complete };
-    let place = Place { name: "profile", key: None, owner: None };
-    check.value(root, &Shape::Record(shape::DOCUMENT.clone()), place);
+    check.value(root, shape, Place { name, key: None, owner: None });
 }
 
 /// Checks the merged document for what is missing.
@@ -60,12 +64,7 @@ impl Check<'_> {
             (Content::Scalar(scalar), Shape::Choice(words)) => {
                 let words = || words.iter().map(|(word, _)| word.as_str());
                 if !words().any(|word| word == scalar.text) {
-                    let message = format!(
-                        "`{}` must be {}, and this is `{}`",
-                        place.name,
-                        one_of(words()),
-                        shortened(scalar.written())
-                    );
+                    let message = format!("`{}` must be {}, and this is `{}`", place.name, one_of(words()), shortened(scalar.written()));
                     let hint = did_you_mean(&scalar.text, words());
                     self.findings.error(node.span, "bad-value", message).maybe_hint(hint);
                 }
@@ -104,8 +103,11 @@ impl Check<'_> {
         let known = || record.fields.keys().map(String::as_str);
         let common = shape::service();
         let elsewhere = if record.exactly_one.is_empty() {
-            let outside = place.owner.is_some_and(|owner| common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span)));
-            (outside && common.fields.contains_key(name)).then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
+            let outside = place.owner.is_some_and(|owner| {
+                common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span))
+            });
+            (outside && common.fields.contains_key(name))
+                .then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
         } else {
             node.entries().find_map(|(kind, _)| match &common.fields.get(kind)?.shape {
                 Shape::Record(inner) if record.exactly_one.iter().any(|one| one == kind) && inner.fields.contains_key(name) => {
@@ -201,7 +203,9 @@ impl Check<'_> {
 /// How the same could be written in the shape that is wanted.
 fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
     match (&node.content, shape) {
-        (Content::Null, Shape::Record(record)) if record.is_service() => Some(format!("write `{name}: {{ postgres: {{}} }}`, or another kind")),
+        (Content::Null, Shape::Record(record)) if record.is_service() => {
+            Some(format!("write `{name}: {{ postgres: {{}} }}`, or another kind"))
+        }
         (Content::Null, Shape::Record(_) | Shape::Map { .. }) => Some(format!("write `{name}: {{}}`, or remove it")),
         (Content::Null, Shape::List(_)) => Some(format!("write `{name}: []`, or remove it")),
         (Content::Null, Shape::Text(TextForm::Free)) => Some(format!("write `{name}: \"\"` for empty text, or remove it")),
@@ -213,7 +217,11 @@ fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
             // Where other tools write `host:container`.
             let mut parts = items.first().and_then(Node::text)?.rsplit(':');
             let container = parts.next()?;
-            Some(format!("write `{name}: {{ {}: {} }}`, the container's port first", shortened(container), shortened(parts.next().unwrap_or(container))))
+            Some(format!(
+                "write `{name}: {{ {}: {} }}`, the container's port first",
+                shortened(container),
+                shortened(parts.next().unwrap_or(container))
+            ))
         }
         (Content::List(items), Shape::Map { values, .. }) => {
             let first = items.first().and_then(Node::text)?;
@@ -245,22 +253,19 @@ pub(super) fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| shaped && number.is_finite())
 }
 
-/// What the merged document lacks. A mapping in which something unknown was found is left alone: that was probably meant.
-fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Findings) {
+/// What a document lacks. A mapping in which something unknown was found is left alone: that was probably meant.
+pub(super) fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Findings) {
     // An empty file is a mapping without fields.
     if node.map().is_none() && !matches!(node.content, Content::Null) {
-        return;
-    }
-    if matches!(node.content, Content::Null) && name != "profile" {
         return;
     }
     let has = |field: &str| node.entry(field).is_some();
     let slips = node.entries().any(|(key, entry)| !record.fields.contains_key(key) && findings.touches(entry.key));
     if !slips {
         for (field, _) in record.fields.iter().filter(|(field, known)| known.required && !has(field)) {
-            findings.error(at, "missing-field", format!("`{name}` needs `{field}`")).maybe_hint(
-                (field == "services").then(|| "write at least `services: { db: { postgres: {} } }`".to_owned()),
-            );
+            findings
+                .error(at, "missing-field", format!("`{name}` needs `{field}`"))
+                .maybe_hint((field == "services").then(|| "write at least `services: { db: { postgres: {} } }`".to_owned()));
         }
         if !record.exactly_one.is_empty() && !record.exactly_one.iter().any(|one| has(one)) {
             let of = if record.is_service() { "no kind" } else { "nothing in it" };
@@ -277,6 +282,7 @@ fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Fi
 
 fn missing_within(node: &Node, name: &str, at: Span, shape: &Shape, findings: &mut Findings) {
     match shape {
+        Shape::Record(_) if matches!(node.content, Content::Null) => {}
         Shape::Record(record) => missing(node, name, at, record, findings),
         Shape::Map { values, .. } => {
             for (key, entry) in node.entries() {

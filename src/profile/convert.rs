@@ -3,10 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
 
-use crate::{
-    service::Kind,
-    spec::ServiceName,
-};
+use crate::{service::Kind, spec::ServiceName};
 
 use super::{
     check,
@@ -67,14 +64,11 @@ pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<Ser
                 fields.insert(field.to_owned(), value);
             }
         }
-        let typed = name
-            .parse::<ServiceName>()
-            .map_err(|error| error.to_string())
-            .and_then(|name| {
-                let fields: ServiceFields = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
-                let kind: Kind = serde_json::from_value(Value::Object(kind)).map_err(|error| error.to_string())?;
-                Ok((name, fields.with_kind(kind)))
-            });
+        let typed = name.parse::<ServiceName>().map_err(|error| error.to_string()).and_then(|name| {
+            let fields: ServiceFields = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+            let kind: Kind = serde_json::from_value(Value::Object(kind)).map_err(|error| error.to_string())?;
+            Ok((name, fields.with_kind(kind)))
+        });
         match typed {
             Ok((name, service)) => {
                 found.insert(name, service);

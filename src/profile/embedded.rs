@@ -12,6 +12,10 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("lawyers-hub", include_str!("../../profiles/lawyers-hub.yaml")),
     ("legal-platform", include_str!("../../profiles/legal-platform.yaml")),
     ("platform-wrapper", include_str!("../../profiles/platform-wrapper.yaml")),
+    ("power-cut-redis-always", include_str!("../../profiles/power-cut-redis-always.yaml")),
+    ("power-cut-redis-everysec", include_str!("../../profiles/power-cut-redis-everysec.yaml")),
+    ("power-cut-redis-never", include_str!("../../profiles/power-cut-redis-never.yaml")),
+    ("power-cut-postgres", include_str!("../../profiles/power-cut-postgres.yaml")),
 ];
 
 /// The text of a shipped profile.

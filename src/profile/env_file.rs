@@ -183,9 +183,7 @@ struct Above<'a> {
 
 impl Lookup for Above<'_> {
     fn value(&self, name: &str) -> Option<String> {
-        self.environment
-            .value(name)
-            .or_else(|| self.given.get(name).or_else(|| self.before.get(name)).map(|given| given.value.clone()))
+        self.environment.value(name).or_else(|| self.given.get(name).or_else(|| self.before.get(name)).map(|given| given.value.clone()))
     }
 
     fn names(&self) -> Vec<String> {
@@ -227,7 +225,8 @@ mod tests {
         let mut findings = Findings::default();
         let environment = BTreeMap::from([("SHELL_VALUE", "from the shell")]);
         let given = parse(&sources, file, &environment, &IndexMap::new(), &mut findings);
-        let told = findings.problems(&sources).into_iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message));
+        let told =
+            findings.problems(&sources).into_iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message));
         (given.into_iter().map(|(name, given)| (name, given.value)).collect(), told.collect())
     }
 

@@ -9,8 +9,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    embedded, spelling,
+    embedded,
     source::{Findings, Sources},
+    spelling,
     yaml::{self, LARGEST},
 };
 
@@ -86,7 +87,13 @@ pub(super) fn is_path(profile: &str) -> bool {
 
 /// Finds a profile. A path is looked for from `beside` (or here), then from the project; a name in its three places, or
 /// only in those behind `behind`.
-pub(super) fn find(profile: &str, project: &Path, user_directory: Option<&Path>, beside: Option<&Path>, behind: Option<Origin>) -> Option<Located> {
+pub(super) fn find(
+    profile: &str,
+    project: &Path,
+    user_directory: Option<&Path>,
+    beside: Option<&Path>,
+    behind: Option<Origin>,
+) -> Option<Located> {
     if is_path(profile) {
         let first = beside.map_or_else(|| PathBuf::from(profile), |directory| directory.join(profile));
         let path = [first, project.join(profile)].into_iter().find(|path| path.is_file())?;
@@ -127,7 +134,7 @@ fn located(path: &Path, origin: Origin) -> Option<Located> {
 }
 
 /// A path as people would type it from here.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
     relative.unwrap_or(path).display().to_string()
@@ -156,8 +163,7 @@ pub(super) fn similar(project: &Path, missing: &str) -> Option<String> {
 
 /// What a directory holds, by name; nothing if it cannot be read.
 fn children(directory: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths
 }

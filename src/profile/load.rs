@@ -84,6 +84,10 @@ pub(crate) fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
 }
 
 impl Report {
+    pub(super) fn new(findings: Findings, sources: Sources) -> Self {
+        Self { findings, sources }
+    }
+
     pub(crate) fn problems(&self) -> Vec<Problem> {
         self.findings.problems(&self.sources)
     }

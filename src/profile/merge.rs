@@ -103,7 +103,12 @@ mod tests {
     fn the_golden_table_of_merges_holds() {
         for (what, base, over, wanted) in [
             ("a scalar is replaced", "description: a", "description: b", "{description:b}"),
-            ("a map merges by key, in the first one's order", "variables: {A: 1, B: 2}", "variables: {C: 3, A: 4}", "{variables:{A:4,B:2,C:3}}"),
+            (
+                "a map merges by key, in the first one's order",
+                "variables: {A: 1, B: 2}",
+                "variables: {C: 3, A: 4}",
+                "{variables:{A:4,B:2,C:3}}",
+            ),
             ("a list replaces", "env_file: [a, b]", "env_file: [c]", "{env_file:[c]}"),
             ("an empty list replaces", "env_file: [a, b]", "env_file: []", "{env_file:[]}"),
             ("an empty map adds nothing", "variables: {A: 1}", "variables: {}", "{variables:{A:1}}"),

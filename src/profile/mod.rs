@@ -5,34 +5,35 @@
 //! the `shape`s of the types, `merge` lays the layers on one another, `validate` looks at what the whole means,
 //! `convert` makes the types, and `origin` remembers where everything came from.
 
-mod document;
-pub(crate) mod load;
-mod find;
-mod embedded;
-mod source;
-mod tree;
-mod yaml;
-mod interpolate;
-mod env_file;
-mod schema;
-mod shape;
-mod check;
-mod merge;
 mod assemble;
-mod validate;
-mod graph;
-mod rules;
-mod references;
+mod check;
 mod convert;
-mod origin;
 mod diagnostic;
-mod spelling;
-#[cfg(test)]
-mod reference;
-#[cfg(test)]
-mod tests;
+mod document;
+mod embedded;
+mod env_file;
+mod find;
+mod graph;
 #[cfg(test)]
 mod hostile;
+mod interpolate;
+pub(crate) mod load;
+mod merge;
+mod origin;
+pub(crate) mod reading;
+#[cfg(test)]
+mod reference;
+mod references;
+mod rules;
+mod schema;
+mod shape;
+mod source;
+mod spelling;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod validate;
+mod yaml;
 
 pub(crate) use diagnostic::Colour;
 pub(crate) use document::{

@@ -96,11 +96,8 @@ impl Origins {
     /// Which layers touched a key such as `services.db.postgres.settings.shared_buffers`.
     pub(crate) fn explain(&self, key: &str) -> Result<Explanation, UnknownKey> {
         let document = Shape::Record(shape::DOCUMENT.clone());
-        let mut layers: Vec<Touch> = self
-            .layers
-            .iter()
-            .filter_map(|layer| find(&layer.root, key).map(|(at, node)| self.touch(at, node)))
-            .collect();
+        let mut layers: Vec<Touch> =
+            self.layers.iter().filter_map(|layer| find(&layer.root, key).map(|(at, node)| self.touch(at, node))).collect();
         let found = find(&self.merged, key);
         if let Some((at, node)) = found {
             let together = node.map().is_some();
@@ -182,15 +179,7 @@ impl Origins {
 
     fn blank(&self, at: Span) -> Touch {
         let (file, line, column) = self.place(at);
-        Touch {
-            file,
-            line: Some(line),
-            column: Some(column),
-            value: String::new(),
-            written: None,
-            variables: Vec::new(),
-            counts: false,
-        }
+        Touch { file, line: Some(line), column: Some(column), value: String::new(), written: None, variables: Vec::new(), counts: false }
     }
 
     fn place(&self, at: Span) -> (String, u32, u32) {

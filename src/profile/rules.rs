@@ -1,6 +1,5 @@
 //! What each kind asks of its fields beyond their shape.
 
-
 use std::collections::BTreeSet;
 
 use super::{
@@ -43,7 +42,11 @@ fn version_rules(service: &Service<'_>, version: &Node, findings: &mut Findings)
                 _ => "the majors are 14 to 18".to_owned(),
             };
             findings
-                .error(version.span, "bad-version", format!("`version` must be a major version of PostgreSQL from 14 to 18, and this is {}", version.noun()))
+                .error(
+                    version.span,
+                    "bad-version",
+                    format!("`version` must be a major version of PostgreSQL from 14 to 18, and this is {}", version.noun()),
+                )
                 .hint(hint);
         }
     } else if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
@@ -66,9 +69,7 @@ fn postgres(fields: &Node, findings: &mut Findings) {
                 }
             }
             None if name.starts_with("pg_") => {
-                findings
-                    .error(entry.key, "bad-name", format!("the role `{name}` would be reserved by PostgreSQL"))
-                    .hint("name an `owner`");
+                findings.error(entry.key, "bad-name", format!("the role `{name}` would be reserved by PostgreSQL")).hint("name an `owner`");
             }
             None => {}
         }
@@ -138,7 +139,11 @@ fn redis(fields: &Node, findings: &mut Findings) {
         } else if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
             findings.error(entry.key, "bad-name", format!("`{}` is not the name of a user", shortened(name)));
         }
-        if let Some(rules) = entry.node.get("rules").filter(|rules| rules.text().is_some_and(|text| text.split_whitespace().any(|word| word.starts_with(['>', '<', '#', '!'])))) {
+        if let Some(rules) = entry
+            .node
+            .get("rules")
+            .filter(|rules| rules.text().is_some_and(|text| text.split_whitespace().any(|word| word.starts_with(['>', '<', '#', '!']))))
+        {
             findings
                 .error(rules.span, "password-in-rules", "`rules` names a password, and the password is generated")
                 .hint("remove the word that begins with `>`; the variable `NAME_<USER>_URL` holds the password");
@@ -162,7 +167,9 @@ fn rdb_rules(rdb: &Node, findings: &mut Findings) {
 
 fn kafka(fields: &Node, findings: &mut Findings) {
     let good = |name: &str| {
-        !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        !matches!(name, "" | "." | "..")
+            && name.len() <= 249
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     for (name, entry) in fields.get("topics").into_iter().flat_map(Node::entries) {
         if !good(name) {
@@ -257,7 +264,9 @@ fn container(service: &Service<'_>, findings: &mut Findings) {
                 .hint("write `image: name:tag`, or `build: { context: . }`");
         }
         ([image, ..], Some(_)) => {
-            findings.error(image.key, "too-many", format!("`{}` has both `image` and `build`, and only one can be", service.name)).hint("remove one of them");
+            findings
+                .error(image.key, "too-many", format!("`{}` has both `image` and `build`, and only one can be", service.name))
+                .hint("remove one of them");
         }
         ([_, second], None) => {
             findings.error(second.key, "too-many", format!("`{}` has two images", service.name)).hint("remove one of them");
@@ -275,7 +284,11 @@ fn container(service: &Service<'_>, findings: &mut Findings) {
         let Some(target) = volume.get("target") else { continue };
         let Some(path) = target.text() else { continue };
         if !path.starts_with('/') {
-            findings.error(target.span, "bad-value", format!("`target` must be an absolute path in the container, and this is {}", target.noun()));
+            findings.error(
+                target.span,
+                "bad-value",
+                format!("`target` must be an absolute path in the container, and this is {}", target.noun()),
+            );
         } else if !targets.insert(path) {
             findings.error(target.span, "given-twice", format!("`{path}` is the target of two volumes"));
         }

@@ -11,13 +11,19 @@ use super::schema;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shape {
     Text(TextForm),
-    Integer { minimum: i64, maximum: i64 },
+    Integer {
+        minimum: i64,
+        maximum: i64,
+    },
     Number,
     Boolean,
     /// One of these words, each with what it means, if that is said.
     Choice(Vec<(String, Option<String>)>),
     List(Box<Shape>),
-    Map { keys: Keys, values: Box<Shape> },
+    Map {
+        keys: Keys,
+        values: Box<Shape>,
+    },
     Record(Record),
     /// Not described by the schema; left to the types.
     Any,
@@ -58,13 +64,15 @@ pub(super) struct Field {
 }
 
 /// The whole document.
-pub(super) static DOCUMENT: LazyLock<Record> = LazyLock::new(|| {
-    let schema = schema::exact();
-    match lower(&schema, &schema, 0) {
-        Shape::Record(record) => record,
-        _ => Record::default(),
-    }
+pub(super) static DOCUMENT: LazyLock<Record> = LazyLock::new(|| match of_schema(&schema::exact()) {
+    Shape::Record(record) => record,
+    _ => Record::default(),
 });
+
+/// What the schema of a document says.
+pub(super) fn of_schema(schema: &Value) -> Shape {
+    lower(schema, schema, 0)
+}
 
 /// A service.
 pub(super) fn service() -> &'static Record {
@@ -135,12 +143,8 @@ fn lower(root: &Value, schema: &Value, depth: usize) -> Shape {
     if let Some(target) = referred(root, schema) {
         return lower(root, target, depth + 1);
     }
-    let alternatives: Vec<&Value> = ["anyOf", "oneOf"]
-        .iter()
-        .filter_map(|word| schema[*word].as_array())
-        .flatten()
-        .filter(|one| one["type"] != "null")
-        .collect();
+    let alternatives: Vec<&Value> =
+        ["anyOf", "oneOf"].iter().filter_map(|word| schema[*word].as_array()).flatten().filter(|one| one["type"] != "null").collect();
     if schema.get("properties").is_none() {
         if let [only] = alternatives.as_slice() {
             return lower(root, only, depth + 1);
@@ -217,12 +221,8 @@ fn choice_or_tagged(root: &Value, schema: &Value, alternatives: &[&Value], depth
 
 fn record(root: &Value, schema: &Value, depth: usize) -> Record {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let exactly_one: Vec<String> = schema["oneOf"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|one| one["required"][0].as_str().map(str::to_owned))
-        .collect();
+    let exactly_one: Vec<String> =
+        schema["oneOf"].as_array().into_iter().flatten().filter_map(|one| one["required"][0].as_str().map(str::to_owned)).collect();
     let fields = schema["properties"]
         .as_object()
         .into_iter()
@@ -282,11 +282,9 @@ mod tests {
             Shape::Any => vec![path.to_owned()],
             Shape::List(items) => nothing_known(&format!("{path}[]"), items),
             Shape::Map { values, .. } => nothing_known(&format!("{path}.*"), values),
-            Shape::Record(record) => record
-                .fields
-                .iter()
-                .flat_map(|(name, field)| nothing_known(&format!("{path}.{name}"), &field.shape))
-                .collect(),
+            Shape::Record(record) => {
+                record.fields.iter().flat_map(|(name, field)| nothing_known(&format!("{path}.{name}"), &field.shape)).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -247,7 +247,15 @@ fn explain_prints_every_layer_that_touched_a_value() {
         Ok(explanation) => explanation.to_string().replace(&format!("{}/", project.path().display()), ""),
         Err(unknown) => format!("{unknown} {:?}", unknown.hint),
     };
-    let keys = ["services.db.postgres.version", "services.db.optional", "services.db.postgres.settings.a.b", "services.db.postgres.tls", "services.db.postgres.tsl", "services.dv", "services.db.redis"];
+    let keys = [
+        "services.db.postgres.version",
+        "services.db.optional",
+        "services.db.postgres.settings.a.b",
+        "services.db.postgres.tls",
+        "services.db.postgres.tsl",
+        "services.dv",
+        "services.db.redis",
+    ];
     let text: String = keys.iter().map(|key| explain(key) + "\n").collect();
     insta::assert_snapshot!(text, @r#"
     services.db.postgres.version = 18
@@ -288,8 +296,10 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
         ("profiles/deep/two.yaml", "services: { two: { redis: {} } }\n"),
     ]);
     let user = project.path().join("user");
-    let listed: Vec<String> =
-        list(project.path(), Some(&user)).iter().map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some())).collect();
+    let listed: Vec<String> = list(project.path(), Some(&user))
+        .iter()
+        .map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some()))
+        .collect();
     assert_eq!(
         listed,
         [
@@ -311,7 +321,12 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     };
     assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
-    assert_eq!(project.told("shp"), ["no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper` and `shop`)"]);
+    assert_eq!(
+        project.told("shp"),
+        [
+            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper` and `shop`)"
+        ]
+    );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
 }
 
@@ -332,12 +347,22 @@ fn a_service_waits_for_those_without_which_it_can_do_nothing() {
     let text = "services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n  metrics:\n    prometheus: { scrape: { api: { service: api } } }\n  api:\n    process: { command: [x], port: 0 }\n    depends_on: { metrics: started }\n";
     let project = Project::new(&[("profiles/x.yaml", text)]);
     let loaded = project.load("x").ok().unwrap();
-    let waits: Vec<String> = loaded.profile.services.iter().map(|(name, service)| format!("{name}: {:?}", service.depends_on.keys().map(ToString::to_string).collect::<Vec<_>>())).collect();
+    let waits: Vec<String> = loaded
+        .profile
+        .services
+        .iter()
+        .map(|(name, service)| format!("{name}: {:?}", service.depends_on.keys().map(ToString::to_string).collect::<Vec<_>>()))
+        .collect();
     assert_eq!(waits, ["pool: [\"db\"]", "db: []", "metrics: []", "api: [\"metrics\"]"]);
-    project.write("profiles/y.yaml", b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n");
+    project.write(
+        "profiles/y.yaml",
+        b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n",
+    );
     assert_eq!(
         project.told("y"),
-        ["profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"]
+        [
+            "profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"
+        ]
     );
 }
 

@@ -26,8 +26,8 @@ pub(super) struct Service<'a> {
 
 /// The signals that a service may be sent.
 const SIGNALS: &[&str] = &[
-    "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGSTOP", "SIGCONT", "SIGWINCH", "SIGABRT",
-    "SIGALRM", "SIGPIPE", "SIGTSTP",
+    "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGSTOP", "SIGCONT", "SIGWINCH", "SIGABRT", "SIGALRM",
+    "SIGPIPE", "SIGTSTP",
 ];
 
 /// Everything that is wrong with what the document means.
@@ -94,15 +94,27 @@ fn common(service: &Service<'_>, findings: &mut Findings) {
     for field in ["environment", "probe"] {
         if let Some(entry) = node.entry(field).filter(|_| !service.own()) {
             findings
-                .error(entry.key, "not-for-this-kind", format!("`{field}` is for the kinds `process` and `container`, and `{}` is of kind `{}`", service.name, service.kind))
-                .hint(if field == "probe" { "this kind is probed by its own protocol: remove it" } else { "set the server up by the fields of its kind" });
+                .error(
+                    entry.key,
+                    "not-for-this-kind",
+                    format!("`{field}` is for the kinds `process` and `container`, and `{}` is of kind `{}`", service.name, service.kind),
+                )
+                .hint(if field == "probe" {
+                    "this kind is probed by its own protocol: remove it"
+                } else {
+                    "set the server up by the fields of its kind"
+                });
         }
     }
     if let Some(environment) = node.get("environment") {
         variable_names(environment, findings);
     }
     if service.kind == "process" {
-        for (field, instead) in [("image", "a process runs on the host"), ("ports", "say `port` within `process`"), ("storage", "a process writes where it likes")] {
+        for (field, instead) in [
+            ("image", "a process runs on the host"),
+            ("ports", "say `port` within `process`"),
+            ("storage", "a process writes where it likes"),
+        ] {
             if let Some(entry) = node.entry(field) {
                 findings.error(entry.key, "not-for-this-kind", format!("`{field}` is not for the kind `process`")).hint(instead);
             }
@@ -268,7 +280,8 @@ pub(super) fn positive(node: &Node, field: &str, findings: &mut Findings) {
 
 /// A size or duration above 0.
 pub(super) fn not_zero(node: &Node, field: &str, findings: &mut Findings) {
-    if node.text().is_some_and(|text| text.starts_with('0') && text.trim_start_matches('0').starts_with(|c: char| c.is_ascii_alphabetic())) {
+    if node.text().is_some_and(|text| text.starts_with('0') && text.trim_start_matches('0').starts_with(|c: char| c.is_ascii_alphabetic()))
+    {
         findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, and this is {}", node.noun()));
     }
 }

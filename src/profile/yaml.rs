@@ -43,20 +43,11 @@ pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) ->
         flow_nesting_limit: DEEPEST,
         block_nesting_limit: DEEPEST,
     };
-    let mut builder = Builder {
-        text,
-        file,
-        findings,
-        stack: Vec::new(),
-        root: None,
-        anchors: HashMap::new(),
-        expanded: 0,
-    };
+    let mut builder = Builder { text, file, findings, stack: Vec::new(), root: None, anchors: HashMap::new(), expanded: 0 };
     let complete = builder.read(Parser::new_from_str_with_options(text, options), sources).is_some();
     builder.close_all();
     Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete }
 }
-
 
 struct Builder<'a> {
     text: &'a str,
@@ -90,7 +81,11 @@ enum Key {
 }
 
 impl Builder<'_> {
-    fn read<'t>(&mut self, parser: impl Iterator<Item = Result<(Event<'t>, granit_parser::Span), ScanError>>, sources: &Sources) -> Option<()> {
+    fn read<'t>(
+        &mut self,
+        parser: impl Iterator<Item = Result<(Event<'t>, granit_parser::Span), ScanError>>,
+        sources: &Sources,
+    ) -> Option<()> {
         for event in parser {
             let (event, span) = match event {
                 Ok(found) => found,
@@ -254,9 +249,7 @@ impl Builder<'_> {
         let mut span = sources.span(self.file, offset, offset + 1);
         if let Some(tab) = indented_with_tab(self.text, span.line) {
             span = sources.span(self.file, tab, tab + 1);
-            self.findings
-                .error(span, "tab", "a tab is used as indentation, which YAML does not allow")
-                .hint("indent with spaces");
+            self.findings.error(span, "tab", "a tab is used as indentation, which YAML does not allow").hint("indent with spaces");
             return;
         }
         let line = self.text.lines().nth(span.line as usize - 1).unwrap_or_default();

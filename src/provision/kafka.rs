@@ -18,9 +18,8 @@ const NO_SUCH_TOPIC: i16 = 3;
 const AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
-    let stream = TcpStream::connect(("127.0.0.1", wanted.port))
-        .await
-        .map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
+    let stream =
+        TcpStream::connect(("127.0.0.1", wanted.port)).await.map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
     stream.set_nodelay(true).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
     let mut broker = Connection::new(stream);
     let mut changes = topics(&mut broker, &wanted.topics).await?;

@@ -6,10 +6,10 @@
 pub(crate) mod hmac;
 mod kafka;
 pub(crate) mod postgres;
-mod redis;
-mod s3;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
+mod redis;
+mod s3;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -20,6 +20,8 @@ use crate::{
     secret::{SecretError, Vault},
     spec::Provision,
 };
+
+pub(crate) use postgres::mend_superuser;
 
 /// For everything that one service is provisioned with.
 const LIMIT: Duration = Duration::from_secs(60);

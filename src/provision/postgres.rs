@@ -4,8 +4,11 @@
 //! line appears in the server's log, when all is as asked.
 
 mod database;
+mod mend;
 mod password;
 pub(crate) mod settings;
+
+pub(crate) use mend::mend_superuser;
 
 use std::collections::HashMap;
 
@@ -76,8 +79,7 @@ pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> 
     };
     let (found, mut changes) = server.session("postgres", shared).await?;
     // Each in its own connections, all at once: making a database takes far longer than asking for it.
-    let databases =
-        wanted.databases.iter().map(|database| database::provide(&server, database, found.databases.get(&database.name)));
+    let databases = wanted.databases.iter().map(|database| database::provide(&server, database, found.databases.get(&database.name)));
     changes.extend(try_join_all(databases).await?.into_iter().flatten());
     Ok(changes)
 }
@@ -99,11 +101,7 @@ async fn look(client: &Client) -> Result<Found, ProvisionError> {
     Ok(Found { roles: roles.collect(), databases: databases.collect() })
 }
 
-async fn provide_roles(
-    client: &Client,
-    wanted: &[(&str, String)],
-    found: &Found,
-) -> Result<Vec<Change>, ProvisionError> {
+async fn provide_roles(client: &Client, wanted: &[(&str, String)], found: &Found) -> Result<Vec<Change>, ProvisionError> {
     let (mut changes, mut script) = (Vec::new(), Vec::new());
     for (name, password) in wanted {
         let quoted = identifier(name);

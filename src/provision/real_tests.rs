@@ -7,8 +7,8 @@ use super::*;
 use crate::{
     probe::real_tests::{Running, docker, free_port, ready, start, start_kafka, vault},
     spec::{
-        ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Probe, RedisProvision,
-        S3Provision, SecretRef, TopicSpec,
+        ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Probe, RedisProvision, S3Provision, SecretRef,
+        TopicSpec,
     },
 };
 
@@ -219,10 +219,7 @@ async fn an_s3_store_gets_its_buckets_once() {
     let _container = start("versity/versitygw:v1.8.0", port, 7070, &options, &["posix", "/data"]);
     ready(&Probe::Tcp { port }, &vault).await;
     let mut wanted = S3Provision { port, access_key, secret_key, buckets: vec!["documents".to_owned(), "exports-1".to_owned()] };
-    assert_eq!(
-        made(&Provision::S3(wanted.clone()), &vault).await,
-        ["bucket `documents` created", "bucket `exports-1` created"]
-    );
+    assert_eq!(made(&Provision::S3(wanted.clone()), &vault).await, ["bucket `documents` created", "bucket `exports-1` created"]);
     for _ in 0..3 {
         assert_eq!(made(&Provision::S3(wanted.clone()), &vault).await, Vec::<String>::new());
     }

@@ -35,10 +35,7 @@ pub(super) async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Res
         })?
 }
 
-async fn provide(
-    mut connection: MultiplexedConnection,
-    users: &[(&str, &str, String)],
-) -> Result<Vec<Change>, ProvisionError> {
+async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, String)]) -> Result<Vec<Change>, ProvisionError> {
     let before = list(&mut connection).await?;
     for (name, rules, hash) in users {
         // One command, so that no client ever meets the user half defined; one that is as asked notices nothing.

@@ -15,9 +15,8 @@ use crate::spec::S3Provision;
 /// Any region signs; this one is what such stores and clients assume.
 const REGION: &str = "us-east-1";
 
-static CLIENT: LazyLock<Client> = LazyLock::new(|| {
-    Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options need nothing of the system")
-});
+static CLIENT: LazyLock<Client> =
+    LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options need nothing of the system"));
 
 struct Store {
     host: String,
@@ -66,15 +65,12 @@ impl Store {
     /// AWS Signature Version 4 of a request without query and body.
     fn authorization(&self, method: &str, path: &str, now: &str, body: &str) -> String {
         const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
-        let request =
-            format!("{method}\n{path}\n\nhost:{}\nx-amz-content-sha256:{body}\nx-amz-date:{now}\n\n{SIGNED}\n{body}", self.host);
+        let request = format!("{method}\n{path}\n\nhost:{}\nx-amz-content-sha256:{body}\nx-amz-date:{now}\n\n{SIGNED}\n{body}", self.host);
         let day = &now[..8];
         let scope = format!("{day}/{REGION}/s3/aws4_request");
         let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(request)));
         let first = format!("AWS4{}", self.secret_key).into_bytes();
-        let key = [day, REGION, "s3", "aws4_request"]
-            .iter()
-            .fold(first, |key, part| sign(&key, part.as_bytes()).to_vec());
+        let key = [day, REGION, "s3", "aws4_request"].iter().fold(first, |key, part| sign(&key, part.as_bytes()).to_vec());
         let signature = hex(&sign(&key, text.as_bytes()));
         format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={SIGNED}, Signature={signature}", self.access_key)
     }

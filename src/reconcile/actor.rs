@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff,
-    execute::{Effects, Observed, ObservedProcess, OperationError, Progress, Settling, Subject},
+    execute::{Effects, Leaving, Observed, ObservedProcess, OperationError, Progress, Settling, Subject},
     failure::Evidence,
     handle::{Command, CommandError, Handle, Verb},
     plan::{self, Next},
     state::{Failure, ImageState, Instance, Life, Network, Operation, RestartReason, Service, State, Wanted},
+    swap::Swapped,
     view::View,
 };
 use crate::{
@@ -112,6 +113,7 @@ enum Outcome {
     Removed(ServiceName, Result<(), OperationError>),
     /// `None`: it runs after all.
     Examined(ServiceName, Option<Evidence>),
+    Swapped(ServiceName, Swapped),
     /// A ready service has stopped answering.
     Unhealthy(ServiceName, String),
     Signalled,
@@ -189,9 +191,8 @@ impl Actor {
                 Next::RemoveNetwork => {
                     self.state.busy = true;
                     let (effects, id) = (self.effects.clone(), super::execute::network_name(&self.record.id));
-                    self.operations.spawn(async move {
-                        Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from))
-                    });
+                    self.operations
+                        .spawn(async move { Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from)) });
                 }
                 Next::Operate(name, operation) => self.operate(name, operation),
             }
@@ -200,14 +201,9 @@ impl Actor {
     }
 
     fn operate(&mut self, name: ServiceName, operation: Operation) {
-        let record = Arc::new(self.record.clone());
-        let network = match &self.state.network {
-            Network::Present { id } => Some(id.clone()),
-            Network::Absent | Network::Failed { .. } => None,
-        };
         let Some(service) = self.state.services.get_mut(&name) else { return };
         service.operation = Some(operation);
-        let subject = Subject { record, spec: service.spec.clone(), instance: service.life.instance().cloned(), network };
+        let subject = self.subject_of(&name);
         let effects = self.effects.clone();
         match operation {
             Operation::Image => {
@@ -229,8 +225,7 @@ impl Actor {
                 self.operations.spawn(async move { Outcome::Created(name, effects.create(&subject).await) });
             }
             Operation::Start => {
-                service.started = Some(Instant::now().into_std());
-                service.ready_after = None;
+                self.start_begins(&name);
                 self.operations.spawn(async move { Outcome::Started(name, effects.start(&subject).await) });
             }
             Operation::Settle => {
@@ -251,6 +246,12 @@ impl Actor {
                     }
                 });
             }
+            Operation::Swap => {
+                let cancel = CancellationToken::new();
+                self.cancels.insert(name.clone(), cancel.clone());
+                self.swap_begins(&name);
+                self.operations.spawn(async move { Outcome::Swapped(name, effects.swap(&subject, cancel).await) });
+            }
             Operation::Stop => {
                 self.stop_watching(&name);
                 self.operations.spawn(async move { Outcome::Stopped(name, effects.stop(&subject).await) });
@@ -264,13 +265,38 @@ impl Actor {
         }
     }
 
+    /// What an operation on the service works with.
+    fn subject(&self, service: &Service) -> Subject {
+        let network = match &self.state.network {
+            Network::Present { id } => Some(id.clone()),
+            Network::Absent | Network::Failed { .. } => None,
+        };
+        let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
+        Subject {
+            record: Arc::new(self.record.clone()),
+            spec: service.spec.clone(),
+            instance: service.life.instance().cloned(),
+            network,
+            leaving,
+        }
+    }
+
+    fn subject_of(&self, name: &ServiceName) -> Subject {
+        self.subject(&self.state.services[name])
+    }
+
+    /// Whoever settles, or takes over, is to give it up.
+    fn stop_settling(&mut self, name: &ServiceName) {
+        if let Some(cancel) = self.cancels.remove(name) {
+            cancel.cancel();
+        }
+    }
+
     fn stop_watching(&mut self, name: &ServiceName) {
         if let Some(watcher) = self.watchers.remove(name) {
             watcher.abort();
         }
-        if let Some(cancel) = self.cancels.remove(name) {
-            cancel.cancel();
-        }
+        self.stop_settling(name);
     }
 
     fn publish(&mut self) {
@@ -307,6 +333,9 @@ impl Actor {
             Command::Services { names, verb, reply } => {
                 let _ = reply.send(self.services(&names, verb));
             }
+            Command::Reload { service, how, cause, reply } => {
+                let _ = reply.send(self.reload(&service, how, cause));
+            }
             Command::Preview { spec, reply } => {
                 let _ = reply.send(plan::preview(&self.state, &spec.services, &self.record.applied));
             }
@@ -341,7 +370,12 @@ impl Actor {
             }
             Command::Engine(event) => self.engine_event(&event),
             Command::ProcessEnded { service, pid, code } => {
-                let ours = self.state.services.get(&service).and_then(|service| service.life.instance()).is_some_and(|instance| instance.id == pid.to_string());
+                let ours = self
+                    .state
+                    .services
+                    .get(&service)
+                    .and_then(|service| service.life.instance())
+                    .is_some_and(|instance| instance.id == pid.to_string());
                 if ours {
                     self.died(&service, code);
                 }
@@ -361,7 +395,10 @@ impl Actor {
     }
 
     fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
-        let cause = self.events.emit(News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile)).with("profile", spec.profile.clone()));
+        let cause = self.events.emit(
+            News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile))
+                .with("profile", spec.profile.clone()),
+        );
         for (name, service) in &spec.services {
             for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
                 if let MountSource::Volume(volume) = &mount.source {
@@ -395,7 +432,7 @@ impl Actor {
             service.wanted = Wanted::Gone;
             service.restart = None;
             service.cause = Some(cause);
-            if service.operation == Some(Operation::Settle) {
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                 self.stop_watching(&name);
             }
         }
@@ -425,7 +462,8 @@ impl Actor {
                     if verb == Verb::Restart {
                         service.attempts = 0;
                         service.restart = Some(RestartReason::Asked);
-                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone() {
+                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
+                        {
                             service.life = Life::Idle(instance);
                         }
                     } else if service.failure().is_some() || matches!(service.life, Life::Backoff(..)) {
@@ -444,7 +482,7 @@ impl Actor {
                     }
                 }
             }
-            if service.operation == Some(Operation::Settle) {
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                 self.stop_watching(name);
             }
         }
@@ -469,7 +507,7 @@ impl Actor {
                 if !self.record.moved.contains(&name) {
                     self.record.moved.push(name.clone());
                 }
-                if service.operation == Some(Operation::Settle) {
+                if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                     self.stop_watching(&name);
                 }
             }
@@ -484,10 +522,13 @@ impl Actor {
     fn undo(&mut self) -> Result<Vec<String>, devenv_api::ApiError> {
         use devenv_api::{ApiError, ErrorCode};
         if self.state.goal == Goal::Up || !self.state.services.values().all(|service| service.life == Life::Absent) {
-            return Err(ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`"));
+            return Err(
+                ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`")
+            );
         }
         let Some(trashed) = self.record.trash.pop() else {
-            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back").hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
+            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
+                .hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
         };
         let replaced = std::mem::replace(&mut self.record.volumes, trashed.volumes);
         if !replaced.is_empty() {
@@ -513,7 +554,11 @@ impl Actor {
     /// Once nothing is left, the volumes go where they were to go and the services are forgotten.
     fn finish_down(&mut self) {
         let gone = self.state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
-        if self.state.goal == Goal::Up || !gone || self.state.network != Network::Absent || self.state.services.is_empty() && self.record.goal != Goal::DownWithVolumes {
+        if self.state.goal == Goal::Up
+            || !gone
+            || self.state.network != Network::Absent
+            || self.state.services.is_empty() && self.record.goal != Goal::DownWithVolumes
+        {
             return;
         }
         if self.record.goal == Goal::DownWithVolumes {
@@ -533,7 +578,13 @@ impl Actor {
     // What the engine tells
 
     fn engine_event(&mut self, event: &EngineEvent) {
-        let Some(name) = self.state.services.iter().find(|(_, service)| service.life.instance().is_some_and(|instance| instance.id == event.container)).map(|(name, _)| name.clone()) else {
+        let Some(name) = self
+            .state
+            .services
+            .iter()
+            .find(|(_, service)| service.life.instance().is_some_and(|instance| instance.id == event.container))
+            .map(|(name, _)| name.clone())
+        else {
             return;
         };
         match &event.kind {
@@ -558,7 +609,7 @@ impl Actor {
             // Asked for: the operation's end tells.
             Some(Operation::Stop | Operation::Remove | Operation::Examine) => return,
             // It may have ended before we heard that it was started, or this is the end of its last run.
-            Some(Operation::Start) => {
+            Some(Operation::Start | Operation::Swap) => {
                 service.ended_meanwhile = true;
                 return;
             }
@@ -567,7 +618,13 @@ impl Actor {
         if !service.life.runs() {
             return;
         }
-        service.cause = Some(self.events.emit(News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}")).with("exit_code", code).because(service.cause)));
+        service.cause = Some(
+            self.events.emit(
+                News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}"))
+                    .with("exit_code", code)
+                    .because(service.cause),
+            ),
+        );
         self.stop_watching(name);
         self.operate(name.clone(), Operation::Examine);
     }
@@ -577,7 +634,10 @@ impl Actor {
         if matches!(service.operation, Some(Operation::Remove | Operation::Stop)) {
             return;
         }
-        service.cause = Some(self.events.emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)));
+        service.cause = Some(
+            self.events
+                .emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)),
+        );
         service.life = Life::Absent;
         if service.operation == Some(Operation::Examine) {
             service.operation = None;
@@ -691,6 +751,7 @@ impl Actor {
             Outcome::Stopped(name, result) => self.stopped(&name, result),
             Outcome::Removed(name, result) => self.removed(&name, result),
             Outcome::Examined(name, evidence) => self.examined(&name, evidence),
+            Outcome::Swapped(name, swapped) => self.swapped(&name, swapped),
             Outcome::Unhealthy(name, reason) => self.unhealthy(&name, reason),
             Outcome::Signalled => {}
         }
@@ -718,7 +779,11 @@ impl Actor {
         match result {
             Ok(foreign) => {
                 self.state.network = Network::Absent;
-                let message = if foreign.is_empty() { "the network was removed".to_owned() } else { format!("the network was removed; {} was cut off it", foreign.join(", ")) };
+                let message = if foreign.is_empty() {
+                    "the network was removed".to_owned()
+                } else {
+                    format!("the network was removed; {} was cut off it", foreign.join(", "))
+                };
                 self.events.emit(News::new("network.removed", message));
             }
             Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
@@ -766,7 +831,6 @@ impl Actor {
                 let Some(service) = self.finish(name) else { return };
                 let run = instance.run;
                 service.life = Life::Running(instance);
-                service.restart = None;
                 service.provisioning = false;
                 let ended = std::mem::take(&mut service.ended_meanwhile);
                 self.emit(name, "service.started", format!("{name} was started, run {run}"));
@@ -785,34 +849,39 @@ impl Actor {
         let Some(instance) = service.life.instance().cloned() else { return };
         match result {
             None => {}
-            Some(Ok(proof)) => {
-                let first = service.ready_after.is_none();
-                if first {
-                    service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
-                }
-                let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
-                service.life = Life::Ready(instance.clone(), proof.clone());
-                let spec = service.spec.clone();
-                let came_back = std::mem::take(&mut service.came_back);
-                let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
-                let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
-                let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
-                let watcher = self.operations.spawn(async move {
-                    let reason = caretaker.watch(&spec, &instance).await;
-                    Outcome::Unhealthy(watched, reason)
-                });
-                if let Some(former) = self.watchers.insert(name.clone(), watcher) {
-                    former.abort();
-                }
-                if came_back {
-                    self.tell_dependants(name, cause);
-                }
-            }
+            Some(Ok(proof)) => self.became_ready(name, proof),
             Some(Err(evidence)) if matches!(service.life, Life::Unhealthy(..)) => {
                 let reason = evidence.into_failure().reason;
                 service.life = Life::Unhealthy(instance, reason);
             }
             Some(Err(evidence)) => self.give_up(name, evidence),
+        }
+    }
+
+    fn became_ready(&mut self, name: &ServiceName, proof: String) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        let Some(instance) = service.life.instance().cloned() else { return };
+        service.reloading = false;
+        let first = service.ready_after.is_none();
+        if first {
+            service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
+        }
+        let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
+        service.life = Life::Ready(instance.clone(), proof.clone());
+        let spec = service.spec.clone();
+        let came_back = std::mem::take(&mut service.came_back);
+        let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
+        let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
+        let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
+        let watcher = self.operations.spawn(async move {
+            let reason = caretaker.watch(&spec, &instance).await;
+            Outcome::Unhealthy(watched, reason)
+        });
+        if let Some(former) = self.watchers.insert(name.clone(), watcher) {
+            former.abort();
+        }
+        if came_back {
+            self.tell_dependants(name, cause);
         }
     }
 
@@ -865,7 +934,10 @@ impl Actor {
         }
         let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
         let told = evidence.exit.as_ref().map_or_else(|| "it ended".to_owned(), |exit| format!("it ended with {}", exit.describe()));
-        if service.ready_after.is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN)) {
+        if service
+            .ready_after
+            .is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN))
+        {
             service.attempts = 0;
         }
         let again = match service.spec.restart.policy {
@@ -881,6 +953,7 @@ impl Actor {
             service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
             let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
             self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
+            self.reload_failed(name, &evidence.into_failure());
         } else if again {
             let mut evidence = evidence;
             evidence.what = format!("it ended {} times in a row", service.attempts + 1);
@@ -924,12 +997,20 @@ impl Actor {
                 OnDependencyRestart::Ignore => {}
                 OnDependencyRestart::Restart => {
                     service.restart = Some(RestartReason::Dependency);
-                    service.cause = Some(self.events.emit(News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back")).with("cause", cause)));
+                    service.cause = Some(
+                        self.events.emit(
+                            News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back"))
+                                .with("cause", cause),
+                        ),
+                    );
                 }
                 OnDependencyRestart::Signal => {
-                    let subject = Subject { record: Arc::new(self.record.clone()), spec: service.spec.clone(), instance: service.life.instance().cloned(), network: None };
+                    let subject = self.subject_of(&dependant);
                     let effects = self.effects.clone();
-                    self.events.emit(News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back")).with("cause", cause));
+                    self.events.emit(
+                        News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back"))
+                            .with("cause", cause),
+                    );
                     self.operations.spawn(async move {
                         if let Err(error) = effects.signal(&subject, "SIGHUP").await {
                             tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
@@ -961,7 +1042,11 @@ impl Actor {
             // Nothing more can be done for it here; it must not hold up the others.
             service.life = Life::Absent;
         }
-        self.emit_with(name, News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail));
+        self.emit_with(
+            name,
+            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+        );
+        self.reload_failed(name, &failure);
     }
 
     /// The service's operation has ended.
@@ -986,5 +1071,6 @@ impl Actor {
     }
 }
 
+mod reload;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already so is success.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     engine::{
-        ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, Labels, NetworkCreate, ObservedContainer,
-        ObservedNetwork, OwnerId, UploadFile, VolumeCreate,
+        ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, Labels, NetworkCreate, ObservedContainer, ObservedNetwork,
+        OwnerId, UploadFile, VolumeCreate,
     },
     net,
     secret::{SecretError, Vault},
-    spec::{ContainerSpec, EnvironmentId, Image, MountSource, ServiceName, ServiceSpec, Workload},
+    spec::{ContainerSpec, EnvironmentId, Image, MountSource, ServiceName, ServiceSpec, Size, Workload},
     store::Record,
 };
 
@@ -41,6 +41,9 @@ pub(crate) struct Effects {
 /// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.
 #[async_trait]
 pub(crate) trait Caretaker: Send + Sync + 'static {
+    /// Makes ready for a start what the service starts on; a reason not to start it.
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
+
     /// Waits until the service answers, brings about what is declared, and proves that a client can do real work.
     /// Returns the proof. `news` hears when the service answers and provisioning begins, and what that changed.
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence>;
@@ -57,15 +60,38 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
     /// Keeps the output of this start from now on.
     fn keep_output(&self, spec: &ServiceSpec, instance: &Instance);
 
+    /// The driver's options for a volume on a device of its own, which is made if it is not there.
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String>;
+
     /// A cause and a fix, if this is a known way to fail.
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)>;
 
     /// Starts a host process; its id.
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence>;
-    async fn stop_process(&self, spec: &ServiceSpec) -> Result<(), String>;
-    async fn signal_process(&self, spec: &ServiceSpec, signal: &str) -> Result<(), String>;
-    /// How the last process of the service ended, and its last lines.
-    async fn examine_process(&self, spec: &ServiceSpec) -> (Exit, Vec<String>);
+    /// Ends all processes of the service.
+    async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String>;
+    async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String>;
+    /// Waits until the process of this start has ended. Cancel-safe.
+    async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit;
+    /// Keeps the last lines of this start, whatever comes after.
+    fn keep_crash(&self, service: &ServiceName, run: u32);
+    /// The last lines that a process of this start wrote.
+    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String>;
+    /// It is ready: from now on connections to the ports that are held for it go to this start.
+    fn serve(&self, spec: &ServiceSpec, run: u32);
+    /// Ends the process of one start, once those that it serves have been answered.
+    async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String>;
+
+    /// The files of the project that are kept the same in the container.
+    async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile>;
+}
+
+/// What is left of a process's service when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// Its ports, for it is started again.
+    Ports,
+    Nothing,
 }
 
 /// What is heard while a service settles.
@@ -118,6 +144,8 @@ pub(crate) struct Subject {
     pub(crate) instance: Option<Instance>,
     /// The environment's network, if there is one.
     pub(crate) network: Option<String>,
+    /// What to leave when it is stopped.
+    pub(crate) leaving: Leaving,
 }
 
 /// News of a pull or a build.
@@ -157,11 +185,7 @@ impl Effects {
                     net::choose_subnet(&record.id, &taken)?
                 }
             };
-            let network = NetworkCreate {
-                name: network_name(&record.id),
-                labels: labels(&self.owner, record, None),
-                subnet: candidate,
-            };
+            let network = NetworkCreate { name: network_name(&record.id), labels: labels(&self.owner, record, None), subnet: candidate };
             match self.engine.create_network(&network).await {
                 Ok(id) => return Ok((id, candidate)),
                 Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
@@ -212,12 +236,19 @@ impl Effects {
             mounts.push(match &mount.source {
                 MountSource::Volume(name) => {
                     let key = format!("{}/{name}", subject.spec.name);
-                    let volume = record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
+                    let volume =
+                        record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
                     let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
-                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options: Default::default() }).await?;
+                    let options = match mount.device {
+                        Some(size) => self.caretaker.device(volume, size).await.map_err(OperationError::Other)?,
+                        None => BTreeMap::new(),
+                    };
+                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
                     CreatedMount::Volume { name: volume.clone(), target: mount.target.clone(), read_only: mount.read_only }
                 }
-                MountSource::Host(path) => CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only },
+                MountSource::Host(path) => {
+                    CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only }
+                }
                 MountSource::Memory => CreatedMount::Memory { target: mount.target.clone() },
             });
         }
@@ -226,7 +257,12 @@ impl Effects {
         Ok(Instance { id, hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) })
     }
 
-    fn container(&self, subject: &Subject, container: &ContainerSpec, mounts: Vec<CreatedMount>) -> Result<ContainerCreate, OperationError> {
+    fn container(
+        &self,
+        subject: &Subject,
+        container: &ContainerSpec,
+        mounts: Vec<CreatedMount>,
+    ) -> Result<ContainerCreate, OperationError> {
         let record = &subject.record;
         let mut aliases = vec![subject.spec.name.as_str().to_owned()];
         aliases.extend(container.aliases.iter().cloned());
@@ -265,7 +301,10 @@ impl Effects {
             Workload::Container(container) => {
                 let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
                 instance.run = run;
-                self.start_container(&instance, container).await.map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
+                self.caretaker.prepare(&subject.spec).await?;
+                self.start_container(&subject.spec, &instance, container)
+                    .await
+                    .map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
                 instance
             }
         };
@@ -273,12 +312,13 @@ impl Effects {
         Ok(instance)
     }
 
-    async fn start_container(&self, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
+    async fn start_container(&self, spec: &ServiceSpec, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
         let mut files = Vec::new();
         for file in &container.files {
             let content = Bytes::from(self.vault.resolve(&file.content)?);
             files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
         }
+        files.extend(self.caretaker.synced_files(spec).await);
         if !files.is_empty() {
             self.engine.upload(&instance.id, &files).await?;
         }
@@ -291,7 +331,10 @@ impl Effects {
         let mut evidence = Evidence::of(format!("{what}: {error}"));
         if let OperationError::Engine(EngineError::PortTaken { port }) = error {
             let holder = net::holder_of(*port);
-            evidence.diagnosis = Some((format!("port {port} is held by {holder}"), format!("stop {holder}, or give the service another port with `ports:`")));
+            evidence.diagnosis = Some((
+                format!("port {port} is held by {holder}"),
+                format!("stop {holder}, or give the service another port with `ports:`"),
+            ));
         } else {
             evidence.diagnosis = self.caretaker.diagnose(spec, &evidence);
         }
@@ -299,13 +342,21 @@ impl Effects {
     }
 
     /// Settles within the service's time, unless it is cancelled because the service ended meanwhile.
-    pub(crate) async fn settle(&self, subject: &Subject, news: mpsc::UnboundedSender<Settling>, cancelled: CancellationToken) -> Option<Result<String, Evidence>> {
+    pub(crate) async fn settle(
+        &self,
+        subject: &Subject,
+        news: mpsc::UnboundedSender<Settling>,
+        cancelled: CancellationToken,
+    ) -> Option<Result<String, Evidence>> {
         let instance = subject.instance.clone()?;
         tokio::select! {
             // Dropping the settling half way is safe: everything in it may be repeated.
             () = cancelled.cancelled() => None,
             result = self.caretaker.settle(&subject.spec, &instance, &news) => Some(match result {
-                Ok(proof) => Ok(proof),
+                Ok(proof) => {
+                    self.caretaker.serve(&subject.spec, instance.run);
+                    Ok(proof)
+                }
                 Err(mut evidence) => {
                     evidence.lines = self.last_lines(subject).await;
                     evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.caretaker.diagnose(&subject.spec, &evidence));
@@ -322,7 +373,7 @@ impl Effects {
                 Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             },
-            Workload::Process(_) => self.caretaker.stop_process(&subject.spec).await.map_err(OperationError::Other),
+            Workload::Process(_) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
         }
     }
 
@@ -330,34 +381,40 @@ impl Effects {
         let Some(instance) = &subject.instance else { return Ok(()) };
         match &subject.spec.workload {
             Workload::Container(_) => Ok(self.engine.kill(&instance.id, signal).await?),
-            Workload::Process(_) => self.caretaker.signal_process(&subject.spec, signal).await.map_err(OperationError::Other),
+            Workload::Process(_) => self.caretaker.signal_process(&subject.spec, instance.run, signal).await.map_err(OperationError::Other),
         }
     }
 
     pub(crate) async fn remove(&self, subject: &Subject) -> Result<(), OperationError> {
         match (&subject.instance, &subject.spec.workload) {
             (Some(instance), Workload::Container(_)) => Ok(self.engine.remove_container(&instance.id).await?),
-            _ => Ok(()),
+            (None, Workload::Container(_)) => Ok(()),
+            (_, Workload::Process(_)) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
         }
     }
 
     /// How a service that ended by itself ended; `None` if it runs after all.
     pub(crate) async fn examine(&self, subject: &Subject) -> Option<Evidence> {
-        let mut lines = Vec::new();
         let exit = match (&subject.spec.workload, &subject.instance) {
             (Workload::Container(_), Some(instance)) => match self.engine.inspect(&instance.id).await {
-                Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => Some(Exit { code, out_of_memory, error }),
+                Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => {
+                    Some(Exit { code, out_of_memory, error })
+                }
                 Ok(Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) => return None,
                 Ok(_) | Err(_) => None,
             },
-            (Workload::Process(_), _) => {
-                let (exit, last) = self.caretaker.examine_process(&subject.spec).await;
-                lines = last;
-                Some(exit)
+            (Workload::Process(_), instance) => {
+                let run = instance.as_ref().map_or(0, |instance| instance.run);
+                Some(self.caretaker.examine_process(&subject.spec, run).await)
             }
             (Workload::Container(_), None) => None,
         };
-        lines.extend(self.last_lines(subject).await);
+        let lines = self.last_lines(subject).await;
+        if let (Some(exit), Some(instance)) = (&exit, &subject.instance)
+            && exit.code != 0
+        {
+            self.caretaker.keep_crash(&subject.spec.name, instance.run);
+        }
         let mut evidence = Evidence { exit, lines, ..Evidence::of("it ended by itself") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
@@ -365,13 +422,17 @@ impl Effects {
 
     /// The last lines of the container's present start, with our secrets taken out.
     async fn last_lines(&self, subject: &Subject) -> Vec<String> {
-        let (Workload::Container(_), Some(instance)) = (&subject.spec.workload, &subject.instance) else { return Vec::new() };
+        let Some(instance) = &subject.instance else { return Vec::new() };
+        if subject.spec.container().is_none() {
+            return self.caretaker.last_lines(&subject.spec.name, instance.run);
+        }
         let started = match self.engine.inspect(&instance.id).await {
             Ok(Some(container)) => container.started_at,
             Ok(None) | Err(_) => return Vec::new(),
         };
         // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
-        let started = started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
+        let started =
+            started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let mut lines = std::collections::VecDeque::new();
         let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
         let read = async {

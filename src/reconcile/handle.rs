@@ -15,25 +15,71 @@ use crate::{
 
 /// What an environment can be told. Each is answered with the turn that has seen it.
 pub(super) enum Command {
-    Up { spec: Box<EnvironmentSpec>, reply: Reply },
-    Down { volumes: bool, reply: Reply },
-    Services { names: Vec<ServiceName>, verb: Verb, reply: Reply },
-    Preview { spec: Box<EnvironmentSpec>, reply: oneshot::Sender<Plan> },
+    Up {
+        spec: Box<EnvironmentSpec>,
+        reply: Reply,
+    },
+    Down {
+        volumes: bool,
+        reply: Reply,
+    },
+    Services {
+        names: Vec<ServiceName>,
+        verb: Verb,
+        reply: Reply,
+    },
+    /// Files of a service changed; `cause` is the event that told it.
+    Reload {
+        service: ServiceName,
+        how: Reload,
+        cause: u64,
+        reply: Reply,
+    },
+    Preview {
+        spec: Box<EnvironmentSpec>,
+        reply: oneshot::Sender<Plan>,
+    },
     /// Brings the volumes of the last `down --volumes` back.
-    Undo { reply: oneshot::Sender<Result<Vec<String>, ApiError>> },
+    Undo {
+        reply: oneshot::Sender<Result<Vec<String>, ApiError>>,
+    },
     /// Lets go of trash older than this; the names of volumes to remove.
-    EmptyTrash { older_than: Duration, reply: oneshot::Sender<Vec<String>> },
+    EmptyTrash {
+        older_than: Duration,
+        reply: oneshot::Sender<Vec<String>>,
+    },
     /// Host ports that were leased for it.
-    ReserveVolumes { keys: Vec<String>, reply: oneshot::Sender<Result<BTreeMap<String, String>, CommandError>> },
+    ReserveVolumes {
+        keys: Vec<String>,
+        reply: oneshot::Sender<Result<BTreeMap<String, String>, CommandError>>,
+    },
     /// From now on these services have these volumes.
-    MoveTo { volumes: BTreeMap<String, String>, why: &'static str, reply: Reply },
-    KeepSnapshots { snapshots: BTreeMap<String, SnapshotRecord>, reply: oneshot::Sender<Result<(), CommandError>> },
-    KeepPorts { ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>, reply: oneshot::Sender<Result<(), CommandError>> },
+    MoveTo {
+        volumes: BTreeMap<String, String>,
+        why: &'static str,
+        reply: Reply,
+    },
+    KeepSnapshots {
+        snapshots: BTreeMap<String, SnapshotRecord>,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    KeepPorts {
+        ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
     /// It is to stay, whoever made it.
-    Keep { reply: oneshot::Sender<Result<(), CommandError>> },
-    Record { reply: oneshot::Sender<Box<Record>> },
+    Keep {
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    Record {
+        reply: oneshot::Sender<Box<Record>>,
+    },
     Engine(EngineEvent),
-    ProcessEnded { service: ServiceName, pid: u32, code: i64 },
+    ProcessEnded {
+        service: ServiceName,
+        pid: u32,
+        code: i64,
+    },
     EngineGone,
     /// The engine is back and has been looked at.
     Observed(Box<Observed>),
@@ -46,6 +92,17 @@ pub(crate) enum Verb {
     Start,
     Stop,
     Restart,
+}
+
+/// What is done with a service whose files changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reload {
+    Restart,
+    /// Start the new version beside the old one if that serves; else as above.
+    Swap,
+    Signal(String),
+    /// Make its container anew, from the image that has just been built.
+    Replace,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +153,11 @@ impl Handle {
         self.view.borrow().clone()
     }
 
+    /// Tells of each new view.
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.view.borrow().status.clone()
     }
@@ -111,6 +173,10 @@ impl Handle {
 
     pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: Verb) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
+    }
+
+    pub(crate) async fn reload(&self, service: ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Reload { service, how, cause, reply }).await?
     }
 
     pub(crate) async fn preview(&self, spec: EnvironmentSpec) -> Result<Plan, CommandError> {
@@ -215,7 +281,9 @@ impl Handle {
             let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
             let ready = view.status.services.iter().filter(|service| named(&service.name)).all(|service| {
                 matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed)
-                    || (names.is_empty() && service.optional == Some(true) && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
+                    || (names.is_empty()
+                        && service.optional == Some(true)
+                        && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
             });
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();

@@ -16,12 +16,13 @@ mod failure;
 mod handle;
 mod plan;
 mod state;
+mod swap;
 mod view;
 
 pub(crate) use actor::{Setup, spawn};
-pub(crate) use execute::{labels, Caretaker, Effects, Observed, ObservedProcess, Progress, Settling};
+pub(crate) use execute::{Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling, labels};
 pub(crate) use failure::{Evidence, Exit};
-pub(crate) use handle::{CommandError, Handle, Verb};
+pub(crate) use handle::{CommandError, Handle, Reload, Verb};
 pub(crate) use plan::preview;
 pub(crate) use state::Instance;
 pub(crate) use view::View;

@@ -73,6 +73,9 @@ fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant)
 
 fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Operation> {
     let runs = service.life.runs();
+    if service.restart == Some(RestartReason::Swap) && matches!(service.life, Life::Ready(..)) && !service.outdated() {
+        return Some(Operation::Swap);
+    }
     if service.outdated() || service.restart.is_some() {
         // Without an instance that runs, a restart is nothing but a start.
         if runs {
@@ -115,7 +118,8 @@ fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
 /// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
 fn may_stop(state: &State, name: &ServiceName) -> bool {
     state.dependants(name).all(|(_, dependant)| {
-        dependant.wanted == Wanted::Running || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
+        dependant.wanted == Wanted::Running
+            || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
     })
 }
 

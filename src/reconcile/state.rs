@@ -24,9 +24,13 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     Absent,
-    Present { id: String },
+    Present {
+        id: String,
+    },
     /// It could not be made.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -47,12 +51,14 @@ pub(crate) struct Service {
     pub(crate) ready_after: Option<Duration>,
     /// Answers, and is being provisioned.
     pub(crate) provisioning: bool,
-    /// Its container has a volume that is not its own any more.
+    /// Its container is to be replaced whatever its spec says: a volume is not its own any more, or its image was built anew.
     pub(crate) moved: bool,
     /// It has come back without being asked, and its dependants have not been told yet.
     pub(crate) came_back: bool,
     /// Its end was heard of while its start was under way.
     pub(crate) ended_meanwhile: bool,
+    /// It is being started because its files changed, and nobody has been told how that went.
+    pub(crate) reloading: bool,
     /// The event that led to what it does now.
     pub(crate) cause: Option<u64>,
 }
@@ -70,6 +76,10 @@ pub(crate) enum Wanted {
 pub(crate) enum RestartReason {
     Asked,
     Dependency,
+    /// Its files changed.
+    Reload,
+    /// Its files changed, and the new version may run beside the old one.
+    Swap,
 }
 
 /// A container, or a process on the host.
@@ -131,6 +141,8 @@ pub(crate) enum Operation {
     Settle,
     Stop,
     Remove,
+    /// Start a new version, and let it take over when it is ready.
+    Swap,
     /// It ended by itself: find out how.
     Examine,
 }
@@ -152,6 +164,7 @@ impl Service {
             moved: false,
             came_back: false,
             ended_meanwhile: false,
+            reloading: false,
             cause: None,
         }
     }

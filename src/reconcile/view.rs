@@ -135,7 +135,8 @@ fn state_of(service: &Service) -> ServiceState {
         Some(Operation::Start) => return ServiceState::Starting,
         Some(Operation::Stop | Operation::Remove) => return ServiceState::Stopping,
         Some(Operation::Examine) => return ServiceState::Unhealthy,
-        Some(Operation::Settle) | None => {}
+        // While versions are swapped the old one serves.
+        Some(Operation::Settle | Operation::Swap) | None => {}
     }
     match &service.life {
         Life::Absent | Life::Idle(_) if service.wanted == Wanted::Running => ServiceState::Pending,

@@ -33,7 +33,8 @@ pub(super) async fn copy(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     let copy = format!("COPY {table} ({}) FROM STDIN WITH (FORMAT csv, HEADER true, ENCODING 'UTF8')", columns.join(", "));
     let located = |error: tokio_postgres::Error| {
         let line = error.as_db_error().and_then(|found| found.where_()).and_then(copy_line);
-        fail(told(&error)).at(line.or((line.is_none() && error.as_db_error().is_some_and(|found| found.code().code() == "42703")).then_some(1)))
+        fail(told(&error))
+            .at(line.or((line.is_none() && error.as_db_error().is_some_and(|found| found.code().code() == "42703")).then_some(1)))
     };
     let sink = transaction.copy_in::<_, Bytes>(&copy).await.map_err(located)?;
     let mut sink = pin!(sink);
@@ -72,7 +73,8 @@ async fn find_table(client: &tokio_postgres::Client, script: &Script) -> Result<
         }
     }
     let table = wanted.last().map_or("", String::as_str);
-    Err(ScriptError::of(&script.path, format!("there is no table {table} to fill")).hint("a `.csv` fills the table that it is named after; an init script has to create it"))
+    Err(ScriptError::of(&script.path, format!("there is no table {table} to fill"))
+        .hint("a `.csv` fills the table that it is named after; an init script has to create it"))
 }
 
 fn candidates(path: &str) -> Vec<String> {
@@ -113,7 +115,8 @@ fn header(script: &Script) -> Result<Vec<String>, ScriptError> {
     }
     let columns = fields(&String::from_utf8_lossy(&text)).ok_or_else(|| fail("a quote in the header is not closed".to_owned()))?;
     if columns.iter().any(String::is_empty) {
-        return Err(fail("the header has an empty column name".to_owned()).hint("the first line has to name the table's columns, separated by commas"));
+        return Err(fail("the header has an empty column name".to_owned())
+            .hint("the first line has to name the table's columns, separated by commas"));
     }
     Ok(columns)
 }

@@ -71,7 +71,13 @@ struct Known {
 }
 
 /// The scripts of `paths`, in the order in which they are applied.
-pub(crate) fn gather(project: &Path, target: &ScriptTarget, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
+pub(crate) fn gather(
+    project: &Path,
+    target: &ScriptTarget,
+    paths: &[String],
+    seed: bool,
+    checksums: &Checksums,
+) -> Result<Vec<Script>, ScriptError> {
     let mut scripts = Vec::new();
     for path in paths {
         let path = path.trim_end_matches('/');
@@ -107,11 +113,14 @@ fn listed(project: &Path, path: &str) -> Result<Vec<(String, Content)>, ScriptEr
             let inside = format!("{path}/");
             let found: Vec<_> = shipped::FILES
                 .iter()
-                .filter(|(name, _)| *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !is_passed_over(name)))
+                .filter(|(name, _)| {
+                    *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !is_passed_over(name))
+                })
                 .map(|(name, text)| ((*name).to_owned(), Content::Shipped(text.as_bytes())))
                 .collect();
             if found.is_empty() {
-                return Err(ScriptError::of(path, "there is no such file or directory").hint(format!("the profile names it relative to {}", project.display())));
+                return Err(ScriptError::of(path, "there is no such file or directory")
+                    .hint(format!("the profile names it relative to {}", project.display())));
             }
             Ok(found)
         }
@@ -120,7 +129,9 @@ fn listed(project: &Path, path: &str) -> Result<Vec<(String, Content)>, ScriptEr
 }
 
 fn is_passed_over(name: &str) -> bool {
-    let plain = Path::new(name).extension().is_some_and(|ending| ["md", "swp", "bak", "orig"].iter().any(|other| ending.eq_ignore_ascii_case(other)));
+    let plain = Path::new(name)
+        .extension()
+        .is_some_and(|ending| ["md", "swp", "bak", "orig"].iter().any(|other| ending.eq_ignore_ascii_case(other)));
     plain || name.starts_with('.') || name.ends_with('~') || name.starts_with('#')
 }
 
@@ -196,7 +207,13 @@ impl Checksums {
     fn of_file(&self, path: &Path) -> io::Result<Known> {
         let mut file = fs::File::open(path)?;
         let found = file.metadata()?;
-        let stamp = Stamp(found.dev(), found.ino(), found.size(), found.mtime() * 1_000_000_000 + found.mtime_nsec(), found.ctime() * 1_000_000_000 + found.ctime_nsec());
+        let stamp = Stamp(
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime() * 1_000_000_000 + found.mtime_nsec(),
+            found.ctime() * 1_000_000_000 + found.ctime_nsec(),
+        );
         if let Some((seen, known)) = self.known.lock().expect("no holder of this lock panics").get(path)
             && *seen == stamp
         {
@@ -276,7 +293,16 @@ pub(crate) mod tests {
         let at = |name: &str| project.path().join(name);
         fs::create_dir_all(at("init/dump")).unwrap();
         fs::create_dir_all(at("init/other")).unwrap();
-        for name in ["init/02-b.sql", "init/01-a.sql.zst", "init/10-c.csv", "init/.hidden.sql", "init/01-a.sql~", "init/README.md", "init/dump/toc.dat", "x.sh"] {
+        for name in [
+            "init/02-b.sql",
+            "init/01-a.sql.zst",
+            "init/10-c.csv",
+            "init/.hidden.sql",
+            "init/01-a.sql~",
+            "init/README.md",
+            "init/dump/toc.dat",
+            "x.sh",
+        ] {
             fs::write(at(name), name).unwrap();
         }
         let found = gather(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
@@ -297,7 +323,8 @@ pub(crate) mod tests {
     fn what_is_missing_or_of_no_known_kind_is_an_error_with_its_path() {
         let project = tempfile::tempdir().unwrap();
         fs::write(project.path().join("a.xlsx"), "").unwrap();
-        let fails = |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
+        let fails =
+            |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
         assert_eq!(fails("none"), "none: there is no such file or directory");
         assert_eq!(fails("a.xlsx"), "a.xlsx: is no script that this kind of service takes");
     }

@@ -111,7 +111,9 @@ impl Broker {
 
     pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
         let config = self.config();
-        let found = tokio::task::spawn_blocking(move || read_ledger(config)).await.map_err(|error| ScriptError::of(&self.service, error.to_string()))?;
+        let found = tokio::task::spawn_blocking(move || read_ledger(config))
+            .await
+            .map_err(|error| ScriptError::of(&self.service, error.to_string()))?;
         let found = found.map_err(|error| self.broken(&error))?;
         let mut recorded: Vec<Recorded> = found
             .into_iter()
@@ -148,7 +150,9 @@ impl Broker {
     async fn send(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         // Every line is read once before the first is sent, so that a bad one costs nothing.
         let checking = script.clone();
-        let topics = tokio::task::spawn_blocking(move || read(&checking, &mut |_, _| Ok(()))).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
+        let topics = tokio::task::spawn_blocking(move || read(&checking, &mut |_, _| Ok(())))
+            .await
+            .map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
         self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
         for (name, topic) in &topics {
             let settings: Vec<(&str, &str)> = topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -263,7 +267,11 @@ fn send(producer: &ThreadedProducer<DefaultProducerContext>, record: &Record) ->
 }
 
 /// Waits while the queue is full.
-fn enqueue<'a>(producer: &ThreadedProducer<DefaultProducerContext>, build: impl Fn() -> BaseRecord<'a, String, String>, payload: &'a String) -> Result<(), KafkaError> {
+fn enqueue<'a>(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    build: impl Fn() -> BaseRecord<'a, String, String>,
+    payload: &'a String,
+) -> Result<(), KafkaError> {
     loop {
         match producer.send(build().payload(payload)) {
             Ok(()) => return Ok(()),
@@ -299,7 +307,11 @@ fn read(script: &Script, with: &mut Taker<'_>) -> Result<IndexMap<String, Topic>
 
 /// The last committed row of every path.
 fn read_ledger(mut config: ClientConfig) -> Result<HashMap<String, Row>, KafkaError> {
-    config.set("group.id", "devenv-ledger").set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    config
+        .set("group.id", "devenv-ledger")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create()?;
     let known = consumer.fetch_metadata(None, PATIENCE)?;
     let mut rows = HashMap::new();
@@ -328,7 +340,15 @@ fn read_ledger(mut config: ClientConfig) -> Result<HashMap<String, Row>, KafkaEr
 
 fn row(script: &Script, state: &str) -> Row {
     let applied_at = (state == "applied").then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
-    Row { checksum: script.checksum.clone(), mode: mode_text(script.mode).to_owned(), state: state.to_owned(), applied_at, duration_ms: None, rows: None, error: None }
+    Row {
+        checksum: script.checksum.clone(),
+        mode: mode_text(script.mode).to_owned(),
+        state: state.to_owned(),
+        applied_at,
+        duration_ms: None,
+        rows: None,
+        error: None,
+    }
 }
 
 fn text(row: &Row) -> String {

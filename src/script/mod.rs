@@ -5,8 +5,8 @@
 //! row are one of them; where a script refuses that, its row says so before the script begins. [`plan`] decides, the
 //! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
 
-pub(crate) mod files;
 mod csv;
+pub(crate) mod files;
 mod kafka;
 pub(crate) mod plan;
 mod postgres;
@@ -169,7 +169,12 @@ pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<
 }
 
 /// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
-pub(crate) fn view(set: &ScriptSet, recorded: &[DatabaseRecords], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
+pub(crate) fn view(
+    set: &ScriptSet,
+    recorded: &[DatabaseRecords],
+    project: &Path,
+    checksums: &Checksums,
+) -> Result<Vec<LedgerEntry>, ScriptError> {
     let mut entries = Vec::new();
     for (database, recorded) in recorded {
         let mut scripts = Vec::new();
@@ -198,6 +203,21 @@ pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) 
     Ok(accepted)
 }
 
+/// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
+pub(crate) fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        let place = match &source.place {
+            ScriptPlace::Service => String::new(),
+            ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
+        };
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)? {
+            found.push((format!("{place}: {}", script.path), script.checksum));
+        }
+    }
+    Ok(found)
+}
+
 fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
     files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
 }
@@ -214,11 +234,17 @@ impl Store {
         let service = set.service.as_str();
         match (&set.target, place) {
             (ScriptTarget::Postgres { port, tls, superuser }, ScriptPlace::Database { name, role, password }) => {
-                let database = postgres::Database::open(postgres::Place { service, port: *port, tls: *tls, superuser, database: name, role, password }, cx).await?;
+                let database = postgres::Database::open(
+                    postgres::Place { service, port: *port, tls: *tls, superuser, database: name, role, password },
+                    cx,
+                )
+                .await?;
                 Ok(Self::Postgres(Box::new(database)))
             }
             (ScriptTarget::Postgres { .. }, ScriptPlace::Service) => Err(ScriptError::of(service, "scripts of PostgreSQL need a database")),
-            (ScriptTarget::Redis { port, tls, password }, _) => Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?)),
+            (ScriptTarget::Redis { port, tls, password }, _) => {
+                Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?))
+            }
             (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port))),
         }
     }

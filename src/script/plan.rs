@@ -47,7 +47,8 @@ pub(crate) fn decide(script: &Script, recorded: Option<&Recorded>) -> Verdict {
         (RecordedState::Applied, LedgerMode::Once | LedgerMode::OnChange) if same => Verdict::Keep,
         (RecordedState::Applied, LedgerMode::Once) => Verdict::Changed,
         // An interrupted file that was edited since: that is the user's answer to the interruption.
-        (RecordedState::Running | RecordedState::Interrupted | RecordedState::Failed, _) | (RecordedState::Applied, LedgerMode::OnChange | LedgerMode::Always) => Verdict::Apply,
+        (RecordedState::Running | RecordedState::Interrupted | RecordedState::Failed, _)
+        | (RecordedState::Applied, LedgerMode::OnChange | LedgerMode::Always) => Verdict::Apply,
     }
 }
 
@@ -70,7 +71,9 @@ pub(crate) fn view(service: &str, database: Option<&str>, scripts: &[&Script], r
         .map(|script| {
             let found = recorded.iter().find(|found| found.path == script.path);
             let state = match (decide(script, found), found.map(|found| found.state)) {
-                (Verdict::Keep, _) | (Verdict::Apply, Some(RecordedState::Applied)) if found.is_some_and(|found| found.checksum == script.checksum) => {
+                (Verdict::Keep, _) | (Verdict::Apply, Some(RecordedState::Applied))
+                    if found.is_some_and(|found| found.checksum == script.checksum) =>
+                {
                     LedgerState::Applied
                 }
                 (Verdict::Changed, _) => LedgerState::Changed,
@@ -82,7 +85,8 @@ pub(crate) fn view(service: &str, database: Option<&str>, scripts: &[&Script], r
         })
         .collect();
     // What failed and has no file any more is nothing: it left no data, and nobody wants it.
-    let gone = recorded.iter().filter(|found| found.state != RecordedState::Failed && scripts.iter().all(|script| script.path != found.path));
+    let gone =
+        recorded.iter().filter(|found| found.state != RecordedState::Failed && scripts.iter().all(|script| script.path != found.path));
     entries.extend(gone.map(|found| {
         let state = match found.state {
             RecordedState::Applied => LedgerState::Applied,
@@ -102,7 +106,15 @@ mod tests {
     use crate::script::files::{Content, ScriptKind};
 
     fn script(path: &str, checksum: &str, mode: LedgerMode) -> Script {
-        Script { path: path.into(), content: Content::Shipped(b""), kind: ScriptKind::Sql, mode, checksum: checksum.into(), seed: false, size: 0 }
+        Script {
+            path: path.into(),
+            content: Content::Shipped(b""),
+            kind: ScriptKind::Sql,
+            mode,
+            checksum: checksum.into(),
+            seed: false,
+            size: 0,
+        }
     }
 
     fn recorded(path: &str, checksum: &str, state: RecordedState) -> Recorded {

@@ -24,7 +24,8 @@ pub(super) const FED: &str = "devenv script";
 /// Of sessions that go on without us, because all that they need is in the container.
 pub(super) const STAGED: &str = "devenv staged script";
 /// A script may take its time, whatever the database says of its clients.
-pub(super) const SESSION_OPTIONS: &str = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
+pub(super) const SESSION_OPTIONS: &str =
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
 const ADVICE_AFTER: Duration = Duration::from_secs(600);
 
 const SCHEMA: &str = r"
@@ -140,7 +141,11 @@ impl Mark<'_> {
 }
 
 pub(super) fn literal(text: &str) -> String {
-    if text.contains('\\') { format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''")) } else { format!("'{}'", text.replace('\'', "''")) }
+    if text.contains('\\') {
+        format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
 }
 
 pub(super) fn identifier(name: &str) -> String {
@@ -157,11 +162,15 @@ impl Database {
             (false, _) => None,
         };
         let secret = reveal(place.superuser)?;
-        let superuser = connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, "devenv ledger").await.map_err(|error| fail(told(&error)))?;
+        let superuser = connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, "devenv ledger")
+            .await
+            .map_err(|error| fail(told(&error)))?;
         let mut setup = SCHEMA.to_owned();
         if place.role != SUPERUSER {
             let role = identifier(place.role);
-            let grants = format!("GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};");
+            let grants = format!(
+                "GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};"
+            );
             setup.push_str(&grants);
         }
         superuser.client.batch_execute(&setup).await.map_err(|error| fail(told(&error)))?;
@@ -191,7 +200,12 @@ impl Database {
     }
 
     async fn is_running(&self) -> Result<bool, ScriptError> {
-        let row = self.superuser.client.query_one("SELECT count(*) FROM devenv.ledger WHERE state = 'running'", &[]).await.map_err(|error| self.broken(&error))?;
+        let row = self
+            .superuser
+            .client
+            .query_one("SELECT count(*) FROM devenv.ledger WHERE state = 'running'", &[])
+            .await
+            .map_err(|error| self.broken(&error))?;
         Ok(row.get::<_, i64>(0) > 0)
     }
 
@@ -236,7 +250,13 @@ impl Database {
         match result {
             // The row itself is the witness: it stands only if all of the script does.
             Ok(()) if self.has_applied(&mark).await? => Ok(()),
-            Ok(()) => self.failed(&mark, ScriptError::of(&script.path, "it ended before its last line").hint("is there a `\\q`, or something left open?")).await,
+            Ok(()) => {
+                self.failed(
+                    &mark,
+                    ScriptError::of(&script.path, "it ended before its last line").hint("is there a `\\q`, or something left open?"),
+                )
+                .await
+            }
             // The server may have finished although the way back was cut.
             Err(_) if self.has_applied(&mark).await.unwrap_or(false) => Ok(()),
             Err(error) => self.failed(&mark, error).await,
@@ -245,7 +265,8 @@ impl Database {
 
     /// Whether a late attempt has done it meanwhile.
     async fn claim(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
-        const CLAIM: &str = "INSERT INTO devenv.claim (path, batch) VALUES ($1, $2) ON CONFLICT (path) DO UPDATE SET batch = excluded.batch";
+        const CLAIM: &str =
+            "INSERT INTO devenv.claim (path, batch) VALUES ($1, $2) ON CONFLICT (path) DO UPDATE SET batch = excluded.batch";
         let script = mark.script;
         self.superuser.client.execute(CLAIM, &[&script.path, &mark.batch]).await.map_err(|error| self.broken(&error))?;
         let find = |found: Vec<Recorded>| found.into_iter().find(|found| found.path == script.path && found.checksum == script.checksum);
@@ -271,7 +292,14 @@ impl Database {
     }
 
     async fn has_applied(&self, mark: &Mark<'_>) -> Result<bool, ScriptError> {
-        let found = self.superuser.client.query_opt("SELECT 1 FROM devenv.ledger WHERE path = $1 AND batch = $2 AND state = 'applied'", &[&mark.script.path, &mark.batch]).await;
+        let found = self
+            .superuser
+            .client
+            .query_opt(
+                "SELECT 1 FROM devenv.ledger WHERE path = $1 AND batch = $2 AND state = 'applied'",
+                &[&mark.script.path, &mark.batch],
+            )
+            .await;
         Ok(found.map_err(|error| self.broken(&error))?.is_some())
     }
 
@@ -286,7 +314,11 @@ impl Database {
     pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
         const ACCEPT: &str = "INSERT INTO devenv.ledger AS known (path, checksum, mode, state, started_at, applied_at, batch) VALUES ($1, $2, $3, 'applied', clock_timestamp(), clock_timestamp(), '')
             ON CONFLICT (path) DO UPDATE SET checksum = excluded.checksum, mode = excluded.mode, state = 'applied', error = NULL, applied_at = coalesce(known.applied_at, excluded.applied_at)";
-        self.superuser.client.execute(ACCEPT, &[&script.path, &script.checksum, &mode_text(script.mode)]).await.map_err(|error| self.broken(&error))?;
+        self.superuser
+            .client
+            .execute(ACCEPT, &[&script.path, &script.checksum, &mode_text(script.mode)])
+            .await
+            .map_err(|error| self.broken(&error))?;
         Ok(())
     }
 
@@ -322,9 +354,23 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
     }
 }
 
-async fn connect(port: u16, tls: Option<rustls::ClientConfig>, user: &str, password: &str, database: &str, application: &str) -> Result<Session, tokio_postgres::Error> {
+async fn connect(
+    port: u16,
+    tls: Option<rustls::ClientConfig>,
+    user: &str,
+    password: &str,
+    database: &str,
+    application: &str,
+) -> Result<Session, tokio_postgres::Error> {
     let mut config = Config::new();
-    config.host("127.0.0.1").port(port).user(user).password(password).dbname(database).application_name(application).options(SESSION_OPTIONS);
+    config
+        .host("127.0.0.1")
+        .port(port)
+        .user(user)
+        .password(password)
+        .dbname(database)
+        .application_name(application)
+        .options(SESSION_OPTIONS);
     config.connect_timeout(Duration::from_secs(10));
     if let Some(tls) = tls {
         config.ssl_mode(tokio_postgres::config::SslMode::Require);

@@ -6,7 +6,7 @@ use devenv_api::{LedgerEntry, LedgerState};
 
 use super::{
     Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{engine, Server, docker},
+    testing::{Server, docker, engine},
 };
 use crate::{
     secret::Vault,
@@ -119,9 +119,16 @@ async fn every_kind_of_script_is_applied_once_and_recorded_with_its_rows() {
             "seed/note.csv.gz Applied Some(1)"
         ]
     );
-    assert!(entries.iter().all(|entry| entry.applied_at.as_ref().is_some_and(|time| time.len() == 27) && entry.duration_ms.is_some()), "{entries:#?}");
+    assert!(
+        entries.iter().all(|entry| entry.applied_at.as_ref().is_some_and(|time| time.len() == 27) && entry.duration_ms.is_some()),
+        "{entries:#?}"
+    );
     assert_eq!(project.sql("select who from shell"), "app");
-    assert_eq!(project.sql("select string_agg(tablename, ' ' order by tablename) from pg_tables where schemaname = 'public' and tableowner = 'app'"), "item note own packed shell shell2 two");
+    assert_eq!(
+        project
+            .sql("select string_agg(tablename, ' ' order by tablename) from pg_tables where schemaname = 'public' and tableowner = 'app'"),
+        "item note own packed shell shell2 two"
+    );
     assert_eq!(project.apply().await.unwrap(), entries);
     assert_eq!(project.sql("select count(*) from item"), "3");
     // The owner reads the ledger and cannot write it.
@@ -134,14 +141,39 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
     let project = Project::new();
     project.write("init/01-tables.sql", "CREATE TABLE item (id int, name text);\n");
     for (path, text, wanted, untouched) in [
-        ("init/02.sql", "CREATE TABLE good (x int);\n\nINSERT INTO good VALUES ('no number');\n", "init/02.sql:3: invalid input syntax for type integer: \"no number\"", true),
-        ("init/02.sql", "CREATE TABLE good (x int);\nCOPY good FROM stdin;\n1\nx\n\\.\n", "init/02.sql:4: invalid input syntax for type integer: \"x\"", true),
+        (
+            "init/02.sql",
+            "CREATE TABLE good (x int);\n\nINSERT INTO good VALUES ('no number');\n",
+            "init/02.sql:3: invalid input syntax for type integer: \"no number\"",
+            true,
+        ),
+        (
+            "init/02.sql",
+            "CREATE TABLE good (x int);\nCOPY good FROM stdin;\n1\nx\n\\.\n",
+            "init/02.sql:4: invalid input syntax for type integer: \"x\"",
+            true,
+        ),
         ("init/02.sql", "CREATE TABLE good (x int);\nSELECT 'open", "init/02.sql:2: the script ends inside a string", true),
         ("init/02.sql", "CREATE TABLE good (x int);\n\\q\n", "init/02.sql: it ended before its last line", true),
-        ("init/02.sql", "CREATE TABLE good (x int);\nDO $$ BEGIN EXECUTE 'commit'; END $$;\n", "init/02.sql:2: EXECUTE of transaction commands is not implemented", true),
+        (
+            "init/02.sql",
+            "CREATE TABLE good (x int);\nDO $$ BEGIN EXECUTE 'commit'; END $$;\n",
+            "init/02.sql:2: EXECUTE of transaction commands is not implemented",
+            true,
+        ),
         ("init/02.sql", "CREATE TABLE good (x int);\n\\i none.sql\n", "init/02.sql:2: none.sql: No such file or directory", true),
-        ("init/02.sql", "CREATE TABLE good (x int PRIMARY KEY);\nCREATE TABLE b (x int REFERENCES good DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO b VALUES (1);\n", "init/02.sql: insert or update on table \"b\" violates foreign key constraint", true),
-        ("init/02.sql", "CREATE TABLE good (x int);\nALTER SYSTEM SET work_mem = '5MB';\n", "init/02.sql:2: permission denied to set parameter", false),
+        (
+            "init/02.sql",
+            "CREATE TABLE good (x int PRIMARY KEY);\nCREATE TABLE b (x int REFERENCES good DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO b VALUES (1);\n",
+            "init/02.sql: insert or update on table \"b\" violates foreign key constraint",
+            true,
+        ),
+        (
+            "init/02.sql",
+            "CREATE TABLE good (x int);\nALTER SYSTEM SET work_mem = '5MB';\n",
+            "init/02.sql:2: permission denied to set parameter",
+            false,
+        ),
         ("init/02.sh", "psql -c 'select 1'\nnosuchcommand\nexit 3\n", "init/02.sh:2: it ended with 3: 2: nosuchcommand: not found", true),
         ("init/02.dump", "no dump", "init/02.dump: input file does not appear to be a valid archive", true),
         ("init/02.sql.gz", "no gzip", "init/02.sql.gz: cannot be read: ", true),
@@ -170,9 +202,14 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_script_is_drift_until_it_is_accepted() {
     let project = Project::new();
-    project.write("init/01.sql", "CREATE TABLE item (id int);\n").write("init/02.sql", "-- devenv: mode=on-change\nCREATE OR REPLACE VIEW v AS SELECT 1 AS a;\n").write("seed/item.csv", "id\n1\n");
+    project
+        .write("init/01.sql", "CREATE TABLE item (id int);\n")
+        .write("init/02.sql", "-- devenv: mode=on-change\nCREATE OR REPLACE VIEW v AS SELECT 1 AS a;\n")
+        .write("seed/item.csv", "id\n1\n");
     project.apply().await.unwrap();
-    project.write("seed/item.csv", "id\n2\n").write("init/02.sql", "-- devenv: mode=on-change\nCREATE OR REPLACE VIEW v AS SELECT 2 AS a;\n");
+    project
+        .write("seed/item.csv", "id\n2\n")
+        .write("init/02.sql", "-- devenv: mode=on-change\nCREATE OR REPLACE VIEW v AS SELECT 2 AS a;\n");
     let entries = project.apply().await.unwrap();
     assert_eq!(drift(&entries).iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["seed/item.csv"]);
     assert_eq!(project.sql("select a from v"), "2");
@@ -188,15 +225,33 @@ async fn dumps_in_both_formats_are_restored_without_their_owners() {
     let server = &project.server;
     server.psql("postgres", "create database source");
     server.psql("source", "create schema devenv; create table devenv.ledger (x int); create extension pg_trgm; create table item (id int primary key, name text); insert into item select g, 'n' || g from generate_series(1, 500) g; create role other; alter table item owner to other; comment on table item is 'x'");
-    docker(&["exec", &server.id, "sh", "-c", "cd /tmp; pg_dump -U postgres -Fc -f item.dump source && pg_dump -U postgres -Fd -f item.dir source && pg_dump -U postgres -Fp -O -t item -f item.sql source"]);
+    docker(&[
+        "exec",
+        &server.id,
+        "sh",
+        "-c",
+        "cd /tmp; pg_dump -U postgres -Fc -f item.dump source && pg_dump -U postgres -Fd -f item.dir source && pg_dump -U postgres -Fp -O -t item -f item.sql source",
+    ]);
     server.psql("app", "create extension pg_trgm");
     for (name, path) in [("item.dump", "seed/item.dump"), ("item.dir", "seed/item.dir"), ("item.sql", "seed/item.sql")] {
         docker(&["cp", &format!("{}:/tmp/{name}", server.id), project.path().join(path).to_str().unwrap()]);
         let entries = project.apply().await.unwrap();
-        assert_eq!(entries.iter().find(|entry| entry.path == path).map(|entry| (entry.state, entry.rows)), Some((LedgerState::Applied, Some(500))), "{path}");
-        assert_eq!(project.sql("select count(*) || tableowner from item, pg_tables where tablename = 'item' group by tableowner"), "500app", "{path}");
+        assert_eq!(
+            entries.iter().find(|entry| entry.path == path).map(|entry| (entry.state, entry.rows)),
+            Some((LedgerState::Applied, Some(500))),
+            "{path}"
+        );
+        assert_eq!(
+            project.sql("select count(*) || tableowner from item, pg_tables where tablename = 'item' group by tableowner"),
+            "500app",
+            "{path}"
+        );
         project.sql("drop table item");
-        if project.path().join(path).is_dir() { fs::remove_dir_all(project.path().join(path)).unwrap() } else { fs::remove_file(project.path().join(path)).unwrap() }
+        if project.path().join(path).is_dir() {
+            fs::remove_dir_all(project.path().join(path)).unwrap()
+        } else {
+            fs::remove_file(project.path().join(path)).unwrap()
+        }
     }
 }
 
@@ -227,10 +282,21 @@ async fn an_applying_process_can_be_started_from_outside() {
     let set = ScriptSet {
         service: "db".parse().unwrap(),
         target: ScriptTarget::Postgres { port, tls: false, superuser: SecretRef::new("db", "postgres") },
-        sources: vec![ScriptSource { place: place.clone(), paths: vec!["init".into()], seed: false }, ScriptSource { place, paths: vec!["seed".into()], seed: true }],
+        sources: vec![
+            ScriptSource { place: place.clone(), paths: vec!["init".into()], seed: false },
+            ScriptSource { place, paths: vec!["seed".into()], seed: true },
+        ],
     };
     let (vault, checksums) = (Vault::new(Path::new(project).join(".secrets")), Checksums::default());
-    let cx = ScriptContext { engine: engine().await, container, vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext {
+        engine: engine().await,
+        container,
+        vault: &vault,
+        project: Path::new(project),
+        authority: None,
+        checksums: &checksums,
+        progress: &|_| {},
+    };
     apply(&set, Choice::All, &cx).await.unwrap();
 }
 
@@ -249,7 +315,9 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     let settings = format!("{}|{}|{}", project.path().display(), project.server.id, project.server.port);
     let start = || {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--nocapture", "--exact", "script::postgres_tests::an_applying_process_can_be_started_from_outside"]).env("DEVENV_TEST_APPLY", &settings);
+        command
+            .args(["--nocapture", "--exact", "script::postgres_tests::an_applying_process_can_be_started_from_outside"])
+            .env("DEVENV_TEST_APPLY", &settings);
         command.stdout(std::process::Stdio::null()).spawn().unwrap()
     };
     project.server.psql("postgres", "alter database app reset statement_timeout");
@@ -271,7 +339,10 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     }
     assert!(cut > 10, "only {cut} runs were cut off");
     // An attempt that comes late can neither commit nor begin.
-    for call in ["devenv.record('init/02-copy.sql', 'x', 'once', 'applied', null, null, 'late', true)", "devenv.record('init/04-shell.sh', 'x', 'once', 'running', null, null, 'late', false)"] {
+    for call in [
+        "devenv.record('init/02-copy.sql', 'x', 'once', 'applied', null, null, 'late', true)",
+        "devenv.record('init/04-shell.sh', 'x', 'once', 'running', null, null, 'late', false)",
+    ] {
         assert!(project.server.try_psql("app", &format!("select {call}")).unwrap_err().contains("a later run has taken over"));
     }
     // What a crash of the server itself leaves half-done is told, not repeated.
@@ -298,7 +369,9 @@ async fn an_encrypted_server_takes_every_kind_and_a_foreign_authority_is_refused
     let mut set = project.set.clone();
     let ScriptTarget::Postgres { tls, .. } = &mut set.target else { unreachable!() };
     *tls = true;
-    let apply = async |authority: &crate::tls::Authority| project.with(async |cx| apply(&set, Choice::All, &ScriptContext { authority: Some(authority.certificate()), ..*cx }).await).await;
+    let apply = async |authority: &crate::tls::Authority| {
+        project.with(async |cx| apply(&set, Choice::All, &ScriptContext { authority: Some(authority.certificate()), ..*cx }).await).await
+    };
     let refused = apply(&foreign).await.unwrap_err().to_string();
     assert!(refused.contains("certificate"), "{refused}");
     assert!(project.apply().await.unwrap_err().to_string().contains("no encryption"));

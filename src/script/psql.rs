@@ -74,7 +74,8 @@ rm "$d/script/.devenv-complete"
 pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
     let script = mark.script;
     let reading = script.clone();
-    let scan = tokio::task::spawn_blocking(move || scan(&reading)).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
+    let scan =
+        tokio::task::spawn_blocking(move || scan(&reading)).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
     if let Some(open) = scan.open {
         return Err(ScriptError::of(&script.path, format!("the script ends inside {open}")).at(scan.lines));
     }
@@ -83,7 +84,8 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
     }
     // A semicolon only where one is missing: right after COPY data, psql takes a lone one for the end of the file.
     let end = if scan.unfinished { ";" } else { "" };
-    let trailer = format!("\n{end}\nRESET SESSION AUTHORIZATION;\nRESET ROLE;\n\\o /dev/null\n{}\nCOMMIT;\n", mark.sql("applied", None, true));
+    let trailer =
+        format!("\n{end}\nRESET SESSION AUTHORIZATION;\nRESET ROLE;\n\\o /dev/null\n{}\nCOMMIT;\n", mark.sql("applied", None, true));
     let blanked = scan.wrapper.clone().map(Vec::from).unwrap_or_default();
     let flow = source::flow(script, blanked, trailer.into());
     let meter = flow.meter.clone();
@@ -96,7 +98,8 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
         return Err(ScriptError::of(&script.path, format!("cannot be read: {failure}")));
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("cannot run inside a transaction block") || said.contains("cannot be executed from a function or multi-command string") {
+    if said.contains("cannot run inside a transaction block") || said.contains("cannot be executed from a function or multi-command string")
+    {
         return staged_sql(database, mark, &scan, cx).await;
     }
     if output.code == 0 && !said.contains("ERROR:") {
@@ -155,12 +158,19 @@ pub(super) async fn dump(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     let script = mark.script;
     let mut environment = variables(database, FED);
     environment.push(("DEVENV_BEGIN".to_owned(), format!("SET LOCAL devenv.batch = '{}'", mark.batch)));
-    environment.push(("DEVENV_DONE".to_owned(), format!("RESET SESSION AUTHORIZATION;\nRESET ROLE;\n{}\nCOMMIT;", mark.sql("applied", None, true))));
-    let sh = |receive: &str| vec!["sh".to_owned(), "-c".to_owned(), format!("{receive}{RUN_DUMP}"), "devenv-dump".to_owned(), script.size.to_string()];
+    environment.push((
+        "DEVENV_DONE".to_owned(),
+        format!("RESET SESSION AUTHORIZATION;\nRESET ROLE;\n{}\nCOMMIT;", mark.sql("applied", None, true)),
+    ));
+    let sh = |receive: &str| {
+        vec!["sh".to_owned(), "-c".to_owned(), format!("{receive}{RUN_DUMP}"), "devenv-dump".to_owned(), script.size.to_string()]
+    };
     let output = match (&script.content, script.kind) {
         (Content::File(directory), ScriptKind::DumpDirectory) => {
             let directory = directory.clone();
-            let packed = tokio::task::spawn_blocking(move || pack(&directory)).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))?;
+            let packed = tokio::task::spawn_blocking(move || pack(&directory))
+                .await
+                .map_err(|error| ScriptError::of(&script.path, error.to_string()))?;
             let packed = packed.map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
             let script = Script { content: Content::File(packed.path().to_owned()), ..script.clone() };
             execute(sh(RECEIVE_DIRECTORY), environment, Some(source::flow(&script, Vec::new(), Bytes::new())), &script, cx).await?
@@ -172,7 +182,8 @@ pub(super) async fn dump(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     if output.code == 0 && !said.contains("ERROR:") && !said.contains("devenv: pg_restore failed") {
         return Ok(());
     }
-    let first = said.lines().find(|line| line.contains("ERROR:") || line.contains("error:")).or(said.lines().next()).unwrap_or("pg_restore failed");
+    let first =
+        said.lines().find(|line| line.contains("ERROR:") || line.contains("error:")).or(said.lines().next()).unwrap_or("pg_restore failed");
     let first = first.split_once("ERROR:").or(first.split_once("error:")).map_or(first, |(_, rest)| rest);
     Err(ScriptError::of(&script.path, first.trim()))
 }
@@ -195,7 +206,11 @@ fn pack(directory: &std::path::Path) -> std::io::Result<tempfile::NamedTempFile>
 /// Whether any staged script, of whichever run, is still at work in the container.
 pub(super) async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let command = "grep -l -a 'devenv-staged-[s]cript' /proc/[0-9]*/cmdline 2>/dev/null | grep -q .";
-    let request = ExecRequest { command: vec!["sh".into(), "-c".into(), command.into()], deadline: Some(Duration::from_secs(10)), ..ExecRequest::default() };
+    let request = ExecRequest {
+        command: vec!["sh".into(), "-c".into(), command.into()],
+        deadline: Some(Duration::from_secs(10)),
+        ..ExecRequest::default()
+    };
     let output = cx.engine.exec(cx.container, request).await.map_err(|error| ScriptError::of("ledger", error.to_string()))?;
     Ok(output.code == 0)
 }
@@ -215,7 +230,13 @@ fn variables(database: &Database, application: &str) -> Vec<(String, String)> {
     .to_vec()
 }
 
-async fn execute(command: Vec<String>, environment: Vec<(String, String)>, flow: Option<Flow>, script: &Script, cx: &ScriptContext<'_>) -> Result<ExecOutput, ScriptError> {
+async fn execute(
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    flow: Option<Flow>,
+    script: &Script,
+    cx: &ScriptContext<'_>,
+) -> Result<ExecOutput, ScriptError> {
     let meter = flow.as_ref().map(|flow| flow.meter.clone()).unwrap_or_default();
     let input = flow.map(|flow| Arc::new(Mutex::new(Some(flow.into_reader()))));
     let request = ExecRequest { command, user: Some(SYSTEM_USER.to_owned()), environment, directory: None, input, deadline: None };
@@ -300,7 +321,11 @@ struct PsqlError {
 /// The first error among notices, with what belongs to it.
 fn first_error(said: &str) -> Option<PsqlError> {
     let mut lines = said.lines();
-    let is_error = |text: &str| ["ERROR:", "FATAL:", "error:"].iter().find_map(|word| text.split_once(word).map(|(before, rest)| (before.to_owned(), rest.trim().to_owned())));
+    let is_error = |text: &str| {
+        ["ERROR:", "FATAL:", "error:"]
+            .iter()
+            .find_map(|word| text.split_once(word).map(|(before, rest)| (before.to_owned(), rest.trim().to_owned())))
+    };
     let (before, message) = lines.by_ref().find_map(is_error)?;
     let number = |text: &str| text.trim_end().trim_end_matches(':').rsplit(':').next().and_then(|number| number.trim().parse().ok());
     let mut found = PsqlError { line: number(&before), message, ..PsqlError::default() };
@@ -344,7 +369,13 @@ mod tests {
         let said = "psql:<stdin>:2: NOTICE:  table \"x\" does not exist, skipping\npsql:<stdin>:9: ERROR:  column \"oops\" does not exist\nLINE 4:  ('b', oops);\n               ^\nHINT:  Perhaps.\n";
         assert_eq!(
             first_error(said),
-            Some(PsqlError { line: Some(9), message: "column \"oops\" does not exist".into(), hint: Some("Perhaps.".into()), excerpt: Some("('b', oops);".into()), copy_row: None })
+            Some(PsqlError {
+                line: Some(9),
+                message: "column \"oops\" does not exist".into(),
+                hint: Some("Perhaps.".into()),
+                excerpt: Some("('b', oops);".into()),
+                copy_row: None
+            })
         );
         let said = "psql:/tmp/devenv.Ab/script:5: ERROR:  invalid input syntax for type integer: \"x\"\nCONTEXT:  COPY note, line 2, column n: \"x\"\n";
         let found = first_error(said).unwrap();
@@ -356,7 +387,11 @@ mod tests {
     #[test]
     fn an_error_is_placed_at_the_line_of_the_script() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.sql"), "SELECT 1;\nINSERT INTO t\n VALUES (1),\n ('b', oops),\n (2);\nCOPY note FROM stdin;\na\nb\n\\.\n").unwrap();
+        std::fs::write(
+            directory.path().join("a.sql"),
+            "SELECT 1;\nINSERT INTO t\n VALUES (1),\n ('b', oops),\n (2);\nCOPY note FROM stdin;\na\nb\n\\.\n",
+        )
+        .unwrap();
         let script = crate::script::files::tests::file(directory.path(), "a.sql");
         let scan = scan(&script).unwrap();
         let at = |said: &str| explained(&script, said, &scan).to_string();

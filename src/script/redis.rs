@@ -66,14 +66,23 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn open(service: &str, port: u16, tls: bool, password: &SecretRef, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
+    pub(super) async fn open(
+        service: &str,
+        port: u16,
+        tls: bool,
+        password: &SecretRef,
+        cx: &ScriptContext<'_>,
+    ) -> Result<Self, ScriptError> {
         let fail = |error: String| ScriptError::of(service, error);
         let password = cx.vault.reveal(password).map_err(|error| fail(error.to_string()))?;
         let client = if tls {
             let authority = cx.authority.ok_or_else(|| fail("its certificate authority is not known".to_owned()))?;
             let root = std::fs::read(authority).map_err(|error| fail(error.to_string()))?;
             tls::use_ring();
-            Client::build_with_tls(format!("rediss://default:{password}@127.0.0.1:{port}/0"), TlsCertificates { client_tls: None, root_cert: Some(root) })
+            Client::build_with_tls(
+                format!("rediss://default:{password}@127.0.0.1:{port}/0"),
+                TlsCertificates { client_tls: None, root_cert: Some(root) },
+            )
         } else {
             Client::open(format!("redis://default:{password}@127.0.0.1:{port}/0"))
         };
@@ -116,7 +125,8 @@ impl Server {
     }
 
     async fn write(&mut self, script: &Script, row: &Row) -> Result<(), ScriptError> {
-        let written: Result<(), _> = ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(text(row)).query_async(&mut self.connection).await;
+        let written: Result<(), _> =
+            ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(text(row)).query_async(&mut self.connection).await;
         written.map_err(|error| self.broken(&error))
     }
 
@@ -215,10 +225,28 @@ impl Server {
         let mut outside = false;
         for command in &commands {
             let name = command.name();
-            if ["MULTI", "EXEC", "DISCARD", "WATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SHUTDOWN", "RESET", "QUIT", "HELLO", "AUTH"].contains(&name.as_str()) {
-                return Err(ScriptError::of(&script.path, format!("{name} has no place in a script, which runs as one transaction")).at(command.line));
+            if [
+                "MULTI",
+                "EXEC",
+                "DISCARD",
+                "WATCH",
+                "SUBSCRIBE",
+                "PSUBSCRIBE",
+                "SSUBSCRIBE",
+                "MONITOR",
+                "SHUTDOWN",
+                "RESET",
+                "QUIT",
+                "HELLO",
+                "AUTH",
+            ]
+            .contains(&name.as_str())
+            {
+                return Err(ScriptError::of(&script.path, format!("{name} has no place in a script, which runs as one transaction"))
+                    .at(command.line));
             }
-            outside |= command.words.len() > MOST_ARGUMENTS || self.is_outside_scripts(command).await.map_err(|error| self.broken(&error))?;
+            outside |=
+                command.words.len() > MOST_ARGUMENTS || self.is_outside_scripts(command).await.map_err(|error| self.broken(&error))?;
         }
         let rows = commands.len() as u64;
         if outside { self.run_in_multi(script, &commands, began).await } else { self.run_as_script(script, &commands, rows).await }
@@ -226,7 +254,22 @@ impl Server {
 
     /// Whether the server refuses the command in its own scripts, as it does `CONFIG SET` and `ACL SETUSER`.
     async fn is_outside_scripts(&mut self, command: &Command) -> Result<bool, RedisError> {
-        const OUTSIDE: [&str; 14] = ["ACL", "CONFIG", "FUNCTION", "SCRIPT", "CLIENT", "EVAL", "EVALSHA", "FCALL", "BGSAVE", "SAVE", "BGREWRITEAOF", "MODULE", "DEBUG", "LATENCY"];
+        const OUTSIDE: [&str; 14] = [
+            "ACL",
+            "CONFIG",
+            "FUNCTION",
+            "SCRIPT",
+            "CLIENT",
+            "EVAL",
+            "EVALSHA",
+            "FCALL",
+            "BGSAVE",
+            "SAVE",
+            "BGREWRITEAOF",
+            "MODULE",
+            "DEBUG",
+            "LATENCY",
+        ];
         if OUTSIDE.contains(&command.name().as_str()) {
             return Ok(true);
         }
@@ -246,7 +289,9 @@ impl Server {
             return Ok(());
         }
         let message = message.strip_prefix("ERR ").unwrap_or(&message);
-        Err(ScriptError::of(&script.path, message).at(line.parse::<u64>().ok()).hint("Redis has no rollback: the lines before it stay applied"))
+        Err(ScriptError::of(&script.path, message)
+            .at(line.parse::<u64>().ok())
+            .hint("Redis has no rollback: the lines before it stay applied"))
     }
 
     /// The row says `running` in the same transaction, and how it went right after it.
@@ -264,7 +309,11 @@ impl Server {
         let answers: Result<Vec<Result<::redis::Value, RedisError>>, _> = pipeline.query_async(&mut self.connection).await;
         let answers = answers.map_err(|error| ScriptError::of(&script.path, error.to_string()))?;
         for (command, answer) in commands.iter().zip(answers.into_iter().skip(1)) {
-            answer.map_err(|error| ScriptError::of(&script.path, error.to_string()).at(command.line).hint("Redis has no rollback: the other lines stay applied"))?;
+            answer.map_err(|error| {
+                ScriptError::of(&script.path, error.to_string())
+                    .at(command.line)
+                    .hint("Redis has no rollback: the other lines stay applied")
+            })?;
         }
         let duration_ms = Some(began.elapsed().as_millis() as u64);
         self.write(script, &Row { duration_ms, ..row(script, "applied", Some(commands.len() as u64)) }).await
@@ -274,13 +323,24 @@ impl Server {
 fn row(script: &Script, state: &str, rows: Option<u64>) -> Row {
     let applied_at = (state == "applied").then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
     let duration_ms = applied_at.is_some().then_some(0);
-    Row { checksum: script.checksum.clone(), mode: mode_text(script.mode).to_owned(), state: state.to_owned(), applied_at, duration_ms, rows, error: None }
+    Row {
+        checksum: script.checksum.clone(),
+        mode: mode_text(script.mode).to_owned(),
+        state: state.to_owned(),
+        applied_at,
+        duration_ms,
+        rows,
+        error: None,
+    }
 }
 
 fn text(row: &Row) -> String {
     serde_json::to_string(row).expect("a row is plain data")
 }
 
-async fn blocking<T: Send + 'static>(script: &Script, work: impl FnOnce() -> Result<T, ScriptError> + Send + 'static) -> Result<T, ScriptError> {
+async fn blocking<T: Send + 'static>(
+    script: &Script,
+    work: impl FnOnce() -> Result<T, ScriptError> + Send + 'static,
+) -> Result<T, ScriptError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ScriptError::of(&script.path, error.to_string()))?
 }

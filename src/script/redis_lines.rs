@@ -118,7 +118,9 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
     }
     let ttl = match &key.ttl {
         None => None,
-        Some(Value::Number(seconds)) => Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(|| fail("a ttl is longer than nothing".to_owned()))? * 1000.0),
+        Some(Value::Number(seconds)) => {
+            Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(|| fail("a ttl is longer than nothing".to_owned()))? * 1000.0)
+        }
         Some(Value::String(text)) => Some(text.parse::<Period>().map_err(|error| fail(error.to_string()))?.duration().as_millis() as f64),
         Some(_) => return Err(fail("a ttl is a number of seconds, or text such as `24h`".to_owned())),
     };
@@ -222,7 +224,9 @@ mod tests {
 
     #[test]
     fn a_command_line_is_split_as_redis_cli_splits_it() {
-        let split = |line: &str| words(line).map(|words| words.map(|words| words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()));
+        let split = |line: &str| {
+            words(line).map(|words| words.map(|words| words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()))
+        };
         assert_eq!(split(r#"SET "a b" 'it\'s' "\x41\n""#), Ok(Some(vec!["SET".into(), "a b".into(), "it's".into(), "A\n".into()])));
         assert_eq!(split("# remark"), Ok(None));
         assert_eq!(split("SET a \"b"), Err(UNCLOSED));
@@ -237,14 +241,29 @@ mod tests {
         let script = crate::script::files::tests::file(directory.path(), "a.sql");
         let shown = |line: &str| {
             key_commands(&script, 7, line).map(|commands| {
-                let packed: Vec<String> = commands.iter().map(|command| String::from_utf8_lossy(&command.get_packed_command()).split("\r\n").filter(|part| !part.starts_with(['*', '$']) && !part.is_empty()).collect::<Vec<_>>().join(" ")).collect();
+                let packed: Vec<String> = commands
+                    .iter()
+                    .map(|command| {
+                        String::from_utf8_lossy(&command.get_packed_command())
+                            .split("\r\n")
+                            .filter(|part| !part.starts_with(['*', '$']) && !part.is_empty())
+                            .collect::<Vec<_>>()
+                            .join(" ")
+                    })
+                    .collect();
                 packed.join("; ")
             })
         };
-        assert_eq!(shown(r#"{"key":"a","type":"string","value":{"n":1},"ttl":"5m"}"#).unwrap(), r#"DEL a; SET a {"n":1}; PEXPIRE a 300000"#);
+        assert_eq!(
+            shown(r#"{"key":"a","type":"string","value":{"n":1},"ttl":"5m"}"#).unwrap(),
+            r#"DEL a; SET a {"n":1}; PEXPIRE a 300000"#
+        );
         assert_eq!(shown(r#"{"key":"z","type":"zset","value":{"x":1.5}}"#).unwrap(), "DEL z; ZADD z 1.5 x");
         assert_eq!(shown(r#"{"key":"l","type":"list","value":["a",2]}"#).unwrap(), "DEL l; RPUSH l a 2");
-        assert_eq!(shown(r#"{"key":"h","type":"hash","value":[]}"#).unwrap_err().to_string(), "a.sql:7: the value of a hash has to be an object that is not empty");
+        assert_eq!(
+            shown(r#"{"key":"h","type":"hash","value":[]}"#).unwrap_err().to_string(),
+            "a.sql:7: the value of a hash has to be an object that is not empty"
+        );
         assert!(shown("{\"key\":").unwrap_err().to_string().starts_with("a.sql:7: "));
     }
 }

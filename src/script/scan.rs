@@ -246,7 +246,9 @@ impl Scanner {
     fn word(&mut self, word: &[u8]) {
         let word = String::from_utf8_lossy(word).to_ascii_uppercase();
         // A routine's body in SQL holds semicolons that end no statement.
-        if self.words.first().is_some_and(|first| first == "CREATE") && self.words.iter().any(|word| word == "FUNCTION" || word == "PROCEDURE") {
+        if self.words.first().is_some_and(|first| first == "CREATE")
+            && self.words.iter().any(|word| word == "FUNCTION" || word == "PROCEDURE")
+        {
             match word.as_str() {
                 "BEGIN" => self.blocks += 1,
                 "CASE" if self.blocks > 0 => self.blocks += 1,
@@ -352,7 +354,16 @@ mod tests {
     #[test]
     fn what_cannot_run_in_a_transaction_is_found_at_its_line() {
         assert_eq!(scan("-- x\nCREATE INDEX CONCURRENTLY i ON t (a);\n").refuses, Some((2, "CREATE INDEX CONCURRENTLY I".into())));
-        for text in ["vacuum;", "CREATE DATABASE x;", "alter system set a = 1;", "create unique index concurrently a on b(c)", "\\c other\n", "BEGIN; SELECT 1; COMMIT; SELECT 2;", "ROLLBACK;", "REINDEX TABLE CONCURRENTLY t;"] {
+        for text in [
+            "vacuum;",
+            "CREATE DATABASE x;",
+            "alter system set a = 1;",
+            "create unique index concurrently a on b(c)",
+            "\\c other\n",
+            "BEGIN; SELECT 1; COMMIT; SELECT 2;",
+            "ROLLBACK;",
+            "REINDEX TABLE CONCURRENTLY t;",
+        ] {
             assert_eq!(refuses(text), Some(1), "{text}");
         }
     }

@@ -12,7 +12,7 @@ use rdkafka::{
 
 use super::{
     Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{engine, Server, docker},
+    testing::{Server, docker, engine},
 };
 use crate::{
     secret::Vault,
@@ -50,7 +50,18 @@ impl Project {
             fs::write(directory.path().join("server.key"), key).unwrap();
             Command::new("chmod").args(["-R", "a+rX", directory.path().to_str().unwrap()]).status().unwrap();
             arguments.splice(0..0, ["-v", &mount]);
-            arguments.extend(["--port", "0", "--tls-port", "6379", "--tls-cert-file", "/tls/server.pem", "--tls-key-file", "/tls/server.key", "--tls-auth-clients", "no"]);
+            arguments.extend([
+                "--port",
+                "0",
+                "--tls-port",
+                "6379",
+                "--tls-cert-file",
+                "/tls/server.pem",
+                "--tls-key-file",
+                "/tls/server.key",
+                "--tls-auth-clients",
+                "no",
+            ]);
             authority = Some(made);
         }
         let server = Server::start(6379, &arguments);
@@ -63,7 +74,8 @@ impl Project {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seed")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (published, advertised) = (format!("127.0.0.1:{port}:9094"), format!("KAFKA_ADVERTISED_LISTENERS=HOST://127.0.0.1:{port},NETWORK://localhost:9092"));
+        let (published, advertised) =
+            (format!("127.0.0.1:{port}:9094"), format!("KAFKA_ADVERTISED_LISTENERS=HOST://127.0.0.1:{port},NETWORK://localhost:9092"));
         let mut arguments = vec!["run", "-d", "--label", "devenv-test=data", "-p", &published, "-e", &advertised];
         let settings = [
             "CLUSTER_ID=4L6g3nShT-eMCtK--X86sw",
@@ -149,7 +161,12 @@ impl Project {
             match consumer.poll(std::time::Duration::from_secs(20)).unwrap() {
                 Ok(message) => {
                     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-                    found.push((message.partition(), text(message.key()), text(message.payload()), message.headers().map_or(0, Headers::count)));
+                    found.push((
+                        message.partition(),
+                        text(message.key()),
+                        text(message.payload()),
+                        message.headers().map_or(0, Headers::count),
+                    ));
                 }
                 Err(KafkaError::PartitionEOF(_)) => ended += 1,
                 Err(error) => panic!("{error}"),
@@ -167,7 +184,8 @@ fn states(entries: &[LedgerEntry]) -> Vec<String> {
 async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
     for tls in [false, true] {
         let project = Project::redis(tls);
-        let keys: String = (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}")).collect::<Vec<_>>().join("\n");
+        let keys: String =
+            (0..2500).map(|i| format!("{{\"key\": \"k:{i}\", \"type\": \"string\", \"value\": \"{i}\"}}")).collect::<Vec<_>>().join("\n");
         project
             .write("seed/01-commands.redis", "# remark\nSET greeting \"hello world\"\nINCR counter\nSELECT 1\nRPUSH list a b c\n")
             .write("seed/02-config.redis", "CONFIG SET maxmemory-policy allkeys-lru\nINCR counter\n")
@@ -176,7 +194,12 @@ async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
         let entries = project.apply().await.unwrap();
         assert_eq!(
             states(&entries),
-            ["seed/01-commands.redis Applied Some(4)", "seed/02-config.redis Applied Some(2)", "seed/03-keys.jsonl Applied Some(2500)", "seed/04-types.jsonl Applied Some(5)"]
+            [
+                "seed/01-commands.redis Applied Some(4)",
+                "seed/02-config.redis Applied Some(2)",
+                "seed/03-keys.jsonl Applied Some(2500)",
+                "seed/04-types.jsonl Applied Some(5)"
+            ]
         );
         assert_eq!(project.apply().await.unwrap(), entries);
         assert_eq!(project.cli(&["get", "greeting"]), "hello world");
@@ -223,7 +246,15 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
     let Ok(settings) = std::env::var("DEVENV_TEST_APPLY_KAFKA") else { return };
     let (project, port) = settings.split_once('|').unwrap();
     let (vault, checksums) = (Vault::new("/nonexistent".into()), Checksums::default());
-    let cx = ScriptContext { engine: engine().await, container: "", vault: &vault, project: Path::new(project), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext {
+        engine: engine().await,
+        container: "",
+        vault: &vault,
+        project: Path::new(project),
+        authority: None,
+        checksums: &checksums,
+        progress: &|_| {},
+    };
     apply(&set("events", ScriptTarget::Kafka { port: port.parse().unwrap() }), Choice::All, &cx).await.unwrap();
 }
 
@@ -255,8 +286,13 @@ async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off
 
     for round in 0..6u32 {
         let topic = format!("many-{round}");
-        let lines: String = (0..RECORDS).map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}")).collect::<Vec<_>>().join("\n");
-        project.write(&format!("seed/{topic}.jsonl"), lines).write(&format!("seed/{topic}-0.kafka.yaml"), format!("topics: {{ {topic}: {{ partitions: 2 }} }}\n"));
+        let lines: String = (0..RECORDS)
+            .map(|i| format!("{{\"topic\":\"{topic}\",\"key\":\"{i}\",\"value\":{{\"n\":{i}}}}}"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        project
+            .write(&format!("seed/{topic}.jsonl"), lines)
+            .write(&format!("seed/{topic}-0.kafka.yaml"), format!("topics: {{ {topic}: {{ partitions: 2 }} }}\n"));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "script::service_tests::an_applying_process_for_kafka_can_be_started_from_outside"])
             .env("DEVENV_TEST_APPLY_KAFKA", format!("{}|{}", project.directory.path().display(), project.server.port))

@@ -5,7 +5,11 @@ use std::path::Path;
 use devenv_api::{LedgerEntry, LedgerState};
 use serde_json::{Value, json};
 
-use super::{Checksums, Choice, ScriptContext, apply, service_tests::Project, testing::{engine, Server}};
+use super::{
+    Checksums, Choice, ScriptContext, apply,
+    service_tests::Project,
+    testing::{Server, engine},
+};
 use crate::{
     secret::Vault,
     service::{Kind, scripts},
@@ -25,7 +29,15 @@ fn kind(shape: &str, service: &str, kind: &str) -> Kind {
 /// An empty project: everything is found among the shipped files.
 async fn applied(set: &ScriptSet, vault: &Vault, container: &str) -> Vec<LedgerEntry> {
     let (project, checksums) = (tempfile::tempdir().unwrap(), Checksums::default());
-    let cx = ScriptContext { engine: engine().await, container, vault, project: project.path(), authority: None, checksums: &checksums, progress: &|_| {} };
+    let cx = ScriptContext {
+        engine: engine().await,
+        container,
+        vault,
+        project: project.path(),
+        authority: None,
+        checksums: &checksums,
+        progress: &|_| {},
+    };
     let entries = apply(set, Choice::All, &cx).await.unwrap_or_else(|error| panic!("{error} {:?}", error.hint));
     assert!(entries.iter().all(|entry| entry.state == LedgerState::Applied), "{entries:#?}");
     entries
@@ -64,7 +76,11 @@ async fn legal_platform_finds_the_nearest_of_1536_dimensions() {
     let (server, _) = database("legal-platform").await;
     let near = "select name from documents order by embedding <=> (select embedding from documents where name = 'document-7.pdf') limit 1";
     assert_eq!(server.psql("legal", near), "document-7.pdf");
-    assert_eq!(server.psql("legal", "select count(*) || ' ' || (select count(*) from users) || ' ' || (select count(*) from cases) from documents"), "20 3 2");
+    assert_eq!(
+        server
+            .psql("legal", "select count(*) || ' ' || (select count(*) from users) || ' ' || (select count(*) from cases) from documents"),
+        "20 3 2"
+    );
     assert_eq!(server.psql("legal", "show statement_timeout"), "1min");
 }
 
@@ -72,24 +88,46 @@ async fn legal_platform_finds_the_nearest_of_1536_dimensions() {
 async fn complianceflow_keeps_its_tenants_apart() {
     let (server, entries) = database("complianceflow").await;
     assert_eq!(entries.len(), 8 * 3);
-    for (name, table) in [("user", "users"), ("declaration", "declarations"), ("form", "forms"), ("ruleengine", "rules"), ("review", "reviews"), ("case", "cases"), ("notification", "notifications"), ("analytics", "events")] {
+    for (name, table) in [
+        ("user", "users"),
+        ("declaration", "declarations"),
+        ("form", "forms"),
+        ("ruleengine", "rules"),
+        ("review", "reviews"),
+        ("case", "cases"),
+        ("notification", "notifications"),
+        ("analytics", "events"),
+    ] {
         let as_tenant = |tenant: &str, sql: &str| {
             server.try_psql(name, &format!("set role {name}_service; select set_config('app.tenant', (select id::text from tenants where name = '{tenant}'), false) is null; {sql}"))
         };
-        let seen = |tenant: &str| as_tenant(tenant, &format!("select count(*) > 0 and count(distinct tenant_id) = 1 from {table}")).unwrap();
+        let seen =
+            |tenant: &str| as_tenant(tenant, &format!("select count(*) > 0 and count(distinct tenant_id) = 1 from {table}")).unwrap();
         assert_eq!((seen("North").as_str(), seen("South").as_str()), ("f\nt", "f\nt"), "{name}");
         assert_eq!(as_tenant("nobody", &format!("select count(*) from {table}")).unwrap(), "f\n0", "{name}");
-        assert!(as_tenant("North", &format!("update {table} set tenant_id = (select id from tenants where name = 'South')")).is_err(), "{name}");
+        assert!(
+            as_tenant("North", &format!("update {table} set tenant_id = (select id from tenants where name = 'South')")).is_err(),
+            "{name}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_shapes_have_their_tables_and_rows() {
     let (server, _) = database("invoice-api").await;
-    assert_eq!(server.psql("invoices", "select (select count(*) from api_keys) || ' ' || (select count(*) from jobs) || ' ' || (select count(*) from job_results)"), "2 3000 2921");
+    assert_eq!(
+        server.psql(
+            "invoices",
+            "select (select count(*) from api_keys) || ' ' || (select count(*) from jobs) || ' ' || (select count(*) from job_results)"
+        ),
+        "2 3000 2921"
+    );
     let (server, _) = database("platform-wrapper").await;
     assert_eq!(server.psql("platform", "select count(*) || ' ' || (select count(*) from accounts) from api_calls"), "1000 3");
-    assert_eq!(server.psql("platform", "select current_setting('statement_timeout') || ' ' || current_setting('idle_session_timeout')"), "30s 5min");
+    assert_eq!(
+        server.psql("platform", "select current_setting('statement_timeout') || ' ' || current_setting('idle_session_timeout')"),
+        "30s 5min"
+    );
     let (server, _) = database("lawyers-hub").await;
     assert_eq!(server.psql("hub", "select count(*) || ' ' || (select count(*) from lawyers) from consultations"), "30 3");
 }

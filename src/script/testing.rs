@@ -47,8 +47,15 @@ impl Server {
     }
 
     pub(crate) fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let output = Command::new("docker").args(["exec", &self.id, "psql", "-h", "/var/run/postgresql", "-U", "postgres", "-Atqc", sql, database]).output().unwrap();
-        if output.status.success() { Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        let output = Command::new("docker")
+            .args(["exec", &self.id, "psql", "-h", "/var/run/postgresql", "-U", "postgres", "-Atqc", sql, database])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {

@@ -116,7 +116,11 @@ impl Vault {
             let service = service?;
             for secret in fs::read_dir(service.path())? {
                 let secret = secret?;
-                let (Some(service), Some(name)) = (service.file_name().to_str().map(str::to_owned), secret.file_name().to_str().map(str::to_owned)) else { continue };
+                let (Some(service), Some(name)) =
+                    (service.file_name().to_str().map(str::to_owned), secret.file_name().to_str().map(str::to_owned))
+                else {
+                    continue;
+                };
                 if name.ends_with(".tmp") {
                     continue;
                 }

@@ -45,7 +45,9 @@ pub(super) async fn reset(State(daemon): State<Arc<Daemon>>, Json(request): Json
 }
 
 pub(super) async fn restore_snapshot(State(daemon): State<Arc<Daemon>>, Json(request): Json<NamedRequest>) -> Result<Response, Failed> {
-    moved(&daemon, &request.target.clone(), async move |daemon, environment| daemon.environments.restore_snapshot(environment, &request.name).await)
+    moved(&daemon, &request.target.clone(), async move |daemon, environment| {
+        daemon.environments.restore_snapshot(environment, &request.name).await
+    })
 }
 
 /// Moves services to other volumes and waits until all are ready again.
@@ -71,7 +73,9 @@ fn moved(
                 finish(Ok(view), begun, None, &environment, ready_or_failed)
             })
         });
-        async move { task.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon gave up on it"))) }
+        async move {
+            task.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon gave up on it")))
+        }
     }))
 }
 

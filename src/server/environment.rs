@@ -1,6 +1,9 @@
 //! Environments: up, down, and everything in between.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{
@@ -21,7 +24,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
     Json(match daemon.environments.find(&target) {
-        Some(environment) => Status { drift: environment.drift().await, ..environment.handle.status() },
+        Some(environment) => Status { drift: environment.drift().await, ..daemon.environments.status(&environment) },
         None => absent(&target),
     })
 }
@@ -45,8 +48,9 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
                     environment.is_open()?;
-                    environment.handle.up(spec).await?
+                    environment.handle.up(spec.clone()).await?
                 };
+                environment.reloader.watch(&spec).await;
                 environment.handle.until_up(turn).await
             };
             let brought_up = within(limit, bring_up).await;
@@ -61,10 +65,15 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let nothing = UpMessage::Done(Status { elapsed_ms: Some(0), ..absent(&request.target) });
         return Ok(stream::ndjson(futures_util::stream::iter([nothing])));
     };
+    let environments = daemon.environments.clone();
     Ok(stream::told(&environment, || {
         let environment = environment.clone();
         async move {
             let _turn = environment.turn.clone().lock_owned().await;
+            // What is broken is mended first: nothing of a fault outlives its service.
+            if let Err(error) = environments.heal_in(&environment, &[]).await {
+                tracing::warn!(reason = %error.message, "A fault could not be healed before its service goes.");
+            }
             if environment.is_open().is_err() {
                 // Whoever had the turn before has removed it.
                 return UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..absent(&request.target) });
@@ -146,7 +155,10 @@ async fn with_drift(message: UpMessage, environment: &Environment, fatal: bool) 
     if fatal && let Some(first) = drift.first() {
         let paths: Vec<&str> = drift.iter().map(|entry| entry.path.as_str()).collect();
         let message = format!("these scripts have changed since they were applied: {}", paths.join(", "));
-        let hint = format!("`devenv reset {}` applies today's files to fresh data, `devenv ledger accept {}` keeps the data as it is", first.service, first.path);
+        let hint = format!(
+            "`devenv reset {}` applies today's files to fresh data, `devenv ledger accept {}` keeps the data as it is",
+            first.service, first.path
+        );
         return UpMessage::Failed(ApiError::new(ErrorCode::Drift, message).hint(hint));
     }
     UpMessage::Done(Status { drift, ..status })
@@ -184,18 +196,16 @@ pub(super) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
         return Err(interrupted("somebody took the environment down meanwhile"));
     }
     if let Some(stuck) = &view.stuck {
-        return Err(ApiError::new(ErrorCode::Failed, format!("the environment could not be brought up: {stuck}")).hint("`devenv doctor` checks the engine"));
+        return Err(ApiError::new(ErrorCode::Failed, format!("the environment could not be brought up: {stuck}"))
+            .hint("`devenv doctor` checks the engine"));
     }
     failures_of(view, &[])
 }
 
 /// What gave up among the named services (all that are not optional, if none is named).
 fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
-    let failed: Vec<_> = view
-        .failures
-        .iter()
-        .filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) })
-        .collect();
+    let failed: Vec<_> =
+        view.failures.iter().filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) }).collect();
     let Some(first) = failed.first() else { return Ok(()) };
     let mut message = String::new();
     for failed in &failed {
@@ -204,7 +214,11 @@ fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         }
         message.push_str(&format!("{} is not ready: {}\n{}", failed.name, failed.failure.reason, failed.failure.detail));
     }
-    let hint = first.failure.hint.clone().unwrap_or_else(|| format!("`devenv logs {0}` has the whole log, `devenv why {0}` what led to it", first.name));
+    let hint = first
+        .failure
+        .hint
+        .clone()
+        .unwrap_or_else(|| format!("`devenv logs {0}` has the whole log, `devenv why {0}` what led to it", first.name));
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
 }
 
@@ -220,7 +234,8 @@ fn timed_out(view: &View, limit: Duration) -> ApiError {
         })
         .collect();
     let message = format!("not ready within {} ms: {}", limit.as_millis(), late.join("; "));
-    ApiError::new(ErrorCode::TimedOut, message).hint("the environment goes on starting; `devenv status` shows how far it is, `devenv down` stops it")
+    ApiError::new(ErrorCode::TimedOut, message)
+        .hint("the environment goes on starting; `devenv status` shows how far it is, `devenv down` stops it")
 }
 
 fn interrupted(what: &str) -> ApiError {

@@ -36,6 +36,13 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             None => None,
         },
     };
+    if request.crash {
+        let names =
+            if query.services.is_empty() { status.services.iter().map(|service| service.name.clone()).collect() } else { query.services };
+        let crashes = names.iter().flat_map(|name| environment.logs.crash(name).unwrap_or_default());
+        let wanted: Vec<LogLine> = crashes.filter(|line| query.grep.as_ref().is_none_or(|grep| grep.is_match(&line.text))).collect();
+        return Ok(ndjson(stream::iter(wanted)));
+    }
     let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the logs: {error}"));
     let (sender, receiver) = mpsc::channel::<LogLine>(WAITING);
     if request.follow {
@@ -72,7 +79,11 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
 
 pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Json<EventsRequest>) -> Result<Response, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    let (history, rest) = environment.handle.events.history_and_rest().map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
+    let (history, rest) = environment
+        .handle
+        .events
+        .history_and_rest()
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
     let history = stream::iter(history);
     if !request.follow {
         return Ok(ndjson(history));
@@ -92,7 +103,11 @@ pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Jso
 
 pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<WhyRequest>) -> Result<Json<Why>, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    let events = environment.handle.events.why(&request.service).map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
+    let events = environment
+        .handle
+        .events
+        .why(&request.service)
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
     if events.is_empty() {
         return Err(CommandError::NoService(request.service).into());
     }

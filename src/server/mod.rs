@@ -1,6 +1,8 @@
 //! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
 //! environments' own tasks, through their handles.
 
+mod backup;
+mod chaos;
 mod daemon;
 mod data;
 mod engine_choice;
@@ -48,6 +50,11 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::SNAPSHOT_SAVE, routing::post(data::save_snapshot))
         .route(route::SNAPSHOT_RESTORE, routing::post(data::restore_snapshot))
         .route(route::SNAPSHOT_REMOVE, routing::post(data::remove_snapshot))
+        .route(route::BACKUPS, routing::post(backup::list))
+        .route(route::BACKUP_SAVE, routing::post(backup::save))
+        .route(route::BACKUP_RESTORE, routing::post(backup::restore))
+        .route(route::IMPORT, routing::post(backup::import))
+        .route(route::EXPORT, routing::post(backup::export))
         .route(route::STATUS, routing::post(environment::status))
         .route(route::ENVIRONMENTS, routing::get(environment::list))
         .route(route::LOGS, routing::post(log::logs))
@@ -55,6 +62,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::WHY, routing::post(log::why))
         .route(route::VARIABLES, routing::post(variables::variables))
         .route(route::EXEC, routing::post(exec::exec))
+        .route(route::CHAOS_INJECT, routing::post(chaos::inject))
+        .route(route::CHAOS_HEAL, routing::post(chaos::heal))
+        .route(route::CHAOS_STATUS, routing::post(chaos::status))
         .route(route::LEASE, routing::post(lease::lease))
         .route(route::HOLD, routing::post(lease::hold))
         .route(route::BUNDLE, routing::post(lease::bundle))

@@ -10,14 +10,17 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::{
-    profile::{Profile, ServiceProfile},
+    profile::{self, OnChange, Profile, ServiceProfile},
     spec::{
-        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Resources, SecretRef, ServiceName, ServiceSpec,
-        Stop, Template, Variable, Workload,
+        Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, SecretRef, ServiceName, ServiceSpec,
+        Stop, Template, Variable, WatchRule, Workload,
     },
 };
 
 use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
+
+/// What a disk of its own holds unless its size is said.
+const DEVICE_SIZE: crate::spec::Size = crate::spec::Size::mebibytes(1024);
 
 /// What has to exist before a profile can be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +56,9 @@ pub(crate) struct Leases {
 /// The host ports and secrets that a profile's services need.
 pub(crate) fn needs(profile: &Profile) -> Needs {
     let ports = profile.services.iter().flat_map(|(name, service)| {
-        port_needs(service).into_iter().map(|need| PortRequest {
-            service: name.clone(),
-            container: need.container,
-            fixed: need.fixed,
-        })
+        port_needs(service).into_iter().map(|need| PortRequest { service: name.clone(), container: need.container, fixed: need.fixed })
     });
-    let secrets =
-        profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
+    let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
     let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
     Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
@@ -159,19 +157,17 @@ impl Compiler<'_> {
     }
 
     /// A kind's description, with what the profile's common fields say instead.
-    fn service(
-        &self,
-        name: &ServiceName,
-        service: &ServiceProfile,
-        description: Description,
-        connection: Connection,
-    ) -> ServiceSpec {
+    fn service(&self, name: &ServiceName, service: &ServiceProfile, description: Description, connection: Connection) -> ServiceSpec {
         let mut workload = description.workload;
         if let Workload::Container(container) = &mut workload {
             if let Some(image) = &service.image {
                 container.image = Image::Named(image.clone());
             }
             container.ports = self.published(name);
+            if let Some(storage) = service.storage.as_ref().filter(|storage| storage.faultable) {
+                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, crate::spec::MountSource::Volume(_)));
+                volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
+            }
             container.resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
         }
 
@@ -190,7 +186,6 @@ impl Compiler<'_> {
         ServiceSpec {
             name: name.clone(),
             kind: service.kind.name().to_owned(),
-            workload,
             depends_on,
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
@@ -204,15 +199,39 @@ impl Compiler<'_> {
                 grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, Period::duration),
             },
             restart: policy,
+            watch: service.watch.iter().map(|watch| self.watch(watch, &workload)).collect(),
+            workload,
             urls: connection.urls,
+        }
+    }
+
+    fn watch(&self, watch: &profile::Watch, workload: &Workload) -> WatchRule {
+        let project = &self.profile.project;
+        let path = |path: &String| project.join(path).components().collect();
+        let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+        let signal = |other: &str| watch.signal.clone().unwrap_or_else(|| other.to_owned());
+        WatchRule {
+            paths: watch.paths.iter().map(path).collect(),
+            ignore: watch.ignore.clone(),
+            build: watch.build.clone(),
+            directory: match workload {
+                Workload::Process(process) => process.directory.clone(),
+                Workload::Container(_) => project.clone(),
+            },
+            reaction: match watch.on_change {
+                OnChange::Restart => Reaction::Restart,
+                OnChange::Signal => Reaction::Signal(signal("SIGHUP")),
+                OnChange::Swap => Reaction::Swap,
+                OnChange::Sync => Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone() },
+                OnChange::Rebuild => Reaction::Rebuild,
+                OnChange::Run => Reaction::Run(words(&watch.run)),
+            },
         }
     }
 
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
         let leased = self.leases.ports.get(name).into_iter().flatten();
-        leased
-            .map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() })
-            .collect()
+        leased.map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() }).collect()
     }
 }
 
@@ -232,7 +251,10 @@ fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{service::testing::{Given, given}, spec::{OnDependencyRestart, Probe, RestartWhen}};
+    use crate::{
+        service::testing::{Given, given},
+        spec::{OnDependencyRestart, Probe, RestartWhen},
+    };
     use serde_json::json;
 
     #[test]
@@ -290,10 +312,7 @@ mod tests {
 
     #[test]
     fn services_of_the_product_follow_their_dependencies_and_servers_stand() {
-        let spec = Given::nothing()
-            .and("db", json!({ "postgres": {} }))
-            .and("api", json!({ "process": { "command": ["api"] } }))
-            .spec();
+        let spec = Given::nothing().and("db", json!({ "postgres": {} })).and("api", json!({ "process": { "command": ["api"] } })).spec();
         assert_eq!(spec.services["db"].on_dependency_restart, OnDependencyRestart::Ignore);
         assert_eq!(spec.services["api"].on_dependency_restart, OnDependencyRestart::Restart);
         assert_eq!(spec.services["api"].restart.policy, RestartWhen::OnFailure);
@@ -303,9 +322,8 @@ mod tests {
     #[test]
     fn a_service_is_the_same_whatever_stands_beside_it_and_in_whatever_order_its_settings_are_written() {
         let alone = given("db", json!({ "postgres": { "settings": { "a.b": "1", "c.d": "2" } } })).spec();
-        let beside = given("db", json!({ "postgres": { "settings": { "c.d": "2", "a.b": "1" } } }))
-            .and("cache", json!({ "redis": {} }))
-            .spec();
+        let beside =
+            given("db", json!({ "postgres": { "settings": { "c.d": "2", "a.b": "1" } } })).and("cache", json!({ "redis": {} })).spec();
         assert_eq!(alone.services["db"].hash(), beside.services["db"].hash());
     }
 

@@ -49,10 +49,7 @@ impl Connection {
 
 /// The authority's certificate, as a path.
 pub(super) fn authority(cx: &Context<'_>) -> Variable {
-    Variable {
-        host: Template::text(cx.authority.display().to_string()),
-        container: Template::text(AUTHORITY_IN_CONTAINER),
-    }
+    Variable { host: Template::text(cx.authority.display().to_string()), container: Template::text(AUTHORITY_IN_CONTAINER) }
 }
 
 /// A name as it stands in a URL; `/` stays, so that paths do too.

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerSpec, Image, ImageBuild, Mount, MountSource, Probe, SecretRef, Template, Workload};
 
-use super::{
-    Connection, Context, Description, Facts, PortNeed, ServiceKind, connection::AUTHORITY_IN_CONTAINER, product,
-};
+use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind, connection::AUTHORITY_IN_CONTAINER, product};
 
 /// Any image, or one built from a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -94,13 +92,15 @@ impl ServiceKind for Container {
                 source: MountSource::Host(cx.authority.to_path_buf()),
                 target: AUTHORITY_IN_CONTAINER.to_owned(),
                 read_only: true,
+                device: None,
             });
         }
         container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
 
-        let probe = cx.service.probe.as_ref().map_or(Probe::None, |probe| {
-            product::probe(probe, |port| cx.port(port.or_else(|| self.first_port(cx)).unwrap_or_default()))
-        });
+        let probe =
+            cx.service.probe.as_ref().map_or(Probe::None, |probe| {
+                product::probe(probe, |port| cx.port(port.or_else(|| self.first_port(cx)).unwrap_or_default()))
+            });
         Description::product(Workload::Container(container), probe)
     }
 
@@ -131,12 +131,8 @@ impl Container {
 impl VolumeMount {
     fn mount(&self, cx: &Context<'_>) -> Mount {
         let host = self.source.starts_with(['.', '/']);
-        let source = if host {
-            MountSource::Host(cx.path(&self.source))
-        } else {
-            MountSource::Volume(self.source.clone())
-        };
-        Mount { source, target: self.target.clone(), read_only: self.read_only }
+        let source = if host { MountSource::Host(cx.path(&self.source)) } else { MountSource::Volume(self.source.clone()) };
+        Mount { source, target: self.target.clone(), read_only: self.read_only, device: None }
     }
 }
 
@@ -196,7 +192,8 @@ mod tests {
 
     #[test]
     fn an_image_is_built_from_the_project_under_the_environments_name() {
-        let given = given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
+        let given =
+            given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
         insta::assert_snapshot!(given.rendered(), @r##"
         build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest" }
         variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d

@@ -54,8 +54,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Of a service that says nothing.
-    pub(crate) const NONE: Self =
-        Self { kind: "", databases: Vec::new(), metrics: None, address: None, superuser: None, tls: false };
+    pub(crate) const NONE: Self = Self { kind: "", databases: Vec::new(), metrics: None, address: None, superuser: None, tls: false };
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +93,7 @@ impl Context<'_> {
 
     /// The same words with the address that is true on the host and the one that is true in a container.
     pub(crate) fn address(&self, container_port: u16, words: impl Fn(&str, u16) -> Template) -> Variable {
-        Variable {
-            host: words(LOOPBACK, self.port(container_port)),
-            container: words(self.name.as_str(), container_port),
-        }
+        Variable { host: words(LOOPBACK, self.port(container_port)), container: words(self.name.as_str(), container_port) }
     }
 
     /// An address to show to people.

@@ -147,7 +147,8 @@ mod tests {
             .and("metrics", json!({ "prometheus": {} }))
             .and("boards", json!({ "grafana": { "dashboards": ["dashboards/shop.json"] } }))
             .asset("dashboards/shop.json", exported);
-        let rendered = given.rendered().replace(OVERVIEW, "").lines().filter(|line| !line.starts_with("   ")).collect::<Vec<_>>().join("\n");
+        let rendered =
+            given.rendered().replace(OVERVIEW, "").lines().filter(|line| !line.starts_with("   ")).collect::<Vec<_>>().join("\n");
         insta::assert_snapshot!(rendered, @r##"
         image: grafana/grafana:12.2.0
         variable: GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false

@@ -46,8 +46,7 @@ impl ServiceKind for Jaeger {
         // Without it, it listens on the container's own loopback.
         container.environment.insert("JAEGER_LISTEN_HOST".into(), Template::text("0.0.0.0"));
         container.mounts.push(Mount::memory("/tmp"));
-        let probe =
-            Probe::Jaeger { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
+        let probe = Probe::Jaeger { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
         // It waits ten seconds for clients that keep their connections, and has nothing but memory to lose.
         Description::server(container, probe, Stop::new("SIGTERM", 1))
     }

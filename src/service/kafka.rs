@@ -11,9 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::spec::{
-    ContainerSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable,
-};
+use crate::spec::{ContainerSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
 
 use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
 
@@ -107,11 +105,7 @@ impl ServiceKind for Kafka {
             partitions: topic.partitions,
             settings: topic.settings.clone(),
         });
-        let provision = KafkaProvision {
-            port: cx.port(HOST),
-            topics: topics.collect(),
-            consumer_groups: self.consumer_groups.clone(),
-        };
+        let provision = KafkaProvision { port: cx.port(HOST), topics: topics.collect(), consumer_groups: self.consumer_groups.clone() };
         Description {
             provision: vec![Provision::Kafka(provision)],
             ..Description::server(container, Probe::Kafka { port: cx.port(HOST) }, Stop::new("SIGTERM", 30))
@@ -147,14 +141,8 @@ impl Kafka {
         set("controller.listener.names", "CONTROLLER");
         set("inter.broker.listener.name", "NETWORK");
         set("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,HOST:PLAINTEXT,NETWORK:PLAINTEXT");
-        set(
-            "listeners",
-            &format!("HOST://0.0.0.0:{HOST},NETWORK://0.0.0.0:{NETWORK},CONTROLLER://127.0.0.1:{CONTROLLER}"),
-        );
-        set(
-            "advertised.listeners",
-            &format!("HOST://127.0.0.1:{},NETWORK://{}:{NETWORK}", cx.port(HOST), cx.name),
-        );
+        set("listeners", &format!("HOST://0.0.0.0:{HOST},NETWORK://0.0.0.0:{NETWORK},CONTROLLER://127.0.0.1:{CONTROLLER}"));
+        set("advertised.listeners", &format!("HOST://127.0.0.1:{},NETWORK://{}:{NETWORK}", cx.port(HOST), cx.name));
         // Not the mount itself: a volume with its own file system has a `lost+found`, which Kafka takes for a topic.
         set("log.dirs", "/var/lib/kafka/data/broker");
         set("auto.create.topics.enable", if self.auto_create { "true" } else { "false" });
@@ -214,12 +202,15 @@ mod tests {
 
     #[test]
     fn a_broker_is_told_all_its_addresses_before_it_starts() {
-        let given = given("events", json!({"kafka": {
-            "topics": { "user-events": { "partitions": 2, "settings": { "retention.ms": "60000" } } },
-            "consumer_groups": ["user-service-consumer"],
-            "auto_create": false,
-            "settings": { "message.max.bytes": "2000000", "broker.session.timeout.ms": "9000" },
-        }}))
+        let given = given(
+            "events",
+            json!({"kafka": {
+                "topics": { "user-events": { "partitions": 2, "settings": { "retention.ms": "60000" } } },
+                "consumer_groups": ["user-service-consumer"],
+                "auto_create": false,
+                "settings": { "message.max.bytes": "2000000", "broker.session.timeout.ms": "9000" },
+            }}),
+        )
         .with(|service| service.resources.memory = Some("1GiB".parse().unwrap()));
         insta::assert_snapshot!(given.rendered(), @r##"
         image: apache/kafka:4.3.1

@@ -27,15 +27,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{
-    ContainerSpec, OnDependencyRestart, Probe, Provision, RestartPolicy, RestartWhen, SecretRef, Stop, Workload,
-};
+use crate::spec::{ContainerSpec, OnDependencyRestart, Probe, Provision, RestartPolicy, RestartWhen, SecretRef, Stop, Workload};
 
 pub(crate) use compile::{Leases, Needs, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
+pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 #[cfg(all(test, feature = "docker-tests"))]
 pub(crate) use scripts::scripts;
-pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
 
 /// What a kind says about one service of its own.
 pub(crate) trait ServiceKind {

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{
-    ContainerSpec, ExtensionSpec, FileSpec, Mount, PostgresDatabase, PostgresProvision, PostgresRole, Probe, Provision,
-    SecretRef, Size, Stop, Template, Variable,
+    ContainerSpec, ExtensionSpec, FileSpec, Mount, PostgresDatabase, PostgresProvision, PostgresRole, Probe, Provision, SecretRef, Size,
+    Stop, Template, Variable,
 };
 
 use super::{
@@ -367,10 +367,7 @@ impl Postgres {
         let verified = |url: Template, certificate: Template| {
             url.then(format!("?sslmode=verify-full&sslrootcert={}", in_url(&certificate.redacted())))
         };
-        Variable {
-            host: verified(plain.host, certificate.host),
-            container: verified(plain.container, certificate.container),
-        }
+        Variable { host: verified(plain.host, certificate.host), container: verified(plain.container, certificate.container) }
     }
 }
 
@@ -387,16 +384,22 @@ fn shared_memory(limit: Option<Size>) -> Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{service::{needs, testing::given}, spec::EnvironmentSpec};
+    use crate::{
+        service::{needs, testing::given},
+        spec::EnvironmentSpec,
+    };
     use serde_json::json;
 
     #[test]
     fn the_design_documents_example_becomes_plain_data_without_a_secret() {
-        let given = given("db", json!({"postgres": {
-            "extensions": ["vector", "uuid-ossp", "pg_trgm", "pg_stat_statements"],
-            "settings": { "log_min_duration_statement": "1s", "shared_buffers": "256MB" },
-            "databases": { "orders": { "owner": "orders", "settings": { "statement_timeout": "30s" } } },
-        }}))
+        let given = given(
+            "db",
+            json!({"postgres": {
+                "extensions": ["vector", "uuid-ossp", "pg_trgm", "pg_stat_statements"],
+                "settings": { "log_min_duration_statement": "1s", "shared_buffers": "256MB" },
+                "databases": { "orders": { "owner": "orders", "settings": { "statement_timeout": "30s" } } },
+            }}),
+        )
         .with(|service| service.resources.memory = Some("1GiB".parse().unwrap()));
         insta::assert_snapshot!(given.rendered(), @r##"
         image: pgvector/pgvector:pg17
@@ -419,9 +422,12 @@ mod tests {
 
     #[test]
     fn every_variable_of_the_contract_is_there_in_both_forms() {
-        let given = given("main-db", json!({"postgres": {
-            "databases": { "user-data": {}, "reviews": { "owner": "reviewer" } },
-        }}));
+        let given = given(
+            "main-db",
+            json!({"postgres": {
+                "databases": { "user-data": {}, "reviews": { "owner": "reviewer" } },
+            }}),
+        );
         insta::assert_snapshot!(given.variables(), @r##"
         MAIN_DB_URL=postgres://user-data:${secret:main-db/user-data}@127.0.0.1:20000/user-data | postgres://user-data:${secret:main-db/user-data}@main-db:5432/user-data
         MAIN_DB_HOST=127.0.0.1 | main-db
@@ -449,7 +455,10 @@ mod tests {
     #[test]
     fn a_server_without_databases_has_one_named_after_the_service() {
         let spec = given("rate-limits", json!({"postgres": {}})).spec();
-        assert_eq!(spec.variables["DATABASE_URL"].host.to_string(), "postgres://rate-limits:${secret:rate-limits/rate-limits}@127.0.0.1:20000/rate-limits");
+        assert_eq!(
+            spec.variables["DATABASE_URL"].host.to_string(),
+            "postgres://rate-limits:${secret:rate-limits/rate-limits}@127.0.0.1:20000/rate-limits"
+        );
         let Some(Probe::Postgres { user, database, .. }) = &spec.services["rate-limits"].proof else { panic!("no proof") };
         assert_eq!((user.as_str(), database.as_str()), ("rate-limits", "rate-limits"));
     }
@@ -522,10 +531,13 @@ mod tests {
 
     #[test]
     fn an_extension_is_created_only_where_it_can_be() {
-        let spec = given("db", json!({ "postgres": {
-            "extensions": ["pg_cron", "auto_explain", "pg_trgm"],
-            "databases": { "one": { "extensions": ["pg_trgm", "hstore"] }, "two": {} },
-        }}))
+        let spec = given(
+            "db",
+            json!({ "postgres": {
+                "extensions": ["pg_cron", "auto_explain", "pg_trgm"],
+                "databases": { "one": { "extensions": ["pg_trgm", "hstore"] }, "two": {} },
+            }}),
+        )
         .spec();
         let [Provision::Postgres(provision)] = spec.services["db"].provision.as_slice() else { panic!("no provision") };
         let created = |index: usize| {
@@ -539,9 +551,12 @@ mod tests {
 
     #[test]
     fn two_databases_of_one_owner_make_one_role_and_the_superuser_is_never_made() {
-        let given = given("db", json!({ "postgres": {
-            "databases": { "a": { "owner": "app" }, "b": { "owner": "app" }, "c": { "owner": "postgres" } },
-        }}));
+        let given = given(
+            "db",
+            json!({ "postgres": {
+                "databases": { "a": { "owner": "app" }, "b": { "owner": "app" }, "c": { "owner": "postgres" } },
+            }}),
+        );
         let spec = given.spec();
         let [Provision::Postgres(provision)] = spec.services["db"].provision.as_slice() else { panic!("no provision") };
         assert_eq!(provision.roles, [PostgresRole { name: "app".into(), password: SecretRef::new("db", "app") }]);

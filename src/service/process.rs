@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::profile::OnChange;
 use crate::spec::{Probe, ProcessSpec, SecretRef, Template, Variable, Workload};
 
 use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind, context::HOST_FROM_CONTAINER, product};
@@ -55,6 +56,7 @@ impl ServiceKind for Process {
             directory: cx.path(self.directory.as_deref().unwrap_or(".")),
             environment,
             ports: port.into_iter().chain(debug_port).collect(),
+            fronted: cx.service.watch.iter().any(|watch| watch.on_change == OnChange::Swap),
         };
         // What a probe calls a port is the host's here, unless it says nothing.
         let probe = cx.service.probe.as_ref().map_or(Probe::None, |probe| {
@@ -98,7 +100,10 @@ fn need(port: u16) -> PortNeed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{needs, testing::{Given, given}};
+    use crate::service::{
+        needs,
+        testing::{Given, given},
+    };
     use serde_json::{Value, json};
 
     #[test]
@@ -157,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_probe_asks_the_port_that_it_really_has() {
-        for (probe, port) in [(json!({ "http": {} }), 20000), (json!({ "http": { "port": 0 } }), 20000), (json!({ "http": { "port": 9999 } }), 9999)] {
+        for (probe, port) in
+            [(json!({ "http": {} }), 20000), (json!({ "http": { "port": 0 } }), 20000), (json!({ "http": { "port": 9999 } }), 9999)]
+        {
             let given = given("api", json!({ "process": { "command": ["x"], "port": 0 } }))
                 .with(|service| service.probe = serde_json::from_value(probe).unwrap());
             assert_eq!(given.spec().services["api"].probe, Probe::Http { port, path: "/".into(), status: 200 });

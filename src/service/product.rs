@@ -12,8 +12,7 @@ use super::Context;
 
 /// What a service of the product is given: the variables of all the environment in one form, and its own name in traces.
 pub(super) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template) -> IndexMap<String, Template> {
-    let mut variables: IndexMap<_, _> =
-        cx.variables.iter().map(|(name, variable)| (name.clone(), form(variable).clone())).collect();
+    let mut variables: IndexMap<_, _> = cx.variables.iter().map(|(name, variable)| (name.clone(), form(variable).clone())).collect();
     if variables.contains_key("OTEL_EXPORTER_OTLP_ENDPOINT") {
         variables.entry("OTEL_SERVICE_NAME".to_owned()).or_insert_with(|| Template::text(cx.name.as_str()));
     }

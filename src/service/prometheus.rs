@@ -57,11 +57,8 @@ impl ServiceKind for Prometheus {
 
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("prom/prometheus:v{}", self.version));
-        let arguments = [
-            format!("--config.file={CONFIGURATION}"),
-            "--storage.tsdb.path=/prometheus".to_owned(),
-            "--web.enable-lifecycle".to_owned(),
-        ];
+        let arguments =
+            [format!("--config.file={CONFIGURATION}"), "--storage.tsdb.path=/prometheus".to_owned(), "--web.enable-lifecycle".to_owned()];
         container.command = Some(arguments.into());
         container.mounts.push(Mount::volume("data", "/prometheus"));
         let rules: Vec<FileSpec> = self.rule_files(cx).collect();
@@ -159,10 +156,13 @@ mod tests {
             .and("tracing", json!({ "jaeger": {} }))
             .and("db", json!({ "postgres": {} }))
             .and("api", json!({ "process": { "command": ["api"], "port": 8080 } }))
-            .and("metrics", json!({ "prometheus": {
-                "rules": ["alerts/db.yaml", "more/db.yaml"],
-                "scrape": { "api-figures": { "service": "api", "path": "/stats", "interval": "1s" } },
-            }}))
+            .and(
+                "metrics",
+                json!({ "prometheus": {
+                    "rules": ["alerts/db.yaml", "more/db.yaml"],
+                    "scrape": { "api-figures": { "service": "api", "path": "/stats", "interval": "1s" } },
+                }}),
+            )
             .asset("alerts/db.yaml", "groups: []\n")
             .asset("more/db.yaml", "groups: []\n");
         insta::assert_snapshot!(given.rendered(), @r##"

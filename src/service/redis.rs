@@ -6,9 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{
-    ContainerSpec, FileSpec, Mount, Probe, Provision, RedisProvision, SecretRef, Size, Stop, Template, Variable,
-};
+use crate::spec::{ContainerSpec, FileSpec, Mount, Probe, Provision, RedisProvision, SecretRef, Size, Stop, Template, Variable};
 
 use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
 
@@ -146,22 +144,14 @@ impl ServiceKind for Redis {
             container.files.push(FileSpec::private(CERTIFICATE, USER, Template::secret(cx.secret("tls.crt"))));
             container.files.push(FileSpec::private(KEY, USER, Template::secret(cx.secret("tls.key"))));
         }
-        // Without persistence a dump of an earlier life would still be loaded from a volume: there is none then.
-        container.mounts.push(if self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
+        // Without persistence a dump of an earlier life would still be loaded from a volume: there is none then, unless
+        // a disk that faults work on is asked for.
+        let disk = cx.service.storage.as_ref().is_some_and(|storage| storage.faultable);
+        container.mounts.push(if disk || self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
 
-        let probe = Probe::Redis {
-            port: cx.port(PORT),
-            user: DEFAULT_USER.to_owned(),
-            password: cx.secret(DEFAULT_USER),
-            tls: self.tls,
-        };
+        let probe = Probe::Redis { port: cx.port(PORT), user: DEFAULT_USER.to_owned(), password: cx.secret(DEFAULT_USER), tls: self.tls };
         let users = self.users.iter().map(|(name, user)| (name.clone(), user.rules.clone(), cx.secret(name)));
-        let provision = RedisProvision {
-            port: cx.port(PORT),
-            tls: self.tls,
-            password: cx.secret(DEFAULT_USER),
-            users: users.collect(),
-        };
+        let provision = RedisProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(DEFAULT_USER), users: users.collect() };
         Description {
             provision: vec![Provision::Redis(provision)],
             ..Description::server(container, probe, Stop::new("SIGTERM", self.grace_seconds()))
@@ -246,9 +236,7 @@ impl Redis {
 
     fn url(&self, cx: &Context<'_>, user: &str) -> Variable {
         cx.address(PORT, |host, port| {
-            Template::text(format!("{}://{user}:", self.scheme()))
-                .then_secret(cx.secret(user))
-                .then(format!("@{host}:{port}/0"))
+            Template::text(format!("{}://{user}:", self.scheme())).then_secret(cx.secret(user)).then(format!("@{host}:{port}/0"))
         })
     }
 }
@@ -286,14 +274,17 @@ mod tests {
 
     #[test]
     fn durability_stands_plainly_in_the_configuration() {
-        let given = given("cache", json!({"redis": {
-            "persistence": { "aof": "always", "rdb": "60 1 300 10" },
-            "maxmemory": "256MiB",
-            "policy": "allkeys-lru",
-            "databases": 3,
-            "settings": { "tcp-keepalive": "300", "port": "1" },
-            "users": { "app": { "rules": "~app:* +@all" } },
-        }}));
+        let given = given(
+            "cache",
+            json!({"redis": {
+                "persistence": { "aof": "always", "rdb": "60 1 300 10" },
+                "maxmemory": "256MiB",
+                "policy": "allkeys-lru",
+                "databases": 3,
+                "settings": { "tcp-keepalive": "300", "port": "1" },
+                "users": { "app": { "rules": "~app:* +@all" } },
+            }}),
+        );
         insta::assert_snapshot!(given.rendered(), @r##"
         image: redis:8.0
         entrypoint: ["sh","-c","cd /data && if [ -f dump.rdb ] && ! [ -e appendonlydir ]; then rm -rf adopted && mkdir adopted && cp dump.rdb adopted/appendonly.aof.1.base.rdb && echo 'file appendonly.aof.1.base.rdb seq 1 type b' >adopted/appendonly.aof.manifest && mv adopted appendonlydir; fi; exec docker-entrypoint.sh \"$@\"","sh"]

@@ -9,9 +9,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{
-    ContainerSpec, FileSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable,
-};
+use crate::spec::{ContainerSpec, FileSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
 
 use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
 
@@ -100,11 +98,7 @@ impl ServiceKind for Redpanda {
             partitions: topic.partitions,
             settings: topic.settings.clone(),
         });
-        let provision = KafkaProvision {
-            port: cx.port(HOST),
-            topics: topics.collect(),
-            consumer_groups: self.consumer_groups.clone(),
-        };
+        let provision = KafkaProvision { port: cx.port(HOST), topics: topics.collect(), consumer_groups: self.consumer_groups.clone() };
         Description {
             provision: vec![Provision::Kafka(provision)],
             ..Description::server(container, Probe::Kafka { port: cx.port(HOST) }, Stop::new("SIGTERM", 30))
@@ -164,10 +158,13 @@ mod tests {
 
     #[test]
     fn it_is_started_as_its_documentation_says_and_serves_kafkas_names() {
-        let given = given("events", json!({"redpanda": {
-            "topics": { "orders": { "partitions": 3 } },
-            "settings": { "log_segment_size": "16777216" },
-        }}));
+        let given = given(
+            "events",
+            json!({"redpanda": {
+                "topics": { "orders": { "partitions": 3 } },
+                "settings": { "log_segment_size": "16777216" },
+            }}),
+        );
         insta::assert_snapshot!(given.rendered(), @r##"
         image: redpandadata/redpanda:v25.2.1
         command: ["redpanda","start","--mode=dev-container","--smp=1","--memory=1024M","--kafka-addr=network://0.0.0.0:9092,host://0.0.0.0:9094","--advertise-kafka-addr=network://events:9092,host://127.0.0.1:20000","--rpc-addr=events:33145","--advertise-rpc-addr=events:33145"]

@@ -58,10 +58,7 @@ impl ServiceKind for S3 {
             buckets: self.buckets.clone(),
         };
         let probe = Probe::Http { port: cx.port(PORT), path: "/health".to_owned(), status: 200 };
-        Description {
-            provision: vec![Provision::S3(provision)],
-            ..Description::server(container, probe, Stop::new("SIGTERM", 5))
-        }
+        Description { provision: vec![Provision::S3(provision)], ..Description::server(container, probe, Stop::new("SIGTERM", 5)) }
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

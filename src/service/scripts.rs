@@ -72,8 +72,19 @@ mod tests {
             "databases": { "a": { "owner": "ann", "init": ["a-init"] }, "b": { "init": ["b-init"], "seed": ["b-seed"] } },
         }}))
         .unwrap();
-        let database = |name: &str, owner: &str| PostgresDatabase { name: name.into(), owner: owner.into(), extensions: Vec::new(), settings: indexmap::IndexMap::new() };
-        let provision = PostgresProvision { port: 5, tls: false, password: SecretRef::new("db", "postgres"), roles: Vec::new(), databases: vec![database("a", "ann"), database("b", "b")] };
+        let database = |name: &str, owner: &str| PostgresDatabase {
+            name: name.into(),
+            owner: owner.into(),
+            extensions: Vec::new(),
+            settings: indexmap::IndexMap::new(),
+        };
+        let provision = PostgresProvision {
+            port: 5,
+            tls: false,
+            password: SecretRef::new("db", "postgres"),
+            roles: Vec::new(),
+            databases: vec![database("a", "ann"), database("b", "b")],
+        };
         let set = scripts(&"db".parse().unwrap(), &kind, &[Provision::Postgres(provision)]).unwrap();
         let shown: Vec<String> = set
             .sources

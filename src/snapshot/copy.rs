@@ -104,13 +104,26 @@ fn is_ours(mountpoint: &Path) -> bool {
     rustix::process::geteuid().is_root() && mountpoint.is_dir()
 }
 
-/// Replaces the content of the directory `to` by that of `from`. Call it where blocking is allowed.
+/// Replaces the content of the directory `to` by that of `from`, and makes it durable. Call it where blocking is allowed.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<Copied> {
+    let copied = copy_tree_unsynced(from, to)?;
+    rustix::fs::syncfs(File::open(to)?)?;
+    Ok(copied)
+}
+
+/// As [`copy_tree`], for a copy that a power cut may take: whoever needs it durable syncs it.
+pub(crate) fn copy_tree_unsynced(from: &Path, to: &Path) -> io::Result<Copied> {
+    copy_tree_without(from, to, |_| false)
+}
+
+/// As [`copy_tree_unsynced`], without the files whose paths are `needless`.
+pub(crate) fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool) -> io::Result<Copied> {
     for entry in fs::read_dir(to)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
-    let entries = walk(from)?;
+    let mut entries = walk(from)?;
+    entries.retain(|entry| entry.metadata.is_dir() || !needless(&entry.path));
     let (directories, rest): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.metadata.is_dir());
     for directory in directories.iter().skip(1) {
         fs::create_dir(to.join(&directory.path))?;
@@ -136,7 +149,6 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<Copied> {
     for directory in directories.iter().rev() {
         dress(&from.join(&directory.path), &to.join(&directory.path), &directory.metadata)?;
     }
-    rustix::fs::syncfs(File::open(to)?)?;
     let shared = ways.iter().all(|shared| *shared != Some(false)) && ways.contains(&Some(true));
     let bytes = files.iter().filter(|entry| entry.metadata.is_file()).map(|entry| entry.metadata.len()).sum();
     Ok(Copied { bytes: Some(bytes), way: if shared { CopyWay::Reflink } else { CopyWay::Host } })
@@ -228,7 +240,10 @@ fn dress(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     }
     attributes(from, to)?;
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps { last_access: time(metadata.atime(), metadata.atime_nsec()), last_modification: time(metadata.mtime(), metadata.mtime_nsec()) };
+    let times = Timestamps {
+        last_access: time(metadata.atime(), metadata.atime_nsec()),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
+    };
     rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
 }
@@ -304,11 +319,19 @@ mod tests {
             let took = began.elapsed();
             let began = std::time::Instant::now();
             let digest = digest_tree(target.path()).unwrap();
-            eprintln!("{megabytes} MB wanted, {} MB copied in {took:?} by {:?}, checksum in {:?}", copied.bytes.unwrap() / 1_000_000, copied.way, began.elapsed());
+            eprintln!(
+                "{megabytes} MB wanted, {} MB copied in {took:?} by {:?}, checksum in {:?}",
+                copied.bytes.unwrap() / 1_000_000,
+                copied.way,
+                began.elapsed()
+            );
             assert_eq!(digest, digest_tree(Path::new(&volume)).unwrap());
             let other = tempfile::tempdir_in("/var/lib/docker/volumes").unwrap();
             let began = std::time::Instant::now();
-            std::process::Command::new("cp").args(["-a", "--reflink=auto", &format!("{volume}/."), other.path().to_str().unwrap()]).status().unwrap();
+            std::process::Command::new("cp")
+                .args(["-a", "--reflink=auto", &format!("{volume}/."), other.path().to_str().unwrap()])
+                .status()
+                .unwrap();
             eprintln!("cp -a: {:?}", began.elapsed());
             if megabytes == 100 {
                 docker(&["restart", &server.id]);

@@ -8,6 +8,7 @@ mod digest;
 mod golden;
 mod tree;
 
-pub(crate) use copy::{CopyError, CopyWay, Copied, VolumeCopy, copy_tree, copy_volume};
+pub(crate) use copy::{Copied, CopyError, CopyWay, VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume};
 pub(crate) use digest::{TreeDigest, digest_tree};
 pub(crate) use golden::{GoldenInput, GoldenKey};
+pub(crate) use tree::size_of;

@@ -33,6 +33,11 @@ pub(super) fn walk(root: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Bytes of files below the root that can be read.
+pub(crate) fn size_of(root: &Path) -> u64 {
+    walk(root).map_or(0, |entries| entries.iter().filter(|entry| entry.metadata.is_file()).map(|entry| entry.metadata.len()).sum())
+}
+
 impl Entry {
     /// The file that it is, under whichever name: another name of it is a hard link.
     pub(super) fn inode(&self) -> (u64, u64) {

@@ -69,11 +69,7 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
             keys.sort();
             keys.dedup();
             for key in keys {
-                let inner = if path.is_empty() || path == "container" || path == "process" {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
+                let inner = if path.is_empty() || path == "container" || path == "process" { key.clone() } else { format!("{path}.{key}") };
                 let (old, new) = (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null));
                 compare(&inner, old, new, found);
             }

@@ -10,6 +10,7 @@ mod provision;
 mod quantity;
 mod script;
 mod template;
+mod watch;
 mod workload;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -23,12 +24,12 @@ pub(crate) use hash::{SpecHash, differences};
 pub(crate) use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub(crate) use probe::Probe;
 pub(crate) use provision::{
-    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision,
-    S3Provision, TopicSpec,
+    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision, S3Provision, TopicSpec,
 };
 pub(crate) use quantity::{Period, Size};
 pub(crate) use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
 pub(crate) use template::{Part, SecretRef, Template};
+pub(crate) use watch::{Reaction, WatchRule};
 pub(crate) use workload::{
     ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload,
 };
@@ -67,6 +68,9 @@ pub(crate) struct ServiceSpec {
     pub(crate) ready_timeout: Duration,
     pub(crate) stop: Stop,
     pub(crate) restart: RestartPolicy,
+    /// What follows when files change.
+    #[serde(default)]
+    pub(crate) watch: Vec<WatchRule>,
     /// Addresses to show and open; they hold no secret.
     pub(crate) urls: IndexMap<String, String>,
 }
@@ -140,9 +144,7 @@ impl ServiceSpec {
     /// Host ports by container port.
     pub(crate) fn ports(&self) -> BTreeMap<u16, u16> {
         match &self.workload {
-            Workload::Container(container) => {
-                container.ports.iter().map(|port| (port.container, port.host)).collect()
-            }
+            Workload::Container(container) => container.ports.iter().map(|port| (port.container, port.host)).collect(),
             Workload::Process(process) => process.ports.iter().map(|port| (*port, *port)).collect(),
         }
     }

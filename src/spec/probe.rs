@@ -1,5 +1,7 @@
 //! What the daemon asks a service to learn whether it can do real work.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::SecretRef;
@@ -28,4 +30,15 @@ pub(crate) enum Probe {
     Log { pattern: String },
     /// A command in the service ends with 0.
     Exec { command: Vec<String> },
+}
+
+impl Probe {
+    /// The same question to a program that listens elsewhere than on the ports that it is known by.
+    pub(crate) fn behind(&self, ports: &BTreeMap<u16, u16>) -> Self {
+        let mut probe = self.clone();
+        if let Self::Http { port, .. } | Self::Tcp { port } = &mut probe {
+            *port = ports.get(port).copied().unwrap_or(*port);
+        }
+        probe
+    }
 }

@@ -81,6 +81,9 @@ pub(crate) struct Mount {
     /// Absolute path in the container.
     pub(crate) target: String,
     pub(crate) read_only: bool,
+    /// A volume with a file system of its own, of this size, on a loop device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<Size>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +121,9 @@ pub(crate) struct ProcessSpec {
     pub(crate) environment: IndexMap<String, Template>,
     /// The port it is told to listen on, and its debugger's.
     pub(crate) ports: Vec<u16>,
+    /// The daemon holds these ports, and gives the process others in their place, so that versions can be swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fronted: bool,
 }
 
 impl ContainerSpec {
@@ -155,11 +161,11 @@ impl FileSpec {
 impl Mount {
     /// A volume of the service.
     pub(crate) fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { source: MountSource::Volume(name.into()), target: target.into(), read_only: false }
+        Self { source: MountSource::Volume(name.into()), target: target.into(), read_only: false, device: None }
     }
 
     /// Memory, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
     pub(crate) fn memory(target: impl Into<String>) -> Self {
-        Self { source: MountSource::Memory, target: target.into(), read_only: false }
+        Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None }
     }
 }

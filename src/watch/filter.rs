@@ -14,8 +14,24 @@ use ignore::{
 
 /// Version control, caches that are written by running, and the temporary files of editors.
 const ALWAYS: &[&str] = &[
-    ".git", ".hg", ".svn", ".jj", "__pycache__/", "*.py[co]", ".DS_Store",
-    "*~", ".#*", "\\#*#", ".*.sw?", "*.sw[px]", "4913", "!4913/", "*___jb_tmp___", "*___jb_old___", ".goutputstream-*", "*.kate-swp",
+    ".git",
+    ".hg",
+    ".svn",
+    ".jj",
+    "__pycache__/",
+    "*.py[co]",
+    ".DS_Store",
+    "*~",
+    ".#*",
+    "\\#*#",
+    ".*.sw?",
+    "*.sw[px]",
+    "4913",
+    "!4913/",
+    "*___jb_tmp___",
+    "*___jb_old___",
+    ".goutputstream-*",
+    "*.kate-swp",
     "*.vsctmp",
 ];
 const GIT: &str = ".gitignore";
@@ -156,15 +172,46 @@ mod tests {
         let mut filter = Filter::new(root, &["*.tmp".to_owned(), "!special~".to_owned()], &[root.join("app/deep")]);
         filter.load(&root.join("app"));
         let ignored: Vec<&str> = [
-            "app/x.py", "app/x.log", "app/kept.log", "app/local", "app/deep/local", "docs", "app/docs", "a.bak", "app/a.bak",
-            "app/kept.bak", "x.tmp", "x.py~", "special~", ".x.py.swp", "4913", ".env", ".env.sample", ".server.py.Ab12Cd", "x.pyc", "x.py___jb_tmp___",
+            "app/x.py",
+            "app/x.log",
+            "app/kept.log",
+            "app/local",
+            "app/deep/local",
+            "docs",
+            "app/docs",
+            "a.bak",
+            "app/a.bak",
+            "app/kept.bak",
+            "x.tmp",
+            "x.py~",
+            "special~",
+            ".x.py.swp",
+            "4913",
+            ".env",
+            ".env.sample",
+            ".server.py.Ab12Cd",
+            "x.pyc",
+            "x.py___jb_tmp___",
         ]
         .into_iter()
         .filter(|path| filter.ignores(&root.join(path), false))
         .collect();
         assert_eq!(
             ignored,
-            ["app/x.log", "app/local", "docs", "a.bak", "app/a.bak", "x.tmp", "x.py~", ".x.py.swp", "4913", ".server.py.Ab12Cd", "x.pyc", "x.py___jb_tmp___"]
+            [
+                "app/x.log",
+                "app/local",
+                "docs",
+                "a.bak",
+                "app/a.bak",
+                "x.tmp",
+                "x.py~",
+                ".x.py.swp",
+                "4913",
+                ".server.py.Ab12Cd",
+                "x.pyc",
+                "x.py___jb_tmp___"
+            ]
         );
         assert!(filter.ignores(&root.join("app/build"), true) && !filter.ignores(&root.join("app/build"), false));
         assert!(filter.ignores(&root.join(".git"), true));

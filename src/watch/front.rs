@@ -15,12 +15,18 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream, tcp::{OwnedReadHalf, OwnedWriteHalf}},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Connections that may be open at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
@@ -29,12 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between attempts on a backend that does not listen (yet, or any more).
 const RETRY: Duration = Duration::from_millis(10);
 /// An answered connection that is silent for so long is between two requests.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(200);
 const BUFFER: usize = 16 * 1024;
 
 /// The public port. Dropping it closes all.
 #[derive(Debug)]
 pub(crate) struct Front {
+    #[cfg(test)]
     port: u16,
     backend: watch::Sender<Option<Backend>>,
     /// Owned here, so that they end with the front.
@@ -68,10 +75,16 @@ impl Front {
         for listener in listeners {
             accepting.spawn(accept(listener, backend.subscribe(), Arc::clone(&free)));
         }
-        Ok(Self { port, backend, accepting })
+        Ok(Self {
+            #[cfg(test)]
+            port,
+            backend,
+            accepting,
+        })
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    #[cfg(test)]
+    fn port(&self) -> u16 {
         self.port
     }
 
@@ -87,7 +100,8 @@ impl Front {
     }
 
     /// Where new connections go.
-    pub(crate) fn backend(&self) -> Option<u16> {
+    #[cfg(test)]
+    fn backend(&self) -> Option<u16> {
         self.backend.borrow().as_ref().map(|backend| backend.port)
     }
 }
@@ -142,25 +156,28 @@ async fn accept(listener: TcpListener, backend: watch::Receiver<Option<Backend>>
 
 async fn serve(client: TcpStream, mut backends: watch::Receiver<Option<Backend>>) {
     // Nobody is told: a client that waited this long in vain sees its connection closed.
-    let Ok(Some((backend, server))) = timeout(PATIENCE, connect(&mut backends)).await else { return };
+    let Ok(Some((backend, server, _counted))) = timeout(PATIENCE, connect(&mut backends)).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let talk = backend.connections.track_future(converse(client, server, backend.draining.clone()));
     tokio::select! {
-        () = talk => {}
+        () = converse(client, server, backend.draining.clone()) => {}
         () = backend.cut.cancelled() => {}
     }
 }
 
-/// A connection to the backend of the moment; nothing if the front is gone.
-async fn connect(backends: &mut watch::Receiver<Option<Backend>>) -> Option<(Backend, TcpStream)> {
+/// A connection to the backend of the moment, with what counts it; nothing if the front is gone.
+async fn connect(backends: &mut watch::Receiver<Option<Backend>>) -> Option<(Backend, TcpStream, TaskTrackerToken)> {
     loop {
-        let backend = backends.wait_for(Option::is_some).await.ok()?.clone()?;
-        // Counted while connecting, so that a drain does not miss it.
-        let attempt = backend.connections.track_future(TcpStream::connect((Ipv4Addr::LOCALHOST, backend.port)));
-        if let Ok(server) = attempt.await {
-            return Some((backend, server));
+        let (backend, counted) = {
+            // Counted before a switch can happen, so that no drain misses it.
+            let backend = backends.wait_for(Option::is_some).await.ok()?;
+            let backend = backend.as_ref()?;
+            (backend.clone(), backend.connections.token())
+        };
+        if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, backend.port)).await {
+            return Some((backend, server, counted));
         }
+        drop(counted);
         // It ended, or does not listen yet: another one may be on its way.
         let _ = timeout(RETRY, backends.changed()).await;
     }
@@ -197,20 +214,21 @@ async fn converse(client: TcpStream, server: TcpStream, draining: CancellationTo
     let activity = Activity { since: Instant::now(), last: AtomicU64::new(0), answered: AtomicBool::new(false) };
     let (mut from_client, mut to_client): (OwnedReadHalf, OwnedWriteHalf) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let both = async {
-        let request = carry(&mut from_client, &mut to_server, &activity, false);
-        let answer = carry(&mut from_server, &mut to_client, &activity, true);
-        // A server that has ended its side has nothing more to say, whatever the client still holds open.
-        tokio::join!(request, answer);
-    };
     let drained = async {
         draining.cancelled().await;
         activity.idle().await;
     };
-    tokio::select! {
-        () = both => {}
-        () = drained => {}
-    }
+    let request = async {
+        tokio::select! {
+            () = carry(&mut from_client, &mut to_server, &activity, false) => {}
+            // Only this direction is ended: a server that was merely slow still says the rest of its answer, and closes.
+            () = drained => {
+                let _ = to_server.shutdown().await;
+            }
+        }
+    };
+    let answer = carry(&mut from_server, &mut to_client, &activity, true);
+    tokio::join!(request, answer);
 }
 
 /// Until the end of `from`, which is passed on.

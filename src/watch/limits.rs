@@ -22,9 +22,7 @@ pub(super) struct Watches {
 
 impl Watches {
     pub(super) fn new(events: impl notify::EventHandler, limit: Option<usize>) -> Self {
-        let kernel = notify::recommended_watcher(events)
-            .inspect_err(|error| tracing::warn!(%error, "Files are polled for changes."))
-            .ok();
+        let kernel = notify::recommended_watcher(events).inspect_err(|error| tracing::warn!(%error, "Files are polled for changes.")).ok();
         let setting = if kernel.is_some() { "max_user_watches" } else { "max_user_instances" };
         Self { kernel, holders: HashMap::new(), polled: HashSet::new(), limit, setting }
     }

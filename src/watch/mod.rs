@@ -22,7 +22,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use front::Front;
+pub(crate) use front::{Front, Retired};
 
 /// Observations that may wait to be taken; each stands for a human-made save, so it never fills up.
 const OBSERVATIONS: usize = 256;
@@ -101,11 +101,7 @@ impl Watcher {
     }
 
     /// With at most so many of the kernel's watches.
-    async fn start_within(
-        project: &Path,
-        rules: Vec<Rule>,
-        watches: Option<usize>,
-    ) -> (Self, mpsc::Receiver<Observation>, Extent) {
+    async fn start_within(project: &Path, rules: Vec<Rule>, watches: Option<usize>) -> (Self, mpsc::Receiver<Observation>, Extent) {
         let (observations, receiver) = mpsc::channel(OBSERVATIONS);
         // Bounded by what the kernel queues, for the callback does nothing but pass on.
         let (messages, inbox) = std::sync::mpsc::channel();
@@ -128,6 +124,27 @@ impl Watcher {
     pub(crate) fn work_ends(&self, service: &str) {
         let _ = self.messages.send(source::Message::WorkEnds { service: service.to_owned(), at: Instant::now() });
     }
+}
+
+/// The files that a rule watches, as they are now.
+pub(crate) fn files(project: &Path, rule: &Rule) -> Vec<PathBuf> {
+    let mut filter = filter::Filter::new(project, &rule.ignore, &rule.paths);
+    let mut files = Vec::new();
+    let mut left: Vec<PathBuf> = rule.paths.clone();
+    while let Some(path) = left.pop() {
+        let is_directory = path.is_dir();
+        if filter.ignores(&path, is_directory) {
+            continue;
+        }
+        if is_directory {
+            filter.load(&path);
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if path.is_file() && !path.file_name().is_some_and(filter::Filter::is_ignore_file) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    files
 }
 
 impl Drop for Watcher {

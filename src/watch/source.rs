@@ -36,11 +36,23 @@ const STALE_LOCK: Duration = Duration::from_secs(30);
 const READING: Duration = Duration::from_millis(5);
 
 pub(super) enum Message {
-    Touched { path: PathBuf, mark: Mark, at: Instant, may_be_directory: bool },
+    Touched {
+        path: PathBuf,
+        mark: Mark,
+        at: Instant,
+        may_be_directory: bool,
+    },
     /// The kernel could not keep up, and what was lost is unknown.
     Overflow,
-    WorkBegins { service: String, marker: Option<String>, at: Instant },
-    WorkEnds { service: String, at: Instant },
+    WorkBegins {
+        service: String,
+        marker: Option<String>,
+        at: Instant,
+    },
+    WorkEnds {
+        service: String,
+        at: Instant,
+    },
     Stop,
 }
 
@@ -85,14 +97,8 @@ pub(super) fn run(
     ready: oneshot::Sender<Extent>,
 ) {
     let watches = Watches::new(move |event: notify::Result<notify::Event>| pass_on(&events, event), limit);
-    let mut source = Source {
-        watched: Vec::new(),
-        watches,
-        work: HashMap::new(),
-        observations,
-        next_poll: Instant::now() + POLL,
-        told_limit: 0,
-    };
+    let mut source =
+        Source { watched: Vec::new(), watches, work: HashMap::new(), observations, next_poll: Instant::now() + POLL, told_limit: 0 };
     // For ignore files and for roots that come into being.
     source.watches.add(project);
     for rule in rules {

@@ -283,7 +283,12 @@ async fn git_checkout_and_stash_are_one_change_each() {
             fs::write(root.join(format!("app/file{index}.py")), "main\n").unwrap();
         }
         let git = |arguments: &[&str]| {
-            let status = Command::new("git").args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments).current_dir(root).output().unwrap();
+            let status = Command::new("git")
+                .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
+                .args(arguments)
+                .current_dir(root)
+                .output()
+                .unwrap();
             assert!(status.status.success(), "git {arguments:?}");
         };
         git(&["init", "-q", "-b", "main"]);

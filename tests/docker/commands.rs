@@ -55,7 +55,8 @@ fn secrets_are_printed_by_env_alone() {
     corner.up("data");
     let secrets = [corner.variable("PGPASSWORD"), corner.variable("CACHE_PASSWORD")];
     assert!(secrets.iter().all(|secret| secret.len() >= 32));
-    let inspected = ["db", "cache"].map(|name| crate::corner::docker(&["inspect", corner.service(name)["container"].as_str().unwrap()]).stdout);
+    let inspected =
+        ["db", "cache"].map(|name| crate::corner::docker(&["inspect", corner.service(name)["container"].as_str().unwrap()]).stdout);
     let told = [
         corner.ok(&["status", "--json"]),
         corner.ok(&["plan", "data", "--json"]),

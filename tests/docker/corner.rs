@@ -65,10 +65,6 @@ impl Corner {
         self.root.path().join("project")
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.root.path().join("run/devenv.sock")
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned());
         let mut command = Command::new(binary);
@@ -164,7 +160,9 @@ impl Corner {
         let filter = format!("label=dev.devenv.owner={}", owner.trim());
         [&["ps", "-aq"][..], &["network", "ls", "-q"], &["volume", "ls", "-q"]]
             .iter()
-            .flat_map(|list| docker(&[*list, &["--filter", &filter]].concat()).stdout.lines().map(|id| format!("{} {id}", list[0])).collect::<Vec<_>>())
+            .flat_map(|list| {
+                docker(&[*list, &["--filter", &filter]].concat()).stdout.lines().map(|id| format!("{} {id}", list[0])).collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -223,4 +221,3 @@ pub(crate) fn containers(status: &Value) -> Vec<(String, String)> {
 pub(crate) fn docker(arguments: &[&str]) -> Ended {
     Ended::of(Command::new("docker").args(arguments).output().unwrap())
 }
-

@@ -1,6 +1,9 @@
 //! Who waits for whom.
 
-use crate::{clients::sql, corner::{Corner, named}};
+use crate::{
+    clients::sql,
+    corner::{Corner, named},
+};
 
 #[test]
 fn a_container_starts_only_when_what_it_depends_on_serves_it() {
@@ -39,11 +42,14 @@ fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_other
   broken:
     restart: { policy: never }
     container: { image: "redis:8.0", command: [sh, -c, "echo the configuration is missing >&2; exit 78"] }
+    # Without one, a container that runs counts as ready, and this one does run for a moment.
+    probe: { log: "serving" }
 "#,
     );
     let ended = corner.devenv(&["up", "test", "--json"]).expect(1);
     let told = ended.stdout + &ended.stderr;
     assert!(told.contains("broken") && told.contains("78") && told.contains("the configuration is missing"), "{told}");
-    assert_eq!(corner.service("cache")["state"], "ready");
+    // `up` waits for nothing once it cannot succeed.
+    corner.ok(&["wait", "cache", "--timeout", "30s"]);
     assert_eq!(corner.service("broken")["state"], "failed");
 }

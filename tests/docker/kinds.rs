@@ -15,12 +15,12 @@ use crate::{
 #[test]
 fn pgbouncer_pools_connections_as_the_applications_role() {
     let corner = Corner::with(
-        r#"
+        r"
   pool:
     pgbouncer: { service: db, pool_size: 2 }
   db:
     postgres: { databases: { app: { owner: app } } }
-"#,
+",
     );
     corner.up("test");
     let pool = corner.variable("POOL_URL");
@@ -32,12 +32,12 @@ fn pgbouncer_pools_connections_as_the_applications_role() {
 #[test]
 fn roles_reach_their_own_database_alone_and_have_their_extensions() {
     let corner = Corner::with(
-        r#"
+        r"
   db:
     postgres:
       extensions: [vector, pg_trgm, pg_stat_statements]
       databases: { orders: { owner: orders }, billing: { owner: billing } }
-"#,
+",
     );
     corner.up("test");
     let orders = corner.variable("DB_ORDERS_URL");
@@ -57,7 +57,20 @@ fn s3_keeps_an_object_in_a_declared_bucket() {
     let region = format!("aws:amz:{}:s3", corner.variable("AWS_REGION"));
     let signed = |more: &[&str]| {
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "--aws-sigv4", &region, "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-K", "-", &object]).args(more);
+        curl.args([
+            "-sS",
+            "--fail-with-body",
+            "--noproxy",
+            "*",
+            "--aws-sigv4",
+            &region,
+            "-H",
+            "x-amz-content-sha256: UNSIGNED-PAYLOAD",
+            "-K",
+            "-",
+            &object,
+        ])
+        .args(more);
         let mut child = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         writeln!(child.stdin.take().unwrap(), "user = \"{keys}\"").unwrap();
         let output = child.wait_with_output().unwrap();
@@ -72,12 +85,12 @@ fn s3_keeps_an_object_in_a_declared_bucket() {
 #[test]
 fn prometheus_scrapes_the_environment_and_itself_and_loads_rules() {
     let corner = Corner::with(
-        r#"
+        r"
   metrics:
     prometheus: { rules: [rules.yaml] }
   tracing:
     jaeger: {}
-"#,
+",
     );
     let rules = "groups:\n  - name: tests\n    rules:\n      - { alert: Down, expr: up == 0, for: 1m }\n";
     std::fs::write(corner.project().join("rules.yaml"), rules).unwrap();
@@ -94,10 +107,12 @@ fn prometheus_scrapes_the_environment_and_itself_and_loads_rules() {
 
 #[test]
 fn redis_has_its_declared_settings() {
-    let corner = Corner::with("  cache:\n    redis: { maxmemory: 64MiB, policy: allkeys-lru, persistence: { aof: everysec, rdb: \"60 1\" } }\n");
+    let corner =
+        Corner::with("  cache:\n    redis: { maxmemory: 64MiB, policy: allkeys-lru, persistence: { aof: everysec, rdb: \"60 1\" } }\n");
     corner.up("test");
     let url = corner.variable("REDIS_URL");
-    for (name, expected) in [("maxmemory", "67108864"), ("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec"), ("save", "60 1")] {
+    for (name, expected) in [("maxmemory", "67108864"), ("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec"), ("save", "60 1")]
+    {
         let answer = crate::clients::redis(&url, &["CONFIG", "GET", name]);
         assert!(answer.contains(expected), "{name}: {answer}");
     }

@@ -1,19 +1,17 @@
 //! Up, down and up again: what is kept, what is made anew, and why.
 
-use devenv_api::{Client, EnvironmentTarget};
-
 use crate::{
     clients::{redis, sql},
     corner::{Corner, containers, named},
 };
 
-const SHOP: &str = r#"
+const SHOP: &str = r"
   db:
     postgres:
       databases: { orders: { owner: orders } }
   cache:
     redis: {}
-"#;
+";
 
 #[test]
 fn data_ports_and_secrets_stay_with_the_environment_over_down_and_up() {
@@ -71,10 +69,8 @@ fn volumes_that_went_with_down_come_back_with_undo() {
     sql(&corner.variable("DB_ORDERS_URL"), "create table kept (x int); insert into kept values (7)");
     corner.ok(&["down", "--volumes"]);
 
-    let target = EnvironmentTarget { project: corner.project().canonicalize().unwrap().display().to_string(), instance: "default".to_owned() };
-    let client = Client::new(corner.socket()).unwrap();
-    let restored = tokio::runtime::Runtime::new().unwrap().block_on(client.undo(&target)).unwrap();
-    assert!(restored.iter().any(|volume| volume.contains("db")), "{restored:?}");
+    let restored = corner.ok(&["undo"]);
+    assert!(restored.contains("db/data"), "{restored}");
     corner.up("test");
     assert_eq!(sql(&corner.variable("DB_ORDERS_URL"), "select x from kept"), ["7"]);
 }
@@ -82,8 +78,8 @@ fn volumes_that_went_with_down_come_back_with_undo() {
 #[test]
 fn every_major_of_postgres_comes_up_and_keeps_its_data() {
     let majors = ["14", "15", "16", "17", "18"];
-    let services: String = majors.iter().map(|major| format!("  v{major}:\n    postgres: {{ version: \"{major}\" }}\n")).collect();
-    let corner = Corner::with(&services);
+    let services = majors.map(|major| format!("  v{major}:\n    postgres: {{ version: \"{major}\" }}\n"));
+    let corner = Corner::with(&services.concat());
     corner.up("test");
     for major in majors {
         let url = corner.variable(&format!("V{major}_URL"));

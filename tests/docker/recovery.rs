@@ -22,9 +22,13 @@ fn a_killed_service_comes_back_and_dependants_that_want_it_restart_once() {
     let before = corner.up("test");
     let worker = named(&before, "worker")["pid"].clone();
     docker(&["kill", named(&before, "cache")["container"].as_str().unwrap()]).expect(0);
-    let cache = corner.until("the cache is back", 20, || Some(corner.service("cache")).filter(|cache| cache["state"] == "ready" && cache["restarts"] == 1));
+    let cache = corner.until("the cache is back", 20, || {
+        Some(corner.service("cache")).filter(|cache| cache["state"] == "ready" && cache["restarts"] == 1)
+    });
     assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");
-    corner.until("the worker is another process", 20, || Some(corner.service("worker")).filter(|now| now["state"] == "ready" && now["pid"] != worker));
+    corner.until("the worker is another process", 20, || {
+        Some(corner.service("worker")).filter(|now| now["state"] == "ready" && now["pid"] != worker)
+    });
     corner.ok(&["wait", "--timeout", "20s"]);
 
     assert_eq!(corner.count("worker", "service.restart-due"), 1);

@@ -13,8 +13,13 @@ use crate::{
 fn every_shipped_profile_loads_plans_and_comes_up() {
     let corner = Corner::new();
     let profiles = corner.json(&["profiles"]);
-    let names: Vec<String> =
-        profiles["profiles"].as_array().or(profiles.as_array()).unwrap().iter().map(|profile| profile["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<String> = profiles["profiles"]
+        .as_array()
+        .or(profiles.as_array())
+        .unwrap()
+        .iter()
+        .map(|profile| profile["name"].as_str().unwrap().to_owned())
+        .collect();
     assert!(["data", "default", "observability"].iter().all(|name| names.iter().any(|found| found == name)), "{names:?}");
     for name in &names {
         let steps = corner.json(&["plan", name])["steps"].clone();
@@ -38,7 +43,8 @@ fn the_default_profile_serves_real_clients_on_the_host_and_on_the_network() {
     let inside = corner.variables(&["--for", "container"])["KAFKA_BROKERS"].as_str().unwrap().to_owned();
     let network = format!("devenv-{}", status["environment"].as_str().unwrap());
     let consumer = ["run", "--rm", "--network", &network, "--entrypoint", "/opt/kafka/bin/kafka-console-consumer.sh", "apache/kafka:4.3.1"];
-    let arguments = ["--bootstrap-server", &inside, "--topic", "greetings", "--from-beginning", "--max-messages", "1", "--timeout-ms", "30000"];
+    let arguments =
+        ["--bootstrap-server", &inside, "--topic", "greetings", "--from-beginning", "--max-messages", "1", "--timeout-ms", "30000"];
     let fetched = docker(&[&consumer[..], &arguments].concat());
     assert!(fetched.stdout.contains("from the host"), "{fetched:?}");
 

@@ -16,21 +16,43 @@ const RULES: &[Rule] = &[
     Rule { from: |file| !file.starts_with("engine/docker/"), never: &["bollard"], text: "only engine/docker speaks to bollard" },
     Rule {
         from: |file| is_pure(file) && file != "profile/load.rs" && !file.starts_with("profile/load/"),
-        never: &["crate::engine", "crate::process", "tokio::", "std::net::Tcp", "std::fs", "SystemTime::now", "Instant::now()", "Timestamp::now"],
+        never: &[
+            "crate::engine",
+            "crate::process",
+            "tokio::",
+            "std::net::Tcp",
+            "std::fs",
+            "SystemTime::now",
+            "Instant::now()",
+            "Timestamp::now",
+        ],
         text: "profiles, specs, kinds, faults and the planner are pure: data in, data out",
     },
-    Rule { from: |file| file.starts_with("reconcile/"), never: &["crate::service", "crate::fault"], text: "reconcile sees specs, never kinds or faults" },
+    Rule {
+        from: |file| file.starts_with("reconcile/"),
+        never: &["crate::service", "crate::fault"],
+        text: "reconcile sees specs, never kinds or faults",
+    },
     Rule {
         from: |file| file.starts_with("cli/") && file != "cli/daemon.rs",
         never: &["crate::reconcile", "crate::engine", "crate::server", "crate::daemon"],
         text: "the command line speaks to the daemon through the client; cli/daemon.rs alone runs it",
     },
-    Rule { from: |file| file.starts_with("server/"), never: &["crate::engine", "crate::process", "crate::service"], text: "handlers send commands to handles" },
-    Rule { from: |file| file.starts_with("watch/") || file.starts_with("probe/"), never: &["crate::reconcile"], text: "watch and probe emit observations" },
+    Rule {
+        from: |file| file.starts_with("server/"),
+        never: &["crate::engine", "crate::process", "crate::service"],
+        text: "handlers send commands to handles",
+    },
+    Rule {
+        from: |file| file.starts_with("watch/") || file.starts_with("probe/"),
+        never: &["crate::reconcile"],
+        text: "watch and probe emit observations",
+    },
 ];
 
 /// Kinds are one file each and do not know one another.
-const KINDS: &[&str] = &["postgres", "redis", "kafka", "redpanda", "pgbouncer", "jaeger", "prometheus", "grafana", "s3", "container", "process"];
+const KINDS: &[&str] =
+    &["postgres", "redis", "kafka", "redpanda", "pgbouncer", "jaeger", "prometheus", "grafana", "s3", "container", "process"];
 
 fn is_pure(file: &str) -> bool {
     ["profile/", "spec/", "service/", "fault/"].iter().any(|directory| file.starts_with(directory))
@@ -60,7 +82,12 @@ fn code(path: &Path) -> Vec<(usize, String)> {
 }
 
 fn is_test(file: &str) -> bool {
-    file.ends_with("tests.rs") || file.contains("/tests/") || file.ends_with("/testing.rs") || file.contains("fake") || file.contains("conformance") || file.ends_with("/hostile.rs")
+    file.ends_with("tests.rs")
+        || file.contains("/tests/")
+        || file.ends_with("/testing.rs")
+        || file.contains("fake")
+        || file.contains("conformance")
+        || file.ends_with("/hostile.rs")
 }
 
 #[test]
@@ -82,7 +109,8 @@ fn no_forbidden_arrow_exists() {
                 }
             }
         }
-        if let Some(kind) = KINDS.iter().find(|kind| file == format!("service/{kind}.rs") || file.starts_with(&format!("service/{kind}/"))) {
+        if let Some(kind) = KINDS.iter().find(|kind| file == format!("service/{kind}.rs") || file.starts_with(&format!("service/{kind}/")))
+        {
             for (number, line) in code(path) {
                 for other in KINDS.iter().filter(|other| *other != kind) {
                     if line.contains(&format!("super::{other}::")) || line.contains(&format!("service::{other}::")) {

@@ -104,7 +104,9 @@ fn config_prints_the_whole_profile_and_where_a_value_is_from() {
 #[test]
 fn profiles_are_the_projects_the_users_and_the_built_in_ones() {
     let place = Place::new();
-    place.write("profiles/shop.yaml", "description: the shop's\nextends: [data]\n").write("../config/profiles/mine.yaml", "extends: [data]\n");
+    place
+        .write("profiles/shop.yaml", "description: the shop's\nextends: [data]\n")
+        .write("../config/profiles/mine.yaml", "extends: [data]\n");
     let profiles = place.expect(0, "profiles --json").json()["profiles"].as_array().unwrap().clone();
     let of = |name: &str| profiles.iter().find(|profile| profile["name"] == name).unwrap_or_else(|| panic!("{name}: {profiles:?}")).clone();
     assert_eq!(of("shop")["description"], "the shop's");
@@ -127,7 +129,19 @@ fn completions_are_made_for_every_shell_and_bash_takes_its_own() {
 #[test]
 fn wrong_usage_is_exit_2_and_a_document_with_json() {
     let place = Place::new();
-    for line in ["", "upp", "up --bogus", "up --timeout 3", "up a b", "logs --grep", "--instance a/b status", "daemon", "exec-x db", "up ./missing.yaml", "up nosuch"] {
+    for line in [
+        "",
+        "upp",
+        "up --bogus",
+        "up --timeout 3",
+        "up a b",
+        "logs --grep",
+        "--instance a/b status",
+        "daemon",
+        "exec-x db",
+        "up ./missing.yaml",
+        "up nosuch",
+    ] {
         place.expect(2, line);
     }
     assert_eq!(place.expect(2, "up --timeout 3 --json").json()["error"]["code"], "usage");
@@ -143,7 +157,22 @@ fn wrong_usage_is_exit_2_and_a_document_with_json() {
 #[test]
 fn an_engine_that_does_not_answer_is_exit_3_for_every_command_that_needs_one() {
     let place = Place::new();
-    for line in ["up data", "down", "status", "list", "plan data", "logs", "events", "env", "start db", "stop db", "restart db", "wait", "why db", "gc"] {
+    for line in [
+        "up data",
+        "down",
+        "status",
+        "list",
+        "plan data",
+        "logs",
+        "events",
+        "env",
+        "start db",
+        "stop db",
+        "restart db",
+        "wait",
+        "why db",
+        "gc",
+    ] {
         let ended = place.expect(3, &format!("{line} --json"));
         let error = ended.json()["error"].clone();
         assert_eq!(error["code"], "no-engine", "{line}");
@@ -177,7 +206,17 @@ fn doctor_names_what_is_wrong_and_what_to_do_about_it() {
 #[test]
 fn what_needs_no_daemon_starts_none_and_needs_no_engine() {
     let place = Place::new();
-    for line in ["validate /dev/null", "config data", "profiles", "daemon status", "daemon stop", "completions fish", "--version", "--help", "up --help"] {
+    for line in [
+        "validate /dev/null",
+        "config data",
+        "profiles",
+        "daemon status",
+        "daemon stop",
+        "completions fish",
+        "--version",
+        "--help",
+        "up --help",
+    ] {
         let ended = place.run(line);
         assert!(matches!(ended.code, 0 | 2), "{line}: {}", ended.stderr);
         assert!(!place.0.path().join("run/devenv.sock").exists(), "{line} started a daemon");

@@ -25,10 +25,10 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget, ErrorCode, ErrorDocument, Event,
-    EventsRequest, ExecRequest, Ledger, NamedRequest, Snapshot, Snapshots,
-    GcReport, GcRequest, LogLine, LogsRequest, Plan, ServicesRequest, Status, TerminalCodec, UpMessage, UpRequest,
-    Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget,
+    ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest,
+    InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots,
+    Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -68,7 +68,15 @@ pub mod route {
     pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
     pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
     pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
+    pub const BACKUPS: &str = "/v1/environment/backups";
+    pub const BACKUP_SAVE: &str = "/v1/environment/backups/save";
+    pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
+    pub const IMPORT: &str = "/v1/environment/import";
+    pub const EXPORT: &str = "/v1/environment/export";
     pub const GC: &str = "/v1/gc";
+    pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
+    pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
+    pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
 }
 
 /// A line longer than this is no line of ours; log lines are cut far below it.
@@ -238,6 +246,26 @@ impl Client {
         self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
     }
 
+    pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
+        self.post(route::BACKUPS, target).await
+    }
+
+    pub async fn save_backup(&self, request: &ServicesRequest) -> Result<Backup, ClientError> {
+        self.post(route::BACKUP_SAVE, request).await
+    }
+
+    pub async fn restore_backup(&self, request: &RestoreRequest) -> Result<Restored, ClientError> {
+        self.post(route::BACKUP_RESTORE, request).await
+    }
+
+    pub async fn import(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::IMPORT, request).await
+    }
+
+    pub async fn export(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
+        self.post(route::EXPORT, request).await
+    }
+
     /// Brings the volumes of the last `down --volumes` back; their names.
     pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
         self.post(route::UNDO, target).await
@@ -245,6 +273,20 @@ impl Client {
 
     pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {
         self.post(route::GC, request).await
+    }
+
+    /// Returns when the fault is witnessed, or was not within its time.
+    pub async fn inject(&self, request: &InjectRequest) -> Result<Fault, ClientError> {
+        self.post(route::CHAOS_INJECT, request).await
+    }
+
+    /// The faults that this healed.
+    pub async fn heal(&self, request: &HealRequest) -> Result<Faults, ClientError> {
+        self.post(route::CHAOS_HEAL, request).await
+    }
+
+    pub async fn faults(&self, request: &FaultsRequest) -> Result<Faults, ClientError> {
+        self.post(route::CHAOS_STATUS, request).await
     }
 
     /// What a failure leaves to be read, in pieces of files.
@@ -261,7 +303,12 @@ impl Client {
     }
 
     /// HTTP by hand, because the connection itself is what is wanted; with it comes what was already received.
-    pub(crate) async fn upgrade(&self, path: &str, protocol: &str, request: &impl Serialize) -> Result<(UnixStream, BytesMut), ClientError> {
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &str,
+        request: &impl Serialize,
+    ) -> Result<(UnixStream, BytesMut), ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
         let mut message = format!(
@@ -271,9 +318,8 @@ impl Client {
         )
         .into_bytes();
         message.extend_from_slice(&body);
-        let mut connection = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
+        let mut connection =
+            UnixStream::connect(&self.socket).await.map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
         connection.write_all(&message).await.map_err(lost)?;
 
         let mut received = BytesMut::new();
@@ -316,9 +362,10 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() { ClientError::NotRunning { socket: self.socket.clone() } } else { lost(error) }
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| if error.is_connect() { ClientError::NotRunning { socket: self.socket.clone() } } else { lost(error) })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

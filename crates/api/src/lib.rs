@@ -3,6 +3,7 @@
 //! What `--json` prints, what the socket carries and what a test harness reads are the same types. The page that
 //! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
 
+mod backup;
 mod chaos;
 mod client;
 mod daemon;
@@ -13,19 +14,24 @@ mod exec;
 mod lease;
 mod plan;
 mod request;
+mod scenario;
 mod status;
 
-pub use chaos::{Fault, Witness};
+pub use backup::{
+    Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
+};
+pub use chaos::{Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Witness};
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
-pub use data::{Ledger, LedgerEntry, LedgerMode, LedgerState, Lease, Snapshot, SnapshotPart, Snapshots};
+pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
-    AcceptRequest, ApplyRequest, NamedRequest, DownRequest, EnvironmentTarget, EventsRequest, Why, WhyRequest, LogsRequest, ServicesRequest, UpMessage, UpRequest, VariablesFor, VariablesRequest,
-    WaitRequest, GcReport, GcRequest, Removed, ExecTarget, Variable, Variables,
+    AcceptRequest, ApplyRequest, DownRequest, EnvironmentTarget, EventsRequest, ExecTarget, GcReport, GcRequest, LogsRequest, NamedRequest,
+    Removed, ServicesRequest, UpMessage, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
+pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

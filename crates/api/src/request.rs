@@ -63,7 +63,10 @@ pub struct UpRequest {
 pub enum UpMessage {
     Event(Event),
     /// Bytes pulled so far, or other news that is no event.
-    Progress { service: String, message: String },
+    Progress {
+        service: String,
+        message: String,
+    },
     Done(Status),
     Failed(ApiError),
 }
@@ -104,6 +107,16 @@ pub struct LogsRequest {
     pub since: Option<String>,
     #[serde(default)]
     pub grep: Option<String>,
+    /// Only the end of each service's last crash.
+    #[serde(default)]
+    pub crash: bool,
+}
+
+impl LogsRequest {
+    /// All that is kept of all services.
+    pub fn of(target: EnvironmentTarget) -> Self {
+        Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

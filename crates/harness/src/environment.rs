@@ -9,11 +9,7 @@ use std::{
 
 use devenv_api::{Client, EnvironmentTarget, LeaseRequest};
 
-use crate::{
-    HarnessError, Kafka, Postgres, Redis,
-    private::Granted,
-    program,
-};
+use crate::{HarnessError, Kafka, Postgres, Redis, private::Granted, program};
 
 /// What this process has brought up already, by what it asked for.
 static KNOWN: OnceLock<Mutex<HashMap<Vec<OsString>, Place>>> = OnceLock::new();

@@ -54,7 +54,11 @@ pub(crate) async fn up(arguments: &[OsString]) -> Result<Status, HarnessError> {
         Ok(document) => (document.error.message, document.error.hint),
         Err(_) => (String::from_utf8_lossy(&output.stderr).trim().to_owned(), None),
     };
-    Err(if output.status.code() == Some(NO_ENGINE) { HarnessError::NoEngine { message, hint } } else { HarnessError::NotUp { message, hint } })
+    Err(if output.status.code() == Some(NO_ENGINE) {
+        HarnessError::NoEngine { message, hint }
+    } else {
+        HarnessError::NotUp { message, hint }
+    })
 }
 
 /// Where the daemon listens.

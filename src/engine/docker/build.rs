@@ -262,7 +262,13 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_whole_and_an_error_is_the_last() {
-        let documents = [r#"{"stream":"Step 1/2 : FR"}"#, r#"{"stream":"OM x\n"}"#, r#"{"aux":{"ID":"sha256:1"}}"#, r#"{"stream":"tail"}"#, r#"{"errorDetail":{"message":"no"},"error":"no such luck"}"#];
+        let documents = [
+            r#"{"stream":"Step 1/2 : FR"}"#,
+            r#"{"stream":"OM x\n"}"#,
+            r#"{"aux":{"ID":"sha256:1"}}"#,
+            r#"{"stream":"tail"}"#,
+            r#"{"errorDetail":{"message":"no"},"error":"no such luck"}"#,
+        ];
         let documents = stream::iter(documents.map(|json| Ok(serde_json::from_str(json).unwrap())));
         let lines: Vec<_> = told(documents.boxed(), "build the image `x`".into())
             .map(|line| line.unwrap_or_else(|error| error.to_string()))

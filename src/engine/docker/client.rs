@@ -92,13 +92,7 @@ impl Client {
         }
         .map_err(|error| from_bollard(endpoint, "connect", error))?;
         debug_assert!(api <= NEWEST);
-        Ok(Self {
-            docker: pin(docker, api),
-            wire: plain.versioned(&api.prefix()),
-            plain,
-            api,
-            dual_stack: Arc::new(OnceCell::new()),
-        })
+        Ok(Self { docker: pin(docker, api), wire: plain.versioned(&api.prefix()), plain, api, dual_stack: Arc::new(OnceCell::new()) })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -195,14 +189,11 @@ mod tests {
     #[tokio::test]
     async fn every_socket_that_was_tried_is_told() {
         let home = tempfile::tempdir().unwrap();
-        let error = first_that_answers(&[
-            Endpoint::Unix(home.path().join("a.sock")),
-            Endpoint::Unix(home.path().join("b.sock")),
-        ])
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+        let error = first_that_answers(&[Endpoint::Unix(home.path().join("a.sock")), Endpoint::Unix(home.path().join("b.sock"))])
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("a.sock: No such file") && error.contains("b.sock: No such file"), "{error}");
     }
 
@@ -210,9 +201,24 @@ mod tests {
     async fn an_engine_of_another_age_is_refused_and_others_are_taken() {
         let home = tempfile::tempdir().unwrap();
         for (name, status, body, words) in [
-            ("new", "200 OK", r#"{"Version":"29.0","ApiVersion":"1.52","MinAPIVersion":"1.44","Components":[{"Name":"Engine"}],"New":{}}"#, r#"kind: "docker", version: "29.0", api: "1.52""#),
-            ("podman", "200 OK", r#"{"Version":"5.2","ApiVersion":"1.41","MinAPIVersion":"1.24","Components":[{"Name":"Podman Engine"}]}"#, r#"kind: "podman""#),
-            ("old", "200 OK", r#"{"Version":"18.9","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#, "speaks API 1.39, and devenv needs 1.41 or newer"),
+            (
+                "new",
+                "200 OK",
+                r#"{"Version":"29.0","ApiVersion":"1.52","MinAPIVersion":"1.44","Components":[{"Name":"Engine"}],"New":{}}"#,
+                r#"kind: "docker", version: "29.0", api: "1.52""#,
+            ),
+            (
+                "podman",
+                "200 OK",
+                r#"{"Version":"5.2","ApiVersion":"1.41","MinAPIVersion":"1.24","Components":[{"Name":"Podman Engine"}]}"#,
+                r#"kind: "podman""#,
+            ),
+            (
+                "old",
+                "200 OK",
+                r#"{"Version":"18.9","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#,
+                "speaks API 1.39, and devenv needs 1.41 or newer",
+            ),
             ("bad", "400 Bad Request", r#"{"message":"client version 1.41 is too old"}"#, "client version 1.41 is too old"),
             ("odd", "200 OK", "<html>", "was not understood"),
         ] {

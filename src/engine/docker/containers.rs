@@ -23,15 +23,11 @@ struct Listed {
 /// A list gives no exit code and no process, so that each is inspected; one that is removed meanwhile is left out.
 pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
     let label = format!("{}={owner}", labels::OWNER);
-    let call = Call::get("list containers", "/containers/json")
-        .with("all", "true")
-        .with("filters", filters(&[("label", &[label.as_str()])]));
+    let call =
+        Call::get("list containers", "/containers/json").with("all", "true").with("filters", filters(&[("label", &[label.as_str()])]));
     let listed: Vec<Listed> = client.wire.read(call).await?;
-    let found: Vec<Option<ObservedContainer>> = stream::iter(listed)
-        .map(|listed| async move { inspect(client, &listed.id).await })
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let found: Vec<Option<ObservedContainer>> =
+        stream::iter(listed).map(|listed| async move { inspect(client, &listed.id).await }).buffered(AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -79,17 +75,14 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<(), EngineError>
     match result {
         Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
         // Somebody else, or an earlier call of ours, is at it: gone when that is done.
-        Err(EngineError::Refused { status: 409, message, .. }) if message.contains("already in progress") => {
-            removed(client, id).await
-        }
+        Err(EngineError::Refused { status: 409, message, .. }) if message.contains("already in progress") => removed(client, id).await,
         result => result,
     }
 }
 
 /// Waits for the end of a removal that is under way.
 async fn removed(client: &Client, id: &str) -> Result<(), EngineError> {
-    let call = Call::post("wait for the container's removal", format!("/containers/{}/wait", segment(id)))
-        .with("condition", "removed");
+    let call = Call::post("wait for the container's removal", format!("/containers/{}/wait", segment(id))).with("condition", "removed");
     match client.wire.open(call).await {
         Ok(response) => {
             // The answer ends when it is gone; whatever it says, there is nothing left to do.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bollard::{
     models::{
-        ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountTmpfsOptions,
-        MountType, MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountTmpfsOptions, MountType,
+        MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::CreateContainerOptionsBuilder,
 };
@@ -28,12 +28,10 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
     let created = client.docker.create_container(Some(options), body(container, dual_stack)).await;
     match created.map_err(client.explain(&action)) {
         Ok(created) => Ok(created.id),
-        Err(error @ EngineError::Refused { status: 409, .. }) => {
-            match containers::document(client, &container.name).await? {
-                Some(there) if there.labels().as_ref() == Some(&container.labels) => Ok(there.id),
-                _ => Err(error),
-            }
-        }
+        Err(error @ EngineError::Refused { status: 409, .. }) => match containers::document(client, &container.name).await? {
+            Some(there) if there.labels().as_ref() == Some(&container.labels) => Ok(there.id),
+            _ => Err(error),
+        },
         Err(error) => Err(error),
     }
 }
@@ -51,9 +49,7 @@ fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
         labels: Some(container.labels.to_map()),
         stop_signal: Some(container.stop_signal.clone()),
         exposed_ports: Some(container.ports.iter().map(|port| format!("{}/tcp", port.container)).collect()),
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])),
-        }),
+        networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])) }),
         host_config: Some(HostConfig {
             network_mode: Some(container.network.clone()),
             port_bindings: Some(bindings(&container.ports, dual_stack)),
@@ -69,10 +65,7 @@ fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
             extra_hosts: Some(vec!["host.docker.internal:host-gateway".to_owned()]),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
-                config: Some(HashMap::from([
-                    ("max-size".to_owned(), LOG_SIZE.to_owned()),
-                    ("max-file".to_owned(), LOG_FILES.to_owned()),
-                ])),
+                config: Some(HashMap::from([("max-size".to_owned(), LOG_SIZE.to_owned()), ("max-file".to_owned(), LOG_FILES.to_owned())])),
             }),
             ..HostConfig::default()
         }),

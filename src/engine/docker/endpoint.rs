@@ -156,10 +156,11 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     };
     let id = directory_of(name);
     let file = configuration.join("contexts/meta").join(&id).join("meta.json");
-    let text = read(&file)
-        .map_err(|error| unreachable(&shown, format!("named by {by}; {} cannot be read: {error}; see `docker context ls`", file.display())))?;
-    let document: ContextFile = serde_json::from_str(&text)
-        .map_err(|error| unreachable(&shown, format!("{} is not a context: {error}", file.display())))?;
+    let text = read(&file).map_err(|error| {
+        unreachable(&shown, format!("named by {by}; {} cannot be read: {error}; see `docker context ls`", file.display()))
+    })?;
+    let document: ContextFile =
+        serde_json::from_str(&text).map_err(|error| unreachable(&shown, format!("{} is not a context: {error}", file.display())))?;
     let host = document.endpoints.get("docker").and_then(|endpoint| endpoint.host.as_deref()).filter(|host| !host.is_empty());
     let Some(host) = host else {
         return Err(unreachable(&shown, format!("{} names no Docker endpoint", file.display())));
@@ -180,7 +181,10 @@ fn directory_of(context: &str) -> String {
 
 fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
     let refuse = |what: &str| {
-        Err(unreachable(host, format!("named by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`")))
+        Err(unreachable(
+            host,
+            format!("named by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`"),
+        ))
     };
     if host.starts_with('/') {
         return Ok(Endpoint::Unix(PathBuf::from(host)));
@@ -235,8 +239,7 @@ mod tests {
     /// What is decided with these variables in a home that holds these files.
     fn decide(argument: Option<&str>, variables: &[(&str, &str)], files: &[(String, String)]) -> String {
         let variables: HashMap<&str, &str> = variables.iter().copied().chain([("HOME", "/h")]).collect();
-        let selection =
-            Selection::read(argument.map(str::to_owned), |name| variables.get(name).map(|value| (*value).to_owned()));
+        let selection = Selection::read(argument.map(str::to_owned), |name| variables.get(name).map(|value| (*value).to_owned()));
         let read = |path: &Path| {
             files
                 .iter()
@@ -269,7 +272,11 @@ mod tests {
             (None, vec![context], "unix:///h/other.sock (DOCKER_CONTEXT, context `other`)"),
             (None, vec![("DOCKER_CONTEXT", "default")], "well-known, 6 sockets"),
             (None, vec![("DOCKER_CONTEXT", "far")], "tcp://10.0.0.1:2375 (DOCKER_CONTEXT, context `far`)"),
-            (None, vec![("DOCKER_HOST", "")], "unix:///h/.colima/default/docker.sock (currentContext of /h/.docker/config.json, context `colima`)"),
+            (
+                None,
+                vec![("DOCKER_HOST", "")],
+                "unix:///h/.colima/default/docker.sock (currentContext of /h/.docker/config.json, context `colima`)",
+            ),
             (None, vec![("DOCKER_CONFIG", "/elsewhere")], "well-known, 6 sockets"),
             (None, vec![("DOCKER_HOST", "tcp://127.0.0.1:2375/")], "tcp://127.0.0.1:2375 (DOCKER_HOST)"),
             (None, vec![("DOCKER_HOST", "/run/x.sock")], "unix:///run/x.sock (DOCKER_HOST)"),
@@ -285,11 +292,7 @@ mod tests {
 
     #[test]
     fn nothing_named_means_the_well_known_sockets_in_order() {
-        let selection = Selection {
-            home: Some("/h".into()),
-            runtime_directory: Some("/run/user/7".into()),
-            ..Selection::default()
-        };
+        let selection = Selection { home: Some("/h".into()), runtime_directory: Some("/run/user/7".into()), ..Selection::default() };
         let sockets: Vec<String> = selection.well_known().iter().map(ToString::to_string).collect();
         assert_eq!(
             sockets,

@@ -7,12 +7,13 @@ use regex::Regex;
 use super::endpoint::Endpoint;
 use crate::engine::EngineError;
 
-static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:]+\]|::1?):(\d{1,5})").expect("the pattern is a constant")
-});
+static ADDRESS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:]+\]|::1?):(\d{1,5})").expect("the pattern is a constant"));
 static MISSING: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)no such (container|image|network|volume|exec instance): ?(\S+)|(network|volume) (\S+) not found|get (\S+): no such volume")
-        .expect("the pattern is a constant")
+    Regex::new(
+        r"(?i)no such (container|image|network|volume|exec instance): ?(\S+)|(network|volume) (\S+) not found|get (\S+): no such volume",
+    )
+    .expect("the pattern is a constant")
 });
 
 /// An answer with a failing status.
@@ -97,11 +98,23 @@ mod tests {
     #[test]
     fn a_taken_port_is_found_in_the_words_of_every_engine() {
         for (message, port) in [
-            ("driver failed programming external connectivity on endpoint x (0a1b2c): Bind for 127.0.0.1:15432 failed: port is already allocated", 15432),
-            ("driver failed programming external connectivity on endpoint x (9f): Error starting userland proxy: listen tcp4 127.0.0.1:15432: bind: address already in use", 15432),
-            ("failed to set up container networking: driver failed programming external connectivity on endpoint x (f): failed to bind host port for 127.0.0.1:8080:172.17.0.2:80/tcp: address already in use", 8080),
+            (
+                "driver failed programming external connectivity on endpoint x (0a1b2c): Bind for 127.0.0.1:15432 failed: port is already allocated",
+                15432,
+            ),
+            (
+                "driver failed programming external connectivity on endpoint x (9f): Error starting userland proxy: listen tcp4 127.0.0.1:15432: bind: address already in use",
+                15432,
+            ),
+            (
+                "failed to set up container networking: driver failed programming external connectivity on endpoint x (f): failed to bind host port for 127.0.0.1:8080:172.17.0.2:80/tcp: address already in use",
+                8080,
+            ),
             ("failed to bind host port 127.0.0.1:8080/tcp: address already in use", 8080),
-            ("Ports are not available: exposing port TCP 127.0.0.1:5432 -> 0.0.0.0:0: listen tcp 127.0.0.1:5432: bind: address already in use", 5432),
+            (
+                "Ports are not available: exposing port TCP 127.0.0.1:5432 -> 0.0.0.0:0: listen tcp 127.0.0.1:5432: bind: address already in use",
+                5432,
+            ),
             ("Error starting userland proxy: listen tcp6 [::1]:26379: bind: address already in use", 26379),
         ] {
             assert!(matches!(refusal("start it", 500, message), EngineError::PortTaken { port: found } if found == port), "{message}");

@@ -54,9 +54,7 @@ impl EventDocument {
         let attributes = &self.actor.attributes;
         let kind = match self.action.as_str() {
             "start" => EngineEventKind::Started,
-            "die" | "died" => {
-                EngineEventKind::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) }
-            }
+            "die" | "died" => EngineEventKind::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
             "oom" => EngineEventKind::OutOfMemory,
             "pause" => EngineEventKind::Paused,
             "unpause" => EngineEventKind::Unpaused,

@@ -78,10 +78,8 @@ pub(super) async fn run(client: &Client, helper: &HelperRun) -> Result<ExecOutpu
 
 async fn to_its_end(client: &Client, id: &str) -> Result<ExecOutput, EngineError> {
     let path = |what: &str| format!("/containers/{}/{what}", segment(id));
-    let attach = Call::post("attach to a helper container", path("attach"))
-        .with("stream", "true")
-        .with("stdout", "true")
-        .with("stderr", "true");
+    let attach =
+        Call::post("attach to a helper container", path("attach")).with("stream", "true").with("stdout", "true").with("stderr", "true");
     let stream = client.wire.upgrade(attach, String::new()).await?;
     // Before it starts, or its end could be missed.
     let wait = Call::post("wait for a helper container", path("wait")).with("condition", "removed");

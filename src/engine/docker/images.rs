@@ -26,6 +26,26 @@ pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, En
     Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
 }
 
+/// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.
+pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> Result<(), EngineError> {
+    #[derive(Deserialize)]
+    struct Step {
+        error: Option<String>,
+    }
+    let (repository, tag) = split(name);
+    let action = "import an image";
+    let call = Call::post(action, "/images/create").with("fromSrc", "-").with("repo", repository).with("tag", tag);
+    let response = client.wire.open_with(call, reqwest::Body::from(tree), "application/x-tar").await?;
+    let steps = client.wire.documents::<Step>(response, action);
+    futures_util::pin_mut!(steps);
+    while let Some(step) = steps.next().await {
+        if let Some(message) = step?.error {
+            return Err(EngineError::Refused { action: format!("import the image `{name}`"), status: 500, message });
+        }
+    }
+    Ok(())
+}
+
 /// The name, and the image itself if it has no other and nothing uses it.
 pub(super) async fn remove(client: &Client, name: &str) -> Result<(), EngineError> {
     let removed = client.docker.remove_image(name, None::<RemoveImageOptions>, None).await;
@@ -154,7 +174,11 @@ mod tests {
 
     #[test]
     fn a_failed_pull_says_what_was_asked_and_what_else_can_be_done() {
-        let refused = EngineError::Refused { action: String::new(), status: 500, message: "dial tcp: lookup registry-1.docker.io: no such host".into() };
+        let refused = EngineError::Refused {
+            action: String::new(),
+            status: 500,
+            message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
+        };
         insta::assert_snapshot!(explain("pgvector/pgvector:pg17", refused).to_string(), @"the engine refused to pull the image `pgvector/pgvector:pg17`: dial tcp: lookup registry-1.docker.io: no such host (asked docker.io). Without a registry, `scripts/setup images pgvector` makes a compatible image from packages; with the image here, `--offline` uses it without asking");
     }
 }

@@ -19,12 +19,7 @@ use crate::engine::{EngineError, ExecStream, LogChunk};
 /// A line longer than this is told in pieces, so that one without an end does not fill the memory.
 const LONGEST: usize = 1 << 20;
 
-pub(super) fn read(
-    client: Client,
-    id: &str,
-    since: Option<&str>,
-    follow: bool,
-) -> BoxStream<'static, Result<LogChunk, EngineError>> {
+pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>> {
     let path = format!("/containers/{}/logs", segment(id));
     let since = since.map(seconds).transpose();
     stream::once(async move {

@@ -19,6 +19,7 @@ mod images;
 mod logs;
 mod networks;
 mod observed;
+mod sidecar;
 mod stop;
 mod upload;
 mod version;
@@ -31,11 +32,11 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun, LogChunk,
-    NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest, UploadFile,
+    Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun, LogChunk,
+    NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest, Sidecar, UploadFile,
     VolumeCreate,
 };
-use crate::spec::ImageBuild;
+use crate::spec::{ImageBuild, Resources};
 use client::Client;
 
 pub(crate) use client::connect;
@@ -150,6 +151,26 @@ impl Engine for DockerEngine {
 
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError> {
         exec::session(&self.client, id, request).await
+    }
+
+    async fn import_image(&self, name: &str, tree: bytes::Bytes) -> Result<(), EngineError> {
+        images::import(&self.client, name, tree).await
+    }
+
+    async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
+        sidecar::create(&self.client, sidecar).await
+    }
+
+    async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError> {
+        sidecar::attachments(&self.client, id).await
+    }
+
+    async fn limits(&self, id: &str) -> Result<Resources, EngineError> {
+        sidecar::limits(&self.client, id).await
+    }
+
+    async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError> {
+        sidecar::set_limits(&self.client, id, limits).await
     }
 
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {

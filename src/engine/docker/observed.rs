@@ -89,10 +89,7 @@ mod tests {
     fn states_are_read_even_if_they_are_new() {
         assert_eq!(state(r#"{"Status":"created"}"#), ContainerState::Created);
         assert_eq!(state(r#"{"Status":"running","Running":true,"Pid":7}"#), ContainerState::Running { pid: 7 });
-        assert_eq!(
-            state(r#"{"Status":"paused","Running":true,"Paused":true,"Pid":7}"#),
-            ContainerState::Paused { pid: 7 }
-        );
+        assert_eq!(state(r#"{"Status":"paused","Running":true,"Paused":true,"Pid":7}"#), ContainerState::Paused { pid: 7 });
         assert_eq!(state(r#"{"Status":"initialized","Novelty":[1]}"#), ContainerState::Other("initialized".into()));
         assert_eq!(state(r#"{"Status":"removing"}"#), ContainerState::Other("removing".into()));
         assert_eq!(

@@ -88,8 +88,7 @@ async fn signal_only(client: &Client, id: &str, signal: &str) -> Result<(), Engi
 
 /// Returns at once for one that does not run.
 async fn ended(client: &Client, id: &str) -> Result<(), EngineError> {
-    let call = Call::post("wait for the container's end", format!("/containers/{}/wait", segment(id)))
-        .with("condition", "not-running");
+    let call = Call::post("wait for the container's end", format!("/containers/{}/wait", segment(id))).with("condition", "not-running");
     match client.wire.open(call).await {
         Ok(response) => match response.bytes().await {
             Ok(_) => Ok(()),

@@ -35,9 +35,7 @@ impl fmt::Display for ApiVersion {
 
 /// The version to speak with an engine that speaks `minimum` to `newest`. An engine that names no minimum has none.
 pub(super) fn negotiate(endpoint: &str, newest: &str, minimum: Option<&str>) -> Result<ApiVersion, EngineError> {
-    let refuse = |needed: String| {
-        Err(EngineError::Version { endpoint: endpoint.to_owned(), api: newest.to_owned(), needed })
-    };
+    let refuse = |needed: String| Err(EngineError::Version { endpoint: endpoint.to_owned(), api: newest.to_owned(), needed });
     let Some(server) = ApiVersion::parse(newest) else {
         return refuse(format!("a version from {OLDEST} to {NEWEST}"));
     };

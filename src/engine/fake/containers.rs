@@ -43,14 +43,36 @@ impl FakeEngine {
         Ok(id)
     }
 
+    /// On the network that is there: whose namespaces it joins makes no difference here.
+    pub(super) fn add_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
+        let network = self.lock().networks.first().map(|network| network.name.clone()).unwrap_or_default();
+        self.add_container(&ContainerCreate {
+            name: sidecar.name.clone(),
+            hostname: String::new(),
+            labels: sidecar.labels.clone(),
+            image: sidecar.image.clone(),
+            entrypoint: None,
+            command: Some(sidecar.command.clone()),
+            user: None,
+            environment: Vec::new(),
+            mounts: sidecar.mounts.clone(),
+            ports: Vec::new(),
+            network,
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGKILL".to_owned(),
+        })
+    }
+
     pub(super) fn start_container(&self, id: &str) -> Result<(), EngineError> {
         let mut state = self.lock();
         let container = state.container(id)?;
         if container.runs() {
             return Ok(());
         }
-        let (id, name, network) =
-            (container.observed.id.clone(), container.observed.name.clone(), container.asked.network.clone());
+        let (id, name, network) = (container.observed.id.clone(), container.observed.name.clone(), container.asked.network.clone());
         let ports: Vec<u16> = container.asked.ports.iter().map(|port| port.host).collect();
         if !state.networks.iter().any(|there| there.name == network || there.id == network) {
             return Err(missing("network", &network));
@@ -89,8 +111,7 @@ impl FakeEngine {
         if was_paused == paused {
             return Ok(());
         }
-        container.observed.state =
-            if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
+        container.observed.state = if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
         drop(state);
         self.tell(&id, if paused { EngineEventKind::Paused } else { EngineEventKind::Unpaused });
         Ok(())

@@ -219,10 +219,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn followed_output_ends_with_the_container_and_events_with_the_engine() {
-        let engine = FakeEngine::new().with_image("i").with_pullable(
-            "far",
-            vec![PullProgress { current_bytes: 1, total_bytes: 2, message: "half".into() }],
-        );
+        let engine = FakeEngine::new()
+            .with_image("i")
+            .with_pullable("far", vec![PullProgress { current_bytes: 1, total_bytes: 2, message: "half".into() }]);
         let id = running(&engine).await;
         let mut events = engine.events(&labels().owner);
         let output = tokio::spawn(engine.logs(&id, None, true).try_collect::<Vec<_>>());

@@ -26,12 +26,7 @@ impl FakeEngine {
         .boxed()
     }
 
-    pub(super) fn read_output(
-        &self,
-        id: &str,
-        since: Option<&str>,
-        follow: bool,
-    ) -> BoxStream<'static, Result<LogChunk, EngineError>> {
+    pub(super) fn read_output(&self, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>> {
         let (engine, id, since) = (self.clone(), id.to_owned(), since.unwrap_or_default().to_owned());
         let changes = self.changes.subscribe();
         stream::once(async move {

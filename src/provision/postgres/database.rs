@@ -45,11 +45,7 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
 }
 
 /// What the server's catalogue says of the database.
-async fn outside(
-    client: &Client,
-    wanted: &PostgresDatabase,
-    found: Option<&DatabaseFound>,
-) -> Result<Vec<Change>, ProvisionError> {
+async fn outside(client: &Client, wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Result<Vec<Change>, ProvisionError> {
     let (mut changes, mut script) = (Vec::new(), Vec::new());
     let (shown, name, owner) = (&wanted.name, identifier(&wanted.name), identifier(&wanted.owner));
     if let Some(found) = found {
@@ -80,12 +76,9 @@ async fn outside(
 /// What its own catalogue says.
 async fn fill(client: &Client, wanted: &PostgresDatabase) -> Result<Vec<Change>, ProvisionError> {
     let shown = &wanted.name;
-    let inside = rows(client, INSIDE)
-        .await
-        .map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
-    let holds = |kind: &str, name: &str| {
-        inside.iter().any(|row| matches!(&row[..], [Some(a), Some(b)] if a == kind && b == name))
-    };
+    let inside =
+        rows(client, INSIDE).await.map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
+    let holds = |kind: &str, name: &str| inside.iter().any(|row| matches!(&row[..], [Some(a), Some(b)] if a == kind && b == name));
     let mut changes = Vec::new();
     let has_public = inside.iter().any(|row| row.first().is_some_and(|kind| kind.as_deref() == Some("public")));
     if has_public && !holds("public", &wanted.owner) {

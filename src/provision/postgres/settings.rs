@@ -16,22 +16,13 @@ const LISTS: [&str; 6] = [
 pub(crate) fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
     let is_list = LISTS.contains(&name.to_ascii_lowercase().as_str());
     let items: Vec<String> = value.split(',').map(|item| item.trim().trim_matches('"').to_owned()).collect();
-    let stored = if is_list {
-        items.iter().map(|item| bare(item)).collect::<Vec<_>>().join(", ")
-    } else {
-        value.to_owned()
-    };
-    let same = found.iter().filter_map(|line| line.split_once('=')).any(|(found, value)| {
-        found.eq_ignore_ascii_case(name) && value == stored
-    });
+    let stored = if is_list { items.iter().map(|item| bare(item)).collect::<Vec<_>>().join(", ") } else { value.to_owned() };
+    let same =
+        found.iter().filter_map(|line| line.split_once('=')).any(|(found, value)| found.eq_ignore_ascii_case(name) && value == stored);
     if same {
         return None;
     }
-    let value = if is_list {
-        items.iter().map(|item| literal(item)).collect::<Vec<_>>().join(", ")
-    } else {
-        literal(value)
-    };
+    let value = if is_list { items.iter().map(|item| literal(item)).collect::<Vec<_>>().join(", ") } else { literal(value) };
     // A setting of an extension has a dot in its name, and each part is a name of its own.
     let name = name.split('.').map(identifier).collect::<Vec<_>>().join(".");
     Some(format!("ALTER DATABASE {} SET {name} = {value}", identifier(database)))
@@ -56,10 +47,7 @@ mod tests {
         assert_eq!(ask("search_path", r#""$user",app"#), None);
         assert_eq!(ask("work_mem", "64MB"), None);
         assert_eq!(ask("work_mem", "1MB").unwrap(), "ALTER DATABASE \"orders\" SET \"work_mem\" = '1MB'");
-        assert_eq!(
-            ask("search_path", "app, public").unwrap(),
-            "ALTER DATABASE \"orders\" SET \"search_path\" = 'app', 'public'"
-        );
+        assert_eq!(ask("search_path", "app, public").unwrap(), "ALTER DATABASE \"orders\" SET \"search_path\" = 'app', 'public'");
         assert_eq!(
             ask("auto_explain.log_format", "it's").unwrap(),
             "ALTER DATABASE \"orders\" SET \"auto_explain\".\"log_format\" = 'it''s'"

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     engine::{Engine, EngineError, OwnerId, fake::FakeEngine},
-    reconcile::{Caretaker, Exit},
+    reconcile::{Caretaker, Exit, Leaving},
     secret::Vault,
     spec::{ContainerSpec, EnvironmentId, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, ServiceSpec, Stop, Workload},
 };
@@ -44,6 +44,10 @@ struct FakeCaretaker {
 
 #[async_trait]
 impl Caretaker for FakeCaretaker {
+    async fn prepare(&self, _: &ServiceSpec) -> Result<(), Evidence> {
+        Ok(())
+    }
+
     async fn settle(&self, spec: &ServiceSpec, _: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let _ = news.send(Settling::Answered);
         let scripted = self.settlings.lock().unwrap().get_mut(spec.name.as_str()).and_then(VecDeque::pop_front);
@@ -52,6 +56,10 @@ impl Caretaker for FakeCaretaker {
 
     async fn watch(&self, _: &ServiceSpec, _: &Instance) -> String {
         std::future::pending().await
+    }
+
+    async fn device(&self, _: &str, _: crate::spec::Size) -> Result<BTreeMap<String, String>, String> {
+        Err("these tests have no devices".to_owned())
     }
 
     fn next_run(&self, service: &ServiceName) -> u32 {
@@ -75,16 +83,32 @@ impl Caretaker for FakeCaretaker {
         Err(Evidence::of("these tests have no processes"))
     }
 
-    async fn stop_process(&self, _: &ServiceSpec) -> Result<(), String> {
+    async fn stop_process(&self, _: &ServiceSpec, _: Leaving) -> Result<(), String> {
         Ok(())
     }
 
-    async fn signal_process(&self, _: &ServiceSpec, _: &str) -> Result<(), String> {
+    async fn signal_process(&self, _: &ServiceSpec, _: u32, _: &str) -> Result<(), String> {
         Ok(())
     }
 
-    async fn examine_process(&self, _: &ServiceSpec) -> (Exit, Vec<String>) {
-        (Exit { code: -1, out_of_memory: false, error: None }, Vec::new())
+    async fn examine_process(&self, _: &ServiceSpec, _: u32) -> Exit {
+        Exit { code: -1, out_of_memory: false, error: None }
+    }
+
+    fn keep_crash(&self, _: &ServiceName, _: u32) {}
+
+    fn last_lines(&self, _: &ServiceName, _: u32) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn serve(&self, _: &ServiceSpec, _: u32) {}
+
+    async fn retire_process(&self, _: &ServiceSpec, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn synced_files(&self, _: &ServiceSpec) -> Vec<crate::engine::UploadFile> {
+        Vec::new()
     }
 }
 
@@ -93,7 +117,7 @@ impl World {
     fn new() -> Self {
         let mut db = service("db", &[]);
         let Workload::Container(container) = &mut db.workload else { unreachable!() };
-        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false });
+        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false, device: None });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
         Self {
@@ -132,7 +156,12 @@ impl World {
         store.save(&record).unwrap();
         let events = EventLog::open(&record.id, &store.environment(&record.id).join("events.ndjson")).unwrap();
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let effects = Effects { engine: engine.clone(), owner: Self::owner(), vault: Vault::new(store.secrets(&record.id)), caretaker: self.caretaker.clone() };
+        let effects = Effects {
+            engine: engine.clone(),
+            owner: Self::owner(),
+            vault: Vault::new(store.secrets(&record.id)),
+            caretaker: self.caretaker.clone(),
+        };
         let mut followed = engine.events(&Self::owner());
         let observed = observe(engine.as_ref()).await;
         let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
@@ -151,7 +180,8 @@ impl World {
     }
 
     async fn containers(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.engine.containers(&Self::owner()).await.unwrap().into_iter().map(|container| container.name).collect();
+        let mut names: Vec<String> =
+            self.engine.containers(&Self::owner()).await.unwrap().into_iter().map(|container| container.name).collect();
         names.sort();
         names
     }
@@ -225,6 +255,7 @@ fn service(name: &str, needs: &[&str]) -> ServiceSpec {
         probe: Probe::None,
         provision: Vec::new(),
         scripts: None,
+        watch: Vec::new(),
         proof: None,
         ready_timeout: Duration::from_secs(60),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
@@ -244,7 +275,12 @@ async fn everything_comes_up_in_order_and_a_second_up_changes_nothing() {
     let before = world.containers().await;
     let view = life.up(&world).await;
     assert_eq!((view.status.phase, world.containers().await), (Phase::Ready, before));
-    let changing: Vec<String> = world.engine.calls().into_iter().filter(|call| call.starts_with("start ") || call.starts_with("create") || call.starts_with("stop")).collect();
+    let changing: Vec<String> = world
+        .engine
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("start ") || call.starts_with("create") || call.starts_with("stop"))
+        .collect();
     assert!(changing.is_empty(), "{changing:?}");
 }
 
@@ -255,7 +291,14 @@ async fn a_dependant_is_restarted_once_after_its_dependency_came_back_ready() {
     life.up(&world).await;
     let (db, api) = (world.container("db").await, world.container("api").await);
     world.engine.die(&db.id, 137);
-    let view = life.until(|view| view.status.services.iter().all(|service| service.state == ServiceState::Ready) && view.status.services[0].restarts == 1 && view.status.phase == Phase::Ready && view.settled.len() == 2).await;
+    let view = life
+        .until(|view| {
+            view.status.services.iter().all(|service| service.state == ServiceState::Ready)
+                && view.status.services[0].restarts == 1
+                && view.status.phase == Phase::Ready
+                && view.settled.len() == 2
+        })
+        .await;
     assert_eq!(view.status.phase, Phase::Ready);
     assert_eq!((world.container("db").await.id, world.container("api").await.id), (db.id, api.id), "restarted, not replaced");
     let told = life.kinds("api");
@@ -285,7 +328,10 @@ async fn a_service_that_ends_again_and_again_is_a_crash_loop_and_says_how() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_up_leaves_what_runs_running_and_tells_the_evidence() {
     let world = World::new();
-    world.next_settling("db", Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("it did not become ready within 60 s") }));
+    world.next_settling(
+        "db",
+        Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("it did not become ready within 60 s") }),
+    );
     let life = world.start().await;
     let view = life.up(&world).await;
     assert_eq!(view.status.phase, Phase::Failed);
@@ -387,7 +433,10 @@ async fn an_end_that_is_heard_of_before_the_start_has_returned_is_not_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_taken_subnet_is_passed_over() {
-    let world = World { engine: FakeEngine::new().with_image("db:1").with_image("api:1").with_foreign_subnet("10.213.0.0/24".parse().unwrap()), ..World::new() };
+    let world = World {
+        engine: FakeEngine::new().with_image("db:1").with_image("api:1").with_foreign_subnet("10.213.0.0/24".parse().unwrap()),
+        ..World::new()
+    };
     let life = world.start().await;
     assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
     let network = world.engine.networks(&World::owner()).await.unwrap().remove(0);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     reconcile::state::{Failure, Instance},
-    spec::{ContainerSpec, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, Stop},
+    spec::{ContainerSpec, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, SpecHash, Stop},
 };
 
 fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
@@ -21,6 +21,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         ready_timeout: Duration::from_secs(60),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
+        watch: Vec::new(),
         urls: IndexMap::new(),
     }
 }
@@ -155,7 +156,8 @@ fn nothing_is_started_while_the_engine_is_away() {
 fn a_preview_names_what_changed() {
     let mut state = two();
     put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
-    let mut wanted: IndexMap<ServiceName, ServiceSpec> = state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
+    let mut wanted: IndexMap<ServiceName, ServiceSpec> =
+        state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
     let applied = wanted.iter().map(|(name, spec)| (name.clone(), spec.workload.clone())).collect();
     let Workload::Container(container) = &mut wanted.get_mut("db").unwrap().workload else { unreachable!() };
     container.command = Some(vec!["shared_buffers=96MB".into()]);
@@ -163,4 +165,25 @@ fn a_preview_names_what_changed() {
     assert_eq!(plan.steps[0].action, Action::Recreate);
     assert!(plan.steps[0].reason.contains("shared_buffers=96MB"), "{}", plan.steps[0].reason);
     assert_eq!(plan.steps[1].action, Action::Create);
+}
+
+#[test]
+fn versions_are_swapped_only_beside_one_that_serves() {
+    let mut state = two();
+    let name: ServiceName = "api".parse().unwrap();
+    let hash = service(&mut state, "api").spec.hash();
+    let instance = Instance { id: "7".into(), hash, run: 1 };
+    service(&mut state, "api").restart = Some(RestartReason::Swap);
+    let decided = |state: &State| {
+        next(state, Instant::now()).into_iter().find_map(|step| match step {
+            Next::Operate(of, operation) if of == name => Some(operation),
+            _ => None,
+        })
+    };
+    service(&mut state, "api").life = Life::Ready(instance.clone(), "200".into());
+    assert_eq!(decided(&state), Some(Operation::Swap));
+    service(&mut state, "api").life = Life::Running(instance.clone());
+    assert_eq!(decided(&state), Some(Operation::Stop), "nothing is proven of the old one: it makes room");
+    service(&mut state, "api").life = Life::Ready(Instance { hash: SpecHash::recorded("other"), ..instance }, "200".into());
+    assert_eq!(decided(&state), Some(Operation::Stop), "another workload is no new version");
 }

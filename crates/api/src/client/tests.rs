@@ -42,7 +42,7 @@ fn target() -> EnvironmentTarget {
 }
 
 fn logs() -> LogsRequest {
-    LogsRequest { target: target(), services: Vec::new(), follow: true, since: None, grep: None }
+    LogsRequest { follow: true, ..LogsRequest::of(target()) }
 }
 
 fn line(text: &str) -> LogLine {

@@ -1,0 +1,149 @@
+//! What a chaos scenario is going to do, and what came of it.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Event, Fault};
+
+/// The faults of a scenario as they were drawn from its seed: what `chaos run --dry-run --json` prints. It holds no clock times, so it
+/// is the same for the same file and seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChaosPlan {
+    pub scenario: String,
+    pub seed: u64,
+    pub plan: Vec<PlannedFault>,
+}
+
+/// One entry of the timeline; one of `at_ms`, `after` and `when` is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedFault {
+    pub id: String,
+    /// From the moment at which the workloads run steadily.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// `ID.recovered + 3000ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// A condition such as `jobs.outstanding > 100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    pub fault: String,
+    pub on: String,
+    pub parameters: Map<String, Value>,
+    /// What the fault itself decides by chance is decided by this.
+    pub seed: u64,
+}
+
+/// What came of one run: what `chaos run --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    pub scenario: String,
+    pub seed: u64,
+    pub verdict: Verdict,
+    /// Whether every fault was undone in the end.
+    pub healed: bool,
+    /// Why the verdict is not `pass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub timeline: Vec<Event>,
+    pub faults: Vec<Fault>,
+    pub checks: Vec<CheckResult>,
+    /// One a fault, in the order of the timeline.
+    pub recovery: Vec<Recovery>,
+    /// One a workload: what it did.
+    #[serde(default)]
+    pub workloads: Vec<WorkloadFigures>,
+    /// The faults as they were planned; a run can be repeated from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<ChaosPlan>,
+    /// How often the services were asked whether they answer.
+    #[serde(default)]
+    pub prober_period_ms: u64,
+    /// The directory with the journal, the plan and the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything that was claimed was put to the test, and held.
+    Pass,
+    /// Something that was claimed did not hold.
+    Fail,
+    /// Nothing can be said: a fault did not bite, a workload did nothing, the answer could not be read.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckResult {
+    /// As in the scenario: `jobs.lost`.
+    pub name: String,
+    pub verdict: Verdict,
+    pub detail: String,
+    pub figures: Map<String, Value>,
+}
+
+/// The way back from one fault. Times count from `fault_at`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovery {
+    /// The fault's id.
+    pub fault: String,
+    pub service: String,
+    pub fault_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_error_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heal_ms: Option<f64>,
+    /// The service answers in its own protocol, and the supervisor calls it ready; 0 if it never stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ms: Option<f64>,
+    /// The workloads on it work again: five operations in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ok_ms: Option<f64>,
+    /// The workloads on it are as quick as before for two seconds: at least 95 % of the operations a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_ms: Option<f64>,
+}
+
+/// What a workload did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkloadFigures {
+    pub name: String,
+    pub kind: String,
+    pub service: String,
+    pub attempted: u64,
+    pub acknowledged: u64,
+    /// Refused for certain.
+    pub failed: u64,
+    /// Sent, and nobody knows what became of them.
+    pub unknown: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    /// Operations in each tenth of a second from the start of the run: done, and not done.
+    #[serde(default)]
+    pub tenths: Vec<(u32, u32)>,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,85 @@
+//! Holds a fault in the namespaces of a container, for as long as it lives and no longer.
+//!
+//! devenv starts it in a container of its own that joins the target's network, processes or volume. It sets the fault up,
+//! prints `ready` (or `failed: …`) as its first line, and waits for its time to be over. Everything that it sets up is owned by
+//! this process in the kernel's books: rules by a netlink socket, stopped threads by their tracer, a full disk by an
+//! unlinked file. So the fault ends when this process does, however it ends, and nothing here cleans up.
+
+mod disk;
+mod netlink;
+mod proxy;
+mod random;
+mod rules;
+mod suspend;
+mod sys;
+
+use std::{process::ExitCode, thread, time::Duration};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("failed: {reason}");
+            // The engine removes what has ended, and its words with it.
+            thread::sleep(Duration::from_secs(3));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let (what, rest) = arguments.split_first().ok_or("nothing was asked for")?;
+    let option = |name: &str| rest.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
+    let time = match option("--ttl-ms") {
+        Some(text) => Some(Duration::from_millis(text.parse().map_err(|_| format!("--ttl-ms={text} is no number"))?)),
+        None => None,
+    };
+    match what.as_str() {
+        "network" => {
+            let table = option("--table").ok_or("--table is missing")?;
+            let _held = rules::hold(table, rest)?;
+            wait(time);
+        }
+        "suspend" => {
+            // Its threads are traced by the thread that seized them, so it is this one that waits.
+            suspend::hold(option("--scope") == Some("main"), time)?;
+        }
+        "fill" => {
+            let path = option("--path").ok_or("--path is missing")?;
+            let leave = option("--leave").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let (_held, taken) = disk::fill(path, leave)?;
+            println!("ready {taken} bytes were taken");
+            rest_of(time);
+        }
+        "cut" => {
+            disk::cut(option("--path").ok_or("--path is missing")?)?;
+            println!("ready");
+            thread::sleep(Duration::from_secs(3));
+        }
+        "mode" => {
+            let path = option("--path").ok_or("--path is missing")?;
+            println!("ready {}", disk::mode(path, option("--mode"))?);
+            thread::sleep(Duration::from_secs(3));
+        }
+        // For checking that a host can do all this.
+        "probe" => println!("ready"),
+        other => return Err(format!("`{other}` is nothing that a holder does")),
+    }
+    Ok(())
+}
+
+/// Tells that the fault is in place, and stays until its time is over.
+fn wait(time: Option<Duration>) {
+    println!("ready");
+    rest_of(time);
+}
+
+fn rest_of(time: Option<Duration>) {
+    match time {
+        Some(time) => thread::sleep(time),
+        None => loop {
+            thread::park();
+        },
+    }
+}

@@ -1,0 +1,120 @@
+//! Messages to the kernel's firewall, made by hand: a table that we own, its chains, and its rules.
+
+use std::{io, os::fd::OwnedFd};
+
+use crate::sys;
+
+const NETFILTER: i32 = 12;
+const SUBSYSTEM: u16 = 10;
+const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
+const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
+/// The table is destroyed when the socket that made it is closed.
+const OWNED: u32 = 2;
+const NESTED: u16 = 0x8000;
+/// IPv4 and IPv6 alike.
+const INET: u8 = 1;
+
+/// One attribute.
+pub fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
+    let length = 4 + content.len();
+    let mut bytes = Vec::with_capacity(length + 3);
+    bytes.extend_from_slice(&(length as u16).to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(content);
+    bytes.resize(length.next_multiple_of(4), 0);
+    bytes
+}
+
+pub fn nested(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
+    attribute(kind | NESTED, &parts.concat())
+}
+
+pub fn number(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+pub fn text(kind: u16, value: &str) -> Vec<u8> {
+    attribute(kind, &[value.as_bytes(), &[0]].concat())
+}
+
+/// Where a chain hangs.
+#[derive(Clone, Copy)]
+pub struct Hook {
+    pub chain: &'static str,
+    pub kind: &'static str,
+    pub number: u32,
+    pub priority: i32,
+}
+
+/// All that is to be made, in one go: the kernel takes all of it or nothing.
+pub struct Batch {
+    table: String,
+    bytes: Vec<u8>,
+    messages: u32,
+}
+
+impl Batch {
+    pub fn new(table: &str) -> Self {
+        let mut batch = Self { table: table.to_owned(), bytes: Vec::new(), messages: 0 };
+        batch.message(BATCH_BEGIN, REQUEST, 0, SUBSYSTEM, &[]);
+        batch.message(NEW_TABLE, REQUEST | ACKNOWLEDGE | CREATE, INET, 0, &[text(1, table), number(2, OWNED)]);
+        batch
+    }
+
+    pub fn chain(&mut self, hook: Hook) {
+        let place = nested(4, &[number(1, hook.number), attribute(2, &hook.priority.to_be_bytes())]);
+        let parts = [text(1, &self.table), text(3, hook.chain), place, text(7, hook.kind)];
+        self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, INET, 0, &parts);
+    }
+
+    pub fn rule(&mut self, chain: &str, expressions: &[Vec<u8>]) {
+        let parts = [text(1, &self.table), text(2, chain), nested(4, expressions)];
+        self.message(NEW_RULE, REQUEST | ACKNOWLEDGE | CREATE | APPEND, INET, 0, &parts);
+    }
+
+    /// Sends it. The table lives as long as the socket that is returned.
+    pub fn apply(mut self) -> Result<OwnedFd, String> {
+        self.message(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
+        let failed = |error: io::Error| format!("the firewall could not be spoken to: {error}");
+        let socket = sys::netlink(NETFILTER).map_err(failed)?;
+        sys::send_all(&socket, &self.bytes).map_err(failed)?;
+        // One answer for each message but the batch's own two.
+        let mut expected = self.messages - 2;
+        let mut buffer = vec![0; 16 * 1024];
+        while expected > 0 {
+            let count = sys::receive(&socket, &mut buffer).map_err(failed)?;
+            let mut at = 0;
+            while at + 20 <= count {
+                let length = u32::from_ne_bytes(buffer[at..at + 4].try_into().expect("four bytes")) as usize;
+                let code = i32::from_ne_bytes(buffer[at + 16..at + 20].try_into().expect("four bytes"));
+                if code != 0 {
+                    let sequence = u32::from_ne_bytes(buffer[at + 8..at + 12].try_into().expect("four bytes"));
+                    return Err(format!("the firewall refused message {sequence}: {}", io::Error::from_raw_os_error(-code)));
+                }
+                expected = expected.saturating_sub(1);
+                at += length.max(16).next_multiple_of(4);
+            }
+        }
+        Ok(socket)
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, family: u8, resource: u16, parts: &[Vec<u8>]) {
+        let body = parts.concat();
+        self.bytes.extend_from_slice(&(20 + body.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&flags.to_ne_bytes());
+        self.bytes.extend_from_slice(&self.messages.to_ne_bytes());
+        self.bytes.extend_from_slice(&0u32.to_ne_bytes());
+        self.bytes.extend_from_slice(&[family, 0]);
+        self.bytes.extend_from_slice(&resource.to_be_bytes());
+        self.bytes.extend_from_slice(&body);
+        self.messages += 1;
+    }
+}

@@ -1,0 +1,230 @@
+//! A proxy for redirected connections that delays, thins, cuts or swallows what goes through.
+//!
+//! Each direction of a connection has a reader, which notes when each piece came, and a writer, which sends it when it is due.
+//! The way to the service is taken from its own outer address: from loopback, a server may let anybody in.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{random, sys};
+
+const STACK: usize = 64 * 1024;
+const PIECE: usize = 32 * 1024;
+/// Pieces under way in one direction; beyond that the sender has to wait, as on a long line.
+const UNDER_WAY: usize = 1024;
+
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy, Default)]
+pub struct Way {
+    /// Microseconds.
+    delay: u64,
+    jitter: u64,
+    /// Bytes a second; 0 is no limit.
+    rate: u64,
+    /// Closed after so many bytes; 0 is no limit.
+    limit: u64,
+    hole: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct Options {
+    pub ports: Vec<u16>,
+    up: Way,
+    down: Way,
+    /// Microseconds.
+    close_delay: u64,
+    /// Out of 10 000 connections.
+    chance: u64,
+    seed: u64,
+}
+
+impl Options {
+    /// `None` if no proxy is asked for.
+    pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
+        let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix("--proxy=")) else { return Ok(None) };
+        let mut options = Self { chance: 10_000, ..Self::default() };
+        for word in text.split(',') {
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("`{word}` is no option of the proxy"))?;
+            let number: u64 = value.parse().map_err(|_| format!("`{word}` is no number"))?;
+            match name {
+                "port" => options.ports.push(number as u16),
+                "delay-up" => options.up.delay = number,
+                "delay-down" => options.down.delay = number,
+                "jitter-up" => options.up.jitter = number,
+                "jitter-down" => options.down.jitter = number,
+                "rate-up" => options.up.rate = number,
+                "rate-down" => options.down.rate = number,
+                "limit-up" => options.up.limit = number,
+                "limit-down" => options.down.limit = number,
+                "hole-up" => options.up.hole = number != 0,
+                "hole-down" => options.down.hole = number != 0,
+                "close-delay" => options.close_delay = number,
+                "chance" => options.chance = number,
+                "seed" => options.seed = number,
+                _ => return Err(format!("`{name}` is no option of the proxy")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+/// Serves for as long as this process lives; the port.
+pub fn serve(options: &Options) -> Result<u16, String> {
+    let failed = |error: std::io::Error| format!("the proxy could not be started: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    let options = options.clone();
+    let connections = AtomicU64::new(0);
+    thread::Builder::new()
+        .spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { continue };
+                let number = connections.fetch_add(1, Ordering::Relaxed);
+                let options = options.clone();
+                // A connection for which there is no thread is closed; its client sees that.
+                let _ = thread::Builder::new().stack_size(STACK).spawn(move || carry(stream, number, &options));
+            }
+        })
+        .map_err(failed)?;
+    Ok(port)
+}
+
+fn carry(client: TcpStream, number: u64, options: &Options) {
+    let Ok(target) = sys::original_destination(&client) else { return };
+    let server = match sys::connect_from(*target.ip(), target) {
+        Ok(server) => server,
+        Err(_) => {
+            sys::reset_on_close(&client);
+            return;
+        }
+    };
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let hit = random::decides(options.seed, number, options.chance);
+    if hit && !TOLD.swap(true, Ordering::Relaxed) {
+        // The witness that traffic comes this way.
+        println!("hit {number}");
+    }
+    let plain = Options::default();
+    let options = if hit { options } else { &plain };
+    let (Ok(client_in), Ok(server_in)) = (client.try_clone(), server.try_clone()) else { return };
+    let up = spawn(client_in, server, options.up, options.close_delay, random::mix(options.seed, number * 2));
+    let down = spawn(server_in, client, options.down, options.close_delay, random::mix(options.seed, number * 2 + 1));
+    for thread in [up, down].into_iter().flatten() {
+        let _ = thread.join();
+    }
+}
+
+enum Piece {
+    Bytes(Vec<u8>),
+    End,
+    Reset,
+}
+
+fn spawn(mut from: TcpStream, to: TcpStream, way: Way, close_delay: u64, seed: u64) -> Option<thread::JoinHandle<()>> {
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Piece)>(UNDER_WAY);
+    let reader = thread::Builder::new().stack_size(STACK + PIECE);
+    let ended = Arc::new(AtomicU64::new(0));
+    let over = ended.clone();
+    reader
+        .spawn(move || {
+            let mut buffer = vec![0; PIECE];
+            loop {
+                let piece = match from.read(&mut buffer) {
+                    Ok(0) => Piece::End,
+                    Ok(count) => Piece::Bytes(buffer[..count].to_vec()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(_) => Piece::Reset,
+                };
+                let last = !matches!(piece, Piece::Bytes(_));
+                if way.hole && !last {
+                    continue;
+                }
+                if sender.send((Instant::now(), piece)).is_err() || last || over.load(Ordering::Relaxed) != 0 {
+                    return;
+                }
+            }
+        })
+        .ok()?;
+    thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(move || {
+            write(to, &receiver, way, close_delay, seed);
+            ended.store(1, Ordering::Relaxed);
+        })
+        .ok()
+}
+
+fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way, close_delay: u64, seed: u64) {
+    let mut sent: u64 = 0;
+    let mut count: u64 = 0;
+    let mut earliest = Instant::now();
+    while let Ok((came, piece)) = pieces.recv() {
+        let mut delay = way.delay;
+        if way.jitter > 0 {
+            delay = (delay + random::mix(seed, count) % (2 * way.jitter + 1)).saturating_sub(way.jitter);
+        }
+        count += 1;
+        // In order: no piece overtakes another.
+        earliest = earliest.max(came + Duration::from_micros(delay));
+        match piece {
+            Piece::Bytes(bytes) => {
+                sleep_until(earliest);
+                let left = if way.limit > 0 { way.limit.saturating_sub(sent).min(bytes.len() as u64) as usize } else { bytes.len() };
+                if !send(&mut to, &bytes[..left], way.rate) {
+                    break;
+                }
+                sent += left as u64;
+                if way.limit > 0 && sent >= way.limit {
+                    let _ = to.shutdown(Shutdown::Both);
+                    break;
+                }
+            }
+            Piece::End => {
+                sleep_until(earliest + Duration::from_micros(close_delay));
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Piece::Reset => {
+                sleep_until(earliest + Duration::from_micros(close_delay));
+                sys::reset_on_close(&to);
+                let _ = to.shutdown(Shutdown::Both);
+                return;
+            }
+        }
+    }
+    // Nobody takes it any more: the other side has to learn that.
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// In slices of a twentieth of a second, so that a thin line is a steady one.
+fn send(to: &mut TcpStream, bytes: &[u8], rate: u64) -> bool {
+    if rate == 0 {
+        return to.write_all(bytes).is_ok();
+    }
+    for slice in bytes.chunks((rate / 20).clamp(1, PIECE as u64) as usize) {
+        let began = Instant::now();
+        if to.write_all(slice).is_err() {
+            return false;
+        }
+        sleep_until(began + Duration::from_secs_f64(slice.len() as f64 / rate as f64));
+    }
+    true
+}
+
+fn sleep_until(moment: Instant) {
+    let left = moment.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        thread::sleep(left);
+    }
+}

@@ -1,0 +1,183 @@
+//! The few calls of the C library that the standard library has no words for.
+//!
+//! Declared by hand, so that this program needs nothing but the compiler.
+
+use std::{
+    ffi::{CString, c_char, c_int, c_long, c_ulong, c_void},
+    io,
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+const AF_INET: c_int = 2;
+const AF_NETLINK: c_int = 16;
+const SOCK_STREAM: c_int = 1;
+const SOCK_RAW: c_int = 3;
+const SOCK_CLOEXEC: c_int = 0o2_000_000;
+const SOL_IP: c_int = 0;
+const SO_ORIGINAL_DST: c_int = 80;
+const SOL_SOCKET: c_int = 1;
+const SO_LINGER: c_int = 13;
+const IP_BIND_ADDRESS_NO_PORT: c_int = 24;
+
+#[repr(C)]
+struct SockaddrIn {
+    family: u16,
+    port: u16,
+    address: u32,
+    zero: [u8; 8],
+}
+
+#[repr(C)]
+struct SockaddrNetlink {
+    family: u16,
+    pad: u16,
+    pid: u32,
+    groups: u32,
+}
+
+unsafe extern "C" {
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn bind(fd: c_int, address: *const c_void, length: u32) -> c_int;
+    fn connect(fd: c_int, address: *const c_void, length: u32) -> c_int;
+    fn send(fd: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize;
+    fn recv(fd: c_int, buffer: *mut c_void, length: usize, flags: c_int) -> isize;
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut u32) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
+    fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+    fn fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int;
+    fn statvfs(path: *const c_char, buffer: *mut c_void) -> c_int;
+    fn ptrace(request: c_long, pid: c_long, address: c_long, data: c_long) -> c_long;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+}
+
+fn checked(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// A netlink socket; what it owns in the kernel goes when it is closed.
+pub fn netlink(protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: plain calls with valid arguments; the descriptor is owned at once.
+    unsafe {
+        let fd = checked(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol) as isize)? as c_int;
+        let fd = OwnedFd::from_raw_fd(fd);
+        let address = SockaddrNetlink { family: AF_NETLINK as u16, pad: 0, pid: 0, groups: 0 };
+        checked(bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<SockaddrNetlink>() as u32) as isize)?;
+        Ok(fd)
+    }
+}
+
+pub fn send_all(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the buffer is valid for its length.
+    checked(unsafe { send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) }).map(|_| ())
+}
+
+pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is valid for its length.
+    checked(unsafe { recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Where a redirected connection was meant to go.
+pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddrV4> {
+    let mut address = SockaddrIn { family: 0, port: 0, address: 0, zero: [0; 8] };
+    let mut length = size_of::<SockaddrIn>() as u32;
+    // SAFETY: the structure is what the kernel writes, of that length.
+    checked(unsafe { getsockopt(stream.as_raw_fd(), SOL_IP, SO_ORIGINAL_DST, (&raw mut address).cast(), &raw mut length) } as isize)?;
+    Ok(SocketAddrV4::new(Ipv4Addr::from(u32::from_be(address.address)), u16::from_be(address.port)))
+}
+
+/// A connection to `to` that comes from `from`.
+pub fn connect_from(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let raw = |address: Ipv4Addr, port: u16| SockaddrIn {
+        family: AF_INET as u16,
+        port: port.to_be(),
+        address: u32::from(address).to_be(),
+        zero: [0; 8],
+    };
+    let length = size_of::<SockaddrIn>() as u32;
+    // SAFETY: plain calls with valid structures; the descriptor is owned at once.
+    unsafe {
+        let fd = checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) as isize)? as c_int;
+        let stream = TcpStream::from(OwnedFd::from_raw_fd(fd));
+        let on: c_int = 1;
+        // Only a help: without it, fewer connections at once.
+        setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, (&raw const on).cast(), size_of::<c_int>() as u32);
+        let source = raw(from, 0);
+        checked(bind(fd, (&raw const source).cast(), length) as isize)?;
+        let target = raw(*to.ip(), to.port());
+        checked(connect(fd, (&raw const target).cast(), length) as isize)?;
+        Ok(stream)
+    }
+}
+
+/// Its end will be a reset.
+pub fn reset_on_close(stream: &TcpStream) {
+    let linger: [c_int; 2] = [1, 0];
+    // SAFETY: `struct linger` is two integers.
+    unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_LINGER, linger.as_ptr().cast(), size_of::<[c_int; 2]>() as u32) };
+}
+
+/// A file in this directory that has no name, and is gone when it is closed.
+pub fn nameless_file(directory: &str) -> io::Result<OwnedFd> {
+    const O_RDWR: c_int = 2;
+    const O_CLOEXEC: c_int = 0o2_000_000;
+    // `O_TMPFILE` holds the bit of `O_DIRECTORY`, whose number is the machine's own.
+    const O_DIRECTORY: c_int = if cfg!(any(target_arch = "aarch64", target_arch = "arm")) { 0o40_000 } else { 0o200_000 };
+    const O_TMPFILE: c_int = 0o20_000_000 | O_DIRECTORY;
+    let path = CString::new(directory)?;
+    // SAFETY: the path is a C string; the descriptor is owned at once.
+    unsafe {
+        let fd = checked(open(path.as_ptr(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0o600 as c_int) as isize)?;
+        Ok(OwnedFd::from_raw_fd(fd as c_int))
+    }
+}
+
+pub fn allocate(fd: &OwnedFd, offset: u64, length: u64) -> io::Result<()> {
+    // SAFETY: plain call.
+    checked(unsafe { fallocate(fd.as_raw_fd(), 0, offset as i64, length as i64) } as isize).map(|_| ())
+}
+
+/// Bytes that are free for everybody, and for root.
+pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
+    let path = CString::new(path)?;
+    // Larger than any `struct statvfs`; its first five fields are words: block size, fragment size, blocks, free, available.
+    let mut buffer = [0u64; 32];
+    // SAFETY: the buffer is larger than the structure.
+    checked(unsafe { statvfs(path.as_ptr(), buffer.as_mut_ptr().cast()) } as isize)?;
+    Ok((buffer[1] * buffer[4], buffer[1] * buffer[3]))
+}
+
+/// Stops a file system as a power cut does: what is not on the disk is forgotten.
+pub fn shut_down(path: &str) -> io::Result<()> {
+    const FS_IOC_SHUTDOWN: c_ulong = 0x8004_587d;
+    let no_log_flush: u32 = 2;
+    let directory = std::fs::File::open(path)?;
+    // SAFETY: the argument is a pointer to a valid word.
+    checked(unsafe { ioctl(directory.as_raw_fd(), FS_IOC_SHUTDOWN, &raw const no_log_flush) } as isize).map(|_| ())
+}
+
+/// Stops a thread and keeps it stopped for as long as the caller's thread lives.
+pub fn seize(thread: u32) -> io::Result<()> {
+    const PTRACE_SEIZE: c_long = 0x4206;
+    const PTRACE_INTERRUPT: c_long = 0x4207;
+    // SAFETY: neither request touches this process's memory.
+    unsafe {
+        if ptrace(PTRACE_SEIZE, c_long::from(thread), 0, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if ptrace(PTRACE_INTERRUPT, c_long::from(thread), 0, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of what traced threads did, without letting them go on.
+pub fn reap() {
+    const WNOHANG: c_int = 1;
+    const WALL: c_int = 0x4000_0000;
+    let mut status: c_int = 0;
+    // SAFETY: the status is a valid integer.
+    while unsafe { waitpid(-1, &raw mut status, WNOHANG | WALL) } > 0 {}
+}

@@ -1,0 +1,29 @@
+//! What a run asks of the daemon, for one environment. The command line's client is one side of it, a fake the other.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use devenv_api::{ApiError, Fault, Status};
+
+/// A fault to be injected.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) fault: String,
+    pub(crate) service: String,
+    pub(crate) for_ms: Option<u64>,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) seed: u64,
+}
+
+#[async_trait(?Send)]
+pub(crate) trait Door {
+    async fn status(&self) -> Result<Status, ApiError>;
+    /// With their values, as programs on the host get them.
+    async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError>;
+    /// Answered once the fault is witnessed, or was not within its time.
+    async fn inject(&self, order: &Order) -> Result<Fault, ApiError>;
+    async fn heal(&self, ids: &[String]) -> Result<(), ApiError>;
+    /// Those that are there and those that have healed.
+    async fn faults(&self) -> Result<Vec<Fault>, ApiError>;
+}

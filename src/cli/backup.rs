@@ -1,0 +1,299 @@
+//! `devenv backup`, `import` and `export`: dumps, with counts and checksums.
+
+use std::path::Path;
+
+use devenv_api::{
+    ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, RestoreRequest, ServicesRequest, TransferRequest, Transferred,
+};
+
+use super::{
+    Outcome,
+    exit::ExitStatus,
+    failure::{Failure, usage},
+    progress, project,
+    session::Session,
+    table,
+};
+
+/// Back data up, list and restore backups, and practise it.
+///
+/// PostgreSQL is dumped by pg_dump, Redis by BGSAVE, an S3 store file by file, each with row counts and checksums. The last
+/// backup of each of seven days is kept. Backups stay when volumes are removed.
+///
+/// Example: devenv backup db
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The services. Default: all that can be dumped.
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List the backups, oldest first.
+    ///
+    /// Example: devenv backup list
+    List,
+    /// Put what is in a backup in the place of what there is.
+    ///
+    /// It is counted and compared first. Services that are moved to another volume restart.
+    ///
+    /// Example: devenv backup restore latest
+    Restore {
+        /// As `devenv backup list` shows it, or `latest`.
+        id: String,
+    },
+    /// Restore the latest backup into an environment made for it, compare, and tell how long it took.
+    ///
+    /// Reports the recovery time (from nothing to verified data) and the recovery point (the age of the backup).
+    /// The environment is removed again; yours is not touched.
+    ///
+    /// Example: devenv backup drill --json
+    Drill,
+}
+
+/// Replace a service's data by a dump from a file or another server.
+///
+/// For PostgreSQL a dump in custom format, a plain one (`.sql`), a directory of `DATABASE.dump`, or an address; for Redis an
+/// RDB file. What there is is backed up first, and what comes is compared with its source before it is used.
+///
+/// Example: devenv import db shop.dump
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    service: String,
+    /// A file, or `postgres://…`.
+    #[arg(value_name = "FILE|URL")]
+    place: String,
+    /// Which database. Default: the first.
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+}
+
+/// Write a service's data to a file, as a dump that other servers take.
+///
+/// PostgreSQL in custom format (into a directory: every database), Redis as an RDB file. Row counts and checksums go beside it.
+///
+/// Example: devenv export db shop.dump
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    service: String,
+    #[arg(value_name = "FILE")]
+    place: String,
+    /// Which database. Default: the first.
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+}
+
+/// The drill's environment, which is nobody's.
+const DRILL: &str = "backup-drill";
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let (client, target) = (session.client().await?, session.target()?);
+    match &arguments.action {
+        None => {
+            let backup = client.save_backup(&ServicesRequest { target, services: arguments.services.clone() }).await?;
+            session.printer.result(&backup, || table_of(std::slice::from_ref(&backup)))?;
+        }
+        Some(Action::List) => {
+            let backups = client.backups(&target).await?;
+            session
+                .printer
+                .result(&backups, || if backups.backups.is_empty() { "no backups".to_owned() } else { table_of(&backups.backups) })?;
+        }
+        Some(Action::Restore { id }) => {
+            let restored = client.restore_backup(&RestoreRequest { target, from: None, id: id.clone() }).await?;
+            session.printer.result(&restored, || {
+                format!("{}\nrestored {} in {}", compared(&restored.services), restored.backup, table::duration(restored.elapsed_ms))
+            })?;
+            return Ok(status(restored.verified));
+        }
+        Some(Action::Drill) => {
+            let drill = drill(session, &client).await?;
+            session.printer.result(&drill, || {
+                let verdict = if drill.verified { "verified" } else { "NOT as it was" };
+                format!(
+                    "{}\n{} restored, {verdict}\nrecovery time {} (start {})\nrecovery point {} ago",
+                    compared(&drill.services),
+                    drill.backup,
+                    table::duration(drill.rto_ms),
+                    table::duration(drill.start_ms),
+                    table::duration(drill.rpo_ms)
+                )
+            })?;
+            return Ok(status(drill.verified));
+        }
+    }
+    Ok(ExitStatus::SUCCESS)
+}
+
+pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
+    let place = if arguments.place.contains("://") { arguments.place.clone() } else { absolute(&arguments.place)? };
+    let request =
+        TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
+    let transferred = session.client().await?.import(&request).await?;
+    told(session, &transferred, "imported from")?;
+    Ok(status(transferred.verified))
+}
+
+pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
+    let request = TransferRequest {
+        target: session.target()?,
+        service: arguments.service.clone(),
+        place: absolute(&arguments.place)?,
+        database: arguments.database.clone(),
+    };
+    let transferred = session.client().await?.export(&request).await?;
+    told(session, &transferred, "exported to")?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+fn told(session: &Session, transferred: &Transferred, verb: &str) -> Result<(), Failure> {
+    session.printer.result(transferred, || {
+        let former = transferred.backup.as_ref().map(|id| format!("\nwhat there was is in the backup {id}")).unwrap_or_default();
+        format!(
+            "{}\n{} {verb} {} in {}{former}",
+            compared(&transferred.databases),
+            transferred.service,
+            transferred.place,
+            table::duration(transferred.elapsed_ms)
+        )
+    })?;
+    Ok(())
+}
+
+async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
+    let own = session.target()?;
+    let backups = client.backups(&own).await?.backups;
+    let Some(latest) = backups.last() else {
+        return Err(ApiError::new(ErrorCode::NotFound, "there is no backup to restore").hint("`devenv backup` makes one").into());
+    };
+    let mut target = own.clone();
+    target.instance = DRILL.to_owned();
+    let gone = DownRequest { target: target.clone(), volumes: true };
+    // What a drill that was killed has left.
+    progress::follow(&session.printer, client.down(&gone).await?).await?;
+    let began = std::time::Instant::now();
+    let restored = async {
+        let named = project::profile_name(session, None).await?;
+        let mut request = project::up_request(session, &named, &project::load(session, &named)?)?;
+        request.target = target.clone();
+        let services: Vec<&str> = latest.services.iter().filter(|part| part.skipped.is_none()).map(|part| part.service.as_str()).collect();
+        only(&mut request.document, &services);
+        progress::follow(&session.printer, client.up(&request).await?).await?;
+        let start_ms = began.elapsed().as_millis() as u64;
+        let restored =
+            client.restore_backup(&RestoreRequest { target: target.clone(), from: Some(own.clone()), id: latest.id.clone() }).await?;
+        Ok::<_, Failure>((restored, start_ms, began.elapsed()))
+    };
+    let restored = restored.await;
+    progress::follow(&session.printer, client.down(&gone).await?).await?;
+    let (restored, start_ms, took) = restored?;
+    let made: jiff::Timestamp =
+        latest.created_at.parse().map_err(|error| super::failure::internal("cannot read the backup's time", error))?;
+    let rpo_ms = jiff::Timestamp::now().duration_since(made).unsigned_abs().as_millis() as u64;
+    Ok(Drill {
+        backup: latest.id.clone(),
+        verified: restored.verified,
+        rto_ms: took.as_millis() as u64,
+        rpo_ms,
+        start_ms,
+        services: restored.services,
+    })
+}
+
+/// The profile with these services alone, without what ties them to others, to fixed ports, or to data of their own.
+fn only(document: &mut serde_json::Value, names: &[&str]) {
+    let Some(services) = document.get_mut("services").and_then(serde_json::Value::as_object_mut) else { return };
+    services.retain(|name, _| names.contains(&name.as_str()));
+    for service in services.values_mut().filter_map(serde_json::Value::as_object_mut) {
+        for field in ["depends_on", "ports"] {
+            empty(service, field);
+        }
+        for kind in ["postgres", "redis"] {
+            let Some(fields) = find(service, kind) else { continue };
+            for field in ["init", "seed", "admin_init"] {
+                empty(fields, field);
+            }
+            for database in
+                fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut)
+            {
+                for field in ["init", "seed"] {
+                    database.as_object_mut().map(|database| empty(database, field));
+                }
+            }
+        }
+    }
+}
+
+/// Says nothing where something was said.
+fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
+    match fields.get_mut(name) {
+        Some(serde_json::Value::Object(map)) => map.clear(),
+        Some(serde_json::Value::Array(list)) => list.clear(),
+        _ => {}
+    }
+}
+
+/// A kind's fields, which stand in the service or under its `kind`.
+fn find<'a>(
+    service: &'a mut serde_json::Map<String, serde_json::Value>,
+    kind: &str,
+) -> Option<&'a mut serde_json::Map<String, serde_json::Value>> {
+    let place =
+        if service.contains_key(kind) { service.get_mut(kind) } else { service.get_mut("kind").and_then(|found| found.get_mut(kind)) };
+    place.and_then(serde_json::Value::as_object_mut)
+}
+
+fn status(verified: bool) -> ExitStatus {
+    if verified { ExitStatus::SUCCESS } else { ExitStatus::FAILED }
+}
+
+fn absolute(place: &str) -> Result<String, Failure> {
+    let path = std::path::absolute(Path::new(place)).map_err(|error| usage(format!("{place}: {error}")))?;
+    path.into_os_string().into_string().map_err(|path| usage(format!("the path is not UTF-8: {}", path.display())).into())
+}
+
+fn table_of(backups: &[Backup]) -> String {
+    let rows = backups.iter().map(|backup| {
+        let services: Vec<String> = backup
+            .services
+            .iter()
+            .map(|part| match &part.skipped {
+                Some(why) => format!("{} skipped: {why}", part.service),
+                None => format!("{} ({} rows)", part.service, part.contents.iter().map(|content| content.rows).sum::<u64>()),
+            })
+            .collect();
+        [backup.id.clone(), bytesize::ByteSize(backup.size).to_string(), services.join(", ")]
+    });
+    table::columns(["BACKUP", "SIZE", "SERVICES"], rows)
+}
+
+fn compared(services: &[Compared]) -> String {
+    let rows = services.iter().map(|one| {
+        let count = |contents: &[devenv_api::Content]| contents.iter().map(|content| content.rows).sum::<u64>().to_string();
+        let verdict = if one.differences.is_empty() { "the same".to_owned() } else { one.differences.join("; ") };
+        [one.service.clone(), one.after.len().to_string(), count(&one.before), count(&one.after), verdict]
+    });
+    table::columns(["DATA OF", "PARTS", "ROWS BEFORE", "ROWS AFTER", "COMPARED"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drills_profile_has_what_is_restored_and_nothing_else() {
+        let mut document = serde_json::json!({ "services": {
+            "db": { "depends_on": { "x": "ready" }, "ports": { "5432": 1 }, "kind": { "postgres": { "version": "17", "seed": ["s"], "databases": { "a": { "init": ["i"] } } } } },
+            "api": { "kind": { "process": {} } },
+        }});
+        only(&mut document, &["db"]);
+        assert_eq!(
+            document,
+            serde_json::json!({ "services": { "db": { "depends_on": {}, "ports": {}, "kind": { "postgres": { "version": "17", "seed": [], "databases": { "a": { "init": [] } } } } } } })
+        );
+    }
+}

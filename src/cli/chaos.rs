@@ -1,0 +1,232 @@
+//! `devenv chaos`: break services on purpose, and see them mend.
+
+mod run;
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use devenv_api::{ApiError, ErrorCode, Fault, FaultCatalogue, Faults, FaultsRequest, HealRequest, InjectRequest};
+
+use super::{
+    Outcome,
+    args::period,
+    daemon,
+    exit::ExitStatus,
+    printer::{DIM, NAME, WARN, paint},
+    session::Session,
+};
+use crate::fault;
+
+/// Break services on purpose.
+///
+/// Every fault undoes itself at its time, whatever is killed meanwhile.
+///
+/// Example: devenv chaos inject latency cache --for 30s --set delay=80ms
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Chaos,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Chaos {
+    Faults(FaultsArguments),
+    Inject(Inject),
+    Heal(Heal),
+    Status(StatusArguments),
+    Run(run::Arguments),
+}
+
+/// List the faults there are, and what each can be told.
+///
+/// Example: devenv chaos faults latency
+#[derive(Debug, clap::Args)]
+struct FaultsArguments {
+    /// This one alone.
+    #[arg(value_name = "FAULT")]
+    fault: Option<String>,
+}
+
+/// Break a service.
+///
+/// Returns when the fault is witnessed: when it has been seen that it bites. Fails if it was not seen to; it lasts all the same.
+///
+/// Example: devenv chaos inject partition db --for 10s --set from=host
+#[derive(Debug, clap::Args)]
+struct Inject {
+    /// Which fault; `devenv chaos faults` lists them.
+    fault: String,
+    /// The service.
+    service: String,
+    /// How long it lasts. Default: 5m, where it lasts at all.
+    #[arg(long = "for", value_name = "DURATION", value_parser = period)]
+    duration: Option<Duration>,
+    /// What the fault is told, such as `delay=80ms`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+    /// What decides by chance is decided by this.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+    /// The fault's id. Default: one is made up.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+/// Undo faults now, before their time.
+///
+/// Works without a daemon: what was done is in the journal and in labels.
+///
+/// Example: devenv chaos heal
+#[derive(Debug, clap::Args)]
+struct Heal {
+    /// These. Default: all.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+}
+
+/// Show the faults that have not healed yet.
+///
+/// Example: devenv chaos status --json
+#[derive(Debug, clap::Args)]
+struct StatusArguments {
+    /// Those that have healed too.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    match &arguments.command {
+        Chaos::Faults(arguments) => faults(arguments, session),
+        Chaos::Inject(arguments) => inject(arguments, session).await,
+        Chaos::Heal(arguments) => heal(arguments, session).await,
+        Chaos::Status(arguments) => status(arguments, session).await,
+        Chaos::Run(arguments) => run::run(arguments, session).await,
+    }
+}
+
+impl Arguments {
+    /// Whether faults have to be healed when this process is asked to end.
+    pub(super) fn heals_when_interrupted(&self) -> bool {
+        matches!(&self.command, Chaos::Run(arguments) if arguments.injects())
+    }
+}
+
+/// After Ctrl-C or SIGTERM in a run.
+pub(super) async fn interrupted(session: &Session) {
+    run::interrupted(session).await;
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a setting is written NAME=VALUE, as in `delay=80ms`".to_owned()),
+    }
+}
+
+fn faults(arguments: &FaultsArguments, session: &Session) -> Outcome {
+    let mut catalogue = fault::catalogue();
+    if let Some(name) = &arguments.fault {
+        catalogue.faults.retain(|fault| fault.name == *name);
+        if catalogue.faults.is_empty() {
+            return Err(ApiError::new(ErrorCode::Usage, format!("there is no fault `{name}`"))
+                .hint("`devenv chaos faults` lists them")
+                .into());
+        }
+    }
+    session.printer.result(&catalogue, || described(&catalogue))?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+async fn inject(arguments: &Inject, session: &Session) -> Outcome {
+    let request = InjectRequest {
+        target: session.target()?,
+        fault: arguments.fault.clone(),
+        service: arguments.service.clone(),
+        for_ms: arguments.duration.map(|duration| duration.as_millis() as u64),
+        parameters: arguments.set.iter().cloned().collect::<BTreeMap<_, _>>(),
+        id: arguments.id.clone(),
+        seed: arguments.seed,
+    };
+    let fault = session.client().await?.inject(&request).await?;
+    session.printer.result(&fault, || line(&fault))?;
+    Ok(if fault.witness.as_ref().is_some_and(|witness| witness.observed) { ExitStatus::SUCCESS } else { ExitStatus::FAILED })
+}
+
+async fn heal(arguments: &Heal, session: &Session) -> Outcome {
+    let request = HealRequest { target: session.target()?, ids: arguments.ids.clone() };
+    let healed = match session.client().await {
+        Ok(client) => client.heal(&request).await?,
+        // A daemon can undo all of it; without one, what the kernel and the engine hold is let go all the same.
+        Err(failure) => {
+            let (healed, left) = daemon::heal_without_daemon(session).await?;
+            if healed.is_empty() || !left.is_empty() {
+                return Err(failure);
+            }
+            session.printer.say("no daemon could be started; the faults were healed by what the journal and the engine's labels say");
+            Faults { faults: healed }
+        }
+    };
+    session.printer.result(&healed, || if healed.faults.is_empty() { "there was nothing to heal".to_owned() } else { lines(&healed) })?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+async fn status(arguments: &StatusArguments, session: &Session) -> Outcome {
+    let request = FaultsRequest { target: session.target()?, healed: arguments.all };
+    let faults = session.client().await?.faults(&request).await?;
+    session.printer.result(&faults, || if faults.faults.is_empty() { "no fault is in place".to_owned() } else { lines(&faults) })?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+fn lines(faults: &Faults) -> String {
+    faults.faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn line(fault: &Fault) -> String {
+    let mut text = format!("{} {} on {}", paint(NAME, &fault.id), fault.fault, fault.service);
+    match (&fault.healed_at, &fault.heals_at) {
+        (Some(at), _) => drop(write!(text, ", healed at {at}")),
+        (None, Some(at)) => drop(write!(text, ", until {at}")),
+        (None, None) => {}
+    }
+    match &fault.witness {
+        Some(witness) if witness.observed => drop(write!(text, "\n  {}", witness.what)),
+        Some(witness) => drop(write!(text, "\n  {}: {}", paint(WARN, "not witnessed"), witness.what)),
+        None => {}
+    }
+    text
+}
+
+fn described(catalogue: &FaultCatalogue) -> String {
+    let mut text = String::new();
+    for fault in &catalogue.faults {
+        let _ = writeln!(
+            text,
+            "{}  {} {}",
+            paint(NAME, &fault.name),
+            fault.about,
+            paint(DIM, format_args!("(undone by: {})", fault.undone_by))
+        );
+        for parameter in &fault.parameters {
+            let default = parameter.default.as_ref().map(|default| format!(", default {default}")).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "    {:<14} {} {}",
+                parameter.name,
+                parameter.about,
+                paint(DIM, format_args!("({}{default})", parameter.form))
+            );
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_a_name_and_a_value() {
+        assert_eq!(setting("delay=80ms"), Ok(("delay".to_owned(), "80ms".to_owned())));
+        assert_eq!(setting("topic=a=b"), Ok(("topic".to_owned(), "a=b".to_owned())));
+        assert!(setting("delay").is_err() && setting("=1").is_err());
+    }
+}

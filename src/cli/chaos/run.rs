@@ -1,0 +1,333 @@
+//! `devenv chaos run`: a scenario from its file to its verdict.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use devenv_api::{
+    ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
+    Report, Status, VariablesFor, VariablesRequest, Verdict,
+};
+
+use crate::{
+    chaos::{self, Door, Inputs, Order, RunError, Scenario, report},
+    cli::{
+        Outcome,
+        exit::ExitStatus,
+        failure::{Failure, internal, told, usage},
+        printer::{BOLD, paint},
+        progress, project,
+        session::Session,
+    },
+    paths::Paths,
+    profile::Colour,
+};
+
+/// Run a scenario: work, faults, and a verdict.
+///
+/// Brings the scenario's profile up if it is not, and leaves it up. Every fault is healed in the end, whatever happens. The verdict is `pass`
+/// only if every fault was seen to bite, every workload did something, and every check holds. Exits with 0 for `pass`, 10 for `fail`, 11 for
+/// `unknown`, 12 if not every fault was healed.
+///
+/// Example: devenv chaos run redis-outage --report out
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A scenario's name (in `chaos/` of the project, or shipped), or a path if it contains `/` or ends in `.yaml`.
+    #[arg(value_name = "FILE")]
+    scenario: String,
+    /// What is left to chance is drawn from this. Default: the scenario's own.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print the plan, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Run so many times, each time with the next seed.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// If it fails, look for the smallest timeline that still does.
+    #[arg(long)]
+    shrink: bool,
+    /// Write `report.html`, `report.json`, `junit.xml` and `journal.ndjson` into this directory.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Repeat a plan that was stored: a `plan.json` of an earlier run.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "repeat", "shrink"])]
+    plan: Option<PathBuf>,
+}
+
+/// Of runs that nobody asked a report of, so many are kept.
+const KEPT: usize = 20;
+/// To heal after an interruption; the faults' own limits follow.
+const LAST_HEALING: Duration = Duration::from_secs(30);
+
+impl Arguments {
+    pub(super) fn injects(&self) -> bool {
+        !self.dry_run
+    }
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let located = chaos::find(&arguments.scenario, &session.project()?)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidProfile, error.to_string()).hint(error.hint))?;
+    let profile = match chaos::profile_of(&located.shown, &located.bytes) {
+        Some(profile) => profile,
+        None => project::profile_name_if_running(session, None).await?,
+    };
+    // What is wrong with the scenario itself is told whether or not its profile holds.
+    let loaded = match project::load(session, &profile) {
+        Ok(loaded) => loaded,
+        Err(failure) => return Err(read(&located, None).err().unwrap_or(failure)),
+    };
+    let scenario = read(&located, Some(&loaded.chaos_services()))?;
+    let seed = arguments.seed.unwrap_or(scenario.seed);
+    let plan = match &arguments.plan {
+        Some(path) => stored(path, &scenario)?,
+        None => chaos::plan::plan(&scenario, seed),
+    };
+    if arguments.dry_run {
+        session.printer.result(&plan, || serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        return Ok(ExitStatus::SUCCESS);
+    }
+    let client = session.client().await?;
+    let request = project::up_request(session, &profile, &loaded)?;
+    progress::follow(&session.printer, client.up(&request).await?).await?;
+
+    let paths = Paths::resolve()?;
+    let ground = Ground::take(&paths, &request.target)?;
+    let door = ClientDoor { session, client: RefCell::new(client), target: request.target };
+    let mut worst = ExitStatus::SUCCESS;
+    for time in 0..arguments.repeat {
+        let plan = if time == 0 { plan.clone() } else { chaos::plan::plan(&scenario, seed.wrapping_add(u64::from(time))) };
+        let (report, directory) = one(&scenario, &plan, &door, &ground, session).await?;
+        let (report, directory) = if arguments.shrink && report.verdict == Verdict::Fail && report.healed {
+            smallest(&scenario, (report, directory), &door, &ground, session).await?
+        } else {
+            (report, directory)
+        };
+        if let Some(into) = &arguments.report {
+            let into = if arguments.repeat == 1 { into.clone() } else { into.join(format!("run-{}", time + 1)) };
+            write(&report, &directory, &into)
+                .map_err(|error| internal(&format!("cannot write the report to {}", into.display()), error))?;
+        }
+        session.printer.result(&report, || report::words(&report))?;
+        session.printer.flush()?;
+        worst = worse(worst, exit(&report));
+    }
+    Ok(worst)
+}
+
+/// After a signal: whatever this run has injected is healed now rather than at its time.
+pub(super) async fn interrupted(session: &Session) {
+    session.printer.say("the faults are healed");
+    let healing = async {
+        let request = HealRequest { target: session.target()?, ids: Vec::new() };
+        session.client().await?.heal(&request).await?;
+        Ok::<_, Failure>(())
+    };
+    if !matches!(tokio::time::timeout(LAST_HEALING, healing).await, Ok(Ok(()))) {
+        session.printer.say("they could not be: `devenv chaos heal` tries again");
+    }
+}
+
+fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<Scenario, Failure> {
+    chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
+        let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("the scenario `{}` does not hold", located.name));
+        error.problems = report.problems();
+        Failure::Invalid { error, shown: report.render(Colour::Styled) }
+    })
+}
+
+/// A plan of an earlier run, which has to be one of this scenario.
+fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
+    let text = fs::read(path).map_err(|error| usage(format!("--plan {}: {error}", path.display())))?;
+    let plan: ChaosPlan =
+        serde_json::from_slice(&text).map_err(|error| usage(format!("--plan {} is not a plan: {error}", path.display())))?;
+    let same = plan
+        .plan
+        .iter()
+        .map(|planned| (&planned.id, &planned.fault, &planned.on))
+        .eq(scenario.timeline.iter().map(|entry| (&entry.id, &entry.fault, &entry.on)));
+    if same { Ok(plan) } else { Err(usage(format!("--plan {} is a plan of another timeline", path.display()))) }
+}
+
+/// One run in a directory of its own.
+async fn one(
+    scenario: &Scenario,
+    plan: &ChaosPlan,
+    door: &ClientDoor<'_>,
+    ground: &Ground,
+    session: &Session,
+) -> Result<(Report, PathBuf), Failure> {
+    let (run, directory) = ground.new_run().map_err(|error| internal("cannot make a directory for the run", error))?;
+    let listener = |event: &Event| session.printer.say(report::line(event));
+    let inputs = Inputs { scenario, plan, door, directory: &directory, run: &run, listener: &listener };
+    let mut report = chaos::run(inputs).await.map_err(|error| match error {
+        RunError::Daemon(error) => error,
+        RunError::FaultsThere(_) => ApiError::new(ErrorCode::Conflict, error.to_string()).hint("`devenv chaos heal` heals them"),
+        RunError::Journal(ref source) => internal(&error.to_string(), source),
+    })?;
+    report.directory = Some(directory.display().to_string());
+    Ok((report, directory))
+}
+
+/// Leaves out entry after entry as long as the rest still fails.
+async fn smallest(
+    scenario: &Scenario,
+    failed: (Report, PathBuf),
+    door: &ClientDoor<'_>,
+    ground: &Ground,
+    session: &Session,
+) -> Result<(Report, PathBuf), Failure> {
+    let (mut smallest, mut failed, mut tried) = (scenario.clone(), failed, Vec::new());
+    while let Some(candidate) = chaos::shrunk(&smallest, &tried) {
+        session.printer.say(paint(BOLD, format_args!("without {}", candidate.left_out.join(", "))));
+        let smaller = chaos::without(&smallest, &candidate);
+        let plan = chaos::plan::plan(&smaller, failed.0.seed);
+        let attempt = one(&smaller, &plan, door, ground, session).await?;
+        if attempt.0.verdict == Verdict::Fail {
+            (smallest, failed) = (smaller, attempt);
+        } else {
+            tried.push(candidate);
+        }
+    }
+    let left: Vec<&str> = smallest.timeline.iter().map(|entry| entry.id.as_str()).collect();
+    session.printer.say(format_args!("the smallest timeline that fails: {}", left.join(", ")));
+    Ok(failed)
+}
+
+fn exit(report: &Report) -> ExitStatus {
+    match (report.healed, report.verdict) {
+        (false, _) => ExitStatus::NOT_HEALED,
+        (true, Verdict::Unknown) => ExitStatus::VERDICT_UNKNOWN,
+        (true, Verdict::Fail) => ExitStatus::VERDICT_FAIL,
+        (true, Verdict::Pass) => ExitStatus::SUCCESS,
+    }
+}
+
+fn worse(one: ExitStatus, other: ExitStatus) -> ExitStatus {
+    if other.code() > one.code() { other } else { one }
+}
+
+fn write(report: &Report, directory: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    fs::write(into.join("report.json"), serde_json::to_vec_pretty(report)?)?;
+    fs::write(into.join("report.html"), report::html(report))?;
+    fs::write(into.join("junit.xml"), report::junit(report))?;
+    fs::copy(directory.join("journal.ndjson"), into.join("journal.ndjson"))?;
+    Ok(())
+}
+
+/// The place for runs of one environment, which one process has at a time.
+struct Ground {
+    directory: PathBuf,
+    _lock: fs::File,
+}
+
+impl Ground {
+    fn take(paths: &Paths, target: &EnvironmentTarget) -> Result<Self, ApiError> {
+        let failed = |error: io::Error| internal("cannot make the directory for runs", error);
+        let directory = paths.state.join("chaos");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        let name = chaos::lock_name(&target.project, &target.instance);
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(name)).map_err(failed)?;
+        lock.try_lock().map_err(|_| {
+            ApiError::new(ErrorCode::Conflict, "another scenario runs on this environment").hint("take another `--instance`")
+        })?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    /// A name that no other run has, and its directory.
+    fn new_run(&self) -> io::Result<(String, PathBuf)> {
+        self.forget();
+        loop {
+            let run: String = std::iter::repeat_with(|| char::from(b'a' + rand::random_range(0..26))).take(6).collect();
+            let directory = self.directory.join(&run);
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => return Ok((run, directory)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes all but the newest runs; what cannot be removed stays.
+    fn forget(&self) {
+        let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut runs: Vec<_> = entries.filter(|path| path.is_dir()).filter_map(|path| Some((made(&path)?, path))).collect();
+        runs.sort();
+        for (_, path) in runs.iter().rev().skip(KEPT - 1) {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// The daemon, started anew if it is lost: a run goes on, and what was injected is known to the next one.
+struct ClientDoor<'a> {
+    session: &'a Session,
+    client: RefCell<Client>,
+    target: EnvironmentTarget,
+}
+
+impl ClientDoor<'_> {
+    fn client(&self) -> Client {
+        self.client.borrow().clone()
+    }
+
+    /// For what may be asked twice.
+    async fn again<T>(&self, error: ClientError, ask: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, ApiError> {
+        if !matches!(error, ClientError::NotRunning { .. } | ClientError::Lost(_)) {
+            return Err(told(error));
+        }
+        let client = self.session.client().await.map_err(|failure| match failure {
+            Failure::Told(error) | Failure::Invalid { error, .. } => error,
+            Failure::Signal(_) | Failure::OutputClosed => ApiError::new(ErrorCode::Interrupted, "interrupted"),
+        })?;
+        self.client.replace(client.clone());
+        ask(client).await.map_err(told)
+    }
+}
+
+#[async_trait(?Send)]
+impl Door for ClientDoor<'_> {
+    async fn status(&self) -> Result<Status, ApiError> {
+        match self.client().status(&self.target).await {
+            Ok(status) => Ok(status),
+            Err(error) => self.again(error, async |client: Client| client.status(&self.target).await).await,
+        }
+    }
+
+    async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError> {
+        let request = VariablesRequest { target: self.target.clone(), form: VariablesFor::Host, service: None };
+        let variables = self.client().variables(&request).await.map_err(told)?;
+        Ok(variables.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
+    }
+
+    async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
+        let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
+        let request = InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed };
+        self.client().inject(&request).await.map_err(told)
+    }
+
+    async fn heal(&self, ids: &[String]) -> Result<(), ApiError> {
+        let request = HealRequest { target: self.target.clone(), ids: ids.to_vec() };
+        match self.client().heal(&request).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.again(error, async |client: Client| client.heal(&request).await).await.map(drop),
+        }
+    }
+
+    async fn faults(&self) -> Result<Vec<Fault>, ApiError> {
+        let request = FaultsRequest { target: self.target.clone(), healed: true };
+        match self.client().faults(&request).await {
+            Ok(faults) => Ok(faults.faults),
+            Err(error) => self.again(error, async |client: Client| client.faults(&request).await).await.map(|faults| faults.faults),
+        }
+    }
+}

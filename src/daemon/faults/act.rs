@@ -1,0 +1,305 @@
+//! Doing: how to undo is journalled, then it is done, then its sign is looked for.
+
+mod network;
+mod service;
+
+use std::time::{Duration, Instant};
+
+use devenv_api::{ApiError, ErrorCode, Witness};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Environment, Environments, Grip, device_volume,
+    holder::{self, HolderError},
+    internal,
+    journal::{Entry, Journal, Undo},
+    observe::{Heard, Question, milliseconds},
+    servers::Server,
+};
+use crate::{
+    engine::Engine,
+    fault::{Action, Disk, Injection, Kafka, Postgres, Redis, Sign, Suspended},
+    spec::{Resources, ServiceSpec},
+    store::Record,
+};
+
+/// How long a sign is looked for.
+const SIGN: Duration = Duration::from_secs(8);
+/// A server that has not answered for this long is silent, where its answers take milliseconds.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// One fault under way.
+pub(super) struct Work {
+    pub(super) environments: Environments,
+    pub(super) environment: Environment,
+    pub(super) record: Record,
+    pub(super) service: ServiceSpec,
+    /// Of a host process.
+    pub(super) pid: Option<u32>,
+    /// How long it is to last.
+    pub(super) time: Duration,
+    pub(super) journal: Journal,
+    pub(super) entry: Entry,
+    pub(super) grip: Grip,
+}
+
+impl Work {
+    pub(super) async fn carry_out(&mut self, injection: &Injection) -> Result<Witness, ApiError> {
+        match &injection.action {
+            Action::Signal { signal, restart } => self.signal(signal, *restart).await,
+            Action::Stop => self.stop().await,
+            Action::Restart => self.restart().await,
+            Action::CrashLoop { every } => self.crash_loop(*every).await,
+            Action::Remove { volumes } => self.remove(*volumes).await,
+            Action::Suspend(scope) => self.suspend(*scope, &injection.sign).await,
+            Action::Network(network) => self.network(network, &injection.sign).await,
+            Action::Limits { cpus, memory } => self.limit(*cpus, *memory).await,
+            Action::Disk(disk) => self.disk(disk).await,
+            Action::Redis(redis) => self.redis(redis).await,
+            Action::Postgres(postgres) => self.postgres(postgres).await,
+            Action::Kafka(Kafka::Fill { topic, bytes }) => {
+                self.will_undo(Undo::KafkaTopic { service: self.service.name.clone(), topic: topic.clone() })?;
+                let (began, server) = (Instant::now(), self.server().await?);
+                server.make_topic(topic).await.map_err(failed)?;
+                let told = server.fill(topic, *bytes).await.map_err(failed)?;
+                Ok(seen(told, began))
+            }
+            Action::Monkey { faults, services, every, lasting } => self.monkey(faults, services, *every, *lasting).await,
+        }
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self.environments.engine().as_ref()
+    }
+
+    fn container(&self) -> Result<String, ApiError> {
+        self.entry.target.clone().ok_or_else(|| failed(format!("{} does not run", self.service.name)))
+    }
+
+    /// On the disk before it is done.
+    fn will_undo(&mut self, step: Undo) -> Result<(), ApiError> {
+        self.entry.undo.push(step);
+        self.journal.save(&self.entry).map_err(internal)
+    }
+
+    fn first_volume(&self) -> Option<String> {
+        let prefix = format!("{}/", self.service.name);
+        self.record.volumes.iter().find(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume.clone())
+    }
+
+    async fn server(&self) -> Result<Server, ApiError> {
+        Server::of(&self.environment, &self.service.name).await.map_err(failed)
+    }
+
+    /// A holder for this fault; it is removed at the end. What it says after `ready`.
+    async fn hold(&mut self, task: holder::Task) -> Result<String, ApiError> {
+        let name = holder::name(&self.record, &self.entry.fault.id);
+        self.will_undo(Undo::Holder { name })?;
+        let shared = &self.environments.shared;
+        let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
+        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
+            let told = failed(error.to_string());
+            match error {
+                HolderError::NotBuilt => told.hint("build devenv where the C library's static form is installed"),
+                _ => told,
+            }
+        })
+    }
+
+    /// For the holder: at this time at the latest it ends by itself, whoever else is still alive.
+    fn time_to_live(&self) -> String {
+        format!("--ttl-ms={}", self.time.as_millis())
+    }
+
+    async fn suspend(&mut self, scope: Suspended, sign: &Sign) -> Result<Witness, ApiError> {
+        let container = self.container()?;
+        let question = self.question().await;
+        let began = Instant::now();
+        let scope = match scope {
+            Suspended::All => "--scope=all",
+            Suspended::Main => "--scope=main",
+        };
+        let arguments = vec!["suspend".to_owned(), scope.to_owned(), self.time_to_live()];
+        let task =
+            holder::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..holder::Task::default() };
+        let held = match self.hold(task).await {
+            Ok(threads) => format!("{threads} threads are held still"),
+            Err(error) if scope == "--scope=all" => {
+                tracing::info!(reason = %error.message, "Pausing by the engine, because the kernel cannot hold the pause.");
+                self.will_undo(Undo::Unpause { container: container.clone() })?;
+                self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
+                "the engine has paused it".to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        match (sign, question) {
+            (Sign::NoAnswer, Some((question, before))) => Ok(self.no_answer(&question, before, began).await),
+            _ => Ok(seen(held, began)),
+        }
+    }
+
+    /// How the service is asked, and how long an answer takes when it is well.
+    async fn question(&self) -> Option<(Question, Duration)> {
+        let address = match &self.entry.target {
+            Some(container) => self
+                .engine()
+                .attachments(container)
+                .await
+                .ok()
+                .and_then(|attachments| attachments.first().map(|attachment| attachment.address)),
+            None => None,
+        };
+        Question::of(&self.service, address).baseline().await
+    }
+
+    async fn no_answer(&self, question: &Question, before: Duration, began: Instant) -> Witness {
+        let patience = PATIENCE.max(before * 3);
+        let mut last = String::new();
+        while began.elapsed() < SIGN {
+            match question.ask(patience).await {
+                Heard::Answer(time) => last = format!("it still answers, after {}", milliseconds(time)),
+                heard => return seen(format!("{heard}; before, an answer took {}", milliseconds(before)), began),
+            }
+        }
+        not_seen(last)
+    }
+
+    async fn limit(&mut self, cpus: Option<f64>, memory: Option<u64>) -> Result<Witness, ApiError> {
+        let container = self.container()?;
+        let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
+        let before = self.engine().limits(&container).await.map_err(engine_failed)?;
+        let undo = Undo::Limits { container: container.clone(), cpus: before.cpus, memory: before.memory.map(crate::spec::Size::bytes) };
+        self.will_undo(undo)?;
+        let began = Instant::now();
+        let memory_limit = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
+        let limits = Resources { cpus: cpus.or(before.cpus), memory: memory_limit.or(before.memory) };
+        self.engine().set_limits(&container, &limits).await.map_err(|error| {
+            let told = failed(error.to_string());
+            if memory.is_some() { told.hint("a kernel with cgroup v1 refuses a limit below what is in use: ask for more") } else { told }
+        })?;
+        let now = self.engine().limits(&container).await.map_err(engine_failed)?;
+        if now != limits {
+            return Ok(not_seen("the engine does not show the limit".to_owned()));
+        }
+        let mut words = Vec::new();
+        words.extend(cpus.map(|cpus| format!("{cpus} processors")));
+        words.extend(memory.map(|bytes| format!("{bytes} bytes of memory")));
+        Ok(seen(format!("the engine holds it to {}", words.join(" and ")), began))
+    }
+
+    async fn disk(&mut self, disk: &Disk) -> Result<Witness, ApiError> {
+        let volume = device_volume(&self.record, &self.service.name)
+            .ok_or_else(|| failed(format!("the volume of {} is not a disk of its own", self.service.name)))?;
+        match disk {
+            Disk::Full { leave } => {
+                let began = Instant::now();
+                let arguments =
+                    vec!["fill".to_owned(), format!("--path={}", holder::VOLUME), format!("--leave={leave}"), self.time_to_live()];
+                let free = self
+                    .hold(holder::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..holder::Task::default() })
+                    .await?;
+                Ok(seen(format!("the disk is full: {free}"), began))
+            }
+            Disk::PowerCut { .. } => self.power_cut(volume).await,
+            Disk::ReadOnly => self.read_only_disk(&volume),
+        }
+    }
+
+    async fn redis(&mut self, redis: &Redis) -> Result<Witness, ApiError> {
+        let (server, service, began) = (self.server().await?, self.service.name.clone(), Instant::now());
+        let told = match redis {
+            Redis::Pause { writes_only } => {
+                self.will_undo(Undo::RedisUnpause { service })?;
+                server.pause_redis(self.time, *writes_only).await
+            }
+            Redis::Memory { limit } => {
+                let before = server.redis_setting("maxmemory").await.map_err(failed)?;
+                self.will_undo(Undo::RedisSettings { service, settings: vec![("maxmemory".to_owned(), before)] })?;
+                server.squeeze_redis(*limit).await
+            }
+            Redis::SaveFailure => {
+                // Where snapshots go is no setting that a server takes while it runs, but it makes a new file there.
+                let volume = self.first_volume().ok_or_else(|| failed(format!("{service} has no volume that snapshots go to")))?;
+                let mode = self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, None).await?;
+                self.will_undo(Undo::RedisSaves { service: service.clone(), volume: volume.clone(), mode })?;
+                self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, Some("500")).await?;
+                server
+                    .save_redis()
+                    .await
+                    .map(|saved| if saved { Told::no("a snapshot was made all the same") } else { Told::yes("a snapshot failed") })
+            }
+            Redis::Flush => server.flush_redis().await,
+        };
+        Ok(told.map_err(failed)?.into_witness(began))
+    }
+
+    async fn postgres(&mut self, postgres: &Postgres) -> Result<Witness, ApiError> {
+        let (server, began) = (self.server().await?, Instant::now());
+        let told = match postgres {
+            Postgres::Terminate { database, every } => {
+                let told = server.terminate(database.as_deref()).await;
+                if let Some(every) = *every {
+                    let database = database.clone();
+                    self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
+                        loop {
+                            tokio::time::sleep(every).await;
+                            // A server that does not answer has no sessions to end.
+                            let _ = server.terminate(database.as_deref()).await;
+                        }
+                    })));
+                }
+                told
+            }
+            Postgres::Exhaust { leave } => {
+                let (grip, told) = server.exhaust(*leave).await.map_err(failed)?;
+                self.grip.extend(grip);
+                Ok(told)
+            }
+            Postgres::Lock { database, table } => {
+                let (grip, told) = server.lock(database.as_deref(), table.as_deref()).await.map_err(failed)?;
+                self.grip.push(grip);
+                Ok(told)
+            }
+            Postgres::ReadOnly => {
+                self.will_undo(Undo::PostgresWritable { service: self.service.name.clone() })?;
+                match server.read_only(true).await {
+                    Ok(()) => server.is_read_only().await,
+                    Err(reason) => Err(reason),
+                }
+            }
+        };
+        Ok(told.map_err(failed)?.into_witness(began))
+    }
+}
+
+/// What came of looking for an effect.
+pub(super) struct Told {
+    pub(super) observed: bool,
+    pub(super) what: String,
+}
+
+impl Told {
+    pub(super) fn yes(what: impl Into<String>) -> Self {
+        Self { observed: true, what: what.into() }
+    }
+
+    pub(super) fn no(what: impl Into<String>) -> Self {
+        Self { observed: false, what: what.into() }
+    }
+
+    fn into_witness(self, began: Instant) -> Witness {
+        if self.observed { seen(self.what, began) } else { not_seen(self.what) }
+    }
+}
+
+fn seen(what: impl Into<String>, began: Instant) -> Witness {
+    Witness { observed: true, what: what.into(), after_ms: Some(began.elapsed().as_millis() as u64) }
+}
+
+fn not_seen(what: impl Into<String>) -> Witness {
+    Witness { observed: false, what: what.into(), after_ms: None }
+}
+
+fn failed(reason: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Failed, reason)
+}

@@ -1,0 +1,180 @@
+//! Traffic: rules and a proxy in the target's network namespace.
+
+use std::time::{Duration, Instant};
+
+use devenv_api::{ApiError, Witness};
+
+use super::super::{
+    holder,
+    observe::{Heard, Question, milliseconds},
+};
+use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
+use crate::fault::{Network, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
+
+/// Questions that are asked to see a chance come true.
+const TRIES: u32 = 60;
+
+impl Work {
+    pub(super) async fn network(&mut self, network: &Network, sign: &Sign) -> Result<Witness, ApiError> {
+        let container = self.container()?;
+        // A kernel holds nobody's rules but these under this name, and a table's name is short.
+        let mut arguments = vec!["network".to_owned(), format!("--table=devenv-{}", self.entry.fault.id), self.time_to_live()];
+        for rule in &network.rules {
+            arguments.extend(self.rule(rule, &container).await?);
+        }
+        arguments.extend(network.toxic.as_ref().map(proxy));
+        let question = self.question().await;
+        if network.reset_existing
+            && let Some(toxic) = &network.toxic
+        {
+            self.reset_existing(&container, toxic).await?;
+        }
+        let began = Instant::now();
+        let task = holder::Task { arguments, network_of: Some(container), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
+        self.hold(task).await?;
+        let Some((question, before)) = question else {
+            return Ok(not_seen("it answered nothing before either, so that no difference can be seen"));
+        };
+        Ok(match sign {
+            Sign::NoAnswer => self.no_answer(&question, before, began).await,
+            Sign::Slower(least) => self.slower(&question, before, *least, began).await,
+            Sign::RulesInPlace => seen("the kernel has the rules in the service's namespace", began),
+            Sign::Effect if network.toxic.is_some() => self.hit(&question, began).await,
+            Sign::Effect | Sign::Ended => self.by_chance(&question, before, began).await,
+        })
+    }
+
+    async fn rule(&self, rule: &Rule, container: &str) -> Result<Vec<String>, ApiError> {
+        let mut words = vec![
+            match rule.hook {
+                RuleHook::Input => "in",
+                RuleHook::Output => "out",
+            }
+            .to_owned(),
+        ];
+        let attachments = self.engine().attachments(container).await.map_err(|error| failed(error.to_string()))?;
+        let own = attachments.first().ok_or_else(|| failed(format!("{} is on no network", self.service.name)))?;
+        let gateway = || own.gateway.ok_or_else(|| failed("the network has no gateway, so that nothing comes from the host"));
+        match &rule.peer {
+            Peer::Anybody => {}
+            Peer::Host => words.push(format!("peer={}/32", gateway()?)),
+            Peer::Services => {
+                words.push(format!("peer={}/{}", own.address, own.prefix));
+                if let Some(gateway) = own.gateway {
+                    words.push(format!("not-peer={gateway}/32"));
+                }
+            }
+            Peer::Service(name) => {
+                let status = self.environment.handle.status();
+                let peer =
+                    status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone());
+                let address = match peer {
+                    Some(peer) => self
+                        .engine()
+                        .attachments(&peer)
+                        .await
+                        .map_err(|error| failed(error.to_string()))?
+                        .first()
+                        .map(|attachment| attachment.address),
+                    // A process of the host comes from there.
+                    None => Some(gateway()?),
+                };
+                let address = address.ok_or_else(|| failed(format!("{name} does not run, so that it has no address")))?;
+                words.push(format!("peer={address}/32"));
+            }
+            Peer::Resolver => words.push("resolver".to_owned()),
+        }
+        words.extend(rule.connecting.map(|new| if new { "new" } else { "old" }.to_owned()));
+        if let Some(chance) = rule.chance {
+            words.push(format!("chance={}", (chance * 100.0).round()));
+            if rule.by_connection {
+                words.push(format!("seed={}", self.entry.spec.seed as u32));
+            }
+        }
+        let verdict = match rule.verdict {
+            Verdict::Drop => "drop",
+            Verdict::Reject => "reject",
+        };
+        let with = |port: Option<&u16>| {
+            let port = port.map(|port| format!(",port={port}")).unwrap_or_default();
+            format!("--rule={}{port},{verdict}", words.join(","))
+        };
+        Ok(if rule.ports.is_empty() { vec![with(None)] } else { rule.ports.iter().map(|port| with(Some(port))).collect() })
+    }
+
+    /// For a moment, every packet of an established connection is answered with a reset, by a holder of its own.
+    async fn reset_existing(&mut self, container: &str, toxic: &Toxic) -> Result<(), ApiError> {
+        let shared = &self.environments.shared;
+        let id = format!("{}-reset", self.entry.fault.id);
+        let mut arguments = vec!["network".to_owned(), format!("--table=devenv-{id}"), "--ttl-ms=600".to_owned()];
+        for port in &toxic.ports {
+            arguments.push(format!("--rule=in,old,port={port},reject"));
+            arguments.push(format!("--rule=out,old,port={port},reject"));
+        }
+        let task =
+            holder::Task { arguments, network_of: Some(container.to_owned()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
+        let (service, name) = (self.service.name.clone(), holder::name(&self.record, &id));
+        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &id, task)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))
+    }
+
+    async fn slower(&self, question: &Question, before: Duration, least: Duration, began: Instant) -> Witness {
+        let mut last = String::new();
+        while began.elapsed() < SIGN.max(least * 3) {
+            match question.ask(least * 4 + Duration::from_secs(2)).await {
+                Heard::Answer(time) if time >= before + least * 4 / 5 => {
+                    return seen(format!("an answer takes {} and took {}", milliseconds(time), milliseconds(before)), began);
+                }
+                heard => last = heard.to_string(),
+            }
+        }
+        not_seen(format!("{last}; before, an answer took {}", milliseconds(before)))
+    }
+
+    /// The proxy says itself when the first connection of those that it is meant for has come.
+    async fn hit(&self, question: &Question, began: Instant) -> Witness {
+        let name = holder::name(&self.record, &self.entry.fault.id);
+        for _ in 0..TRIES {
+            let heard = question.ask(Duration::from_millis(300)).await;
+            if holder::has_hit(self.engine(), &name).await {
+                return seen(format!("a connection went through it: {heard}"), began);
+            }
+        }
+        not_seen(format!("none of {TRIES} connections was one of those that it happens to"))
+    }
+
+    async fn by_chance(&self, question: &Question, before: Duration, began: Instant) -> Witness {
+        let late = PATIENCE.max(before * 3);
+        for tries in 1..=TRIES {
+            match question.ask(late).await {
+                Heard::Answer(time) if time < Duration::from_millis(180).max(before * 3) => {}
+                heard => return seen(format!("attempt {tries}: {heard}; before, an answer took {}", milliseconds(before)), began),
+            }
+        }
+        not_seen(format!("{TRIES} attempts were all answered as before"))
+    }
+}
+
+fn proxy(toxic: &Toxic) -> String {
+    let mut words: Vec<String> = toxic.ports.iter().map(|port| format!("port={port}")).collect();
+    let figures = [
+        ("delay-up", toxic.delay_up),
+        ("delay-down", toxic.delay_down),
+        ("jitter-up", toxic.jitter_up),
+        ("jitter-down", toxic.jitter_down),
+        ("rate-up", toxic.rate_up),
+        ("rate-down", toxic.rate_down),
+        ("limit-up", toxic.limit_up),
+        ("limit-down", toxic.limit_down),
+        ("hole-up", u64::from(toxic.hole_up)),
+        ("hole-down", u64::from(toxic.hole_down)),
+        ("close-delay", toxic.close_delay),
+    ];
+    words.extend(figures.iter().filter(|(_, figure)| *figure > 0).map(|(name, figure)| format!("{name}={figure}")));
+    words.push(format!("chance={}", (toxic.chance * 100.0).round()));
+    words.push(format!("seed={}", toxic.seed));
+    format!("--proxy={}", words.join(","))
+}

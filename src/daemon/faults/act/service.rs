@@ -1,0 +1,305 @@
+//! Ends, stops and restarts: what happens to the service as a whole.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use devenv_api::{ApiError, ErrorCode, Witness};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::{holder, journal::Undo};
+use super::{SIGN, Work, failed, not_seen, seen};
+use crate::{
+    daemon::loops,
+    engine::ContainerState,
+    fault::{FaultSpec, Restart},
+    reconcile::Verb,
+    spec::ServiceName,
+};
+
+/// How often it is looked whether a run has ended: the figure is the grain of what is reported.
+const GRAIN: Duration = Duration::from_millis(10);
+/// The engine tells of an end within milliseconds.
+const KNOWN: Duration = Duration::from_millis(500);
+
+/// One run of a service, to see whether it is another one later.
+#[derive(Debug, Clone, PartialEq)]
+enum Run {
+    Container { id: String, started_at: Option<String> },
+    Process { pid: u32 },
+}
+
+impl Work {
+    async fn run(&self) -> Result<Run, ApiError> {
+        if let Some(id) = &self.entry.target {
+            let seen = self.engine().inspect(id).await.map_err(|error| failed(error.to_string()))?;
+            return match seen {
+                Some(container) if matches!(container.state, ContainerState::Running { .. } | ContainerState::Paused { .. }) => {
+                    Ok(Run::Container { id: id.clone(), started_at: container.started_at })
+                }
+                _ => Err(failed(format!("{} does not run", self.service.name))),
+            };
+        }
+        match self.pid {
+            Some(pid) => Ok(Run::Process { pid }),
+            None => Err(failed(format!("{} does not run", self.service.name))),
+        }
+    }
+
+    /// Sees the run's end, and that the supervisor knows of it: whoever looks at its status next is not told of the past.
+    async fn ended(&self, run: &Run, began: Instant) -> Witness {
+        let before = self.seen_by_supervisor();
+        let witness = self.end_of(run, began).await;
+        let waited = Instant::now();
+        while witness.observed && waited.elapsed() < KNOWN && self.seen_by_supervisor() == before {
+            tokio::time::sleep(GRAIN).await;
+        }
+        witness
+    }
+
+    /// Whether it counts as ready, and how often it came back.
+    fn seen_by_supervisor(&self) -> Option<(devenv_api::ServiceState, u32, Option<u64>)> {
+        let status = self.environment.handle.status();
+        let service = status.services.iter().find(|service| service.name == self.service.name.as_str())?;
+        Some((service.state, service.restarts, service.ready_after_ms))
+    }
+
+    async fn end_of(&self, run: &Run, began: Instant) -> Witness {
+        while began.elapsed() < SIGN.max(self.service.stop.grace + Duration::from_secs(5)) {
+            match run {
+                Run::Container { id, started_at } => match self.engine().inspect(id).await {
+                    Ok(None) => return seen("its container is gone", began),
+                    Ok(Some(container)) => match container.state {
+                        ContainerState::Exited { code, .. } => return seen(format!("it ended with exit code {code}"), began),
+                        _ if container.started_at != *started_at => return seen("it ended, and has been started again", began),
+                        _ => {}
+                    },
+                    Err(_) => {}
+                },
+                Run::Process { pid } => {
+                    if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+                        return seen(format!("process {pid} has ended"), began);
+                    }
+                }
+            }
+            tokio::time::sleep(GRAIN).await;
+        }
+        not_seen("it runs on".to_owned())
+    }
+
+    async fn verb(&self, verb: Verb) -> Result<(), ApiError> {
+        self.environment.handle.services(vec![self.service.name.clone()], verb).await.map(|_| ()).map_err(ApiError::from)
+    }
+
+    async fn send(&self, run: &Run, signal: &str) -> Result<(), ApiError> {
+        match run {
+            Run::Container { id, .. } => self.engine().kill(id, signal).await.map_err(|error| failed(error.to_string())),
+            Run::Process { pid } => {
+                let number = signal_number(signal).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{signal}` is no signal")))?;
+                let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(|| failed("it has no process"))?;
+                rustix::process::kill_process(pid, number).map_err(|error| failed(error.to_string()))
+            }
+        }
+    }
+
+    pub(super) async fn signal(&mut self, signal: &str, restart: Restart) -> Result<Witness, ApiError> {
+        let run = self.run().await?;
+        if let Restart::After(_) = restart {
+            self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        }
+        let began = Instant::now();
+        self.send(&run, signal).await?;
+        if let Restart::After(_) = restart {
+            // Nobody starts a service again that is to be stopped.
+            self.verb(Verb::Stop).await?;
+        }
+        // A signal that does not end a program has nothing to show but that it was sent.
+        if matches!(signal.trim_start_matches("SIG"), "HUP" | "USR1" | "USR2" | "WINCH" | "CONT" | "CHLD") {
+            return Ok(seen(format!("{signal} was sent"), began));
+        }
+        Ok(self.ended(&run, began).await)
+    }
+
+    pub(super) async fn stop(&mut self) -> Result<Witness, ApiError> {
+        let run = self.run().await?;
+        self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        let began = Instant::now();
+        self.verb(Verb::Stop).await?;
+        Ok(self.ended(&run, began).await)
+    }
+
+    pub(super) async fn restart(&mut self) -> Result<Witness, ApiError> {
+        let run = self.run().await?;
+        let began = Instant::now();
+        self.verb(Verb::Restart).await?;
+        Ok(self.ended(&run, began).await)
+    }
+
+    pub(super) async fn crash_loop(&mut self, every: Duration) -> Result<Witness, ApiError> {
+        let run = self.run().await?;
+        self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        let began = Instant::now();
+        self.send(&run, "SIGKILL").await?;
+        let witness = self.ended(&run, began).await;
+        let (environment, name, engine) = (self.environment.clone(), self.service.name.clone(), self.environments.engine().clone());
+        self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut views = environment.handle.clone();
+            loop {
+                let container = wait_until_it_runs(&mut views, &name).await;
+                tokio::time::sleep(every).await;
+                if let Some(container) = container {
+                    // It may have ended by itself meanwhile.
+                    let _ = engine.kill(&container, "SIGKILL").await;
+                }
+                tokio::time::sleep(GRAIN * 10).await;
+            }
+        })));
+        Ok(witness)
+    }
+
+    /// The supervisor makes it anew; its volumes too, if they are to go.
+    pub(super) async fn remove(&mut self, volumes: bool) -> Result<Witness, ApiError> {
+        let (run, container) = (self.run().await?, self.container()?);
+        self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        let began = Instant::now();
+        let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
+        if volumes {
+            self.verb(Verb::Stop).await?;
+        }
+        self.engine().remove_container(&container).await.map_err(engine_failed)?;
+        let witness = self.ended(&run, began).await;
+        if volumes {
+            let prefix = format!("{}/", self.service.name);
+            for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
+                self.engine().remove_volume(volume).await.map_err(engine_failed)?;
+            }
+            // A disk of its own goes too, or the data would be back with the volume's name.
+            loops::sweep_now(&self.environments).await;
+        }
+        Ok(witness)
+    }
+
+    /// First the file system is stopped, so that nothing more reaches the disk, then the service; the disk is as it was at
+    /// that moment when it is mounted again.
+    pub(super) async fn power_cut(&mut self, volume: String) -> Result<Witness, ApiError> {
+        let run = self.run().await?;
+        let name = holder::name(&self.record, &self.entry.fault.id);
+        self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        let began = Instant::now();
+        // The server stops at the same moment as its disk: until it is killed it would go on to tell clients of writes
+        // that no disk takes, and a sync that is under way while the file system stops may be told to have succeeded.
+        let container = self.container()?;
+        self.will_undo(Undo::Unpause { container: container.clone() })?;
+        self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
+        let arguments = vec!["cut".to_owned(), format!("--path={}", holder::VOLUME)];
+        let task = holder::Task { arguments, volume: Some(volume), capabilities: &["SYS_ADMIN"], ..holder::Task::default() };
+        self.hold(task).await?;
+        let ended = self.send(&run, "SIGKILL").await;
+        self.verb(Verb::Stop).await?;
+        // While anybody has it mounted it is not mounted afresh.
+        self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))?;
+        self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. } | Undo::Unpause { .. }));
+        ended?;
+        let mut witness = self.ended(&run, began).await;
+        witness.what = format!("the file system was stopped, and {}", witness.what);
+        Ok(witness)
+    }
+
+    /// The kernel takes an error of its own making for a reason to write no more.
+    pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
+        let device = loops::device_of(&self.environments.shared.store.loops(), volume)
+            .ok_or_else(|| failed(format!("no device of the volume {volume} was found")))?;
+        let name = device.rsplit('/').next().unwrap_or_default();
+        let container = self.container()?;
+        self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
+        let began = Instant::now();
+        let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
+        std::fs::write(&trigger, "devenv: a fault was injected\n")
+            .map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let read_only = mounts.lines().filter(|line| line.starts_with(&format!("{device} "))).any(|line| {
+            let options = line.split(' ').nth(3).unwrap_or_default();
+            options.split(',').any(|option| option == "ro" || option == "emergency_ro")
+        });
+        Ok(if read_only {
+            seen(format!("{device} is mounted read-only"), began)
+        } else {
+            not_seen(format!("{device} is still mounted for writing"))
+        })
+    }
+
+    /// The first at once, so that there is a witness; the rest in a task.
+    pub(super) async fn monkey(
+        &mut self,
+        faults: &[String],
+        services: &[ServiceName],
+        every: Duration,
+        lasting: Duration,
+    ) -> Result<Witness, ApiError> {
+        let (environments, environment, id, seed) =
+            (self.environments.clone(), self.environment.clone(), self.entry.fault.id.clone(), self.entry.spec.seed);
+        self.will_undo(Undo::Others { prefix: format!("{id}-") })?;
+        let began = Instant::now();
+        let (faults, services) = (faults.to_vec(), services.to_vec());
+        let nth = move |number: u64| {
+            let fault = &faults[(mix(seed, number * 2) % faults.len() as u64) as usize];
+            let service = services[(mix(seed, number * 2 + 1) % services.len() as u64) as usize].clone();
+            FaultSpec::parse(format!("{id}-{number}"), fault, service, &BTreeMap::new(), Some(lasting), seed)
+        };
+        let first = environments.inject_spec(environment.clone(), nth(0)?).await?;
+        self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            for number in 1.. {
+                tokio::time::sleep(every).await;
+                if let Ok(spec) = nth(number)
+                    && let Err(error) = environments.inject_spec(environment.clone(), spec).await
+                {
+                    tracing::info!(reason = %error.message, "A monkey's fault was not possible.");
+                }
+            }
+        })));
+        let witness = first.witness.map_or_else(String::new, |witness| witness.what);
+        Ok(seen(format!("{} on {}: {witness}", first.fault, first.service), began))
+    }
+}
+
+async fn wait_until_it_runs(handle: &mut crate::reconcile::Handle, name: &ServiceName) -> Option<String> {
+    loop {
+        let status = handle.status();
+        let service = status.services.iter().find(|service| service.name == name.as_str());
+        let runs = service.is_some_and(|service| {
+            matches!(
+                service.state,
+                devenv_api::ServiceState::Starting | devenv_api::ServiceState::Provisioning | devenv_api::ServiceState::Ready
+            )
+        });
+        if runs {
+            return service.and_then(|service| service.container.clone());
+        }
+        tokio::time::sleep(GRAIN).await;
+    }
+}
+
+/// Chance that can be repeated: `splitmix64`.
+fn mix(seed: u64, number: u64) -> u64 {
+    let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn signal_number(name: &str) -> Option<rustix::process::Signal> {
+    use rustix::process::Signal;
+    Some(match name.trim_start_matches("SIG") {
+        "KILL" => Signal::KILL,
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        "HUP" => Signal::HUP,
+        "ABRT" => Signal::ABORT,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "SEGV" => Signal::SEGV,
+        _ => return None,
+    })
+}

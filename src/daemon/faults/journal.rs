@@ -1,0 +1,192 @@
+//! What was done to services and how it is undone, on disk before it is done: one small file a fault.
+//!
+//! A daemon that is killed leaves it behind; the next one reads it and undoes, or keeps, what it tells.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use devenv_api::Fault;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fault::FaultSpec,
+    spec::ServiceName,
+    store::{StoreError, create_private, write_atomically},
+};
+
+const VERSION: u32 = 1;
+/// Faults that have healed are remembered for reports, up to this many.
+const REMEMBERED: usize = 200;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Entry {
+    version: u32,
+    pub(super) fault: Fault,
+    pub(super) spec: FaultSpec,
+    /// In the order in which it is to be done.
+    pub(super) undo: Vec<Undo>,
+    /// The container that was there when it was injected.
+    pub(super) target: Option<String>,
+}
+
+/// One thing to do at the end. Each may be repeated, and finds nothing to do the second time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Undo {
+    /// Remove the holder, and with it all that the kernel holds for it.
+    Holder {
+        name: String,
+    },
+    Unpause {
+        container: String,
+    },
+    Limits {
+        container: String,
+        cpus: Option<f64>,
+        memory: Option<u64>,
+    },
+    Start {
+        service: ServiceName,
+    },
+    /// Restarted without being asked: a server may refuse to stop while it cannot write.
+    Restart {
+        service: ServiceName,
+        container: String,
+    },
+    RedisSettings {
+        service: ServiceName,
+        settings: Vec<(String, String)>,
+    },
+    /// The directory takes new files again, and a snapshot is made.
+    RedisSaves {
+        service: ServiceName,
+        volume: String,
+        mode: String,
+    },
+    RedisUnpause {
+        service: ServiceName,
+    },
+    PostgresWritable {
+        service: ServiceName,
+    },
+    KafkaTopic {
+        service: ServiceName,
+        topic: String,
+    },
+    /// End these faults first.
+    Others {
+        prefix: String,
+    },
+}
+
+impl Entry {
+    pub(super) fn new(fault: Fault, spec: FaultSpec, target: Option<String>) -> Self {
+        Self { version: VERSION, fault, spec, undo: Vec::new(), target }
+    }
+
+    /// The time at which it has to be over, if it has one.
+    pub(super) fn heals_at(&self) -> Option<jiff::Timestamp> {
+        self.fault.heals_at.as_ref()?.parse().ok()
+    }
+}
+
+/// The journal of one environment.
+#[derive(Debug, Clone)]
+pub(super) struct Journal {
+    directory: PathBuf,
+}
+
+impl Journal {
+    pub(super) fn of(environment: &Path) -> Self {
+        Self { directory: environment.join("faults") }
+    }
+
+    /// After this returns it is on the disk.
+    pub(super) fn save(&self, entry: &Entry) -> Result<(), StoreError> {
+        create_private(&self.directory)?;
+        let text = serde_json::to_vec(entry).expect("an entry is plain data");
+        write_atomically(&self.path(&entry.fault.id), &text)
+    }
+
+    /// In the order of their injection. A file that cannot be read is told of and left alone.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Ok(files) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let mut entries: Vec<Entry> = files
+            .flatten()
+            .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
+            .filter_map(|file| {
+                match fs::read(file.path())
+                    .map_err(|error| error.to_string())
+                    .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+                {
+                    Ok(entry) => Some(entry),
+                    Err(error) => {
+                        tracing::warn!(%error, path = %file.path().display(), "An entry of the fault journal could not be read.");
+                        None
+                    }
+                }
+            })
+            .collect();
+        entries.sort_by(|a: &Entry, b: &Entry| (&a.fault.injected_at, &a.fault.id).cmp(&(&b.fault.injected_at, &b.fault.id)));
+        entries
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<Entry> {
+        fs::read(self.path(id)).ok().and_then(|text| serde_json::from_slice(&text).ok())
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, id, "An entry of the fault journal could not be removed.")
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets go of the oldest that have healed.
+    pub(super) fn prune(&self) {
+        let healed: Vec<Entry> = self.entries().into_iter().filter(|entry| entry.fault.healed_at.is_some()).collect();
+        for entry in healed.iter().take(healed.len().saturating_sub(REMEMBERED)) {
+            self.forget(&entry.fault.id);
+        }
+    }
+
+    pub(super) fn path(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_reads_back_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::of(directory.path());
+        assert!(journal.entries().is_empty());
+        let spec = FaultSpec::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
+        let fault = Fault {
+            id: "f1".into(),
+            fault: "partition".into(),
+            service: "db".into(),
+            parameters: spec.parameters.to_json(),
+            injected_at: "2026-01-01T00:00:00Z".into(),
+            heals_at: None,
+            witness: None,
+            healed_at: None,
+        };
+        let mut entry = Entry::new(fault, spec, Some("c1".into()));
+        entry.undo.push(Undo::Holder { name: "h".into() });
+        journal.save(&entry).unwrap();
+        let read = journal.entries();
+        assert_eq!((read.len(), &read[0].undo, &read[0].spec), (1, &entry.undo, &entry.spec));
+        journal.forget("f1");
+        assert!(journal.find("f1").is_none());
+    }
+}

@@ -1,0 +1,69 @@
+//! Healing without a daemon: what the engine alone can undo, by labels and by journals.
+//!
+//! For when no daemon can be started. Services are not started again here; that is the supervisor's.
+
+use std::path::Path;
+
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Fault};
+use jiff::Timestamp;
+
+use super::{
+    holder,
+    journal::{Journal, Undo},
+    rfc3339,
+};
+use crate::{
+    engine::docker::{self, Selection},
+    paths::Paths,
+    spec::{EnvironmentId, Resources},
+    store::Store,
+};
+
+/// The faults that were healed, and those of which something is left for a daemon.
+pub(crate) async fn rescue(
+    paths: &Paths,
+    context: Option<String>,
+    target: &EnvironmentTarget,
+) -> Result<(Vec<Fault>, Vec<Fault>), ApiError> {
+    let failed = |reason: String| ApiError::new(ErrorCode::Failed, reason);
+    let store = Store::open(&paths.state).map_err(|error| failed(error.to_string()))?;
+    let owner = store.owner().map_err(|error| failed(error.to_string()))?;
+    let selection = Selection::read(context, |name| std::env::var(name).ok());
+    let engine = docker::connect(&selection).await.map_err(|error| ApiError::new(ErrorCode::NoEngine, error.to_string()))?;
+    let id = EnvironmentId::of(Path::new(&target.project), &target.instance);
+    let containers = engine.containers(&owner).await.map_err(|error| failed(error.to_string()))?;
+    for container in
+        containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(holder::ROLE))
+    {
+        engine.remove_container(&container.id).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let journal = Journal::of(&store.environment(&id));
+    let (mut healed, mut left) = (Vec::new(), Vec::new());
+    for mut entry in journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()) {
+        let mut rest = Vec::new();
+        for step in &entry.undo {
+            let done = match step {
+                Undo::Holder { .. } => true,
+                Undo::Unpause { container } => super::undo::gone_is_well(engine.unpause(container).await).is_ok(),
+                Undo::Limits { container, cpus, memory } => {
+                    let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
+                    super::undo::gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await).is_ok()
+                }
+                _ => false,
+            };
+            if !done {
+                rest.push(step.clone());
+            }
+        }
+        entry.undo = rest;
+        if entry.undo.is_empty() {
+            entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
+            super::lease::end(&journal.path(&entry.fault.id), None).await;
+            healed.push(entry.fault.clone());
+        } else {
+            left.push(entry.fault.clone());
+        }
+        journal.save(&entry).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok((healed, left))
+}

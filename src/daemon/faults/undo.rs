@@ -1,0 +1,112 @@
+//! Undoing: each step may be repeated, and a service that is not there any more needs no healing.
+
+use std::time::Duration;
+
+use super::{
+    Environment, Environments,
+    journal::{Entry, Undo},
+    servers,
+};
+use crate::{
+    engine::EngineError,
+    reconcile::{CommandError, Verb},
+    spec::{Resources, ServiceName},
+};
+
+const ATTEMPTS: u32 = 5;
+/// What a start may take before its fault counts as healed all the same.
+const SETTLED: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+impl Environments {
+    /// All that the entry says, in order; the reason if something could not be undone.
+    pub(super) async fn undo(&self, environment: &Environment, entry: &Entry) -> Result<(), String> {
+        let mut failures = Vec::new();
+        for step in &entry.undo {
+            let mut pause = FIRST_PAUSE;
+            for attempt in 1..=ATTEMPTS {
+                match self.undo_step(environment, step).await {
+                    Ok(()) => break,
+                    Err(reason) if attempt == ATTEMPTS => failures.push(reason),
+                    Err(_) => {
+                        tokio::time::sleep(pause).await;
+                        pause *= 2;
+                    }
+                }
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+
+    async fn undo_step(&self, environment: &Environment, step: &Undo) -> Result<(), String> {
+        let engine = self.engine();
+        match step {
+            Undo::Holder { name } => {
+                engine.remove_container(name).await.map_err(|error| error.to_string())?;
+                match engine.inspect(name).await.map_err(|error| error.to_string())? {
+                    None => Ok(()),
+                    Some(_) => Err(format!("the holder {name} is still there")),
+                }
+            }
+            Undo::Unpause { container } => gone_is_well(engine.unpause(container).await),
+            Undo::Limits { container, cpus, memory } => {
+                let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
+                gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await)
+            }
+            Undo::Start { service } => services(environment, service, Verb::Start).await,
+            Undo::Restart { service, container } => {
+                let restart = services(environment, service, Verb::Restart);
+                let end = async {
+                    // Once the supervisor knows that its end is wanted; what has ended already needs no signal.
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    gone_is_well(engine.kill(container, "SIGKILL").await)
+                };
+                let (restarted, ended) = tokio::join!(restart, end);
+                restarted.and(ended)
+            }
+            Undo::RedisSettings { service, settings } => servers::Server::of(environment, service).await?.set_redis(settings).await,
+            Undo::RedisSaves { service, volume, mode } => {
+                let record = environment.handle.record().await.map_err(|error| error.to_string())?;
+                self.directory_mode(&record, service, "undo", volume, Some(mode)).await.map_err(|error| error.message)?;
+                let saved = servers::Server::of(environment, service).await?.save_redis().await?;
+                if saved { Ok(()) } else { Err("a snapshot still fails".to_owned()) }
+            }
+            Undo::RedisUnpause { service } => servers::Server::of(environment, service).await?.unpause_redis().await,
+            Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,
+            Undo::KafkaTopic { service, topic } => servers::Server::of(environment, service).await?.remove_topic(topic).await,
+            Undo::Others { prefix } => {
+                let theirs: Vec<String> = self
+                    .faults_of(&environment.id, false)
+                    .into_iter()
+                    .map(|fault| fault.id)
+                    .filter(|id| id.starts_with(prefix.as_str()))
+                    .collect();
+                if theirs.is_empty() {
+                    return Ok(());
+                }
+                Box::pin(self.heal_in(environment, &theirs)).await.map(|_| ()).map_err(|error| error.message)
+            }
+        }
+    }
+}
+
+async fn services(environment: &Environment, service: &ServiceName, verb: Verb) -> Result<(), String> {
+    match environment.handle.services(vec![service.clone()], verb).await {
+        Ok(turn) => {
+            // Healed is when it is over, not when it was asked for; a service that another fault holds may take longer.
+            let settled = environment.handle.until_settled(turn, std::slice::from_ref(service));
+            let _ = tokio::time::timeout(SETTLED, settled).await;
+            Ok(())
+        }
+        Err(CommandError::NotUp | CommandError::NoService(_)) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A container that does not run, or is not there, is under no limit and in no pause.
+pub(super) fn gone_is_well(result: Result<(), EngineError>) -> Result<(), String> {
+    match result {
+        Ok(()) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Ports that the daemon holds for services whose versions come and go behind them, of one environment.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{Ipv4Addr, TcpListener},
+    sync::Mutex,
+    time::Duration,
+};
+
+use crate::{
+    spec::ServiceName,
+    watch::{Front, Retired},
+};
+
+/// The ports that one version listens on, by the port that it is known by.
+pub(super) type Ports = BTreeMap<u16, u16>;
+
+#[derive(Debug, Default)]
+pub(super) struct Fronts {
+    held: Mutex<HashMap<ServiceName, Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    fronts: BTreeMap<u16, Front>,
+    /// The start that gets connections.
+    serving: Option<u32>,
+    /// Connections of starts that get no new ones.
+    retired: HashMap<u32, Vec<Retired>>,
+}
+
+impl Fronts {
+    /// Listens on the ports, if nobody does yet. Connections wait until something serves.
+    pub(super) async fn hold(&self, service: &ServiceName, ports: &[u16]) -> io::Result<()> {
+        for port in ports {
+            let held =
+                self.held.lock().expect("no holder of this lock panics").get(service).is_some_and(|held| held.fronts.contains_key(port));
+            if !held {
+                let front = Front::bind(*port).await?;
+                self.held.lock().expect("no holder of this lock panics").entry(service.clone()).or_default().fronts.insert(*port, front);
+            }
+        }
+        Ok(())
+    }
+
+    /// New connections go to this start from now on.
+    pub(super) fn serve(&self, service: &ServiceName, run: u32, ports: &Ports) {
+        let mut all = self.held.lock().expect("no holder of this lock panics");
+        let Some(held) = all.get_mut(service) else { return };
+        if held.serving == Some(run) {
+            return;
+        }
+        let retired: Vec<Retired> = ports.iter().filter_map(|(public, own)| Some(held.fronts.get(public)?.switch(*own))).collect();
+        if let Some(former) = held.serving.replace(run) {
+            held.retired.insert(former, retired);
+        }
+    }
+
+    /// New connections wait from now on; returns when those of this start have ended, or were cut after the grace.
+    pub(super) async fn drain(&self, service: &ServiceName, run: u32, grace: Duration) {
+        let retired = {
+            let mut all = self.held.lock().expect("no holder of this lock panics");
+            let Some(held) = all.get_mut(service) else { return };
+            if held.serving == Some(run) {
+                held.serving = None;
+                held.fronts.values().map(Front::hold).collect()
+            } else {
+                held.retired.remove(&run).unwrap_or_default()
+            }
+        };
+        for connections in retired {
+            connections.drain(grace).await;
+        }
+    }
+
+    /// The ports are nobody's any more.
+    pub(super) fn release(&self, service: &ServiceName) {
+        self.held.lock().expect("no holder of this lock panics").remove(service);
+    }
+
+    /// All ports that are held.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        self.held.lock().expect("no holder of this lock panics").values().flat_map(|held| held.fronts.keys().copied()).collect()
+    }
+}
+
+/// A port of its own for each, which the kernel chooses.
+pub(super) fn choose(ports: &[u16]) -> io::Result<Ports> {
+    // All are held until the last is chosen, so that they differ.
+    let listeners: Vec<(u16, TcpListener)> =
+        ports.iter().map(|port| Ok((*port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))).collect::<io::Result<_>>()?;
+    listeners.iter().map(|(port, listener)| Ok((*port, listener.local_addr()?.port()))).collect()
+}

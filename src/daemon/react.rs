@@ -1,0 +1,241 @@
+//! What is done about changed files of one service.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    commands::{self, Command, Ran},
+    hosts::Hosts,
+    reload::upload,
+};
+use crate::{
+    engine::{Engine, ExecRequest},
+    event::News,
+    log::Logs,
+    reconcile::{Handle, Reload},
+    secret::Vault,
+    spec::{Image, Reaction, ServiceName, ServiceSpec, WatchRule, Workload},
+};
+
+/// Files that an event names.
+const NAMED: usize = 3;
+/// For a container to remove files that are gone.
+const REMOVING: Duration = Duration::from_secs(10);
+
+/// What jobs act through.
+pub(super) struct Tools {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) hosts: Arc<Hosts>,
+    pub(super) vault: Vault,
+    pub(super) logs: Logs,
+    pub(super) project: PathBuf,
+}
+
+pub(super) struct Job {
+    pub(super) spec: ServiceSpec,
+    /// By rule.
+    pub(super) changes: BTreeMap<usize, BTreeSet<PathBuf>>,
+    /// Something has changed again: a build need not go on.
+    pub(super) outdated: CancellationToken,
+}
+
+/// Why a rule was not carried out to its end.
+enum Ended {
+    /// It went wrong, which has been told, or there is nothing to do.
+    Given,
+    /// Something has changed again.
+    Outdated,
+}
+
+impl Tools {
+    pub(super) fn marker(&self, service: &ServiceName) -> String {
+        self.hosts.marker(service)
+    }
+
+    /// A path as people know it.
+    pub(super) fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.project).unwrap_or(path).display().to_string()
+    }
+}
+
+/// Does what the rules say, and tells how it went. What it did not come to is returned.
+pub(super) async fn react(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
+    while let Some((index, paths)) = job.changes.pop_first() {
+        let Some(rule) = job.spec.watch.get(index) else { continue };
+        let cause = handle.events.emit(
+            News::of(&job.spec.name, "service.changed", told(&paths, tools))
+                .with("paths", paths.iter().map(|path| tools.shown(path)).collect::<Vec<_>>()),
+        );
+        let work = Work { spec: &job.spec, rule, outdated: &job.outdated, handle, tools };
+        if let Err(Ended::Outdated) = work.react(&paths, cause).await {
+            job.changes.insert(index, paths);
+            return job.changes;
+        }
+    }
+    job.changes
+}
+
+fn told(paths: &BTreeSet<PathBuf>, tools: &Tools) -> String {
+    let mut names: Vec<String> = paths.iter().take(NAMED).map(|path| tools.shown(path)).collect();
+    if paths.len() > NAMED {
+        names.push(format!("{} more", paths.len() - NAMED));
+    }
+    format!("{} changed", names.join(", "))
+}
+
+struct Work<'a> {
+    spec: &'a ServiceSpec,
+    rule: &'a WatchRule,
+    outdated: &'a CancellationToken,
+    handle: &'a Handle,
+    tools: &'a Tools,
+}
+
+impl Work<'_> {
+    async fn react(&self, paths: &BTreeSet<PathBuf>, mut cause: u64) -> Result<(), Ended> {
+        if let Some(build) = &self.rule.build {
+            cause = self.run(build, "build", cause).await?;
+        }
+        let how = match &self.rule.reaction {
+            Reaction::Restart => Reload::Restart,
+            Reaction::Swap => Reload::Swap,
+            Reaction::Signal(signal) => Reload::Signal(signal.clone()),
+            Reaction::Run(command) => {
+                self.run(command, "run", cause).await?;
+                return Ok(());
+            }
+            Reaction::Sync { signal, .. } => {
+                self.sync(paths, cause).await?;
+                signal.clone().map_or(Reload::Restart, Reload::Signal)
+            }
+            Reaction::Rebuild => {
+                cause = self.rebuild(cause).await?;
+                Reload::Replace
+            }
+        };
+        // An environment that is not up any more has nothing to reload.
+        self.handle.reload(self.spec.name.clone(), how, cause).await.map(drop).map_err(|_| Ended::Given)
+    }
+
+    /// Runs a command of the rule; the event that tells that it went well.
+    async fn run(&self, words: &[String], what: &'static str, cause: u64) -> Result<u64, Ended> {
+        let name = &self.spec.name;
+        let run = self.tools.hosts.last_run(name);
+        let log = match self.tools.logs.writer(name.as_str()) {
+            Ok(log) => log,
+            Err(error) => return Err(self.failed(what, words, &format!("has no log to write to: {error}"), Vec::new(), cause)),
+        };
+        let variables = match &self.spec.workload {
+            Workload::Process(_) => self.tools.hosts.variables(self.spec, run, &self.tools.vault),
+            Workload::Container(_) => std::env::vars().collect(),
+        };
+        let command = Command {
+            words,
+            directory: &self.rule.directory,
+            variables,
+            marker: format!("{}{what}-{cause}", self.tools.marker(name)),
+            log,
+            run,
+        };
+        let began = Instant::now();
+        match commands::run(command, self.outdated).await {
+            Ran::Well => {
+                let (kind, took) = (if what == "build" { "service.built" } else { "service.ran" }, began.elapsed().as_millis() as u64);
+                let news = News::of(name, kind, format!("`{}` took {took} ms", words.join(" "))).with("duration_ms", took);
+                Ok(self.handle.events.emit(news.because(Some(cause))))
+            }
+            Ran::Badly { how, lines } => Err(self.failed(what, words, &how, lines, cause)),
+            Ran::Cancelled => Err(Ended::Outdated),
+        }
+    }
+
+    fn failed(&self, what: &str, words: &[String], how: &str, lines: Vec<String>, cause: u64) -> Ended {
+        let name = &self.spec.name;
+        let (kind, consequence) = if what == "build" {
+            ("service.build-failed", format!("; the version of {name} that runs goes on"))
+        } else {
+            ("service.run-failed", String::new())
+        };
+        let output: Vec<String> = lines.iter().map(|line| self.tools.vault.redact(line)).collect();
+        let message = format!("`{}` {how}{consequence}", words.join(" "));
+        self.handle.events.emit(News::of(name, kind, message).with("output", output).because(Some(cause)));
+        Ended::Given
+    }
+
+    /// Copies what changed into the container, and removes there what is gone.
+    async fn sync(&self, paths: &BTreeSet<PathBuf>, cause: u64) -> Result<(), Ended> {
+        let name = &self.spec.name;
+        let status = self.handle.status();
+        let Some(container) =
+            status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone())
+        else {
+            // There is none yet; it gets all files when it starts.
+            return Err(Ended::Given);
+        };
+        let (rule, all) = (self.rule.clone(), paths.clone());
+        let read = move || all.iter().filter_map(|path| upload(&rule, path)).collect::<Vec<_>>();
+        let files = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        let gone: Vec<String> = paths.iter().filter(|path| !path.exists()).filter_map(|path| self.rule.target(path)).collect();
+        let copied = async {
+            self.tools.engine.upload(&container, &files).await?;
+            if !gone.is_empty() {
+                let command = ["rm", "-rf", "--"].into_iter().map(ToOwned::to_owned).chain(gone.clone()).collect();
+                let request = ExecRequest { command, user: Some("0".to_owned()), deadline: Some(REMOVING), ..ExecRequest::default() };
+                self.tools.engine.exec(&container, request).await?;
+            }
+            Ok::<(), crate::engine::EngineError>(())
+        };
+        match copied.await {
+            Ok(()) => {
+                let message = format!("{} files were copied into {name}, {} removed there", files.len(), gone.len());
+                self.handle.events.emit(News::of(name, "service.synced", message).because(Some(cause)));
+                Ok(())
+            }
+            Err(error) => {
+                self.handle.events.emit(
+                    News::of(name, "service.sync-failed", format!("files could not be copied into {name}: {error}")).because(Some(cause)),
+                );
+                Err(Ended::Given)
+            }
+        }
+    }
+
+    /// Builds the service's image, with the output in its log; the event that tells that it went well.
+    async fn rebuild(&self, cause: u64) -> Result<u64, Ended> {
+        let name = &self.spec.name;
+        let Some(Image::Built(build)) = self.spec.container().map(|container| &container.image) else { return Err(Ended::Given) };
+        let words = ["docker".to_owned(), "build".to_owned(), build.context.display().to_string()];
+        let mut log = self.tools.logs.writer(name.as_str()).ok();
+        let (mut lines, mut output, began) = (self.tools.engine.build(build), Vec::new(), Instant::now());
+        // Dropping the stream half way ends the build.
+        while let Some(line) = tokio::select! {
+            line = lines.next() => line,
+            () = self.outdated.cancelled() => return Err(Ended::Outdated),
+        } {
+            match line {
+                Ok(line) => {
+                    if let Some(log) = &mut log {
+                        log.push(Timestamp::now(), self.tools.hosts.last_run(name), devenv_api::LogStream::Stdout, line.as_bytes());
+                        // A log that cannot be written counts what it loses.
+                        let _ = log.flush();
+                    }
+                    output.push(line);
+                }
+                Err(error) => {
+                    let last = output.split_off(output.len().saturating_sub(40));
+                    return Err(self.failed("build", &words, &format!("failed: {error}"), last, cause));
+                }
+            }
+        }
+        let message = format!("the image of {name} was built in {} ms", began.elapsed().as_millis());
+        Ok(self.handle.events.emit(News::of(name, "service.built", message).because(Some(cause))))
+    }
+}

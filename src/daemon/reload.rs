@@ -1,0 +1,327 @@
+//! Hot reload: one task for each environment, which owns its watcher and answers changes of files.
+//!
+//! Theory of operation. While the environment is up its `watch` rules are watched. A change is told as an event, and then
+//! a job (`react.rs`) does what the rule says: it builds, copies, runs a command, and at last asks the environment's own
+//! task to restart, swap, signal or replace the service, with the event as the cause. There is one job a service at a time;
+//! a change that comes meanwhile ends a build that is under way and is answered with the rest. The watcher is told while
+//! a service is being built or started, so that what it writes then is not taken for its user's work.
+//!
+//! It never decides whether a service runs, and holds no state of one.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    hosts::Hosts,
+    react::{Job, Tools, react},
+};
+use crate::{
+    engine::UploadFile,
+    event::News,
+    reconcile::{Handle, View},
+    spec::{EnvironmentSpec, ServiceName, ServiceSpec, WatchRule},
+    store::Goal,
+    watch::{self, Change, Extent, FeedbackLoop, Limited, Observation, Rule, Watcher},
+};
+
+/// Asks are rare, and each is answered.
+const ASKS: usize = 16;
+
+/// The way to the task. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reloader {
+    asks: mpsc::Sender<Ask>,
+}
+
+struct Ask {
+    services: Vec<ServiceSpec>,
+    project: PathBuf,
+    /// Processes that ran before anybody watched, and since when.
+    adopted: HashMap<ServiceName, SystemTime>,
+    done: oneshot::Sender<()>,
+}
+
+impl Reloader {
+    /// Starts the task in `tasks`, whose owner awaits it.
+    pub(super) fn spawn(handle: Handle, tools: Arc<Tools>, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Self {
+        let (asks, inbox) = mpsc::channel(ASKS);
+        let task = Task { handle, tools, inbox, watching: None, jobs: JoinSet::new(), services: HashMap::new(), working: HashSet::new() };
+        tasks.spawn(task.run(stop));
+        Self { asks }
+    }
+
+    /// Watches what this spec says, instead of what was watched before. Every change after this returns is answered.
+    pub(crate) async fn watch(&self, spec: &EnvironmentSpec) {
+        self.ask(spec, HashMap::new()).await;
+    }
+
+    /// The same, and answers changes that nobody saw: of files that are newer than the process that was adopted.
+    pub(super) async fn watch_adopted(&self, spec: &EnvironmentSpec, hosts: &Hosts) {
+        let adopted = spec.services.keys().filter_map(|name| Some((name.clone(), hosts.started_at(name)?))).collect();
+        self.ask(spec, adopted).await;
+    }
+
+    async fn ask(&self, spec: &EnvironmentSpec, adopted: HashMap<ServiceName, SystemTime>) {
+        let (done, is_done) = oneshot::channel();
+        let services = spec.services.values().filter(|service| !service.watch.is_empty()).cloned().collect();
+        // A task that has ended answers nothing, and there is nobody to tell.
+        if self.asks.send(Ask { services, project: spec.project.clone(), adopted, done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+}
+
+/// A rule as the watcher knows it.
+pub(super) fn watched(service: &ServiceName, index: usize, rule: &WatchRule) -> Rule {
+    Rule { service: service.to_string(), index, paths: rule.paths.clone(), ignore: rule.ignore.clone() }
+}
+
+/// A file as it goes into a container; nothing if it is gone or does not belong there.
+pub(super) fn upload(rule: &WatchRule, file: &Path) -> Option<UploadFile> {
+    let path = rule.target(file)?;
+    let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
+    Some(UploadFile { path, mode, uid: 0, gid: 0, content: std::fs::read(file).ok()?.into() })
+}
+
+struct Task {
+    handle: Handle,
+    tools: Arc<Tools>,
+    inbox: mpsc::Receiver<Ask>,
+    watching: Option<Watching>,
+    /// Each returns the service that it was for, and what it did not come to.
+    jobs: JoinSet<(ServiceName, Changes)>,
+    services: HashMap<ServiceName, Reloading>,
+    /// Services of which the watcher has been told that they are at work.
+    working: HashSet<ServiceName>,
+}
+
+struct Watching {
+    watcher: Watcher,
+    observations: mpsc::Receiver<Observation>,
+    services: Vec<ServiceSpec>,
+}
+
+/// A service with a job.
+struct Reloading {
+    /// Cancelled when there is something newer to do.
+    outdated: CancellationToken,
+    /// Came while the job was under way.
+    waiting: Changes,
+}
+
+/// What changed and has not been answered, by rule.
+type Changes = std::collections::BTreeMap<usize, BTreeSet<PathBuf>>;
+
+enum Input {
+    Ask(Ask),
+    Observed(Option<Observation>),
+    JobEnded(Option<(ServiceName, Changes)>),
+    Viewed,
+    Stop,
+}
+
+impl Task {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut views = self.handle.views();
+        loop {
+            // Each branch is cancel-safe: receiving from a channel, joining a set, a token.
+            let input = tokio::select! {
+                () = stop.cancelled() => Input::Stop,
+                ask = self.inbox.recv() => ask.map_or(Input::Stop, Input::Ask),
+                observation = next(&mut self.watching) => Input::Observed(observation),
+                Some(ended) = self.jobs.join_next() => Input::JobEnded(ended.ok()),
+                changed = views.changed() => if changed.is_ok() { Input::Viewed } else { Input::Stop },
+            };
+            match input {
+                Input::Ask(ask) => self.watch(ask).await,
+                Input::Observed(Some(observation)) => self.observed(observation),
+                Input::Observed(None) => self.watching = None,
+                Input::JobEnded(Some((service, left))) => self.job_ended(service, left),
+                // A job that panicked has been told of by the runtime; what a new view changes is done below.
+                Input::JobEnded(None) | Input::Viewed => {}
+                Input::Stop => break,
+            }
+            let view = views.borrow_and_update().clone();
+            if view.goal != Goal::Up && self.watching.is_some() {
+                self.forget();
+            }
+            self.tell_work(&view);
+        }
+        self.jobs.shutdown().await;
+    }
+
+    async fn watch(&mut self, ask: Ask) {
+        let same = self.watching.as_ref().is_some_and(|watching| watching.services == ask.services);
+        if !same {
+            self.forget();
+            if !ask.services.is_empty() {
+                let rules = ask
+                    .services
+                    .iter()
+                    .flat_map(|spec| spec.watch.iter().enumerate().map(|(index, rule)| watched(&spec.name, index, rule)));
+                let (watcher, observations, extent) = Watcher::start(&ask.project, rules.collect()).await;
+                self.tell_extent(extent);
+                self.watching = Some(Watching { watcher, observations, services: ask.services });
+            }
+        }
+        if !ask.adopted.is_empty() {
+            self.catch_up(ask.project, ask.adopted).await;
+        }
+        // Whoever asked may be gone.
+        let _ = ask.done.send(());
+    }
+
+    async fn catch_up(&mut self, project: PathBuf, adopted: HashMap<ServiceName, SystemTime>) {
+        let services = self.watching.as_ref().map(|watching| watching.services.clone()).unwrap_or_default();
+        let find = move || {
+            let newer =
+                |path: &PathBuf, than: SystemTime| std::fs::metadata(path).and_then(|data| data.modified()).is_ok_and(|at| at > than);
+            let mut found = Vec::new();
+            for spec in &services {
+                let Some(started) = adopted.get(&spec.name) else { continue };
+                for (index, rule) in spec.watch.iter().enumerate() {
+                    let mut paths = watch::files(&project, &watched(&spec.name, index, rule));
+                    paths.retain(|path| newer(path, *started));
+                    if !paths.is_empty() {
+                        found.push(Change { service: spec.name.to_string(), rule: index, paths });
+                    }
+                }
+            }
+            found
+        };
+        // A panic in it has been told by the runtime.
+        for change in tokio::task::spawn_blocking(find).await.unwrap_or_default() {
+            self.changed(change);
+        }
+    }
+
+    /// Nothing is watched any more, and what is under way is given up.
+    fn forget(&mut self) {
+        self.watching = None;
+        self.working.clear();
+        for reloading in self.services.values_mut() {
+            reloading.outdated.cancel();
+            reloading.waiting.clear();
+        }
+    }
+
+    fn observed(&mut self, observation: Observation) {
+        match observation {
+            Observation::Changed(change) => self.changed(change),
+            Observation::Limited(limited) => self.tell_limit(&limited),
+            Observation::FeedbackLoop(found) => self.tell_loop(&found),
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        let Ok(name) = change.service.parse::<ServiceName>() else { return };
+        match self.services.get_mut(&name) {
+            Some(reloading) => {
+                reloading.waiting.entry(change.rule).or_default().extend(change.paths);
+                reloading.outdated.cancel();
+            }
+            None => self.begin(name, Changes::from([(change.rule, change.paths.into_iter().collect())])),
+        }
+    }
+
+    fn begin(&mut self, name: ServiceName, changes: Changes) {
+        let Some(watching) = &self.watching else { return };
+        let Some(spec) = watching.services.iter().find(|spec| spec.name == name).cloned() else { return };
+        let outdated = CancellationToken::new();
+        let job = Job { spec, changes, outdated: outdated.clone() };
+        let (handle, tools) = (self.handle.clone(), self.tools.clone());
+        watching.watcher.work_begins(name.as_str(), Some(&tools.marker(&name)));
+        self.working.insert(name.clone());
+        self.services.insert(name.clone(), Reloading { outdated, waiting: Changes::new() });
+        self.jobs.spawn(async move {
+            let left = react(job, &handle, &tools).await;
+            (name, left)
+        });
+    }
+
+    fn job_ended(&mut self, name: ServiceName, left: Changes) {
+        let Some(reloading) = self.services.remove(&name) else { return };
+        if reloading.waiting.is_empty() {
+            return;
+        }
+        let mut changes = reloading.waiting;
+        for (rule, paths) in left {
+            changes.entry(rule).or_default().extend(paths);
+        }
+        self.begin(name, changes);
+    }
+
+    /// What a service writes while it is built or started may be its own product.
+    fn tell_work(&mut self, view: &View) {
+        let Some(watching) = &self.watching else { return };
+        for spec in &watching.services {
+            let works = self.services.contains_key(&spec.name) || !view.has_settled(&spec.name);
+            if works && self.working.insert(spec.name.clone()) {
+                watching.watcher.work_begins(spec.name.as_str(), Some(&self.tools.marker(&spec.name)));
+            } else if !works && self.working.remove(&spec.name) {
+                watching.watcher.work_ends(spec.name.as_str());
+            }
+        }
+    }
+
+    fn tell_extent(&self, extent: Extent) {
+        let message = format!("{} files in {} directories are watched", extent.files, extent.directories + extent.polled);
+        self.handle.events.emit(
+            News::new("watch.started", message)
+                .with("files", extent.files)
+                .with("directories", extent.directories)
+                .with("polled", extent.polled),
+        );
+    }
+
+    fn tell_limit(&self, limited: &Limited) {
+        let limit = limited.limit.map_or_else(|| "its limit".to_owned(), |limit| limit.to_string());
+        let message = format!(
+            "{} directories are watched and {} more are polled, for {} is {limit}; to watch all: {}",
+            limited.watched, limited.polled, limited.setting, limited.fix
+        );
+        self.handle.events.emit(
+            News::new("watch.limited", message)
+                .with("watched", limited.watched)
+                .with("polled", limited.polled)
+                .with("fix", limited.fix.clone()),
+        );
+    }
+
+    fn tell_loop(&self, found: &FeedbackLoop) {
+        let Ok(name) = found.service.parse::<ServiceName>() else { return };
+        let paths: Vec<String> = found.paths.iter().map(|path| self.tools.shown(path)).collect();
+        let writer = match &found.writer {
+            Some((pid, program)) => format!("{program} (process {pid})"),
+            None => format!("the build or the start of {name}"),
+        };
+        let message = format!(
+            "{} is written by {writer} each time: its changes do not count any more; put it into `ignore` or `.gitignore`",
+            paths.join(", ")
+        );
+        self.handle.events.emit(
+            News::of(&name, "service.feedback-loop", message)
+                .with("paths", paths)
+                .with("writer", found.writer.as_ref().map(|(pid, _)| *pid)),
+        );
+    }
+}
+
+/// The next observation; never, while nothing is watched.
+async fn next(watching: &mut Option<Watching>) -> Option<Observation> {
+    match watching {
+        Some(watching) => watching.observations.recv().await,
+        None => std::future::pending().await,
+    }
+}

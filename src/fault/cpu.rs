@@ -1,0 +1,29 @@
+//! Too little processor.
+
+use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct Cpu;
+
+impl FaultKind for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn about(&self) -> &'static str {
+        "Leaves the service this much of a processor."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[Parameter::new("cpus", Form::Number, "Processors.").or("0.1")];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        Ok(Injection { action: Action::Limits { cpus: values.number("cpus"), memory: None }, sign: Sign::Effect })
+    }
+}

@@ -1,0 +1,29 @@
+//! A service that cannot stay up.
+
+use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct CrashLoop;
+
+impl FaultKind for CrashLoop {
+    fn name(&self) -> &'static str {
+        "crash-loop"
+    }
+
+    fn about(&self) -> &'static str {
+        "Kills the service again whenever it has come up."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[Parameter::new("every", Form::Duration, "How long it may run each time.").or("500ms")];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
+        let every = values.duration("every").unwrap_or_default();
+        Ok(Injection { action: Action::CrashLoop { every }, sign: Sign::Ended })
+    }
+}

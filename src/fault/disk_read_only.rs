@@ -1,0 +1,24 @@
+//! A disk that takes no writes.
+
+use super::{Action, Disk, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct DiskReadOnly;
+
+impl FaultKind for DiskReadOnly {
+    fn name(&self) -> &'static str {
+        "disk-read-only"
+    }
+
+    fn about(&self) -> &'static str {
+        "Lets nothing be written to the service's disk; at the end the service is restarted on a disk that works."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        super::faultable(self.name(), target)?;
+        Ok(Injection { action: Action::Disk(Disk::ReadOnly), sign: Sign::Effect })
+    }
+}

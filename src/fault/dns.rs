@@ -1,0 +1,34 @@
+//! Names that nobody knows.
+
+use super::{Action, FaultKind, Injection, Network, Peer, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+
+pub(super) struct Dns;
+
+impl FaultKind for Dns {
+    fn name(&self) -> &'static str {
+        "dns"
+    }
+
+    fn about(&self) -> &'static str {
+        "Drops the service's questions to name servers."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        // The engine's own resolver answers within the namespace, by whatever port the engine leads it to.
+        let rule = Rule {
+            hook: RuleHook::Output,
+            peer: Peer::Resolver,
+            ports: Vec::new(),
+            connecting: None,
+            chance: None,
+            by_connection: false,
+            verdict: Verdict::Drop,
+        };
+        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign: Sign::RulesInPlace })
+    }
+}

@@ -1,0 +1,25 @@
+//! A main process that hangs.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+
+pub(super) struct Freeze;
+
+impl FaultKind for Freeze {
+    fn name(&self) -> &'static str {
+        "freeze"
+    }
+
+    fn about(&self) -> &'static str {
+        "Holds the main process still, and no other."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        // A server with a process for each connection goes on answering on those: that it stands still is seen at itself.
+        Ok(Injection { action: Action::Suspend(Suspended::Main), sign: Sign::Effect })
+    }
+}

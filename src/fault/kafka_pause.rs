@@ -1,0 +1,25 @@
+//! A broker that is away past its session.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+
+pub(super) struct KafkaPause;
+
+impl FaultKind for KafkaPause {
+    fn name(&self) -> &'static str {
+        "kafka-pause"
+    }
+
+    fn about(&self) -> &'static str {
+        "Holds the broker still for longer than its session lasts, so that it is fenced and comes back."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.of_kind(self.name(), &["kafka", "redpanda"])?;
+        target.container(self.name())?;
+        Ok(Injection { action: Action::Suspend(Suspended::All), sign: Sign::NoAnswer })
+    }
+}

@@ -1,0 +1,29 @@
+//! Too little memory.
+
+use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct Memory;
+
+impl FaultKind for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn about(&self) -> &'static str {
+        "Limits the service to this much memory; beyond it the kernel ends it."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The limit.").or("64MiB")];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        Ok(Injection { action: Action::Limits { cpus: None, memory: values.bytes("limit") }, sign: Sign::Effect })
+    }
+}

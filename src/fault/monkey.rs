@@ -1,0 +1,54 @@
+//! Something, somewhere.
+
+use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct Monkey;
+
+impl FaultKind for Monkey {
+    fn name(&self) -> &'static str {
+        "monkey"
+    }
+
+    fn about(&self) -> &'static str {
+        "Does one fault after another, chosen by the seed."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new("faults", Form::Text, "Which, with commas between.").or("kill,pause,partition,latency,refuse"),
+            Parameter::new("services", Form::Text, "Which services, with commas between; the named one unless given."),
+            Parameter::new("every", Form::Duration, "From one to the next.").or("5s"),
+            Parameter::new("lasting", Form::Duration, "How long each lasts.").or("2s"),
+        ];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        let faults: Vec<String> = values
+            .text("faults")
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        if let Some(unknown) = faults.iter().find(|name| *name == "monkey" || super::find(name).is_none()) {
+            return Err(Refusal::new(format!("`{unknown}` is no fault for a monkey")).hint("`devenv chaos faults` lists them"));
+        }
+        let services = match values.text("services") {
+            None => vec![target.spec.name.clone()],
+            Some(names) => {
+                let named: Vec<&str> = names.split(',').map(str::trim).collect();
+                if let Some(unknown) = named.iter().find(|name| !target.services.iter().any(|service| service.as_str() == **name)) {
+                    return Err(Refusal::new(format!("there is no service `{unknown}`")));
+                }
+                target.services.iter().filter(|service| named.contains(&service.as_str())).cloned().collect()
+            }
+        };
+        let (every, lasting) = (values.duration("every").unwrap_or_default(), values.duration("lasting").unwrap_or_default());
+        Ok(Injection { action: Action::Monkey { faults, services, every, lasting }, sign: Sign::Effect })
+    }
+}

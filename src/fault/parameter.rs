@@ -1,0 +1,77 @@
+//! What a fault can be told: names, forms, defaults.
+
+use super::Value;
+use crate::spec::{Period, Size};
+
+/// One thing that a fault can be told.
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    /// In its textual form; without one and not given, it is absent.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) about: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `80ms`
+    Duration,
+    /// `64MiB`
+    Size,
+    /// `64KiB/s`
+    Rate,
+    /// `30%`
+    Percent,
+    /// `2`
+    Count,
+    /// `0.5`
+    Number,
+    Boolean,
+    Text,
+    Choice(&'static [&'static str]),
+}
+
+impl Parameter {
+    pub(crate) const fn new(name: &'static str, form: Form, about: &'static str) -> Self {
+        Self { name, form, default: None, about }
+    }
+
+    pub(crate) const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+}
+
+impl Form {
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Duration => "a duration such as `80ms`".to_owned(),
+            Self::Size => "a size such as `64MiB`".to_owned(),
+            Self::Rate => "a rate such as `64KiB/s`".to_owned(),
+            Self::Percent => "a percentage such as `30%`".to_owned(),
+            Self::Count => "a whole number".to_owned(),
+            Self::Number => "a number such as `0.5`".to_owned(),
+            Self::Boolean => "`true` or `false`".to_owned(),
+            Self::Text => "a text".to_owned(),
+            Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// `None` if the text is not of this form.
+    pub(crate) fn parse(self, text: &str) -> Option<Value> {
+        Some(match self {
+            Self::Duration => Value::Duration(text.parse::<Period>().ok()?.duration()),
+            Self::Size => Value::Size(text.parse::<Size>().ok()?.bytes()),
+            Self::Rate => Value::Rate(text.strip_suffix("/s")?.parse::<Size>().ok()?.bytes()),
+            Self::Percent => {
+                let number: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+                (0.0..=100.0).contains(&number).then_some(Value::Percent(number))?
+            }
+            Self::Count => Value::Count(text.parse().ok()?),
+            Self::Number => Value::Number(text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0)?),
+            Self::Boolean => Value::Boolean(text.parse().ok()?),
+            Self::Text => Value::Text(text.to_owned()),
+            Self::Choice(choices) => Value::Text(choices.contains(&text).then(|| text.to_owned())?),
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! A machine that stands still.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+
+pub(super) struct Pause;
+
+impl FaultKind for Pause {
+    fn name(&self) -> &'static str {
+        "pause"
+    }
+
+    fn about(&self) -> &'static str {
+        "Holds every process of the container still; connections stay open and nobody answers."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        Ok(Injection { action: Action::Suspend(Suspended::All), sign: Sign::NoAnswer })
+    }
+}

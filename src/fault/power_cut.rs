@@ -1,0 +1,30 @@
+//! No power: what was not synced is lost.
+
+use super::{Action, Disk, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct PowerCut;
+
+impl FaultKind for PowerCut {
+    fn name(&self) -> &'static str {
+        "power-cut"
+    }
+
+    fn about(&self) -> &'static str {
+        "Ends the service and all that its disk had not been told to keep, as when the power goes."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Nothing
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[Parameter::new("restart-after", Form::Duration, "How long the power is away.").or("0ms")];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        super::faultable(self.name(), target)?;
+        let restart_after = values.duration("restart-after").unwrap_or_default();
+        Ok(Injection { action: Action::Disk(Disk::PowerCut { restart_after }), sign: Sign::Ended })
+    }
+}

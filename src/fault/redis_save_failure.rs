@@ -1,0 +1,24 @@
+//! Snapshots that fail.
+
+use super::{Action, FaultKind, Injection, Redis, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct RedisSaveFailure;
+
+impl FaultKind for RedisSaveFailure {
+    fn name(&self) -> &'static str {
+        "redis-save-failure"
+    }
+
+    fn about(&self) -> &'static str {
+        "Makes snapshots to disk fail, so that the server refuses writes if it is told to do so then."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.of_kind(self.name(), &["redis"])?;
+        Ok(Injection { action: Action::Redis(Redis::SaveFailure), sign: Sign::Effect })
+    }
+}

@@ -1,0 +1,50 @@
+//! A server that takes no connections.
+
+use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+
+pub(super) struct Refuse;
+
+impl FaultKind for Refuse {
+    fn name(&self) -> &'static str {
+        "refuse"
+    }
+
+    fn about(&self) -> &'static str {
+        "Refuses new connections with a reset; those that exist go on."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new(
+                "from",
+                Form::Text,
+                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
+            )
+            .or("all"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
+        ];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        let peer = super::peer(values, target)?;
+        let chance = values.percent("probability").filter(|chance| *chance < 100.0);
+        let rule = Rule {
+            hook: RuleHook::Input,
+            peer: peer.clone(),
+            ports: target.ports(),
+            connecting: Some(true),
+            chance,
+            by_connection: true,
+            verdict: Verdict::Reject,
+        };
+        let sign = if chance.is_some() { Sign::Effect } else { super::network_sign(&peer) };
+        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign })
+    }
+}

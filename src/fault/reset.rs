@@ -1,0 +1,51 @@
+//! Connections that break.
+
+use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+
+pub(super) struct Reset;
+
+impl FaultKind for Reset {
+    fn name(&self) -> &'static str {
+        "reset"
+    }
+
+    fn about(&self) -> &'static str {
+        "Resets connections that exist, at their next packet, for as long as it lasts; new ones are made and work until they say something."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new(
+                "from",
+                Form::Text,
+                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
+            )
+            .or("all"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
+        ];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        let peer = super::peer(values, target)?;
+        let chance = values.percent("probability").filter(|chance| *chance < 100.0);
+        let rule = |hook| Rule {
+            hook,
+            peer: peer.clone(),
+            ports: target.ports(),
+            connecting: Some(false),
+            chance,
+            by_connection: true,
+            verdict: Verdict::Reject,
+        };
+        let sign = if chance.is_some() { Sign::Effect } else { super::network_sign(&peer) };
+        let rules = vec![rule(RuleHook::Input), rule(RuleHook::Output)];
+        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })
+    }
+}

@@ -1,0 +1,23 @@
+//! An orderly restart.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct Restart;
+
+impl FaultKind for Restart {
+    fn name(&self) -> &'static str {
+        "restart"
+    }
+
+    fn about(&self) -> &'static str {
+        "Restarts the service as `devenv restart` does."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Nothing
+    }
+
+    fn describe(&self, _: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
+        Ok(Injection { action: Action::Restart, sign: Sign::Ended })
+    }
+}

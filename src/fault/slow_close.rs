@@ -1,0 +1,41 @@
+//! Connections that do not end.
+
+use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+
+pub(super) struct SlowClose;
+
+impl FaultKind for SlowClose {
+    fn name(&self) -> &'static str {
+        "slow-close"
+    }
+
+    fn about(&self) -> &'static str {
+        "Tells each side of the other's end only after `delay`."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Kernel
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new("delay", Form::Duration, "How much later.").or("5s"),
+            Parameter::new(
+                "connections",
+                Form::Choice(&["new", "all"]),
+                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+            )
+            .or("new"),
+            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
+                .or("100%"),
+        ];
+        PARAMETERS
+    }
+
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        let close_delay = values.duration("delay").unwrap_or_default().as_micros() as u64;
+        let toxic = Toxic { close_delay, ..Toxic::default() };
+        Ok(Injection { action: super::through_proxy(values, target, toxic), sign: Sign::Effect })
+    }
+}

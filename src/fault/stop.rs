@@ -1,0 +1,23 @@
+//! An orderly stop, for a while.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct Stop;
+
+impl FaultKind for Stop {
+    fn name(&self) -> &'static str {
+        "stop"
+    }
+
+    fn about(&self) -> &'static str {
+        "Stops the service as `devenv stop` does, and starts it at the end."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn describe(&self, _: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
+        Ok(Injection { action: Action::Stop, sign: Sign::Ended })
+    }
+}

@@ -1,0 +1,47 @@
+//! A way for containers to a server that only this host reaches: bytes handed on, for as long as it is held.
+
+use std::{io, net::IpAddr};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+/// Closed, with all its connections, when it is dropped.
+pub(crate) struct Tunnel {
+    port: u16,
+    serving: JoinHandle<()>,
+}
+
+impl Tunnel {
+    /// Listens on this address of the host, such as a network's gateway. Fails if nothing answers at the other end.
+    pub(crate) async fn open(on: IpAddr, host: &str, port: u16) -> io::Result<Self> {
+        drop(TcpStream::connect((host, port)).await?);
+        let listener = TcpListener::bind((on, 0)).await?;
+        let own = listener.local_addr()?.port();
+        let target = (host.to_owned(), port);
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let target = target.clone();
+                connections.spawn(async move {
+                    if let Ok(mut far) = TcpStream::connect(target).await {
+                        // Either end may break off; both sides see it.
+                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    }
+                });
+            }
+        });
+        Ok(Self { port: own, serving })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

@@ -1,0 +1,153 @@
+//! Reloads: what the environment's task does when files of a service have changed.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Actor, Outcome};
+use crate::{
+    event::News,
+    reconcile::{
+        execute::Subject,
+        handle::{CommandError, Reload},
+        state::{Failure, ImageState, Life, Operation, RestartReason, Wanted},
+        swap::Swapped,
+    },
+    spec::ServiceName,
+    store::Goal,
+};
+
+impl Actor {
+    /// Does it as soon as it can be done. What is not meant to run is left alone.
+    pub(super) fn reload(&mut self, name: &ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
+        if self.state.goal != Goal::Up {
+            return Err(CommandError::NotUp);
+        }
+        let Some(service) = self.state.services.get_mut(name) else { return Err(CommandError::NoService(name.to_string())) };
+        if service.wanted != Wanted::Running {
+            return Ok(self.turn + 1);
+        }
+        service.cause = Some(cause);
+        let reason = match how {
+            Reload::Signal(signal) => {
+                self.signal_changed(name, &signal);
+                return Ok(self.turn + 1);
+            }
+            Reload::Restart => RestartReason::Reload,
+            Reload::Swap => RestartReason::Swap,
+            Reload::Replace => {
+                // It has just been built.
+                service.image = ImageState::Here;
+                service.moved = true;
+                if !self.record.moved.contains(name) {
+                    self.record.moved.push(name.clone());
+                    self.unsaved = true;
+                }
+                RestartReason::Reload
+            }
+        };
+        service.attempts = 0;
+        service.restart = Some(reason);
+        service.reloading = true;
+        service.life = match std::mem::replace(&mut service.life, Life::Absent) {
+            Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
+            Life::Failed(None, _) => Life::Absent,
+            other => other,
+        };
+        if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
+            self.stop_settling(name);
+        }
+        Ok(self.turn + 1)
+    }
+
+    fn signal_changed(&mut self, name: &ServiceName, signal: &str) {
+        let Some(service) = self.state.services.get(name) else { return };
+        if !service.life.runs() {
+            return;
+        }
+        let subject = self.subject(service);
+        let effects = self.effects.clone();
+        self.emit(name, "service.signalled", format!("{name} was sent {signal} because its files changed"));
+        let signal = signal.to_owned();
+        self.operations.spawn(async move {
+            if let Err(error) = effects.signal(&subject, &signal).await {
+                tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
+            }
+            Outcome::Signalled
+        });
+    }
+
+    pub(super) fn swapped(&mut self, name: &ServiceName, swapped: Swapped) {
+        self.cancels.remove(name);
+        let Some(service) = self.finish(name) else { return };
+        let ended = std::mem::take(&mut service.ended_meanwhile);
+        match swapped {
+            Swapped::Cancelled => {}
+            Swapped::Failed(evidence) => {
+                service.reloading = false;
+                let failure = evidence.into_failure();
+                self.tell_reload_failed(name, &failure, "the old one goes on serving");
+            }
+            Swapped::Moved(instance, proof) => {
+                let old = service.life.instance().map(|old| old.run);
+                let subject = Subject { record: Arc::new(self.record.clone()), ..self.subject_of(name) };
+                if let Some(watcher) = self.watchers.remove(name) {
+                    watcher.abort();
+                }
+                if let Some(old) = old {
+                    let effects = self.effects.clone();
+                    self.operations.spawn(async move {
+                        if let Err(error) = effects.caretaker.retire_process(&subject.spec, old).await {
+                            tracing::warn!(%error, service = %subject.spec.name, "An old version could not be ended.");
+                        }
+                        Outcome::Signalled
+                    });
+                }
+                let Some(service) = self.state.services.get_mut(name) else { return };
+                let run = instance.run;
+                service.reloading = false;
+                service.life = Life::Running(instance);
+                self.emit(name, "service.swapped", format!("connections to {name} go to its new version, run {run}"));
+                self.became_ready(name, proof);
+                return;
+            }
+        }
+        if ended && self.state.services.get(name).is_some_and(|service| service.life.runs()) {
+            self.stop_watching(name);
+            self.operate(name.clone(), Operation::Examine);
+        }
+    }
+
+    /// The new version of a service that was started in the old one's place does not become ready: told once.
+    pub(super) fn reload_failed(&mut self, name: &ServiceName, failure: &Failure) {
+        if let Some(service) = self.state.services.get_mut(name)
+            && std::mem::take(&mut service.reloading)
+        {
+            self.tell_reload_failed(name, failure, "its files have taken the place of the old one's, so the next change is waited for");
+        }
+    }
+
+    fn tell_reload_failed(&mut self, name: &ServiceName, failure: &Failure, consequence: &str) {
+        let message = format!("the new version of {name} did not become ready: {}; {consequence}", failure.reason);
+        self.emit_with(name, News::of(name, "service.reload-failed", message).with("detail", failure.detail.clone()));
+    }
+
+    pub(super) fn swap_begins(&mut self, name: &ServiceName) {
+        if let Some(service) = self.state.services.get_mut(name) {
+            // As above: a change from now on is one that this version may not have seen.
+            service.restart = None;
+            service.started = Some(Instant::now().into_std());
+            service.ready_after = None;
+        }
+    }
+
+    /// When the start that is under way was asked for.
+    pub(super) fn start_begins(&mut self, name: &ServiceName) {
+        if let Some(service) = self.state.services.get_mut(name) {
+            // From now on a reason to restart is one that this start may not have seen.
+            service.restart = None;
+            service.started = Some(Instant::now().into_std());
+            service.ready_after = None;
+        }
+    }
+}

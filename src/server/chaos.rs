@@ -1,0 +1,21 @@
+//! Faults: injected, healed, told.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, InjectRequest};
+
+use super::failure::Failed;
+use crate::daemon::Daemon;
+
+pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<Fault>, Failed> {
+    Ok(Json(daemon.environments.inject(request).await?))
+}
+
+pub(super) async fn heal(State(daemon): State<Arc<Daemon>>, Json(request): Json<HealRequest>) -> Result<Json<Faults>, Failed> {
+    Ok(Json(Faults { faults: daemon.environments.heal(&request).await? }))
+}
+
+pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(request): Json<FaultsRequest>) -> Json<Faults> {
+    Json(Faults { faults: daemon.environments.faults(&request) })
+}
