@@ -79,7 +79,7 @@ fn tell_history(environment: &Environment, status: &Status, censor: &Censor, sen
         let mut text = String::new();
         for line in environment.logs.history(query)?.flatten() {
             if text.len() > LONGEST_LOG {
-                let half = text.ceil_char_boundary(text.len() / 2);
+                let half = boundary(&text, text.len() / 2);
                 text.drain(..half);
             }
             text.push_str(&format!("{} run {} {}: {}\n", line.time, line.run, stream(line.stream), line.text));
@@ -98,13 +98,18 @@ fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &s
     let text = censor.redact(text);
     let mut rest = text.as_str();
     loop {
-        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+        let (piece, after) = rest.split_at(boundary(rest, PIECE));
         sender.blocking_send(BundleFile { path: path.to_owned(), text: piece.to_owned() }).ok()?;
         if after.is_empty() {
             return Some(());
         }
         rest = after;
     }
+}
+
+/// The last place at or before this one where a text can be cut.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|place| text.is_char_boundary(*place)).unwrap_or_default()
 }
 
 fn file(path: &str, text: String) -> BundleFile {

@@ -4,6 +4,8 @@
 //! volumes, its records, and the processes that carry its mark. The record says that it is such a one, so a daemon that
 //! finds it later, when nobody can hold it any more, removes it.
 
+use std::time::Duration;
+
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, HoldRequest, Lease, LeaseCommand, LeaseNews, LeaseRequest, Phase};
 use futures_util::{SinkExt, StreamExt};
 use indexmap::IndexMap;
@@ -12,14 +14,19 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 use super::{Environments, describe, environments::Environment, internal};
 use crate::{
+    engine::EngineError,
     lease::{Granted, LeaseError, Wanted},
     process,
     reconcile::CommandError,
+    spec::EnvironmentId,
     store::Goal,
 };
 
 /// Stands where a process's mark has the service's name; no service is called so.
 const COMMAND: &str = "@command";
+/// How often, and after how long, it is looked again for what came late.
+const LATE_LOOKS: u32 = 3;
+const LATE: Duration = Duration::from_secs(1);
 /// A command is a word.
 const LONGEST_LINE: usize = 1024;
 
@@ -139,14 +146,48 @@ impl Environments {
         let record = environment.handle.record().await?;
         let mut volumes: Vec<String> = record.volumes.into_values().collect();
         volumes.extend(record.snapshots.into_values().flat_map(|snapshot| snapshot.volumes.into_values()));
-        volumes.extend(environment.handle.empty_trash(std::time::Duration::ZERO).await?);
+        volumes.extend(environment.handle.empty_trash(Duration::ZERO).await?);
         for volume in volumes {
-            if let Err(error) = self.engine().remove_volume(&volume).await {
-                // It is nobody's once the record is gone, and `gc` removes what is nobody's.
-                tracing::warn!(%error, volume, "A volume could not be removed.");
+            // One that is in use, by a container on its way out, is looked for again below.
+            let _ = self.engine().remove_volume(&volume).await;
+        }
+        let rest = self.remove_rest(&environment.id).await;
+        self.forget(&environment.id).await.map_err(internal)?;
+        if rest.is_ok_and(|found| found == 0) {
+            return Ok(());
+        }
+        self.remove_late(environment.id.clone()).await;
+        Ok(())
+    }
+
+    /// Looks again for what the engine was still making when it was asked to remove everything.
+    async fn remove_late(&self, id: EnvironmentId) {
+        for _ in 0..LATE_LOOKS {
+            tokio::time::sleep(LATE).await;
+            if let Err(error) = self.remove_rest(&id).await {
+                // It is nobody's, and `gc` and the next daemon remove what is nobody's.
+                tracing::warn!(%error, environment = %id, "What may be left of an environment could not be removed.");
             }
         }
-        self.forget(&environment.id).await.map_err(internal)
+    }
+
+    /// Removes all that the engine has of an environment; how much that was.
+    async fn remove_rest(&self, id: &EnvironmentId) -> Result<usize, EngineError> {
+        let (engine, owner) = (self.engine(), &self.shared.owner);
+        let mut found = 0;
+        for container in engine.containers(owner).await?.into_iter().filter(|container| container.labels.environment == *id) {
+            found += 1;
+            engine.remove_container(&container.id).await?;
+        }
+        for network in engine.networks(owner).await?.into_iter().filter(|network| network.labels.environment == *id) {
+            found += 1;
+            engine.remove_network(&network.id).await?;
+        }
+        for volume in engine.volumes(owner).await?.into_iter().filter(|volume| volume.labels.environment == *id) {
+            found += 1;
+            engine.remove_volume(&volume.name).await?;
+        }
+        Ok(found)
     }
 
     /// Ends what was leased from an earlier daemon: its holders have lost their connections.
@@ -159,6 +200,8 @@ impl Environments {
                     if let Err(error) = environments.dissolve(&environment).await {
                         tracing::warn!(%error, environment = %environment.id, "An environment that nobody holds could not be removed.");
                     }
+                    // The engine may still be at what the daemon before this one asked of it.
+                    environments.remove_late(environment.id.clone()).await;
                     return;
                 }
                 sweep(format!("{}/{COMMAND}/", environment.id)).await;
