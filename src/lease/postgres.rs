@@ -16,7 +16,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Client, Config};
 use tokio_util::task::TaskTracker;
