@@ -26,7 +26,7 @@ use crate::{
 /// Writers wait no longer.
 const HELD: Duration = Duration::from_secs(10);
 /// A dump that takes longer is stuck.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_mins(10);
 const KEYS_AT_ONCE: usize = 500;
 
 /// Type, content and whether it expires, of each key: what a dump brings back, whatever its encoding in memory.
@@ -71,7 +71,7 @@ impl Server {
         } else {
             Client::open(format!("redis://default:{password}@127.0.0.1:{}/0", wanted.port))
         };
-        let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
         let connection = async { client?.get_multiplexed_async_connection_with_config(&patient).await }
             .await
             .map_err(|error| refused(error.to_string()))?;

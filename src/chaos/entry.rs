@@ -57,7 +57,7 @@ pub(crate) struct Board {
 }
 
 /// An answer to an injection takes the time of a witness; much more means that the daemon is in trouble.
-const INJECTION: Duration = Duration::from_secs(60);
+const INJECTION: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
 
 impl Board {

@@ -29,7 +29,7 @@ use crate::fault::Undoing;
 /// For one look at what is there, and for a service that is only just back.
 const READ_BACK: Duration = Duration::from_secs(30);
 /// For a check that is a command.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_mins(2);
 
 impl Run<'_> {
     /// What each workload wrote against what is there, over fresh connections.

@@ -214,7 +214,7 @@ async fn ran(scenario: &Scenario, door: &Scripted) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan::plan(scenario, 1);
     let inputs = Inputs { scenario, plan: &plan, door, directory: directory.path(), run: "abc", listener: &|_| {} };
-    let report = tokio::time::timeout(Duration::from_secs(60), run(inputs)).await.unwrap().unwrap();
+    let report = tokio::time::timeout(Duration::from_mins(1), run(inputs)).await.unwrap().unwrap();
     let stored: devenv_api::ChaosPlan = serde_json::from_slice(&std::fs::read(directory.path().join("plan.json")).unwrap()).unwrap();
     assert_eq!(stored, plan);
     report
@@ -270,7 +270,7 @@ async fn a_fault_that_did_not_bite_or_could_not_be_injected_and_a_workload_that_
 async fn a_stop_condition_ends_the_run_and_heals_what_is_there() {
     let text = "    # no host has so much\nstop-if: [ \"work.rate > 0\" ]\n";
     let mut scenario = of_commands("\"true\"", text);
-    scenario.timeline[0].lasting = Some(Duration::from_secs(600));
+    scenario.timeline[0].lasting = Some(Duration::from_mins(10));
     let door = scripted();
     let report = ran(&scenario, &door).await;
     assert_eq!(report.verdict, Verdict::Unknown);

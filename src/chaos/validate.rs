@@ -32,7 +32,7 @@ pub(crate) struct ServiceFacts {
     pub(crate) databases: Vec<String>,
 }
 
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 /// Enough to notice the shortest outage, and little enough for a laptop.
 const RATE: f64 = 100.0;
 const MOST_CLIENTS: u32 = 256;

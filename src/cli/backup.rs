@@ -222,7 +222,7 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
             {
                 for field in ["init", "seed"] {
                     if let Some(database) = database.as_object_mut() {
-                        empty(database, field)
+                        empty(database, field);
                     }
                 }
             }

@@ -23,7 +23,7 @@ use super::failure::{Failure, internal};
 use crate::paths::Paths;
 
 /// Adopting what runs takes well under a second; an engine that is busy may take much longer to answer.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 /// A daemon answers in less than a millisecond; one that is stopped or starved never does.
 const GREETING: Duration = Duration::from_secs(15);
 /// From this size on, the log of earlier daemons is put aside.

@@ -9,8 +9,8 @@ use super::{Environments, golden, internal, no_engine};
 use crate::spec::EnvironmentId;
 
 /// How long `undo` can bring volumes back.
-const TRASH: Duration = Duration::from_secs(24 * 3600);
-const INTERVAL: Duration = Duration::from_secs(3600);
+const TRASH: Duration = Duration::from_hours(24);
+const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Empties the trash of what is too old, once an hour.
 pub(super) async fn sweep_regularly(environments: Environments, stop: CancellationToken) {

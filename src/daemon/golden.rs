@@ -40,7 +40,7 @@ const LARGEST: u64 = 2 << 30;
 /// All golden volumes together; the ones used longest ago go first.
 const BUDGET: u64 = 10 << 30;
 /// A copy that is not finished after this time never will be.
-const UNFINISHED: Duration = Duration::from_secs(3600);
+const UNFINISHED: Duration = Duration::from_hours(1);
 
 /// The golden volumes of a daemon, for one environment's services.
 pub(super) struct Golden {

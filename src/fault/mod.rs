@@ -124,7 +124,7 @@ pub(crate) struct Refusal {
 }
 
 /// What a fault lasts that nobody gave a time.
-pub(crate) const DEFAULT_DURATION: Duration = Duration::from_secs(300);
+pub(crate) const DEFAULT_DURATION: Duration = Duration::from_mins(5);
 
 /// Every kind there is, in the order in which they are shown.
 pub(crate) const KINDS: &[&dyn FaultKind] = &[

@@ -46,7 +46,7 @@ const GATHER: Duration = Duration::from_millis(500);
 const LEFT: usize = 16;
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The leases on one PostgreSQL server. Cheap to clone.
 #[derive(Clone)]

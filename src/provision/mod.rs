@@ -24,7 +24,7 @@ use crate::{
 pub(crate) use postgres::mend_superuser;
 
 /// For everything that one service is provisioned with.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Clone)]
 pub(crate) struct ProvisionContext {

@@ -34,7 +34,7 @@ use super::{
 };
 
 const LEDGER: &str = "__devenv_ledger";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct Broker {
     service: String,

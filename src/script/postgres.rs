@@ -26,7 +26,7 @@ pub(super) const STAGED: &str = "devenv staged script";
 /// A script may take its time, whatever the database says of its clients.
 pub(super) const SESSION_OPTIONS: &str =
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
-const ADVICE_AFTER: Duration = Duration::from_secs(600);
+const ADVICE_AFTER: Duration = Duration::from_mins(10);
 
 const SCHEMA: &str = r"
 SET client_min_messages = warning;

@@ -137,7 +137,7 @@ impl Description {
 
 /// Restarts in a row before it is a crash loop.
 const ATTEMPTS: u32 = 5;
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 macro_rules! kinds {
     ($($name:literal $module:ident $type:ident,)*) => {

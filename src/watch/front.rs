@@ -31,7 +31,7 @@ use tokio_util::{
 /// Connections that may be open at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
 /// How long a connection waits for a backend before it is closed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between attempts on a backend that does not listen (yet, or any more).
 const RETRY: Duration = Duration::from_millis(10);
 /// An answered connection that is silent for so long is between two requests.

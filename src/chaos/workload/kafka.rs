@@ -19,7 +19,7 @@ use super::{Client, Reply, Work, WorkError, mark, unmark};
 use crate::chaos::{address::Address, tally::Observed};
 
 const PARTITIONS: i32 = 4;
-const READ: Duration = Duration::from_secs(60);
+const READ: Duration = Duration::from_mins(1);
 /// The hidden command that reads.
 const READER: &str = "chaos-read-kafka";
 

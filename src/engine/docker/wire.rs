@@ -18,7 +18,7 @@ use super::{
 use crate::engine::EngineError;
 
 /// How long an answer that is not a stream may take. Engines are slow under load, never this slow.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A line of a build or of an event is far shorter; more than this is not our protocol.
 const LONGEST_LINE: usize = 8 << 20;

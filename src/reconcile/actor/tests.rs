@@ -233,7 +233,7 @@ impl Life {
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(600), work).await.expect("it ends in time")
+    tokio::time::timeout(Duration::from_mins(10), work).await.expect("it ends in time")
 }
 
 async fn observe(engine: &dyn Engine) -> Observed {
@@ -257,7 +257,7 @@ fn service(name: &str, needs: &[&str]) -> ServiceSpec {
         scripts: None,
         watch: Vec::new(),
         proof: None,
-        ready_timeout: Duration::from_secs(60),
+        ready_timeout: Duration::from_mins(1),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 3 },
         urls: IndexMap::new(),
@@ -368,7 +368,7 @@ async fn removed_volumes_rest_in_the_trash_and_come_back() {
     life.up(&world).await;
     assert_ne!(life.handle.record().await.unwrap().volumes["db/data"], volume, "what comes after the trash has a volume of its own");
     assert!(life.handle.undo().await.unwrap().is_err(), "not while it is up");
-    assert!(life.handle.empty_trash(Duration::from_secs(3600)).await.unwrap().is_empty());
+    assert!(life.handle.empty_trash(Duration::from_hours(1)).await.unwrap().is_empty());
     assert_eq!(life.handle.empty_trash(Duration::ZERO).await.unwrap(), [volume]);
 }
 

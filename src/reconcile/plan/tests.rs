@@ -18,7 +18,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         probe: Probe::None,
         provision: Vec::new(),
         proof: None,
-        ready_timeout: Duration::from_secs(60),
+        ready_timeout: Duration::from_mins(1),
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
         watch: Vec::new(),
@@ -126,7 +126,7 @@ fn going_down_stops_dependants_first_and_the_network_last() {
 #[test]
 fn a_service_that_backs_off_waits_for_its_moment() {
     let mut state = two();
-    let due = Instant::now() + Duration::from_secs(3600);
+    let due = Instant::now() + Duration::from_hours(1);
     put(&mut state, "db", |instance| Life::Backoff(instance, due, "exit 1".into()));
     service(&mut state, "api").operation = Some(Operation::Create);
     assert!(operations(&state).is_empty());

@@ -13,7 +13,7 @@ use rdkafka::{
 use super::Server;
 use crate::spec::Provision;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const RECORD: usize = 256 * 1024;
 
 impl Server {
