@@ -6,6 +6,7 @@
 mod clients;
 mod corner;
 
+mod chaos;
 mod commands;
 mod dependencies;
 mod instances;

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use devenv_api::{
     ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
-    Report, Status, VariablesFor, VariablesRequest, Verdict,
+    Report, Standing, StandingRequest, Status, VariablesFor, VariablesRequest, Verdict,
 };
 
 use crate::{
@@ -312,7 +312,15 @@ impl Door for ClientDoor<'_> {
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
         let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
         let request = InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed };
-        self.client().inject(&request).await.map_err(told)
+        match self.client().inject(&request).await {
+            Ok(fault) => Ok(fault),
+            // What became of it the next daemon knows.
+            Err(error) => {
+                let known = FaultsRequest { target: self.target.clone(), healed: true };
+                let faults = self.again(error, async |client: Client| client.faults(&known).await).await?;
+                super::known(faults, |fault| Some(&fault.id) == request.id.as_ref())
+            }
+        }
     }
 
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError> {
@@ -320,6 +328,14 @@ impl Door for ClientDoor<'_> {
         match self.client().heal(&request).await {
             Ok(_) => Ok(()),
             Err(error) => self.again(error, async |client: Client| client.heal(&request).await).await.map(drop),
+        }
+    }
+
+    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError> {
+        let request = StandingRequest { target: self.target.clone(), services: services.to_vec() };
+        match self.client().standing(&request).await {
+            Ok(standing) => Ok(standing),
+            Err(error) => self.again(error, async |client: Client| client.standing(&request).await).await,
         }
     }
 
