@@ -312,10 +312,15 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
             "observability BuiltIn true",
             "other User true",
             "platform-wrapper BuiltIn true",
+            "power-cut-kafka BuiltIn true",
             "power-cut-postgres BuiltIn true",
+            "power-cut-postgres-async BuiltIn true",
+            "power-cut-postgres-no-fsync BuiltIn true",
             "power-cut-redis-always BuiltIn true",
             "power-cut-redis-everysec BuiltIn true",
             "power-cut-redis-never BuiltIn true",
+            "power-cut-redis-no BuiltIn true",
+            "power-cut-redis-rdb BuiltIn true",
             "shop Project true"
         ]
     );
@@ -328,7 +333,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(
         project.told("shp"),
         [
-            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-postgres`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never` and `shop`)"
+            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
         ]
     );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
