@@ -18,7 +18,7 @@ pub(super) fn stays_current(path: &str, wanted: &str) {
         fs::write(&file, wanted).unwrap();
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is stale: run `UPDATE=1 cargo test --lib profile::`");
+    assert!(found == wanted, "{path} is stale: run `make reference`");
 }
 
 /// A project on disk.
