@@ -78,9 +78,7 @@ pub(crate) fn list(project: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        chaos::validate::{profile_of, read},
-    };
+    use crate::chaos::validate::{profile_of, read};
 
     #[test]
     fn every_shipped_scenario_holds() {

@@ -5,8 +5,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 use super::{args, exit};
 use crate::paths;
 
-const GENERATED: &str =
-    "<!-- Generated from the program: `make reference` writes it anew. -->\n";
+const GENERATED: &str = "<!-- Generated from the program: `make reference` writes it anew. -->\n";
 
 fn commands() -> String {
     let mut page = format!("# Commands\n\n{GENERATED}\n");

@@ -11,8 +11,7 @@ use indexmap::IndexMap;
 
 use super::{
     assemble::{self, Assembled, Layer, Variables},
-    convert,
-    diagnostic,
+    convert, diagnostic,
     document::Profile,
     embedded,
     env_file::{self, Given},

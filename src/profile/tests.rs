@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    load::{LoadError, LoadRequest, Loaded, find_project, list, load},
-};
+use super::load::{LoadError, LoadRequest, Loaded, find_project, list, load};
 
 /// Fails when a generated file is not what the types say; `UPDATE=1` writes it.
 pub(super) fn stays_current(path: &str, wanted: &str) {
