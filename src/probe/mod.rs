@@ -80,7 +80,7 @@ impl ProbeFailure {
 }
 
 /// Asks once.
-#[cfg(test)]
+#[cfg(all(test, feature = "docker-tests"))]
 pub(crate) async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
     ask_within(probe, cx, ATTEMPT).await
 }
