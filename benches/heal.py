@@ -204,12 +204,12 @@ CASES = [
     lease("crash-loop", "cache", World.silent, every="50ms"),
     lease("power-cut", "cache", World.silent, **{"restart-after": "4s"}),
     lease("redis-pause", "cache", World.silent),
-    lease("redis-memory", "cache", lambda w: "OOM" in w.redis("SET", "k", "v"), limit="1MiB"),
+    lease("redis-memory", "cache", lambda w: "OOM" in w.redis("SET", "k", "v")),
     lease("redis-save-failure", "cache", World.snapshot_fails),
     lease("postgres-lock", "db", lambda w: w.psql("set lock_timeout = '300ms'; select count(*) from t").returncode != 0, table="t", database="app"),
     lease("postgres-exhaust", "db", lambda w: w.psql("select 1").returncode != 0),
     lease("postgres-read-only", "db", lambda w: w.psql("create temp table x(); insert into t values (1)").returncode != 0),
-    lease("monkey", "cache", World.silent, faults="partition,pause", every="2s", services="cache"),
+    lease("monkey", "cache", World.silent, faults="partition,pause", every="3s", lasting="5s", services="cache"),
     Case("kafka-pause", "events", lambda w: w.topics() is None),
     Case("kafka-fill", "events", lambda w: "devenv-fill" in (w.topics() or ""), False, bytes="1MiB", topic="devenv-fill"),
 ]
@@ -225,6 +225,7 @@ def run(corner, world, case, killed):
         return {**result, "left": [f"not witnessed: {fault.get('error', fault.get('witness'))}"]}
     # Else that it is gone would mean nothing.
     if not case.bites(world):
+        corner.run("chaos", "heal")
         return {**result, "left": ["a client sees nothing of it"]}
     holders = world.holders()
     if "daemon" in killed:
