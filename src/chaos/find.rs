@@ -78,15 +78,12 @@ pub(crate) fn list(project: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        chaos::validate::{profile_of, read},
-        profile::Colour,
-    };
+    use crate::chaos::validate::{profile_of, read};
 
     #[test]
     fn every_shipped_scenario_holds() {
         for (name, text) in SHIPPED {
-            let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)));
+            let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()));
             assert!(scenario.description.is_some() && profile_of(name, text.as_bytes()).is_some() && !scenario.checks.is_empty(), "{name}");
         }
     }

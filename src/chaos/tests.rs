@@ -10,7 +10,6 @@ use super::{
     scenario::Scenario,
     validate::{ServiceFacts, read},
 };
-use crate::profile::Colour;
 
 fn services() -> Services {
     let facts = |kind: &str, databases: &[&str]| ServiceFacts {
@@ -112,7 +111,7 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
 #[test]
 fn rendered_for_a_person_a_slip_has_its_file_line_and_column() {
     let report = read("s", "chaos/s.yaml", GOOD.replace("fault: kill", "fault: kil").as_bytes(), None).unwrap_err();
-    assert!(report.render(Colour::Plain).contains("chaos/s.yaml:6:31"));
+    assert!(anstream::adapter::strip_str(&report.render()).to_string().contains("chaos/s.yaml:6:31"));
 }
 
 /// A daemon with one service, which does what the script of the test says.
@@ -207,7 +206,7 @@ fn of_commands(command: &str, rest: &str) -> Scenario {
         "deadline: 20s\nworkload: {{ work: {{ command: {{ service: job, command: [{command}], rate: 50/s }} }} }}\n\
          timeline:\n  - {{ id: first, at: 100ms, for: 200ms, fault: latency, on: job }}\n{rest}"
     );
-    read("s", "s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)))
+    read("s", "s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()))
 }
 
 async fn ran(scenario: &Scenario, door: &Scripted) -> Report {

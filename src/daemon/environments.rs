@@ -87,7 +87,7 @@ impl Environments {
                 leases: Mutex::default(),
                 known: Mutex::default(),
                 tasks: Mutex::default(),
-                faults: Default::default(),
+                faults: super::faults::Kept::default(),
                 holders: TaskTracker::new(),
                 stop,
             }),

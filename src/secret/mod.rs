@@ -121,7 +121,8 @@ impl Vault {
                 else {
                     continue;
                 };
-                if name.ends_with(".tmp") {
+                // What a write that was cut off has left.
+                if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
                     continue;
                 }
                 let name = SecretRef::new(&service, &name);

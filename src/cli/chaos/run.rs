@@ -26,7 +26,6 @@ use crate::{
         session::Session,
     },
     paths::Paths,
-    profile::Colour,
 };
 
 /// Run a scenario: work, faults, and a verdict.
@@ -139,7 +138,7 @@ fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<
     chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
         let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("the scenario `{}` does not hold", located.name));
         error.problems = report.problems();
-        Failure::Invalid { error, shown: report.render(Colour::Styled) }
+        Failure::Invalid { error, shown: report.render() }
     })
 }
 
