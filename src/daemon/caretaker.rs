@@ -181,7 +181,12 @@ impl DaemonCaretaker {
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
-            Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
+            Workload::Container(container) => ExecTarget::Container {
+                engine: self.engine.clone(),
+                id: instance.id.clone(),
+                // A secret that cannot be read has kept the service from being started.
+                environment: self.vault.resolve_all(container.secret_variables()).unwrap_or_default(),
+            },
             Workload::Process(process) => ExecTarget::Process {
                 directory: process.directory.clone(),
                 environment: self.hosts.variables(spec, instance.run, &self.vault),
@@ -238,7 +243,8 @@ impl DaemonCaretaker {
         began: Instant,
         news: &mpsc::UnboundedSender<Settling>,
     ) -> Result<Option<Receipt>, Evidence> {
-        let known = self.provisioned.lock().expect("no holder of this lock panics").get(&spec.name) == Some(&spec.provision);
+        let known = !self.golden.began_empty(&spec.name)
+            && self.provisioned.lock().expect("no holder of this lock panics").get(&spec.name) == Some(&spec.provision);
         // Where most likely nothing is left to do, the proof is asked for meanwhile.
         let early = async {
             match &spec.proof {

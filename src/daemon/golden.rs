@@ -109,6 +109,11 @@ impl Golden {
         Ok(())
     }
 
+    /// Whether the service's present start began on an empty volume, and it has not settled since.
+    pub(super) fn began_empty(&self, service: &ServiceName) -> bool {
+        self.empty.lock().expect("no holder of this lock panics").contains(service)
+    }
+
     async fn fill(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums, place: &Place, filling: &Path) -> io::Result<bool> {
         let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
         let Some(kept) = read(&self.file(&key)).filter(|kept| kept.complete) else { return Ok(false) };

@@ -41,8 +41,16 @@ pub(crate) struct ProbeContext {
 /// Where a command of a probe runs.
 #[derive(Clone)]
 pub(crate) enum ExecTarget {
-    Container { engine: Arc<dyn Engine>, id: String },
-    Process { directory: PathBuf, environment: Vec<(String, String)> },
+    Container {
+        engine: Arc<dyn Engine>,
+        id: String,
+        /// Besides the container's own.
+        environment: Vec<(String, String)>,
+    },
+    Process {
+        directory: PathBuf,
+        environment: Vec<(String, String)>,
+    },
 }
 
 /// Opens the lines of this start of the service, from its first one on; the stream goes on while the service runs.
