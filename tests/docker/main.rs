@@ -14,4 +14,5 @@ mod kinds;
 mod lifecycle;
 mod ports;
 mod recovery;
+mod secrets;
 mod shipped;

@@ -49,9 +49,9 @@ impl Actor {
                 let _ = reply.send(self.save().map_err(CommandError::from));
             }
             Command::KeepPorts { ports, reply } => {
-                let changed = self.record.ports != ports;
+                // On the disk before anything is made on them: `up` saves first.
                 self.record.ports = ports;
-                let _ = reply.send(if changed { self.save().map_err(CommandError::from) } else { Ok(()) });
+                let _ = reply.send(Ok(()));
             }
             Command::Keep { reply } => {
                 self.record.ephemeral = false;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Effects, OperationError, Progress, Subject, labels, network_name};
 use crate::{
-    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, VolumeCreate},
+    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, VolumeCreate, launch},
     net,
     reconcile::state::Instance,
     spec::{ContainerSpec, Image, MountSource, ServiceSpec, Workload},
@@ -96,12 +96,12 @@ impl Effects {
                 MountSource::Memory => CreatedMount::Memory { target: mount.target.clone() },
             });
         }
-        let create = self.container(subject, container, mounts)?;
+        let create = self.container(subject, container, mounts).await?;
         let id = self.engine.create_container(&create).await?;
         Ok(Instance { id, hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) })
     }
 
-    fn container(
+    async fn container(
         &self,
         subject: &Subject,
         container: &ContainerSpec,
@@ -110,17 +110,22 @@ impl Effects {
         let record = &subject.record;
         let mut aliases = vec![subject.spec.name.as_str().to_owned()];
         aliases.extend(container.aliases.iter().cloned());
-        let mut environment = Vec::new();
-        for (name, value) in &container.environment {
-            environment.push((name.clone(), self.vault.resolve(value)?));
-        }
+        let image = container.image.name();
+        let launched = launch::is_possible() && container.secret_variables().next().is_some();
+        let (environment, entrypoint, command) = if launched {
+            let defaults = self.engine.image_defaults(image).await?;
+            let (entrypoint, command) = launch::behind(defaults, container.entrypoint.as_ref(), container.command.as_ref());
+            (self.vault.resolve_all(container.plain_variables())?, Some(entrypoint), Some(command))
+        } else {
+            (self.vault.resolve_all(container.environment.iter())?, container.entrypoint.clone(), container.command.clone())
+        };
         Ok(ContainerCreate {
             name: format!("devenv-{}-{}", record.id, subject.spec.name),
             hostname: subject.spec.name.as_str().to_owned(),
             labels: labels(&self.owner, record, Some(&subject.spec)),
-            image: container.image.name().to_owned(),
-            entrypoint: container.entrypoint.clone(),
-            command: container.command.clone(),
+            image: image.to_owned(),
+            entrypoint,
+            command,
             user: container.user.clone(),
             environment,
             mounts,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Effects, OperationError, Settling, Subject};
 use crate::{
-    engine::{EngineError, UploadFile},
+    engine::{EngineError, UploadFile, launch},
     reconcile::{failure::Evidence, state::Instance},
     spec::{ContainerSpec, ServiceSpec, Workload},
 };
@@ -23,10 +23,13 @@ impl Effects {
             Workload::Container(container) => {
                 let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
                 instance.run = run;
-                self.caretaker.prepare(&subject.spec).await?;
-                self.start_container(&subject.spec, &instance, container)
-                    .await
-                    .map_err(|error| self.refused(&subject.spec, "could not be started", &error))?;
+                let refused = |error| self.refused(&subject.spec, "could not be started", &error);
+                // Both are about what it starts on, and neither is about what the other does.
+                let (prepared, written) =
+                    futures_util::join!(self.caretaker.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
+                prepared?;
+                written.map_err(refused)?;
+                self.engine.start(&instance.id).await.map_err(|error| refused(error.into()))?;
                 instance
             }
         };
@@ -34,17 +37,20 @@ impl Effects {
         Ok(instance)
     }
 
-    async fn start_container(&self, spec: &ServiceSpec, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
+    async fn write_files(&self, spec: &ServiceSpec, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
         let mut files = Vec::new();
         for file in &container.files {
             let content = Bytes::from(self.vault.resolve(&file.content)?);
             files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
         }
+        if launch::is_possible() && container.secret_variables().next().is_some() {
+            let user = self.engine.user(&instance.id).await?;
+            files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
+        }
         files.extend(self.caretaker.synced_files(spec).await);
         if !files.is_empty() {
             self.engine.upload(&instance.id, &files).await?;
         }
-        self.engine.start(&instance.id).await?;
         Ok(())
     }
 
