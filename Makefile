@@ -4,7 +4,7 @@ PROFILE ?= default
 SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
-.PHONY: up down test test-fast test-docker accept check bench fuzz build reference help
+.PHONY: up down test test-fast accept check bench fuzz build reference help
 
 help:             ## What there is to make
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -21,19 +21,17 @@ up: build         ## Bring up PROFILE (default): engine and images seen to, ever
 down: build       ## Take it down; data is kept
 	$(BINARY) down
 
-test: test-fast test-docker  ## Everything: without an engine, and against real servers in real containers
-
-test-fast:        ## Unit tests and the tests that need no engine
-	@scripts/setup build
-	cargo test --workspace --quiet --lib --bins --test it
-
-test-docker:      ## Real servers in real containers
+test:             ## Everything: without an engine, and against real servers in real containers
 	@scripts/setup build
 	@scripts/setup engine
 	@scripts/setup images --all
 	@scripts/setup tests
-	cargo test --quiet --features docker-tests --lib docker_
-	cargo test --quiet --features docker-tests --test docker
+	cargo test --workspace --quiet --features docker-tests --lib --bins --test it
+	cargo test --workspace --quiet --features docker-tests --test docker
+
+test-fast:        ## Unit tests and the tests that need no engine
+	@scripts/setup build
+	cargo test --workspace --quiet --lib --bins --test it
 
 accept: build     ## The acceptance cases of the machine interface, if they are beside the checkout
 	@scripts/setup engine
