@@ -560,7 +560,7 @@ mod tests {
             let kept = Kept {
                 version: 1,
                 volume: name.to_owned(),
-                environment: EnvironmentId::of(Path::new(project), "default"),
+                environment: EnvironmentId::of("owner", Path::new(project), "default"),
                 project: project.into(),
                 made_at: Timestamp::now().to_string(),
                 bytes: gigabytes << 30,
