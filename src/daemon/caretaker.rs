@@ -257,6 +257,7 @@ impl Caretaker for DaemonCaretaker {
         let (cx, began) = (self.context(spec, instance), Instant::now());
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
         let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
+        self.golden.first_start(&spec.name).is_over();
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
