@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     fn record(store: &Store) -> Record {
-        let id = EnvironmentId::of(Path::new("/p/shop"), "default");
+        let id = EnvironmentId::of("owner", Path::new("/p/shop"), "default");
         let mut record = Record::new(id, "/p/shop".into(), "default".into());
         record.volume(&"db".parse().unwrap(), "data");
         store.save(&record).unwrap();

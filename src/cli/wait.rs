@@ -8,7 +8,7 @@ use super::{Outcome, args::period, exit::ExitStatus, progress, session::Session,
 
 /// Wait until services are ready.
 ///
-/// Starts nothing. Fails at once for a service that has given up.
+/// Starts nothing. Fails at once for a service that has given up, or is stopped.
 ///
 /// Example: devenv wait db --timeout 30s
 #[derive(Debug, clap::Args)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -100,8 +100,14 @@ impl Environments {
 
     /// The environment, if anything is known of it.
     pub(crate) fn find(&self, target: &EnvironmentTarget) -> Option<Environment> {
-        let id = EnvironmentId::of(&PathBuf::from(&target.project), &target.instance);
-        self.get(&id)
+        let found = self.get(&self.id_of(target));
+        // One that was made under another id keeps it.
+        found.or_else(|| self.all().into_iter().find(|environment| environment.handle.is_of(target)))
+    }
+
+    /// The id that a new environment gets.
+    pub(crate) fn id_of(&self, target: &EnvironmentTarget) -> EnvironmentId {
+        EnvironmentId::of(self.shared.owner.as_str(), Path::new(&target.project), &target.instance)
     }
 
     pub(crate) fn get(&self, id: &EnvironmentId) -> Option<Environment> {
@@ -121,15 +127,12 @@ impl Environments {
         if let Some(found) = self.find(target) {
             return Ok(found);
         }
-        let project = PathBuf::from(&target.project);
-        let record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
-        self.make(record)
+        self.make(Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone()))
     }
 
     /// A new environment that is removed with whoever holds it.
     pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
-        let project = PathBuf::from(&target.project);
-        let mut record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        let mut record = Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone());
         record.ephemeral = true;
         self.make(record)
     }

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::first_start::FirstStart;
 use crate::{
     engine::{Engine, Labels, ObservedVolume, OwnerId, VolumeCreate},
     probe::postgres::{Login, session},
@@ -91,18 +92,25 @@ impl Golden {
         if filling.exists() {
             clear(&place.directory).map_err(|error| Evidence::of(format!("its half-filled volume could not be emptied: {error}")))?;
         }
+        let first_start = self.first_start(&spec.name);
+        if first_start.was_broken_off(&place.directory, &place.directory.join("pgdata")) {
+            tracing::warn!(service = %spec.name, "Its first start was broken off before anybody could use it: its volume is initialised again.");
+            clear(&place.directory).map_err(|error| Evidence::of(format!("its half-initialised volume could not be emptied: {error}")))?;
+        }
         if let Ok(found) = fs::read_to_string(place.directory.join("pgdata/PG_VERSION")) {
             return version_fits(spec, found.trim());
         }
         match self.fill(spec, project, checksums, &place, &filling).await {
             Ok(true) => {}
             Ok(false) => {
+                first_start.begins(&place.directory).map_err(|error| Evidence::of(error.to_string()))?;
                 self.empty.lock().expect("no holder of this lock panics").insert(spec.name.clone());
             }
             // A slower start is no failure.
             Err(error) => {
                 tracing::warn!(%error, service = %spec.name, "A volume could not be filled from a golden one.");
                 clear(&place.directory).map_err(|error| Evidence::of(format!("its half-filled volume could not be emptied: {error}")))?;
+                first_start.begins(&place.directory).map_err(|error| Evidence::of(error.to_string()))?;
             }
         }
         forget_file(&filling);
@@ -286,6 +294,10 @@ impl Golden {
     fn touch(&self, key: &GoldenKey) {
         // A golden volume that seems older than it is goes a little earlier.
         let _ = fs::File::open(self.file(key)).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    }
+
+    pub(super) fn first_start(&self, service: &ServiceName) -> FirstStart {
+        FirstStart::of(&self.store.environment(&self.environment), service)
     }
 
     fn filling(&self, service: &ServiceName) -> PathBuf {
@@ -686,7 +698,7 @@ mod tests {
             let kept = Kept {
                 version: 1,
                 volume: name.to_owned(),
-                environment: EnvironmentId::of(Path::new(project), "default"),
+                environment: EnvironmentId::of("owner", Path::new(project), "default"),
                 project: project.into(),
                 made_at: Timestamp::now().to_string(),
                 bytes: gigabytes << 30,

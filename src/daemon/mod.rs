@@ -16,6 +16,7 @@ mod compile;
 pub(crate) mod environments;
 mod exec;
 mod faults;
+mod first_start;
 mod fronts;
 pub(crate) mod gc;
 mod golden;

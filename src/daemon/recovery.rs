@@ -22,7 +22,7 @@ pub(super) async fn observe(environments: &Environments) -> Result<HashMap<Envir
     }
     for network in networks {
         let environment = network.labels.environment.clone();
-        found.entry(environment).or_default().network = Some(network);
+        found.entry(environment).or_default().networks.push(network);
     }
     Ok(found)
 }
@@ -80,9 +80,9 @@ async fn reap(environments: &Environments, observed: Observed) {
             tracing::warn!(%error, container = %container.name, "A container that is nobody's could not be removed.");
         }
     }
-    if let Some(network) = observed.network
-        && let Err(error) = engine.remove_network(&network.id).await
-    {
-        tracing::warn!(%error, network = %network.name, "A network that is nobody's could not be removed.");
+    for network in observed.networks {
+        if let Err(error) = engine.remove_network(&network.id).await {
+            tracing::warn!(%error, network = %network.name, "A network that is nobody's could not be removed.");
+        }
     }
 }

@@ -171,6 +171,13 @@ pub(super) const TABLE: &[Matcher] = &[
     ),
     entry(
         "postgres",
+        Probe,
+        &["no pg_hba.conf entry"],
+        "the server lets nobody in from outside: the first start of `{service}` was broken off before its data was whole",
+        "make it anew with `devenv reset {service}`, or take it back from a snapshot",
+    ),
+    entry(
+        "postgres",
         Log,
         &["initialized by postgresql version", "not compatible"],
         "the data of `{service}` was made by another major version of PostgreSQL than the one that is to run",

@@ -54,6 +54,7 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
         ("postgres", Log, "Error: Database is uninitialized and superuser password is not specified.", "given none"),
         ("postgres", Probe, "password authentication failed for user \"postgres\" (SQLSTATE 28P01)", "another password"),
         ("postgres", Probe, "sorry, too many clients already (SQLSTATE 53300)", "all connections"),
+        ("postgres", Probe, "no pg_hba.conf entry for host \"172.18.0.1\", user \"postgres\" (SQLSTATE 28000)", "broken off"),
         ("redis", Log, "*** FATAL CONFIG FILE ERROR (Redis 8.0.2) ***", "configuration"),
         ("redis", Log, "1:M 21 Nov 2026 09:53:12.348 # >>> 'foo bar'", "configuration: 'foo bar'"),
         ("redis", Log, ">>> 'maxmemory \"lots\"'", "configuration: 'maxmemory \"lots\"'"),

@@ -8,7 +8,7 @@ use super::{
     ContainerCreate, ContainerState, CreatedMount, Engine, EngineError, EngineEvent, EngineEventKind, ExecRequest, ExecStream, HelperRun,
     Labels, LogChunk, NetworkCreate, OwnerId, SessionRequest, UploadFile, VolumeCreate, fake::FakeEngine,
 };
-use crate::spec::{EnvironmentId, PublishedPort, Resources};
+use crate::spec::{EnvironmentId, PublishedPort, Resources, SpecHash};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -220,13 +220,22 @@ async fn output_is_read(case: &Case<'_>, id: &str) {
 
 async fn what_is_taken_or_missing_is_told(case: &Case<'_>) {
     let engine = case.engine;
+    let ended = engine.inspect(&case.name("one")).await.unwrap().unwrap().id;
     let id = engine.create_container(&case.container("one")).await.unwrap();
+    assert_ne!(id, ended, "one that has run is not as new");
+    let mut elsewhere = case.container("one");
+    elsewhere.mounts = vec![CreatedMount::Memory { target: "/data".into() }];
+    elsewhere.labels.spec = Some(SpecHash::recorded("of another time"));
+    let moved = engine.create_container(&elsewhere).await.unwrap();
+    assert_ne!(moved, id, "nor is one that was made from something else");
+    let id = engine.create_container(&case.container("one")).await.unwrap();
+    assert_eq!(engine.containers(&case.owner()).await.unwrap().len(), 1);
     engine.start(&id).await.unwrap();
     let other = engine.create_container(&case.container("two")).await.unwrap();
     let taken = engine.start(&other).await.unwrap_err();
     assert!(matches!(taken, EngineError::PortTaken { port } if port == case.port), "{taken}");
     let mut changed = case.container("one");
-    changed.labels.project = "/another".into();
+    changed.labels.owner = OwnerId("somebody-else".into());
     assert!(matches!(engine.create_container(&changed).await, Err(EngineError::Refused { status: 409, .. })));
     let mut imageless = case.container("three");
     imageless.image = "devenv-conformance/none:0".into();

@@ -50,6 +50,9 @@ struct State {
     answers: Vec<Answer>,
     output_at_start: HashMap<String, Vec<(bool, String)>>,
     taken_ports: Vec<u16>,
+    /// What is being done now with which container, by mark.
+    marks: BTreeMap<u64, (String, String)>,
+    overlaps: Vec<String>,
     gone: bool,
     /// Ids, processes and time stamps, each used once.
     count: u64,
@@ -100,6 +103,7 @@ impl FakeEngine {
             state.calls.push(format!("{operation} {subject}").trim_end().to_owned());
             state.delays.get(operation).copied()
         };
+        let _mark = script::EXCLUSIVE.contains(&operation).then(|| self.mark(subject, operation));
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }

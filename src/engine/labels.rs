@@ -45,6 +45,11 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
+    /// Whether both are about one and the same thing of ours, whatever it was made from.
+    pub(crate) fn same_subject(&self, other: &Self) -> bool {
+        self.owner == other.owner && self.environment == other.environment && self.service == other.service && self.role == other.role
+    }
+
     pub(crate) fn to_map(&self) -> HashMap<String, String> {
         let mut map = HashMap::from([
             (OWNER.to_owned(), self.owner.0.clone()),

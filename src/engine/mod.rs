@@ -60,7 +60,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError>;
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
-    /// The id. Does not start it.
+    /// The id. Does not start it. One of that name that is about the same service of ours is taken if it is just what is asked for
+    /// and has never run; else it is replaced.
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError>;
     /// The number of the user that a container's program runs as, by the container's own list of users.
     async fn user(&self, id: &str) -> Result<u32, EngineError>;

@@ -122,7 +122,26 @@ enum Outcome {
     Swapped(ServiceName, Swapped),
     /// A ready service has stopped answering.
     Unhealthy(ServiceName, String),
+    /// It answers again, to one who asked until it did.
+    EngineBack(Observed),
     Signalled,
+}
+
+impl Outcome {
+    /// The service whose operation has ended by this.
+    fn operated(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Image(name, _)
+            | Self::Created(name, _)
+            | Self::Started(name, _)
+            | Self::Settled(name, _)
+            | Self::Stopped(name, _)
+            | Self::Removed(name, _)
+            | Self::Examined(name, _)
+            | Self::Swapped(name, _) => Some(name),
+            Self::Network(_) | Self::NetworkGone(_) | Self::Unhealthy(..) | Self::EngineBack(_) | Self::Signalled => None,
+        }
+    }
 }
 
 enum Input {

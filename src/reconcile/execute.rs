@@ -4,6 +4,8 @@ mod examine;
 mod make;
 mod run;
 
+pub(crate) use make::choose;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
@@ -97,7 +99,7 @@ pub(crate) enum Settling {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     pub(crate) containers: Vec<ObservedContainer>,
-    pub(crate) network: Option<ObservedNetwork>,
+    pub(crate) networks: Vec<ObservedNetwork>,
     /// Host processes; `None` if nobody looked, for the engine does not know of them.
     pub(crate) processes: Option<Vec<(ServiceName, ObservedProcess)>>,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use devenv_api::{ApiError, ErrorCode, Phase, Plan, Status};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Phase, Plan, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{View, execute::Observed};
@@ -158,6 +158,12 @@ impl Handle {
         self.view.clone()
     }
 
+    /// Whether it is the environment of that project and instance.
+    pub(crate) fn is_of(&self, target: &EnvironmentTarget) -> bool {
+        let view = self.view.borrow();
+        (&view.status.project, &view.status.instance) == (&target.project, &target.instance)
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.view.borrow().status.clone()
     }
@@ -275,7 +281,7 @@ impl Handle {
         self.until(turn, |view| (view.goal != Goal::Up || names.iter().all(|name| view.has_settled(name))).then(|| view.clone())).await
     }
 
-    /// Waits until the services are ready (or completed); gives up when one of them has.
+    /// Waits until the services are ready (or completed); gives up when one of them has, or is stopped.
     pub(crate) async fn until_ready(&self, names: &[String]) -> Result<View, CommandError> {
         self.until(0, |view| {
             let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
@@ -285,9 +291,10 @@ impl Handle {
                         && service.optional == Some(true)
                         && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
             });
+            let stopped = view.status.services.iter().any(|service| named(&service.name) && service.state == devenv_api::ServiceState::Stopped);
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();
-            (ready || failed || nothing).then(|| view.clone())
+            (ready || failed || stopped || nothing).then(|| view.clone())
         })
         .await
     }

@@ -39,7 +39,7 @@ pub(crate) struct Service {
     pub(crate) wanted: Wanted,
     pub(crate) life: Life,
     pub(crate) image: ImageState,
-    /// What is under way for it.
+    /// What is under way for it. Whoever wants something else says so, and waits for its end: nothing begins beside it.
     pub(crate) operation: Option<Operation>,
     /// Stop it once and start it again, whatever else is so.
     pub(crate) restart: Option<RestartReason>,
@@ -55,8 +55,8 @@ pub(crate) struct Service {
     pub(crate) moved: bool,
     /// It has come back without being asked, and its dependants have not been told yet.
     pub(crate) came_back: bool,
-    /// Its end was heard of while its start was under way.
-    pub(crate) ended_meanwhile: bool,
+    /// What was heard of its instance while something was under way for it, and is taken up when that has ended.
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// It is being started because its files changed, and nobody has been told how that went.
     pub(crate) reloading: bool,
     /// The event that led to what it does now.
@@ -70,6 +70,14 @@ pub(crate) enum Wanted {
     Stopped,
     /// Not there at all.
     Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// It ended by itself.
+    Ended,
+    /// Somebody else removed it.
+    Removed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +171,7 @@ impl Service {
             provisioning: false,
             moved: false,
             came_back: false,
-            ended_meanwhile: false,
+            meanwhile: None,
             reloading: false,
             cause: None,
         }

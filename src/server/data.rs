@@ -7,13 +7,14 @@ use devenv_api::{
     AcceptRequest, ApiError, ApplyRequest, EnvironmentTarget, Ledger, NamedRequest, ServicesRequest, Snapshot, Snapshots, Status, UpMessage,
 };
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::{
     environment::{finish, names, ready_or_failed},
     failure::Failed,
     stream,
 };
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, environments::Environment};
 
 pub(super) async fn apply(State(daemon): State<Arc<Daemon>>, Json(request): Json<ApplyRequest>) -> Result<Response, Failed> {
     let environment = daemon.environments.require(&request.target)?;
@@ -41,40 +42,43 @@ pub(super) async fn accept(State(daemon): State<Arc<Daemon>>, Json(request): Jso
 
 pub(super) async fn reset(State(daemon): State<Arc<Daemon>>, Json(request): Json<ServicesRequest>) -> Result<Response, Failed> {
     let names = names(&request.services)?;
-    moved(&daemon, &request.target, async move |daemon, environment| daemon.environments.reset(environment, &names).await)
+    moved(&daemon, &request.target, |daemon, environment| async move { daemon.environments.reset(&environment, &names).await })
 }
 
 pub(super) async fn restore_snapshot(State(daemon): State<Arc<Daemon>>, Json(request): Json<NamedRequest>) -> Result<Response, Failed> {
-    moved(&daemon, &request.target.clone(), async move |daemon, environment| {
-        daemon.environments.restore_snapshot(environment, &request.name).await
+    moved(&daemon, &request.target.clone(), |daemon, environment| async move {
+        daemon.environments.restore_snapshot(&environment, &request.name).await
     })
 }
 
 /// Moves services to other volumes and waits until all are ready again.
-fn moved(
+fn moved<F>(
     daemon: &Arc<Daemon>,
     target: &EnvironmentTarget,
-    work: impl AsyncFnOnce(&Daemon, &crate::daemon::environments::Environment) -> Result<u64, ApiError> + Send + 'static,
-) -> Result<Response, Failed> {
+    work: impl FnOnce(Arc<Daemon>, Environment) -> F + Send + 'static,
+) -> Result<Response, Failed>
+where
+    F: Future<Output = Result<u64, ApiError>> + Send + 'static,
+{
     let environment = daemon.environments.require(target)?;
     let begun = Instant::now();
     let daemon = daemon.clone();
     Ok(stream::told(&environment, || {
         let environment = environment.clone();
-        // On a thread of its own until it is done: a client that goes away must not leave services half moved.
-        let task = tokio::task::spawn_blocking(move || {
-            tokio::runtime::Handle::current().block_on(async {
-                let _turn = environment.turn.clone().lock_owned().await;
-                let turn = match work(&daemon, &environment).await {
-                    Ok(turn) => turn,
-                    Err(error) => return UpMessage::Failed(error),
-                };
-                let view = environment.handle.until_up(turn).await;
-                finish(Ok(view), begun, None, &environment, ready_or_failed)
-            })
+        let (told, heard) = oneshot::channel();
+        let environments = daemon.environments.clone();
+        // To its end, whoever waits for it: a client that goes away must not leave services half moved.
+        environments.look_after(async move {
+            let _turn = environment.turn.clone().lock_owned().await;
+            let last = match work(daemon, environment.clone()).await {
+                Ok(turn) => finish(Ok(environment.handle.until_up(turn).await), begun, None, &environment, ready_or_failed),
+                Err(error) => UpMessage::Failed(error),
+            };
+            // The client may have gone away.
+            let _ = told.send(last);
         });
         async move {
-            task.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon gave up on it")))
+            heard.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon gave up on it")))
         }
     }))
 }

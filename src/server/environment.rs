@@ -7,12 +7,13 @@ use std::{
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{
-    ApiError, DownRequest, EnvironmentTarget, ErrorCode, Phase, Plan, ServicesRequest, Status, UpMessage, UpRequest, WaitRequest,
+    ApiError, DownRequest, EnvironmentTarget, ErrorCode, Phase, Plan, ServiceState, ServicesRequest, Status, UpMessage, UpRequest,
+    WaitRequest,
 };
 
 use super::{failure::Failed, stream};
 use crate::{
-    daemon::{Daemon, environments::Environment},
+    daemon::{Daemon, Environments, environments::Environment},
     reconcile::{CommandError, Verb, View},
     spec::{InvalidName, ServiceName},
     store::Goal,
@@ -25,7 +26,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
     Json(match daemon.environments.find(&target) {
         Some(environment) => Status { drift: environment.drift().await, ..daemon.environments.status(&environment) },
-        None => absent(&target),
+        None => absent(&daemon.environments, &target),
     })
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
 pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<DownRequest>) -> Result<Response, Failed> {
     let begun = Instant::now();
     let Some(environment) = daemon.environments.find(&request.target) else {
-        let nothing = UpMessage::Done(Status { elapsed_ms: Some(0), ..absent(&request.target) });
+        let nothing = UpMessage::Done(Status { elapsed_ms: Some(0), ..absent(&daemon.environments, &request.target) });
         return Ok(stream::ndjson(futures_util::stream::iter([nothing])));
     };
     let environments = daemon.environments.clone();
@@ -76,7 +77,10 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             }
             if environment.is_open().is_err() {
                 // Whoever had the turn before has removed it.
-                return UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..absent(&request.target) });
+                return UpMessage::Done(Status {
+                    elapsed_ms: Some(begun.elapsed().as_millis() as u64),
+                    ..absent(&environments, &request.target)
+                });
             }
             let take_down = async {
                 let turn = environment.handle.down(request.volumes).await?;
@@ -136,9 +140,7 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let environment = environment.clone();
         async move {
             let ready = within(limit, environment.handle.until_ready(&request.services)).await;
-            finish(ready, begun, limit, &environment, |view| {
-                if view.goal == Goal::Up { failures_of(view, &names) } else { Err(CommandError::NotUp.into()) }
-            })
+            finish(ready, begun, limit, &environment, |view| waited(view, &names))
         }
     }))
 }
@@ -223,12 +225,26 @@ fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
 }
 
+/// What came of waiting for these services, or for all.
+fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
+    if view.goal != Goal::Up {
+        return Err(CommandError::NotUp.into());
+    }
+    failures_of(view, names)?;
+    let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.as_str() == name);
+    match view.status.services.iter().find(|service| service.state == ServiceState::Stopped && named(&service.name)) {
+        Some(stopped) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` is stopped, and `wait` starts nothing", stopped.name))
+            .hint(format!("start it with `devenv start {}`", stopped.name))),
+        None => Ok(()),
+    }
+}
+
 fn timed_out(view: &View, limit: Duration) -> ApiError {
     let late: Vec<String> = view
         .status
         .services
         .iter()
-        .filter(|service| !matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed))
+        .filter(|service| !matches!(service.state, ServiceState::Ready | ServiceState::Completed))
         .map(|service| match &service.reason {
             Some(reason) => format!("{} is {}: {reason}", service.name, service.state),
             None => format!("{} is {}", service.name, service.state),
@@ -247,10 +263,9 @@ pub(super) fn names(given: &[String]) -> Result<Vec<ServiceName>, ApiError> {
     given.iter().map(|name| name.parse().map_err(|error: InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))).collect()
 }
 
-fn absent(target: &EnvironmentTarget) -> Status {
-    let id = crate::spec::EnvironmentId::of(std::path::Path::new(&target.project), &target.instance);
+fn absent(environments: &Environments, target: &EnvironmentTarget) -> Status {
     Status {
-        environment: id.as_str().to_owned(),
+        environment: environments.id_of(target).as_str().to_owned(),
         project: target.project.clone(),
         instance: target.instance.clone(),
         profile: None,

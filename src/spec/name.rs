@@ -67,15 +67,18 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// An environment's identity: the project directory plus an instance name.
+/// An environment's identity: whose it is, the project directory, and an instance name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct EnvironmentId(String);
 
 impl EnvironmentId {
-    /// Readable first, unique by the hash: `shop-default-1a2b3c4d`.
-    pub(crate) fn of(project: &Path, instance: &str) -> Self {
+    /// Readable first, unique by the hash: `shop-default-1a2b3c4d`. Two owners have two environments of one project, and an
+    /// engine that they share keeps them apart by this name.
+    pub(crate) fn of(owner: &str, project: &Path, instance: &str) -> Self {
         let mut digest = Sha256::new();
+        digest.update(owner.as_bytes());
+        digest.update([0]);
         digest.update(project.as_os_str().as_encoded_bytes());
         digest.update([0]);
         digest.update(instance.as_bytes());
@@ -126,9 +129,16 @@ mod tests {
 
     #[test]
     fn two_checkouts_of_one_name_have_two_ids() {
-        let one = EnvironmentId::of(Path::new("/a/shop"), "default");
-        let two = EnvironmentId::of(Path::new("/b/shop"), "default");
+        let one = EnvironmentId::of("me", Path::new("/a/shop"), "default");
+        let two = EnvironmentId::of("me", Path::new("/b/shop"), "default");
         assert_ne!(one, two);
         assert!(one.as_str().starts_with("shop-default-"));
+    }
+
+    #[test]
+    fn two_owners_of_one_checkout_have_two_ids() {
+        let id = |owner| EnvironmentId::of(owner, Path::new("/a/shop"), "default");
+        assert_eq!(id("me"), id("me"));
+        assert_ne!(id("me"), id("you"));
     }
 }

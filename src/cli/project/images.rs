@@ -12,7 +12,7 @@ use crate::{
 
 /// Each once, in the profile's order. Ports and variables have no say in it, so none are leased.
 pub(super) fn images(profile: &Profile) -> Vec<String> {
-    let environment = EnvironmentId::of(&profile.project, "default");
+    let environment = EnvironmentId::of("", &profile.project, "default");
     let (no_ports, no_variables) = (BTreeMap::new(), IndexMap::new());
     let mut neighbours: IndexMap<_, Facts> = IndexMap::new();
     let mut images = IndexSet::new();

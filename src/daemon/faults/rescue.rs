@@ -30,7 +30,9 @@ pub(crate) async fn rescue(
     let owner = store.owner().map_err(|error| failed(error.to_string()))?;
     let selection = Selection::read(context, |name| std::env::var(name).ok());
     let engine = docker::connect(&selection).await.map_err(|error| ApiError::new(ErrorCode::NoEngine, error.to_string()))?;
-    let id = EnvironmentId::of(Path::new(&target.project), &target.instance);
+    let records = store.records().map_err(|error| failed(error.to_string()))?;
+    let on_record = records.into_iter().find(|record| record.project == Path::new(&target.project) && record.instance == target.instance);
+    let id = on_record.map_or_else(|| EnvironmentId::of(owner.as_str(), Path::new(&target.project), &target.instance), |record| record.id);
     let containers = engine.containers(&owner).await.map_err(|error| failed(error.to_string()))?;
     for container in
         containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(holder::ROLE))

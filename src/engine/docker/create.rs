@@ -1,6 +1,6 @@
 //! From a container as asked for to the engine's own words.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bollard::{
     models::{
@@ -9,6 +9,7 @@ use bollard::{
     },
     query_parameters::CreateContainerOptionsBuilder,
 };
+use tokio::time::{Instant, sleep};
 
 use super::{client::Client, containers};
 use crate::{
@@ -20,19 +21,36 @@ use crate::{
 const LOG_SIZE: &str = "64m";
 const LOG_FILES: &str = "2";
 
-/// A container of that name that carries the same labels, and with them the same hash of the spec, is the one asked for.
+/// For so long a name may be taken by a container that is still being made, or not quite removed, and cannot be seen.
+const UNSEEN: Duration = Duration::from_secs(10);
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+
+/// One of ours that has the name already is what an earlier request, whose sender may be dead, has come to: it is the one
+/// asked for if it is just that and has never run; else it makes room.
 pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Result<String, EngineError> {
     let dual_stack = client.dual_stack().await;
-    let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
     let action = format!("create the container `{}`", container.name);
-    let created = client.docker.create_container(Some(options), body(container, dual_stack)).await;
-    match created.map_err(client.explain(&action)) {
-        Ok(created) => Ok(created.id),
-        Err(error @ EngineError::Refused { status: 409, .. }) => match containers::document(client, &container.name).await? {
-            Some(there) if there.labels().as_ref() == Some(&container.labels) => Ok(there.id),
-            _ => Err(error),
-        },
-        Err(error) => Err(error),
+    let (deadline, mut pause) = (Instant::now() + UNSEEN, FIRST_LOOK);
+    loop {
+        let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
+        let created = client.docker.create_container(Some(options), body(container, dual_stack)).await;
+        let refusal = match created.map_err(client.explain(&action)) {
+            Ok(created) => return Ok(created.id),
+            Err(refusal @ EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => refusal,
+            Err(error) => return Err(error),
+        };
+        match containers::document(client, &container.name).await? {
+            Some(there) if there.is_as_asked(container) => return Ok(there.id),
+            Some(there) if there.labels().is_some_and(|labels| labels.same_subject(&container.labels)) => {
+                containers::remove(client, &there.id).await?;
+            }
+            Some(_) => return Err(refusal),
+            None => {
+                // The engine tells nobody when a name is free, or its holder can be seen.
+                sleep(pause).await;
+                pause *= 2;
+            }
+        }
     }
 }
 

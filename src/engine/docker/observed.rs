@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::engine::{ContainerState, Labels, ObservedContainer};
+use crate::engine::{ContainerCreate, ContainerState, CreatedMount, Labels, ObservedContainer};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -13,6 +13,7 @@ pub(super) struct ContainerDocument {
     name: String,
     state: StateDocument,
     config: ConfigDocument,
+    host_config: HostDocument,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +39,35 @@ struct ConfigDocument {
     labels: Option<HashMap<String, String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostDocument {
+    network_mode: String,
+    mounts: Option<Vec<MountDocument>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct MountDocument {
+    source: String,
+    target: String,
+}
+
 impl ContainerDocument {
+    /// Whether it was made by the same request and has never run: its labels name the spec, and beside them are what a
+    /// spec does not say, its volumes and its network.
+    pub(super) fn is_as_asked(&self, asked: &ContainerCreate) -> bool {
+        let wanted = asked.mounts.iter().filter_map(|mount| match mount {
+            CreatedMount::Volume { name, target, .. } => Some((name.as_str(), target.as_str())),
+            CreatedMount::Host { .. } | CreatedMount::Memory { .. } => None,
+        });
+        let has: Vec<_> = self.host_config.mounts.iter().flatten().map(|mount| (mount.source.as_str(), mount.target.as_str())).collect();
+        self.labels().as_ref() == Some(&asked.labels)
+            && self.state() == ContainerState::Created
+            && self.host_config.network_mode == asked.network
+            && { wanted }.all(|mount| has.contains(&mount))
+    }
+
     pub(super) fn labels(&self) -> Option<Labels> {
         Labels::parse(self.config.labels.as_ref()?)
     }

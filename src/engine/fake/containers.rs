@@ -15,13 +15,19 @@ impl Container {
 
 impl FakeEngine {
     pub(super) fn add_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
-        let mut state = self.lock();
-        if let Some(there) = state.containers.iter().find(|there| there.observed.name == container.name) {
-            if there.observed.labels == container.labels {
-                return Ok(there.observed.id.clone());
-            }
-            return Err(refused("create the container", 409, "the name is already in use"));
+        let there = self.lock().containers.iter().find(|there| there.observed.name == container.name).map(|there| {
+            let as_asked = there.asked.labels == container.labels
+                && there.observed.state == ContainerState::Created
+                && (&there.asked.network, &there.asked.mounts) == (&container.network, &container.mounts);
+            (there.observed.id.clone(), as_asked, there.observed.labels.same_subject(&container.labels))
+        });
+        match there {
+            None => {}
+            Some((id, true, _)) => return Ok(id),
+            Some((id, false, true)) => self.drop_container(&id),
+            Some((_, false, false)) => return Err(refused("create the container", 409, "the name is already in use")),
         }
+        let mut state = self.lock();
         if !state.images.contains_key(&container.image) {
             return Err(missing("image", &container.image));
         }

@@ -8,6 +8,21 @@ use crate::engine::{EngineEventKind, ExecInput};
 /// What a container (by name, or `helper`) says to a command with this input; `None` leaves it to the next.
 pub(crate) type Answer = Box<dyn Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send>;
 
+/// Calls of which a container gets one at a time from whoever looks after it.
+pub(super) const EXCLUSIVE: &[&str] = &["upload", "start", "stop", "remove_container", "inspect"];
+
+/// Says that something is being done with a container, until it is dropped.
+pub(crate) struct Mark {
+    engine: FakeEngine,
+    number: u64,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.engine.lock().marks.remove(&self.number);
+    }
+}
+
 impl FakeEngine {
     pub(crate) fn new() -> Self {
         let (events, _) = broadcast::channel(1024);
@@ -81,6 +96,35 @@ impl FakeEngine {
     /// The first that answers counts; without one, `echo`, `cat`, `true` and `false` do what they do, and all else succeeds.
     pub(crate) fn on_exec(&self, answer: impl Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send + 'static) {
         self.lock().answers.push(Box::new(answer));
+    }
+
+    /// Two marks on one container at a time are an overlap.
+    pub(crate) fn mark(&self, id: &str, what: &str) -> Mark {
+        let mut state = self.lock();
+        let met: Vec<String> =
+            state.marks.values().filter(|(other, _)| other == id).map(|(_, doing)| format!("{id}: {doing}, {what}")).collect();
+        state.overlaps.extend(met);
+        let number = state.next();
+        state.marks.insert(number, (id.to_owned(), what.to_owned()));
+        drop(state);
+        Mark { engine: self.clone(), number }
+    }
+
+    pub(crate) fn overlaps(&self) -> Vec<String> {
+        self.lock().overlaps.clone()
+    }
+
+    /// A network that the engine was still making for somebody who is gone: names need not be unique.
+    pub(crate) fn finish_late(&self, network: &NetworkCreate) {
+        let mut state = self.lock();
+        let id = format!("network-{}", state.next());
+        let (name, labels, subnet) = (network.name.clone(), network.labels.clone(), Some(network.subnet));
+        state.networks.push(ObservedNetwork { id, name, labels, subnet });
+    }
+
+    /// Somebody else removes it.
+    pub(crate) fn vanish(&self, id: &str) {
+        self.drop_container(id);
     }
 
     /// A port of the host that a stranger holds.

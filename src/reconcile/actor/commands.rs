@@ -79,9 +79,7 @@ impl Actor {
                 self.state.engine_answers = false;
             }
             Command::Observed(observed) => {
-                self.state.engine_answers = true;
-                self.events.emit(News::new("engine.back", "the engine answers again"));
-                self.observe(*observed);
+                self.engine_is_back(*observed);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::{
         backoff,
         execute::OperationError,
         failure::Evidence,
-        state::{Failure, ImageState, Instance, Life, Network, Operation, Service, Wanted},
+        state::{Failure, ImageState, Instance, Life, Meanwhile, Network, Operation, Service, Wanted},
     },
     spec::{RestartWhen, ServiceName},
     store::Goal,
@@ -19,18 +19,28 @@ use crate::{
 
 impl Actor {
     pub(super) fn ended(&mut self, outcome: Outcome) {
+        let heard = outcome.operated().and_then(|name| self.state.services.get_mut(name)?.meanwhile.take());
+        if let (Some(Meanwhile::Removed), Some(name)) = (heard, outcome.operated()) {
+            // What it was about is gone, which is all that there is to say of it.
+            self.cancels.remove(name);
+            self.finish(name);
+            self.is_gone(name);
+            return;
+        }
+        let ended = heard == Some(Meanwhile::Ended);
         match outcome {
             Outcome::Network(result) => self.network_made(result),
             Outcome::NetworkGone(result) => self.network_gone(result),
             Outcome::Image(name, result) => self.image_is_here(&name, result),
             Outcome::Created(name, result) => self.created(&name, result),
-            Outcome::Started(name, result) => self.started(&name, result),
-            Outcome::Settled(name, result) => self.settled(&name, result),
+            Outcome::Started(name, result) => self.started(&name, result, ended),
+            Outcome::Settled(name, result) => self.settled(&name, result, ended),
             Outcome::Stopped(name, result) => self.stopped(&name, result),
             Outcome::Removed(name, result) => self.removed(&name, result),
-            Outcome::Examined(name, evidence) => self.examined(&name, evidence),
-            Outcome::Swapped(name, swapped) => self.swapped(&name, swapped),
+            Outcome::Examined(name, evidence) => self.examined(&name, evidence, ended),
+            Outcome::Swapped(name, swapped) => self.swapped(&name, swapped, ended),
             Outcome::Unhealthy(name, reason) => self.unhealthy(&name, reason),
+            Outcome::EngineBack(observed) => self.engine_is_back(observed),
             Outcome::Signalled => {}
         }
     }
@@ -44,7 +54,7 @@ impl Actor {
                 self.unsaved = true;
                 self.events.emit(News::new("network.created", format!("the network was made on {subnet}")));
             }
-            Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
+            Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
                 self.events.emit(News::new("network.failed", format!("the network could not be made: {error}")));
                 self.state.network = Network::Failed { reason: error.to_string() };
@@ -64,7 +74,7 @@ impl Actor {
                 };
                 self.events.emit(News::new("network.removed", message));
             }
-            Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
+            Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
                 // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
                 self.events.emit(News::new("network.left", format!("the network could not be removed: {error}")));
@@ -103,14 +113,13 @@ impl Actor {
         }
     }
 
-    fn started(&mut self, name: &ServiceName, result: Result<Instance, Evidence>) {
+    fn started(&mut self, name: &ServiceName, result: Result<Instance, Evidence>, ended: bool) {
         match result {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 let run = instance.run;
                 service.life = Life::Running(instance);
                 service.provisioning = false;
-                let ended = std::mem::take(&mut service.ended_meanwhile);
                 self.emit(name, "service.started", format!("{name} was started, run {run}"));
                 if ended {
                     self.operate(name.clone(), Operation::Examine);
@@ -120,10 +129,15 @@ impl Actor {
         }
     }
 
-    fn settled(&mut self, name: &ServiceName, result: Option<Result<String, Evidence>>) {
+    fn settled(&mut self, name: &ServiceName, result: Option<Result<String, Evidence>>, ended: bool) {
         self.cancels.remove(name);
         let Some(service) = self.finish(name) else { return };
         service.provisioning = false;
+        if ended {
+            // Whatever came of it, it was about a run that is over.
+            self.operate(name.clone(), Operation::Examine);
+            return;
+        }
         let Some(instance) = service.life.instance().cloned() else { return };
         match result {
             None => {}
@@ -139,7 +153,7 @@ impl Actor {
     fn stopped(&mut self, name: &ServiceName, result: Result<(), OperationError>) {
         if let Err(error) = result {
             if error.is_engine_gone() {
-                self.state.engine_answers = false;
+                self.engine_is_gone();
             } else {
                 self.emit(name, "service.stop-failed", format!("{name} could not be stopped: {error}"));
             }
@@ -155,28 +169,23 @@ impl Actor {
     fn removed(&mut self, name: &ServiceName, result: Result<(), OperationError>) {
         match result {
             Ok(()) => {
-                let Some(service) = self.finish(name) else { return };
-                service.life = Life::Absent;
-                service.moved = false;
-                self.record.moved.retain(|moved| moved != name);
-                let Some(service) = self.state.services.get_mut(name) else { return };
-                let gone = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
-                self.record.applied.remove(name);
-                self.unsaved = true;
+                self.finish(name);
                 self.emit(name, "service.removed", format!("{name} was removed"));
-                if gone {
-                    self.state.services.shift_remove(name);
-                }
+                self.is_gone(name);
             }
             Err(error) => self.operation_failed(name, "it could not be removed", &error),
         }
     }
 
-    fn examined(&mut self, name: &ServiceName, evidence: Option<Evidence>) {
+    fn examined(&mut self, name: &ServiceName, evidence: Option<Evidence>, ended: bool) {
         let Some(service) = self.finish(name) else { return };
         let Some(instance) = service.life.instance().cloned() else { return };
         let Some(evidence) = evidence else {
             service.life = Life::Running(instance);
+            // Once more, after it had been started again by somebody.
+            if ended {
+                self.operate(name.clone(), Operation::Examine);
+            }
             return;
         };
         if service.wanted != Wanted::Running {
@@ -221,7 +230,7 @@ impl Actor {
 
     fn operation_failed(&mut self, name: &ServiceName, what: &str, error: &OperationError) {
         if error.is_engine_gone() {
-            self.state.engine_answers = false;
+            self.engine_is_gone();
             self.finish(name);
             return;
         }
@@ -244,6 +253,21 @@ impl Actor {
             News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
         );
         self.reload_failed(name, &failure);
+    }
+
+    /// Nothing of it is there any more, and nothing is under way for it.
+    pub(super) fn is_gone(&mut self, name: &ServiceName) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        service.life = Life::Absent;
+        service.provisioning = false;
+        service.moved = false;
+        let forget = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
+        self.record.moved.retain(|moved| moved != name);
+        self.record.applied.remove(name);
+        self.unsaved = true;
+        if forget {
+            self.state.services.shift_remove(name);
+        }
     }
 
     /// The service's operation has ended.

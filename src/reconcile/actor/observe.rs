@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::Actor;
+use super::{Actor, Outcome};
 use crate::{
     engine::{ContainerState, EngineEvent, EngineEventKind},
     event::News,
     reconcile::{
-        execute::{Observed, ObservedProcess},
-        state::{Instance, Life, Network, Operation, Wanted},
+        execute::{self, Observed, ObservedProcess},
+        state::{Instance, Life, Meanwhile, Network, Operation, Wanted},
     },
     spec::{RestartWhen, ServiceName, SpecHash},
     store::Goal,
@@ -62,16 +62,17 @@ impl Actor {
     pub(super) fn died(&mut self, name: &ServiceName, code: i64) {
         let service = self.state.services.get_mut(name).expect("found by the caller");
         match service.operation {
-            // Asked for: the operation's end tells.
-            Some(Operation::Stop | Operation::Remove | Operation::Examine) => return,
-            // It may have ended before we heard that it was started, or this is the end of its last run.
-            Some(Operation::Start | Operation::Swap) => {
-                service.ended_meanwhile = true;
+            // Asked for: the operation's end tells. What is being made has not run yet.
+            Some(Operation::Stop | Operation::Remove | Operation::Image | Operation::Create) => return,
+            // It may have ended before we heard that it was started, or this is the end of its last run; and one that is
+            // examined may have been started again by somebody.
+            Some(Operation::Start | Operation::Swap | Operation::Examine) => {
+                service.meanwhile.get_or_insert(Meanwhile::Ended);
                 return;
             }
-            Some(Operation::Settle | Operation::Image | Operation::Create) | None => {}
+            Some(Operation::Settle) | None => {}
         }
-        if !service.life.runs() {
+        if !service.life.runs() || service.meanwhile.is_some() {
             return;
         }
         service.cause = Some(
@@ -81,24 +82,33 @@ impl Actor {
                     .because(service.cause),
             ),
         );
+        let settles = service.operation.is_some();
+        if settles {
+            service.meanwhile = Some(Meanwhile::Ended);
+        }
         self.stop_watching(name);
-        self.operate(name.clone(), Operation::Examine);
+        if !settles {
+            self.operate(name.clone(), Operation::Examine);
+        }
     }
 
     fn removed_by_others(&mut self, name: &ServiceName) {
         let service = self.state.services.get_mut(name).expect("found by the caller");
-        if matches!(service.operation, Some(Operation::Remove | Operation::Stop)) {
+        if service.operation == Some(Operation::Remove) || service.meanwhile == Some(Meanwhile::Removed) {
             return;
         }
         service.cause = Some(
             self.events
                 .emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)),
         );
-        service.life = Life::Absent;
-        if service.operation == Some(Operation::Examine) {
-            service.operation = None;
+        let operates = service.operation.is_some();
+        if operates {
+            service.meanwhile = Some(Meanwhile::Removed);
         }
         self.stop_watching(name);
+        if !operates {
+            self.is_gone(name);
+        }
     }
 
     fn started_by_others(&mut self, name: &ServiceName) {
@@ -113,10 +123,26 @@ impl Actor {
         }
     }
 
+    /// An operation has found the engine away. Whoever follows its events need not have noticed, if it was but for a moment.
+    pub(super) fn engine_is_gone(&mut self) {
+        if !std::mem::replace(&mut self.state.engine_answers, false) {
+            return;
+        }
+        let (effects, id) = (self.effects.clone(), self.record.id.clone());
+        self.operations.spawn(async move { Outcome::EngineBack(effects.look_until_it_answers(&id).await) });
+    }
+
+    pub(super) fn engine_is_back(&mut self, observed: Observed) {
+        if !std::mem::replace(&mut self.state.engine_answers, true) {
+            self.events.emit(News::new("engine.back", "the engine answers again"));
+        }
+        self.observe(observed);
+    }
+
     /// Takes what is there for what it is. Services with something under way learn it from that.
     pub(super) fn observe(&mut self, observed: Observed) {
         if !self.state.busy {
-            self.state.network = match observed.network {
+            self.state.network = match execute::choose(observed.networks, self.record.subnet).0 {
                 Some(network) => Network::Present { id: network.id },
                 None => Network::Absent,
             };
@@ -159,6 +185,15 @@ impl Actor {
 
     fn observe_service(&mut self, name: &ServiceName, there: Option<(Instance, ContainerState)>) {
         let service = self.state.services.get_mut(name).expect("listed by the caller");
+        if service.operation == Some(Operation::Settle) && service.spec.container().is_some() {
+            // It would go on asking one that is not there.
+            match there {
+                None => self.removed_by_others(name),
+                Some((_, ContainerState::Exited { code, .. })) => self.died(name, code),
+                Some(_) => {}
+            }
+            return;
+        }
         if service.operation.is_some() {
             return;
         }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Actor, Outcome};
 use crate::{
     reconcile::{
-        execute::{self, Leaving, OperationError, Subject},
+        execute::{Leaving, Subject},
         plan::{self, Next},
         state::{Network, Operation, Service, Wanted},
     },
@@ -27,9 +27,8 @@ impl Actor {
                 }
                 Next::RemoveNetwork => {
                     self.state.busy = true;
-                    let (effects, id) = (self.effects.clone(), execute::network_name(&self.record.id));
-                    self.operations
-                        .spawn(async move { Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from)) });
+                    let (effects, record) = (self.effects.clone(), self.record.clone());
+                    self.operations.spawn(async move { Outcome::NetworkGone(effects.clear(&record).await) });
                 }
                 Next::Operate(name, operation) => self.operate(name, operation),
             }
@@ -39,6 +38,7 @@ impl Actor {
 
     pub(super) fn operate(&mut self, name: ServiceName, operation: Operation) {
         let Some(service) = self.state.services.get_mut(&name) else { return };
+        debug_assert_eq!(service.operation, None, "{name}: {operation:?} would begin beside it");
         service.operation = Some(operation);
         let subject = self.subject_of(&name);
         let effects = self.effects.clone();

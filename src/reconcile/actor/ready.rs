@@ -8,7 +8,7 @@ use crate::{
     reconcile::{
         execute::Settling,
         plan,
-        state::{Life, RestartReason},
+        state::{Life, Operation, RestartReason},
     },
     spec::{OnDependencyRestart, ServiceName},
 };
@@ -53,7 +53,10 @@ impl Actor {
     pub(super) fn heard(&mut self, name: &ServiceName, settling: Settling) {
         match settling {
             Settling::Answered => {
-                if let Some(service) = self.state.services.get_mut(name) {
+                // It may be heard of after the settling's end.
+                if let Some(service) = self.state.services.get_mut(name)
+                    && service.operation == Some(Operation::Settle)
+                {
                     service.provisioning = true;
                 }
             }

@@ -77,10 +77,9 @@ impl Actor {
         });
     }
 
-    pub(super) fn swapped(&mut self, name: &ServiceName, swapped: Swapped) {
+    pub(super) fn swapped(&mut self, name: &ServiceName, swapped: Swapped, ended: bool) {
         self.cancels.remove(name);
         let Some(service) = self.finish(name) else { return };
-        let ended = std::mem::take(&mut service.ended_meanwhile);
         match swapped {
             Swapped::Cancelled => {}
             Swapped::Failed(evidence) => {

@@ -4,18 +4,21 @@ use std::{collections::VecDeque, time::Duration};
 
 use futures_util::StreamExt;
 
-use super::{Effects, OperationError, Subject};
+use super::{Effects, Observed, OperationError, Subject};
 use crate::{
     engine::{ContainerState, EngineError, ObservedContainer},
     net,
     reconcile::failure::{Evidence, Exit},
-    spec::{ServiceSpec, Workload},
+    spec::{EnvironmentId, ServiceSpec, Workload},
 };
 
 /// Lines of a log that a failure tells.
 const TOLD_LINES: usize = 30;
 /// How late an engine may be with its note of a start, on a machine with much to do.
 const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
+
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Effects {
     /// A failure of the engine's, told with what is known of its cause.
@@ -58,6 +61,20 @@ impl Effects {
         let mut evidence = Evidence { lines, exit, ..Evidence::of("it ended by itself") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
+    }
+
+    /// Asks an engine that is away until it answers: what it has of the environment then. There is nothing to wait on but time.
+    pub(crate) async fn look_until_it_answers(&self, environment: &EnvironmentId) -> Observed {
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let looked = tokio::try_join!(self.engine.containers(&self.owner), self.engine.networks(&self.owner));
+            let Ok((mut containers, mut networks)) = looked else { continue };
+            containers.retain(|container| container.labels.environment == *environment);
+            networks.retain(|network| network.labels.environment == *environment);
+            return Observed { containers, networks, processes: None };
+        }
     }
 
     /// The last lines of the container's present start, with our secrets taken out.

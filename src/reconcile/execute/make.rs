@@ -8,12 +8,19 @@ use tokio::sync::mpsc;
 
 use super::{Effects, OperationError, Progress, Subject, labels, network_name};
 use crate::{
-    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, VolumeCreate, launch},
+    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, VolumeCreate, launch},
     net,
     reconcile::state::Instance,
     spec::{ContainerSpec, Image, MountSource, ServiceSpec, Workload},
     store::Record,
 };
+
+/// Which of an environment's networks is the one, whoever asks: that on the recorded subnet, else the one with the lowest id.
+pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>) -> (Option<ObservedNetwork>, Vec<ObservedNetwork>) {
+    networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
+    let others = networks.split_off(networks.len().min(1));
+    (networks.pop(), others)
+}
 
 impl Effects {
     /// Makes the network, on another subnet if the one at hand is taken. Its id, and its subnet.
@@ -31,11 +38,38 @@ impl Effects {
             };
             let network = NetworkCreate { name: network_name(&record.id), labels: labels(&self.owner, record, None), subnet: candidate };
             match self.engine.create_network(&network).await {
-                Ok(id) => return Ok((id, candidate)),
+                Ok(id) => return self.keep_one_network(record, id, candidate).await,
                 Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// An engine may be at what a daemon that was killed has asked of it, and it gives two networks the same name: of all that
+    /// there are now, one stays.
+    async fn keep_one_network(&self, record: &Record, id: String, subnet: Ipv4Net) -> Result<(String, Ipv4Net), OperationError> {
+        let networks = self.engine.networks(&self.owner).await?;
+        let ours = networks.into_iter().filter(|network| network.labels.environment == record.id).collect();
+        let (kept, others) = choose(ours, Some(subnet));
+        for network in others {
+            self.engine.remove_network(&network.id).await?;
+        }
+        Ok(kept.map_or((id, subnet), |network| (network.id, network.subnet.unwrap_or(subnet))))
+    }
+
+    /// Removes everything that the engine has of the environment but its volumes: the network, and what has come late. Names of
+    /// foreign containers that were cut off it.
+    pub(crate) async fn clear(&self, record: &Record) -> Result<Vec<String>, OperationError> {
+        let containers = self.engine.containers(&self.owner).await?;
+        let late = |labels: &Labels| labels.environment == record.id && labels.service.is_some() && labels.role.is_none();
+        for container in containers.iter().filter(|container| late(&container.labels)) {
+            self.engine.remove_container(&container.id).await?;
+        }
+        let mut cut = Vec::new();
+        for network in self.engine.networks(&self.owner).await?.iter().filter(|network| network.labels.environment == record.id) {
+            cut.extend(self.engine.remove_network(&network.id).await?);
+        }
+        Ok(cut)
     }
 
     /// The image is here afterwards; whether it had to be fetched.

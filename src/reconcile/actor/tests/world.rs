@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use devenv_api::{Condition, ServiceState};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use indexmap::IndexMap;
 use tempfile::TempDir;
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Engine, OwnerId, UploadFile, fake::FakeEngine},
+    engine::{Engine, EngineError, EngineEvent, ObservedContainer, OwnerId, UploadFile, fake::FakeEngine},
     event::EventLog,
     reconcile::{Caretaker, Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, Settling, Setup, View, actor::spawn},
     secret::Vault,
@@ -44,8 +44,10 @@ pub(super) struct Life {
     pub(super) tasks: JoinSet<()>,
 }
 
-#[derive(Default)]
 pub(super) struct FakeCaretaker {
+    engine: FakeEngine,
+    /// How long a settling takes.
+    pub(super) settles_in: Mutex<Duration>,
     /// What the next settlings of a service come to; without any they succeed at once.
     pub(super) settlings: Mutex<HashMap<String, VecDeque<Result<String, Evidence>>>>,
     pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
@@ -57,8 +59,11 @@ impl Caretaker for FakeCaretaker {
         Ok(())
     }
 
-    async fn settle(&self, spec: &ServiceSpec, _: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+    async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+        let _mark = self.engine.mark(&instance.id, "settle");
         let _ = news.send(Settling::Answered);
+        let settles_in = *self.settles_in.lock().unwrap();
+        tokio::time::sleep(settles_in).await;
         let scripted = self.settlings.lock().unwrap().get_mut(spec.name.as_str()).and_then(VecDeque::pop_front);
         scripted.unwrap_or_else(|| Ok("proven".to_owned()))
     }
@@ -129,12 +134,10 @@ impl World {
         container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false, device: None });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            engine: FakeEngine::new().with_image("db:1").with_image("api:1"),
-            caretaker: Arc::default(),
-            specs: vec![db, api],
-        }
+        let engine = FakeEngine::new().with_image("db:1").with_image("api:1");
+        let caretaker =
+            FakeCaretaker { engine: engine.clone(), settles_in: Mutex::default(), settlings: Mutex::default(), runs: Mutex::default() };
+        Self { directory: tempfile::tempdir().unwrap(), engine, caretaker: Arc::new(caretaker), specs: vec![db, api] }
     }
 
     pub(super) fn owner() -> OwnerId {
@@ -142,7 +145,7 @@ impl World {
     }
 
     pub(super) fn id() -> EnvironmentId {
-        EnvironmentId::of(Path::new("/p/shop"), "default")
+        EnvironmentId::of("owner", Path::new("/p/shop"), "default")
     }
 
     pub(super) fn spec(&self) -> EnvironmentSpec {
@@ -171,21 +174,24 @@ impl World {
             vault: Vault::new(store.secrets(&record.id)),
             caretaker: self.caretaker.clone(),
         };
-        let mut followed = engine.events(&Self::owner());
+        let followed = engine.events(&Self::owner());
         let observed = observe(engine.as_ref()).await;
         let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
         let mut tasks = JoinSet::new();
         let handle = spawn(setup, &mut tasks, CancellationToken::new());
-        let told = handle.clone();
-        tasks.spawn(async move {
-            while let Some(event) = followed.next().await {
-                match event {
-                    Ok(event) => told.engine_event(event).await,
-                    Err(_) => told.engine_gone().await,
-                }
-            }
-        });
-        Life { handle, tasks }
+        let mut life = Life { handle, tasks };
+        life.follow(followed);
+        life
+    }
+
+    /// The engine goes away and comes back, and is followed again.
+    pub(super) async fn interrupt(&self, life: &mut Life) {
+        self.engine.go_away();
+        life.handle.engine_gone().await;
+        self.engine.come_back();
+        let followed = self.engine.events(&Self::owner());
+        life.handle.observed(observe(&self.engine).await).await;
+        life.follow(followed);
     }
 
     pub(super) async fn containers(&self) -> Vec<String> {
@@ -204,13 +210,28 @@ impl World {
         self.caretaker.settlings.lock().unwrap().entry(service.to_owned()).or_default().push_back(result);
     }
 
-    pub(super) async fn container(&self, service: &str) -> crate::engine::ObservedContainer {
+    pub(super) async fn container(&self, service: &str) -> ObservedContainer {
+        self.find(service).await.unwrap()
+    }
+
+    pub(super) async fn find(&self, service: &str) -> Option<ObservedContainer> {
         let containers = self.engine.containers(&Self::owner()).await.unwrap();
-        containers.into_iter().find(|container| container.name.ends_with(&format!("-{service}"))).unwrap()
+        containers.into_iter().find(|container| container.name.ends_with(&format!("-{service}")))
     }
 }
 
 impl Life {
+    fn follow(&mut self, mut followed: BoxStream<'static, Result<EngineEvent, EngineError>>) {
+        let told = self.handle.clone();
+        self.tasks.spawn(async move {
+            while let Some(event) = followed.next().await {
+                // Whoever made it go away tells that.
+                let Ok(event) = event else { return };
+                told.engine_event(event).await;
+            }
+        });
+    }
+
     pub(super) async fn up(&self, world: &World) -> View {
         let turn = self.handle.up(world.spec()).await.unwrap();
         within(self.handle.until_up(turn)).await.unwrap()
@@ -248,7 +269,7 @@ pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
 pub(super) async fn observe(engine: &dyn Engine) -> Observed {
     Observed {
         containers: engine.containers(&World::owner()).await.unwrap(),
-        network: engine.networks(&World::owner()).await.unwrap().into_iter().next(),
+        networks: engine.networks(&World::owner()).await.unwrap(),
         processes: Some(Vec::new()),
     }
 }
