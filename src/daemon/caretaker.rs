@@ -326,9 +326,9 @@ impl Caretaker for DaemonCaretaker {
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
-<<<<<<< HEAD
         loop {
             let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
+            self.golden.first_start(&spec.name).is_over();
             // Whoever listened may be gone; what is to be done is not.
             let _ = news.send(Settling::Answered);
             let proof = self.bring_about(spec, instance, &cx, began, news).await?;
@@ -339,20 +339,6 @@ impl Caretaker for DaemonCaretaker {
                     self.golden.replenish(spec);
                     return Ok(proof.unwrap_or(answer).evidence);
                 }
-=======
-        let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
-        self.golden.first_start(&spec.name).is_over();
-        // Whoever listened may be gone; what is to be done is not.
-        let _ = news.send(Settling::Answered);
-        for provision in &spec.provision {
-            let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()) };
-            let changes = provision::apply(provision, &cx).await.map_err(|error| {
-                let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
-                Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) }
-            })?;
-            for change in changes {
-                let _ = news.send(Settling::Changed(change.what));
->>>>>>> core
             }
         }
     }
