@@ -267,6 +267,8 @@ impl Connection {
     }
 }
 
+/// Kafka's answer to making a topic that is there.
+pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
 const TOPIC: i8 = 2;
 const ADMIN_MILLISECONDS: i32 = 10_000;
 

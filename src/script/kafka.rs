@@ -13,8 +13,6 @@ use std::{
 use indexmap::IndexMap;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
@@ -23,6 +21,7 @@ use rdkafka::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Progress, ScriptContext, ScriptError,
@@ -32,6 +31,7 @@ use super::{
     redis_lines::{lines, plain},
     source,
 };
+use crate::probe::kafka_wire;
 
 const LEDGER: &str = "__devenv_ledger";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -71,7 +71,7 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct Topic {
     #[serde(default = "one")]
-    partitions: i32,
+    partitions: u32,
     #[serde(default)]
     settings: IndexMap<String, String>,
 }
@@ -90,7 +90,7 @@ struct Record {
     partition: Option<i32>,
 }
 
-fn one() -> i32 {
+fn one() -> u32 {
     1
 }
 
@@ -173,19 +173,19 @@ impl Broker {
         }
     }
 
-    /// A topic that is there already is as good.
-    async fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
-        let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| self.broken(&error))?;
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        for (name, value) in settings {
-            topic = topic.set(name, value);
-        }
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-        let answers = admin.create_topics([&topic], &options).await.map_err(|error| self.broken(&error))?;
-        for answer in answers {
-            match answer {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(ScriptError::of(&self.service, format!("the topic {name} cannot be created: {code}"))),
+    /// A topic that is there already is as good. Asked by hand, as provisioning does: a client of librdkafka may wait for a
+    /// minute to learn which broker is the controller.
+    async fn create(&self, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
+        let topic = kafka_wire::NewTopic { name, partitions, settings: settings.to_vec() };
+        let asked = async {
+            let mut broker = kafka_wire::Connection::new(TcpStream::connect(&self.address).await?);
+            broker.create_topics(&[topic]).await
+        };
+        let fail = |error: String| ScriptError::of(&self.service, error);
+        let outcomes = timeout(PATIENCE, asked).await.map_err(|_| fail(format!("the topic {name} was not created within {PATIENCE:?}")))?;
+        for outcome in outcomes.map_err(|error| fail(error.to_string()))? {
+            if outcome.code != kafka_wire::TOPIC_ALREADY_EXISTS {
+                outcome.check("create the topic").map_err(|error| fail(error.to_string()))?;
             }
         }
         Ok(())

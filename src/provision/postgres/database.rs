@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{DatabaseFound, Server, execute, identifier, literal, reason, rows, settings};
+use super::{DatabaseFound, Server, execute, failed, identifier, literal, rows, settings};
 use crate::{
     provision::{Change, ProvisionError},
     spec::PostgresDatabase,
@@ -37,7 +37,7 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
     // Two statements: the first refuses to share a transaction.
     match client.batch_execute(&format!("CREATE DATABASE {name} OWNER {owner}")).await {
         Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => {
-            return Err(ProvisionError::refused(action, reason(&error)));
+            return Err(failed(&action, &error));
         }
         _ => {}
     }
@@ -76,8 +76,7 @@ async fn outside(client: &Client, wanted: &PostgresDatabase, found: Option<&Data
 /// What its own catalogue says.
 async fn fill(client: &Client, wanted: &PostgresDatabase) -> Result<Vec<Change>, ProvisionError> {
     let shown = &wanted.name;
-    let inside =
-        rows(client, INSIDE).await.map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
+    let inside = rows(client, INSIDE).await.map_err(|error| failed(&format!("read what the database `{shown}` holds"), &error))?;
     let holds = |kind: &str, name: &str| inside.iter().any(|row| matches!(&row[..], [Some(a), Some(b)] if a == kind && b == name));
     let mut changes = Vec::new();
     let has_public = inside.iter().any(|row| row.first().is_some_and(|kind| kind.as_deref() == Some("public")));
@@ -102,7 +101,7 @@ async fn extend(client: &Client, name: &str, database: &str) -> Result<(), Provi
     let available: Vec<String> =
         rows(client, &is_here).await.unwrap_or_default().into_iter().filter_map(|row| row.into_iter().next()?).collect();
     if available.is_empty() || available[0] == name {
-        return Err(ProvisionError::refused(format!("create the extension `{name}` in `{database}`"), reason(&error)));
+        return Err(failed(&format!("create the extension `{name}` in `{database}`"), &error));
     }
     Err(ProvisionError::NoExtension { name: name.to_owned(), close: close_to(name, &available) })
 }
