@@ -176,7 +176,7 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
         }
         let action = format!("provide the consumer group `{group}`");
         until_settled!(broker.find_coordinator(group), &action)?;
-        if until_settled!(broker.committed(group), &action)? > 0 {
+        if !until_settled!(broker.committed(group), &action)?.is_empty() {
             continue;
         }
         match until_settled!(broker.commit_start(group, &starts), &action) {

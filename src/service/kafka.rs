@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::spec::{ContainerSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, PortNeed, ServiceKind};
 
 /// Apache Kafka, one broker in KRaft mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -126,7 +126,7 @@ impl ServiceKind for Kafka {
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {
-        Facts { kind: "kafka", address: Some((cx.name.to_string(), NETWORK)), ..Facts::default() }
+        Facts { kind: "kafka", metrics: Metrics::Asked, address: Some((cx.name.to_string(), NETWORK)), ..Facts::default() }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerSpec, FileSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
 
-use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind};
 
 /// Redpanda, with the interface of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -123,7 +123,7 @@ impl ServiceKind for Redpanda {
         Facts {
             kind: "redpanda",
             address: Some((host.clone(), NETWORK)),
-            metrics: Some(MetricsEndpoint { host, port: ADMIN, path: "/public_metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: ADMIN, path: "/public_metrics".to_owned() }),
             ..Facts::default()
         }
     }
