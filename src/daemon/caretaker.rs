@@ -184,6 +184,10 @@ impl DaemonCaretaker {
         }
     }
 
+    fn provisioning(&self) -> ProvisionContext {
+        ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()) }
+    }
+
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
             Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
@@ -244,9 +248,8 @@ impl DaemonCaretaker {
         cx: &ProbeContext,
         began: Instant,
     ) -> Result<Vec<Change>, Evidence> {
-        let with = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()) };
         loop {
-            match provision::apply(provision, &with).await {
+            match provision::apply(provision, &self.provisioning()).await {
                 Ok(changes) => return Ok(changes),
                 Err(error @ ProvisionError::Unreachable { .. }) if began.elapsed() < spec.ready_timeout => {
                     tracing::info!(%error, service = %spec.name, "Provisioning begins again once the server answers.");
@@ -294,6 +297,7 @@ impl Caretaker for DaemonCaretaker {
         let (cx, began) = (self.context(spec, instance), Instant::now());
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
         let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
+        self.golden.answered(&spec.name)?;
         // Whoever listened may be gone; what is to be done is not.
         let _ = news.send(Settling::Answered);
         for provision in &spec.provision {
@@ -311,7 +315,7 @@ impl Caretaker for DaemonCaretaker {
             None => true,
         };
         if fresh {
-            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
+            self.golden.keep(spec, instance, self.provisioning(), &self.project, &self.checksums).await;
         }
         let proven = match &spec.proof {
             Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,
