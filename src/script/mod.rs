@@ -15,6 +15,7 @@ mod postgres_tests;
 mod psql;
 mod redis;
 mod redis_lines;
+mod row;
 mod scan;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
