@@ -7,6 +7,7 @@ mod clients;
 mod corner;
 
 mod commands;
+mod data;
 mod dependencies;
 mod instances;
 mod kinds;

@@ -277,12 +277,27 @@ fn complianceflow_keeps_services_and_tenants_apart() {
     );
     assert!(try_sql(&url("case"), &foreign).unwrap_err().contains("row-level security"));
 
-    let pooled: Vec<(&String, &Value)> =
-        variables.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("POOL_") && name.ends_with("_URL")).collect();
-    assert!(pooled.len() >= services.len(), "{pooled:?}");
-    for (name, url) in pooled {
-        assert_eq!(sql(url.as_str().unwrap(), "select 1"), ["1"], "{name}");
+    let through_the_pool = |service: &str| url(service).replace(&corner.variable("DB_PORT"), &corner.variable("POOL_PORT"));
+    for service in services {
+        assert_eq!(sql(&through_the_pool(service), "select current_database()"), [service]);
     }
+    // In transaction mode a connection holds a server's only while it is at work.
+    let idle: Vec<tokio::runtime::Runtime> = (0..30)
+        .map(|_| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let (client, connection) = runtime.block_on(tokio_postgres::connect(&through_the_pool("case"), tokio_postgres::NoTls)).unwrap();
+            runtime.spawn(connection);
+            runtime.block_on(client.simple_query("select 1")).unwrap();
+            runtime.spawn(async move {
+                let _held = client;
+                std::future::pending::<()>().await;
+            });
+            runtime
+        })
+        .collect();
+    let held = sql(&url("case"), "select count(*)::text from pg_stat_activity where datname = 'case' and backend_type = 'client backend'");
+    assert!(held[0].parse::<usize>().unwrap() <= 11, "{held:?} for {} clients", idle.len());
+    idle.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
 }
 
 #[test]
@@ -460,6 +475,14 @@ fn an_alert_of_the_lawyers_hub_fires_when_a_service_gives_no_figures() {
     }
     assert!(asked(&prometheus, "pg_up == 1").is_some() && asked(&prometheus, "redis_up == 1").is_some());
     assert!(asked(&prometheus, "pg_database_size_bytes{datname=\"hub\"} > 0").is_some());
+    // A scrape fails while no daemon runs; the next one is found at the same place.
+    corner.kill_daemon();
+    corner.until("a scrape fails", 30, || asked(&prometheus, "up{job=\"db\"} == 0"));
+    assert_eq!(corner.service("db")["state"], "ready");
+    corner.until("a scrape finds the next daemon", 30, || asked(&prometheus, "up{job=\"db\"} == 1"));
+    for service in ["db", "queue", "tracing", "metrics"] {
+        assert!(is_on_loopback_alone(&corner, service), "{service}");
+    }
     corner.ok(&["stop", "tracing"]);
     corner.until("the alert fires", 60, || is_firing(&prometheus, "TargetDown").then_some(()));
 }
