@@ -2,7 +2,7 @@
 """Figures of data: first and second `up` with scripts, reset, snapshots, seeding, private clones, against what a user would
 pick instead (plain docker with initdb.d, down -v and up, psql \\copy). Prints one JSON document; text goes to stderr.
 
-    benches/data.py BINARY [--rounds N] [--rows ROWS] [--only NAME,...]
+    benches/data.py BINARY [--rounds N] [--rows ROWS] [--megabytes N,...] [--only NAME,...]
 
 Each round is a new state directory and project; the machine's load average stands beside the figures, for on a busy machine
 they say little."""
@@ -163,7 +163,12 @@ def reset(binary, options):
 
 
 def snapshot(binary, options):
-    seed = {"seed-data/bench/postgres/item.sql": large(100)}
+    """Snapshots of a paused database, saved and restored by checksum, by its size in megabytes."""
+    return {megabytes: snapshot_of(binary, options, int(megabytes)) for megabytes in options.megabytes.split(",")}
+
+
+def snapshot_of(binary, options, megabytes):
+    seed = {"seed-data/bench/postgres/item.sql": large(megabytes)}
     save, restore = [], []
     with Place(binary, seed) as place:
         place.devenv("up", "bench")
@@ -171,7 +176,7 @@ def snapshot(binary, options):
             save.append(timed(lambda: place.devenv("snapshot", "save", f"s{number}")))
             restore.append(timed(lambda: place.devenv("snapshot", "restore", f"s{number}")))
             place.devenv("snapshot", "remove", f"s{number}")
-    return {"megabytes": 100, "save": summary(save), "restore": summary(restore)}
+    return {"save": summary(save), "restore": summary(restore)}
 
 
 def seeding(binary, options):
@@ -244,6 +249,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--resets", type=int, default=50)
+    parser.add_argument("--megabytes", default="100,1000")
     parser.add_argument("--only", default=",".join(ALL))
     options = parser.parse_args()
     found = {"processors": os.cpu_count(), "load_before": os.getloadavg()[0]}

@@ -11,6 +11,7 @@ mod doctor;
 mod engine;
 mod event;
 mod fault;
+mod figures;
 mod lease;
 mod log;
 mod net;

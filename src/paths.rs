@@ -19,6 +19,7 @@ pub(crate) const STATE_DIR: &str = "DEVENV_STATE_DIR";
 pub(crate) const RUNTIME_DIR: &str = "DEVENV_RUNTIME_DIR";
 pub(crate) const CONFIG_DIR: &str = "DEVENV_CONFIG_DIR";
 pub(crate) const LOG: &str = "DEVENV_LOG";
+pub(crate) const IMPORT_URL: &str = "DEVENV_IMPORT_URL";
 pub(crate) const DOCKER_HOST: &str = "DOCKER_HOST";
 pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
 pub(crate) const CI: &str = "CI";
@@ -42,6 +43,10 @@ pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
     EnvironmentVariable {
         name: LOG,
         meaning: "The daemon's log filter, such as `info` (the default) or `devenv::reconcile=debug`. It writes to `daemon.log` in the state directory.",
+    },
+    EnvironmentVariable {
+        name: IMPORT_URL,
+        meaning: "Where `devenv import SERVICE` takes the data from if no place is named: an address, which may hold a password.",
     },
     EnvironmentVariable {
         name: DOCKER_HOST,

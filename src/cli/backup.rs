@@ -1,6 +1,9 @@
 //! `devenv backup`, `import` and `export`: dumps, with counts and checksums.
 
-use std::path::Path;
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use devenv_api::{
     ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, RestoreRequest, ServicesRequest, TransferRequest, Transferred,
@@ -14,6 +17,7 @@ use super::{
     session::Session,
     table,
 };
+use crate::paths;
 
 /// Back data up, list and restore backups, and practise it.
 ///
@@ -60,13 +64,19 @@ enum Action {
 /// For PostgreSQL a dump in custom format, a plain one (`.sql`), a directory of `DATABASE.dump`, or an address; for Redis an
 /// RDB file. What there is is backed up first, and what comes is compared with its source before it is used.
 ///
+/// An address that holds a password is better not written on the command line, where every user of the machine can read it:
+/// it is also taken from `--url-file`, from DEVENV_IMPORT_URL, and from the standard input if the place is `-`.
+///
 /// Example: devenv import db shop.dump
 #[derive(Debug, clap::Args)]
 pub(crate) struct Import {
     service: String,
-    /// A file, or `postgres://…`.
+    /// A file, `postgres://…`, or `-`. Default: the address in DEVENV_IMPORT_URL.
     #[arg(value_name = "FILE|URL")]
-    place: String,
+    place: Option<String>,
+    /// A file that holds the address.
+    #[arg(long, value_name = "FILE", conflicts_with = "place")]
+    url_file: Option<PathBuf>,
     /// Which database. Default: the first.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
@@ -130,12 +140,52 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 }
 
 pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
-    let place = if arguments.place.contains("://") { arguments.place.clone() } else { absolute(&arguments.place)? };
+    let place = place_of(arguments, session, std::env::var(paths::IMPORT_URL).ok(), std::io::stdin())?;
     let request =
         TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
     let transferred = session.client().await?.import(&request).await?;
     told(session, &transferred, "imported from")?;
     Ok(status(transferred.verified))
+}
+
+/// Where the data comes from: an address as it is, a file by its absolute path.
+fn place_of(arguments: &Import, session: &Session, variable: Option<String>, input: impl Read) -> Result<String, Failure> {
+    let address = |text: String| {
+        let text = text.trim();
+        if text.contains("://") {
+            Ok(text.to_owned())
+        } else {
+            Err(usage("that is no address: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`"))
+        }
+    };
+    let unreadable = |name: &str, error: io::Error| usage(format!("cannot read {name}: {error}"));
+    match (arguments.place.as_deref(), &arguments.url_file) {
+        (Some("-"), _) => Ok(address(io::read_to_string(input).map_err(|error| unreadable("the standard input", error))?)?),
+        (Some(place), _) if place.contains("://") => {
+            if has_password(place) {
+                session.printer.say(
+                    "the address stands in the arguments of this command, where every user of this machine can read its password; \
+                     `--url-file`, DEVENV_IMPORT_URL and `-` keep it to yourself",
+                );
+            }
+            Ok(place.to_owned())
+        }
+        (Some(place), _) => absolute(place),
+        (None, Some(file)) => Ok(address(std::fs::read_to_string(file).map_err(|error| unreadable(&file.display().to_string(), error))?)?),
+        (None, None) => match variable {
+            Some(text) => Ok(address(text)?),
+            None => {
+                Err(usage("nothing was said to import").hint("`devenv import SERVICE FILE`, or an address in DEVENV_IMPORT_URL").into())
+            }
+        },
+    }
+}
+
+/// `scheme://user:password@host`
+fn has_password(address: &str) -> bool {
+    let authority = address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || address.contains("password=")
 }
 
 pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
@@ -285,6 +335,14 @@ fn compared(services: &[Compared]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_noticed() {
+        assert!(has_password("postgres://ada:secret@db.example:5432/shop"));
+        assert!(has_password("postgres://db.example/shop?password=secret"));
+        assert!(!has_password("postgres://ada@db.example:5432/shop"));
+        assert!(!has_password("postgres://db.example:5432/shop"));
+    }
 
     #[test]
     fn a_drills_profile_has_what_is_restored_and_nothing_else() {

@@ -29,9 +29,9 @@ use crate::{
     engine::{Engine, UploadFile},
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Receipt, Schedule},
-    provision::{self, ProvisionContext, hmac::hex},
+    provision::{self, Change, ProvisionContext, ProvisionError, hmac::hex},
     reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
-    script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
+    script::{self, Checksums, Choice, DatabaseRecords, ScriptContext, ScriptError},
     secret::Vault,
     spec::{Probe, Provision, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::Store,
@@ -52,13 +52,12 @@ pub(crate) struct DaemonCaretaker {
     project: PathBuf,
     checksums: Checksums,
     /// What each service's data was last heard to say of its scripts.
-    recorded: Mutex<HashMap<ServiceName, DatabaseRecords>>,
+    recorded: Mutex<HashMap<ServiceName, Vec<DatabaseRecords>>>,
+    /// Whose turn it is at each service's ledger.
+    ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been brought about in each service.
     provisioned: Mutex<HashMap<ServiceName, Vec<Provision>>>,
 }
-
-/// By database; a service without databases has one entry.
-type DatabaseRecords = Vec<(Option<String>, Vec<Recorded>)>;
 
 /// PostgreSQL's word for it.
 const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
@@ -91,6 +90,7 @@ impl DaemonCaretaker {
             project,
             checksums: Checksums::default(),
             recorded: Mutex::default(),
+            ledgers: Mutex::default(),
             provisioned: Mutex::default(),
         }
     }
@@ -108,31 +108,42 @@ impl DaemonCaretaker {
         instance: &Instance,
         tell: impl Fn(String),
     ) -> Result<Applied, ScriptError> {
+        let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
-        let cx = self.scripts(instance, &progress);
-        let before = script::recorded(set, &cx).await?;
-        let applied = script::apply(set, choice, &cx).await;
-        // What the data says, also after a failure: it is shown.
-        if let Ok(recorded) = script::recorded(set, &cx).await {
-            for (database, entries) in &recorded {
-                let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
-                for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
-                    tell(format!("`{}` was applied in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
-                }
+        let script::Applied { before, after, result } = script::apply(set, choice, &self.scripts(instance, &progress)).await?;
+        for (database, entries) in &after {
+            let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+            for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
+                tell(format!("`{}` was applied in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
             }
-            self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded);
         }
-        let fresh = before.iter().all(|(_, entries)| entries.is_empty());
-        applied.map(|_| Applied { fresh: fresh && choice == Choice::All })
+        self.note(&set.service, after);
+        let fresh = choice == Choice::All && before.iter().all(|(_, entries)| entries.is_empty());
+        result.map(|()| Applied { fresh })
     }
 
     /// Hears again what the data says of its scripts.
     pub(super) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
+        let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         match script::recorded(set, &self.scripts(instance, &progress)).await {
-            Ok(recorded) => drop(self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded)),
+            Ok(recorded) => self.note(&set.service, recorded),
             Err(error) => tracing::warn!(%error, service = %set.service, "The ledger could not be read."),
         }
+    }
+
+    /// A ledger is one's alone, since whoever works on it ends what others do there.
+    async fn turn(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
+        let ledger = self.ledgers.lock().expect("no holder of this lock panics").entry(service.clone()).or_default().clone();
+        ledger.lock_owned().await
+    }
+
+    /// Keeps what the data said, in place of what it said before of the same databases.
+    fn note(&self, service: &ServiceName, said: Vec<DatabaseRecords>) {
+        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let known = recorded.entry(service.clone()).or_default();
+        known.retain(|(database, _)| said.iter().all(|(other, _)| other != database));
+        known.extend(said);
     }
 
     /// The ledger of a service, by today's files and what its data was last heard to say.
@@ -159,11 +170,11 @@ impl DaemonCaretaker {
 
     /// Records today's file as what was applied; whether the set has it.
     pub(crate) async fn accept(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
+        let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         let cx = self.scripts(instance, &progress);
         let accepted = script::accept(set, path, &cx).await?;
-        let recorded = script::recorded(set, &cx).await?;
-        self.recorded.lock().expect("no holder of this lock panics").insert(set.service.clone(), recorded);
+        self.note(&set.service, script::recorded(set, &cx).await?);
         Ok(accepted)
     }
 
@@ -177,6 +188,11 @@ impl DaemonCaretaker {
             checksums: &self.checksums,
             progress,
         }
+    }
+
+    /// `again`: what it is for has been brought about before.
+    fn provisioning(&self, again: bool) -> ProvisionContext {
+        ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again }
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
@@ -252,7 +268,7 @@ impl DaemonCaretaker {
                 _ => None,
             }
         };
-        let (changed, early) = futures_util::join!(self.provision(spec, known, news), early);
+        let (changed, early) = futures_util::join!(self.provision(spec, known, cx, began, news), early);
         let changed = changed?;
         let applied = AtomicBool::new(false);
         let fresh = match &spec.scripts {
@@ -266,7 +282,7 @@ impl DaemonCaretaker {
             None => true,
         };
         if fresh {
-            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
+            self.golden.keep(spec, instance, self.provisioning(false), &self.project, &self.checksums).await;
         }
         Ok(match (&spec.proof, early) {
             (None, _) => None,
@@ -276,21 +292,48 @@ impl DaemonCaretaker {
     }
 
     /// Whether anything had to be changed.
-    async fn provision(&self, spec: &ServiceSpec, again: bool, news: &mpsc::UnboundedSender<Settling>) -> Result<bool, Evidence> {
-        let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again };
+    async fn provision(
+        &self,
+        spec: &ServiceSpec,
+        again: bool,
+        cx: &ProbeContext,
+        began: Instant,
+        news: &mpsc::UnboundedSender<Settling>,
+    ) -> Result<bool, Evidence> {
         let mut changed = false;
         for provision in &spec.provision {
-            let changes = provision::apply(provision, &cx).await.map_err(|error| {
-                let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
-                Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) }
-            })?;
-            for change in changes {
+            for change in self.provide(spec, provision, again, cx, began).await? {
                 changed = true;
                 let _ = news.send(Settling::Changed(change.what));
             }
         }
         self.provisioned.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spec.provision.clone());
         Ok(changed)
+    }
+
+    /// Provisions, and again from the start when the server has gone away meanwhile and come back within its time: every
+    /// step may be repeated.
+    async fn provide(
+        &self,
+        spec: &ServiceSpec,
+        provision: &Provision,
+        again: bool,
+        cx: &ProbeContext,
+        began: Instant,
+    ) -> Result<Vec<Change>, Evidence> {
+        loop {
+            match provision::apply(provision, &self.provisioning(again)).await {
+                Ok(changes) => return Ok(changes),
+                Err(error @ ProvisionError::Unreachable { .. }) if began.elapsed() < spec.ready_timeout => {
+                    tracing::info!(%error, service = %spec.name, "Provisioning begins again once the server answers.");
+                    self.ask(&spec.probe, cx, began, spec.ready_timeout).await?;
+                }
+                Err(error) => {
+                    let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
+                    return Err(Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) });
+                }
+            }
+        }
     }
 
     /// Asks until there is a proof, within what is left of the service's time.
@@ -328,7 +371,7 @@ impl Caretaker for DaemonCaretaker {
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
         loop {
             let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
-            self.golden.first_start(&spec.name).is_over();
+            self.golden.answered(&spec.name)?;
             // Whoever listened may be gone; what is to be done is not.
             let _ = news.send(Settling::Answered);
             let proof = self.bring_about(spec, instance, &cx, began, news).await?;
@@ -336,7 +379,7 @@ impl Caretaker for DaemonCaretaker {
                 // A server that was started anew in between may have lost what was brought about.
                 Some(proof) if proof.life != answer.life => {}
                 proof => {
-                    self.golden.replenish(spec);
+                    self.golden.replenish(spec).await;
                     return Ok(proof.unwrap_or(answer).evidence);
                 }
             }

@@ -13,7 +13,9 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader};
+use super::{
+    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader,
+};
 use crate::{
     engine::{Engine, OwnerId},
     event::EventLog,
@@ -217,6 +219,15 @@ impl Environments {
             let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
             Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
         };
+        let figures = Arc::new(Figures {
+            engine: shared.engine.clone(),
+            handle: handle.clone(),
+            vault: vault.clone(),
+            authority: caretaker.authority().to_owned(),
+            state: directory,
+            used: Mutex::default(),
+        });
+        shared.tasks.lock().expect("no holder of this lock panics").spawn(figures.follow(shared.stop.clone()));
         let environment = Environment {
             id: id.clone(),
             handle,

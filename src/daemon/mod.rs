@@ -16,7 +16,7 @@ mod compile;
 pub(crate) mod environments;
 mod exec;
 mod faults;
-mod first_start;
+mod figures;
 mod fronts;
 pub(crate) mod gc;
 mod golden;
@@ -28,7 +28,6 @@ mod output;
 mod react;
 mod recovery;
 mod reload;
-
 mod transfer;
 mod volumes;
 mod watcher;

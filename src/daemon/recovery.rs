@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use devenv_api::ApiError;
 
-use super::{Environments, internal, no_engine};
+use super::{Environments, golden, internal, no_engine};
 use crate::{
     reconcile::Observed,
     spec::EnvironmentId,
@@ -31,6 +31,7 @@ pub(super) async fn observe(environments: &Environments) -> Result<HashMap<Envir
 pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     let records = environments.shared.store.records().map_err(internal)?;
     lease_again(environments, &records);
+    golden::discard_unfinished(&environments.shared.store, environments.engine().as_ref()).await;
     let mut observed = observe(environments).await?;
     let mut holders = Vec::new();
     for record in records {

@@ -177,11 +177,8 @@ impl Environments {
     }
 
     pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
-        let volumes = self.engine().volumes(&self.shared.owner).await.map_err(|error| no_engine(&error))?;
-        volumes
-            .into_iter()
-            .find(|volume| volume.name == name)
-            .ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
+        let volume = self.engine().volume(name).await.map_err(|error| no_engine(&error))?;
+        volume.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
     }
 
     /// Size and checksum of what a volume holds.

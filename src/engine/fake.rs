@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, watch};
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
     ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, SessionRequest, Sidecar, UploadFile, VolumeCreate,
+    PullProgress, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 
@@ -145,6 +145,11 @@ impl Engine for FakeEngine {
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
         self.begin("volumes", "").await?;
         Ok(self.lock().volumes.iter().filter(|volume| volume.labels.owner == *owner).cloned().collect())
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
+        self.begin("volume", name).await?;
+        Ok(self.lock().volumes.iter().find(|volume| volume.name == name).cloned())
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
@@ -346,6 +351,12 @@ impl Engine for FakeEngine {
         self.begin("attachments", id).await?;
         self.lock().container(id)?;
         Ok(Vec::new())
+    }
+
+    async fn usage(&self, id: &str) -> Result<Option<Usage>, EngineError> {
+        self.begin("usage", id).await?;
+        let is_running = matches!(self.lock().container(id)?.observed.state, ContainerState::Running { .. });
+        Ok(is_running.then_some(Usage { cpu: Duration::from_secs(1), processors: 2, memory: 1 << 20, memory_limit: 1 << 30 }))
     }
 
     async fn limits(&self, id: &str) -> Result<Resources, EngineError> {

@@ -22,7 +22,7 @@ pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
     Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
     ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
-    ObservedVolume, PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
+    ObservedVolume, PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
@@ -36,6 +36,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
     async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError>;
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
+    /// A volume of ours; nothing if there is none of that name.
+    async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError>;
     /// Subnets of all networks of the engine, whoever owns them: what a new one has to avoid.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 
@@ -88,6 +90,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError>;
     /// The networks that a container is on now.
     async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError>;
+    /// What a container has used; nothing if it does not run.
+    async fn usage(&self, id: &str) -> Result<Option<Usage>, EngineError>;
     /// What a container may use now.
     async fn limits(&self, id: &str) -> Result<Resources, EngineError>;
     /// Changes what a container may use while it runs; what is `None` is without limit.

@@ -267,6 +267,18 @@ pub(crate) struct Sidecar {
     pub(crate) mounts: Vec<CreatedMount>,
 }
 
+/// What a container has used since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Of all processors together.
+    pub(crate) cpu: Duration,
+    /// Of the machine.
+    pub(crate) processors: u32,
+    /// Bytes, without the page cache.
+    pub(crate) memory: u64,
+    pub(crate) memory_limit: u64,
+}
+
 /// A container's place on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attachment {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+mod offsets;
 mod removal;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -102,26 +103,6 @@ impl Connection {
         answer.nullable()?;
         check(|| format!("no coordinator for the group `{group}`"), code)?;
         answer.int()
-    }
-
-    /// The group's committed offsets: how many partitions have one.
-    pub(crate) async fn committed(&mut self, group: &str) -> Result<usize, WireError> {
-        let mut body = BytesMut::new();
-        put_string(&mut body, group);
-        body.put_i32(-1);
-        let mut answer = self.call(9, 2, body).await?;
-        let topics = answer.array(|answer| {
-            answer.string()?;
-            answer.array(|answer| {
-                answer.int()?;
-                let offset = answer.long()?;
-                answer.nullable()?;
-                answer.short()?;
-                Ok(offset)
-            })
-        })?;
-        check(|| format!("the offsets of the group `{group}`"), answer.short()?)?;
-        Ok(topics.into_iter().flatten().filter(|offset| *offset >= 0).count())
     }
 
     /// Commits offset 0 as a consumer that is no member: only an empty or unknown group takes it.
@@ -267,6 +248,8 @@ impl Connection {
     }
 }
 
+/// Kafka's answer to making a topic that is there.
+pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
 const TOPIC: i8 = 2;
 const ADMIN_MILLISECONDS: i32 = 10_000;
 

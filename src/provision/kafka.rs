@@ -9,11 +9,10 @@ use tokio::{net::TcpStream, time::sleep};
 
 use super::{Change, ProvisionError};
 use crate::{
-    probe::kafka_wire::{Connection, NewTopic, Topic, WireError},
+    probe::kafka_wire::{Connection, NewTopic, TOPIC_ALREADY_EXISTS, Topic, WireError},
     spec::{KafkaProvision, TopicSpec},
 };
 
-const EXISTS: i16 = 36;
 const NO_SUCH_TOPIC: i16 = 3;
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -66,7 +65,7 @@ async fn create(broker: &mut Connection, missing: &[&TopicSpec]) -> Result<Vec<C
     let mut changes = Vec::new();
     for outcome in outcomes {
         // Somebody else was quicker; the next start looks at its partitions.
-        if outcome.code == EXISTS {
+        if outcome.code == TOPIC_ALREADY_EXISTS {
             continue;
         }
         outcome.check("create the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
@@ -177,7 +176,7 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
         }
         let action = format!("provide the consumer group `{group}`");
         until_settled!(broker.find_coordinator(group), &action)?;
-        if until_settled!(broker.committed(group), &action)? > 0 {
+        if !until_settled!(broker.committed(group), &action)?.is_empty() {
             continue;
         }
         match until_settled!(broker.commit_start(group, &starts), &action) {

@@ -99,7 +99,7 @@ pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> 
 async fn look(client: &Client) -> Result<Found, ProvisionError> {
     let read = |rows: Vec<Vec<Option<String>>>| rows.into_iter();
     let (roles, databases) = futures_util::try_join!(rows(client, ROLES), rows(client, DATABASES))
-        .map_err(|error| ProvisionError::refused("read what the server holds", error))?;
+        .map_err(|error| failed("read what the server holds", &error))?;
     let is_true = |value: Option<String>| value.as_deref() == Some("t");
     let roles = read(roles).filter_map(|row| {
         let [name, plain, verifier] = <[_; 3]>::try_from(row).ok()?;
@@ -173,8 +173,19 @@ impl Server {
     }
 }
 
-pub(crate) async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
-    let messages = client.simple_query(query).await.map_err(|error| reason(&error))?;
+/// Whether the server has gone away under the question: it restarts, or its connection was cut.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    const GOING: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    error.is_closed() || error.code().map_or_else(|| error.as_db_error().is_none(), |code| GOING.contains(code))
+}
+
+fn failed(action: &str, error: &tokio_postgres::Error) -> ProvisionError {
+    let reason = reason(error);
+    if is_lost(error) { ProvisionError::Unreachable { reason } } else { ProvisionError::refused(action, reason) }
+}
+
+pub(crate) async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+    let messages = client.simple_query(query).await?;
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
         _ => None,
@@ -186,7 +197,7 @@ async fn execute(client: &Client, statements: &[String], action: &str) -> Result
     if statements.is_empty() {
         return Ok(());
     }
-    client.batch_execute(&statements.join(";\n")).await.map_err(|error| ProvisionError::refused(action, reason(&error)))
+    client.batch_execute(&statements.join(";\n")).await.map_err(|error| failed(action, &error))
 }
 
 pub(crate) fn reason(error: &tokio_postgres::Error) -> String {

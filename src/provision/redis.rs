@@ -44,7 +44,7 @@ async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, St
         command
             .query_async::<()>(&mut connection)
             .await
-            .map_err(|error| ProvisionError::refused(format!("set the rules `{rules}` of the ACL user `{name}`"), said(&error)))?;
+            .map_err(|error| failed(format!("set the rules `{rules}` of the ACL user `{name}`"), &error))?;
     }
     let after = list(&mut connection).await?;
     let changed = users.iter().filter_map(|(name, ..)| match (before.get(*name), after.get(*name)) {
@@ -60,16 +60,18 @@ async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, St
 
 /// The users' rules as the server writes them, by name. Passwords stand in it as hashes.
 async fn list(connection: &mut MultiplexedConnection) -> Result<BTreeMap<String, String>, ProvisionError> {
-    let lines: Vec<String> = redis::cmd("ACL")
-        .arg("LIST")
-        .query_async(connection)
-        .await
-        .map_err(|error| ProvisionError::refused("read the ACL users", said(&error)))?;
+    let lines: Vec<String> =
+        redis::cmd("ACL").arg("LIST").query_async(connection).await.map_err(|error| failed("read the ACL users", &error))?;
     let users = lines.into_iter().filter_map(|line| {
         let (name, rules) = line.strip_prefix("user ")?.split_once(' ')?;
         Some((name.to_owned(), rules.to_owned()))
     });
     Ok(users.collect())
+}
+
+fn failed(action: impl Into<String>, error: &redis::RedisError) -> ProvisionError {
+    let is_lost = error.is_io_error() || error.is_connection_dropped() || error.code() == Some("LOADING");
+    if is_lost { ProvisionError::Unreachable { reason: said(error) } } else { ProvisionError::refused(action, said(error)) }
 }
 
 fn said(error: &redis::RedisError) -> String {

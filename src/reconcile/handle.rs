@@ -291,7 +291,8 @@ impl Handle {
                         && service.optional == Some(true)
                         && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
             });
-            let stopped = view.status.services.iter().any(|service| named(&service.name) && service.state == devenv_api::ServiceState::Stopped);
+            let stopped =
+                view.status.services.iter().any(|service| named(&service.name) && service.state == devenv_api::ServiceState::Stopped);
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();
             (ready || failed || stopped || nothing).then(|| view.clone())

@@ -13,25 +13,25 @@ use std::{
 use indexmap::IndexMap;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Progress, ScriptContext, ScriptError,
     files::{Script, ScriptKind},
-    mode_from, mode_text,
-    plan::{Recorded, RecordedState},
+    plan::Recorded,
     redis_lines::{lines, plain},
+    row::{self, Row},
     source,
 };
+use crate::probe::kafka_wire;
 
 const LEDGER: &str = "__devenv_ledger";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -39,22 +39,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct Broker {
     service: String,
     address: String,
-}
-
-/// A row of the ledger; the record's key is the path.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Row {
-    checksum: String,
-    mode: String,
-    state: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    applied_at: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    duration_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rows: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
 /// A `.kafka.yaml` file.
@@ -71,7 +55,7 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct Topic {
     #[serde(default = "one")]
-    partitions: i32,
+    partitions: u32,
     #[serde(default)]
     settings: IndexMap<String, String>,
 }
@@ -90,7 +74,7 @@ struct Record {
     partition: Option<i32>,
 }
 
-fn one() -> i32 {
+fn one() -> u32 {
     1
 }
 
@@ -115,32 +99,17 @@ impl Broker {
             .await
             .map_err(|error| ScriptError::of(&self.service, error.to_string()))?;
         let found = found.map_err(|error| self.broken(&error))?;
-        let mut recorded: Vec<Recorded> = found
-            .into_iter()
-            .map(|(path, row)| Recorded {
-                path,
-                checksum: row.checksum,
-                mode: mode_from(&row.mode),
-                state: if row.state == "applied" { RecordedState::Applied } else { RecordedState::Failed },
-                applied_at: row.applied_at,
-                duration_ms: row.duration_ms,
-                rows: row.rows,
-                error: row.error,
-            })
-            .collect();
-        recorded.sort_by(|a, b| (&a.applied_at, &a.path).cmp(&(&b.applied_at, &b.path)));
-        Ok(recorded)
+        Ok(row::recorded(found))
     }
 
     pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
-        self.write(script, row(script, "applied")).await
+        self.write(script, Row::applied(script, None, Duration::ZERO)).await
     }
 
     pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let result = self.send(script, cx).await;
         if let Err(error) = &result {
-            let failed = Row { error: Some(error.to_string()), ..row(script, "failed") };
-            if let Err(unrecorded) = self.write(script, failed).await {
+            if let Err(unrecorded) = self.write(script, Row::failed(script, error)).await {
                 tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
             }
         }
@@ -173,19 +142,19 @@ impl Broker {
         }
     }
 
-    /// A topic that is there already is as good.
-    async fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
-        let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| self.broken(&error))?;
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        for (name, value) in settings {
-            topic = topic.set(name, value);
-        }
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-        let answers = admin.create_topics([&topic], &options).await.map_err(|error| self.broken(&error))?;
-        for answer in answers {
-            match answer {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(ScriptError::of(&self.service, format!("the topic {name} cannot be created: {code}"))),
+    /// A topic that is there already is as good. Asked by hand, as provisioning does: a client of librdkafka may wait for a
+    /// minute to learn which broker is the controller.
+    async fn create(&self, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
+        let topic = kafka_wire::NewTopic { name, partitions, settings: settings.to_vec() };
+        let asked = async {
+            let mut broker = kafka_wire::Connection::new(TcpStream::connect(&self.address).await?);
+            broker.create_topics(&[topic]).await
+        };
+        let fail = |error: String| ScriptError::of(&self.service, error);
+        let outcomes = timeout(PATIENCE, asked).await.map_err(|_| fail(format!("the topic {name} was not created within {PATIENCE:?}")))?;
+        for outcome in outcomes.map_err(|error| fail(error.to_string()))? {
+            if outcome.code != kafka_wire::TOPIC_ALREADY_EXISTS {
+                outcome.check("create the topic").map_err(|error| fail(error.to_string()))?;
             }
         }
         Ok(())
@@ -198,7 +167,7 @@ impl Broker {
         let written = tokio::task::spawn_blocking(move || {
             config.set("acks", "all").set("enable.idempotence", "true").set("message.timeout.ms", "30000");
             let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
-            producer.send(BaseRecord::to(LEDGER).key(&path).payload(&text(&row))).map_err(|(error, _)| error)?;
+            producer.send(BaseRecord::to(LEDGER).key(&path).payload(&row.text())).map_err(|(error, _)| error)?;
             producer.flush(PATIENCE)
         });
         written.await.map_err(|error| ScriptError::of(&self.service, error.to_string()))?.map_err(|error| self.broken(&error))
@@ -232,8 +201,8 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
         Ok(())
     });
     let finished = sent.and_then(|_| {
-        let row = Row { rows: Some(rows), duration_ms: Some(began.elapsed().as_millis() as u64), ..row(script, "applied") };
-        enqueue(&producer, || BaseRecord::to(LEDGER).key(&script.path), &text(&row)).map_err(fail)?;
+        let row = Row::applied(script, Some(rows), began.elapsed());
+        enqueue(&producer, || BaseRecord::to(LEDGER).key(&script.path), &row.text()).map_err(fail)?;
         producer.commit_transaction(PATIENCE).map_err(fail)
     });
     if finished.is_err() {
@@ -336,21 +305,4 @@ fn read_ledger(mut config: ClientConfig) -> Result<HashMap<String, Row>, KafkaEr
             None => {}
         }
     }
-}
-
-fn row(script: &Script, state: &str) -> Row {
-    let applied_at = (state == "applied").then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
-    Row {
-        checksum: script.checksum.clone(),
-        mode: mode_text(script.mode).to_owned(),
-        state: state.to_owned(),
-        applied_at,
-        duration_ms: None,
-        rows: None,
-        error: None,
-    }
-}
-
-fn text(row: &Row) -> String {
-    serde_json::to_string(row).expect("a row is plain data")
 }

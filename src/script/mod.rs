@@ -15,6 +15,7 @@ mod postgres_tests;
 mod psql;
 mod redis;
 mod redis_lines;
+mod row;
 mod scan;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
@@ -114,34 +115,65 @@ impl Choice {
     }
 }
 
-/// Applies what is pending, in order, and stops at the first failure. The answer is the whole ledger afterwards.
+/// What the data said before and says after applying, also after a failure.
+pub(crate) struct Applied {
+    pub(crate) before: Vec<DatabaseRecords>,
+    pub(crate) after: Vec<DatabaseRecords>,
+    pub(crate) result: Result<(), ScriptError>,
+}
+
+/// Applies what is pending, in order, and stops at the first failure.
 ///
 /// One at a time for each service: whatever another one has begun there is taken for what a dead run has left behind.
-pub(crate) async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
+pub(crate) async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Applied, ScriptError> {
+    let before = recorded(set, cx).await?;
+    let mut after = before.clone();
+    let mut result = Ok(());
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
-        let scripts = gather(set, source, cx)?;
-        if scripts.is_empty() {
-            continue;
-        }
-        let mut store = Store::open(set, &source.place, cx).await?;
-        let decide = |script: &Script, recorded: &[Recorded]| plan::decide(script, recorded.iter().find(|found| found.path == script.path));
-        let mut recorded = store.recorded().await?;
-        if scripts.iter().any(|script| matches!(decide(script, &recorded), Verdict::Apply | Verdict::Interrupted)) {
-            store.settle(cx).await?;
-            recorded = store.recorded().await?;
-        }
-        for script in &scripts {
-            match decide(script, &recorded) {
-                Verdict::Apply => store.apply(script, cx).await?,
-                Verdict::Keep | Verdict::Changed => {}
-                Verdict::Interrupted => {
-                    store.interrupted(script).await?;
-                    return Err(interrupted(set, script));
-                }
-            }
+        let known = after.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
+        let known = &mut known.expect("every source's ledger has been read").1;
+        result = apply_source(set, source, known, cx).await;
+        if result.is_err() {
+            break;
         }
     }
-    ledger(set, cx).await
+    Ok(Applied { before, after, result })
+}
+
+/// `known` is what the source's ledger says, and is kept true. Where it says that nothing is pending, no server is asked.
+async fn apply_source(
+    set: &ScriptSet,
+    source: &ScriptSource,
+    known: &mut Vec<Recorded>,
+    cx: &ScriptContext<'_>,
+) -> Result<(), ScriptError> {
+    let scripts = gather(set, source, cx)?;
+    let decide = |script: &Script, known: &[Recorded]| plan::decide(script, known.iter().find(|found| found.path == script.path));
+    if !scripts.iter().any(|script| matches!(decide(script, known), Verdict::Apply | Verdict::Interrupted)) {
+        return Ok(());
+    }
+    let mut store = Store::open(set, &source.place, cx).await?;
+    store.settle(cx).await?;
+    *known = store.recorded().await?;
+    let mut result = Ok(());
+    for script in &scripts {
+        result = match decide(script, known) {
+            Verdict::Apply => store.apply(script, cx).await,
+            Verdict::Keep | Verdict::Changed => Ok(()),
+            Verdict::Interrupted => store.interrupted(script).await.and(Err(interrupted(set, script))),
+        };
+        if result.is_err() {
+            break;
+        }
+    }
+    match (result, store.recorded().await) {
+        (result, Ok(now)) => {
+            *known = now;
+            store.close().await;
+            result
+        }
+        (result, Err(lost)) => result.and(Err(lost)),
+    }
 }
 
 fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
@@ -149,12 +181,6 @@ fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
         "`devenv reset {}` starts over; `devenv ledger accept {}` says that it is complete as it is; an edited script is applied again",
         set.service, script.path
     ))
-}
-
-/// The ledger of every place of the set: what is declared, and what the data says became of it.
-pub(crate) async fn ledger(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
-    let recorded = recorded(set, cx).await?;
-    view(set, &recorded, cx.project, cx.checksums)
 }
 
 /// What the data says, by database: to be kept by whoever asks often, since it changes only by what is done here.
@@ -165,6 +191,7 @@ pub(crate) async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<
         if found.iter().all(|(known, _)| *known != database) {
             let mut store = Store::open(set, &source.place, cx).await?;
             found.push((database, store.recorded().await?));
+            store.close().await;
         }
     }
     Ok(found)
@@ -199,7 +226,9 @@ pub(crate) async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) 
     let mut accepted = false;
     for source in &set.sources {
         for script in gather(set, source, cx)?.iter().filter(|script| script.path == path) {
-            Store::open(set, &source.place, cx).await?.accept(script).await?;
+            let mut store = Store::open(set, &source.place, cx).await?;
+            store.accept(script).await?;
+            store.close().await;
             accepted = true;
         }
     }
@@ -292,6 +321,14 @@ impl Store {
             Self::Postgres(database) => database.accept(script).await,
             Self::Redis(server) => server.accept(script).await,
             Self::Kafka(broker) => broker.accept(script).await,
+        }
+    }
+
+    /// Leaves with a word of farewell, so that whoever comes next finds nobody here.
+    async fn close(self) {
+        match self {
+            Self::Postgres(database) => database.close().await,
+            Self::Redis(_) | Self::Kafka(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use devenv_api::LedgerMode;
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     ScriptContext, ScriptError, csv,
@@ -19,6 +20,8 @@ use super::{
 use crate::{spec::SecretRef, tls};
 
 const SUPERUSER: &str = "postgres";
+/// Of the sessions that read and write the ledger.
+const KEPT: &str = "devenv ledger";
 /// Of sessions that die with what feeds them: whoever finds one left over ends it.
 pub(super) const FED: &str = "devenv script";
 /// Of sessions that go on without us, because all that they need is in the container.
@@ -27,6 +30,8 @@ pub(super) const STAGED: &str = "devenv staged script";
 pub(super) const SESSION_OPTIONS: &str =
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
 const ADVICE_AFTER: Duration = Duration::from_mins(10);
+/// For a session to end that was told to, and for a word of farewell.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = r"
 SET client_min_messages = warning;
@@ -109,12 +114,14 @@ pub(super) struct Database {
 /// A connection and the task that drives it, which ends with it.
 pub(super) struct Session {
     pub(super) client: Client,
-    driver: tokio::task::JoinHandle<()>,
+    driver: AbortOnDropHandle<()>,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.driver.abort();
+impl Session {
+    async fn close(self) {
+        drop(self.client);
+        // A server that does not answer is left without a farewell.
+        let _ = tokio::time::timeout(FAREWELL, self.driver).await;
     }
 }
 
@@ -158,18 +165,8 @@ impl Database {
         let reveal = |secret: &SecretRef| cx.vault.reveal(secret).map_err(|error| fail(error.to_string()));
         let tls = tls::trust(place.tls, cx.authority).map_err(|error| fail(error.to_string()))?;
         let secret = reveal(place.superuser)?;
-        let superuser = connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, "devenv ledger")
-            .await
-            .map_err(|error| fail(told(&error)))?;
-        let mut setup = SCHEMA.to_owned();
-        if place.role != SUPERUSER {
-            let role = identifier(place.role);
-            let grants = format!(
-                "GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};"
-            );
-            setup.push_str(&grants);
-        }
-        superuser.client.batch_execute(&setup).await.map_err(|error| fail(told(&error)))?;
+        let superuser =
+            connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, KEPT).await.map_err(|error| fail(told(&error)))?;
         Ok(Self {
             service: place.service.to_owned(),
             name: place.database.to_owned(),
@@ -181,10 +178,10 @@ impl Database {
         })
     }
 
-    /// Ends or awaits what an earlier run, which died, has left behind.
+    /// Sees to it that there is a ledger, and ends or awaits what an earlier run, which died or was cancelled, has left.
     pub(super) async fn settle(&self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
-        const LEFT: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
-        self.superuser.client.execute(LEFT, &[&FED]).await.map_err(|error| self.broken(&error))?;
+        self.end_others().await?;
+        self.provide().await?;
         let began = std::time::Instant::now();
         while self.is_running().await? && psql::staged_is_alive(cx).await? {
             if began.elapsed() > ADVICE_AFTER {
@@ -193,6 +190,38 @@ impl Database {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+
+    /// Returns when no session of an earlier run is there any more: what it still had on its way would else come after
+    /// our claims.
+    async fn end_others(&self) -> Result<(), ScriptError> {
+        const END: &str = "SELECT pid, pg_terminate_backend(pid, $3) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name IN ($1, $2) AND pid <> pg_backend_pid()";
+        let patience = FAREWELL.as_millis() as i64;
+        let ended = self.superuser.client.query(END, &[&FED, &KEPT, &patience]).await.map_err(|error| self.broken(&error))?;
+        match ended.iter().find(|row| row.get::<_, Option<bool>>(1) != Some(true)) {
+            Some(row) => {
+                let message = format!("the session {} of an earlier run does not end", row.get::<_, i32>(0));
+                Err(ScriptError::of(&format!("{}/{}", self.service, self.name), message).hint("`pg_stat_activity` shows what it waits for"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn provide(&self) -> Result<(), ScriptError> {
+        let mut setup = SCHEMA.to_owned();
+        if self.role != SUPERUSER {
+            let role = identifier(&self.role);
+            let grants = format!(
+                "GRANT USAGE ON SCHEMA devenv TO {role}; GRANT SELECT ON devenv.ledger TO {role}; GRANT EXECUTE ON FUNCTION devenv.record TO {role};"
+            );
+            setup.push_str(&grants);
+        }
+        self.superuser.client.batch_execute(&setup).await.map_err(|error| self.broken(&error))
+    }
+
+    pub(super) async fn close(self) {
+        self.superuser.close().await;
     }
 
     async fn is_running(&self) -> Result<bool, ScriptError> {
@@ -208,6 +237,10 @@ impl Database {
     pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
         const ALL: &str = r#"SELECT path, checksum, mode, state, to_char(applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), duration_ms, rows, error
             FROM devenv.ledger ORDER BY started_at, path"#;
+        let there = "SELECT to_regclass('devenv.ledger') IS NOT NULL";
+        if !self.superuser.client.query_one(there, &[]).await.map_err(|error| self.broken(&error))?.get::<_, bool>(0) {
+            return Ok(Vec::new());
+        }
         let rows = self.superuser.client.query(ALL, &[]).await.map_err(|error| self.broken(&error))?;
         Ok(rows
             .iter()
@@ -310,6 +343,7 @@ impl Database {
     pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
         const ACCEPT: &str = "INSERT INTO devenv.ledger AS known (path, checksum, mode, state, started_at, applied_at, batch) VALUES ($1, $2, $3, 'applied', clock_timestamp(), clock_timestamp(), '')
             ON CONFLICT (path) DO UPDATE SET checksum = excluded.checksum, mode = excluded.mode, state = 'applied', error = NULL, applied_at = coalesce(known.applied_at, excluded.applied_at)";
+        self.provide().await?;
         self.superuser
             .client
             .execute(ACCEPT, &[&script.path, &script.checksum, &mode_text(script.mode)])
@@ -371,10 +405,10 @@ async fn connect(
     if let Some(tls) = tls {
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
         let (client, connection) = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)).await?;
-        return Ok(Session { client, driver: tokio::spawn(drive(connection)) });
+        return Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) });
     }
     let (client, connection) = config.connect(NoTls).await?;
-    Ok(Session { client, driver: tokio::spawn(drive(connection)) })
+    Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) })
 }
 
 /// A broken connection is told to whoever uses the client.

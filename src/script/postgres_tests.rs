@@ -5,8 +5,8 @@ use std::{fmt::Write, fs, path::Path, time::Duration};
 use devenv_api::{LedgerEntry, LedgerState};
 
 use super::{
-    Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{Server, docker, engine},
+    Checksums, Choice, ScriptContext, ScriptError, accept, drift,
+    testing::{Server, apply, docker, engine, ledger},
 };
 use crate::{
     secret::Vault,

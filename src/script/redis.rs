@@ -1,24 +1,24 @@
 //! `.redis` commands and `.jsonl` keys, and their ledger: the hash `devenv:ledger` of database 0.
 //!
 //! The hash is data like any other: it is saved, copied and flushed with the rest, so it never says that something is
-//! there which is not. Where the server may evict it (`allkeys-*`), reading keeps it young.
+//! there which is not. Where the server may evict it (`allkeys-*`), it has a copy ([`spare`]).
 //! Redis has no rollback. Keys are written so that writing them again changes nothing (each is deleted first); commands
 //! run in one script of the server together with their row, which nobody can come between, and which stops at the first
 //! command that fails.
 
-use std::{collections::HashMap, time::Instant};
+mod spare;
 
-use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, TlsCertificates, aio::MultiplexedConnection};
-use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 use super::{
     Progress, ScriptContext, ScriptError,
     files::{Script, ScriptKind},
-    mode_from, mode_text,
-    plan::{INTERRUPTED, Recorded, RecordedState},
+    plan::Recorded,
     redis_lines::{Command, key_commands, lines, words},
+    row::{self, Row},
 };
 use crate::{spec::SecretRef, tls};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, TlsCertificates, aio::MultiplexedConnection};
 
 const LEDGER: &str = "devenv:ledger";
 const KEYS_AT_ONCE: usize = 1000;
@@ -43,22 +43,6 @@ if failure then entry.state = 'failed' entry.rows = nil entry.error = 'line ' ..
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(entry))
 return { failure and line or '', failure or '' }
 ";
-
-/// A row of the ledger, as it stands in the hash.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Row {
-    checksum: String,
-    mode: String,
-    state: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    applied_at: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    duration_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rows: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
 
 pub(super) struct Server {
     service: String,
@@ -97,46 +81,27 @@ impl Server {
     }
 
     pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
-        let found: Result<HashMap<String, String>, _> = ::redis::cmd("HGETALL").arg(LEDGER).query_async(&mut self.connection).await;
-        let found = found.map_err(|error| self.broken(&error))?;
-        let mut recorded: Vec<Recorded> = found
-            .into_iter()
-            .filter_map(|(path, row)| {
-                let row: Row = serde_json::from_str(&row).ok()?;
-                Some(Recorded {
-                    path,
-                    checksum: row.checksum,
-                    mode: mode_from(&row.mode),
-                    state: match row.state.as_str() {
-                        "applied" => RecordedState::Applied,
-                        "failed" => RecordedState::Failed,
-                        "interrupted" => RecordedState::Interrupted,
-                        _ => RecordedState::Running,
-                    },
-                    applied_at: row.applied_at,
-                    duration_ms: row.duration_ms,
-                    rows: row.rows,
-                    error: row.error,
-                })
-            })
-            .collect();
-        recorded.sort_by(|a, b| (&a.applied_at, &a.path).cmp(&(&b.applied_at, &b.path)));
-        Ok(recorded)
+        let rows = self.rows().await.map_err(|error| self.broken(&error))?;
+        let readable = rows.into_iter().filter_map(|(path, row)| Some((path, serde_json::from_str::<Row>(&row).ok()?)));
+        Ok(row::recorded(readable.collect()))
     }
 
     async fn write(&mut self, script: &Script, row: &Row) -> Result<(), ScriptError> {
         let written: Result<(), _> =
-            ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(text(row)).query_async(&mut self.connection).await;
+            ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(row.text()).query_async(&mut self.connection).await;
         written.map_err(|error| self.broken(&error))
     }
 
     pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
-        self.write(script, &row(script, "applied", None)).await
+        self.write(script, &Row::applied(script, None, Duration::ZERO)).await?;
+        self.keep_spare().await;
+        Ok(())
     }
 
     pub(super) async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
-        let cut = Row { error: Some(INTERRUPTED.to_owned()), ..row(script, "interrupted", None) };
-        self.write(script, &cut).await
+        self.write(script, &Row::interrupted(script)).await?;
+        self.keep_spare().await;
+        Ok(())
     }
 
     pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
@@ -145,11 +110,11 @@ impl Server {
             _ => self.commands(script).await,
         };
         if let Err(error) = &result {
-            let failed = Row { error: Some(error.to_string()), ..row(script, "failed", None) };
-            if let Err(unrecorded) = self.write(script, &failed).await {
+            if let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await {
                 tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
             }
         }
+        self.keep_spare().await;
         result
     }
 
@@ -183,8 +148,7 @@ impl Server {
             (cx.progress)(Progress { path: &script.path, rows, bytes: bytes.min(script.size), total_bytes: script.size });
         }
         reader.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
-        let duration_ms = Some(began.elapsed().as_millis() as u64);
-        self.write(script, &Row { duration_ms, ..row(script, "applied", Some(rows)) }).await
+        self.write(script, &Row::applied(script, Some(rows), began.elapsed())).await
     }
 
     async fn write_keys(&mut self, script: &Script, batch: &[(u64, Vec<Cmd>)]) -> Result<u64, ScriptError> {
@@ -279,7 +243,12 @@ impl Server {
 
     async fn run_as_script(&mut self, script: &Script, commands: &[Command], rows: u64) -> Result<(), ScriptError> {
         let mut call = ::redis::cmd("EVAL");
-        call.arg(ATOMIC).arg(1).arg(LEDGER).arg(&script.path).arg(text(&row(script, "applied", Some(rows)))).arg(commands.len());
+        call.arg(ATOMIC)
+            .arg(1)
+            .arg(LEDGER)
+            .arg(&script.path)
+            .arg(Row::applied(script, Some(rows), Duration::ZERO).text())
+            .arg(commands.len());
         for command in commands {
             call.arg(command.line).arg(command.words.len()).arg(&command.words);
         }
@@ -298,7 +267,7 @@ impl Server {
     async fn run_in_multi(&mut self, script: &Script, commands: &[Command], began: Instant) -> Result<(), ScriptError> {
         let mut pipeline = Pipeline::new();
         pipeline.atomic();
-        pipeline.cmd("HSET").arg(LEDGER).arg(&script.path).arg(text(&row(script, "running", None)));
+        pipeline.cmd("HSET").arg(LEDGER).arg(&script.path).arg(Row::running(script).text());
         for command in commands {
             let mut built = Cmd::new();
             built.arg(&command.words);
@@ -315,27 +284,8 @@ impl Server {
                     .hint("Redis has no rollback: the other lines stay applied")
             })?;
         }
-        let duration_ms = Some(began.elapsed().as_millis() as u64);
-        self.write(script, &Row { duration_ms, ..row(script, "applied", Some(commands.len() as u64)) }).await
+        self.write(script, &Row::applied(script, Some(commands.len() as u64), began.elapsed())).await
     }
-}
-
-fn row(script: &Script, state: &str, rows: Option<u64>) -> Row {
-    let applied_at = (state == "applied").then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
-    let duration_ms = applied_at.is_some().then_some(0);
-    Row {
-        checksum: script.checksum.clone(),
-        mode: mode_text(script.mode).to_owned(),
-        state: state.to_owned(),
-        applied_at,
-        duration_ms,
-        rows,
-        error: None,
-    }
-}
-
-fn text(row: &Row) -> String {
-    serde_json::to_string(row).expect("a row is plain data")
 }
 
 async fn blocking<T: Send + 'static>(

@@ -11,8 +11,8 @@ use rdkafka::{
 };
 
 use super::{
-    Checksums, Choice, ScriptContext, ScriptError, accept, apply, drift, ledger,
-    testing::{Server, docker, engine},
+    Checksums, Choice, ScriptContext, ScriptError, accept, drift,
+    testing::{Server, apply, docker, engine, ledger},
 };
 use crate::{
     secret::Vault,

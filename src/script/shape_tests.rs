@@ -6,9 +6,9 @@ use devenv_api::{LedgerEntry, LedgerState};
 use serde_json::{Value, json};
 
 use super::{
-    Checksums, Choice, ScriptContext, apply,
+    Checksums, Choice, ScriptContext,
     service_tests::Project,
-    testing::{Server, engine},
+    testing::{Server, apply, engine},
 };
 use crate::{
     secret::Vault,

@@ -6,10 +6,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::{
-    Engine,
-    docker::{self, Selection},
+use devenv_api::LedgerEntry;
+
+use super::{Choice, ScriptContext, ScriptError, recorded, view};
+use crate::{
+    engine::{
+        Engine,
+        docker::{self, Selection},
+    },
+    spec::ScriptSet,
 };
+
+/// Applies, and tells the whole ledger afterwards.
+pub(crate) async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
+    let applied = super::apply(set, choice, cx).await?;
+    applied.result?;
+    view(set, &applied.after, cx.project, cx.checksums)
+}
+
+pub(crate) async fn ledger(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
+    view(set, &recorded(set, cx).await?, cx.project, cx.checksums)
+}
 
 /// A container of a test, removed when the test ends.
 pub(crate) struct Server {

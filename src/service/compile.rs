@@ -4,7 +4,7 @@
 //! them, and [`compile`] is then told which host ports there are. Kinds are asked in three rounds, each knowing what the one
 //! before found out: facts, connections, descriptions.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-use super::{Connection, Context, Description, Facts, Kind, PortNeed, scripts::scripts};
+use super::{Connection, Context, Description, Facts, Kind, PortNeed, context::FIGURES, scripts::scripts};
 
 /// What a disk of its own holds unless its size is said.
 const DEVICE_SIZE: crate::spec::Size = crate::spec::Size::mebibytes(1024);
@@ -79,6 +79,7 @@ pub(crate) fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         instance: leases.instance.clone(),
         profile: profile.name.clone(),
         subnet: leases.subnet,
+        figures: compiler.figures(),
         services: services.collect(),
         variables: variables.clone(),
     }
@@ -123,6 +124,7 @@ impl Compiler<'_> {
             variables,
             assets: &self.profile.assets,
             authority: &self.leases.authority,
+            figures: self.figures(),
         };
         question(&service.kind, &cx)
     }
@@ -228,8 +230,14 @@ impl Compiler<'_> {
         }
     }
 
+    /// On the network's gateway, at the port that was leased for whichever service wants figures first.
+    fn figures(&self) -> Option<SocketAddrV4> {
+        let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
+        Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
+    }
+
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
-        let leased = self.leases.ports.get(name).into_iter().flatten();
+        let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != FIGURES);
         leased.map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() }).collect()
     }
 }

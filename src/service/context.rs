@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddrV4,
     path::{Path, PathBuf},
 };
 
@@ -33,7 +34,12 @@ pub(crate) struct Context<'a> {
     pub(crate) assets: &'a BTreeMap<String, String>,
     /// The local certificate authority's certificate, on the host.
     pub(crate) authority: &'a Path,
+    /// Where the daemon serves figures: of the environment, and below that of each service whose are [`Metrics::Asked`].
+    pub(crate) figures: Option<SocketAddrV4>,
 }
+
+/// The lease of a port of the host at which the daemon serves figures, under a number at which no container serves anything.
+pub(super) const FIGURES: u16 = 2;
 
 /// What a service lets other kinds know.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,8 +47,7 @@ pub(crate) struct Facts {
     pub(crate) kind: &'static str,
     /// Databases, of a PostgreSQL server.
     pub(crate) databases: Vec<DatabaseFacts>,
-    /// Where figures are scraped from inside the network: `jaeger:8888/metrics`.
-    pub(crate) metrics: Option<MetricsEndpoint>,
+    pub(crate) metrics: Metrics,
     /// The address on the environment's network, and its first port.
     pub(crate) address: Option<(String, u16)>,
     /// The superuser's password of a PostgreSQL server.
@@ -53,7 +58,19 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Of a service that says nothing.
-    pub(crate) const NONE: Self = Self { kind: "", databases: Vec::new(), metrics: None, address: None, superuser: None, tls: false };
+    pub(crate) const NONE: Self =
+        Self { kind: "", databases: Vec::new(), metrics: Metrics::None, address: None, superuser: None, tls: false };
+}
+
+/// Where a service's figures come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Metrics {
+    #[default]
+    None,
+    /// It serves them itself, inside the network: `jaeger:8888/metrics`.
+    Served(MetricsEndpoint),
+    /// The daemon asks it in its own protocol.
+    Asked,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

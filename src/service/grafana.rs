@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::spec::{ContainerSpec, FileSpec, Mount, Probe, SecretRef, Stop, Template};
 
-use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind};
 
 /// Grafana, with data sources and dashboards provisioned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,7 +84,7 @@ impl ServiceKind for Grafana {
         Facts {
             kind: "grafana",
             address: Some((host.clone(), PORT)),
-            metrics: Some(MetricsEndpoint { host, port: PORT, path: "/metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: PORT, path: "/metrics".to_owned() }),
             ..Facts::default()
         }
     }
@@ -159,7 +159,7 @@ mod tests {
         variable: GF_PLUGINS_PREINSTALL_DISABLED=true
         variable: GF_SECURITY_ADMIN_PASSWORD__FILE=/run/devenv/grafana-password
         mount: volume data at /var/lib/grafana
-        port: 127.0.0.1:20005 -> 3000
+        port: 127.0.0.1:20006 -> 3000
         file: /run/devenv/grafana-password 0400 472:472
           ${secret:boards/admin}
         file: /etc/grafana/provisioning/datasources/devenv.yaml 0444 0:0
@@ -176,7 +176,7 @@ mod tests {
           }
         file: /run/devenv/dashboards/0-shop.json 0444 0:0
           {"__inputs":[{"name":"DS_P","pluginId":"prometheus"}],"panels":[{"datasource":"metrics"}]}
-        probe: {"http":{"port":20005,"path":"/api/health","status":200}}
+        probe: {"http":{"port":20006,"path":"/api/health","status":200}}
         stop: SIGTERM 10s
         restart: Always 5
         "##);

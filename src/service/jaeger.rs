@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerSpec, Mount, Probe, SecretRef, Stop, Template, Variable};
 
-use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind};
 
 /// Jaeger: traces by OTLP, with its query API and page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,7 +73,7 @@ impl ServiceKind for Jaeger {
         Facts {
             kind: "jaeger",
             address: Some((host.clone(), QUERY)),
-            metrics: Some(MetricsEndpoint { host, port: FIGURES, path: "/metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: FIGURES, path: "/metrics".to_owned() }),
             ..Facts::default()
         }
     }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::spec::{ContainerSpec, Mount, SecretRef, Size, Template};
 
 use super::{
-    Connection, Context, Description, Facts, PortNeed, ServiceKind,
+    Connection, Context, Description, Facts, Metrics, PortNeed, ServiceKind,
     topics::{self, HOST, NETWORK, Topic},
 };
 
@@ -86,7 +86,7 @@ impl ServiceKind for Kafka {
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {
-        Facts { kind: "kafka", address: Some((cx.name.to_string(), NETWORK)), ..Facts::default() }
+        Facts { kind: "kafka", metrics: Metrics::Asked, address: Some((cx.name.to_string(), NETWORK)), ..Facts::default() }
     }
 }
 

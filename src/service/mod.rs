@@ -32,7 +32,7 @@ use crate::spec::{ContainerSpec, OnDependencyRestart, Probe, Provision, RestartP
 
 pub(crate) use compile::{Leases, PortRequest, compile, needs};
 pub(crate) use connection::Connection;
-pub(crate) use context::{Context, DatabaseFacts, Facts, MetricsEndpoint};
+pub(crate) use context::{Context, DatabaseFacts, Facts, Metrics, MetricsEndpoint};
 #[cfg(all(test, feature = "docker-tests"))]
 pub(crate) use scripts::scripts;
 

@@ -15,7 +15,7 @@ use crate::spec::{
 };
 
 use super::{
-    Connection, Context, DatabaseFacts, Description, Facts, PortNeed, ServiceKind,
+    Connection, Context, DatabaseFacts, Description, Facts, Metrics, PortNeed, ServiceKind,
     connection::{authority, in_url},
 };
 
@@ -229,6 +229,7 @@ impl ServiceKind for Postgres {
         Facts {
             kind: "postgres",
             databases: databases.collect(),
+            metrics: Metrics::Asked,
             address: Some((cx.name.to_string(), PORT)),
             superuser: Some(cx.secret(SUPERUSER)),
             tls: self.tls,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::spec::{ContainerSpec, FileSpec, Mount, Period, Probe, SecretRef, Stop, Template};
 
-use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind, context::FIGURES};
 
 /// Prometheus, scraping what the environment has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,11 +44,13 @@ fn default_path() -> String {
 }
 
 const PORT: u16 = 9090;
+/// The job of what the daemon tells of the environment; no service can have this name.
+const ENVIRONMENT: &str = "devenv/environment";
 const CONFIGURATION: &str = "/etc/prometheus/prometheus.yml";
 
 impl ServiceKind for Prometheus {
     fn ports(&self) -> Vec<PortNeed> {
-        vec![PortNeed::any(PORT)]
+        vec![PortNeed::any(PORT), PortNeed::any(FIGURES)]
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {
@@ -82,7 +84,7 @@ impl ServiceKind for Prometheus {
         Facts {
             kind: "prometheus",
             address: Some((host.clone(), PORT)),
-            metrics: Some(MetricsEndpoint { host, port: PORT, path: "/metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: PORT, path: "/metrics".to_owned() }),
             ..Facts::default()
         }
     }
@@ -114,9 +116,19 @@ impl Prometheus {
     fn configuration(&self, cx: &Context<'_>, rules: &[FileSpec]) -> String {
         let mut jobs: IndexMap<&str, Value> = IndexMap::new();
         for (name, facts) in cx.neighbours {
-            if let Some(MetricsEndpoint { host, port, path }) = &facts.metrics {
-                jobs.insert(name.as_str(), job(name.as_str(), name.as_str(), &format!("{host}:{port}"), path));
+            let name = name.as_str();
+            match (&facts.metrics, cx.figures) {
+                (Metrics::Served(MetricsEndpoint { host, port, path }), _) => {
+                    jobs.insert(name, job(name, name, &format!("{host}:{port}"), path));
+                }
+                (Metrics::Asked, Some(daemon)) => {
+                    jobs.insert(name, job(name, name, &daemon.to_string(), &format!("/metrics/{name}")));
+                }
+                (Metrics::Asked, None) | (Metrics::None, _) => {}
             }
+        }
+        if let Some(daemon) = cx.figures {
+            jobs.insert(ENVIRONMENT, environment(&daemon.to_string()));
         }
         for (name, scrape) in &self.scrape {
             let address = cx.neighbours.get(scrape.service.as_str()).and_then(|facts| facts.address.as_ref());
@@ -135,6 +147,16 @@ impl Prometheus {
         configuration["scrape_configs"] = jobs.into_values().collect();
         serde_yaml::to_string(&configuration).expect("plain data can be written as YAML")
     }
+}
+
+/// Of all containers at once, so that each figure names its service itself.
+fn environment(target: &str) -> Value {
+    json!({
+        "job_name": ENVIRONMENT,
+        "metrics_path": "/metrics",
+        "honor_labels": true,
+        "static_configs": [{ "targets": [target] }],
+    })
 }
 
 fn job(name: &str, service: &str, target: &str, path: &str) -> Value {
@@ -185,6 +207,13 @@ mod tests {
               - tracing:8888
               labels:
                 service: tracing
+          - job_name: db
+            metrics_path: /metrics/db
+            static_configs:
+            - targets:
+              - 10.213.7.1:20007
+              labels:
+                service: db
           - job_name: metrics
             metrics_path: /metrics
             static_configs:
@@ -192,6 +221,12 @@ mod tests {
               - metrics:9090
               labels:
                 service: metrics
+          - job_name: devenv/environment
+            metrics_path: /metrics
+            honor_labels: true
+            static_configs:
+            - targets:
+              - 10.213.7.1:20007
           - job_name: api-figures
             metrics_path: /stats
             static_configs:

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{ContainerSpec, FileSpec, Mount, Probe, Provision, RedisProvision, SecretRef, Size, Stop, Template, Variable};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
+use super::{Connection, Context, Description, Facts, Metrics, PortNeed, ServiceKind};
 
 /// Redis, with its durability said plainly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -175,7 +175,7 @@ impl ServiceKind for Redis {
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {
-        Facts { kind: "redis", address: Some((cx.name.to_string(), PORT)), tls: self.tls, ..Facts::default() }
+        Facts { kind: "redis", metrics: Metrics::Asked, address: Some((cx.name.to_string(), PORT)), tls: self.tls, ..Facts::default() }
     }
 }
 

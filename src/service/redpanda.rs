@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec::{ContainerSpec, FileSpec, Mount, SecretRef, Size};
 
 use super::{
-    Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind,
+    Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind,
     topics::{self, HOST, NETWORK, Topic},
 };
 
@@ -88,7 +88,7 @@ impl ServiceKind for Redpanda {
         Facts {
             kind: "redpanda",
             address: Some((host.clone(), NETWORK)),
-            metrics: Some(MetricsEndpoint { host, port: ADMIN, path: "/public_metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: ADMIN, path: "/public_metrics".to_owned() }),
             ..Facts::default()
         }
     }

@@ -13,7 +13,7 @@ mod template;
 mod watch;
 mod workload;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf, time::Duration};
 
 pub(crate) use devenv_api::Condition;
 use indexmap::IndexMap;
@@ -42,6 +42,9 @@ pub(crate) struct EnvironmentSpec {
     pub(crate) instance: String,
     pub(crate) profile: String,
     pub(crate) subnet: Ipv4Net,
+    /// Where the daemon serves figures to those in the network who collect them.
+    #[serde(default)]
+    pub(crate) figures: Option<SocketAddrV4>,
     pub(crate) services: IndexMap<ServiceName, ServiceSpec>,
     /// What `devenv env` prints: connections of all services, then the profile's own variables.
     pub(crate) variables: IndexMap<String, Variable>,

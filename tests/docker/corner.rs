@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -65,17 +65,26 @@ impl Corner {
         self.root.path().join("project")
     }
 
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned());
         let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
-        command.env("DEVENV_STATE_DIR", self.root.path().join("state")).env("DEVENV_RUNTIME_DIR", self.root.path().join("run"));
+        command.env("DEVENV_STATE_DIR", self.state()).env("DEVENV_RUNTIME_DIR", self.root.path().join("run"));
         command.env("DEVENV_CONFIG_DIR", self.root.path().join("config")).env("NO_COLOR", "1");
         command
     }
 
     pub(crate) fn devenv(&self, line: &[&str]) -> Ended {
         Ended::of(self.command(line).output().unwrap())
+    }
+
+    /// A command that goes on by itself; what it prints is nobody's.
+    pub(crate) fn spawn(&self, line: &[&str]) -> Child {
+        self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     pub(crate) fn devenv_with_input(&self, line: &[&str], input: &str) -> Ended {
@@ -183,7 +192,7 @@ impl Corner {
     }
 
     fn owner(&self) -> Option<String> {
-        fs::read_to_string(self.root.path().join("state/owner")).ok()
+        fs::read_to_string(self.state().join("owner")).ok()
     }
 
     /// What the engine has of this corner: containers, networks, volumes.

@@ -8,6 +8,7 @@ mod corner;
 
 mod chaos;
 mod commands;
+mod data;
 mod dependencies;
 mod instances;
 mod kinds;
@@ -15,4 +16,5 @@ mod lifecycle;
 mod ports;
 mod recovery;
 mod secrets;
+mod shapes;
 mod shipped;

@@ -31,6 +31,7 @@ pub(super) fn images(profile: &Profile) -> Vec<String> {
                 variables: &no_variables,
                 assets: &profile.assets,
                 authority: Path::new(""),
+                figures: None,
             };
             facts.insert(name.clone(), service.kind.as_service().facts(&cx));
             if !neighbours.is_empty()

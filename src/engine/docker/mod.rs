@@ -22,6 +22,7 @@ mod observed;
 mod sidecar;
 mod stop;
 mod upload;
+mod usage;
 mod user;
 mod version;
 mod volumes;
@@ -35,7 +36,7 @@ use futures_util::stream::BoxStream;
 use super::{
     Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun,
     ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest,
-    Sidecar, UploadFile, VolumeCreate,
+    Sidecar, UploadFile, Usage, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 use client::Client;
@@ -68,6 +69,10 @@ impl Engine for DockerEngine {
 
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
         volumes::list(&self.client, owner).await
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
+        volumes::find(&self.client, name).await
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
@@ -176,6 +181,10 @@ impl Engine for DockerEngine {
 
     async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError> {
         sidecar::attachments(&self.client, id).await
+    }
+
+    async fn usage(&self, id: &str) -> Result<Option<Usage>, EngineError> {
+        usage::read(&self.client, id).await
     }
 
     async fn limits(&self, id: &str) -> Result<Resources, EngineError> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     client::Client,
-    wire::{Call, filters},
+    wire::{Call, filters, segment},
 };
 use crate::engine::{EngineError, Labels, ObservedVolume, OwnerId, VolumeCreate, labels};
 
@@ -30,15 +30,23 @@ struct VolumeDocument {
     created_at: Option<String>,
 }
 
+impl VolumeDocument {
+    fn observed(self) -> Option<ObservedVolume> {
+        let labels = Labels::parse(self.labels.as_ref()?)?;
+        Some(ObservedVolume { name: self.name, labels, mountpoint: self.mountpoint, created_at: self.created_at })
+    }
+}
+
 pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
     let label = format!("{}={owner}", labels::OWNER);
     let call = Call::get("list volumes", "/volumes").with("filters", filters(&[("label", &[label.as_str()])]));
     let document: VolumesDocument = client.wire.read(call).await?;
-    let observed = document.volumes.into_iter().flatten().filter_map(|volume| {
-        let labels = Labels::parse(volume.labels.as_ref()?)?;
-        Some(ObservedVolume { name: volume.name, labels, mountpoint: volume.mountpoint, created_at: volume.created_at })
-    });
-    Ok(observed.collect())
+    Ok(document.volumes.into_iter().flatten().filter_map(VolumeDocument::observed).collect())
+}
+
+pub(super) async fn find(client: &Client, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
+    let call = Call::get("inspect a volume", format!("/volumes/{}", segment(name)));
+    Ok(client.wire.find::<VolumeDocument>(call).await?.and_then(VolumeDocument::observed))
 }
 
 /// The engine takes a volume of that name that is already there, whoever's it is; one of another owner is refused here.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{DatabaseFound, Server, execute, identifier, literal, reason, rows, settings};
+use super::{DatabaseFound, Server, execute, failed, identifier, literal, rows, settings};
 use crate::{
     provision::{Change, ProvisionError},
     spec::PostgresDatabase,
@@ -62,7 +62,7 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
     // Two statements: the first refuses to share a transaction.
     match client.batch_execute(&format!("CREATE DATABASE {name} OWNER {owner}")).await {
         Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => {
-            return Err(ProvisionError::refused(action, reason(&error)));
+            return Err(failed(&action, &error));
         }
         _ => {}
     }
@@ -110,9 +110,7 @@ fn outside(wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Vec<Step
 
 impl Inside {
     async fn look(client: &Client, shown: &str) -> Result<Self, ProvisionError> {
-        let found = rows(client, INSIDE)
-            .await
-            .map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
+        let found = rows(client, INSIDE).await.map_err(|error| failed(&format!("read what the database `{shown}` holds"), &error))?;
         let (mut extensions, mut public_owner) = (HashSet::new(), None);
         for row in found {
             match <[_; 2]>::try_from(row) {
@@ -156,7 +154,7 @@ async fn extend(client: &Client, name: &str, database: &str) -> Result<(), Provi
     let available: Vec<String> =
         rows(client, &is_here).await.unwrap_or_default().into_iter().filter_map(|row| row.into_iter().next()?).collect();
     if available.is_empty() || available[0] == name {
-        return Err(ProvisionError::refused(format!("create the extension `{name}` in `{database}`"), reason(&error)));
+        return Err(failed(&format!("create the extension `{name}` in `{database}`"), &error));
     }
     Err(ProvisionError::NoExtension { name: name.to_owned(), close: close_to(name, &available) })
 }

@@ -155,6 +155,7 @@ impl World {
             instance: "default".into(),
             profile: "shop".into(),
             subnet: "10.213.0.0/26".parse().unwrap(),
+            figures: None,
             services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
             variables: IndexMap::new(),
         }

@@ -1,0 +1,174 @@
+//! Making one golden volume out of a server's volume that has just been settled on for the first time.
+//!
+//! The copy is made behind the back of whoever works with the server already, and is good if nothing was written while it
+//! was made: the write-ahead log ends where it ended. What the server writes on its own account (hints, a vacuum) makes
+//! it begin again; a transaction of anybody's ends it, for what is golden is the data before that. The next one of the
+//! same key is then made before anybody may write, while the server is paused.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    blocking,
+    journal::{NextWriter, Watched},
+    kept::{Kept, Shelf, forget_file},
+    spare::Spare,
+};
+use crate::{
+    engine::{Engine, Labels, VolumeCreate},
+    snapshot::{Copied, GoldenKey, copy_tree_without, size_of},
+    store::{Store, StoreError, write_atomically},
+};
+
+/// A larger one is not kept: the pause would be felt.
+const LARGEST: u64 = 2 << 30;
+/// Attempts at finding the server at rest.
+const ATTEMPTS: u32 = 5;
+
+/// One copy to be made.
+pub(super) struct Keeping {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) key: GoldenKey,
+    /// The list of what is paused, for a daemon that comes after us.
+    pub(super) paused: PathBuf,
+    pub(super) container: String,
+    pub(super) labels: Labels,
+    pub(super) store: Store,
+    pub(super) kept: Kept,
+    pub(super) from: PathBuf,
+    pub(super) server: Watched,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeepError {
+    #[error("the engine refused")]
+    Engine(#[from] crate::engine::EngineError),
+    #[error("it could not be written down")]
+    Store(#[from] StoreError),
+    #[error("it could not be copied")]
+    Copy(#[from] io::Error),
+    #[error("the server did not answer: {0}")]
+    Server(String),
+    #[error("it is larger than {LARGEST} bytes")]
+    TooLarge,
+    #[error("it was written to before the copy was whole")]
+    Overtaken,
+}
+
+impl Keeping {
+    /// Behind the back of everybody; `writer` is the next one after the data as it is to be.
+    pub(super) async fn behind(self, writer: NextWriter) {
+        let began = Instant::now();
+        let copied = async {
+            let to = self.begin().await?;
+            for _ in 0..ATTEMPTS {
+                let (journal, position) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+                let (from, to) = (self.from.clone(), to.clone());
+                let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
+                let now = self.server.position().await.map_err(KeepError::Server)?;
+                if self.server.next_writer().await.map_err(KeepError::Server)? != writer {
+                    return Err(KeepError::Overtaken);
+                }
+                match copied {
+                    Ok(copied) if now == position => return Ok(copied),
+                    // A file went away under the copy, or the server wrote something.
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound || now != position => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(KeepError::Overtaken)
+        };
+        let copied = copied.await;
+        self.finish(copied, began, Duration::ZERO).await;
+    }
+
+    /// While the server is paused; `goes_on` is told when that is over.
+    pub(super) async fn paused(self, goes_on: oneshot::Sender<()>) {
+        let began = Instant::now();
+        let mut paused = Duration::ZERO;
+        let copied = async {
+            let to = self.begin().await?;
+            let (journal, _) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+            let list = serde_json::to_vec(&[&self.container]).expect("a list of names is plain data");
+            write_atomically(&self.paused, &list)?;
+            let stopped = Instant::now();
+            self.engine.pause(&self.container).await?;
+            let from = self.from.clone();
+            let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
+            let unpaused = self.engine.unpause(&self.container).await;
+            paused = stopped.elapsed();
+            if unpaused.is_ok() {
+                forget_file(&self.paused);
+            }
+            unpaused?;
+            Ok(copied?)
+        };
+        let copied = copied.await;
+        // Whoever waits may be gone.
+        let _ = goes_on.send(());
+        self.finish(copied, began, paused).await;
+    }
+
+    /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
+    async fn begin(&self) -> Result<PathBuf, KeepError> {
+        let from = self.from.clone();
+        if blocking(move || Ok(size_of(&from))).await? > LARGEST {
+            return Err(KeepError::TooLarge);
+        }
+        self.shelf().write(&self.kept)?;
+        let (name, labels) = (self.kept.volume.clone(), self.labels.clone());
+        self.engine.create_volume(&VolumeCreate { name, labels, options: BTreeMap::new() }).await?;
+        let made = self.engine.volume(&self.kept.volume).await?;
+        made.map(|volume| volume.mountpoint).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+    }
+
+    async fn finish(self, copied: Result<Copied, KeepError>, began: Instant, paused: Duration) {
+        let (key, shelf) = (self.key.clone(), self.shelf());
+        match self.complete(copied).await {
+            Ok((copied, spare)) => {
+                tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume made.");
+                spare.make_or_warn(self.engine, self.labels).await;
+            }
+            Err(error) => {
+                tracing::info!(error = %super::super::describe(&error), %key, "No golden volume was made.");
+                if matches!(error, KeepError::Overtaken)
+                    && let Err(error) = shelf.note_overtaken()
+                {
+                    tracing::warn!(%error, %key, "It could not be noted that a golden volume was overtaken.");
+                }
+                shelf.forget();
+                // One that stays is nobody's, and `gc` takes it.
+                let _ = self.engine.remove_volume(&self.kept.volume).await;
+            }
+        }
+    }
+
+    async fn complete(&self, copied: Result<Copied, KeepError>) -> Result<(Copied, Spare), KeepError> {
+        let copied = copied?;
+        let made = self.engine.volume(&self.kept.volume).await?;
+        let to = made.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint;
+        blocking(move || {
+            // Of the server that runs there; another one would look for it.
+            for left in ["pgdata/postmaster.pid", "pgdata/postmaster.opts"] {
+                forget_file(&to.join(left));
+            }
+            Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
+        })
+        .await?;
+        self.shelf().write(&Kept { bytes: copied.bytes.unwrap_or_default(), complete: true, ..self.kept.clone() })?;
+        let spare = Spare { key: self.key.clone(), golden: self.kept.volume.clone(), store: self.store.clone() };
+        Ok((copied, spare))
+    }
+
+    fn shelf(&self) -> Shelf {
+        Shelf::of(&self.store, &self.key)
+    }
+}

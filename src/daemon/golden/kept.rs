@@ -1,0 +1,205 @@
+//! What is known of golden volumes, in a small file for each, and which of them stay.
+//!
+//! A file says whether its volume is whole. One that is not is being made by this daemon, which is the only one here: what
+//! an earlier one has left half made is thrown away when the next begins.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::spare::spare_of;
+use crate::{
+    engine::Engine,
+    snapshot::GoldenKey,
+    spec::EnvironmentId,
+    store::{Store, StoreError, create_private, write_atomically},
+};
+
+/// All golden volumes together; the ones used longest ago go first.
+const BUDGET: u64 = 10 << 30;
+/// The files of one key.
+const WHOLE: &str = "json";
+const SPARE: &str = "spare";
+const LOCK: &str = "lock";
+const OVERTAKEN: &str = "overtaken";
+
+/// What is known of a golden volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) version: u32,
+    pub(super) volume: String,
+    pub(super) environment: EnvironmentId,
+    pub(super) project: PathBuf,
+    /// RFC 3339.
+    pub(super) made_at: String,
+    pub(super) bytes: u64,
+    /// The copy is whole and on the disk.
+    pub(super) complete: bool,
+}
+
+/// Where the files of a key are.
+#[derive(Debug, Clone)]
+pub(super) struct Shelf {
+    directory: PathBuf,
+    key: GoldenKey,
+}
+
+impl Shelf {
+    pub(super) fn of(store: &Store, key: &GoldenKey) -> Self {
+        Self { directory: store.golden(), key: key.clone() }
+    }
+
+    fn file(&self, what: &str) -> PathBuf {
+        self.directory.join(format!("{}.{what}", self.key))
+    }
+
+    pub(super) fn read(&self) -> Option<Kept> {
+        read(&self.file(WHOLE))
+    }
+
+    pub(super) fn write(&self, kept: &Kept) -> Result<(), StoreError> {
+        create_private(&self.directory)?;
+        write_atomically(&self.file(WHOLE), &serde_json::to_vec(kept).expect("plain data"))
+    }
+
+    /// When it was used last, for the budget.
+    pub(super) fn touch(&self) {
+        // A golden volume that seems older than it is goes a little earlier.
+        let _ = fs::File::open(self.file(WHOLE)).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// It could not be made.
+    pub(super) fn forget(&self) {
+        forget_file(&self.file(WHOLE));
+    }
+
+    /// Somebody wrote while a copy was made behind their back: the next one is made before anybody may.
+    pub(super) fn note_overtaken(&self) -> Result<(), StoreError> {
+        write_atomically(&self.file(OVERTAKEN), b"")
+    }
+
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.file(OVERTAKEN).exists()
+    }
+}
+
+/// Throws away what an earlier daemon was making. To be called before anything is made.
+pub(in crate::daemon) async fn discard_unfinished(store: &Store, engine: &dyn Engine) {
+    for (path, kept) in all(store).into_iter().filter(|(_, kept)| !kept.complete) {
+        tracing::info!(volume = %kept.volume, "A golden volume that was not finished is thrown away.");
+        forget_file(&path);
+        // One that stays is nobody's, and `gc` takes it.
+        if let Err(error) = engine.remove_volume(&kept.volume).await {
+            tracing::debug!(%error, volume = %kept.volume, "It is left to gc.");
+        }
+    }
+}
+
+/// Names of the golden volumes that stay. With `all`, none does; else those of projects that still have an environment,
+/// newest use first, up to the budget. One that is being made stays, whatever is asked: its maker counts on it.
+pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dry_run: bool) -> HashSet<String> {
+    let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
+    let mut found: Vec<(SystemTime, PathBuf, Kept)> = self::all(store).into_iter().map(|(path, kept)| (used(&path), path, kept)).collect();
+    found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+    let (mut stay, mut bytes) = (HashSet::new(), 0);
+    for (_, path, kept) in found {
+        // With its spare copy.
+        bytes += 2 * kept.bytes;
+        if !kept.complete || !all && bytes <= BUDGET && projects.contains(&kept.project) {
+            stay.insert(spare_of(&kept.volume));
+            stay.insert(kept.volume);
+        } else if !dry_run {
+            for what in [WHOLE, SPARE, LOCK, OVERTAKEN] {
+                forget_file(&path.with_extension(what));
+            }
+        }
+    }
+    stay
+}
+
+fn all(store: &Store) -> Vec<(PathBuf, Kept)> {
+    let entries = fs::read_dir(store.golden()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), read(&entry.path())?))).collect()
+}
+
+fn read(path: &Path) -> Option<Kept> {
+    serde_json::from_slice::<Kept>(&fs::read(path).ok()?).ok().filter(|kept| kept.version == 1)
+}
+
+pub(super) fn forget_file(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "A file could not be removed.");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::engine::{Labels, OwnerId, VolumeCreate, fake::FakeEngine};
+
+    fn kept(volume: &str, complete: bool) -> Kept {
+        let environment = EnvironmentId::of("owner", Path::new("/here"), "default");
+        let made_at = Timestamp::now().to_string();
+        Kept { version: 1, volume: volume.to_owned(), environment, project: "/here".into(), made_at, bytes: 0, complete }
+    }
+
+    #[test]
+    fn golden_volumes_go_with_their_project_or_over_the_budget_and_all_of_them_on_demand() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        create_private(&store.golden()).unwrap();
+        let keep = |name: &str, project: &str, gigabytes: u64, complete: bool, age: u64| {
+            let kept = Kept { project: project.into(), bytes: gigabytes << 30, ..kept(name, complete) };
+            let path = store.golden().join(format!("{name}.json"));
+            fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
+            fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        keep("new", "/here", 3, true, 0);
+        keep("old", "/here", 3, true, 60);
+        keep("gone", "/gone", 1, true, 0);
+        keep("making", "/gone", 0, false, 0);
+        let projects = HashSet::from([PathBuf::from("/here")]);
+        let names = |names: &[&str]| names.iter().flat_map(|name| [(*name).to_owned(), spare_of(name)]).collect::<HashSet<_>>();
+        assert_eq!(retained(&store, &projects, false, true), names(&["new", "making"]));
+        assert_eq!(retained(&store, &projects, true, false), names(&["making"]));
+        assert_eq!(retained(&store, &projects, false, false), names(&["making"]));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_daemon_left_half_made_is_thrown_away_and_what_is_whole_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, engine) = (Store::open(directory.path()).unwrap(), FakeEngine::new());
+        create_private(&store.golden()).unwrap();
+        let owner = OwnerId("owner".to_owned());
+        for (name, complete) in [("whole", true), ("half", false)] {
+            let kept = kept(name, complete);
+            fs::write(store.golden().join(format!("{name}.json")), serde_json::to_vec(&kept).unwrap()).unwrap();
+            let labels = Labels {
+                owner: owner.clone(),
+                environment: kept.environment,
+                project: "/here".to_owned(),
+                instance: "default".to_owned(),
+                service: None,
+                spec: None,
+                role: Some(super::super::ROLE.to_owned()),
+            };
+            engine.create_volume(&VolumeCreate { name: name.to_owned(), labels, options: Default::default() }).await.unwrap();
+        }
+        discard_unfinished(&store, &engine).await;
+        let left: Vec<String> = engine.volumes(&owner).await.unwrap().into_iter().map(|volume| volume.name).collect();
+        assert_eq!(left, ["whole"]);
+        assert_eq!(all(&store).len(), 1);
+    }
+}

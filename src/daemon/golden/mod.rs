@@ -1,0 +1,274 @@
+//! Golden volumes: PostgreSQL's data as it is after provisioning, scripts and data sets, kept to start others from.
+//!
+//! A copy is made once, at the first settling of a start that began on an empty volume ([`keeping`] says how nobody waits
+//! for it). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
+//! instead if the key is the same, and finds its ledger there. Of each there is a second copy ([`spare`]), which is moved
+//! into place: so a large reset takes no longer than a small one.
+//!
+//! Whatever is cut off half way is nothing: a volume is golden as soon as a small file says so ([`kept`]), data is filled
+//! in under another name and renamed, and a first start of which no answer was ever heard begins again on an empty volume.
+
+mod journal;
+mod keeping;
+mod kept;
+mod spare;
+mod version;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::{
+    engine::{Engine, Labels, ObservedVolume, OwnerId},
+    provision::ProvisionContext,
+    reconcile::{Evidence, Instance},
+    script::{self, Checksums},
+    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
+    spec::{EnvironmentId, MountSource, PostgresProvision, Provision, ServiceName, ServiceSpec, Workload},
+    store::{Record, Store, write_atomically},
+};
+use journal::Watched;
+use keeping::Keeping;
+use kept::{Kept, Shelf};
+use spare::Spare;
+
+pub(super) use kept::{discard_unfinished, retained};
+
+/// The label of a golden volume's role.
+pub(super) const ROLE: &str = "golden";
+/// The data's directory in its volume, and its name until it is whole.
+const DATA: &str = "pgdata";
+const FILLING: &str = "pgdata.filling";
+
+/// The golden volumes of a daemon, for one environment's services.
+pub(super) struct Golden {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) store: Store,
+    pub(super) owner: OwnerId,
+    pub(super) environment: EnvironmentId,
+    /// Services whose present start began on an empty volume.
+    pub(super) empty: Mutex<HashSet<ServiceName>>,
+    /// Services that have used a spare copy, or would have: it is made when they have settled.
+    pub(super) consumed: Mutex<HashMap<ServiceName, Spare>>,
+}
+
+/// A service's volume on this host.
+struct Place {
+    record: Record,
+    /// The engine's name.
+    volume: String,
+    directory: PathBuf,
+}
+
+impl Golden {
+    /// Before a start: fills an empty volume from a golden one, and refuses data of another major version.
+    pub(super) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
+        self.empty.lock().expect("no holder of this lock panics").remove(&spec.name);
+        if postgres(spec).is_none() {
+            return Ok(());
+        }
+        // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
+        let Some(place) = self.place(spec).await else { return Ok(()) };
+        let emptied = |error: io::Error| Evidence::of(format!("its half-filled volume could not be emptied: {error}"));
+        remove_tree(&place.directory.join(FILLING)).map_err(emptied)?;
+        // Of a first start that never answered nobody has seen anything, and a server refuses the half of it.
+        if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
+            remove_tree(&place.directory.join(DATA)).map_err(emptied)?;
+        }
+        if let Ok(found) = fs::read_to_string(place.directory.join(DATA).join("PG_VERSION")) {
+            return version::version_fits(spec, found.trim());
+        }
+        let filled = self.fill(spec, project, checksums, &place).await.unwrap_or_else(|error| {
+            // A slower start is no failure.
+            tracing::warn!(%error, service = %spec.name, "A volume could not be filled from a golden one.");
+            false
+        });
+        if !filled {
+            remove_tree(&place.directory.join(FILLING)).map_err(emptied)?;
+            write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes()).map_err(|error| {
+                Evidence::of(format!("it could not be noted that it starts for the first time: {}", super::describe(&error)))
+            })?;
+            self.empty.lock().expect("no holder of this lock panics").insert(spec.name.clone());
+        }
+        Ok(())
+    }
+
+    /// The server has answered: what is in its volume is data from now on.
+    pub(super) fn answered(&self, service: &ServiceName) -> Result<(), Evidence> {
+        match fs::remove_file(self.unanswered(service)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Evidence::of(format!("it could not be noted that its first start is over: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the service's present start began on an empty volume, and it has not settled since.
+    pub(super) fn began_empty(&self, service: &ServiceName) -> bool {
+        self.empty.lock().expect("no holder of this lock panics").contains(service)
+    }
+
+    async fn fill(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums, place: &Place) -> io::Result<bool> {
+        let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
+        let shelf = Shelf::of(&self.store, &key);
+        let Some(kept) = shelf.read().filter(|kept| kept.complete) else { return Ok(false) };
+        let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
+        let began = Instant::now();
+        let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
+        let data = place.directory.join(DATA);
+        let is_moved = match self.volume(&spare.volume()).await {
+            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(DATA), &data) {
+                Ok(()) => true,
+                // On another file system, or made anew at this very moment.
+                Err(error) => {
+                    tracing::debug!(%error, "A spare volume could not be used.");
+                    false
+                }
+            },
+            _ => false,
+        };
+        if !is_moved {
+            let (from, filling) = (golden.mountpoint.join(DATA), place.directory.join(FILLING));
+            // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
+            blocking(move || {
+                fs::create_dir(&filling)?;
+                copy_tree_unsynced(&from, &filling)?;
+                fs::rename(&filling, &data)
+            })
+            .await?;
+        }
+        shelf.touch();
+        self.consumed.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spare);
+        tracing::info!(service = %spec.name, %key, bytes = kept.bytes, took = ?began.elapsed(), moved = is_moved, "Volume filled from a golden one.");
+        Ok(true)
+    }
+
+    /// After a service has settled for the first time on a volume that was empty, and before anybody is told: keeps a copy.
+    /// Returns as soon as the service may be used.
+    pub(super) async fn keep(&self, spec: &ServiceSpec, instance: &Instance, cx: ProvisionContext, project: &Path, checksums: &Checksums) {
+        if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
+            return;
+        }
+        let Some(provision) = postgres(spec) else { return };
+        let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
+        let shelf = Shelf::of(&self.store, &key);
+        if shelf.read().is_some() {
+            return;
+        }
+        let work = Keeping {
+            engine: self.engine.clone(),
+            paused: self.store.environment(&self.environment).join(format!("paused-{}.json", spec.name)),
+            container: instance.id.clone(),
+            labels: self.labels(&place.record, spec),
+            store: self.store.clone(),
+            kept: Kept {
+                version: 1,
+                volume: format!("devenv-golden-{}-{key}", spec.name),
+                environment: self.environment.clone(),
+                project: place.record.project.clone(),
+                made_at: Timestamp::now().to_string(),
+                bytes: 0,
+                complete: false,
+            },
+            from: place.directory,
+            server: Watched { provision: provision.clone(), cx },
+            key,
+        };
+        // Neither is tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
+        if shelf.was_overtaken() {
+            let (goes_on, gone_on) = oneshot::channel();
+            tokio::spawn(work.paused(goes_on));
+            // It fails only if the work is over already.
+            let _ = gone_on.await;
+        } else {
+            match work.server.next_writer().await {
+                Ok(writer) => drop(tokio::spawn(work.behind(writer))),
+                Err(error) => tracing::warn!(%error, service = %spec.name, "No golden volume was made."),
+            }
+        }
+    }
+
+    /// Once a service is ready on what it was given: makes the next spare copy.
+    pub(super) async fn replenish(&self, spec: &ServiceSpec) {
+        let consumed = self.consumed.lock().expect("no holder of this lock panics").remove(&spec.name);
+        if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
+            let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
+            // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
+            tokio::spawn(async move { spare.make_or_warn(engine, labels).await });
+        }
+    }
+
+    /// Everything that decides what is in the data; nothing if that cannot be known.
+    async fn key(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Option<GoldenKey> {
+        let container = spec.container()?;
+        let image = self.engine.image(container.image.name()).await.ok()??;
+        let scripts = match &spec.scripts {
+            Some(set) => script::fingerprint(set, project, checksums).ok()?,
+            None => Vec::new(),
+        };
+        let mut workload = container.clone();
+        // What differs from one environment to the next.
+        workload.ports.clear();
+        let mut provision = postgres(spec)?.clone();
+        provision.port = 0;
+        let text = |value: serde_json::Result<String>| value.expect("a spec is plain data");
+        let settings = [
+            ("workload".to_owned(), text(serde_json::to_string(&Workload::Container(workload)))),
+            ("provision".to_owned(), text(serde_json::to_string(&provision))),
+        ];
+        Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))
+    }
+
+    /// The service's only volume, if its files can be reached.
+    async fn place(&self, spec: &ServiceSpec) -> Option<Place> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let record = self.store.record(&self.environment).ok()??;
+        let mut volumes = spec.container()?.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume(name) => record.volumes.get(&format!("{}/{name}", spec.name)),
+            MountSource::Host(_) | MountSource::Memory => None,
+        });
+        let (name, None) = (volumes.next()?.clone(), volumes.next()) else { return None };
+        let directory = self.volume(&name).await?.mountpoint;
+        Some(Place { record, volume: name, directory })
+    }
+
+    async fn volume(&self, name: &str) -> Option<ObservedVolume> {
+        self.engine.volume(name).await.ok()?.filter(|volume| volume.mountpoint.is_dir())
+    }
+
+    fn labels(&self, record: &Record, spec: &ServiceSpec) -> Labels {
+        Labels { role: Some(ROLE.to_owned()), spec: None, ..crate::reconcile::labels(&self.owner, record, Some(spec)) }
+    }
+
+    /// Names the volume on which the service was started for the first time and has not answered yet.
+    fn unanswered(&self, service: &ServiceName) -> PathBuf {
+        self.store.environment(&self.environment).join(format!("unanswered-{service}"))
+    }
+}
+
+pub(super) fn postgres(spec: &ServiceSpec) -> Option<&PostgresProvision> {
+    spec.provision.iter().find_map(|provision| match provision {
+        Provision::Postgres(postgres) => Some(postgres),
+        Provision::Redis(_) | Provision::Kafka(_) | Provision::S3(_) => None,
+    })
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

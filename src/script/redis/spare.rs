@@ -1,0 +1,87 @@
+//! A copy of the ledger that the server never evicts: a function library, which lives, is saved and is copied with the
+//! keys, and is none of them.
+//!
+//! It is kept where the server may evict any key (`allkeys-*`), and is believed only where the ledger's key has gone alone:
+//! a dataset without any key was emptied, and its ledger with it.
+
+use std::collections::HashMap;
+
+use ::redis::{RedisError, cmd};
+
+use super::{LEDGER, Server};
+
+/// The library, and the function in it that tells the copy.
+const NAME: &str = "devenv_ledger";
+
+/// Rows as text, by path.
+pub(super) type Rows = HashMap<String, String>;
+
+impl Server {
+    pub(super) async fn rows(&mut self) -> Result<Rows, RedisError> {
+        let rows: Rows = cmd("HGETALL").arg(LEDGER).query_async(&mut self.connection).await?;
+        if !rows.is_empty() || !self.may_evict_anything().await? {
+            return Ok(rows);
+        }
+        let spare = self.spare().await;
+        if spare.is_empty() {
+            return Ok(rows);
+        }
+        let keys: String = cmd("INFO").arg("keyspace").query_async(&mut self.connection).await?;
+        if !keys.lines().any(|line| line.starts_with("db")) {
+            cmd("FUNCTION").arg("DELETE").arg(NAME).query_async::<()>(&mut self.connection).await?;
+            return Ok(rows);
+        }
+        tracing::info!(service = %self.service, "The ledger was evicted, and is put back from its copy.");
+        let pairs: Vec<(&String, &String)> = spare.iter().collect();
+        cmd("HSET").arg(LEDGER).arg(pairs).query_async::<()>(&mut self.connection).await?;
+        Ok(spare)
+    }
+
+    /// Copies the ledger as it is now. A server without functions (before 7) goes without.
+    pub(super) async fn keep_spare(&mut self) {
+        let kept = async {
+            if !self.may_evict_anything().await? {
+                return Ok(());
+            }
+            let mut rows = self.spare().await;
+            rows.extend(cmd("HGETALL").arg(LEDGER).query_async::<Rows>(&mut self.connection).await?);
+            cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(library(&rows)).query_async::<String>(&mut self.connection).await?;
+            Ok::<_, RedisError>(())
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, service = %self.service, "The ledger has no copy, and may be evicted.");
+        }
+    }
+
+    /// Nothing if there is none.
+    async fn spare(&mut self) -> Rows {
+        let told: Result<String, _> = cmd("FCALL").arg(NAME).arg(0).query_async(&mut self.connection).await;
+        told.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    async fn may_evict_anything(&mut self) -> Result<bool, RedisError> {
+        let policy: Vec<String> = cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut self.connection).await?;
+        Ok(policy.last().is_some_and(|policy| policy.starts_with("allkeys-")))
+    }
+}
+
+/// Lua that returns the rows, between brackets that do not occur in them.
+fn library(rows: &Rows) -> String {
+    let text = serde_json::to_string(rows).expect("text by text is plain data");
+    let level = (0..).map(|count| "=".repeat(count)).find(|level| !text.contains(&format!("]{level}]"))).expect("some length is not in it");
+    format!(
+        "#!lua name={NAME}\nredis.register_function{{function_name='{NAME}',flags={{'no-writes'}},callback=function() return [{level}[{text}]{level}] end}}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_can_leave_its_brackets() {
+        let rows = Rows::from([("a]].jsonl".to_owned(), "x]=]y".to_owned())]);
+        let library = library(&rows);
+        assert!(library.contains("return [==[{\"a]].jsonl\":\"x]=]y\"}]==] end"), "{library}");
+    }
+}

@@ -1,0 +1,86 @@
+//! A row of a ledger that is kept as text: in Redis's hash and in Kafka's topic, under the script's path.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ScriptError,
+    files::Script,
+    mode_from, mode_text,
+    plan::{INTERRUPTED, Recorded, RecordedState},
+};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Row {
+    checksum: String,
+    mode: String,
+    state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Row {
+    pub(super) fn applied(script: &Script, rows: Option<u64>, took: Duration) -> Self {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+        Self { applied_at: Some(now), duration_ms: Some(took.as_millis() as u64), rows, ..Self::of(script, "applied") }
+    }
+
+    pub(super) fn running(script: &Script) -> Self {
+        Self::of(script, "running")
+    }
+
+    pub(super) fn interrupted(script: &Script) -> Self {
+        Self { error: Some(INTERRUPTED.to_owned()), ..Self::of(script, "interrupted") }
+    }
+
+    pub(super) fn failed(script: &Script, error: &ScriptError) -> Self {
+        Self { error: Some(error.to_string()), ..Self::of(script, "failed") }
+    }
+
+    fn of(script: &Script, state: &str) -> Self {
+        Self {
+            checksum: script.checksum.clone(),
+            mode: mode_text(script.mode).to_owned(),
+            state: state.to_owned(),
+            applied_at: None,
+            duration_ms: None,
+            rows: None,
+            error: None,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).expect("a row is plain data")
+    }
+}
+
+/// In the order of application.
+pub(super) fn recorded(rows: HashMap<String, Row>) -> Vec<Recorded> {
+    let mut recorded: Vec<Recorded> = rows
+        .into_iter()
+        .map(|(path, row)| Recorded {
+            path,
+            checksum: row.checksum,
+            mode: mode_from(&row.mode),
+            state: match row.state.as_str() {
+                "applied" => RecordedState::Applied,
+                "failed" => RecordedState::Failed,
+                "interrupted" => RecordedState::Interrupted,
+                _ => RecordedState::Running,
+            },
+            applied_at: row.applied_at,
+            duration_ms: row.duration_ms,
+            rows: row.rows,
+            error: row.error,
+        })
+        .collect();
+    recorded.sort_by(|a, b| (&a.applied_at, &a.path).cmp(&(&b.applied_at, &b.path)));
+    recorded
+}
