@@ -53,6 +53,8 @@ enum Step {
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    // Before the size is read, so that no change of it is missed.
+    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen to signals", error))?;
     let request = ExecRequest {
         target: session.target()?,
         service: arguments.service.clone(),
@@ -64,7 +66,6 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     };
     let exec = session.client().await?.exec(&request).await?;
     let _raw = if tty { Some(RawTerminal::enter()?) } else { None };
-    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen to signals", error))?;
     converse(exec, tokio::io::stdin(), resized).await
 }
 

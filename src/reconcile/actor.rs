@@ -157,9 +157,11 @@ enum Input {
 impl Actor {
     async fn run(mut self, stop: CancellationToken) {
         loop {
-            self.proceed();
+            // One moment for both: what is not due yet for the one is something to wake at for the other.
+            let now = Instant::now().into_std();
+            self.proceed(now);
             self.publish();
-            let wake = plan::next_wake(&self.state).map(Instant::from_std);
+            let wake = plan::next_wake(&self.state, now).map(Instant::from_std);
             // Each branch is cancel-safe: receiving from a channel, joining a set, a timer, a token.
             let input = tokio::select! {
                 () = stop.cancelled() => Input::Stop,

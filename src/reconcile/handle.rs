@@ -285,14 +285,16 @@ impl Handle {
     pub(crate) async fn until_ready(&self, names: &[String]) -> Result<View, CommandError> {
         self.until(0, |view| {
             let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+            // What can be done without is waited for only by name.
+            let needed = |service: &devenv_api::Service| named(&service.name) && !(names.is_empty() && service.optional == Some(true));
             let ready = view.status.services.iter().filter(|service| named(&service.name)).all(|service| {
                 matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed)
                     || (names.is_empty()
                         && service.optional == Some(true)
-                        && view.failures.iter().any(|failed| failed.name.as_str() == service.name))
+                        && (service.state == devenv_api::ServiceState::Stopped
+                            || view.failures.iter().any(|failed| failed.name.as_str() == service.name)))
             });
-            let stopped =
-                view.status.services.iter().any(|service| named(&service.name) && service.state == devenv_api::ServiceState::Stopped);
+            let stopped = view.status.services.iter().any(|service| needed(service) && service.state == devenv_api::ServiceState::Stopped);
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();
             (ready || failed || stopped || nothing).then(|| view.clone())

@@ -45,8 +45,9 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
     steps
 }
 
-/// The moment at which something is due without any other input.
-pub(crate) fn next_wake(state: &State) -> Option<Instant> {
+/// The moment after `now` at which something is due without any other input. What is due already and was not started waits
+/// for something else than time.
+pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
     state
         .services
         .values()
@@ -55,6 +56,7 @@ pub(crate) fn next_wake(state: &State) -> Option<Instant> {
             Life::Backoff(_, until, _) => Some(until),
             _ => None,
         })
+        .filter(|until| *until > now)
         .min()
 }
 

@@ -231,8 +231,12 @@ fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         return Err(CommandError::NotUp.into());
     }
     failures_of(view, names)?;
-    let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.as_str() == name);
-    match view.status.services.iter().find(|service| service.state == ServiceState::Stopped && named(&service.name)) {
+    // What can be done without is waited for only by name.
+    let needed = |service: &devenv_api::Service| match names {
+        [] => service.optional != Some(true),
+        names => names.iter().any(|name| name.as_str() == service.name),
+    };
+    match view.status.services.iter().find(|service| service.state == ServiceState::Stopped && needed(service)) {
         Some(stopped) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` is stopped, and `wait` starts nothing", stopped.name))
             .hint(format!("start it with `devenv start {}`", stopped.name))),
         None => Ok(()),

@@ -129,6 +129,14 @@ async fn docker_gives_a_session_a_terminal() {
             }
         };
         read_until("23 91", &mut session).await;
+        let at_once = SessionRequest {
+            command: vec!["stty".into(), "size".into()],
+            terminal: Some(TerminalSize { columns: 91, rows: 23 }),
+            ..SessionRequest::default()
+        };
+        let mut first = engine.exec_session(&id, at_once).await.unwrap();
+        let said = first.output.next().await.unwrap().unwrap().1;
+        assert_eq!(said.trim_ascii(), b"23 91", "a command that looks at once sees it too");
         (session.resize)(TerminalSize { columns: 100, rows: 40 }).await.unwrap();
         session.input.write_all(b"stty size; exit 5\n").await.unwrap();
         read_until("40 100", &mut session).await;

@@ -53,7 +53,7 @@ async fn to_its_end(client: &Client, id: &str, request: ExecRequest) -> Result<E
         working_dir: request.directory,
         ..ExecConfig::default()
     };
-    let (exec, stream) = match begin(client, id, config, false).await {
+    let (exec, stream) = match begin(client, id, config).await {
         Ok(begun) => begun,
         Err(error) => return not_run(error),
     };
@@ -82,10 +82,10 @@ fn pairs(environment: &[(String, String)]) -> Vec<String> {
     environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-async fn begin(client: &Client, id: &str, config: ExecConfig, terminal: bool) -> Result<(String, reqwest::Upgraded), EngineError> {
+async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String, reqwest::Upgraded), EngineError> {
+    let body = serde_json::json!({ "Detach": false, "Tty": config.tty == Some(true), "ConsoleSize": config.console_size }).to_string();
     let exec = client.docker.create_exec(id, config).await.map_err(client.explain("run a command in the container"))?.id;
     let call = Call::post("run a command in the container", format!("/exec/{exec}/start"));
-    let body = serde_json::json!({ "Detach": false, "Tty": terminal }).to_string();
     let stream = client.wire.upgrade(call, body).await?;
     Ok((exec, stream))
 }
@@ -182,18 +182,19 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(terminal),
+        console_size: request.terminal.map(|size| vec![size.rows.into(), size.columns.into()]),
         cmd: Some(request.command),
         user: request.user,
         env: Some(pairs(&request.environment)),
         working_dir: request.directory,
         ..ExecConfig::default()
     };
-    let (exec, stream) = match begin(client, id, config, terminal).await {
+    let (exec, stream) = match begin(client, id, config).await {
         Ok(begun) => begun,
         Err(error) => return not_run(error).map(over),
     };
     if let Some(size) = request.terminal {
-        // One that ended at once has no terminal any more.
+        // For engines that do not know of a size from the start. One that ended at once has no terminal any more.
         let _ = resize(client, &exec, size).await;
     }
     let (read, write) = tokio::io::split(stream);

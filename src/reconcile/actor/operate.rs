@@ -1,8 +1,8 @@
 //! Starts what the plan says: each operation as a future, whose end comes back as an [`Outcome`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Actor, Outcome};
@@ -17,8 +17,8 @@ use crate::{
 
 impl Actor {
     /// Starts whatever can be started now.
-    pub(super) fn proceed(&mut self) {
-        for next in plan::next(&self.state, Instant::now().into_std()) {
+    pub(super) fn proceed(&mut self, now: Instant) {
+        for next in plan::next(&self.state, now) {
             match next {
                 Next::CreateNetwork => {
                     self.state.busy = true;

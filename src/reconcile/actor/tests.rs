@@ -1,6 +1,7 @@
 //! The task with a scripted engine and a scripted caretaker: what it does, in which order, and what it leaves behind when
 //! it is killed at any moment.
 
+mod interleavings;
 mod world;
 
 use std::time::Duration;

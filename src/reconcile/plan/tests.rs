@@ -130,8 +130,22 @@ fn a_service_that_backs_off_waits_for_its_moment() {
     put(&mut state, "db", |instance| Life::Backoff(instance, due, "exit 1".into()));
     service(&mut state, "api").operation = Some(Operation::Create);
     assert!(operations(&state).is_empty());
-    assert_eq!(next_wake(&state), Some(due));
+    assert_eq!(next_wake(&state, Instant::now()), Some(due));
     assert_eq!(next(&state, due), [Next::Operate("db".parse().unwrap(), Operation::Start)]);
+}
+
+#[test]
+fn what_is_due_and_waits_for_a_dependency_is_nothing_to_wake_for() {
+    let mut state = two();
+    let due = Instant::now() + Duration::from_hours(1);
+    put(&mut state, "db", Life::Running);
+    service(&mut state, "db").operation = Some(Operation::Settle);
+    put(&mut state, "api", |instance| Life::Backoff(instance, due, "exit 1".into()));
+    assert!(next(&state, due).is_empty());
+    assert_eq!(next_wake(&state, due), None);
+    service(&mut state, "db").operation = None;
+    put(&mut state, "db", |instance| Life::Ready(instance, "proven".into()));
+    assert_eq!(next(&state, due), [Next::Operate("api".parse().unwrap(), Operation::Start)]);
 }
 
 #[test]
