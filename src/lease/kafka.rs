@@ -1,6 +1,10 @@
 //! Kafka: a prefix for topics and groups. Topics are made at their first use, so a lease itself makes nothing.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::net::TcpStream;
 
@@ -19,15 +23,29 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(crate) struct KafkaLeases {
     service: ServiceName,
     port: u16,
+    /// Prefixes that are leased.
+    held: Arc<Mutex<HashSet<String>>>,
 }
 
 impl KafkaLeases {
     pub(crate) fn new(service: ServiceName, port: u16) -> Self {
-        Self { service, port }
+        Self { service, port, held: Arc::default() }
+    }
+
+    /// The same leases on the broker as it is now.
+    pub(crate) fn renewed(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    pub(crate) fn take(&self, lease: &str) -> String {
+        let prefix = format!("{PREFIX}{lease}.");
+        self.held.lock().expect("no holder of this lock panics").insert(prefix.clone());
+        prefix
     }
 
     /// Deletes what was made with the prefix.
     pub(crate) async fn give_back(&self, prefix: &str) {
+        self.held.lock().expect("no holder of this lock panics").remove(prefix);
         for attempt in 1..=ATTEMPTS {
             match self.remove(prefix).await {
                 Ok(true) => return,
@@ -41,7 +59,7 @@ impl KafkaLeases {
         }
     }
 
-    /// Deletes what leases of an earlier daemon left behind: this one has granted none yet.
+    /// Deletes what leases of an earlier daemon left behind.
     pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
         match self.remove(PREFIX).await {
             Ok(_) => Ok(()),
@@ -53,13 +71,15 @@ impl KafkaLeases {
     async fn remove(&self, prefix: &str) -> Result<bool, WireError> {
         let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", self.port)).await?);
         let mut groups = broker.groups().await?;
-        groups.retain(|group| group.starts_with(prefix));
+        let held = self.held.lock().expect("no holder of this lock panics").clone();
+        let is_due = |name: &String| name.starts_with(prefix) && !held.iter().any(|held| name.starts_with(held.as_str()));
+        groups.retain(&is_due);
         let mut gone = true;
         if !groups.is_empty() {
             gone = broker.delete_groups(&groups).await?.iter().all(|outcome| outcome.code == 0);
         }
         let mut topics: Vec<String> = broker.metadata(None).await?.topics.into_iter().map(|topic| topic.name).collect();
-        topics.retain(|topic| topic.starts_with(prefix));
+        topics.retain(&is_due);
         if !topics.is_empty() {
             broker.delete_topics(&topics).await?;
         }

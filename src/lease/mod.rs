@@ -113,38 +113,33 @@ impl Leases {
         Self { cx, known: Arc::default() }
     }
 
-    /// Makes the private parts of every service that is wanted, or none.
+    /// Makes the private parts of every service that is wanted, all at the same time, or none.
     pub(crate) async fn grant(&self, wanted: Wanted<'_>) -> Result<Granted, LeaseError> {
         let id = new_id();
         let lessors = self.chosen(&wanted)?;
         let mut granted = Granted { id: id.clone(), services: Vec::new(), database: None, variables: wanted.variables, parts: Vec::new() };
         let mut privates = Vec::new();
-        for (service, database, lessor) in lessors {
-            let part = match lessor {
-                Lessor::Postgres(lessor) => lessor.take(&id, &database, wanted.data).await.map(|name| {
-                    granted.database.get_or_insert_with(|| name.clone());
-                    privates.push(Private::Database { service: service.clone(), database, name: name.clone() });
-                    Part::Postgres(lessor, name)
-                }),
-                Lessor::Redis(lessor) => lessor.take(&id).await.map(|taken| {
-                    let (user, password, number) = (taken.user.clone(), taken.password.clone(), taken.number);
-                    privates.push(Private::Number { service: service.clone(), user, password, number });
-                    Part::Redis(lessor, taken)
-                }),
-                Lessor::Kafka(lessor) => {
-                    let prefix = format!("{PREFIX}{id}.");
-                    privates.push(Private::Prefix { service: service.clone(), prefix: prefix.clone() });
-                    Ok(Part::Kafka(lessor, prefix))
-                }
-            };
+        let mut refused = None;
+        let parts = join_all(lessors.into_iter().map(|(service, database, lessor)| {
+            let (id, data) = (id.clone(), wanted.data.to_owned());
+            async move { (service.clone(), lessor.take(&id, service, database, &data).await) }
+        }));
+        for (service, part) in parts.await {
             match part {
-                Ok(part) => granted.parts.push(part),
-                Err(error) => {
-                    granted.end().await;
-                    return Err(error);
+                Ok((part, private)) => {
+                    if let Private::Database { name, .. } = &private {
+                        granted.database.get_or_insert_with(|| name.clone());
+                    }
+                    granted.parts.push(part);
+                    privates.push(private);
+                    granted.services.push(service.to_string());
                 }
+                Err(error) => refused = Some(error),
             }
-            granted.services.push(service.to_string());
+        }
+        if let Some(error) = refused {
+            granted.end().await;
+            return Err(error);
         }
         variables::make_private(&mut granted.variables, &privates);
         Ok(granted)
@@ -203,7 +198,8 @@ impl Leases {
         }
     }
 
-    /// The one that knows this service's leases; a new one if the service is not as it was.
+    /// The one that knows this service's leases. Where the service is not as it was, it has the new one's ways and still
+    /// knows the leases that were granted before.
     fn lessor(&self, service: &ServiceSpec) -> Option<Lessor> {
         let mut known = self.known.lock().expect("no holder of this lock panics");
         let provision = service.provision.iter().find_map(|provision| match provision {
@@ -213,18 +209,42 @@ impl Leases {
         let former = known.get(&service.name).cloned();
         let lessor = match (provision, &service.probe) {
             (Some(provision), _) => match former {
-                Some(Lessor::Postgres(lessor)) if lessor.is_for(provision) => Lessor::Postgres(lessor),
+                Some(Lessor::Postgres(lessor)) => Lessor::Postgres(lessor.renewed(provision)),
                 _ => Lessor::Postgres(PostgresLeases::new(service.name.clone(), provision.clone(), self.cx.clone())),
             },
             (None, Probe::Redis { port, password, tls, .. }) => match former {
-                Some(Lessor::Redis(lessor)) if lessor.is_for(*port) => Lessor::Redis(lessor),
+                Some(Lessor::Redis(lessor)) => Lessor::Redis(lessor.renewed(*port, password, *tls)),
                 _ => Lessor::Redis(RedisLeases::new(service.name.clone(), *port, password.clone(), *tls, self.cx.clone())),
             },
-            (None, Probe::Kafka { port }) => Lessor::Kafka(KafkaLeases::new(service.name.clone(), *port)),
+            (None, Probe::Kafka { port }) => match former {
+                Some(Lessor::Kafka(lessor)) => Lessor::Kafka(lessor.renewed(*port)),
+                _ => Lessor::Kafka(KafkaLeases::new(service.name.clone(), *port)),
+            },
             (None, _) => return None,
         };
         known.insert(service.name.clone(), lessor.clone());
         Some(lessor)
+    }
+}
+
+impl Lessor {
+    /// A private part, and what variables say of it.
+    async fn take(self, id: &str, service: ServiceName, database: String, data: &str) -> Result<(Part, Private), LeaseError> {
+        Ok(match self {
+            Self::Postgres(lessor) => {
+                let name = lessor.take(id, &database, data).await?;
+                (Part::Postgres(lessor, name.clone()), Private::Database { service, database, name })
+            }
+            Self::Redis(lessor) => {
+                let taken = lessor.take(id).await?;
+                let (user, password, number) = (taken.user.clone(), taken.password.clone(), taken.number);
+                (Part::Redis(lessor, taken), Private::Number { service, user, password, number })
+            }
+            Self::Kafka(lessor) => {
+                let prefix = lessor.take(id);
+                (Part::Kafka(lessor, prefix.clone()), Private::Prefix { service, prefix })
+            }
+        })
     }
 }
 

@@ -4,6 +4,9 @@
 //! to, the template, and every private database is a copy of that. The template's comment says what it was made from;
 //! where that differs from what the database is now (made anew, other scripts applied), template and copies are too.
 //!
+//! A name is given to one lease and never again: it is random, leaves the stock when it is given out, and is dropped
+//! afterwards, whether or not its holder ever heard of it.
+//!
 //! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
 //! made since the last one through to the disk. So drops are gathered, for those at the same time share a checkpoint, and
 //! the newest copy is given out first: it is used and gone before any checkpoint has seen it.
@@ -11,12 +14,15 @@
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_postgres::{Client, Config};
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +37,9 @@ use crate::{
 };
 
 const TEMPLATE: &str = "devenv_template_";
-/// Copies made ahead, where they are small.
-const AHEAD: u64 = 5;
+/// Copies made ahead at first, and at most: a lease that finds none doubles them. As many as are small enough.
+const AHEAD: u64 = 4;
+const MOST_AHEAD: u64 = 10;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
@@ -43,6 +50,12 @@ const BATCH: usize = 8;
 const GATHER: Duration = Duration::from_millis(500);
 /// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
 const LEFT: usize = 16;
+/// From this size on, the files of a database are copied, which waits for a checkpoint; below it, copying it through the
+/// log is faster.
+const COPY_FILES: u64 = 256 << 20;
+/// Connections that are kept for making and dropping, and for how long they may be of no use.
+const KEPT: usize = 3;
+const IDLE: Duration = Duration::from_secs(10);
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_mins(1);
@@ -57,8 +70,8 @@ struct Shared {
     service: ServiceName,
     provision: PostgresProvision,
     cx: ProvisionContext,
-    /// Names of databases that are leased, ready to be, or being made.
-    alive: Mutex<HashSet<String>>,
+    /// Names of databases that are leased, ready to be, or being made, whatever has become of the profile since.
+    alive: Arc<Mutex<HashSet<String>>>,
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
     making: Semaphore,
@@ -70,6 +83,8 @@ struct Shared {
     left: Arc<Semaphore>,
     /// The connection for short questions.
     desk: tokio::sync::Mutex<Option<Arc<Client>>>,
+    /// Connections that are of use to whoever comes next, and since when they are of none.
+    idle: Mutex<Vec<(Instant, Client)>>,
     work: TaskTracker,
 }
 
@@ -80,18 +95,34 @@ struct Stock {
     /// When the server was started: another one may have other data behind it.
     started: String,
     ready: Mutex<Vec<String>>,
-    wanted: u64,
+    /// Copies to have ahead, and the most that there is room for.
+    wanted: AtomicU64,
+    most: u64,
+    strategy: &'static str,
     /// One refill at a time.
     refilling: tokio::sync::Mutex<()>,
 }
 
 impl PostgresLeases {
     pub(crate) fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Self {
+        Self::with(service, provision, cx, Arc::default())
+    }
+
+    /// The same leases on the server as it is now.
+    pub(crate) fn renewed(self, provision: &PostgresProvision) -> Self {
+        let shared = &self.shared;
+        if shared.provision == *provision {
+            return self;
+        }
+        Self::with(shared.service.clone(), provision.clone(), shared.cx.clone(), shared.alive.clone())
+    }
+
+    fn with(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext, alive: Arc<Mutex<HashSet<String>>>) -> Self {
         let shared = Shared {
             service,
             provision,
             cx,
-            alive: Mutex::default(),
+            alive,
             stocks: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
             doomed: Mutex::default(),
@@ -99,13 +130,10 @@ impl PostgresLeases {
             dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT)),
             desk: tokio::sync::Mutex::default(),
+            idle: Mutex::default(),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    pub(crate) fn is_for(&self, provision: &PostgresProvision) -> bool {
-        self.shared.provision == *provision
     }
 
     /// A database of its own, with what `database` holds; its name.
@@ -120,15 +148,31 @@ impl PostgresLeases {
             let name = match ready {
                 Some(name) => name,
                 None => {
-                    let name = shared.name(lease);
-                    shared.make(&name, wanted).await?;
-                    name
+                    stock.wanted.fetch_update(Relaxed, Relaxed, |wanted| Some((wanted * 2).min(stock.most))).ok();
+                    self.made(shared.name(lease), wanted, stock.strategy).await?
                 }
             };
             self.refill(&stock, wanted);
             Ok(name)
         };
         tokio::time::timeout(LIMIT, taken).await.unwrap_or_else(|_| Err(shared.refused("copy a database", "it took longer than a minute")))
+    }
+
+    /// Makes the database, in a task of its own: one that nobody waits for any more is made all the same, and dropped.
+    async fn made(&self, name: String, wanted: &PostgresDatabase, strategy: &'static str) -> Result<String, LeaseError> {
+        let (taker, made) = oneshot::channel();
+        let (leases, wanted) = (self.clone(), wanted.clone());
+        self.shared.work.spawn(async move {
+            let made = leases.shared.make(&name, &wanted, strategy).await;
+            if made.is_err() {
+                // It may be there, without what comes after its creation.
+                leases.discard(vec![name.clone()]);
+            }
+            if taker.send(made.map(|()| name.clone())).is_err_and(|unheard| unheard.is_ok()) {
+                leases.discard(vec![name]);
+            }
+        });
+        made.await.unwrap_or_else(|_| Err(self.shared.refused("copy a database", "the daemon is ending")))
     }
 
     /// Ends every connection to the database and removes it, in the background.
@@ -162,7 +206,7 @@ impl PostgresLeases {
         let found = shared.ask(&look(&wanted.name, &template)).await?;
         let missing = || shared.refused("copy a database", format!("there is no database `{}`", wanted.name));
         let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
-        let (identity, size, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default(), row.next().unwrap_or_default());
+        let (identity, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
         let mut stocks = shared.stocks.lock().await;
         if let Some(stock) = stocks.get(&wanted.name) {
@@ -176,12 +220,15 @@ impl PostgresLeases {
         if row.next().as_deref() != Some(&key) {
             shared.make_template(&template, wanted, &key).await?;
         }
-        let size = size.parse::<u64>().unwrap_or(AHEAD_BYTES).max(1);
+        let (size, version) = shared.size(&wanted.name).await?;
+        let most = (AHEAD_BYTES / size.max(1)).clamp(1, MOST_AHEAD);
         let stock = Arc::new(Stock {
             key,
             started,
             ready: Mutex::default(),
-            wanted: (AHEAD_BYTES / size).clamp(1, AHEAD),
+            wanted: AtomicU64::new(AHEAD.min(most)),
+            most,
+            strategy: strategy(version, size),
             refilling: tokio::sync::Mutex::default(),
         });
         stocks.insert(wanted.name.clone(), stock.clone());
@@ -195,15 +242,14 @@ impl PostgresLeases {
             let Ok(_turn) = stock.refilling.try_lock() else { return };
             loop {
                 let has = stock.ready.lock().expect("no holder of this lock panics").len() as u64;
-                let missing = stock.wanted.saturating_sub(has).min(MAKING as u64 - 1);
+                let missing = stock.wanted.load(Relaxed).saturating_sub(has).min(MAKING as u64 - 1);
                 if missing == 0 {
                     return;
                 }
-                let names: Vec<String> = (0..missing).map(|_| leases.shared.name(&super::new_id())).collect();
-                let made = join_all(names.iter().map(|name| leases.shared.make(name, &wanted))).await;
-                for (name, result) in names.into_iter().zip(made) {
+                let made = (0..missing).map(|_| leases.made(leases.shared.name(&super::new_id()), &wanted, stock.strategy));
+                for result in join_all(made).await {
                     match result {
-                        Ok(()) => stock.ready.lock().expect("no holder of this lock panics").push(name),
+                        Ok(name) => stock.ready.lock().expect("no holder of this lock panics").push(name),
                         Err(error) => {
                             tracing::debug!(%error, "A copy of a database could not be made ahead.");
                             return;
@@ -258,9 +304,9 @@ impl Shared {
         name
     }
 
-    async fn drop_database(&self, name: &str) {
+    async fn drop_database(self: &Arc<Self>, name: &str) {
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
-        let dropped = self.session(|client| async move { client.batch_execute(&drop).await.map_err(|error| reason(&error)) }).await;
+        let dropped = self.session(&[drop]).await;
         self.alive.lock().expect("no holder of this lock panics").remove(name);
         if let Err(error) = dropped {
             tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
@@ -268,23 +314,14 @@ impl Shared {
     }
 
     /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
-    async fn make(&self, name: &str, wanted: &PostgresDatabase) -> Result<(), LeaseError> {
+    async fn make(self: &Arc<Self>, name: &str, wanted: &PostgresDatabase, strategy: &str) -> Result<(), LeaseError> {
         let _permit = self.making.acquire().await;
         let (shown, template, owner) = (identifier(name), identifier(&template_name(&wanted.name)), identifier(&wanted.owner));
-        let create = format!("CREATE DATABASE {shown} TEMPLATE {template} OWNER {owner}");
+        let create = format!("CREATE DATABASE {shown} TEMPLATE {template} OWNER {owner}{strategy}");
         let mut after = vec![format!("REVOKE CONNECT, TEMP ON DATABASE {shown} FROM PUBLIC")];
         after.extend(wanted.settings.iter().filter_map(|(setting, value)| settings::statement(name, setting, value, &[])));
-        let made = self
-            .session(|client| async move {
-                // Alone: it refuses to share a transaction.
-                client.batch_execute(&create).await.map_err(|error| reason(&error))?;
-                client.batch_execute(&after.join("; ")).await.map_err(|error| reason(&error))
-            })
-            .await;
-        if made.is_err() {
-            self.alive.lock().expect("no holder of this lock panics").remove(name);
-        }
-        made
+        // The creation alone: it refuses to share a transaction.
+        self.session(&[create, after.join("; ")]).await
     }
 
     /// Connections to the database are ended for it: their owners connect again, and wait that long.
@@ -297,15 +334,24 @@ impl Shared {
         );
         let create = format!("CREATE DATABASE {shown} TEMPLATE {} OWNER {}", identifier(&wanted.name), identifier(&wanted.owner));
         let close = format!("ALTER DATABASE {shown} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {shown} IS {}", literal(key));
-        self.session(|client| async move {
-            client.batch_execute(&drop).await.map_err(|error| reason(&error))?;
+        let client = self.connect().await?;
+        let made = async {
+            client.batch_execute(&drop).await?;
             // Sent together: whoever connects again finds the database locked, and waits.
             let (ended, created) = tokio::join!(client.batch_execute(&end), client.batch_execute(&create));
-            ended.and(created).map_err(|error| reason(&error))?;
+            ended.and(created)?;
             // The comment is last: a template without it is not finished.
-            client.batch_execute(&close).await.map_err(|error| reason(&error))
-        })
-        .await
+            client.batch_execute(&close).await
+        };
+        made.await.map_err(|error| self.refused("lease a database", reason(&error)))
+    }
+
+    /// The size of a database, and the server's version.
+    async fn size(&self, database: &str) -> Result<(u64, u32), LeaseError> {
+        let query = format!("SELECT pg_catalog.pg_database_size({}), current_setting('server_version_num')", literal(database));
+        let mut row = self.ask(&query).await?.into_iter().flatten().flatten();
+        let size = row.next().and_then(|size| size.parse().ok()).unwrap_or(AHEAD_BYTES);
+        Ok((size, row.next().and_then(|version| version.parse().ok()).unwrap_or_default()))
     }
 
     /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
@@ -324,11 +370,15 @@ impl Shared {
         if let Some(client) = desk.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
+        Ok(desk.insert(Arc::new(self.connect().await?)).clone())
+    }
+
+    async fn connect(&self) -> Result<Client, LeaseError> {
         let (config, tls) = self.login()?;
         let (client, connection) = probe::connect(&config, tls).await.map_err(|error| self.unreachable(&error))?;
         // Ends with the client, or with the server.
         self.work.spawn(connection);
-        Ok(desk.insert(Arc::new(client)).clone())
+        Ok(client)
     }
 
     fn login(&self) -> Result<(Config, Option<rustls::ClientConfig>), LeaseError> {
@@ -344,16 +394,38 @@ impl Shared {
         self.refused("reach the server", probe::words(self.provision.port, error))
     }
 
-    async fn session<T, W>(&self, work: impl FnOnce(Client) -> W) -> Result<T, LeaseError>
-    where
-        W: Future<Output = Result<T, String>>,
-    {
-        let (config, tls) = self.login()?;
-        let done = probe::session(&config, tls, |client| async move { Ok(work(client).await) }).await;
-        match done {
-            Ok(result) => result.map_err(|error| self.refused("lease a database", error)),
-            Err(error) => Err(self.unreachable(&error)),
+    /// One statement after the other, over a connection that nobody else uses meanwhile.
+    async fn session(self: &Arc<Self>, statements: &[String]) -> Result<(), LeaseError> {
+        let kept = {
+            let mut idle = self.idle.lock().expect("no holder of this lock panics");
+            idle.retain(|(_, client)| !client.is_closed());
+            idle.pop()
+        };
+        let client = match kept {
+            Some((_, client)) => client,
+            None => self.connect().await?,
+        };
+        for statement in statements {
+            client.batch_execute(statement).await.map_err(|error| self.refused("lease a database", reason(&error)))?;
         }
+        self.keep(client);
+        Ok(())
+    }
+
+    /// For whoever comes soon.
+    fn keep(self: &Arc<Self>, client: Client) {
+        let mut idle = self.idle.lock().expect("no holder of this lock panics");
+        if idle.len() >= KEPT {
+            return;
+        }
+        idle.push((Instant::now(), client));
+        let shared = Arc::downgrade(self);
+        self.work.spawn(async move {
+            tokio::time::sleep(IDLE).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.idle.lock().expect("no holder of this lock panics").retain(|(since, _)| since.elapsed() < IDLE);
+            }
+        });
     }
 
     fn refused(&self, action: &str, reason: impl std::fmt::Display) -> LeaseError {
@@ -361,10 +433,19 @@ impl Shared {
     }
 }
 
-/// What identifies the database's present life, its size, and what the template says that it was made from.
+/// How a database of this size is copied fastest: nothing to say where the server knows one way only.
+fn strategy(version: u32, size: u64) -> &'static str {
+    match version {
+        ..150_000 => "",
+        _ if size < COPY_FILES => " STRATEGY WAL_LOG",
+        _ => " STRATEGY FILE_COPY",
+    }
+}
+
+/// What identifies the database's present life, and what the template says that it was made from.
 fn look(database: &str, template: &str) -> String {
     format!(
-        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_postmaster_start_time(), \
+        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_postmaster_start_time(), \
          (SELECT pg_catalog.shobj_description(t.oid, 'pg_database') FROM pg_catalog.pg_database t WHERE t.datname = {}) \
          FROM pg_catalog.pg_database d WHERE d.datname = {}",
         literal(template),
@@ -385,6 +466,13 @@ fn template_name(database: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_databases_are_copied_through_the_log_where_the_server_can() {
+        assert_eq!(strategy(140_012, 1 << 20), "");
+        assert_eq!(strategy(170_002, 8 << 20), " STRATEGY WAL_LOG");
+        assert_eq!(strategy(170_002, 1 << 30), " STRATEGY FILE_COPY");
+    }
 
     #[test]
     fn templates_of_databases_with_long_names_have_names_of_their_own() {

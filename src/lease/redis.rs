@@ -12,10 +12,11 @@ use std::{
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use super::{LeaseError, PREFIX};
 use crate::{
-    probe::redis::{SessionError, session, words},
+    probe::redis::{SessionError, open, session, words},
     provision::{ProvisionContext, hmac::hex},
     spec::{SecretRef, ServiceName},
 };
@@ -52,9 +53,18 @@ struct Shared {
     password: SecretRef,
     tls: bool,
     cx: ProvisionContext,
+    numbers: Arc<Numbers>,
+    swept: tokio::sync::OnceCell<()>,
+    /// The connection for what a lease waits for.
+    desk: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    work: TaskTracker,
+}
+
+/// Those that are leased, whatever has become of the server's address since.
+#[derive(Default)]
+struct Numbers {
     taken: Mutex<BTreeSet<u32>>,
     freed: Notify,
-    swept: tokio::sync::OnceCell<()>,
 }
 
 /// A number and its user.
@@ -66,13 +76,31 @@ pub(crate) struct Taken {
 
 impl RedisLeases {
     pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
-        let shared =
-            Shared { service, port, password, tls, cx, taken: Mutex::default(), freed: Notify::new(), swept: tokio::sync::OnceCell::new() };
+        Self::with(service, port, password, tls, cx, Arc::default())
+    }
+
+    fn with(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext, numbers: Arc<Numbers>) -> Self {
+        let shared = Shared {
+            service,
+            port,
+            password,
+            tls,
+            cx,
+            numbers,
+            swept: tokio::sync::OnceCell::new(),
+            desk: tokio::sync::Mutex::default(),
+            work: TaskTracker::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
-    pub(crate) fn is_for(&self, port: u16) -> bool {
-        self.shared.port == port
+    /// The same leases on the server as it is now.
+    pub(crate) fn renewed(self, port: u16, password: &SecretRef, tls: bool) -> Self {
+        let shared = &self.shared;
+        if shared.port == port && shared.password == *password && shared.tls == tls {
+            return self;
+        }
+        Self::with(shared.service.clone(), port, password.clone(), tls, shared.cx.clone(), shared.numbers.clone())
     }
 
     pub(crate) async fn take(&self, lease: &str) -> Result<Taken, LeaseError> {
@@ -82,7 +110,7 @@ impl RedisLeases {
         let number = match number {
             Ok(number) => number?,
             Err(_) => {
-                let count = shared.taken.lock().expect("no holder of this lock panics").len() as u32;
+                let count = shared.numbers.taken.lock().expect("no holder of this lock panics").len() as u32;
                 return Err(LeaseError::NoNumber { service: shared.service.to_string(), count });
             }
         };
@@ -91,13 +119,9 @@ impl RedisLeases {
         let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
         let user = format!("{PREFIX}{number}_{lease}");
         let rules = allowed(&password, number);
-        let made = shared
-            .session(|mut connection| {
-                let mut command = redis::cmd("ACL");
-                command.arg("SETUSER").arg(&user).arg(&rules);
-                async move { Ok(command.query_async::<()>(&mut connection).await?) }
-            })
-            .await;
+        let mut make = redis::pipe();
+        make.cmd("ACL").arg("SETUSER").arg(&user).arg(&rules).ignore();
+        let made = shared.ask::<()>(&make).await;
         match made {
             Ok(()) => Ok(Taken { user, password, number }),
             Err(error) => {
@@ -120,7 +144,7 @@ impl RedisLeases {
 
     /// Removes what leases of an earlier daemon left behind.
     pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
-        let taken = self.shared.taken.lock().expect("no holder of this lock panics").clone();
+        let taken = self.shared.numbers.taken.lock().expect("no holder of this lock panics").clone();
         self.shared
             .session(|mut connection| async move {
                 let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await?;
@@ -140,10 +164,10 @@ impl RedisLeases {
     async fn number(&self) -> Result<u32, LeaseError> {
         let shared = &self.shared;
         loop {
-            let freed = shared.freed.notified();
-            let (count, used) = shared.session(look).await?;
+            let freed = shared.numbers.freed.notified();
+            let (count, used) = shared.look().await?;
             {
-                let mut taken = shared.taken.lock().expect("no holder of this lock panics");
+                let mut taken = shared.numbers.taken.lock().expect("no holder of this lock panics");
                 if let Some(number) = (1..count).rev().find(|number| !taken.contains(number) && !used.contains(number)) {
                     taken.insert(number);
                     return Ok(number);
@@ -154,12 +178,48 @@ impl RedisLeases {
     }
 
     fn free(&self, number: u32) {
-        self.shared.taken.lock().expect("no holder of this lock panics").remove(&number);
-        self.shared.freed.notify_one();
+        self.shared.numbers.taken.lock().expect("no holder of this lock panics").remove(&number);
+        self.shared.numbers.freed.notify_one();
     }
 }
 
 impl Shared {
+    /// Over a connection that is kept: connecting and logging in cost more than all that is asked here. Nothing is asked
+    /// that depends on which database the connection is in.
+    async fn ask<T: redis::FromRedisValue>(&self, question: &redis::Pipeline) -> Result<T, LeaseError> {
+        let refused = |error| LeaseError::refused(&self.service, "lease a database", words(self.port, SessionError::Redis(error)));
+        let kept = self.desk.lock().await.clone();
+        if let Some(mut connection) = kept {
+            match question.query_async(&mut connection).await {
+                // The server was restarted since the last question.
+                Err(error) if error.is_io_error() || error.is_connection_dropped() => {}
+                answer => return answer.map_err(refused),
+            }
+        }
+        let mut connection = self.connect().await?;
+        *self.desk.lock().await = Some(connection.clone());
+        question.query_async(&mut connection).await.map_err(refused)
+    }
+
+    /// How many databases there are, and which of them hold keys.
+    async fn look(&self) -> Result<(u32, BTreeSet<u32>), LeaseError> {
+        let mut question = redis::pipe();
+        question.cmd("CONFIG").arg("GET").arg("databases").cmd("INFO").arg("keyspace");
+        let (settings, keyspace): (Vec<String>, String) = self.ask(&question).await?;
+        Ok((settings.get(1).and_then(|count| count.parse().ok()).unwrap_or(1), numbers(&keyspace)))
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, LeaseError> {
+        let password = self.cx.vault.reveal(&self.password)?;
+        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        let (connection, driver) = open(self.port, "default", &password, tls)
+            .await
+            .map_err(|error| LeaseError::refused(&self.service, "reach the server", words(self.port, error)))?;
+        // Ends with the connection's last clone, or with the server.
+        self.work.spawn(driver);
+        Ok(connection)
+    }
+
     async fn session<T, W>(&self, work: impl FnOnce(MultiplexedConnection) -> W) -> Result<T, LeaseError>
     where
         W: Future<Output = Result<T, SessionError>>,
@@ -172,31 +232,16 @@ impl Shared {
     }
 }
 
-/// How many databases there are, and which of them hold keys.
-async fn look(mut connection: MultiplexedConnection) -> Result<(u32, BTreeSet<u32>), SessionError> {
-    let settings: Vec<String> = redis::cmd("CONFIG").arg("GET").arg("databases").query_async(&mut connection).await?;
-    let keyspace: String = redis::cmd("INFO").arg("keyspace").query_async(&mut connection).await?;
-    Ok((settings.get(1).and_then(|count| count.parse().ok()).unwrap_or(1), numbers(&keyspace)))
-}
-
 fn numbers(keyspace: &str) -> BTreeSet<u32> {
     keyspace.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect()
 }
 
 async fn remove(mut connection: MultiplexedConnection, user: &str, number: u32) -> Result<(), SessionError> {
     // Removing the user ends its connections too.
-    redis::pipe()
-        .cmd("ACL")
-        .arg("DELUSER")
-        .arg(user)
-        .ignore()
-        .cmd("SELECT")
-        .arg(number)
-        .ignore()
-        .cmd("FLUSHDB")
-        .ignore()
-        .query_async::<()>(&mut connection)
-        .await?;
+    redis::cmd("ACL").arg("DELUSER").arg(user).query_async::<()>(&mut connection).await?;
+    // One after the other: where the number cannot be selected, another database would be emptied.
+    redis::cmd("SELECT").arg(number).query_async::<()>(&mut connection).await?;
+    redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
     Ok(())
 }
 

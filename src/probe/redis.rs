@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 use futures_util::{
     FutureExt,
-    future::{self, Either},
+    future::{self, BoxFuture, Either},
 };
 
 use rustls::pki_types::ServerName;
@@ -52,11 +52,50 @@ pub(crate) async fn session<T, W>(
 where
     W: Future<Output = Result<T, SessionError>>,
 {
+    let (connection, driver) = unauthenticated(port, tls).await?;
+    let work = std::pin::pin!(async {
+        login(connection.clone(), user, password).await?;
+        work(connection).await
+    });
+    match future::select(work, std::pin::pin!(driver)).await {
+        Either::Left((result, _)) => result,
+        Either::Right(((), work)) => work.await,
+    }
+}
+
+/// A connection that is logged in, and what has to be driven for it.
+pub(crate) async fn open(
+    port: u16,
+    user: &str,
+    password: &str,
+    tls: Option<rustls::ClientConfig>,
+) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), SessionError> {
+    let (connection, mut driver) = unauthenticated(port, tls).await?;
+    let done = {
+        let login = std::pin::pin!(login(connection.clone(), user, password));
+        match future::select(login, &mut driver).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), login)) => login.await,
+        }
+    };
+    done.map(|()| (connection, driver))
+}
+
+async fn login(mut connection: MultiplexedConnection, user: &str, password: &str) -> Result<(), SessionError> {
+    let mut login = ::redis::cmd("AUTH");
+    login.arg(shown(user)).arg(password);
+    Ok(login.query_async::<()>(&mut connection).await?)
+}
+
+async fn unauthenticated(
+    port: u16,
+    tls: Option<rustls::ClientConfig>,
+) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), SessionError> {
     let stream = connect(port).await.map_err(SessionError::Unreachable)?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     // The driver's own login hides what the server says to it.
     let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let (mut connection, driver) = match tls {
+    Ok(match tls {
         None => {
             let (connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
             (connection, driver.boxed())
@@ -66,17 +105,7 @@ where
             let (connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
             (connection, driver.boxed())
         }
-    };
-    let mut login = ::redis::cmd("AUTH");
-    login.arg(shown(user)).arg(password);
-    let work = std::pin::pin!(async {
-        login.query_async::<()>(&mut connection).await?;
-        work(connection).await
-    });
-    match future::select(work, std::pin::pin!(driver)).await {
-        Either::Left((result, _)) => result,
-        Either::Right(((), work)) => work.await,
-    }
+    })
 }
 
 async fn encrypted(port: u16, tls: rustls::ClientConfig, stream: TcpStream) -> Result<TlsStream<TcpStream>, ProbeFailure> {
