@@ -462,6 +462,8 @@ impl Actor {
                     if verb == Verb::Restart {
                         service.attempts = 0;
                         service.restart = Some(RestartReason::Asked);
+                        service.held_back = None;
+                        self.effects.caretaker.go_on(name);
                         if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
                         {
                             service.life = Life::Idle(instance);
@@ -843,6 +845,10 @@ impl Actor {
     }
 
     fn settled(&mut self, name: &ServiceName, result: Option<Result<String, Evidence>>) {
+        // One that ended meanwhile is being examined, and what was asked of it is of no interest any more.
+        if self.state.services.get(name).is_some_and(|service| service.operation != Some(Operation::Settle)) {
+            return;
+        }
         self.cancels.remove(name);
         let Some(service) = self.finish(name) else { return };
         service.provisioning = false;
@@ -945,6 +951,8 @@ impl Actor {
             RestartWhen::OnFailure => code != 0,
             RestartWhen::Never => false,
         };
+        let Some(evidence) = self.old_version_instead(name, evidence, again || code != 0) else { return };
+        let Some(service) = self.state.services.get_mut(name) else { return };
         if again && service.attempts < service.spec.restart.attempts {
             let delay = backoff::delay(service.attempts, rand::rng().random_range(0.0..1.0));
             service.attempts += 1;
@@ -953,7 +961,6 @@ impl Actor {
             service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
             let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
             self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
-            self.reload_failed(name, &evidence.into_failure());
         } else if again {
             let mut evidence = evidence;
             evidence.what = format!("it ended {} times in a row", service.attempts + 1);

@@ -155,6 +155,6 @@ fn reason(service: &Service) -> Option<String> {
     match &service.life {
         Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure.reason.clone()),
         Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
-        Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => None,
+        Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => service.held_back.clone(),
     }
 }

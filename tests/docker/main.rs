@@ -13,4 +13,5 @@ mod kinds;
 mod lifecycle;
 mod ports;
 mod recovery;
+mod reload;
 mod shipped;
