@@ -32,7 +32,7 @@ test-docker:      ## Real servers in real containers
 	@scripts/setup engine
 	@scripts/setup images --all
 	@scripts/setup tests
-	cargo test --quiet --features docker-tests --lib docker_
+	cargo test --quiet --features docker-tests --lib -- docker_ real_tools
 	cargo test --quiet --features docker-tests --test docker
 
 accept: build     ## The acceptance cases of the machine interface, if they are beside the checkout
