@@ -8,6 +8,7 @@ mod corner;
 
 mod commands;
 mod dependencies;
+mod examples;
 mod instances;
 mod kinds;
 mod lifecycle;
