@@ -47,8 +47,7 @@ check:            ## Formatting, lints, and that generated files are current
 	cargo clippy --workspace --all-targets --quiet
 
 reference:        ## Rewrite the generated files: schema and reference
-	UPDATE=1 cargo test --quiet --lib profile::
-	DEVENV_UPDATE_REFERENCE=1 cargo test --quiet --lib cli::reference
+	UPDATE=1 cargo test --quiet --lib -- profile:: cli::reference
 
 bench: build      ## Measure the promises, side by side with what a user would pick instead
 	@scripts/setup engine

@@ -307,7 +307,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let record = record(&store);
-        assert_eq!(store.records().unwrap(), [record.clone()]);
+        assert_eq!(store.records().unwrap(), std::slice::from_ref(&record));
         assert_eq!(store.owner().unwrap(), store.owner().unwrap());
         store.forget(&record.id).unwrap();
         assert!(store.records().unwrap().is_empty());

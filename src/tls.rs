@@ -31,6 +31,8 @@ pub(crate) enum TlsError {
     Certificate(#[from] rcgen::Error),
     #[error("{path} holds no certificate that clients can trust: {reason}")]
     Trust { path: PathBuf, reason: String },
+    #[error("its certificate authority is not known")]
+    Unknown,
 }
 
 /// The certificate of the authority that is, or will be, in `directory`.
@@ -79,6 +81,14 @@ impl Authority {
         let certificate = parameters.signed_by(&pair, &self.issuer)?;
         Ok((certificate.pem(), pair.serialize_pem()))
     }
+}
+
+/// What a client of a server trusts, if the server encrypts.
+pub(crate) fn trust(encrypts: bool, authority: Option<&Path>) -> Result<Option<rustls::ClientConfig>, TlsError> {
+    if !encrypts {
+        return Ok(None);
+    }
+    client(authority.ok_or(TlsError::Unknown)?).map(Some)
 }
 
 /// The settings of a client that trusts this authority and nobody else.

@@ -109,6 +109,18 @@ pub(super) struct KafkaWorkload {
     /// Operations a second of all clients together: `400/s`.
     #[serde(default)]
     pub(super) rate: Option<String>,
+    /// Whose answer makes a record an acknowledged one: that of all replicas, of the leader, or nobody's.
+    #[serde(default)]
+    pub(super) acks: Acks,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Acks {
+    #[default]
+    All,
+    Leader,
+    None,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -27,14 +27,22 @@ pub(crate) struct NotFound {
 /// The shipped scenarios, by name.
 const SHIPPED: &[(&str, &str)] = &[
     ("redis-outage", include_str!("../../chaos/redis-outage.yaml")),
+    ("redis-disaster", include_str!("../../chaos/redis-disaster.yaml")),
     ("postgres-kill", include_str!("../../chaos/postgres-kill.yaml")),
     ("kafka-broker-loss", include_str!("../../chaos/kafka-broker-loss.yaml")),
     ("partition", include_str!("../../chaos/partition.yaml")),
     ("slow-network", include_str!("../../chaos/slow-network.yaml")),
+    ("daemon-death", include_str!("../../chaos/daemon-death.yaml")),
     ("power-cut-redis-always", include_str!("../../chaos/power-cut-redis-always.yaml")),
     ("power-cut-redis-everysec", include_str!("../../chaos/power-cut-redis-everysec.yaml")),
+    ("power-cut-redis-waitaof", include_str!("../../chaos/power-cut-redis-waitaof.yaml")),
+    ("power-cut-redis-no", include_str!("../../chaos/power-cut-redis-no.yaml")),
+    ("power-cut-redis-rdb", include_str!("../../chaos/power-cut-redis-rdb.yaml")),
     ("power-cut-redis-never", include_str!("../../chaos/power-cut-redis-never.yaml")),
     ("power-cut-postgres", include_str!("../../chaos/power-cut-postgres.yaml")),
+    ("power-cut-postgres-async", include_str!("../../chaos/power-cut-postgres-async.yaml")),
+    ("power-cut-postgres-no-fsync", include_str!("../../chaos/power-cut-postgres-no-fsync.yaml")),
+    ("power-cut-kafka", include_str!("../../chaos/power-cut-kafka.yaml")),
 ];
 
 /// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.
@@ -78,15 +86,12 @@ pub(crate) fn list(project: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        chaos::validate::{profile_of, read},
-        profile::Colour,
-    };
+    use crate::chaos::validate::{profile_of, read};
 
     #[test]
     fn every_shipped_scenario_holds() {
         for (name, text) in SHIPPED {
-            let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)));
+            let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()));
             assert!(scenario.description.is_some() && profile_of(name, text.as_bytes()).is_some() && !scenario.checks.is_empty(), "{name}");
         }
     }

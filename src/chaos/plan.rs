@@ -73,7 +73,7 @@ timeline:
 ";
 
     fn scenario(text: &str) -> Scenario {
-        read("s", "chaos/s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render(crate::profile::Colour::Plain)))
+        read("s", "chaos/s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()))
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use devenv_api::{ApiError, ChaosPlan, Event, Fault, Report, Verdict};
+use devenv_api::{ApiError, ChaosPlan, Event, Fault, Report, Standing, Verdict};
 use futures_util::future;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -56,6 +56,8 @@ pub(crate) struct Run<'a> {
     pub(super) board: Board,
     pub(super) crew: Crew,
     name: &'a str,
+    /// How the services that faults are about stood before; nothing if nobody could tell.
+    before: Vec<Standing>,
     began: Clock,
     /// What the clock on the wall said then.
     began_at: Timestamp,
@@ -118,6 +120,13 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         ),
         json!({ "plan": plan, "run": run }),
     );
+    let before = match door.standing(&targets(scenario)).await {
+        Ok(before) => before,
+        Err(error) => {
+            journal.write(None, "run.doubted", format!("how the services stand cannot be seen: {}", error.message), Value::Null);
+            Vec::new()
+        }
+    };
     let mut crew = match Crew::assemble(scenario, &variables, &kinds, run, directory, began).await {
         Ok(crew) => crew,
         Err(error) => {
@@ -140,12 +149,19 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         board: Board::new(scenario.timeline.len()),
         crew,
         name: run,
+        before,
         began,
         began_at,
         working_since: now,
         zero: now,
     };
     Ok(run.through(&variables).await)
+}
+
+/// Whom the faults are about, each once.
+fn targets(scenario: &Scenario) -> Vec<String> {
+    let targets: std::collections::BTreeSet<&String> = scenario.timeline.iter().map(|entry| &entry.on).collect();
+    targets.into_iter().cloned().collect()
 }
 
 /// Who is asked all the time whether it answers.
@@ -197,12 +213,15 @@ impl Run<'_> {
             End::Stopped(why) => doubts.push(format!("stopped because {why}")),
             End::NeverSteady(why) => doubts.push(format!("it never was steady: {why}")),
         }
-        let not_healed = self.heal_all().await;
+        let mut not_healed = self.heal_all().await;
         if end == End::Done && not_healed.is_empty() {
             self.back_at_work().await;
             sleep(TAIL).await;
             let steady = self.steady(&self.scenario.steady.iter().collect::<Vec<_>>()).await;
             failures.extend(steady.err().map(|why| format!("it was not steady again: {why}")));
+        }
+        if not_healed.is_empty() {
+            not_healed = self.differences().await;
         }
         let end_us = self.now_us();
         self.journal.write(None, "timeline.ended", "the workloads stop", json!({ "at_ms": self.at_ms() }));
@@ -337,6 +356,24 @@ impl Run<'_> {
             }
             sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// What is not as it was before the first fault, though all of them are called healed.
+    async fn differences(&self) -> Vec<String> {
+        let now = match self.door.standing(&targets(self.scenario)).await {
+            Ok(now) => now,
+            Err(_) if self.before.is_empty() => return Vec::new(),
+            Err(error) => return vec![format!("what cannot be seen ({})", error.message)],
+        };
+        let pairs = self.before.iter().filter_map(|before| Some((before, now.iter().find(|now| now.service == before.service)?)));
+        let changed: Vec<String> = pairs.flat_map(|(before, now)| before.changed(now)).collect();
+        let (kind, message) = if changed.is_empty() {
+            ("run.as-before", "rules, pauses, limits and disks are as they were before".to_owned())
+        } else {
+            ("run.not-healed", format!("not as before: {}", changed.join("; ")))
+        };
+        self.journal.write(None, kind, message, json!({ "at_ms": self.at_ms(), "before": self.before, "now": now }));
+        changed
     }
 
     /// Until every workload that has a rate does its work again, or the time for it is over.

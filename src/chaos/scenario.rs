@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{condition::Condition, document::Acknowledge};
+use super::{
+    condition::Condition,
+    document::{Acknowledge, Acks},
+};
 use crate::fault::Undoing;
 
 #[derive(Debug, Clone)]
@@ -35,7 +38,7 @@ pub(crate) enum Task {
     RedisKeys { acknowledge: Acknowledge },
     RedisJobs { acknowledge: Acknowledge },
     PostgresRows { database: Option<String> },
-    KafkaRecords,
+    KafkaRecords { acks: Acks },
     Http { path: String, status: u16 },
     Command { command: Vec<String> },
 }
@@ -131,7 +134,7 @@ impl Task {
             Self::RedisKeys { .. } => "redis-keys",
             Self::RedisJobs { .. } => "redis-jobs",
             Self::PostgresRows { .. } => "postgres-rows",
-            Self::KafkaRecords => "kafka-records",
+            Self::KafkaRecords { .. } => "kafka-records",
             Self::Http { .. } => "http",
             Self::Command { .. } => "command",
         }

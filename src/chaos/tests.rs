@@ -3,14 +3,13 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use devenv_api::{ApiError, ErrorCode, Fault, Phase, Report, Service, ServiceState, Status, Verdict, Witness};
+use devenv_api::{ApiError, ErrorCode, Fault, Phase, Report, Service, ServiceState, Standing, Status, Verdict, Witness};
 
 use super::{
     Door, Inputs, Order, Services, plan, run,
     scenario::Scenario,
     validate::{ServiceFacts, read},
 };
-use crate::profile::Colour;
 
 fn services() -> Services {
     let facts = |kind: &str, databases: &[&str]| ServiceFacts {
@@ -112,7 +111,7 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
 #[test]
 fn rendered_for_a_person_a_slip_has_its_file_line_and_column() {
     let report = read("s", "chaos/s.yaml", GOOD.replace("fault: kill", "fault: kil").as_bytes(), None).unwrap_err();
-    assert!(report.render(Colour::Plain).contains("chaos/s.yaml:6:31"));
+    assert!(anstream::adapter::strip_str(&report.render()).to_string().contains("chaos/s.yaml:6:31"));
 }
 
 /// A daemon with one service, which does what the script of the test says.
@@ -121,12 +120,14 @@ struct Scripted {
     refuses: bool,
     /// Healing is asked for and nothing heals.
     stuck: bool,
+    /// Faults are called healed, and the service is still paused.
+    leaves_paused: bool,
     faults: RefCell<Vec<Fault>>,
     heals: RefCell<Vec<String>>,
 }
 
 fn scripted() -> Scripted {
-    Scripted { witnessed: true, refuses: false, stuck: false, faults: RefCell::default(), heals: RefCell::default() }
+    Scripted { witnessed: true, refuses: false, stuck: false, leaves_paused: false, faults: RefCell::default(), heals: RefCell::default() }
 }
 
 fn now() -> String {
@@ -135,6 +136,20 @@ fn now() -> String {
 
 #[async_trait(?Send)]
 impl Door for Scripted {
+    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError> {
+        let paused = self.leaves_paused && !self.faults.borrow().is_empty();
+        let stands = |service: &String| Standing {
+            service: service.clone(),
+            runs: true,
+            paused,
+            cpus: None,
+            memory: None,
+            rules: Some(Vec::new()),
+            disks: Vec::new(),
+        };
+        Ok(services.iter().map(stands).collect())
+    }
+
     async fn status(&self) -> Result<Status, ApiError> {
         let service = Service {
             name: "job".to_owned(),
@@ -207,7 +222,7 @@ fn of_commands(command: &str, rest: &str) -> Scenario {
         "deadline: 20s\nworkload: {{ work: {{ command: {{ service: job, command: [{command}], rate: 50/s }} }} }}\n\
          timeline:\n  - {{ id: first, at: 100ms, for: 200ms, fault: latency, on: job }}\n{rest}"
     );
-    read("s", "s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)))
+    read("s", "s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()))
 }
 
 async fn ran(scenario: &Scenario, door: &Scripted) -> Report {
@@ -243,6 +258,7 @@ async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_
         "fault.injected",
         "fault.recovered",
         "run.healed",
+        "run.as-before",
         "timeline.ended",
         "run.judged",
     ];
@@ -264,6 +280,13 @@ async fn a_fault_that_did_not_bite_or_could_not_be_injected_and_a_workload_that_
     let report = ran(&of_commands("\"false\"", ""), &scripted()).await;
     assert_eq!(report.verdict, Verdict::Unknown);
     assert!(report.reason.unwrap().starts_with("the workload `work` had nothing acknowledged (ended with exit status: 1)"));
+}
+
+#[tokio::test]
+async fn faults_that_are_called_healed_are_not_if_a_service_is_not_as_it_was_before() {
+    let report = ran(&of_commands("\"true\"", ""), &Scripted { leaves_paused: true, ..scripted() }).await;
+    assert!(!report.healed);
+    assert_eq!(report.reason.as_deref(), Some("`job: paused was false and is true` could not be healed"));
 }
 
 #[tokio::test]

@@ -222,7 +222,7 @@ impl Validator<'_> {
         }
         fault_holds(node, &document.fault, &parameters, document.lasting.map(Period::duration), self.findings);
         let kind = fault::find(&document.fault);
-        let ends_itself = parameters.contains_key("restart-after");
+        let ends_itself = parameters.contains_key("restart-after") || parameters.get("restore").is_some_and(|restore| restore == "true");
         Entry {
             id: document.id.clone(),
             start: self.start(node, document),
@@ -367,7 +367,7 @@ fn task(document: &WorkloadDocument) -> Task {
         WorkloadDocument::RedisKeys(of) => Task::RedisKeys { acknowledge: of.acknowledge },
         WorkloadDocument::RedisJobs(of) => Task::RedisJobs { acknowledge: of.acknowledge },
         WorkloadDocument::PostgresRows(of) => Task::PostgresRows { database: of.database.clone() },
-        WorkloadDocument::KafkaRecords(_) => Task::KafkaRecords,
+        WorkloadDocument::KafkaRecords(of) => Task::KafkaRecords { acks: of.acks },
         WorkloadDocument::Http(of) => {
             Task::Http { path: of.path.clone().unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) }
         }

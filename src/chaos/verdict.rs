@@ -54,9 +54,12 @@ pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
             unknown.push(format!("the workload `{name}` had nothing acknowledged{why}"));
         }
     }
+    // What cannot be read because its service never came back is no doubt: that it did not is the answer.
+    let away = facts.fates.iter().any(|(_, fate)| *fate == Fate::NotRecovered);
     for check in facts.checks {
         match check.verdict {
             Verdict::Pass => {}
+            Verdict::Unknown if away => failed.push(format!("{}: {}", check.name, check.detail)),
             Verdict::Fail => failed.push(format!("{}: {}", check.name, check.detail)),
             Verdict::Unknown => unknown.push(format!("{}: {}", check.name, check.detail)),
         }
@@ -84,7 +87,7 @@ mod tests {
         let good =
             || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
         assert_eq!(verdict(&good()), (Verdict::Pass, None));
-        let cases: [(Facts<'_>, Verdict, &str); 7] = [
+        let cases: [(Facts<'_>, Verdict, &str); 8] = [
             (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` never began"),
             (
                 Facts { fates: vec![("cut", Fate::NotWitnessed("it still answers".to_owned()))], ..good() },
@@ -93,6 +96,11 @@ mod tests {
             ),
             (Facts { fates: vec![("cut", Fate::Refused("no".to_owned()))], ..good() }, Verdict::Unknown, "`cut` could not be injected: no"),
             (Facts { fates: vec![("cut", Fate::NotRecovered)], ..good() }, Verdict::Fail, "the service did not recover from `cut` in time"),
+            (
+                Facts { fates: vec![("cut", Fate::NotRecovered)], checks: &[check(Verdict::Unknown)], ..good() },
+                Verdict::Fail,
+                "the service did not recover from `cut` in time; keys.lost: 3 of 9",
+            ),
             (Facts { workloads: vec![("keys", 0, None)], ..good() }, Verdict::Unknown, "the workload `keys` had nothing acknowledged"),
             (Facts { checks: &[check(Verdict::Fail)], ..good() }, Verdict::Fail, "keys.lost: 3 of 9"),
             (

@@ -4,7 +4,7 @@ mod run;
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use devenv_api::{ApiError, ErrorCode, Fault, FaultCatalogue, Faults, FaultsRequest, HealRequest, InjectRequest};
+use devenv_api::{ApiError, ClientError, ErrorCode, Fault, FaultCatalogue, Faults, FaultsRequest, HealRequest, InjectRequest};
 
 use super::{
     Outcome,
@@ -146,9 +146,28 @@ async fn inject(arguments: &Inject, session: &Session) -> Outcome {
         id: arguments.id.clone(),
         seed: arguments.seed,
     };
-    let fault = session.client().await?.inject(&request).await?;
+    let fault = match session.client().await?.inject(&request).await {
+        Ok(fault) => fault,
+        // What became of it the next daemon knows.
+        Err(ClientError::Lost(_)) => {
+            let known_faults = FaultsRequest { target: request.target.clone(), healed: true };
+            let faults = session.client().await?.faults(&known_faults).await?;
+            known(faults, |fault| match &request.id {
+                Some(id) => fault.id == *id,
+                None => fault.fault == request.fault && fault.service == request.service,
+            })?
+        }
+        Err(error) => return Err(error.into()),
+    };
     session.printer.result(&fault, || line(&fault))?;
     Ok(if fault.witness.as_ref().is_some_and(|witness| witness.observed) { ExitStatus::SUCCESS } else { ExitStatus::FAILED })
+}
+
+/// The latest of these faults, where the daemon that was to inject it was lost meanwhile.
+fn known(faults: Faults, meant: impl Fn(&Fault) -> bool) -> Result<Fault, ApiError> {
+    faults.faults.into_iter().rev().find(meant).ok_or_else(|| {
+        ApiError::new(ErrorCode::Failed, "the daemon was lost before the fault was injected").hint("`devenv daemon status` tells of it")
+    })
 }
 
 async fn heal(arguments: &Heal, session: &Session) -> Outcome {

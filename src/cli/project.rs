@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     paths::Paths,
-    profile::{Colour, Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
+    profile::{Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
     service::Kind,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> 
         NotLoaded::Load(error) => invalid(&error),
         NotLoaded::Other(failure) => failure,
     })?;
-    session.printer.say_block(&loaded.0.report.render(Colour::Styled));
+    session.printer.say_block(&loaded.0.report.render());
     Ok(loaded)
 }
 
@@ -43,11 +43,11 @@ pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> 
 pub(super) fn check(session: &Session, file: &str) -> Result<Vec<Problem>, Failure> {
     match load_quietly(session, file) {
         Ok(loaded) => {
-            session.printer.say_block(&loaded.0.report.render(Colour::Styled));
+            session.printer.say_block(&loaded.0.report.render());
             Ok(loaded.0.report.problems())
         }
         Err(NotLoaded::Load(LoadError::Invalid { report, .. })) => {
-            session.printer.tell_block(&report.render(Colour::Styled));
+            session.printer.tell_block(&report.render());
             Ok(report.problems())
         }
         Err(NotLoaded::Load(error @ LoadError::NotFound { .. })) => {
@@ -233,7 +233,7 @@ fn user_profiles() -> Result<PathBuf, Failure> {
 
 fn invalid(error: &LoadError) -> Failure {
     let shown = match error {
-        LoadError::Invalid { report, .. } => report.render(Colour::Styled),
+        LoadError::Invalid { report, .. } => report.render(),
         LoadError::NotFound { .. } => String::new(),
     };
     Failure::Invalid { error: error.to_api(), shown }

@@ -5,8 +5,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 use super::{args, exit};
 use crate::paths;
 
-const GENERATED: &str =
-    "<!-- Generated from the program: `DEVENV_UPDATE_REFERENCE=1 cargo test --lib cli::reference` writes it anew. -->\n";
+const GENERATED: &str = "<!-- Generated from the program: `make reference` writes it anew. -->\n";
 
 fn commands() -> String {
     let mut page = format!("# Commands\n\n{GENERATED}\n");
@@ -110,7 +109,7 @@ fn environment_variables() -> String {
 fn the_reference_says_what_the_program_does() {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
     let pages = [("commands.md", commands()), ("exit-codes.md", exit_codes()), ("environment-variables.md", environment_variables())];
-    let update = std::env::var_os("DEVENV_UPDATE_REFERENCE").is_some();
+    let update = std::env::var_os("UPDATE").is_some();
     for (name, page) in pages {
         let path = directory.join(name);
         if update {
@@ -118,6 +117,6 @@ fn the_reference_says_what_the_program_does() {
             fs::write(&path, &page).unwrap();
         }
         let written = fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "{} is stale: DEVENV_UPDATE_REFERENCE=1 cargo test --lib cli::reference", path.display());
+        assert!(written == page, "{} is stale: run `make reference`", path.display());
     }
 }

@@ -243,7 +243,11 @@ impl Environments {
 
     /// A database that took the place of another has its contents and not yet its settings and rights.
     pub(super) async fn provision_again(&self, environment: &Environment, provision: &PostgresProvision) -> Result<(), ApiError> {
-        let cx = ProvisionContext { vault: environment.vault.clone(), authority: Some(environment.caretaker.authority().to_owned()) };
+        let cx = ProvisionContext {
+            vault: environment.vault.clone(),
+            authority: Some(environment.caretaker.authority().to_owned()),
+            again: false,
+        };
         provision::apply(&Provision::Postgres(provision.clone()), &cx)
             .await
             .map(drop)

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -26,12 +29,12 @@ use crate::{
     diagnosis,
     engine::{Engine, UploadFile},
     log::{Logs, Query},
-    probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Schedule},
+    probe::{self, ExecTarget, Lines, NotReady, ProbeContext, Receipt, Schedule},
     provision::{self, ProvisionContext, hmac::hex},
     reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
     script::{self, Checksums, Choice, ScriptContext, ScriptError, plan::Recorded},
     secret::Vault,
-    spec::{Probe, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
+    spec::{Probe, Provision, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::{Record, Store},
     tls, watch,
 };
@@ -39,7 +42,7 @@ use crate::{
 /// One environment's caretaker.
 pub(crate) struct DaemonCaretaker {
     engine: Arc<dyn Engine>,
-    golden: Golden,
+    golden: Arc<Golden>,
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
@@ -52,6 +55,8 @@ pub(crate) struct DaemonCaretaker {
     checksums: Checksums,
     /// What each service's data was last heard to say of its scripts.
     recorded: Mutex<HashMap<ServiceName, DatabaseRecords>>,
+    /// What has been brought about in each service.
+    provisioned: Mutex<HashMap<ServiceName, Vec<Provision>>>,
 }
 
 /// By database; a service without databases has one entry.
@@ -72,7 +77,7 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(golden: Golden, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, record: &Record) -> Self {
+    pub(super) fn new(golden: Arc<Golden>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, record: &Record) -> Self {
         let engine = golden.engine.clone();
         let output = Output::new(engine.clone(), logs.clone());
         Self {
@@ -89,6 +94,7 @@ impl DaemonCaretaker {
             project: record.project.clone(),
             checksums: Checksums::default(),
             recorded: Mutex::default(),
+            provisioned: Mutex::default(),
         }
     }
 
@@ -178,7 +184,12 @@ impl DaemonCaretaker {
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
         let target = match &spec.workload {
-            Workload::Container(_) => ExecTarget::Container { engine: self.engine.clone(), id: instance.id.clone() },
+            Workload::Container(container) => ExecTarget::Container {
+                engine: self.engine.clone(),
+                id: instance.id.clone(),
+                // A secret that cannot be read has kept the service from being started.
+                environment: self.vault.resolve_all(container.secret_variables()).unwrap_or_default(),
+            },
             Workload::Process(process) => ExecTarget::Process {
                 directory: process.directory.clone(),
                 environment: self.hosts.variables(spec, instance.run, &self.vault),
@@ -202,7 +213,7 @@ impl DaemonCaretaker {
         cx: &ProbeContext,
         began: Instant,
         news: &mpsc::UnboundedSender<Settling>,
-    ) -> Result<String, Evidence> {
+    ) -> Result<Receipt, Evidence> {
         let refused = tokio::sync::Notify::new();
         let hear = |failure: &probe::ProbeFailure| {
             if failure.what.contains(WRONG_PASSWORD) {
@@ -224,6 +235,65 @@ impl DaemonCaretaker {
             answer = self.ask_hearing(probe, cx, began, spec.ready_timeout, hear) => answer,
             () = mend => unreachable!("it never ends"),
         }
+    }
+
+    /// What is declared, in a server that answers; and the proof of it, if there is one to be had.
+    async fn bring_about(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        cx: &ProbeContext,
+        began: Instant,
+        news: &mpsc::UnboundedSender<Settling>,
+    ) -> Result<Option<Receipt>, Evidence> {
+        let known = !self.golden.began_empty(&spec.name)
+            && self.provisioned.lock().expect("no holder of this lock panics").get(&spec.name) == Some(&spec.provision);
+        // Where most likely nothing is left to do, the proof is asked for meanwhile.
+        let early = async {
+            match &spec.proof {
+                Some(proof) if known => probe::ask(proof, cx).await.ok(),
+                _ => None,
+            }
+        };
+        let (changed, early) = futures_util::join!(self.provision(spec, known, news), early);
+        let changed = changed?;
+        let applied = AtomicBool::new(false);
+        let fresh = match &spec.scripts {
+            Some(set) => {
+                let tell = |what| {
+                    applied.store(true, Ordering::Relaxed);
+                    let _ = news.send(Settling::Changed(what));
+                };
+                self.apply(set, Choice::All, instance, tell).await.map_err(|error| failed_script(&error))?.fresh
+            }
+            None => true,
+        };
+        if fresh {
+            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
+        }
+        Ok(match (&spec.proof, early) {
+            (None, _) => None,
+            (Some(_), Some(early)) if !changed && !applied.into_inner() => Some(early),
+            (Some(proof), _) => Some(self.ask(proof, cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await?),
+        })
+    }
+
+    /// Whether anything had to be changed.
+    async fn provision(&self, spec: &ServiceSpec, again: bool, news: &mpsc::UnboundedSender<Settling>) -> Result<bool, Evidence> {
+        let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again };
+        let mut changed = false;
+        for provision in &spec.provision {
+            let changes = provision::apply(provision, &cx).await.map_err(|error| {
+                let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
+                Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) }
+            })?;
+            for change in changes {
+                changed = true;
+                let _ = news.send(Settling::Changed(change.what));
+            }
+        }
+        self.provisioned.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spec.provision.clone());
+        Ok(changed)
     }
 
     /// Keeps the files of a version that has just become ready.
@@ -250,7 +320,7 @@ impl DaemonCaretaker {
     }
 
     /// Asks until there is a proof, within what is left of the service's time.
-    async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<String, Evidence> {
+    async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<Receipt, Evidence> {
         self.ask_hearing(probe, cx, began, limit, |_| {}).await
     }
 
@@ -261,10 +331,10 @@ impl DaemonCaretaker {
         began: Instant,
         limit: Duration,
         hear: impl FnMut(&probe::ProbeFailure) + Send,
-    ) -> Result<String, Evidence> {
+    ) -> Result<Receipt, Evidence> {
         let left = limit.saturating_sub(began.elapsed());
         match probe::until_ready(probe, cx, Schedule::until(left), hear).await {
-            Ok(receipt) => Ok(receipt.evidence),
+            Ok(receipt) => Ok(receipt),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
                 ..Evidence::of(format!("it did not become ready within {} s", limit.as_secs_f32()))
@@ -282,37 +352,20 @@ impl Caretaker for DaemonCaretaker {
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
         let (cx, began) = (self.context(spec, instance), Instant::now());
         let probe = spec.probe.behind(&self.hosts.ports(&spec.name, instance.run));
-        let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
-        // Whoever listened may be gone; what is to be done is not.
-        let _ = news.send(Settling::Answered);
-        for provision in &spec.provision {
-            let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()) };
-            let changes = provision::apply(provision, &cx).await.map_err(|error| {
-                let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
-                Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) }
-            })?;
-            for change in changes {
-                let _ = news.send(Settling::Changed(change.what));
+        loop {
+            let answer = self.answer(spec, &probe, instance, &cx, began, news).await?;
+            // Whoever listened may be gone; what is to be done is not.
+            let _ = news.send(Settling::Answered);
+            let proof = self.bring_about(spec, instance, &cx, began, news).await?;
+            match proof {
+                // A server that was started anew in between may have lost what was brought about.
+                Some(proof) if proof.life != answer.life => {}
+                proof => {
+                    self.golden.replenish(spec);
+                    return Ok(proof.unwrap_or(answer).evidence);
+                }
             }
         }
-        let fresh = match &spec.scripts {
-            Some(set) => {
-                self.apply(set, Choice::All, instance, |what| drop(news.send(Settling::Changed(what))))
-                    .await
-                    .map_err(|error| failed_script(&error))?
-                    .fresh
-            }
-            None => true,
-        };
-        if fresh {
-            self.golden.keep(spec, instance, &self.vault, &self.authority, &self.project, &self.checksums).await;
-        }
-        let proven = match &spec.proof {
-            Some(proof) => self.ask(proof, &cx, began, spec.ready_timeout.max(began.elapsed() + Duration::from_secs(10))).await,
-            None => Ok(answer),
-        };
-        self.golden.replenish(spec).await;
-        proven
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {

@@ -23,9 +23,7 @@ impl Environments {
         })?;
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         let needs = service::needs(&profile);
-        for secret in &needs.secrets {
-            environment.vault.ensure(secret).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
-        }
+        environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         let mut running: Vec<u16> = environment
             .handle
             .status()

@@ -87,7 +87,7 @@ impl Environments {
                 leases: Mutex::default(),
                 known: Mutex::default(),
                 tasks: Mutex::default(),
-                faults: Default::default(),
+                faults: super::faults::Kept::default(),
                 holders: TaskTracker::new(),
                 stop,
             }),
@@ -179,14 +179,14 @@ impl Environments {
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
         let logs = Logs::new(shared.store.logs(&id));
-        let golden = Golden {
+        let golden = Arc::new(Golden {
             engine: shared.engine.clone(),
             store: shared.store.clone(),
             owner: shared.owner.clone(),
             environment: id.clone(),
             empty: Mutex::default(),
             consumed: Mutex::default(),
-        };
+        });
         let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), &record);
         let caretaker = Arc::new(caretaker);
         let tools = Arc::new(Tools {
@@ -205,8 +205,11 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
-        let leases =
-            Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
+        let leases = Leases::new(ProvisionContext {
+            vault: vault.clone(),
+            authority: Some(crate::tls::certificate_of(&shared.store.authority())),
+            again: false,
+        });
         let reloader = {
             let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
             Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())

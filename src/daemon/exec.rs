@@ -5,7 +5,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Framed;
 
-use super::{Environments, no_engine};
+use super::{Environments, internal, no_engine};
 use crate::engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize};
 
 impl Environments {
@@ -26,10 +26,15 @@ impl Environments {
             let message = format!("`{}` does not run: it is {}", service.name, service.state);
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv start {}` starts it", service.name)));
         };
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
+        // They are in no description of the container, and so the engine gives them to nobody by itself.
+        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(|container| container.secret_variables());
+        let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
         let session = SessionRequest {
             command: request.command.clone(),
             user: request.user.clone(),
-            environment: Vec::new(),
+            environment: secrets,
             directory: request.directory.clone(),
             terminal: request.tty.then(|| {
                 request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })

@@ -10,29 +10,31 @@
 mod act;
 mod holder;
 mod journal;
+mod keep;
 mod lease;
 mod observe;
 mod rescue;
 mod servers;
+mod standing;
 mod undo;
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, Fault, FaultsRequest, HealRequest, InjectRequest};
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Environments, environments::Environment, internal};
 use crate::{
-    engine::{EngineEventKind, ObservedContainer},
     event::News,
-    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, InvalidFault, Postgres, Refusal, Restart, Target, Undoing},
-    spec::{EnvironmentId, ServiceName},
+    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, InvalidFault, Postgres, Refusal, Restart, Target, Undoing},
+    reconcile::CommandError,
+    spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
 };
-use journal::{Entry, Journal, Undo};
+use journal::{Entry, Journal};
 
 pub(super) use holder::ROLE;
 pub(crate) use rescue::rescue;
@@ -93,26 +95,14 @@ impl Environments {
     }
 
     async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
-        let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let services = match &record.spec {
-            Some(wanted) if record.goal == Goal::Up => &wanted.services,
-            _ => return Err(crate::reconcile::CommandError::NotUp.into()),
-        };
-        let service = services
-            .get(&spec.service)
-            .ok_or_else(|| ApiError::from(crate::reconcile::CommandError::NoService(spec.service.to_string())))?;
-        let names: Vec<ServiceName> = services.keys().cloned().collect();
         let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("there is no fault `{}`", spec.fault)))?;
-        let injection = kind.describe(&spec.parameters, &Target { spec: service, services: &names, seed: spec.seed })?;
+        let (_, _, injection) = described(environment, &spec).await?;
         let journal = self.journal(&environment.id);
         if journal.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
             return Err(
                 ApiError::new(ErrorCode::Conflict, format!("a fault `{}` is there already", spec.id)).hint("`devenv chaos heal` undoes it")
             );
         }
-        let status = environment.handle.status();
-        let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
-        let target = seen.and_then(|seen| seen.container.clone());
         let lasting = lasting(&injection.action, &spec, kind.undone_by());
         let now = Timestamp::now();
         let heals_at = match lasting {
@@ -133,41 +123,16 @@ impl Environments {
             Lasting::Moment => Duration::ZERO,
             Lasting::For(time) => time,
         };
-        let mut work = act::Work {
-            environments: self.clone(),
-            environment: environment.clone(),
-            record: record.clone(),
-            service: service.clone(),
-            pid: seen.and_then(|seen| seen.pid),
-            time,
-            journal: journal.clone(),
-            entry: Entry::new(fault, spec.clone(), target),
-            grip: Vec::new(),
-        };
-        let witness = work.carry_out(&injection).await;
-        let act::Work { mut entry, grip, .. } = work;
-        let witness = match witness {
-            Ok(witness) => witness,
-            Err(error) => {
-                drop(grip);
-                // What was begun is undone, as at its end.
-                match self.undo(environment, &entry).await {
-                    Ok(()) => journal.forget(&entry.fault.id),
-                    Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "A fault that failed half way could not be undone."),
-                }
-                return Err(error);
-            }
-        };
-        let what = if witness.observed {
-            format!("{} on {}: {}", spec.fault, spec.service, witness.what)
-        } else {
-            format!("{} on {} was not witnessed: {}", spec.fault, spec.service, witness.what)
-        };
-        entry.fault.witness = Some(witness);
+        let (mut entry, grip) = self.perform(environment, &spec, fault, time).await?;
         if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
         }
         journal.save(&entry).map_err(internal)?;
+        let what = match &entry.fault.witness {
+            Some(witness) if witness.observed => format!("{} on {}: {}", spec.fault, spec.service, witness.what),
+            Some(witness) => format!("{} on {} was not witnessed: {}", spec.fault, spec.service, witness.what),
+            None => format!("{} on {}", spec.fault, spec.service),
+        };
         environment.handle.events.emit(
             News::of(&spec.service, "fault.injected", what)
                 .with("id", spec.id.clone())
@@ -180,6 +145,46 @@ impl Environments {
             journal.prune();
         }
         Ok(entry.fault)
+    }
+
+    /// Journalled, done and witnessed. What was begun is undone if it fails half way.
+    async fn perform(&self, environment: &Environment, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, Grip), ApiError> {
+        let (record, service, injection) = described(environment, spec).await?;
+        let status = environment.handle.status();
+        let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
+        let target = seen.and_then(|seen| seen.container.clone());
+        let run = match &target {
+            Some(container) => self.run_of(container).await,
+            None => None,
+        };
+        let journal = self.journal(&environment.id);
+        let mut work = act::Work {
+            environments: self.clone(),
+            environment: environment.clone(),
+            record,
+            service,
+            pid: seen.and_then(|seen| seen.pid),
+            time,
+            journal: journal.clone(),
+            entry: Entry::new(fault, spec.clone(), target, run),
+            grip: Vec::new(),
+        };
+        let witness = work.carry_out(&injection).await;
+        let act::Work { mut entry, grip, .. } = work;
+        match witness {
+            Ok(witness) => {
+                entry.fault.witness = Some(witness);
+                Ok((entry, grip))
+            }
+            Err(error) => {
+                drop(grip);
+                match self.undo(environment, &entry).await {
+                    Ok(()) => journal.forget(&entry.fault.id),
+                    Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "A fault that failed half way could not be undone."),
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Undoes faults, all of them if none is named; those that are healed by it.
@@ -240,137 +245,24 @@ impl Environments {
         self.shared.faults.0.lock().expect("no holder of this lock panics").get(&(environment.clone(), id.to_owned())).cloned()
     }
 
-    /// Waits for the fault's end in a task of its own, then undoes it.
-    fn keep(&self, environment: Environment, entry: Entry, grip: Grip) {
-        let end = CancellationToken::new();
-        let (tell, over) = watch::channel(false);
-        let key = (environment.id.clone(), entry.fault.id.clone());
-        self.shared.faults.0.lock().expect("no holder of this lock panics").insert(key.clone(), Keeping { end: end.clone(), over });
-        let this = self.clone();
-        let path = self.journal(&environment.id).path(&entry.fault.id);
-        let lease = lease::hold(&path, &entry);
-        self.spawn(async move {
-            let stopped = this.shared.stop.clone();
-            let ended = tokio::select! {
-                () = stopped.cancelled() => false,
-                () = end.cancelled() => true,
-                () = until(entry.heals_at()) => true,
-                () = this.holder_or_target_gone(&environment, &entry) => true,
-            };
-            if ended {
-                drop(grip);
-                this.finish_fault(&environment, entry).await;
-                lease::end(&path, lease).await;
-            }
-            this.shared.faults.0.lock().expect("no holder of this lock panics").remove(&key);
-            let _ = tell.send(true);
-        });
-    }
-
-    /// Undoes it and says so; what cannot be undone stays in the journal, and in `status`.
-    async fn finish_fault(&self, environment: &Environment, mut entry: Entry) {
-        let service: Option<ServiceName> = entry.fault.service.parse().ok();
-        let told = |kind, message: String| match &service {
-            Some(service) => News::of(service, kind, message),
-            None => News::new(kind, message),
-        };
-        match self.undo(environment, &entry).await {
-            Ok(()) => {
-                entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
-                if let Err(error) = self.journal(&environment.id).save(&entry) {
-                    tracing::error!(%error, "The end of a fault could not be written down.");
-                }
-                let message = format!("{} on {} is healed", entry.fault.fault, entry.fault.service);
-                environment
-                    .handle
-                    .events
-                    .emit(told("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
-                self.journal(&environment.id).prune();
-            }
-            Err(reason) => {
-                let message = format!("{} on {} could not be healed: {reason}", entry.fault.fault, entry.fault.service);
-                environment.handle.events.emit(told("fault.not-healed", message).with("id", entry.fault.id.clone()));
-            }
-        }
-    }
-
-    /// Returns when the container that it was injected into has ended, or its holder; never, if it has none.
-    async fn holder_or_target_gone(&self, environment: &Environment, entry: &Entry) {
-        let Some(name) = entry.undo.iter().find_map(|undo| match undo {
-            Undo::Holder { name } => Some(name.clone()),
-            _ => None,
-        }) else {
-            return std::future::pending().await;
-        };
-        loop {
-            let mut events = self.engine().events(&self.shared.owner);
-            match self.engine().inspect(&name).await {
-                Ok(Some(ObservedContainer { state: crate::engine::ContainerState::Running { .. }, id, .. })) => {
-                    while let Some(Ok(event)) = events.next().await {
-                        let ended = matches!(event.kind, EngineEventKind::Died { .. } | EngineEventKind::Removed);
-                        if ended
-                            && event.labels.environment == environment.id
-                            && (event.container == id || Some(&event.container) == entry.target.as_ref())
-                        {
-                            return;
-                        }
-                    }
-                }
-                Ok(_) => return,
-                Err(_) => {}
-            }
-            // The engine went away: there is nothing to wait on but time.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// Reads the journals that an earlier daemon left: what is past its time, or was held by that daemon, is undone now; the
-    /// rest is kept until its time. Holders that no journal knows are removed.
-    pub(super) async fn take_up_faults(&self, holders: Vec<ObservedContainer>) {
-        let mut known = Vec::new();
-        for environment in self.all() {
-            for entry in self.journal(&environment.id).entries() {
-                if entry.fault.healed_at.is_some() {
-                    continue;
-                }
-                known.extend(entry.undo.iter().filter_map(|undo| match undo {
-                    Undo::Holder { name } => Some(name.clone()),
-                    _ => None,
-                }));
-                let lives = entry.undo.iter().all(|undo| match undo {
-                    Undo::Holder { name } => holders
-                        .iter()
-                        .any(|holder| holder.name == *name && matches!(holder.state, crate::engine::ContainerState::Running { .. })),
-                    _ => true,
-                });
-                let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
-                // Without a witness it was never finished; without an undoing it was held by a process that is gone.
-                lease::end(&self.journal(&environment.id).path(&entry.fault.id), None).await;
-                if lives && in_time && entry.fault.witness.is_some() && !entry.undo.is_empty() {
-                    self.keep(environment.clone(), entry, Vec::new());
-                } else {
-                    self.finish_fault(&environment, entry).await;
-                }
-            }
-        }
-        for holder in holders.iter().filter(|holder| !known.contains(&holder.name)) {
-            if let Err(error) = self.engine().remove_container(&holder.id).await {
-                tracing::warn!(%error, container = %holder.name, "A holder that is nobody's could not be removed.");
-            }
-        }
-    }
-
     /// A task that the daemon waits for when it ends.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.shared.tasks.lock().expect("no holder of this lock panics").spawn(work);
     }
 }
 
-async fn until(end: Option<Timestamp>) {
-    // A moment's fault with something to undo has no end: now.
-    if let Some(end) = end {
-        tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await;
-    }
+/// What the fault means for its service, as the environment is now.
+async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
+    let record = environment.handle.record().await.map_err(ApiError::from)?;
+    let services = match &record.spec {
+        Some(wanted) if record.goal == Goal::Up => &wanted.services,
+        _ => return Err(CommandError::NotUp.into()),
+    };
+    let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
+    let names: Vec<ServiceName> = services.keys().cloned().collect();
+    let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("there is no fault `{}`", spec.fault)))?;
+    let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, seed: spec.seed })?;
+    Ok((record, service, injection))
 }
 
 fn lasting(action: &Action, spec: &FaultSpec, undone_by: Undoing) -> Lasting {

@@ -1,8 +1,10 @@
 //! Golden volumes: PostgreSQL's data as it is after provisioning, scripts and data sets, kept to start others from.
 //!
-//! A copy is made once, at the first settling of a start that began on an empty volume: before anybody is told that the
-//! service is ready, so nobody sees the moment for which it is paused. A service that is about to start on an empty volume,
-//! after `reset` or in a new environment, gets a copy of it instead if the key is the same, and finds its ledger there.
+//! A copy is made once, at the first settling of a start that began on an empty volume. Where scripts were applied it is made
+//! before anybody is told that the service is ready, so nobody sees the moment for which it is paused. Without scripts there is
+//! nothing in it that is worth waiting for: it is made behind the service's back, and is good if nobody has written meanwhile.
+//! A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it instead if the
+//! key is the same, and finds its ledger there.
 //!
 //! Of each there is a second copy, whose files are moved instead of copied when they are wanted, and which is then made anew
 //! in the background: so a large reset takes no longer than a small one.
@@ -28,7 +30,7 @@ use crate::{
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
     secret::Vault,
-    snapshot::{GoldenInput, GoldenKey, copy_tree, copy_tree_unsynced, copy_tree_without},
+    snapshot::{Copied, GoldenInput, GoldenKey, copy_tree, copy_tree_unsynced, copy_tree_without},
     spec::{EnvironmentId, MountSource, PostgresProvision, Provision, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, StoreError, create_private, write_atomically},
 };
@@ -41,6 +43,8 @@ const LARGEST: u64 = 2 << 30;
 const BUDGET: u64 = 10 << 30;
 /// A copy that is not finished after this time never will be.
 const UNFINISHED: Duration = Duration::from_hours(1);
+/// How often a server that is in use is copied until one copy was not disturbed by its own housekeeping.
+const STILL_ATTEMPTS: usize = 3;
 
 /// The golden volumes of a daemon, for one environment's services.
 pub(super) struct Golden {
@@ -105,6 +109,11 @@ impl Golden {
         Ok(())
     }
 
+    /// Whether the service's present start began on an empty volume, and it has not settled since.
+    pub(super) fn began_empty(&self, service: &ServiceName) -> bool {
+        self.empty.lock().expect("no holder of this lock panics").contains(service)
+    }
+
     async fn fill(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums, place: &Place, filling: &Path) -> io::Result<bool> {
         let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
         let Some(kept) = read(&self.file(&key)).filter(|kept| kept.complete) else { return Ok(false) };
@@ -139,7 +148,7 @@ impl Golden {
     /// After a service has settled for the first time on a volume that was empty: keeps a copy. Returns as soon as the
     /// service goes on.
     pub(super) async fn keep(
-        &self,
+        self: &Arc<Self>,
         spec: &ServiceSpec,
         instance: &Instance,
         vault: &Vault,
@@ -150,19 +159,54 @@ impl Golden {
         if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
             return;
         }
-        let Some(provision) = postgres(spec) else { return };
-        let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
-        if read(&self.file(&key)).is_some_and(|kept| kept.complete || !is_old(&kept)) {
+        let Some(server) = Server::of(spec, vault, authority) else { return };
+        if spec.scripts.is_none() {
+            // Before anybody else is let in: whoever writes later changes this number.
+            match server.next_transaction().await {
+                Ok(next) => self.clone().keep_behind(spec.clone(), instance.clone(), server, next, project.to_owned()),
+                Err(error) => tracing::warn!(%error, service = %spec.name, "No golden volume was made."),
+            }
             return;
         }
-        let journal = match checkpoint(provision, vault, authority).await {
-            Ok(journal) => journal,
+        let Some(work) = self.keeping(spec, instance, project, checksums).await else { return };
+        let journal = match server.checkpoint().await {
+            Ok(checkpoint) => checkpoint.journal,
             Err(error) => {
                 tracing::warn!(%error, service = %spec.name, "No golden volume was made.");
                 return;
             }
         };
-        let work = Keeping {
+        let (goes_on, gone_on) = oneshot::channel();
+        // Not tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
+        tokio::spawn(async move {
+            let key = work.key.clone();
+            if let Err(error) = work.run(journal, goes_on).await {
+                tracing::warn!(%error, %key, "No golden volume was made.");
+            }
+        });
+        // It fails only if the work is over already.
+        let _ = gone_on.await;
+    }
+
+    /// Keeps a copy while the service is in use, unless it is written to.
+    fn keep_behind(self: Arc<Self>, spec: ServiceSpec, instance: Instance, server: Server, next_transaction: String, project: PathBuf) {
+        tokio::spawn(async move {
+            // There are no scripts whose checksums could be known.
+            let Some(work) = self.keeping(&spec, &instance, &project, &Checksums::default()).await else { return };
+            let key = work.key.clone();
+            if let Err(error) = work.run_behind(&server, &next_transaction).await {
+                tracing::info!(%error, %key, "No golden volume was made.");
+            }
+        });
+    }
+
+    /// The copy that is to be made of the service's volume; nothing, if there is one.
+    async fn keeping(&self, spec: &ServiceSpec, instance: &Instance, project: &Path, checksums: &Checksums) -> Option<Keeping> {
+        let (key, place) = (self.key(spec, project, checksums).await?, self.place(spec).await?);
+        if read(&self.file(&key)).is_some_and(|kept| kept.complete || !is_old(&kept)) {
+            return None;
+        }
+        Some(Keeping {
             engine: self.engine.clone(),
             key: key.clone(),
             file: self.file(&key),
@@ -180,24 +224,14 @@ impl Golden {
                 complete: false,
             },
             from: place.directory,
-            journal,
-        };
-        let (goes_on, gone_on) = oneshot::channel();
-        // Not tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
-        tokio::spawn(async move {
-            if let Err(error) = work.run(goes_on).await {
-                tracing::warn!(%error, %key, "No golden volume was made.");
-            }
-        });
-        // It fails only if the work is over already.
-        let _ = gone_on.await;
+        })
     }
 
     /// Once a service is ready on what it was given: makes the next spare copy.
-    pub(super) async fn replenish(&self, spec: &ServiceSpec) {
-        let consumed = self.consumed.lock().expect("no holder of this lock panics").remove(&spec.name);
-        if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
-            let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
+    pub(super) fn replenish(&self, spec: &ServiceSpec) {
+        let Some(spare) = self.consumed.lock().expect("no holder of this lock panics").remove(&spec.name) else { return };
+        if let Ok(Some(record)) = self.store.record(&self.environment) {
+            let (engine, labels) = (self.engine.clone(), self.labels(&record, spec));
             // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
             tokio::spawn(async move { spare.make_or_warn(engine, labels).await });
         }
@@ -274,7 +308,6 @@ struct Keeping {
     store: Store,
     kept: Kept,
     from: PathBuf,
-    journal: Journal,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -287,10 +320,71 @@ enum KeepError {
     Copy(#[from] io::Error),
     #[error("it is larger than {LARGEST} bytes")]
     TooLarge,
+    #[error("the server was written to meanwhile")]
+    Disturbed,
+    #[error("the server could not be asked: {0}")]
+    Unasked(String),
 }
 
 impl Keeping {
-    async fn run(mut self, goes_on: oneshot::Sender<()>) -> Result<(), KeepError> {
+    /// Copies a server that is paused meanwhile.
+    async fn run(mut self, journal: Journal, goes_on: oneshot::Sender<()>) -> Result<(), KeepError> {
+        let (size, to) = self.begin().await?;
+        let list = serde_json::to_vec(&[&self.container]).expect("a list of names is plain data");
+        write_atomically(&self.paused, &list)?;
+        let began = Instant::now();
+        self.engine.pause(&self.container).await?;
+        let copied = self.copy(&to, &journal).await;
+        let unpaused = self.engine.unpause(&self.container).await;
+        let paused = began.elapsed();
+        if unpaused.is_ok() {
+            forget_file(&self.paused);
+        }
+        // Whoever waits may be gone.
+        let _ = goes_on.send(());
+        unpaused?;
+        let copied = copied?;
+        tracing::debug!(key = %self.key, ?paused, way = ?copied.way, "Copied a paused server.");
+        self.finish(to, copied.bytes.unwrap_or(size)).await
+    }
+
+    /// Copies a server that is in use. The files are those of a checkpoint if nothing has gone into the journal since, and
+    /// hold nothing of a client's if no transaction has begun since the service was ready.
+    async fn run_behind(mut self, server: &Server, next_transaction: &str) -> Result<(), KeepError> {
+        let result = match self.begin().await {
+            Ok((size, to)) => match self.copy_still(server, next_transaction, &to).await {
+                Ok(copied) => return self.finish(to, copied.bytes.unwrap_or(size)).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        // Nothing of it is of use, and the next start on an empty volume may have more luck.
+        if let Err(error) = self.engine.remove_volume(&self.kept.volume).await {
+            tracing::debug!(%error, volume = %self.kept.volume, "Half a golden volume is left to the next clearing.");
+        }
+        forget_file(&self.file);
+        result
+    }
+
+    async fn copy_still(&self, server: &Server, next_transaction: &str, to: &Path) -> Result<Copied, KeepError> {
+        for _ in 0..STILL_ATTEMPTS {
+            let before = server.checkpoint().await.map_err(KeepError::Unasked)?;
+            let copied = self.copy(to, &before.journal).await;
+            let position = server.journal_position().await.map_err(KeepError::Unasked)?;
+            if server.next_transaction().await.map_err(KeepError::Unasked)? != next_transaction {
+                return Err(KeepError::Disturbed);
+            }
+            // The server's own housekeeping goes into the journal too, and may take away a file while it is read.
+            match copied {
+                Ok(copied) if position == before.position => return Ok(copied),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(KeepError::Disturbed)
+    }
+
+    /// Makes the volume to copy to; the size of what there is to copy, and where to.
+    async fn begin(&mut self) -> Result<(u64, PathBuf), KeepError> {
         if let Some(directory) = self.file.parent() {
             create_private(directory)?;
         }
@@ -307,23 +401,17 @@ impl Keeping {
         let owner = &self.labels.owner;
         let made = self.engine.volumes(owner).await?.into_iter().find(|volume| volume.name == self.kept.volume);
         let Some(made) = made else { return Err(io::Error::from(io::ErrorKind::NotFound).into()) };
+        Ok((size, made.mountpoint))
+    }
 
-        let list = serde_json::to_vec(&[&self.container]).expect("a list of names is plain data");
-        write_atomically(&self.paused, &list)?;
+    async fn copy(&self, to: &Path, journal: &Journal) -> io::Result<Copied> {
+        let (from, to, journal) = (self.from.clone(), to.to_owned(), journal.clone());
+        blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await
+    }
+
+    /// Says that the copy is whole, once it is on the disk.
+    async fn finish(mut self, to: PathBuf, bytes: u64) -> Result<(), KeepError> {
         let began = Instant::now();
-        self.engine.pause(&self.container).await?;
-        let (from, to, journal) = (self.from.clone(), made.mountpoint.clone(), self.journal.clone());
-        let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
-        let unpaused = self.engine.unpause(&self.container).await;
-        let paused = began.elapsed();
-        if unpaused.is_ok() {
-            forget_file(&self.paused);
-        }
-        // Whoever waits may be gone.
-        let _ = goes_on.send(());
-        unpaused?;
-        let copied = copied?;
-        let to = made.mountpoint;
         blocking(move || {
             // Of the server that runs there; another one would look for it.
             for left in ["pgdata/postmaster.pid", "pgdata/postmaster.opts"] {
@@ -332,10 +420,10 @@ impl Keeping {
             Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
         })
         .await?;
-        self.kept.bytes = copied.bytes.unwrap_or(size);
+        self.kept.bytes = bytes;
         self.kept.complete = true;
         self.write()?;
-        tracing::info!(key = %self.key, bytes = self.kept.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume made.");
+        tracing::info!(key = %self.key, bytes, synced = ?began.elapsed(), "Golden volume made.");
         let spare = Spare { key: self.key, golden: self.kept.volume, store: self.store };
         spare.make_or_warn(self.engine, self.labels).await;
         Ok(())
@@ -481,19 +569,57 @@ impl Journal {
     }
 }
 
-async fn checkpoint(provision: &PostgresProvision, vault: &Vault, authority: &Path) -> Result<Journal, String> {
-    let tls = if provision.tls { Some(crate::tls::client(authority).map_err(|error| error.to_string())?) } else { None };
-    let password = vault.reveal(&provision.password).map_err(|error| error.to_string())?;
-    let login = Login { port: provision.port, user: "postgres", password, database: "postgres", tls };
-    session(&login.config("devenv golden"), login.tls.clone(), |client| async move {
-        client.batch_execute("CHECKPOINT").await?;
-        // One more than now: what is written until the pause may go over the end of a file.
-        let files = "SELECT pg_walfile_name(redo_lsn), pg_walfile_name(pg_current_wal_insert_lsn() + pg_size_bytes(current_setting('wal_segment_size'))::numeric) FROM pg_control_checkpoint()";
-        let row = client.query_one(files, &[]).await?;
-        Ok(Journal { first: row.get(0), last: row.get(1) })
-    })
-    .await
-    .map_err(|error| crate::probe::postgres::words(provision.port, &error))
+/// The way into the server that a copy is made of.
+struct Server {
+    port: u16,
+    password: String,
+    tls: Option<rustls::ClientConfig>,
+}
+
+/// The last checkpoint, and how far the journal went just after it.
+struct Checkpoint {
+    journal: Journal,
+    position: String,
+}
+
+impl Server {
+    fn of(spec: &ServiceSpec, vault: &Vault, authority: &Path) -> Option<Self> {
+        let provision = postgres(spec)?;
+        let tls = crate::tls::trust(provision.tls, Some(authority)).ok()?;
+        Some(Self { port: provision.port, password: vault.reveal(&provision.password).ok()?, tls })
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint, String> {
+        self.ask(|client| async move {
+            client.batch_execute("CHECKPOINT").await?;
+            // One file more than now: what is written until the copy begins may go over the end of a file.
+            let files = "SELECT pg_walfile_name(redo_lsn), pg_walfile_name(pg_current_wal_insert_lsn() + pg_size_bytes(current_setting('wal_segment_size'))::numeric), pg_current_wal_insert_lsn()::text FROM pg_control_checkpoint()";
+            let row = client.query_one(files, &[]).await?;
+            Ok(Checkpoint { journal: Journal { first: row.get(0), last: row.get(1) }, position: row.get(2) })
+        })
+        .await
+    }
+
+    async fn journal_position(&self) -> Result<String, String> {
+        self.ask(|client| async move { Ok(client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0)) }).await
+    }
+
+    /// The number that the next transaction which writes will get.
+    async fn next_transaction(&self) -> Result<String, String> {
+        self.ask(|client| async move { Ok(client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]).await?.get(0)) })
+            .await
+    }
+
+    async fn ask<T, W>(&self, work: impl FnOnce(tokio_postgres::Client) -> W) -> Result<T, String>
+    where
+        W: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let login =
+            Login { port: self.port, user: "postgres", password: self.password.clone(), database: "postgres", tls: self.tls.clone() };
+        session(&login.config("devenv golden"), login.tls.clone(), work)
+            .await
+            .map_err(|error| crate::probe::postgres::words(self.port, &error))
+    }
 }
 
 fn clear(directory: &Path) -> io::Result<()> {

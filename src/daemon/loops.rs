@@ -30,6 +30,8 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
         drop(file);
         // Without the directory that a check would put there: a database refuses a directory that is not empty.
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", &unfinished.to_string_lossy()]).await?;
+        // A server that does not run as root has to be able to write there, and an engine does not give it what is not empty.
+        run("debugfs", &["-w", "-R", "set_inode_field <2> mode 040777", &unfinished.to_string_lossy()]).await?;
         fs::rename(&unfinished, &image).map_err(|error| format!("cannot name {}: {error}", image.display()))?;
     }
     let device = match attached(&image).await? {
@@ -43,20 +45,25 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
     ]))
 }
 
-/// Removes what belongs to volumes that are not there any more.
+/// Removes what belongs to volumes that are not there any more, nor on record: a disk is made before its volume.
 pub(super) async fn sweep_now(environments: &Environments) {
     let shared = &environments.shared;
     let directory = shared.store.loops();
     if !directory.exists() {
         return;
     }
-    match shared.engine.volumes(&shared.owner).await {
-        Ok(volumes) => {
-            let names: Vec<String> = volumes.into_iter().map(|volume| volume.name).collect();
-            sweep(&directory, &names).await;
+    let mut names = Vec::new();
+    for environment in environments.all() {
+        match environment.handle.record().await {
+            Ok(record) => names.extend(record.volumes.into_values()),
+            Err(error) => return tracing::warn!(%error, "Disks could not be compared with what is on record."),
         }
-        Err(error) => tracing::warn!(%error, "Disks could not be compared with volumes."),
     }
+    match shared.engine.volumes(&shared.owner).await {
+        Ok(volumes) => names.extend(volumes.into_iter().map(|volume| volume.name)),
+        Err(error) => return tracing::warn!(%error, "Disks could not be compared with volumes."),
+    }
+    sweep(&directory, &names).await;
 }
 
 /// Devices and files of volumes that are not there any more.
@@ -68,15 +75,23 @@ async fn sweep(directory: &Path, volumes: &[String]) {
         if volumes.iter().any(|volume| volume == name) {
             continue;
         }
-        let detached = match attached(&path).await {
-            Ok(Some(device)) => run("losetup", &["--detach", &device]).await.map(|_| ()),
-            Ok(None) => Ok(()),
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = detached.and_then(|()| fs::remove_file(&path).map_err(|error| error.to_string())) {
+        if let Err(reason) = remove(&path).await {
             tracing::warn!(reason, path = %path.display(), "A disk that is nobody's could not be removed.");
         }
     }
+}
+
+/// The disk of a volume that was removed and keeps its name: the next one begins empty.
+pub(super) async fn discard(directory: &Path, volume: &str) -> Result<(), String> {
+    let image = image(directory, volume);
+    if image.exists() { remove(&image).await } else { Ok(()) }
+}
+
+async fn remove(image: &Path) -> Result<(), String> {
+    if let Some(device) = attached(image).await? {
+        run("losetup", &["--detach", &device]).await?;
+    }
+    fs::remove_file(image).map_err(|error| error.to_string())
 }
 
 /// The device of a volume, as the kernel tells it.

@@ -231,9 +231,10 @@ impl Environments {
     pub(super) async fn resume_all(&self, environment: &Environment) {
         let directory = self.shared.store.environment(&environment.id);
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("paused") && name.ends_with(".json") {
-                self.resume_listed(&entry.path()).await;
+            let path = entry.path();
+            let list = path.extension().is_some_and(|extension| extension == "json");
+            if list && entry.file_name().to_string_lossy().starts_with("paused") {
+                self.resume_listed(&path).await;
             }
         }
     }

@@ -1,6 +1,9 @@
-//! The container engine: whether one answers, whether it is spoken to, and whether the images are there.
+//! The container engine: whether one answers, whether it is spoken to, what time it has, and whether the images are there.
+
+use std::time::Duration;
 
 use devenv_api::{Check, EngineChoice};
+use jiff::Timestamp;
 
 use super::{fail, ok, warning};
 use crate::engine::{Engine, EngineError, docker};
@@ -15,6 +18,7 @@ pub(super) async fn checks(choice: &EngineChoice, images: &[String]) -> (Vec<Che
         Ok(info) => vec![ok("engine", format!("{} {}, API {}, at {}", info.kind, info.version, info.api, info.endpoint))],
         Err(error) => return (vec![no_engine(&error)], false),
     };
+    checks.push(clock_check(engine.as_ref()).await);
     checks.push(images_check(engine.as_ref(), images).await);
     (checks, true)
 }
@@ -27,6 +31,35 @@ fn no_engine(error: &EngineError) -> Check {
         }
     };
     fail("engine", error.to_string(), fix)
+}
+
+/// More than this and tokens expire early, `logs --since` misses lines, and traces end before they begin.
+const SKEW: Duration = Duration::from_secs(1);
+
+async fn clock_check(engine: &dyn Engine) -> Check {
+    let asked = Timestamp::now();
+    let told = engine.clock().await;
+    let answered = Timestamp::now();
+    match told.map(|told| told.parse::<Timestamp>()) {
+        Ok(Ok(told)) => skew(asked, told, answered),
+        Ok(Err(error)) => warning("clock", format!("the engine's time was not understood: {error}"), "compare `date` with `docker info`"),
+        Err(error) => warning("clock", error.to_string(), "look at the engine's own log"),
+    }
+}
+
+/// By how far `told` is outside the time that the question took.
+fn skew(asked: Timestamp, told: Timestamp, answered: Timestamp) -> Check {
+    let (ahead, behind) = (told.duration_since(answered), asked.duration_since(told));
+    let (off, how) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    if off.is_negative() || off.unsigned_abs() <= SKEW {
+        return ok("clock", "the engine has the time of this machine");
+    }
+    warning(
+        "clock",
+        format!("the engine is {:.1} s {how} this machine", off.as_secs_f64()),
+        "a virtual machine's clock stands still while a laptop sleeps: restart the engine's machine (`colima restart`, Docker Desktop's restart), \
+         or set both by a time server (`timedatectl set-ntp true`)",
+    )
 }
 
 async fn images_check(engine: &dyn Engine, images: &[String]) -> Check {
@@ -46,4 +79,24 @@ async fn images_check(engine: &dyn Engine, images: &[String]) -> Check {
         format!("not here yet: {}", missing.join(", ")),
         "`devenv up` pulls them; where no registry is reached, `scripts/setup` builds them",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_api::CheckStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_wrong_by_what_the_question_cannot_explain() {
+        let at = |milliseconds: i64| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
+        let status = |told, answered| skew(at(0), at(told), at(answered)).status;
+        assert_eq!(status(40, 80), CheckStatus::Ok);
+        // An engine that is slow to answer is not one with another time.
+        assert_eq!(status(10, 9_000), CheckStatus::Ok);
+        assert_eq!(status(-900, 80), CheckStatus::Ok);
+        let check = skew(at(0), at(-90_000), at(80));
+        assert_eq!((check.status, check.detail.as_str()), (CheckStatus::Warning, "the engine is 90.0 s behind this machine"));
+        assert_eq!(skew(at(0), at(5_080), at(80)).detail, "the engine is 5.0 s ahead of this machine");
+    }
 }

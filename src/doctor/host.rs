@@ -31,6 +31,7 @@ pub(super) fn checks(paths: &Paths) -> Vec<Check> {
     }
     checks.extend(memory(&read("/proc/meminfo")));
     checks.push(watches(read("/proc/sys/fs/inotify/max_user_watches").trim().parse().unwrap_or(0)));
+    checks.push(userland_proxy(&read("/etc/docker/daemon.json"), &engine_commands()));
     checks.push(control_groups(Path::new("/sys/fs/cgroup/cgroup.controllers").exists()));
     checks.push(packet_loss(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
     checks.push(firewall(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
@@ -106,6 +107,28 @@ fn watches(limit: u64) -> Check {
         return warning("inotify", format!("{detail}: large projects may not be watched whole"), fix);
     }
     ok("inotify", detail)
+}
+
+/// The command lines of engines on this machine.
+fn engine_commands() -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let commands = processes.filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
+    commands.filter(|command| command.split('\0').next().is_some_and(|program| program.ends_with("dockerd"))).collect()
+}
+
+/// Without its proxy Docker forwards ports by rules of the firewall, which `::1` is not subject to.
+fn userland_proxy(configuration: &str, commands: &[String]) -> Check {
+    let name = "userland proxy";
+    let configured = serde_json::from_str::<serde_json::Value>(configuration).ok().and_then(|all| all.get("userland-proxy")?.as_bool());
+    let told = commands.iter().any(|command| command.split('\0').any(|word| word == "--userland-proxy=false"));
+    if configured != Some(false) && !told {
+        return ok(name, "not turned off: published ports are reached on both loopbacks");
+    }
+    warning(
+        name,
+        "Docker's is turned off here: published ports are reached on 127.0.0.1 and not on ::1, which `localhost` may mean",
+        "take `\"userland-proxy\": false` out of /etc/docker/daemon.json (or off dockerd's command line) and restart Docker, or use 127.0.0.1",
+    )
 }
 
 fn control_groups(second_version: bool) -> Check {
@@ -225,6 +248,15 @@ mod tests {
         let check = own_disks(false, true, &|name| name == "losetup");
         assert_eq!(check.status, CheckStatus::Warning);
         assert!(check.detail.starts_with("not available, for want of root, `mkfs.ext4`:"), "{}", check.detail);
+    }
+
+    #[test]
+    fn a_proxy_is_off_where_the_file_or_the_command_says_so() {
+        let off = |file: &str, command: &str| userland_proxy(file, &[command.to_owned()]).status == CheckStatus::Warning;
+        assert!(!off("", "/usr/sbin/dockerd\0-H\0fd://"));
+        assert!(!off("{\"userland-proxy\": true}", ""));
+        assert!(off("{\"userland-proxy\": false}", ""));
+        assert!(off("", "/usr/sbin/dockerd\0--userland-proxy=false\0"));
     }
 
     #[test]

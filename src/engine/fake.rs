@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress,
-    SessionRequest, Sidecar, UploadFile, VolumeCreate,
+    ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
+    PullProgress, SessionRequest, Sidecar, UploadFile, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 
@@ -122,6 +122,11 @@ impl Engine for FakeEngine {
         Ok(EngineInfo { kind: "docker".into(), version: "0.0-fake".into(), api: "1.41".into(), endpoint: "fake".into() })
     }
 
+    async fn clock(&self) -> Result<String, EngineError> {
+        self.begin("clock", "").await?;
+        Ok(self.lock().now())
+    }
+
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
         self.begin("containers", "").await?;
         let state = self.lock();
@@ -152,6 +157,14 @@ impl Engine for FakeEngine {
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError> {
         self.begin("image", name).await?;
         Ok(self.lock().images.get(name).cloned())
+    }
+
+    async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError> {
+        self.begin("image_defaults", name).await?;
+        if !self.lock().images.contains_key(name) {
+            return Err(missing("image", name));
+        }
+        Ok(ImageDefaults { entrypoint: vec!["/entrypoint".to_owned()], command: vec!["serve".to_owned()] })
     }
 
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {
@@ -229,6 +242,12 @@ impl Engine for FakeEngine {
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
         self.begin("create_container", &container.name).await?;
         self.add_container(container)
+    }
+
+    async fn user(&self, id: &str) -> Result<u32, EngineError> {
+        self.begin("user", id).await?;
+        let user = self.lock().container(id)?.asked.user.clone().unwrap_or_default();
+        Ok(user.split(':').next().and_then(|user| user.parse().ok()).unwrap_or(0))
     }
 
     async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError> {

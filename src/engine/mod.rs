@@ -9,6 +9,7 @@ pub(crate) mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
 mod labels;
+pub(crate) mod launch;
 mod types;
 
 use async_trait::async_trait;
@@ -20,14 +21,16 @@ pub(crate) use devenv_api::EngineInfo;
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
     Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
-    ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume,
-    PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
+    ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
+    ObservedVolume, PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+    /// The time where containers run, RFC 3339.
+    async fn clock(&self) -> Result<String, EngineError>;
 
     /// The containers of this owner, whatever their state.
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
@@ -41,6 +44,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// The image's id if it is here.
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
+    /// What the image runs unless it is told otherwise.
+    async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError>;
     /// Ends after the last progress, or with the error.
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
     /// Each line of the build's output; the image has the tag that the build names.
@@ -57,6 +62,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// The id. Does not start it.
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError>;
+    /// The number of the user that a container's program runs as, by the container's own list of users.
+    async fn user(&self, id: &str) -> Result<u32, EngineError>;
     /// Writes files into a container that need not run.
     async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError>;
     async fn start(&self, id: &str) -> Result<(), EngineError>;

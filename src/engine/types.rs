@@ -144,6 +144,14 @@ pub(crate) enum CreatedMount {
     Memory { target: String },
 }
 
+/// What an image runs unless it is told otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ImageDefaults {
+    pub(crate) entrypoint: Vec<String>,
+    /// The arguments of the entrypoint, or the whole command where there is none.
+    pub(crate) command: Vec<String>,
+}
+
 /// A file for the engine to write into a container.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UploadFile {

@@ -30,10 +30,14 @@ pub(crate) enum Action {
     CrashLoop {
         every: Duration,
     },
-    /// The container is removed and made anew, with its volumes if `volumes`.
+    /// The container is removed and made anew, with its volumes if `volumes`; with `restore` a backup is made first and
+    /// put back in the end.
     Remove {
         volumes: bool,
+        restore: bool,
     },
+    /// The daemon itself is killed; the next one finds the service as it was.
+    DaemonDeath,
     /// Threads are held still.
     Suspend(Suspended),
     /// Rules and a proxy in its network namespace.
@@ -198,8 +202,12 @@ pub(crate) enum Sign {
     Ended,
     /// A question to the port gets no answer: cut off, refused or silent.
     NoAnswer,
-    /// From other services nothing gets through; the host's way is not affected.
-    RulesInPlace,
+    /// The same for a question from another service: the host's way is not affected.
+    NoAnswerWithin(Peer),
+    /// The service's own questions for names get no answer.
+    NoNames,
+    /// So many bytes a second: what is longer takes longer.
+    Thin(u64),
     /// An answer takes at least this much longer.
     Slower(Duration),
     /// Its effect answers for itself: what was asked of the service was done and is seen.

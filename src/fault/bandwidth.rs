@@ -1,6 +1,6 @@
 //! A thin line.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Bandwidth;
 
@@ -20,24 +20,21 @@ impl FaultKind for Bandwidth {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             Parameter::new("rate", Form::Rate, "Bytes a second.").or("64KiB/s"),
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-            Parameter::new(
-                "connections",
-                Form::Choice(&["new", "all"]),
-                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
-            )
-            .or("new"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
+            Parameter::DIRECTION,
+            Parameter::CONNECTIONS,
+            Parameter::PROBABILITY,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let (up, down) = super::ways(values);
+        let (up, down) = traffic::ways(values);
         let rate = values.bytes("rate").unwrap_or(0).max(1);
         let toxic = Toxic { rate_up: if up { rate } else { 0 }, rate_down: if down { rate } else { 0 }, ..Toxic::default() };
-        Ok(Injection { action: super::through_proxy(values, target, toxic), sign: Sign::Effect })
+        // A question can be made long, an answer cannot.
+        let sign = if up && traffic::certain(values) { Sign::Thin(rate) } else { Sign::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
     }
 }

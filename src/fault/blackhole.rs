@@ -1,6 +1,6 @@
 //! A server that is silent.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+use super::{FaultKind, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Blackhole;
 
@@ -18,25 +18,15 @@ impl FaultKind for Blackhole {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-            Parameter::new(
-                "connections",
-                Form::Choice(&["new", "all"]),
-                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
-            )
-            .or("new"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::DIRECTION, Parameter::CONNECTIONS, Parameter::PROBABILITY, Parameter::PERSIST];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let (up, down) = super::ways(values);
+        let (up, down) = traffic::ways(values);
         let toxic = Toxic { hole_up: up, hole_down: down, ..Toxic::default() };
-        let sign = if super::certain(values) { Sign::NoAnswer } else { Sign::Effect };
-        Ok(Injection { action: super::through_proxy(values, target, toxic), sign })
+        let sign = if traffic::certain(values) { Sign::NoAnswer } else { Sign::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
     }
 }

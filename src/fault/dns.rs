@@ -1,6 +1,6 @@
 //! Names that nobody knows.
 
-use super::{Action, FaultKind, Injection, Network, Peer, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+use super::{Action, FaultKind, Injection, Network, Parameter, Peer, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
 
 pub(super) struct Dns;
 
@@ -17,6 +17,10 @@ impl FaultKind for Dns {
         Undoing::Kernel
     }
 
+    fn parameters(&self) -> &'static [Parameter] {
+        &[Parameter::PERSIST]
+    }
+
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
         // The engine's own resolver answers within the namespace, by whatever port the engine leads it to.
@@ -29,6 +33,6 @@ impl FaultKind for Dns {
             by_connection: false,
             verdict: Verdict::Drop,
         };
-        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign: Sign::RulesInPlace })
+        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign: Sign::NoNames })
     }
 }

@@ -1,6 +1,6 @@
 //! A main process that hangs.
 
-use super::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+use super::{Action, FaultKind, Injection, Parameter, Refusal, Sign, Suspended, Target, Undoing, Values};
 
 pub(super) struct Freeze;
 
@@ -15,6 +15,10 @@ impl FaultKind for Freeze {
 
     fn undone_by(&self) -> Undoing {
         Undoing::Kernel
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[Parameter::PERSIST]
     }
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {

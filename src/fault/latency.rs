@@ -1,6 +1,6 @@
 //! A network that is far away.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Latency;
 
@@ -22,22 +22,17 @@ impl FaultKind for Latency {
             Parameter::new("delay", Form::Duration, "What a round trip takes longer; with `direction=both`, half of it each way.")
                 .or("100ms"),
             Parameter::new("jitter", Form::Duration, "Up to this much more or less, by chance.").or("0ms"),
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-            Parameter::new(
-                "connections",
-                Form::Choice(&["new", "all"]),
-                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
-            )
-            .or("new"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
+            Parameter::DIRECTION,
+            Parameter::CONNECTIONS,
+            Parameter::PROBABILITY,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let (up, down) = super::ways(values);
+        let (up, down) = traffic::ways(values);
         let parts = u64::from(up) + u64::from(down);
         let share = |name| values.duration(name).unwrap_or_default().as_micros() as u64 / parts.max(1);
         let (delay, jitter) = (share("delay"), share("jitter"));
@@ -50,7 +45,7 @@ impl FaultKind for Latency {
             ..Toxic::default()
         };
         let least = values.duration("delay").unwrap_or_default().saturating_sub(values.duration("jitter").unwrap_or_default());
-        let sign = if super::certain(values) { Sign::Slower(least) } else { Sign::Effect };
-        Ok(Injection { action: super::through_proxy(values, target, toxic), sign })
+        let sign = if traffic::certain(values) { Sign::Slower(least) } else { Sign::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that break half way.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct LimitData;
 
@@ -20,24 +20,19 @@ impl FaultKind for LimitData {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             Parameter::new("bytes", Form::Size, "How much gets through.").or("64KiB"),
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
-            Parameter::new(
-                "connections",
-                Form::Choice(&["new", "all"]),
-                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
-            )
-            .or("new"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
+            Parameter::DIRECTION,
+            Parameter::CONNECTIONS,
+            Parameter::PROBABILITY,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let (up, down) = super::ways(values);
+        let (up, down) = traffic::ways(values);
         let bytes = values.bytes("bytes").unwrap_or(0).max(1);
         let toxic = Toxic { limit_up: if up { bytes } else { 0 }, limit_down: if down { bytes } else { 0 }, ..Toxic::default() };
-        Ok(Injection { action: super::through_proxy(values, target, toxic), sign: Sign::Effect })
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign: Sign::Effect })
     }
 }

@@ -1,6 +1,6 @@
 //! A network that loses packets.
 
-use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, Sign, Target, Undoing, Values, Verdict, traffic};
 
 pub(super) struct Loss;
 
@@ -20,20 +20,16 @@ impl FaultKind for Loss {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             Parameter::new("probability", Form::Percent, "Of packets, how many.").or("30%"),
-            Parameter::new(
-                "from",
-                Form::Text,
-                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
-            )
-            .or("all"),
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::FROM,
+            Parameter::DIRECTION,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let peer = super::peer(values, target)?;
+        let peer = traffic::peer(values, target)?;
         let chance = values.percent("probability");
         let rule = |hook| Rule {
             hook,
@@ -44,13 +40,7 @@ impl FaultKind for Loss {
             by_connection: false,
             verdict: Verdict::Drop,
         };
-        let mut rules = Vec::new();
-        if !values.is("direction", "down") {
-            rules.push(rule(RuleHook::Input));
-        }
-        if !values.is("direction", "up") {
-            rules.push(rule(RuleHook::Output));
-        }
+        let rules = traffic::each_way(values, rule);
         Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign: Sign::Effect })
     }
 }

@@ -32,6 +32,25 @@ pub(crate) enum Form {
     Choice(&'static [&'static str]),
 }
 
+/// What several faults can be told.
+impl Parameter {
+    pub(crate) const FROM: Self =
+        Self::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.")
+            .or("all");
+    pub(crate) const DIRECTION: Self =
+        Self::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both");
+    pub(crate) const CONNECTIONS: Self = Self::new(
+        "connections",
+        Form::Choice(&["new", "all"]),
+        "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+    )
+    .or("new");
+    pub(crate) const PROBABILITY: Self =
+        Self::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%");
+    pub(crate) const PERSIST: Self =
+        Self::new("persist", Form::Boolean, "Again on the service's next run, once that is ready, until its time is over.").or("false");
+}
+
 impl Parameter {
     pub(crate) const fn new(name: &'static str, form: Form, about: &'static str) -> Self {
         Self { name, form, default: None, about }

@@ -1,6 +1,6 @@
 //! A network that is cut.
 
-use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict};
+use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, Target, Undoing, Values, Verdict, traffic};
 
 pub(super) struct Partition;
 
@@ -19,33 +19,23 @@ impl FaultKind for Partition {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new(
-                "from",
-                Form::Text,
-                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
-            )
-            .or("all"),
+            Parameter::FROM,
             Parameter::new("style", Form::Choice(&["drop", "reject"]), "`drop` says nothing to anybody; `reject` resets connections.")
                 .or("drop"),
-            Parameter::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both"),
+            Parameter::DIRECTION,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let peer = super::peer(values, target)?;
+        let peer = traffic::peer(values, target)?;
         let verdict = if values.is("style", "reject") { Verdict::Reject } else { Verdict::Drop };
         let rule =
             |hook| Rule { hook, peer: peer.clone(), ports: Vec::new(), connecting: None, chance: None, by_connection: false, verdict };
-        let mut rules = Vec::new();
-        if !values.is("direction", "down") {
-            rules.push(rule(RuleHook::Input));
-        }
-        if !values.is("direction", "up") {
-            rules.push(rule(RuleHook::Output));
-        }
-        let sign = super::network_sign(&peer);
+        let rules = traffic::each_way(values, rule);
+        let sign = traffic::network_sign(&peer);
         Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })
     }
 }

@@ -18,12 +18,15 @@ impl FaultKind for Remove {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("volumes", Form::Boolean, "With the data.").or("false")];
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new("volumes", Form::Boolean, "With the data.").or("false"),
+            Parameter::new("restore", Form::Boolean, "Make a backup first, and put it back in; nothing of it may be missing.").or("false"),
+        ];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::Remove { volumes: values.flag("volumes") }, sign: Sign::Ended })
+        Ok(Injection { action: Action::Remove { volumes: values.flag("volumes"), restore: values.flag("restore") }, sign: Sign::Ended })
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that break.
 
-use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+use super::{Action, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict, traffic};
 
 pub(super) struct Reset;
 
@@ -18,22 +18,13 @@ impl FaultKind for Reset {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            Parameter::new(
-                "from",
-                Form::Text,
-                "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.",
-            )
-            .or("all"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
-        ];
+        const PARAMETERS: &[Parameter] = &[Parameter::FROM, Parameter::PROBABILITY, Parameter::PERSIST];
         PARAMETERS
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        let peer = super::peer(values, target)?;
+        let peer = traffic::peer(values, target)?;
         let chance = values.percent("probability").filter(|chance| *chance < 100.0);
         let rule = |hook| Rule {
             hook,
@@ -44,7 +35,7 @@ impl FaultKind for Reset {
             by_connection: true,
             verdict: Verdict::Reject,
         };
-        let sign = if chance.is_some() { Sign::Effect } else { super::network_sign(&peer) };
+        let sign = if chance.is_some() { Sign::Effect } else { traffic::network_sign(&peer) };
         let rules = vec![rule(RuleHook::Input), rule(RuleHook::Output)];
         Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })
     }

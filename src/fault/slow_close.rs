@@ -1,6 +1,6 @@
 //! Connections that do not end.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values};
+use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct SlowClose;
 
@@ -20,14 +20,9 @@ impl FaultKind for SlowClose {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             Parameter::new("delay", Form::Duration, "How much later.").or("5s"),
-            Parameter::new(
-                "connections",
-                Form::Choice(&["new", "all"]),
-                "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
-            )
-            .or("new"),
-            Parameter::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.")
-                .or("100%"),
+            Parameter::CONNECTIONS,
+            Parameter::PROBABILITY,
+            Parameter::PERSIST,
         ];
         PARAMETERS
     }
@@ -36,6 +31,6 @@ impl FaultKind for SlowClose {
         target.container(self.name())?;
         let close_delay = values.duration("delay").unwrap_or_default().as_micros() as u64;
         let toxic = Toxic { close_delay, ..Toxic::default() };
-        Ok(Injection { action: super::through_proxy(values, target, toxic), sign: Sign::Effect })
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign: Sign::Effect })
     }
 }

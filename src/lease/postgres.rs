@@ -26,7 +26,6 @@ use crate::{
     provision::{
         ProvisionContext,
         postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings},
-        trust,
     },
     spec::{PostgresDatabase, PostgresProvision, ServiceName},
 };
@@ -334,7 +333,7 @@ impl Shared {
 
     fn login(&self) -> Result<(Config, Option<rustls::ClientConfig>), LeaseError> {
         let password = self.cx.vault.reveal(&self.provision.password)?;
-        let tls = trust(self.provision.tls, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let tls = self.cx.trust(self.provision.tls).map_err(|error| self.refused("reach the server", error))?;
         let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
         let mut config = login.config("devenv-lease");
         config.options(OPTIONS);

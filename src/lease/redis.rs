@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::{LeaseError, PREFIX};
 use crate::{
     probe::redis::{SessionError, session, words},
-    provision::{ProvisionContext, hmac::hex, trust},
+    provision::{ProvisionContext, hmac::hex},
     spec::{SecretRef, ServiceName},
 };
 
@@ -165,7 +165,7 @@ impl Shared {
         W: Future<Output = Result<T, SessionError>>,
     {
         let password = self.cx.vault.reveal(&self.password)?;
-        let tls = trust(self.tls, &self.cx).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
         session(self.port, "default", &password, tls, work)
             .await
             .map_err(|error| LeaseError::refused(&self.service, "lease a database", words(self.port, error)))

@@ -63,12 +63,6 @@ impl Writer {
         self.lines += 1;
     }
 
-    /// Bytes that wait for a flush.
-    #[cfg(test)]
-    pub(crate) fn pending(&self) -> usize {
-        self.batch.len()
-    }
-
     /// Writes the batch in one piece. If that fails the batch is lost, and a line in the log says so once it can.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.batch.is_empty() {

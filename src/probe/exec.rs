@@ -22,8 +22,8 @@ impl Drop for Group {
 
 pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<Receipt, ProbeFailure> {
     let (code, output) = match target {
-        ExecTarget::Container { engine, id } => {
-            let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
+        ExecTarget::Container { engine, id, environment } => {
+            let request = ExecRequest { command: command.to_vec(), environment: environment.clone(), ..ExecRequest::default() };
             let output = engine.exec(id, request).await.map_err(|error| ProbeFailure::silent(error.to_string()))?;
             (output.code, [output.stdout, output.stderr].concat())
         }

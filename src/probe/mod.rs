@@ -41,8 +41,16 @@ pub(crate) struct ProbeContext {
 /// Where a command of a probe runs.
 #[derive(Clone)]
 pub(crate) enum ExecTarget {
-    Container { engine: Arc<dyn Engine>, id: String },
-    Process { directory: PathBuf, environment: Vec<(String, String)> },
+    Container {
+        engine: Arc<dyn Engine>,
+        id: String,
+        /// Besides the container's own.
+        environment: Vec<(String, String)>,
+    },
+    Process {
+        directory: PathBuf,
+        environment: Vec<(String, String)>,
+    },
 }
 
 /// Opens the lines of this start of the service, from its first one on; the stream goes on while the service runs.
@@ -52,6 +60,8 @@ pub(crate) type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) evidence: String,
+    /// Which life of the server it is of: another one after each of its starts. Nothing where servers do not tell.
+    pub(crate) life: Option<String>,
 }
 
 /// Why there is no receipt, in the server's own words where it had some.
@@ -65,7 +75,7 @@ pub(crate) struct ProbeFailure {
 
 impl Receipt {
     fn of(evidence: impl Into<String>) -> Self {
-        Self { evidence: evidence.into() }
+        Self { evidence: evidence.into(), life: None }
     }
 }
 
@@ -80,7 +90,6 @@ impl ProbeFailure {
 }
 
 /// Asks once.
-#[cfg(test)]
 pub(crate) async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
     ask_within(probe, cx, ATTEMPT).await
 }
@@ -135,13 +144,8 @@ fn reveal(cx: &ProbeContext, secret: &crate::spec::SecretRef) -> Result<String, 
     cx.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
 }
 
-/// What a client of a server with TLS trusts.
-fn trust(tls: bool, cx: &ProbeContext) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
-    if !tls {
-        return Ok(None);
-    }
-    let authority = cx.authority.as_ref().ok_or_else(|| ProbeFailure::silent("its certificate authority is not known"))?;
-    tls::client(authority).map(Some).map_err(|error| ProbeFailure::silent(error.to_string()))
+fn trust(encrypts: bool, cx: &ProbeContext) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
+    tls::trust(encrypts, cx.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
 }
 
 /// A connection to the published port. It proves nothing yet: docker-proxy accepts before the server listens, and hangs

@@ -39,7 +39,11 @@ impl Schedule {
 
     /// The pause grows with the time that has passed, 1 % of it, so that a service that was slow to start is not also
     /// slow to be noticed; and it is as long as the question took, so that a busy server is left alone half of the time.
-    fn pause(&self, passed: Duration, cost: Duration) -> Duration {
+    /// One that has begun to answer is about to be ready: it is asked as often as at first.
+    fn pause(&self, passed: Duration, cost: Duration, answered: bool) -> Duration {
+        if answered {
+            return self.pause.0;
+        }
         (passed / 100).max(cost).clamp(self.pause.0, self.pause.1)
     }
 }
@@ -93,13 +97,14 @@ where
             Err(_) => None,
         };
         let cost = asked.elapsed();
+        let answered = failure.as_ref().is_some_and(|failure| failure.answered);
         if let Some(failure) = failure {
             note(&mut last, started.elapsed(), failure, &mut on_failure);
         }
         if cost >= limit {
             limit = (limit * 2).min(schedule.attempt.1);
         }
-        let pause = schedule.pause(started.elapsed(), cost);
+        let pause = schedule.pause(started.elapsed(), cost, answered);
         if Instant::now() + pause >= deadline {
             return Err(NotReady { after: started.elapsed().max(schedule.deadline), last });
         }
@@ -183,6 +188,22 @@ mod tests {
             let most = (after / 100).clamp(Duration::from_millis(10), Duration::from_millis(250));
             assert!(delay <= most + Duration::from_millis(2), "{after:?}: {delay:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_has_begun_to_answer_is_asked_often_however_long_it_took_to() {
+        let started = Instant::now();
+        let after = Duration::from_secs(50);
+        let ask = |_| async {
+            sleep(Duration::from_millis(40)).await;
+            match started.elapsed() {
+                passed if passed >= after => receipt(),
+                passed if passed >= Duration::from_secs(40) => Err(ProbeFailure::said("starting up")),
+                _ => no("not yet"),
+            }
+        };
+        until(ask, Schedule::until(Duration::from_mins(1)), |_| {}).await.unwrap();
+        assert!(started.elapsed() <= after + Duration::from_millis(100), "{:?}", started.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -107,7 +107,8 @@ pub(crate) enum ProcessError {
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
-    pub(crate) keeper: u32,
+    #[cfg(test)]
+    keeper: u32,
     pub(crate) service: String,
     pub(crate) run: u32,
     pub(crate) started_at: Timestamp,
@@ -210,6 +211,7 @@ impl Running {
     fn of(state: State, directory: &Path) -> Self {
         Self {
             pid: state.pid,
+            #[cfg(test)]
             keeper: state.keeper.pid,
             service: state.service.clone(),
             run: state.run,

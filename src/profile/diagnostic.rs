@@ -5,19 +5,13 @@ use devenv_api::Severity;
 
 use super::source::{Finding, Findings, Sources};
 
-/// Whether the output may hold escape codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Colour {
-    Plain,
-    Styled,
+/// All findings, one after the other, each ended by an empty line. With escape codes, which the printer strips where they
+/// are not wanted.
+pub(crate) fn render(findings: &Findings, sources: &Sources) -> String {
+    findings.iter().map(|finding| one(finding, sources) + "\n\n").collect()
 }
 
-/// All findings, one after the other, each ended by an empty line.
-pub(crate) fn render(findings: &Findings, sources: &Sources, colour: Colour) -> String {
-    findings.iter().map(|finding| one(finding, sources, colour) + "\n\n").collect()
-}
-
-fn one(finding: &Finding, sources: &Sources, colour: Colour) -> String {
+fn one(finding: &Finding, sources: &Sources) -> String {
     let source = sources.get(finding.span.file);
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
@@ -36,9 +30,5 @@ fn one(finding: &Finding, sources: &Sources, colour: Colour) -> String {
         Some(hint) => group.element(Level::HELP.message(hint.as_str())),
         None => group,
     };
-    let renderer = match colour {
-        Colour::Plain => Renderer::plain(),
-        Colour::Styled => Renderer::styled(),
-    };
-    renderer.decor_style(DecorStyle::Ascii).render(&[group])
+    Renderer::styled().decor_style(DecorStyle::Ascii).render(&[group])
 }

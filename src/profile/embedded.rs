@@ -14,8 +14,13 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("platform-wrapper", include_str!("../../profiles/platform-wrapper.yaml")),
     ("power-cut-redis-always", include_str!("../../profiles/power-cut-redis-always.yaml")),
     ("power-cut-redis-everysec", include_str!("../../profiles/power-cut-redis-everysec.yaml")),
+    ("power-cut-redis-no", include_str!("../../profiles/power-cut-redis-no.yaml")),
+    ("power-cut-redis-rdb", include_str!("../../profiles/power-cut-redis-rdb.yaml")),
     ("power-cut-redis-never", include_str!("../../profiles/power-cut-redis-never.yaml")),
     ("power-cut-postgres", include_str!("../../profiles/power-cut-postgres.yaml")),
+    ("power-cut-postgres-async", include_str!("../../profiles/power-cut-postgres-async.yaml")),
+    ("power-cut-postgres-no-fsync", include_str!("../../profiles/power-cut-postgres-no-fsync.yaml")),
+    ("power-cut-kafka", include_str!("../../profiles/power-cut-kafka.yaml")),
 ];
 
 /// The text of a shipped profile.

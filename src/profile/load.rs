@@ -11,8 +11,7 @@ use indexmap::IndexMap;
 
 use super::{
     assemble::{self, Assembled, Layer, Variables},
-    convert,
-    diagnostic::{self, Colour},
+    convert, diagnostic,
     document::Profile,
     embedded,
     env_file::{self, Given},
@@ -93,8 +92,8 @@ impl Report {
     }
 
     /// For a person: each line quoted, what is wrong marked.
-    pub(crate) fn render(&self, colour: Colour) -> String {
-        diagnostic::render(&self.findings, &self.sources, colour)
+    pub(crate) fn render(&self) -> String {
+        diagnostic::render(&self.findings, &self.sources)
     }
 }
 

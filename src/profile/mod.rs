@@ -35,7 +35,8 @@ mod tree;
 mod validate;
 mod yaml;
 
-pub(crate) use diagnostic::Colour;
+#[cfg(test)]
+pub(crate) use document::ResourceLimits;
 pub(crate) use document::{OnChange, Probe, Profile, ServiceProfile, Watch};
 pub(crate) use find::ProfileEntry;
 pub(crate) use load::{LoadError, LoadRequest, Report};
@@ -56,5 +57,5 @@ pub(crate) fn check_bytes(bytes: &[u8]) {
         let _ = services.map(|node| convert::services(node, &mut findings));
     }
     findings.sort();
-    let _ = diagnostic::render(&findings, &sources, Colour::Plain);
+    let _ = diagnostic::render(&findings, &sources);
 }

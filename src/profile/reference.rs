@@ -12,7 +12,7 @@ fn the_reference_is_the_one_of_the_types() {
 const INTRODUCTION: &str = "\
 # The profile, field by field
 
-<!-- Generated from the types in src/profile and src/service by `UPDATE=1 cargo test --lib profile::`. -->
+<!-- Generated from the types in src/profile and src/service by `make reference`. -->
 
 A profile is a YAML file that says what an environment holds. It is found by name in the project's `profiles/`, in the
 user's `~/.config/devenv/profiles`, or in the binary, in that order, or by its path. Every problem of a profile is told at

@@ -62,11 +62,6 @@ impl Sources {
         &self.files[file.0]
     }
 
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
-        self.files.iter()
-    }
-
     /// The place of some bytes; out of range is the end of the file.
     pub(crate) fn span(&self, file: FileId, start: usize, end: usize) -> Span {
         let Source { text, lines, .. } = self.get(file);

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Colour,
-    load::{LoadError, LoadRequest, Loaded, find_project, list, load},
-};
+use super::load::{LoadError, LoadRequest, Loaded, find_project, list, load};
 
 /// Fails when a generated file is not what the types say; `UPDATE=1` writes it.
 pub(super) fn stays_current(path: &str, wanted: &str) {
@@ -19,7 +16,7 @@ pub(super) fn stays_current(path: &str, wanted: &str) {
         fs::write(&file, wanted).unwrap();
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is stale: run `UPDATE=1 cargo test --lib profile::`");
+    assert!(found == wanted, "{path} is stale: run `make reference`");
 }
 
 /// A project on disk.
@@ -211,7 +208,7 @@ fn all_problems_of_a_file_come_at_once() {
 fn a_person_sees_the_line_the_mark_and_the_hint() {
     let project = Project::new(&[("profiles/x.yaml", "services:\n  cache:\n    redis: { maxmemroy: 64MiB }\n")]);
     let Err(LoadError::Invalid { report, .. }) = project.load("x") else { panic!("it loads") };
-    let text = report.render(Colour::Plain).replace(&format!("{}/", project.path().display()), "");
+    let text = anstream::adapter::strip_str(&report.render()).to_string().replace(&format!("{}/", project.path().display()), "");
     insta::assert_snapshot!(text, @"
     error[unknown-field]: `maxmemroy` is not a field of `redis`
      --> profiles/x.yaml:3:14
@@ -312,10 +309,15 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
             "observability BuiltIn true",
             "other User true",
             "platform-wrapper BuiltIn true",
+            "power-cut-kafka BuiltIn true",
             "power-cut-postgres BuiltIn true",
+            "power-cut-postgres-async BuiltIn true",
+            "power-cut-postgres-no-fsync BuiltIn true",
             "power-cut-redis-always BuiltIn true",
             "power-cut-redis-everysec BuiltIn true",
             "power-cut-redis-never BuiltIn true",
+            "power-cut-redis-no BuiltIn true",
+            "power-cut-redis-rdb BuiltIn true",
             "shop Project true"
         ]
     );
@@ -328,7 +330,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(
         project.told("shp"),
         [
-            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-postgres`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never` and `shop`)"
+            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
         ]
     );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());

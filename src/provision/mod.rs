@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::{
     secret::{SecretError, Vault},
     spec::Provision,
+    tls,
 };
 
 pub(crate) use postgres::mend_superuser;
@@ -31,6 +32,8 @@ pub(crate) struct ProvisionContext {
     pub(crate) vault: Vault,
     /// The certificate that servers with TLS are verified by.
     pub(crate) authority: Option<PathBuf>,
+    /// It was brought about before, so that most likely everything is there.
+    pub(crate) again: bool,
 }
 
 /// One thing that was not as the profile says.
@@ -106,19 +109,10 @@ pub(crate) async fn apply(provision: &Provision, cx: &ProvisionContext) -> Resul
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
 }
 
-/// What a client of a server with TLS trusts.
-pub(crate) fn trust(tls: bool, cx: &ProvisionContext) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
-    if !tls {
-        return Ok(None);
+impl ProvisionContext {
+    pub(crate) fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
+        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })
     }
-    let reason = match &cx.authority {
-        Some(authority) => match crate::tls::client(authority) {
-            Ok(client) => return Ok(Some(client)),
-            Err(error) => error.to_string(),
-        },
-        None => "its certificate authority is not known".to_owned(),
-    };
-    Err(ProvisionError::Unreachable { reason })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Roles, then databases, then what is in them, as the superuser over TCP.
 //!
 //! What is there is read first, in one question for the server and one per database, so that nothing is written, and no
-//! line appears in the server's log, when all is as asked.
+//! line appears in the server's log, when all is as asked. Where it was so before, all questions are asked at once.
 
 mod database;
 mod mend;
@@ -12,19 +12,23 @@ pub(crate) use mend::mend_superuser;
 
 use std::collections::HashMap;
 
-use futures_util::{FutureExt, future::try_join_all};
+use futures_util::{
+    FutureExt,
+    future::{join, join_all, try_join_all},
+};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
-use super::{Change, ProvisionContext, ProvisionError, trust};
+use super::{Change, ProvisionContext, ProvisionError};
 use crate::{probe::postgres as probe, spec::PostgresProvision};
 
 pub(crate) const SUPERUSER: &str = "postgres";
 
-/// Our own statements stay out of the log, and a database's own settings cannot get in their way.
+/// Our own statements stay out of the log, and a database's own settings cannot get in their way. What they bring about is
+/// brought about again at the next start, so no commit waits for the disk: what must not be lost is in the same journal.
 pub(crate) const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
-    -c row_security=on -c synchronous_commit=on";
+    -c row_security=on -c synchronous_commit=off";
 
 /// The way into the server.
 struct Server {
@@ -64,7 +68,7 @@ const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
 
 pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)?, tls: trust(wanted.tls, cx)? };
+    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)?, tls: cx.trust(wanted.tls)? };
     let mut roles = Vec::new();
     for role in &wanted.roles {
         if role.name != SUPERUSER {
@@ -73,13 +77,21 @@ pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> 
     }
     let shared = |client: Client| async move {
         let found = look(&client).await?;
-        let mut changes = provide_roles(&client, &roles, &found).await?;
-        changes.extend(close_shared(&client, &found).await?);
+        let (mut changes, mut script) = (Vec::new(), Vec::new());
+        provide_roles(&roles, &found, &mut changes, &mut script);
+        close_shared(&found, &mut changes, &mut script);
+        execute(&client, &script, "provide the roles").await?;
         Ok((found, changes))
     };
-    let (found, mut changes) = server.session("postgres", shared).await?;
+    let complete = wanted.databases.iter().map(async |database| cx.again && database::is_complete(&server, database).await);
+    let (shared, complete) = join(server.session("postgres", shared), join_all(complete)).await;
+    let (found, mut changes) = shared?;
     // Each in its own connections, all at once: making a database takes far longer than asking for it.
-    let databases = wanted.databases.iter().map(|database| database::provide(&server, database, found.databases.get(&database.name)));
+    let databases = wanted
+        .databases
+        .iter()
+        .zip(complete)
+        .map(|(database, complete)| database::provide(&server, database, found.databases.get(&database.name), complete));
     changes.extend(try_join_all(databases).await?.into_iter().flatten());
     Ok(changes)
 }
@@ -101,8 +113,7 @@ async fn look(client: &Client) -> Result<Found, ProvisionError> {
     Ok(Found { roles: roles.collect(), databases: databases.collect() })
 }
 
-async fn provide_roles(client: &Client, wanted: &[(&str, String)], found: &Found) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), Vec::new());
+fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
     for (name, password) in wanted {
         let quoted = identifier(name);
         match found.roles.get(*name) {
@@ -122,8 +133,6 @@ async fn provide_roles(client: &Client, wanted: &[(&str, String)], found: &Found
             }
         }
     }
-    execute(client, &script, "provide the roles").await?;
-    Ok(changes)
 }
 
 const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
@@ -134,16 +143,13 @@ fn verifier(password: &str) -> String {
 }
 
 /// A service's role reaches its own database only, so those that every server has are closed to it too.
-async fn close_shared(client: &Client, found: &Found) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), Vec::new());
+fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
     for name in ["postgres", "template1"] {
         if found.databases.get(name).is_some_and(|database| database.open) {
             changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
             script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC", identifier(name)));
         }
     }
-    execute(client, &script, "close the server's own databases").await?;
-    Ok(changes)
 }
 
 impl Server {

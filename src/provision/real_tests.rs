@@ -13,7 +13,7 @@ use crate::{
 };
 
 async fn made(provision: &Provision, vault: &Vault) -> Vec<String> {
-    let cx = ProvisionContext { vault: vault.clone(), authority: None };
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let started = Instant::now();
     let changes = apply(provision, &cx).await.unwrap_or_else(|error| panic!("{error:?}"));
     eprintln!("applied in {:?}: {changes:#?}", started.elapsed());
@@ -94,7 +94,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     assert!(!log.contains("SCRAM-SHA-256$") && !log.contains(&vault.reveal(&secret("orders")).unwrap()), "{log}");
 
     wanted.databases[0].extensions.push(ExtensionSpec { name: "pgvector".to_owned() });
-    let cx = ProvisionContext { vault: vault.clone(), authority: None };
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let error = apply(&Provision::Postgres(wanted.clone()), &cx).await.unwrap_err();
     assert_eq!(error.to_string(), "the extension `pgvector` is not in this server's image");
     assert_eq!(error.hint().unwrap(), "it has vector");
@@ -156,7 +156,7 @@ async fn redis_gets_its_users_once() {
         ["ACL user `app` changed", "ACL user `stranger` is not in the profile, and was left"]
     );
     wanted.users[0].1 = "~app:* +@nonsense".to_owned();
-    let cx = ProvisionContext { vault: vault.clone(), authority: None };
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let error = apply(&Provision::Redis(wanted), &cx).await.unwrap_err();
     assert!(error.to_string().contains("Unknown command or category name"), "{error}");
 }
@@ -201,7 +201,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
     let tools = out(&container, &["/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "localhost:29092", "--list"]);
     assert!(tools.contains("user-consumer") && tools.contains("case-consumer"), "{tools}");
     let wrong = KafkaProvision { port, topics: vec![topic("bad", 1, "soon")], consumer_groups: Vec::new() };
-    let cx = ProvisionContext { vault: vault.clone(), authority: None };
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let error = apply(&Provision::Kafka(wrong), &cx).await.unwrap_err();
     assert!(error.to_string().contains("retention.ms"), "{error}");
 }
@@ -223,7 +223,7 @@ async fn an_s3_store_gets_its_buckets_once() {
     for _ in 0..3 {
         assert_eq!(made(&Provision::S3(wanted.clone()), &vault).await, Vec::<String>::new());
     }
-    let cx = ProvisionContext { vault: vault.clone(), authority: None };
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     wanted.buckets = vec!["Bad_Name".to_owned()];
     assert!(matches!(apply(&Provision::S3(wanted.clone()), &cx).await, Err(ProvisionError::Refused { .. })));
     wanted.buckets = vec!["reports".to_owned()];

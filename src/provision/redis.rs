@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest, Sha256};
 
-use super::{Change, ProvisionContext, ProvisionError, hmac::hex, trust};
+use super::{Change, ProvisionContext, ProvisionError, hmac::hex};
 use crate::{
     probe::redis::{SessionError, session, words},
     spec::RedisProvision,
@@ -22,7 +22,7 @@ pub(super) async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Res
         let hash = format!("#{}", hex(&Sha256::digest(cx.vault.reveal(secret)?)));
         users.push((name.as_str(), rules.as_str(), hash));
     }
-    session(wanted.port, "default", &password, trust(wanted.tls, cx)?, |connection| async move { Ok(provide(connection, &users).await) })
+    session(wanted.port, "default", &password, cx.trust(wanted.tls)?, |connection| async move { Ok(provide(connection, &users).await) })
         .await
         .map_err(|error| {
             let refused = matches!(&error, SessionError::Redis(error) if error.code() == Some("WRONGPASS"));

@@ -156,11 +156,7 @@ impl Database {
     pub(super) async fn open(place: Place<'_>, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
         let fail = |error: String| ScriptError::of(place.service, error);
         let reveal = |secret: &SecretRef| cx.vault.reveal(secret).map_err(|error| fail(error.to_string()));
-        let tls = match (place.tls, cx.authority) {
-            (true, Some(authority)) => Some(tls::client(authority).map_err(|error| fail(error.to_string()))?),
-            (true, None) => return Err(fail("its certificate authority is not known".to_owned())),
-            (false, _) => None,
-        };
+        let tls = tls::trust(place.tls, cx.authority).map_err(|error| fail(error.to_string()))?;
         let secret = reveal(place.superuser)?;
         let superuser = connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, "devenv ledger")
             .await

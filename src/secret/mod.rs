@@ -66,6 +66,27 @@ impl Vault {
         Ok(secret)
     }
 
+    /// As [`Self::ensure`], for many at once: a disk takes about as long to sync them all as to sync one.
+    pub(crate) fn ensure_all(&self, names: &[SecretRef]) -> Result<(), SecretError> {
+        let generated = |name: &SecretRef| {
+            let path = self.directory.join(name.as_str());
+            if path.exists() { Ok(()) } else { generate(&path).map(drop) }.map_err(|source| SecretError {
+                name: name.clone(),
+                path,
+                source,
+            })
+        };
+        // What is generated under the lock is nobody else's meanwhile.
+        let known = self.known.lock().expect("no holder of this lock panics");
+        std::thread::scope(|scope| {
+            let missing: Vec<_> =
+                names.iter().filter(|name| !known.contains_key(name)).map(|name| scope.spawn(|| generated(name))).collect();
+            missing.into_iter().try_for_each(|thread| thread.join().expect("writing a file does not panic"))
+        })?;
+        drop(known);
+        names.iter().try_for_each(|name| self.ensure(name).map(drop))
+    }
+
     /// Whether it has been generated or kept before.
     pub(crate) fn has(&self, name: &SecretRef) -> bool {
         self.known.lock().expect("no holder of this lock panics").contains_key(name) || self.directory.join(name.as_str()).exists()
@@ -91,6 +112,14 @@ impl Vault {
         }
         let known = self.known.lock().expect("no holder of this lock panics");
         Ok(template.fill(|secret| known.get(secret).map(|value| value.expose_secret().to_owned()).unwrap_or_default()))
+    }
+
+    /// Variables with their secrets in them.
+    pub(crate) fn resolve_all<'a>(
+        &self,
+        variables: impl Iterator<Item = (&'a String, &'a Template)>,
+    ) -> Result<Vec<(String, String)>, SecretError> {
+        variables.map(|(name, value)| Ok((name.clone(), self.resolve(value)?))).collect()
     }
 
     /// Replaces every known secret in a text that comes from elsewhere, such as a service's log.
@@ -121,7 +150,8 @@ impl Vault {
                 else {
                     continue;
                 };
-                if name.ends_with(".tmp") {
+                // What a write that was cut off has left.
+                if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
                     continue;
                 }
                 let name = SecretRef::new(&service, &name);
@@ -147,7 +177,9 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let temporary = path.with_extension("tmp");
+    // Not instead of the name's own ending, by which two that are written at once may differ.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(value.as_bytes())?;
     file.sync_all()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, InjectRequest};
+use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, InjectRequest, Standing, StandingRequest};
 
 use super::failure::Failed;
 use crate::daemon::Daemon;
@@ -18,4 +18,11 @@ pub(super) async fn heal(State(daemon): State<Arc<Daemon>>, Json(request): Json<
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(request): Json<FaultsRequest>) -> Json<Faults> {
     Json(Faults { faults: daemon.environments.faults(&request) })
+}
+
+pub(super) async fn standing(
+    State(daemon): State<Arc<Daemon>>,
+    Json(request): Json<StandingRequest>,
+) -> Result<Json<Vec<Standing>>, Failed> {
+    Ok(Json(daemon.environments.standing(&request).await?))
 }

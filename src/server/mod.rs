@@ -65,6 +65,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::CHAOS_INJECT, routing::post(chaos::inject))
         .route(route::CHAOS_HEAL, routing::post(chaos::heal))
         .route(route::CHAOS_STATUS, routing::post(chaos::status))
+        .route(route::CHAOS_STANDING, routing::post(chaos::standing))
         .route(route::LEASE, routing::post(lease::lease))
         .route(route::HOLD, routing::post(lease::hold))
         .route(route::BUNDLE, routing::post(lease::bundle))

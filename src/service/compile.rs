@@ -115,7 +115,6 @@ impl Compiler<'_> {
         static NO_PORTS: BTreeMap<u16, u16> = BTreeMap::new();
         let cx = Context {
             environment: &self.leases.environment,
-            instance: &self.leases.instance,
             project: &self.profile.project,
             name,
             service,

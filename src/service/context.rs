@@ -19,7 +19,6 @@ const LOOPBACK: &str = "127.0.0.1";
 /// Everything is decided before a kind is asked: ports are leased and secrets have names.
 pub(crate) struct Context<'a> {
     pub(crate) environment: &'a EnvironmentId,
-    pub(crate) instance: &'a str,
     /// The project's directory.
     pub(crate) project: &'a Path,
     pub(crate) name: &'a ServiceName,

@@ -11,9 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::spec::{ContainerSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
+use crate::spec::{ContainerSpec, Mount, SecretRef, Size, Template};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
+use super::{
+    Connection, Context, Description, Facts, PortNeed, ServiceKind,
+    topics::{self, HOST, NETWORK, Topic},
+};
 
 /// Apache Kafka, one broker in KRaft mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,23 +42,6 @@ pub(crate) struct Kafka {
     pub(crate) seed: Vec<String>,
 }
 
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Topic {
-    #[serde(default = "one")]
-    pub(crate) partitions: u32,
-    /// Topic settings, such as `retention.ms`.
-    #[serde(default)]
-    pub(crate) settings: IndexMap<String, String>,
-}
-
-impl Default for Topic {
-    fn default() -> Self {
-        Self { partitions: one(), settings: IndexMap::new() }
-    }
-}
-
 fn default_version() -> String {
     "4.3.1".to_owned()
 }
@@ -64,13 +50,7 @@ fn yes() -> bool {
     true
 }
 
-fn one() -> u32 {
-    1
-}
-
-const NETWORK: u16 = 9092;
 const CONTROLLER: u16 = 9093;
-const HOST: u16 = 9094;
 
 /// One broker that starts often and briefly: little to compile, little to collect. Measured on two cores, start to first
 /// topic usable: 1.3 to 2 s with these, 2.7 s with the image's own. What changes how classes are verified must not be
@@ -79,8 +59,7 @@ const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Dj
 
 impl ServiceKind for Kafka {
     fn ports(&self) -> Vec<PortNeed> {
-        // A profile that fixes the port knows it as Kafka's usual one.
-        vec![PortNeed { known_as: NETWORK, ..PortNeed::any(HOST) }]
+        topics::ports()
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {
@@ -99,30 +78,11 @@ impl ServiceKind for Kafka {
         container.mounts.push(Mount::volume("data", "/var/lib/kafka/data"));
         container.mounts.push(Mount::memory("/etc/kafka/secrets"));
         container.mounts.push(Mount::memory("/mnt/shared/config"));
-
-        let topics = self.topics.iter().map(|(name, topic)| TopicSpec {
-            name: name.clone(),
-            partitions: topic.partitions,
-            settings: topic.settings.clone(),
-        });
-        let provision = KafkaProvision { port: cx.port(HOST), topics: topics.collect(), consumer_groups: self.consumer_groups.clone() };
-        Description {
-            provision: vec![Provision::Kafka(provision)],
-            ..Description::server(container, Probe::Kafka { port: cx.port(HOST) }, Stop::new("SIGTERM", 30))
-        }
+        topics::describe(cx, container, &self.topics, &self.consumer_groups)
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {
-        let brokers = Variable {
-            host: cx.address(HOST, |host, port| Template::text(format!("{host}:{port}"))).host,
-            container: Template::text(format!("{}:{NETWORK}", cx.name)),
-        };
-        let mut connection = Connection::default();
-        connection.variable(cx, "BROKERS", brokers.clone());
-        connection.short_form("KAFKA_BROKERS", brokers.clone());
-        connection.short_form("KAFKA_BOOTSTRAP_SERVERS", brokers.clone());
-        connection.url("brokers", brokers.host.redacted());
-        connection
+        topics::connection(cx)
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {

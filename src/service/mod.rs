@@ -21,6 +21,7 @@ mod s3;
 mod scripts;
 #[cfg(test)]
 mod testing;
+mod topics;
 
 use std::time::Duration;
 

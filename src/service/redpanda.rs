@@ -9,9 +9,12 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ContainerSpec, FileSpec, KafkaProvision, Mount, Probe, Provision, SecretRef, Size, Stop, Template, TopicSpec, Variable};
+use crate::spec::{ContainerSpec, FileSpec, Mount, SecretRef, Size};
 
-use super::{Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind};
+use super::{
+    Connection, Context, Description, Facts, MetricsEndpoint, PortNeed, ServiceKind,
+    topics::{self, HOST, NETWORK, Topic},
+};
 
 /// Redpanda, with the interface of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,18 +40,6 @@ pub(crate) struct Redpanda {
     pub(crate) seed: Vec<String>,
 }
 
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "RedpandaTopic")]
-pub(crate) struct Topic {
-    #[serde(default = "one")]
-    pub(crate) partitions: u32,
-    /// Topic settings, such as `retention.ms`.
-    #[serde(default)]
-    pub(crate) settings: IndexMap<String, String>,
-}
-
 fn default_version() -> String {
     "v25.2.1".to_owned()
 }
@@ -57,19 +48,12 @@ fn yes() -> bool {
     true
 }
 
-fn one() -> u32 {
-    1
-}
-
-const NETWORK: u16 = 9092;
-const HOST: u16 = 9094;
 const ADMIN: u16 = 9644;
 const BOOTSTRAP: &str = "/etc/redpanda/.bootstrap.yaml";
 
 impl ServiceKind for Redpanda {
     fn ports(&self) -> Vec<PortNeed> {
-        // A profile that fixes the port knows it as Kafka's usual one.
-        vec![PortNeed { known_as: NETWORK, ..PortNeed::any(HOST) }]
+        topics::ports()
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {
@@ -92,30 +76,11 @@ impl ServiceKind for Redpanda {
         container.command = Some(arguments.into());
         container.files.push(FileSpec::readable(BOOTSTRAP, self.bootstrap()));
         container.mounts.push(Mount::volume("data", "/var/lib/redpanda/data"));
-
-        let topics = self.topics.iter().map(|(name, topic)| TopicSpec {
-            name: name.clone(),
-            partitions: topic.partitions,
-            settings: topic.settings.clone(),
-        });
-        let provision = KafkaProvision { port: cx.port(HOST), topics: topics.collect(), consumer_groups: self.consumer_groups.clone() };
-        Description {
-            provision: vec![Provision::Kafka(provision)],
-            ..Description::server(container, Probe::Kafka { port: cx.port(HOST) }, Stop::new("SIGTERM", 30))
-        }
+        topics::describe(cx, container, &self.topics, &self.consumer_groups)
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {
-        let brokers = Variable {
-            host: cx.address(HOST, |host, port| Template::text(format!("{host}:{port}"))).host,
-            container: Template::text(format!("{}:{NETWORK}", cx.name)),
-        };
-        let mut connection = Connection::default();
-        connection.variable(cx, "BROKERS", brokers.clone());
-        connection.short_form("KAFKA_BROKERS", brokers.clone());
-        connection.short_form("KAFKA_BOOTSTRAP_SERVERS", brokers.clone());
-        connection.url("brokers", brokers.host.redacted());
-        connection
+        topics::connection(cx)
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {

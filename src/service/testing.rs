@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::{
-    profile::{Profile, ServiceProfile},
+    profile::{Profile, ResourceLimits, ServiceProfile},
     spec::{EnvironmentId, EnvironmentSpec, Image, MountSource, ServiceName, ServiceSpec, Template, Workload},
 };
 
@@ -33,7 +33,7 @@ pub(super) fn service(kind: Value) -> ServiceProfile {
         ready_timeout: None,
         stop: None,
         restart: None,
-        resources: Default::default(),
+        resources: ResourceLimits::default(),
         storage: None,
         ports: BTreeMap::new(),
         image: None,

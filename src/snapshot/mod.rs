@@ -8,7 +8,7 @@ mod digest;
 mod golden;
 mod tree;
 
-pub(crate) use copy::{VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume};
+pub(crate) use copy::{Copied, VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume};
 pub(crate) use digest::digest_tree;
 pub(crate) use golden::{GoldenInput, GoldenKey};
 pub(crate) use tree::size_of;

@@ -65,7 +65,6 @@ impl Template {
         })
     }
 
-    #[cfg(test)]
     pub(crate) fn holds_secret(&self) -> bool {
         self.secrets().next().is_some()
     }

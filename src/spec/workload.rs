@@ -144,6 +144,15 @@ impl ContainerSpec {
             init: false,
         }
     }
+
+    /// Those that must not stand in the container's description.
+    pub(crate) fn secret_variables(&self) -> impl Iterator<Item = (&String, &Template)> {
+        self.environment.iter().filter(|(_, value)| value.holds_secret())
+    }
+
+    pub(crate) fn plain_variables(&self) -> impl Iterator<Item = (&String, &Template)> {
+        self.environment.iter().filter(|(_, value)| !value.holds_secret())
+    }
 }
 
 impl FileSpec {

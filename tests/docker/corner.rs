@@ -127,6 +127,38 @@ impl Corner {
         named(&self.json(&["status"]), name)
     }
 
+    /// The engine's whole description of every container, and what every process of this machine was started with, hold
+    /// none of the environment's secrets.
+    #[track_caller]
+    pub(crate) fn tells_no_secret(&self) {
+        let status = self.json(&["status"]);
+        let environment = status["environment"].as_str().unwrap();
+        let directory = self.root.path().join("state/environments").join(environment).join("secrets");
+        let mut secrets = Vec::new();
+        for service in fs::read_dir(&directory).into_iter().flatten() {
+            for file in fs::read_dir(service.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                // A certificate is for everybody.
+                if path.extension().is_none_or(|extension| extension != "crt") {
+                    secrets.push((path.clone(), fs::read_to_string(&path).unwrap().trim().to_owned()));
+                }
+            }
+        }
+        let filter = format!("label=dev.devenv.environment={environment}");
+        let containers = docker(&["ps", "-aq", "--filter", &filter]).stdout;
+        let inspect = [&["inspect"], &containers.split_whitespace().collect::<Vec<_>>()[..]].concat();
+        let mut told = docker(&inspect).expect(0).stdout;
+        assert!(told.contains("devenv-"), "{told}");
+        for process in fs::read_dir("/proc").unwrap() {
+            told.push_str(&fs::read_to_string(process.unwrap().path().join("cmdline")).unwrap_or_default());
+        }
+        for (path, secret) in secrets {
+            // In JSON a key's lines are one.
+            let secret = secret.replace('\n', "\\n");
+            assert!(secret.len() >= 32 && !told.contains(&secret), "{} is told", path.display());
+        }
+    }
+
     /// How often the service did this.
     pub(crate) fn count(&self, service: &str, kind: &str) -> usize {
         self.lines(&["events"]).iter().filter(|event| event["service"] == service && event["kind"] == kind).count()

@@ -6,6 +6,7 @@
 mod clients;
 mod corner;
 
+mod chaos;
 mod commands;
 mod dependencies;
 mod examples;
@@ -15,4 +16,5 @@ mod lifecycle;
 mod ports;
 mod recovery;
 mod reload;
+mod secrets;
 mod shipped;

@@ -25,6 +25,7 @@ fn every_shipped_profile_loads_plans_and_comes_up() {
         let steps = corner.json(&["plan", name])["steps"].clone();
         assert!(steps.as_array().unwrap().iter().all(|step| step["action"] == "create"), "{name}: {steps}");
         corner.up(name);
+        corner.tells_no_secret();
         corner.ok(&["down", "--volumes"]);
     }
 }

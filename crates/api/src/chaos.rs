@@ -33,6 +33,54 @@ pub struct Witness {
     pub after_ms: Option<u64>,
 }
 
+/// How a service stands, as far as faults change it: what has to be as before once they have healed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    pub service: String,
+    /// It runs in a container; if not, the rest says nothing.
+    pub runs: bool,
+    /// By the engine, or thread by thread.
+    pub paused: bool,
+    pub cpus: Option<f64>,
+    pub memory: Option<u64>,
+    /// The tables of the firewall in its network namespace; `None` if they could not be seen.
+    pub rules: Option<Vec<String>>,
+    /// Its disks, each with how it is mounted.
+    pub disks: Vec<String>,
+}
+
+impl Standing {
+    /// What is different now, in words; nothing of a service that did not run before or does not now.
+    #[must_use]
+    pub fn changed(&self, now: &Self) -> Vec<String> {
+        if !self.runs || !now.runs {
+            return Vec::new();
+        }
+        let mut words = Vec::new();
+        let mut tell = |what: &str, before: String, now: String| {
+            if before != now {
+                words.push(format!("{}: {what} was {before} and is {now}", self.service));
+            }
+        };
+        let number = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
+        tell("paused", self.paused.to_string(), now.paused.to_string());
+        tell("the limit of processors", number(self.cpus.map(|n| n.to_string())), number(now.cpus.map(|n| n.to_string())));
+        tell("the limit of memory", number(self.memory.map(|n| n.to_string())), number(now.memory.map(|n| n.to_string())));
+        if let (Some(before), Some(now)) = (&self.rules, &now.rules) {
+            tell("the firewall", before.join(", "), now.join(", "));
+        }
+        tell("the disk", self.disks.join(", "), now.disks.join(", "));
+        words
+    }
+}
+
+/// Ask how these services stand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StandingRequest {
+    pub target: EnvironmentTarget,
+    pub services: Vec<String>,
+}
+
 /// Break a service. Answered once the fault is witnessed, or was not within its time; it lasts on after that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InjectRequest {

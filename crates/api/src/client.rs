@@ -28,7 +28,8 @@ use crate::{
     AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget,
     ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest,
     InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots,
-    Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+    Standing, StandingRequest, Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest,
+    WaitRequest, Why, WhyRequest,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -77,6 +78,7 @@ pub mod route {
     pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
     pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
     pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
+    pub const CHAOS_STANDING: &str = "/v1/environment/chaos/standing";
 }
 
 /// A line longer than this is no line of ours; log lines are cut far below it.
@@ -287,6 +289,11 @@ impl Client {
 
     pub async fn faults(&self, request: &FaultsRequest) -> Result<Faults, ClientError> {
         self.post(route::CHAOS_STATUS, request).await
+    }
+
+    /// What faults change of services, as it is now.
+    pub async fn standing(&self, request: &StandingRequest) -> Result<Vec<Standing>, ClientError> {
+        self.post(route::CHAOS_STANDING, request).await
     }
 
     /// What a failure leaves to be read, in pieces of files.

@@ -20,7 +20,10 @@ mod status;
 pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
 };
-pub use chaos::{Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Witness};
+pub use chaos::{
+    Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Standing, StandingRequest,
+    Witness,
+};
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};

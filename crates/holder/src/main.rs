@@ -5,6 +5,7 @@
 //! this process in the kernel's books: rules by a netlink socket, stopped threads by their tracer, a full disk by an
 //! unlinked file. So the fault ends when this process does, however it ends, and nothing here cleans up.
 
+mod ask;
 mod disk;
 mod netlink;
 mod proxy;
@@ -62,11 +63,38 @@ fn run(arguments: &[String]) -> Result<(), String> {
             println!("ready {}", disk::mode(path, option("--mode"))?);
             thread::sleep(Duration::from_secs(3));
         }
+        "ask" => {
+            let question = match (option("--to"), option("--name")) {
+                (Some(to), _) => {
+                    let at = to.parse().map_err(|_| format!("--to={to} is no address"))?;
+                    ask::Question::Server { at, words: bytes(option("--words").unwrap_or_default())? }
+                }
+                (None, Some(name)) => ask::Question::Name(name.to_owned()),
+                (None, None) => return Err("--to or --name is missing".to_owned()),
+            };
+            let patience = option("--patience-ms").and_then(|text| text.parse().ok()).unwrap_or(1000);
+            ask::until_silent(question, Duration::from_millis(patience), time.unwrap_or(Duration::MAX))?;
+            // Whoever asked still has to read what was told.
+            thread::sleep(Duration::from_secs(3));
+        }
+        "look" => {
+            println!("ready {}", netlink::tables()?.join(" "));
+            thread::sleep(Duration::from_secs(3));
+        }
         // For checking that a host can do all this.
         "probe" => println!("ready"),
         other => return Err(format!("`{other}` is nothing that a holder does")),
     }
     Ok(())
+}
+
+/// Of `0a1b`.
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    let wrong = || format!("`{text}` is no list of bytes");
+    if !text.is_ascii() || text.len() % 2 != 0 {
+        return Err(wrong());
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())).collect()
 }
 
 /// Tells that the fault is in place, and stays until its time is over.

@@ -10,9 +10,11 @@ const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
+const DUMP: u16 = 0x300;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const GET_TABLE: u16 = (SUBSYSTEM << 8) | 1;
 const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
 const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
 /// The table is destroyed when the socket that made it is closed.
@@ -42,6 +44,53 @@ pub fn number(kind: u16, value: u32) -> Vec<u8> {
 
 pub fn text(kind: u16, value: &str) -> Vec<u8> {
     attribute(kind, &[value.as_bytes(), &[0]].concat())
+}
+
+/// Every table of this namespace, as `FAMILY:NAME/CHAINS`, in order.
+pub fn tables() -> Result<Vec<String>, String> {
+    const END: u16 = 3;
+    let failed = |error: io::Error| format!("the firewall could not be spoken to: {error}");
+    let socket = sys::netlink(NETFILTER).map_err(failed)?;
+    let mut question = 20u32.to_ne_bytes().to_vec();
+    question.extend_from_slice(&GET_TABLE.to_ne_bytes());
+    question.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
+    question.extend_from_slice(&[0; 12]);
+    sys::send_all(&socket, &question).map_err(failed)?;
+    let mut found = Vec::new();
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let count = sys::receive(&socket, &mut buffer).map_err(failed)?;
+        let mut rest = &buffer[..count];
+        while rest.len() >= 20 {
+            let length = (u32::from_ne_bytes(rest[..4].try_into().expect("four bytes")) as usize).clamp(20, rest.len());
+            let (message, after) = rest.split_at(length.next_multiple_of(4).min(rest.len()));
+            rest = after;
+            match u16::from_ne_bytes(message[4..6].try_into().expect("two bytes")) {
+                END => {
+                    found.sort();
+                    return Ok(found);
+                }
+                NEW_TABLE => found.push(table(message[16], &message[20..length])),
+                2 => return Err("the firewall does not tell its tables".to_owned()),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn table(family: u8, mut attributes: &[u8]) -> String {
+    let (mut name, mut chains) = (String::new(), 0);
+    while attributes.len() >= 4 {
+        let length = (u16::from_ne_bytes([attributes[0], attributes[1]]) as usize).clamp(4, attributes.len());
+        let content = &attributes[4..length];
+        match u16::from_ne_bytes([attributes[2], attributes[3]]) {
+            1 => name = String::from_utf8_lossy(content).trim_end_matches('\0').to_owned(),
+            3 => chains = content.try_into().map_or(0, u32::from_be_bytes),
+            _ => {}
+        }
+        attributes = &attributes[length.next_multiple_of(4).min(attributes.len())..];
+    }
+    format!("{family}:{name}/{chains}")
 }
 
 /// Where a chain hangs.
@@ -116,5 +165,16 @@ impl Batch {
         self.bytes.extend_from_slice(&resource.to_be_bytes());
         self.bytes.extend_from_slice(&body);
         self.messages += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_told_with_its_family_and_its_chains() {
+        let attributes = [text(1, "devenv-x"), number(2, OWNED), number(3, 2)].concat();
+        assert_eq!(table(INET, &attributes), "1:devenv-x/2");
     }
 }

@@ -169,6 +169,7 @@ fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way,
     let mut sent: u64 = 0;
     let mut count: u64 = 0;
     let mut earliest = Instant::now();
+    let mut line_free = earliest;
     while let Ok((came, piece)) = pieces.recv() {
         let mut delay = way.delay;
         if way.jitter > 0 {
@@ -181,7 +182,7 @@ fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way,
             Piece::Bytes(bytes) => {
                 sleep_until(earliest);
                 let left = if way.limit > 0 { way.limit.saturating_sub(sent).min(bytes.len() as u64) as usize } else { bytes.len() };
-                if !send(&mut to, &bytes[..left], way.rate) {
+                if !send(&mut to, &bytes[..left], way.rate, &mut line_free) {
                     break;
                 }
                 sent += left as u64;
@@ -207,17 +208,17 @@ fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way,
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// In slices of a twentieth of a second, so that a thin line is a steady one.
-fn send(to: &mut TcpStream, bytes: &[u8], rate: u64) -> bool {
+/// In slices of a twentieth of a second, so that a thin line is a steady one. What is sent arrives when all of it is through.
+fn send(to: &mut TcpStream, bytes: &[u8], rate: u64, line_free: &mut Instant) -> bool {
     if rate == 0 {
         return to.write_all(bytes).is_ok();
     }
     for slice in bytes.chunks((rate / 20).clamp(1, PIECE as u64) as usize) {
-        let began = Instant::now();
+        *line_free = (*line_free).max(Instant::now()) + Duration::from_secs_f64(slice.len() as f64 / rate as f64);
+        sleep_until(*line_free);
         if to.write_all(slice).is_err() {
             return false;
         }
-        sleep_until(began + Duration::from_secs_f64(slice.len() as f64 / rate as f64));
     }
     true
 }

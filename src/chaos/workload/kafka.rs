@@ -1,4 +1,4 @@
-//! Records of Kafka: each is produced once, with `acks=all`, keyed by its client.
+//! Records of Kafka: each is produced once, keyed by its client.
 //!
 //! Producing happens here. Reading happens in a child process of our own binary: a client library that was seen to take
 //! its process down with it may not take the run.
@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::{Client, Reply, Work, WorkError, mark, unmark};
-use crate::chaos::{address::Address, tally::Observed};
+use crate::chaos::{address::Address, document::Acks, tally::Observed};
 
 const PARTITIONS: i32 = 4;
 const READ: Duration = Duration::from_mins(1);
@@ -26,19 +26,21 @@ const READER: &str = "chaos-read-kafka";
 pub(crate) struct Records {
     brokers: String,
     topic: String,
+    acks: Acks,
 }
 
 struct Sender {
     brokers: String,
     topic: String,
+    acks: Acks,
     number: u32,
     producer: Option<FutureProducer>,
 }
 
 impl Records {
-    pub(super) fn new(address: Address, run: &str, label: &str) -> Result<Self, WorkError> {
+    pub(super) fn new(address: Address, run: &str, label: &str, acks: Acks) -> Result<Self, WorkError> {
         let Address::Kafka { brokers } = address else { return Err(WorkError::Said("this is no Kafka".to_owned())) };
-        Ok(Self { brokers, topic: format!("devenv-chaos-{run}-{label}") })
+        Ok(Self { brokers, topic: format!("devenv-chaos-{run}-{label}"), acks })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, WorkError> {
@@ -71,7 +73,7 @@ impl Work for Records {
     }
 
     fn client(&self, number: u32) -> Box<dyn Client> {
-        Box::new(Sender { brokers: self.brokers.clone(), topic: self.topic.clone(), number, producer: None })
+        Box::new(Sender { brokers: self.brokers.clone(), topic: self.topic.clone(), acks: self.acks, number, producer: None })
     }
 
     async fn read_back(&self) -> Result<Option<Observed>, WorkError> {
@@ -108,7 +110,14 @@ impl Client for Sender {
             return Ok(());
         }
         let mut config = config(&self.brokers);
-        config.set("acks", "all").set("enable.idempotence", "true").set("message.timeout.ms", "5000").set("linger.ms", "0");
+        let acks = match self.acks {
+            Acks::All => "all",
+            Acks::Leader => "1",
+            Acks::None => "0",
+        };
+        // The protocol knows no idempotent producer that asks for less than all.
+        let idempotent = if self.acks == Acks::All { "true" } else { "false" };
+        config.set("acks", acks).set("enable.idempotence", idempotent).set("message.timeout.ms", "5000").set("linger.ms", "0");
         self.producer = Some(config.create().map_err(|error: KafkaError| error.to_string())?);
         Ok(())
     }

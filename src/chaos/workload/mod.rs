@@ -117,7 +117,7 @@ pub(crate) fn work(site: &Site<'_>) -> Result<Arc<dyn Work>, WorkError> {
         Task::RedisKeys { acknowledge } => Arc::new(redis::Keys::new(address(None)?, site.run, &label, *acknowledge)?),
         Task::RedisJobs { acknowledge } => Arc::new(redis_jobs::Jobs::new(address(None)?, site.run, &label, *acknowledge)?),
         Task::PostgresRows { database } => Arc::new(postgres::Rows::new(address(database.as_deref())?, site.run, &label)?),
-        Task::KafkaRecords => Arc::new(kafka::Records::new(address(None)?, site.run, &label)?),
+        Task::KafkaRecords { acks } => Arc::new(kafka::Records::new(address(None)?, site.run, &label, *acks)?),
         Task::Http { path, status } => Arc::new(http::Requests::new(site.variables.url(service)?, path, *status)?),
         Task::Command { command } => Arc::new(command::Commands { command: command.clone(), variables: site.variables.clone() }),
     })

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use devenv_api::{
     ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
-    Report, Status, VariablesFor, VariablesRequest, Verdict,
+    Report, Standing, StandingRequest, Status, VariablesFor, VariablesRequest, Verdict,
 };
 
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
         session::Session,
     },
     paths::Paths,
-    profile::Colour,
 };
 
 /// Run a scenario: work, faults, and a verdict.
@@ -139,7 +138,7 @@ fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<
     chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
         let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("the scenario `{}` does not hold", located.name));
         error.problems = report.problems();
-        Failure::Invalid { error, shown: report.render(Colour::Styled) }
+        Failure::Invalid { error, shown: report.render() }
     })
 }
 
@@ -312,7 +311,15 @@ impl Door for ClientDoor<'_> {
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
         let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
         let request = InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed };
-        self.client().inject(&request).await.map_err(told)
+        match self.client().inject(&request).await {
+            Ok(fault) => Ok(fault),
+            // What became of it the next daemon knows.
+            Err(error) => {
+                let known = FaultsRequest { target: self.target.clone(), healed: true };
+                let faults = self.again(error, async |client: Client| client.faults(&known).await).await?;
+                super::known(faults, |fault| Some(&fault.id) == request.id.as_ref())
+            }
+        }
     }
 
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError> {
@@ -320,6 +327,14 @@ impl Door for ClientDoor<'_> {
         match self.client().heal(&request).await {
             Ok(_) => Ok(()),
             Err(error) => self.again(error, async |client: Client| client.heal(&request).await).await.map(drop),
+        }
+    }
+
+    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError> {
+        let request = StandingRequest { target: self.target.clone(), services: services.to_vec() };
+        match self.client().standing(&request).await {
+            Ok(standing) => Ok(standing),
+            Err(error) => self.again(error, async |client: Client| client.standing(&request).await).await,
         }
     }
 

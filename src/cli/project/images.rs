@@ -23,7 +23,6 @@ pub(super) fn images(profile: &Profile) -> Vec<String> {
         for (name, service) in &profile.services {
             let cx = Context {
                 environment: &environment,
-                instance: "default",
                 project: &profile.project,
                 name,
                 service,

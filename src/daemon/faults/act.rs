@@ -1,5 +1,6 @@
 //! Doing: how to undo is journalled, then it is done, then its sign is looked for.
 
+mod ask;
 mod network;
 mod service;
 
@@ -50,7 +51,14 @@ impl Work {
             Action::Stop => self.stop().await,
             Action::Restart => self.restart().await,
             Action::CrashLoop { every } => self.crash_loop(*every).await,
-            Action::Remove { volumes } => self.remove(*volumes).await,
+            Action::Remove { volumes, restore } => self.remove(*volumes, *restore).await,
+            Action::DaemonDeath => {
+                self.will_undo(Undo::Daemon { pid: std::process::id() })?;
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                    .map_err(|error| failed(error.to_string()))?;
+                // The next daemon tells whoever asked.
+                std::future::pending().await
+            }
             Action::Suspend(scope) => self.suspend(*scope, &injection.sign).await,
             Action::Network(network) => self.network(network, &injection.sign).await,
             Action::Limits { cpus, memory } => self.limit(*cpus, *memory).await,
@@ -292,11 +300,11 @@ impl Told {
     }
 }
 
-fn seen(what: impl Into<String>, began: Instant) -> Witness {
+pub(super) fn seen(what: impl Into<String>, began: Instant) -> Witness {
     Witness { observed: true, what: what.into(), after_ms: Some(began.elapsed().as_millis() as u64) }
 }
 
-fn not_seen(what: impl Into<String>) -> Witness {
+pub(super) fn not_seen(what: impl Into<String>) -> Witness {
     Witness { observed: false, what: what.into(), after_ms: None }
 }
 

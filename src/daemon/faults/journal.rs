@@ -29,6 +29,9 @@ pub(super) struct Entry {
     pub(super) undo: Vec<Undo>,
     /// The container that was there when it was injected.
     pub(super) target: Option<String>,
+    /// What told that run of it from its others.
+    #[serde(default)]
+    pub(super) run: Option<String>,
 }
 
 /// One thing to do at the end. Each may be repeated, and finds nothing to do the second time.
@@ -75,6 +78,14 @@ pub(super) enum Undo {
         service: ServiceName,
         topic: String,
     },
+    /// The backup is put back, and verified.
+    Backup {
+        id: String,
+    },
+    /// Another daemon takes the place of this one.
+    Daemon {
+        pid: u32,
+    },
     /// End these faults first.
     Others {
         prefix: String,
@@ -82,8 +93,21 @@ pub(super) enum Undo {
 }
 
 impl Entry {
-    pub(super) fn new(fault: Fault, spec: FaultSpec, target: Option<String>) -> Self {
-        Self { version: VERSION, fault, spec, undo: Vec::new(), target }
+    pub(super) fn new(fault: Fault, spec: FaultSpec, target: Option<String>, run: Option<String>) -> Self {
+        Self { version: VERSION, fault, spec, undo: Vec::new(), target, run }
+    }
+
+    /// Done again on the target's next run.
+    pub(super) fn persists(&self) -> bool {
+        self.spec.parameters.flag("persist")
+    }
+
+    /// The name of its holder, if it has one.
+    pub(super) fn holder(&self) -> Option<&str> {
+        self.undo.iter().find_map(|undo| match undo {
+            Undo::Holder { name } => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// The time at which it has to be over, if it has one.
@@ -181,7 +205,7 @@ mod tests {
             witness: None,
             healed_at: None,
         };
-        let mut entry = Entry::new(fault, spec, Some("c1".into()));
+        let mut entry = Entry::new(fault, spec, Some("c1".into()), None);
         entry.undo.push(Undo::Holder { name: "h".into() });
         journal.save(&entry).unwrap();
         let read = journal.entries();

@@ -33,7 +33,13 @@ pub(super) struct Question {
     published: Option<u16>,
     direct: Option<SocketAddr>,
     words: Vec<u8>,
+    protocol: Probe,
 }
+
+/// Below what any of these servers takes as one question.
+const LONGEST: usize = 6000;
+/// A question is made so long that it is under way for this long, where that is not too long a question.
+const UNDER_WAY: Duration = Duration::from_millis(400);
 
 impl Question {
     pub(super) fn of(spec: &ServiceSpec, address: Option<Ipv4Addr>) -> Self {
@@ -58,7 +64,28 @@ impl Question {
             _ => b"GET / HTTP/1.0\r\n\r\n".to_vec(),
         };
         let direct = address.zip(inner).map(|(address, port)| SocketAddr::from((address, port)));
-        Self { published: first, direct, words }
+        Self { published: first, direct, words, protocol: spec.probe.clone() }
+    }
+
+    /// A question that takes a while at so many bytes a second; `None` if this server knows none.
+    pub(super) fn long(&self, rate: u64) -> Option<Self> {
+        self.published?;
+        let length = (UNDER_WAY.as_secs_f64() * rate as f64) as usize;
+        Some(Self { words: long_words(&self.protocol, length.clamp(64, LONGEST))?, ..self.clone() })
+    }
+
+    /// How long its words are under way at so many bytes a second.
+    pub(super) fn takes_at(&self, rate: u64) -> Duration {
+        Duration::from_secs_f64(self.words.len() as f64 / rate.max(1) as f64)
+    }
+
+    pub(super) fn words(&self) -> &[u8] {
+        &self.words
+    }
+
+    /// The server's own address, for whoever is on its network.
+    pub(super) fn direct(&self) -> Option<SocketAddr> {
+        self.direct
     }
 
     /// Asks in the way in which this server answers when it is well; `None` if it does in none.
@@ -105,6 +132,26 @@ impl Question {
     }
 }
 
+/// A question that a server of this protocol answers before any login, with so much padding.
+fn long_words(protocol: &Probe, padding: usize) -> Option<Vec<u8>> {
+    let padded = |before: &[u8], after: &[u8]| [before, &vec![b'x'; padding], after].concat();
+    Some(match protocol {
+        // A start-up packet: version 3.0, and a long name.
+        Probe::Postgres { .. } => {
+            let said = padded(b"\0\x03\0\0user\0devenv\0application_name\0", &[0, 0]);
+            [&(said.len() as u32 + 4).to_be_bytes()[..], &said].concat()
+        }
+        Probe::Redis { .. } => padded(b"PING ", b"\r\n"),
+        // ApiVersions with a long client id.
+        Probe::Kafka { .. } => {
+            let said = padded(&[&[0, 18, 0, 0, 0, 0, 0, 1][..], &(padding as u16).to_be_bytes()].concat(), &[]);
+            [&(said.len() as u32).to_be_bytes()[..], &said].concat()
+        }
+        Probe::Http { .. } | Probe::Jaeger { .. } => padded(b"GET / HTTP/1.0\r\nx-padding: ", b"\r\n\r\n"),
+        Probe::Pgbouncer { .. } | Probe::Tcp { .. } | Probe::None | Probe::Log { .. } | Probe::Exec { .. } => return None,
+    })
+}
+
 impl std::fmt::Display for Heard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -117,4 +164,19 @@ impl std::fmt::Display for Heard {
 
 pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_question_says_its_own_length_where_the_protocol_wants_it() {
+        let length = |words: &[u8]| u32::from_be_bytes(words[..4].try_into().unwrap()) as usize;
+        let kafka = long_words(&Probe::Kafka { port: 1 }, 300).unwrap();
+        assert_eq!((length(&kafka), &kafka[12..14]), (kafka.len() - 4, &300u16.to_be_bytes()[..]));
+        let http = long_words(&Probe::Http { port: 1, path: "/".to_owned(), status: 200 }, 64).unwrap();
+        assert!(http.ends_with(b"xx\r\n\r\n") && http.len() > 64);
+        assert_eq!(long_words(&Probe::Tcp { port: 1 }, 64), None);
+    }
 }

@@ -33,7 +33,7 @@ impl Server {
 
     /// What a client of this server trusts, if it encrypts.
     fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, String> {
-        encrypts.then(|| tls::client(&self.authority).map_err(|error| error.to_string())).transpose()
+        tls::trust(encrypts, Some(&self.authority)).map_err(|error| error.to_string())
     }
 
     fn provision<T>(&self, choose: impl Fn(&Provision) -> Option<T>) -> Result<T, String> {

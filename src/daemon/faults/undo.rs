@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use devenv_api::Compared;
+
 use super::{
     Environment, Environments,
     journal::{Entry, Undo},
@@ -74,6 +76,13 @@ impl Environments {
             Undo::RedisUnpause { service } => servers::Server::of(environment, service).await?.unpause_redis().await,
             Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,
             Undo::KafkaTopic { service, topic } => servers::Server::of(environment, service).await?.remove_topic(topic).await,
+            Undo::Backup { id } => {
+                let restored = Box::pin(self.restore_backup(environment, environment, id)).await.map_err(|error| error.message)?;
+                let missing: Vec<String> = restored.services.iter().flat_map(missing).collect();
+                if missing.is_empty() { Ok(()) } else { Err(format!("of the backup {id} is missing: {}", missing.join(", "))) }
+            }
+            // Whoever undoes this is that daemon.
+            Undo::Daemon { .. } => Ok(()),
             Undo::Others { prefix } => {
                 let theirs: Vec<String> = self
                     .faults_of(&environment.id, false)
@@ -103,10 +112,33 @@ async fn services(environment: &Environment, service: &ServiceName, verb: Verb) 
     }
 }
 
+/// What a backup holds and is not there. Clients write again before it is counted: there may be more, and never less.
+fn missing(compared: &Compared) -> Vec<String> {
+    let there = |name: &str| compared.after.iter().find(|has| has.name == name).map_or(0, |has| has.rows);
+    let gone = compared.before.iter().filter(|had| there(&had.name) < had.rows);
+    gone.map(|had| format!("{} of {} rows in {}/{}", had.rows - there(&had.name), had.rows, compared.service, had.name)).collect()
+}
+
 /// A container that does not run, or is not there, is under no limit and in no pause.
 pub(super) fn gone_is_well(result: Result<(), EngineError>) -> Result<(), String> {
     match result {
         Ok(()) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_api::Content;
+
+    use super::*;
+
+    #[test]
+    fn what_a_backup_holds_may_be_more_by_now_and_not_less() {
+        let content = |rows| vec![Content { name: "db0".to_owned(), rows, checksum: None }];
+        let compared = |before, after| Compared { service: "cache".to_owned(), before, after, differences: Vec::new() };
+        assert!(missing(&compared(content(7), content(9))).is_empty());
+        assert_eq!(missing(&compared(content(7), content(4))), ["3 of 7 rows in cache/db0"]);
+        assert_eq!(missing(&compared(content(7), Vec::new())), ["7 of 7 rows in cache/db0"]);
     }
 }

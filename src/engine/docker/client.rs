@@ -116,6 +116,15 @@ impl Client {
         })
     }
 
+    pub(super) async fn clock(&self) -> Result<String, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Facts {
+            system_time: String,
+        }
+        Ok(self.wire.read::<Facts>(Call::get("say its time", "/info")).await?.system_time)
+    }
+
     /// Whether a port on `127.0.0.1` can be had on `::1` too, so that `localhost` never reaches a stranger's. True only
     /// where this was seen to work: an engine of this very host, as root, on Linux, with an IPv6 loopback.
     pub(super) async fn dual_stack(&self) -> bool {

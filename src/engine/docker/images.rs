@@ -14,7 +14,7 @@ use super::{
     error::from_bollard,
     wire::{Call, segment},
 };
-use crate::engine::{EngineError, PullProgress};
+use crate::engine::{EngineError, ImageDefaults, PullProgress};
 
 pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, EngineError> {
     #[derive(Deserialize)]
@@ -24,6 +24,26 @@ pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, En
     }
     let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
     Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
+}
+
+pub(super) async fn defaults(client: &Client, name: &str) -> Result<ImageDefaults, EngineError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ImageDocument {
+        config: Option<ConfigDocument>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ConfigDocument {
+        #[serde(default)]
+        entrypoint: Option<Vec<String>>,
+        #[serde(default)]
+        cmd: Option<Vec<String>>,
+    }
+    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
+    let config = client.wire.read::<ImageDocument>(call).await?.config;
+    let (entrypoint, command) = config.map(|config| (config.entrypoint, config.cmd)).unwrap_or_default();
+    Ok(ImageDefaults { entrypoint: entrypoint.unwrap_or_default(), command: command.unwrap_or_default() })
 }
 
 /// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.

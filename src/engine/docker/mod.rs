@@ -22,6 +22,7 @@ mod observed;
 mod sidecar;
 mod stop;
 mod upload;
+mod user;
 mod version;
 mod volumes;
 mod wire;
@@ -32,9 +33,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun, LogChunk,
-    NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest, Sidecar, UploadFile,
-    VolumeCreate,
+    Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun,
+    ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest,
+    Sidecar, UploadFile, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 use client::Client;
@@ -51,6 +52,10 @@ pub(super) struct DockerEngine {
 impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.client.info().await
+    }
+
+    async fn clock(&self) -> Result<String, EngineError> {
+        self.client.clock().await
     }
 
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
@@ -75,6 +80,10 @@ impl Engine for DockerEngine {
 
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError> {
         images::id(&self.client, name).await
+    }
+
+    async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError> {
+        images::defaults(&self.client, name).await
     }
 
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {
@@ -107,6 +116,10 @@ impl Engine for DockerEngine {
 
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
         create::create(&self.client, container).await
+    }
+
+    async fn user(&self, id: &str) -> Result<u32, EngineError> {
+        user::number(&self.client, id).await
     }
 
     async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError> {

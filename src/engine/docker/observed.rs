@@ -34,12 +34,18 @@ pub(super) struct StateDocument {
 #[serde(rename_all = "PascalCase", default)]
 struct ConfigDocument {
     image: String,
+    user: String,
     labels: Option<HashMap<String, String>>,
 }
 
 impl ContainerDocument {
     pub(super) fn labels(&self) -> Option<Labels> {
         Labels::parse(self.config.labels.as_ref()?)
+    }
+
+    /// As it was asked for, or as the image says: a name or a number, with a group or without.
+    pub(super) fn user(&self) -> &str {
+        &self.config.user
     }
 
     pub(super) fn name(&self) -> &str {

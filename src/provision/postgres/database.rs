@@ -1,5 +1,7 @@
 //! One database: that it exists, whose it is, who may enter, and what is in it before any script runs.
 
+use std::collections::HashSet;
+
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{DatabaseFound, Server, execute, identifier, literal, reason, rows, settings};
@@ -11,23 +13,46 @@ use crate::{
 const INSIDE: &str = "SELECT 'extension', extname FROM pg_catalog.pg_extension UNION ALL \
     SELECT 'public', pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'public'";
 
+/// What its own catalogue says.
+struct Inside {
+    extensions: HashSet<String>,
+    /// Of the schema `public`, if there is one.
+    public_owner: Option<String>,
+}
+
+/// `complete`: what is inside was found to be as asked.
 pub(super) async fn provide(
     server: &Server,
     wanted: &PostgresDatabase,
     found: Option<&DatabaseFound>,
+    complete: bool,
 ) -> Result<Vec<Change>, ProvisionError> {
     let mut changes = Vec::new();
     if found.is_none() {
         server.session("postgres", |client| async move { create(&client, wanted).await }).await?;
         changes.push(Change::made(format!("database `{}` created for `{}`", wanted.name, wanted.owner)));
     }
-    let inside = |client: Client| async move {
-        let mut changes = outside(&client, wanted, found).await?;
+    let outside = outside(wanted, found);
+    if complete && found.is_some() && outside.is_empty() {
+        return Ok(changes);
+    }
+    let work = |client: Client| async move {
+        let mut changes = Vec::new();
+        for step in outside {
+            execute(&client, &[step.statement], &step.action).await?;
+            changes.push(step.change);
+        }
         changes.extend(fill(&client, wanted).await?);
         Ok(changes)
     };
-    changes.extend(server.session(&wanted.name, inside).await?);
+    changes.extend(server.session(&wanted.name, work).await?);
     Ok(changes)
+}
+
+/// Whether it can be entered and everything inside is as asked.
+pub(super) async fn is_complete(server: &Server, wanted: &PostgresDatabase) -> bool {
+    let inside = server.session(&wanted.name, |client| async move { Inside::look(&client, &wanted.name).await }).await;
+    inside.is_ok_and(|inside| !inside.has_strange_public(wanted) && inside.missing(wanted).next().is_none())
 }
 
 /// Made and closed by the same connection, so that it is open for no longer than it takes to say so.
@@ -44,53 +69,82 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
     execute(client, &[format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC")], &action).await
 }
 
-/// What the server's catalogue says of the database.
-async fn outside(client: &Client, wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Result<Vec<Change>, ProvisionError> {
-    let (mut changes, mut script) = (Vec::new(), Vec::new());
+/// One thing to do that the server's catalogue asks for.
+struct Step {
+    statement: String,
+    action: String,
+    change: Change,
+}
+
+/// What differs in the server's catalogue.
+fn outside(wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Vec<Step> {
     let (shown, name, owner) = (&wanted.name, identifier(&wanted.name), identifier(&wanted.owner));
+    let mut steps = Vec::new();
+    let mut step = |statement: String, action: String, change: String| {
+        steps.push(Step { statement, action, change: Change::made(change) });
+    };
     if let Some(found) = found {
+        let provide = || format!("provide the database `{shown}`");
         if found.owner != wanted.owner {
-            changes.push(Change::made(format!("database `{shown}` given to `{}`, it was `{}`'s", wanted.owner, found.owner)));
-            script.push(format!("ALTER DATABASE {name} OWNER TO {owner}"));
+            let change = format!("database `{shown}` given to `{}`, it was `{}`'s", wanted.owner, found.owner);
+            step(format!("ALTER DATABASE {name} OWNER TO {owner}"), provide(), change);
         }
         if found.open {
-            changes.push(Change::made(format!("database `{shown}` closed to all but its owner")));
-            script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC"));
+            let change = format!("database `{shown}` closed to all but its owner");
+            step(format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC"), provide(), change);
         }
         if !found.owned {
-            changes.push(Change::made(format!("database `{shown}` opened to its owner `{}`", wanted.owner)));
-            script.push(format!("GRANT ALL ON DATABASE {name} TO {owner}"));
+            let change = format!("database `{shown}` opened to its owner `{}`", wanted.owner);
+            step(format!("GRANT ALL ON DATABASE {name} TO {owner}"), provide(), change);
         }
     }
-    execute(client, &script, &format!("provide the database `{shown}`")).await?;
     let held = found.map(|found| found.settings.as_slice()).unwrap_or_default();
     for (setting, value) in &wanted.settings {
         if let Some(statement) = settings::statement(shown, setting, value, held) {
-            execute(client, &[statement], &format!("set `{setting}` of the database `{shown}`")).await?;
-            changes.push(Change::made(format!("`{setting}` of the database `{shown}` set to `{value}`")));
+            let change = format!("`{setting}` of the database `{shown}` set to `{value}`");
+            step(statement, format!("set `{setting}` of the database `{shown}`"), change);
         }
     }
-    Ok(changes)
+    steps
 }
 
-/// What its own catalogue says.
+impl Inside {
+    async fn look(client: &Client, shown: &str) -> Result<Self, ProvisionError> {
+        let found = rows(client, INSIDE)
+            .await
+            .map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
+        let (mut extensions, mut public_owner) = (HashSet::new(), None);
+        for row in found {
+            match <[_; 2]>::try_from(row) {
+                Ok([Some(kind), Some(name)]) if kind == "extension" => drop(extensions.insert(name)),
+                Ok([_, name]) => public_owner = name,
+                Err(_) => {}
+            }
+        }
+        Ok(Self { extensions, public_owner })
+    }
+
+    fn has_strange_public(&self, wanted: &PostgresDatabase) -> bool {
+        self.public_owner.as_ref().is_some_and(|owner| *owner != wanted.owner)
+    }
+
+    fn missing<'a>(&'a self, wanted: &'a PostgresDatabase) -> impl Iterator<Item = &'a str> {
+        wanted.extensions.iter().map(|extension| extension.name.as_str()).filter(|name| !self.extensions.contains(*name))
+    }
+}
+
 async fn fill(client: &Client, wanted: &PostgresDatabase) -> Result<Vec<Change>, ProvisionError> {
     let shown = &wanted.name;
-    let inside =
-        rows(client, INSIDE).await.map_err(|reason| ProvisionError::refused(format!("read what the database `{shown}` holds"), reason))?;
-    let holds = |kind: &str, name: &str| inside.iter().any(|row| matches!(&row[..], [Some(a), Some(b)] if a == kind && b == name));
+    let inside = Inside::look(client, shown).await?;
     let mut changes = Vec::new();
-    let has_public = inside.iter().any(|row| row.first().is_some_and(|kind| kind.as_deref() == Some("public")));
-    if has_public && !holds("public", &wanted.owner) {
+    if inside.has_strange_public(wanted) {
         let script = format!("ALTER SCHEMA public OWNER TO {}", identifier(&wanted.owner));
         execute(client, &[script], &format!("give the schema `public` of `{shown}` to `{}`", wanted.owner)).await?;
         changes.push(Change::made(format!("schema `public` of `{shown}` given to `{}`", wanted.owner)));
     }
-    for extension in &wanted.extensions {
-        if !holds("extension", &extension.name) {
-            extend(client, &extension.name, shown).await?;
-            changes.push(Change::made(format!("extension `{}` created in `{shown}`", extension.name)));
-        }
+    for extension in inside.missing(wanted) {
+        extend(client, extension, shown).await?;
+        changes.push(Change::made(format!("extension `{extension}` created in `{shown}`")));
     }
     Ok(changes)
 }

@@ -13,6 +13,8 @@ use crate::fault::{Network, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
 
 /// Questions that are asked to see a chance come true.
 const TRIES: u32 = 60;
+/// So much longer is no accident.
+const CLEARLY: Duration = Duration::from_millis(20);
 
 impl Work {
     pub(super) async fn network(&mut self, network: &Network, sign: &Sign) -> Result<Witness, ApiError> {
@@ -22,16 +24,24 @@ impl Work {
         for rule in &network.rules {
             arguments.extend(self.rule(rule, &container).await?);
         }
-        arguments.extend(network.toxic.as_ref().map(proxy));
+        // What happens to no connection is led nowhere, and resets none.
+        if let Some(toxic) = network.toxic.as_ref().filter(|toxic| toxic.chance > 0.0) {
+            arguments.push(proxy(toxic));
+            if network.reset_existing {
+                arguments.extend(resets(&toxic.ports));
+            }
+        }
         let question = self.question().await;
+        let asker = match (sign, &question) {
+            (Sign::NoAnswerWithin(peer), Some((question, _))) => self.asker_of(peer, question).await?,
+            (Sign::NoNames, _) => Some(self.asker_for_names(&container).await?),
+            _ => None,
+        };
         let began = Instant::now();
         let task = holder::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
         self.hold(task).await?;
-        // After the proxy is there: whoever was reset comes back at once, and would get past one that is not there yet.
-        if network.reset_existing
-            && let Some(toxic) = &network.toxic
-        {
-            self.reset_existing(&container, toxic).await?;
+        if let Some(asker) = asker {
+            return self.silence(asker, began).await;
         }
         let Some((question, before)) = question else {
             return Ok(not_seen("it answered nothing before either, so that no difference can be seen"));
@@ -39,9 +49,14 @@ impl Work {
         Ok(match sign {
             Sign::NoAnswer => self.no_answer(&question, before, began).await,
             Sign::Slower(least) => self.slower(&question, before, *least, began).await,
-            Sign::RulesInPlace => seen("the kernel has the rules in the service's namespace", began),
+            // A process of the host comes by the host's way.
+            Sign::NoAnswerWithin(_) => self.no_answer(&question, before, began).await,
+            Sign::Thin(rate) => match question.long(*rate) {
+                Some(long) if long.takes_at(*rate) >= CLEARLY => self.slower(&long, before, long.takes_at(*rate), began).await,
+                _ => self.hit(&question, began).await,
+            },
             Sign::Effect if network.toxic.is_some() => self.hit(&question, began).await,
-            Sign::Effect | Sign::Ended => self.by_chance(&question, before, began).await,
+            Sign::Effect | Sign::Ended | Sign::NoNames => self.by_chance(&question, before, began).await,
         })
     }
 
@@ -103,25 +118,6 @@ impl Work {
         Ok(if rule.ports.is_empty() { vec![with(None)] } else { rule.ports.iter().map(|port| with(Some(port))).collect() })
     }
 
-    /// For a moment, every packet of an established connection is answered with a reset, by a holder of its own.
-    async fn reset_existing(&mut self, container: &str, toxic: &Toxic) -> Result<(), ApiError> {
-        let shared = &self.environments.shared;
-        let id = format!("{}-reset", self.entry.fault.id);
-        let mut arguments = vec!["network".to_owned(), format!("--table=devenv-{id}"), "--ttl-ms=600".to_owned()];
-        for port in &toxic.ports {
-            arguments.push(format!("--rule=in,old,port={port},reject"));
-            arguments.push(format!("--rule=out,old,port={port},reject"));
-        }
-        let task =
-            holder::Task { arguments, network_of: Some(container.to_owned()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
-        let (service, name) = (self.service.name.clone(), holder::name(&self.record, &id));
-        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &id, task)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))
-    }
-
     async fn slower(&self, question: &Question, before: Duration, least: Duration, began: Instant) -> Witness {
         let mut last = String::new();
         while began.elapsed() < SIGN.max(least * 3) {
@@ -157,6 +153,13 @@ impl Work {
         }
         not_seen(format!("{TRIES} attempts were all answered as before"))
     }
+}
+
+/// Whoever still speaks to the service past the proxy is reset, at the next packet either way and for as long as the fault
+/// lasts: a connection that is idle now would get past a reset of the moment. What comes through the proxy has its port,
+/// and the proxy speaks to the service over loopback. Only IPv4 is led to the proxy, so only that is reset.
+fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
+    ports.iter().flat_map(|port| ["in", "out"].map(|way| format!("--rule={way},old,peer=0.0.0.0/0,port={port},reject")))
 }
 
 fn proxy(toxic: &Toxic) -> String {

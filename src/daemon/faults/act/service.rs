@@ -159,9 +159,17 @@ impl Work {
     }
 
     /// The supervisor makes it anew; its volumes too, if they are to go.
-    pub(super) async fn remove(&mut self, volumes: bool) -> Result<Witness, ApiError> {
+    pub(super) async fn remove(&mut self, volumes: bool, restore: bool) -> Result<Witness, ApiError> {
         let (run, container) = (self.run().await?, self.container()?);
+        let backup = if restore {
+            Some(self.environments.save_backup(&self.environment, std::slice::from_ref(&self.service.name)).await?.id)
+        } else {
+            None
+        };
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
+        if let Some(id) = backup {
+            self.will_undo(Undo::Backup { id })?;
+        }
         let began = Instant::now();
         let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
         if volumes {
@@ -173,9 +181,9 @@ impl Work {
             let prefix = format!("{}/", self.service.name);
             for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
+                // A disk of its own goes too, or the data would be back with the volume's name.
+                loops::discard(&self.environments.shared.store.loops(), volume).await.map_err(failed)?;
             }
-            // A disk of its own goes too, or the data would be back with the volume's name.
-            loops::sweep_now(&self.environments).await;
         }
         Ok(witness)
     }
@@ -218,10 +226,10 @@ impl Work {
         std::fs::write(&trigger, "devenv: a fault was injected\n")
             .map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let read_only = mounts.lines().filter(|line| line.starts_with(&format!("{device} "))).any(|line| {
-            let options = line.split(' ').nth(3).unwrap_or_default();
-            options.split(',').any(|option| option == "ro" || option == "emergency_ro")
-        });
+        let read_only = mounts
+            .lines()
+            .filter(|line| line.starts_with(&format!("{device} ")))
+            .any(|line| super::super::standing::read_only(line.split(' ').nth(3).unwrap_or_default()));
         Ok(if read_only {
             seen(format!("{device} is mounted read-only"), began)
         } else {

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Config, SimpleQueryMessage, error::SqlState};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Server, Told};
 use crate::{
-    probe::postgres::{Login, words},
+    probe::postgres::{Login, connect, words},
     spec::{PostgresProvision, Provision},
 };
 
@@ -56,18 +55,9 @@ impl Server {
     }
 
     async fn session(&self, way: &Way) -> Result<Session, tokio_postgres::Error> {
+        let (client, connection) = connect(&way.config, way.tls.clone()).await?;
         // How it ends is seen by the client.
-        let (client, connection) = match &way.tls {
-            None => {
-                let (client, connection) = way.config.connect(NoTls).await?;
-                (client, connection.map(drop).boxed())
-            }
-            Some(tls) => {
-                let (client, connection) = way.config.connect(MakeRustlsConnect::new(tls.clone())).await?;
-                (client, connection.map(drop).boxed())
-            }
-        };
-        Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(connection)) })
+        Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(connection.map(drop))) })
     }
 
     async fn superuser(&self, database: Option<&str>) -> Result<Session, String> {

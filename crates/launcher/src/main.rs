@@ -1,0 +1,63 @@
+//! Becomes a program, with variables from a file added to its own.
+//!
+//!     launcher FILE PROGRAM [ARGUMENT]...
+//!
+//! devenv makes it the entrypoint of containers whose variables hold secrets, because whatever stands in a container's own
+//! variables is told to everybody who may ask the engine about it. The file holds `NAME=value` entries, each ended by a zero
+//! byte, and only the container's user may read it. Nothing of this process is left once the program runs: same process id,
+//! signals, working directory and descriptors, and the program's own exit code.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    process::{Command, ExitCode},
+};
+
+/// By convention of shells and engines.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let [file, program, rest @ ..] = arguments.as_slice() else {
+        eprintln!("devenv: no program was given to start");
+        return ExitCode::from(NOT_RUN);
+    };
+    let content = match fs::read(file) {
+        Ok(content) => content,
+        Err(error) => {
+            eprintln!("devenv: cannot read the service's variables in {}: {error}", file.display());
+            return ExitCode::from(NOT_RUN);
+        }
+    };
+    // Looked for in the PATH that it will have.
+    let error = Command::new(program).args(rest).envs(variables(&content)).exec();
+    if error.kind() == io::ErrorKind::NotFound {
+        // The engine's own words for it, so that it is known by them.
+        eprintln!("devenv: exec: \"{}\": executable file not found in $PATH", program.display());
+        return ExitCode::from(NOT_FOUND);
+    }
+    eprintln!("devenv: cannot run `{}`: {error}", program.display());
+    ExitCode::from(NOT_RUN)
+}
+
+fn variables(content: &[u8]) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    content.split(|byte| *byte == 0).filter_map(|entry| {
+        let equals = entry.iter().position(|byte| *byte == b'=')?;
+        Some((OsStr::from_bytes(&entry[..equals]), OsStr::from_bytes(&entry[equals + 1..])))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_hold_anything_but_a_zero_byte() {
+        let told: Vec<_> = variables(b"A=1\0URL=postgres://a:b@c/d?x=y\0LINES=one\ntwo\0EMPTY=\0").collect();
+        let expected = [("A", "1"), ("URL", "postgres://a:b@c/d?x=y"), ("LINES", "one\ntwo"), ("EMPTY", "")];
+        assert_eq!(told, expected.map(|(name, value)| (OsStr::new(name), OsStr::new(value))));
+    }
+}

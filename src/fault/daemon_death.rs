@@ -1,0 +1,24 @@
+//! The supervisor that dies.
+
+use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+
+pub(super) struct DaemonDeath;
+
+impl FaultKind for DaemonDeath {
+    fn name(&self) -> &'static str {
+        "daemon-death"
+    }
+
+    fn about(&self) -> &'static str {
+        "Kills the daemon of devenv itself; the service runs on, and the next daemon adopts it."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Nothing
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.container(self.name())?;
+        Ok(Injection { action: Action::DaemonDeath, sign: Sign::Effect })
+    }
+}

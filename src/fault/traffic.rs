@@ -1,0 +1,50 @@
+//! What faults of traffic have in common: whose it is, which way it goes, and the proxy that it goes through.
+
+use super::{Action, Network, Peer, Refusal, Rule, RuleHook, Sign, Target, Toxic, Values};
+
+/// `from`.
+pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal> {
+    Ok(match values.text("from").unwrap_or("all") {
+        "all" => Peer::Anybody,
+        "host" => Peer::Host,
+        "services" => Peer::Services,
+        name => match target.services.iter().find(|service| service.as_str() == name) {
+            Some(service) if *service == target.spec.name => return Err(Refusal::new(format!("{service} cannot be cut off from itself"))),
+            Some(service) => Peer::Service(service.clone()),
+            None => {
+                let refusal = Refusal::new(format!("`from` is `{name}`, and there is no such service"));
+                return Err(refusal.hint("it is `all`, `host`, `services`, or a service of the environment"));
+            }
+        },
+    })
+}
+
+/// What can be seen from the host, where the daemon is.
+pub(super) fn network_sign(peer: &Peer) -> Sign {
+    match peer {
+        Peer::Anybody | Peer::Host => Sign::NoAnswer,
+        Peer::Services | Peer::Service(_) => Sign::NoAnswerWithin(peer.clone()),
+        Peer::Resolver => Sign::NoNames,
+    }
+}
+
+/// Whether up, and whether down.
+pub(super) fn ways(values: &Values) -> (bool, bool) {
+    (!values.is("direction", "down"), !values.is("direction", "up"))
+}
+
+/// Whether it happens to every connection.
+pub(super) fn certain(values: &Values) -> bool {
+    values.percent("probability").is_none_or(|chance| chance >= 100.0)
+}
+
+pub(super) fn through_proxy(values: &Values, target: &Target<'_>, toxic: Toxic) -> Action {
+    let toxic = Toxic { ports: target.ports(), chance: values.percent("probability").unwrap_or(100.0), seed: target.seed, ..toxic };
+    Action::Network(Network { rules: Vec::new(), toxic: Some(toxic), reset_existing: values.is("connections", "all") })
+}
+
+/// The rule for each way that is meant.
+pub(super) fn each_way(values: &Values, rule: impl Fn(RuleHook) -> Rule) -> Vec<Rule> {
+    let (up, down) = ways(values);
+    [(up, RuleHook::Input), (down, RuleHook::Output)].into_iter().filter(|(meant, _)| *meant).map(|(_, hook)| rule(hook)).collect()
+}

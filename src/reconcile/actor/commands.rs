@@ -1,0 +1,186 @@
+//! What the environment is told to do. A command changes what is wanted, and the record, before anything is made.
+
+use super::Actor;
+use crate::{
+    event::News,
+    reconcile::{
+        handle::{Command, CommandError, Verb},
+        plan,
+        state::{Life, Network, Operation, RestartReason, Wanted},
+    },
+    spec::{EnvironmentSpec, MountSource, ServiceName},
+    store::Goal,
+};
+
+impl Actor {
+    pub(super) fn command(&mut self, command: Command) {
+        // Whoever asked may have gone away meanwhile; what was asked is done all the same.
+        match command {
+            Command::Up { spec, reply } => {
+                let _ = reply.send(self.up(*spec));
+            }
+            Command::Down { volumes, reply } => {
+                let _ = reply.send(self.down(volumes));
+            }
+            Command::Services { names, verb, reply } => {
+                let _ = reply.send(self.services(&names, verb));
+            }
+            Command::Reload { service, how, cause, reply } => {
+                let _ = reply.send(self.reload(&service, how, cause));
+            }
+            Command::Preview { spec, reply } => {
+                let _ = reply.send(plan::preview(&self.state, &spec.services, &self.record.applied));
+            }
+            Command::Undo { reply } => {
+                let _ = reply.send(self.undo());
+            }
+            Command::EmptyTrash { older_than, reply } => {
+                let _ = reply.send(self.empty_trash(older_than));
+            }
+            Command::ReserveVolumes { keys, reply } => {
+                let names = keys.into_iter().map(|key| (key.clone(), self.record.reserve(&key))).collect();
+                let _ = reply.send(self.save().map(|()| names).map_err(CommandError::from));
+            }
+            Command::MoveTo { volumes, why, reply } => {
+                let _ = reply.send(self.move_to(volumes, why));
+            }
+            Command::KeepSnapshots { snapshots, reply } => {
+                self.record.snapshots = snapshots;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
+            Command::KeepPorts { ports, reply } => {
+                // On the disk before anything is made on them: `up` saves first.
+                self.record.ports = ports;
+                let _ = reply.send(Ok(()));
+            }
+            Command::Keep { reply } => {
+                self.record.ephemeral = false;
+                let _ = reply.send(self.save().map_err(CommandError::from));
+            }
+            Command::Record { reply } => {
+                let _ = reply.send(Box::new(self.record.clone()));
+            }
+            Command::Engine(event) => self.engine_event(&event),
+            Command::ProcessEnded { service, pid, code } => {
+                let ours = self
+                    .state
+                    .services
+                    .get(&service)
+                    .and_then(|service| service.life.instance())
+                    .is_some_and(|instance| instance.id == pid.to_string());
+                if ours {
+                    self.died(&service, code);
+                }
+            }
+            Command::EngineGone => {
+                if self.state.engine_answers {
+                    self.events.emit(News::new("engine.gone", "the engine does not answer any more"));
+                }
+                self.state.engine_answers = false;
+            }
+            Command::Observed(observed) => {
+                self.state.engine_answers = true;
+                self.events.emit(News::new("engine.back", "the engine answers again"));
+                self.observe(*observed);
+            }
+        }
+    }
+
+    fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
+        let cause = self.events.emit(
+            News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile))
+                .with("profile", spec.profile.clone()),
+        );
+        for (name, service) in &spec.services {
+            for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
+                if let MountSource::Volume(volume) = &mount.source {
+                    self.record.volume(name, volume);
+                }
+            }
+        }
+        self.record.goal = Goal::Up;
+        self.record.subnet.get_or_insert(spec.subnet);
+        self.record.stopped.clear();
+        self.record.spec = Some(spec.clone());
+        // Before anything is made: whatever dies next, the next daemon knows what it was for.
+        self.save()?;
+        self.state.goal = Goal::Up;
+        if matches!(self.state.network, Network::Failed { .. }) {
+            self.state.network = Network::Absent;
+        }
+        self.state.adopt_spec(&spec.services, Some(cause));
+        Ok(self.turn + 1)
+    }
+
+    fn down(&mut self, volumes: bool) -> Result<u64, CommandError> {
+        let what = if volumes { "down was asked for, with volumes" } else { "down was asked for" };
+        let cause = self.events.emit(News::new("environment.down-asked", what));
+        self.record.goal = if volumes { Goal::DownWithVolumes } else { Goal::Down };
+        self.save()?;
+        self.state.goal = self.record.goal;
+        let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
+        for name in names {
+            let service = self.state.services.get_mut(&name).expect("listed above");
+            service.wanted = Wanted::Gone;
+            service.restart = None;
+            service.cause = Some(cause);
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
+                self.stop_watching(&name);
+            }
+        }
+        Ok(self.turn + 1)
+    }
+
+    fn services(&mut self, names: &[ServiceName], verb: Verb) -> Result<u64, CommandError> {
+        if self.state.goal != Goal::Up {
+            return Err(CommandError::NotUp);
+        }
+        if let Some(unknown) = names.iter().find(|name| !self.state.services.contains_key(*name)) {
+            return Err(CommandError::NoService(unknown.to_string()));
+        }
+        let names: Vec<ServiceName> = if names.is_empty() { self.state.services.keys().cloned().collect() } else { names.to_vec() };
+        for name in &names {
+            let (kind, word) = match verb {
+                Verb::Start => ("service.start-asked", "start"),
+                Verb::Stop => ("service.stop-asked", "stop"),
+                Verb::Restart => ("service.restart-asked", "restart"),
+            };
+            let cause = self.events.emit(News::of(name, kind, format!("{word} was asked for")));
+            let service = self.state.services.get_mut(name).expect("checked above");
+            service.cause = Some(cause);
+            match verb {
+                Verb::Start | Verb::Restart => {
+                    service.wanted = Wanted::Running;
+                    if verb == Verb::Restart {
+                        service.attempts = 0;
+                        service.restart = Some(RestartReason::Asked);
+                        service.held_back = None;
+                        self.effects.caretaker.go_on(name);
+                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
+                        {
+                            service.life = Life::Idle(instance);
+                        }
+                    } else if service.failure().is_some() || matches!(service.life, Life::Backoff(..)) {
+                        service.second_chance();
+                    }
+                    self.record.stopped.retain(|stopped| stopped != name);
+                }
+                Verb::Stop => {
+                    service.wanted = Wanted::Stopped;
+                    service.restart = None;
+                    if let Life::Backoff(instance, ..) = service.life.clone() {
+                        service.life = Life::Idle(instance);
+                    }
+                    if !self.record.stopped.contains(name) {
+                        self.record.stopped.push(name.clone());
+                    }
+                }
+            }
+            if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
+                self.stop_watching(name);
+            }
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+}

@@ -1,0 +1,260 @@
+//! How operations end: what each makes of the service that it was about.
+
+use ipnet::Ipv4Net;
+use rand::RngExt;
+use tokio::time::Instant;
+
+use super::{Actor, Outcome, PROVEN};
+use crate::{
+    event::News,
+    reconcile::{
+        backoff,
+        execute::OperationError,
+        failure::Evidence,
+        state::{Failure, ImageState, Instance, Life, Network, Operation, Service, Wanted},
+    },
+    spec::{RestartWhen, ServiceName},
+    store::Goal,
+};
+
+impl Actor {
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Network(result) => self.network_made(result),
+            Outcome::NetworkGone(result) => self.network_gone(result),
+            Outcome::Image(name, result) => self.image_is_here(&name, result),
+            Outcome::Created(name, result) => self.created(&name, result),
+            Outcome::Started(name, result) => self.started(&name, result),
+            Outcome::Settled(name, result) => self.settled(&name, result),
+            Outcome::Stopped(name, result) => self.stopped(&name, result),
+            Outcome::Removed(name, result) => self.removed(&name, result),
+            Outcome::Examined(name, evidence) => self.examined(&name, evidence),
+            Outcome::Swapped(name, swapped) => self.swapped(&name, swapped),
+            Outcome::Unhealthy(name, reason) => self.unhealthy(&name, reason),
+            Outcome::Signalled => {}
+        }
+    }
+
+    fn network_made(&mut self, result: Result<(String, Ipv4Net), OperationError>) {
+        self.state.busy = false;
+        match result {
+            Ok((id, subnet)) => {
+                self.state.network = Network::Present { id };
+                self.record.subnet = Some(subnet);
+                self.unsaved = true;
+                self.events.emit(News::new("network.created", format!("the network was made on {subnet}")));
+            }
+            Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
+            Err(error) => {
+                self.events.emit(News::new("network.failed", format!("the network could not be made: {error}")));
+                self.state.network = Network::Failed { reason: error.to_string() };
+            }
+        }
+    }
+
+    fn network_gone(&mut self, result: Result<Vec<String>, OperationError>) {
+        self.state.busy = false;
+        match result {
+            Ok(foreign) => {
+                self.state.network = Network::Absent;
+                let message = if foreign.is_empty() {
+                    "the network was removed".to_owned()
+                } else {
+                    format!("the network was removed; {} was cut off it", foreign.join(", "))
+                };
+                self.events.emit(News::new("network.removed", message));
+            }
+            Err(error) if error.is_engine_gone() => self.state.engine_answers = false,
+            Err(error) => {
+                // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
+                self.events.emit(News::new("network.left", format!("the network could not be removed: {error}")));
+                self.state.network = Network::Absent;
+            }
+        }
+    }
+
+    fn image_is_here(&mut self, name: &ServiceName, result: Result<bool, OperationError>) {
+        match result {
+            Ok(fetched) => {
+                let Some(service) = self.finish(name) else { return };
+                service.image = ImageState::Here;
+                if fetched {
+                    let image = service.spec.container().map(|container| container.image.name().to_owned()).unwrap_or_default();
+                    self.emit(name, "service.image-fetched", format!("the image {image} is here"));
+                }
+            }
+            Err(error) => self.operation_failed(name, "its image could not be had", &error),
+        }
+    }
+
+    fn created(&mut self, name: &ServiceName, result: Result<Instance, OperationError>) {
+        match result {
+            Ok(instance) => {
+                let Some(service) = self.finish(name) else { return };
+                service.life = Life::Idle(instance);
+                service.moved = false;
+                let workload = service.spec.workload.clone();
+                self.record.moved.retain(|moved| moved != name);
+                self.record.applied.insert(name.clone(), workload);
+                self.unsaved = true;
+                self.emit(name, "service.created", format!("{name} was created"));
+            }
+            Err(error) => self.operation_failed(name, "it could not be created", &error),
+        }
+    }
+
+    fn started(&mut self, name: &ServiceName, result: Result<Instance, Evidence>) {
+        match result {
+            Ok(instance) => {
+                let Some(service) = self.finish(name) else { return };
+                let run = instance.run;
+                service.life = Life::Running(instance);
+                service.provisioning = false;
+                let ended = std::mem::take(&mut service.ended_meanwhile);
+                self.emit(name, "service.started", format!("{name} was started, run {run}"));
+                if ended {
+                    self.operate(name.clone(), Operation::Examine);
+                }
+            }
+            Err(evidence) => self.give_up(name, evidence),
+        }
+    }
+
+    fn settled(&mut self, name: &ServiceName, result: Option<Result<String, Evidence>>) {
+        // One that ended meanwhile is being examined, and what was asked of it is of no interest any more.
+        if self.state.services.get(name).is_some_and(|service| service.operation != Some(Operation::Settle)) {
+            return;
+        }
+        self.cancels.remove(name);
+        let Some(service) = self.finish(name) else { return };
+        service.provisioning = false;
+        let Some(instance) = service.life.instance().cloned() else { return };
+        match result {
+            None => {}
+            Some(Ok(proof)) => self.became_ready(name, proof),
+            Some(Err(evidence)) if matches!(service.life, Life::Unhealthy(..)) => {
+                let reason = evidence.into_failure().reason;
+                service.life = Life::Unhealthy(instance, reason);
+            }
+            Some(Err(evidence)) => self.give_up(name, evidence),
+        }
+    }
+
+    fn stopped(&mut self, name: &ServiceName, result: Result<(), OperationError>) {
+        if let Err(error) = result {
+            if error.is_engine_gone() {
+                self.state.engine_answers = false;
+            } else {
+                self.emit(name, "service.stop-failed", format!("{name} could not be stopped: {error}"));
+            }
+        }
+        let Some(service) = self.finish(name) else { return };
+        if let Some(instance) = service.life.instance().cloned() {
+            service.life = if service.spec.container().is_some() { Life::Idle(instance) } else { Life::Absent };
+        }
+        service.restart = None;
+        self.emit(name, "service.stopped", format!("{name} was stopped"));
+    }
+
+    fn removed(&mut self, name: &ServiceName, result: Result<(), OperationError>) {
+        match result {
+            Ok(()) => {
+                let Some(service) = self.finish(name) else { return };
+                service.life = Life::Absent;
+                service.moved = false;
+                self.record.moved.retain(|moved| moved != name);
+                let Some(service) = self.state.services.get_mut(name) else { return };
+                let gone = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
+                self.record.applied.remove(name);
+                self.unsaved = true;
+                self.emit(name, "service.removed", format!("{name} was removed"));
+                if gone {
+                    self.state.services.shift_remove(name);
+                }
+            }
+            Err(error) => self.operation_failed(name, "it could not be removed", &error),
+        }
+    }
+
+    fn examined(&mut self, name: &ServiceName, evidence: Option<Evidence>) {
+        let Some(service) = self.finish(name) else { return };
+        let Some(instance) = service.life.instance().cloned() else { return };
+        let Some(evidence) = evidence else {
+            service.life = Life::Running(instance);
+            return;
+        };
+        if service.wanted != Wanted::Running {
+            service.life = Life::Idle(instance);
+            return;
+        }
+        let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
+        let told = evidence.exit.as_ref().map_or_else(|| "it ended".to_owned(), |exit| format!("it ended with {}", exit.describe()));
+        if service
+            .ready_after
+            .is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN))
+        {
+            service.attempts = 0;
+        }
+        let again = match service.spec.restart.policy {
+            RestartWhen::Always => true,
+            RestartWhen::OnFailure => code != 0,
+            RestartWhen::Never => false,
+        };
+        let Some(evidence) = self.old_version_instead(name, evidence, again || code != 0) else { return };
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        if again && service.attempts < service.spec.restart.attempts {
+            let delay = backoff::delay(service.attempts, rand::rng().random_range(0.0..1.0));
+            service.attempts += 1;
+            service.restarts += 1;
+            service.came_back = true;
+            service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
+            let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
+            self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
+        } else if again {
+            let mut evidence = evidence;
+            evidence.what = format!("it ended {} times in a row", service.attempts + 1);
+            let failure = evidence.into_failure();
+            service.life = Life::CrashLoop(instance, failure.clone());
+            self.emit_with(name, News::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
+        } else if code == 0 {
+            service.life = Life::Completed(instance);
+            self.emit(name, "service.completed", format!("{name} has completed"));
+        } else {
+            self.give_up(name, evidence);
+        }
+    }
+
+    fn operation_failed(&mut self, name: &ServiceName, what: &str, error: &OperationError) {
+        if error.is_engine_gone() {
+            self.state.engine_answers = false;
+            self.finish(name);
+            return;
+        }
+        let Some(service) = self.state.services.get(name) else { return };
+        let evidence = self.effects.refused(&service.spec, what, error);
+        self.give_up(name, evidence);
+    }
+
+    pub(super) fn give_up(&mut self, name: &ServiceName, evidence: Evidence) {
+        let Some(service) = self.finish(name) else { return };
+        let failure: Failure = evidence.into_failure();
+        service.life = Life::Failed(service.life.instance().cloned(), failure.clone());
+        service.restart = None;
+        if service.wanted == Wanted::Gone {
+            // Nothing more can be done for it here; it must not hold up the others.
+            service.life = Life::Absent;
+        }
+        self.emit_with(
+            name,
+            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+        );
+        self.reload_failed(name, &failure);
+    }
+
+    /// The service's operation has ended.
+    pub(super) fn finish(&mut self, name: &ServiceName) -> Option<&mut Service> {
+        let service = self.state.services.get_mut(name)?;
+        service.operation = None;
+        Some(service)
+    }
+}

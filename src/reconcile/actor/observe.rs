@@ -1,0 +1,196 @@
+//! What is there already, and what the engine tells of it: taken for what it is.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::{
+    engine::{ContainerState, EngineEvent, EngineEventKind},
+    event::News,
+    reconcile::{
+        execute::{Observed, ObservedProcess},
+        state::{Instance, Life, Network, Operation, Wanted},
+    },
+    spec::{RestartWhen, ServiceName, SpecHash},
+    store::Goal,
+};
+
+impl Actor {
+    /// Takes up what an earlier daemon left: the goal from the record, the rest from the engine.
+    pub(super) fn begin(&mut self, observed: Observed) {
+        if let Some(spec) = self.record.spec.clone() {
+            self.state.adopt_spec(&spec.services, None);
+            for (name, service) in &mut self.state.services {
+                service.moved = self.record.moved.contains(name);
+                service.wanted = match self.record.goal {
+                    Goal::Up if self.record.stopped.contains(name) => Wanted::Stopped,
+                    Goal::Up => Wanted::Running,
+                    Goal::Down | Goal::DownWithVolumes => Wanted::Gone,
+                };
+            }
+        }
+        self.observe(observed);
+    }
+
+    pub(super) fn engine_event(&mut self, event: &EngineEvent) {
+        let Some(name) = self
+            .state
+            .services
+            .iter()
+            .find(|(_, service)| service.life.instance().is_some_and(|instance| instance.id == event.container))
+            .map(|(name, _)| name.clone())
+        else {
+            return;
+        };
+        match &event.kind {
+            EngineEventKind::Died { code } => self.died(&name, *code),
+            EngineEventKind::Removed => self.removed_by_others(&name),
+            EngineEventKind::Started => self.started_by_others(&name),
+            EngineEventKind::OutOfMemory => {
+                self.emit(&name, "service.out-of-memory", format!("{name} ran out of memory"));
+            }
+            EngineEventKind::Paused => {
+                self.emit(&name, "service.paused", format!("{name} was paused"));
+            }
+            EngineEventKind::Unpaused => {
+                self.emit(&name, "service.unpaused", format!("{name} goes on after a pause"));
+            }
+        }
+    }
+
+    pub(super) fn died(&mut self, name: &ServiceName, code: i64) {
+        let service = self.state.services.get_mut(name).expect("found by the caller");
+        match service.operation {
+            // Asked for: the operation's end tells.
+            Some(Operation::Stop | Operation::Remove | Operation::Examine) => return,
+            // It may have ended before we heard that it was started, or this is the end of its last run.
+            Some(Operation::Start | Operation::Swap) => {
+                service.ended_meanwhile = true;
+                return;
+            }
+            Some(Operation::Settle | Operation::Image | Operation::Create) | None => {}
+        }
+        if !service.life.runs() {
+            return;
+        }
+        service.cause = Some(
+            self.events.emit(
+                News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}"))
+                    .with("exit_code", code)
+                    .because(service.cause),
+            ),
+        );
+        self.stop_watching(name);
+        self.operate(name.clone(), Operation::Examine);
+    }
+
+    fn removed_by_others(&mut self, name: &ServiceName) {
+        let service = self.state.services.get_mut(name).expect("found by the caller");
+        if matches!(service.operation, Some(Operation::Remove | Operation::Stop)) {
+            return;
+        }
+        service.cause = Some(
+            self.events
+                .emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)),
+        );
+        service.life = Life::Absent;
+        if service.operation == Some(Operation::Examine) {
+            service.operation = None;
+        }
+        self.stop_watching(name);
+    }
+
+    fn started_by_others(&mut self, name: &ServiceName) {
+        let service = self.state.services.get_mut(name).expect("found by the caller");
+        if service.operation.is_some() || service.life.runs() {
+            return;
+        }
+        if let Some(instance) = service.life.instance().cloned() {
+            service.life = Life::Running(instance);
+            service.started = Some(Instant::now().into_std());
+            self.emit(name, "service.started", format!("{name} was started by somebody else"));
+        }
+    }
+
+    /// Takes what is there for what it is. Services with something under way learn it from that.
+    pub(super) fn observe(&mut self, observed: Observed) {
+        if !self.state.busy {
+            self.state.network = match observed.network {
+                Some(network) => Network::Present { id: network.id },
+                None => Network::Absent,
+            };
+        }
+        let mut found: HashMap<ServiceName, (Instance, ContainerState)> = HashMap::new();
+        for container in observed.containers {
+            let Some(name) = container.labels.service.clone() else { continue };
+            if container.labels.role.is_some() {
+                continue;
+            }
+            let hash = container.labels.spec.clone().unwrap_or_else(|| SpecHash::recorded("unknown"));
+            let run = self.effects.caretaker.last_run(&name);
+            found.insert(name, (Instance { id: container.id, hash, run }, container.state));
+        }
+        let looked_at_processes = observed.processes.is_some();
+        for (name, process) in observed.processes.into_iter().flatten() {
+            let Some(service) = self.state.services.get(&name) else { continue };
+            let hash = service.spec.hash();
+            let (instance, state) = match process {
+                ObservedProcess::Running { pid, run } => (Instance { id: pid.to_string(), hash, run }, ContainerState::Running { pid }),
+                ObservedProcess::Ended { code, run } => {
+                    let state = ContainerState::Exited { code, out_of_memory: false, error: None, finished_at: String::new() };
+                    (Instance { id: String::new(), hash, run }, state)
+                }
+            };
+            found.insert(name, (instance, state));
+        }
+        let names: Vec<ServiceName> = self
+            .state
+            .services
+            .iter()
+            .filter(|(_, service)| looked_at_processes || service.spec.container().is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let there = found.remove(&name);
+            self.observe_service(&name, there);
+        }
+    }
+
+    fn observe_service(&mut self, name: &ServiceName, there: Option<(Instance, ContainerState)>) {
+        let service = self.state.services.get_mut(name).expect("listed by the caller");
+        if service.operation.is_some() {
+            return;
+        }
+        let Some((instance, state)) = there else {
+            if service.life != Life::Absent {
+                service.life = Life::Absent;
+            }
+            return;
+        };
+        match state {
+            ContainerState::Running { .. } | ContainerState::Paused { .. } | ContainerState::Other(_) => {
+                let same = service.life.runs() && service.life.instance().is_some_and(|known| known.id == instance.id);
+                if !same {
+                    self.effects.caretaker.keep_output(&service.spec, &instance);
+                    service.life = Life::Running(instance);
+                    service.started.get_or_insert_with(|| Instant::now().into_std());
+                    self.emit(name, "service.adopted", format!("{name} runs already and was adopted"));
+                }
+            }
+            ContainerState::Created => service.life = Life::Idle(instance),
+            ContainerState::Exited { code, .. } => {
+                if service.life.runs() {
+                    self.died(name, code);
+                } else if !matches!(service.life, Life::Backoff(..) | Life::Completed(_) | Life::CrashLoop(..)) {
+                    let policy = service.spec.restart.policy;
+                    service.life = if code == 0 && policy != RestartWhen::Always && service.wanted == Wanted::Running {
+                        Life::Completed(instance)
+                    } else {
+                        Life::Idle(instance)
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Starts what the plan says: each operation as a future, whose end comes back as an [`Outcome`].
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Actor, Outcome};
+use crate::{
+    reconcile::{
+        execute::{self, Leaving, OperationError, Subject},
+        plan::{self, Next},
+        state::{Network, Operation, Service, Wanted},
+    },
+    spec::ServiceName,
+};
+
+impl Actor {
+    /// Starts whatever can be started now.
+    pub(super) fn proceed(&mut self) {
+        for next in plan::next(&self.state, Instant::now().into_std()) {
+            match next {
+                Next::CreateNetwork => {
+                    self.state.busy = true;
+                    let (effects, record) = (self.effects.clone(), self.record.clone());
+                    self.operations.spawn(async move { Outcome::Network(effects.create_network(&record).await) });
+                }
+                Next::RemoveNetwork => {
+                    self.state.busy = true;
+                    let (effects, id) = (self.effects.clone(), execute::network_name(&self.record.id));
+                    self.operations
+                        .spawn(async move { Outcome::NetworkGone(effects.engine.remove_network(&id).await.map_err(OperationError::from)) });
+                }
+                Next::Operate(name, operation) => self.operate(name, operation),
+            }
+        }
+        self.finish_down();
+    }
+
+    pub(super) fn operate(&mut self, name: ServiceName, operation: Operation) {
+        let Some(service) = self.state.services.get_mut(&name) else { return };
+        service.operation = Some(operation);
+        let subject = self.subject_of(&name);
+        let effects = self.effects.clone();
+        match operation {
+            Operation::Image => {
+                let (progress, mut steps) = mpsc::channel(16);
+                let sender = self.progress.clone();
+                self.operations.spawn(async move {
+                    let ensure = effects.ensure_image(&subject.spec, &progress);
+                    tokio::pin!(ensure);
+                    loop {
+                        tokio::select! {
+                            result = &mut ensure => break Outcome::Image(name, result),
+                            // Nobody looking is fine.
+                            Some(step) = steps.recv() => { let _ = sender.send(step); }
+                        }
+                    }
+                });
+            }
+            Operation::Create => {
+                self.operations.spawn(async move { Outcome::Created(name, effects.create(&subject).await) });
+            }
+            Operation::Start => {
+                self.start_begins(&name);
+                self.operations.spawn(async move { Outcome::Started(name, effects.start(&subject).await) });
+            }
+            Operation::Settle => {
+                let cancel = CancellationToken::new();
+                self.cancels.insert(name.clone(), cancel.clone());
+                let news = self.news.clone();
+                self.operations.spawn(async move {
+                    let (sender, mut heard) = mpsc::unbounded_channel();
+                    let settle = effects.settle(&subject, sender, cancel);
+                    tokio::pin!(settle);
+                    loop {
+                        tokio::select! {
+                            biased;
+                            // The actor outlives its operations.
+                            Some(settling) = heard.recv() => { let _ = news.send((name.clone(), settling)); }
+                            result = &mut settle => break Outcome::Settled(name, result),
+                        }
+                    }
+                });
+            }
+            Operation::Swap => {
+                let cancel = CancellationToken::new();
+                self.cancels.insert(name.clone(), cancel.clone());
+                self.swap_begins(&name);
+                self.operations.spawn(async move { Outcome::Swapped(name, effects.swap(&subject, cancel).await) });
+            }
+            Operation::Stop => {
+                self.stop_watching(&name);
+                self.operations.spawn(async move { Outcome::Stopped(name, effects.stop(&subject).await) });
+            }
+            Operation::Remove => {
+                self.operations.spawn(async move { Outcome::Removed(name, effects.remove(&subject).await) });
+            }
+            Operation::Examine => {
+                self.operations.spawn(async move { Outcome::Examined(name, effects.examine(&subject).await) });
+            }
+        }
+    }
+
+    /// What an operation on the service works with.
+    pub(super) fn subject(&self, service: &Service) -> Subject {
+        let network = match &self.state.network {
+            Network::Present { id } => Some(id.clone()),
+            Network::Absent | Network::Failed { .. } => None,
+        };
+        let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
+        Subject {
+            record: Arc::new(self.record.clone()),
+            spec: service.spec.clone(),
+            instance: service.life.instance().cloned(),
+            network,
+            leaving,
+        }
+    }
+
+    pub(super) fn subject_of(&self, name: &ServiceName) -> Subject {
+        self.subject(&self.state.services[name])
+    }
+
+    /// Whoever settles, or takes over, is to give it up.
+    pub(super) fn stop_settling(&mut self, name: &ServiceName) {
+        if let Some(cancel) = self.cancels.remove(name) {
+            cancel.cancel();
+        }
+    }
+
+    pub(super) fn stop_watching(&mut self, name: &ServiceName) {
+        if let Some(watcher) = self.watchers.remove(name) {
+            watcher.abort();
+        }
+        self.stop_settling(name);
+    }
+}

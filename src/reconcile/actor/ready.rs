@@ -1,0 +1,97 @@
+//! Ready services: becoming it, ceasing to be it, and who else is concerned.
+
+use tokio::time::Instant;
+
+use super::{Actor, Outcome};
+use crate::{
+    event::News,
+    reconcile::{
+        execute::Settling,
+        plan,
+        state::{Life, RestartReason},
+    },
+    spec::{OnDependencyRestart, ServiceName},
+};
+
+impl Actor {
+    pub(super) fn became_ready(&mut self, name: &ServiceName, proof: String) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        let Some(instance) = service.life.instance().cloned() else { return };
+        service.reloading = false;
+        let first = service.ready_after.is_none();
+        if first {
+            service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
+        }
+        let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
+        service.life = Life::Ready(instance.clone(), proof.clone());
+        let spec = service.spec.clone();
+        let came_back = std::mem::take(&mut service.came_back);
+        let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
+        let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
+        let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
+        let watcher = self.operations.spawn(async move {
+            let reason = caretaker.watch(&spec, &instance).await;
+            Outcome::Unhealthy(watched, reason)
+        });
+        if let Some(former) = self.watchers.insert(name.clone(), watcher) {
+            former.abort();
+        }
+        if came_back {
+            self.tell_dependants(name, cause);
+        }
+    }
+
+    pub(super) fn unhealthy(&mut self, name: &ServiceName, reason: String) {
+        self.watchers.remove(name);
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        if let Life::Ready(instance, _) = &service.life {
+            service.life = Life::Unhealthy(instance.clone(), reason.clone());
+            self.emit(name, "service.unhealthy", format!("{name} does not answer: {reason}"));
+        }
+    }
+
+    pub(super) fn heard(&mut self, name: &ServiceName, settling: Settling) {
+        match settling {
+            Settling::Answered => {
+                if let Some(service) = self.state.services.get_mut(name) {
+                    service.provisioning = true;
+                }
+            }
+            Settling::Changed(what) => {
+                self.emit(name, "service.provisioned", format!("{name}: {what}"));
+            }
+        }
+    }
+
+    fn tell_dependants(&mut self, name: &ServiceName, cause: u64) {
+        for dependant in plan::affected_by(&self.state, name) {
+            let service = self.state.services.get_mut(&dependant).expect("a dependant is a service");
+            match service.spec.on_dependency_restart {
+                OnDependencyRestart::Ignore => {}
+                OnDependencyRestart::Restart => {
+                    service.restart = Some(RestartReason::Dependency);
+                    service.cause = Some(
+                        self.events.emit(
+                            News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back"))
+                                .with("cause", cause),
+                        ),
+                    );
+                }
+                OnDependencyRestart::Signal => {
+                    let subject = self.subject_of(&dependant);
+                    let effects = self.effects.clone();
+                    self.events.emit(
+                        News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back"))
+                            .with("cause", cause),
+                    );
+                    self.operations.spawn(async move {
+                        if let Err(error) = effects.signal(&subject, "SIGHUP").await {
+                            tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
+                        }
+                        Outcome::Signalled
+                    });
+                }
+            }
+        }
+    }
+}

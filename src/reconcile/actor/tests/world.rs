@@ -1,0 +1,282 @@
+//! A daemon's worth of an environment, on a scripted engine and a scripted caretaker.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use devenv_api::{Condition, ServiceState};
+use futures_util::StreamExt;
+use indexmap::IndexMap;
+use tempfile::TempDir;
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Engine, OwnerId, UploadFile, fake::FakeEngine},
+    event::EventLog,
+    reconcile::{Caretaker, Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, Settling, Setup, View, actor::spawn},
+    secret::Vault,
+    spec::{
+        ContainerSpec, EnvironmentId, EnvironmentSpec, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, RestartWhen,
+        ServiceName, ServiceSpec, Size, Stop, Workload,
+    },
+    store::{Record, Store},
+};
+
+/// Everything a test needs around the task.
+pub(super) struct World {
+    pub(super) directory: TempDir,
+    pub(super) engine: FakeEngine,
+    pub(super) caretaker: Arc<FakeCaretaker>,
+    pub(super) specs: Vec<ServiceSpec>,
+}
+
+/// A daemon's life: dropped, it is killed.
+pub(super) struct Life {
+    pub(super) handle: Handle,
+    pub(super) tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+pub(super) struct FakeCaretaker {
+    /// What the next settlings of a service come to; without any they succeed at once.
+    pub(super) settlings: Mutex<HashMap<String, VecDeque<Result<String, Evidence>>>>,
+    pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
+    /// The run of which a version is kept.
+    pub(super) kept: Mutex<Option<u32>>,
+}
+
+#[async_trait]
+impl Caretaker for FakeCaretaker {
+    async fn prepare(&self, _: &ServiceSpec) -> Result<(), Evidence> {
+        Ok(())
+    }
+
+    async fn settle(&self, spec: &ServiceSpec, _: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+        let _ = news.send(Settling::Answered);
+        let scripted = self.settlings.lock().unwrap().get_mut(spec.name.as_str()).and_then(VecDeque::pop_front);
+        scripted.unwrap_or_else(|| Ok("proven".to_owned()))
+    }
+
+    async fn watch(&self, _: &ServiceSpec, _: &Instance) -> String {
+        std::future::pending().await
+    }
+
+    async fn device(&self, _: &str, _: Size) -> Result<BTreeMap<String, String>, String> {
+        Err("these tests have no devices".to_owned())
+    }
+
+    fn next_run(&self, service: &ServiceName) -> u32 {
+        let mut runs = self.runs.lock().unwrap();
+        let run = runs.entry(service.clone()).or_default();
+        *run += 1;
+        *run
+    }
+
+    fn last_run(&self, service: &ServiceName) -> u32 {
+        self.runs.lock().unwrap().get(service).copied().unwrap_or_default()
+    }
+
+    fn keep_output(&self, _: &ServiceSpec, _: &Instance) {}
+
+    fn diagnose(&self, _: &ServiceSpec, _: &Evidence) -> Option<(String, String)> {
+        None
+    }
+
+    async fn start_process(&self, _: &ServiceSpec, _: u32) -> Result<String, Evidence> {
+        Err(Evidence::of("these tests have no processes"))
+    }
+
+    async fn stop_process(&self, _: &ServiceSpec, _: Leaving) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn signal_process(&self, _: &ServiceSpec, _: u32, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn examine_process(&self, _: &ServiceSpec, _: u32) -> Exit {
+        Exit { code: -1, out_of_memory: false, error: None }
+    }
+
+    fn keep_crash(&self, _: &ServiceName, _: u32) {}
+
+    fn last_lines(&self, _: &ServiceName, _: u32) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn serve(&self, _: &ServiceSpec, _: u32) {}
+
+    async fn retire_process(&self, _: &ServiceSpec, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn fall_back(&self, _: &ServiceSpec) -> Option<u32> {
+        *self.kept.lock().unwrap()
+    }
+
+    fn go_on(&self, _: &ServiceName) {}
+
+    async fn synced_files(&self, _: &ServiceSpec) -> Vec<UploadFile> {
+        Vec::new()
+    }
+}
+
+impl World {
+    /// A database with a volume, and an API that needs it.
+    pub(super) fn new() -> Self {
+        let mut db = service("db", &[]);
+        let Workload::Container(container) = &mut db.workload else { unreachable!() };
+        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false, device: None });
+        let mut api = service("api", &["db"]);
+        api.on_dependency_restart = OnDependencyRestart::Restart;
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            engine: FakeEngine::new().with_image("db:1").with_image("api:1"),
+            caretaker: Arc::default(),
+            specs: vec![db, api],
+        }
+    }
+
+    pub(super) fn owner() -> OwnerId {
+        OwnerId("owner".to_owned())
+    }
+
+    pub(super) fn id() -> EnvironmentId {
+        EnvironmentId::of(Path::new("/p/shop"), "default")
+    }
+
+    pub(super) fn spec(&self) -> EnvironmentSpec {
+        EnvironmentSpec {
+            id: Self::id(),
+            project: "/p/shop".into(),
+            instance: "default".into(),
+            profile: "shop".into(),
+            subnet: "10.213.0.0/26".parse().unwrap(),
+            services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
+            variables: IndexMap::new(),
+        }
+    }
+
+    /// Starts a daemon's worth of it, on what the one before left.
+    pub(super) async fn start(&self) -> Life {
+        let store = Store::open(self.directory.path()).unwrap();
+        let record = store.records().unwrap().into_iter().next();
+        let record = record.unwrap_or_else(|| Record::new(Self::id(), "/p/shop".into(), "default".into()));
+        store.save(&record).unwrap();
+        let events = EventLog::open(&record.id, &store.environment(&record.id).join("events.ndjson")).unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
+        let effects = Effects {
+            engine: engine.clone(),
+            owner: Self::owner(),
+            vault: Vault::new(store.secrets(&record.id)),
+            caretaker: self.caretaker.clone(),
+        };
+        let mut followed = engine.events(&Self::owner());
+        let observed = observe(engine.as_ref()).await;
+        let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
+        let mut tasks = JoinSet::new();
+        let handle = spawn(setup, &mut tasks, CancellationToken::new());
+        let told = handle.clone();
+        tasks.spawn(async move {
+            while let Some(event) = followed.next().await {
+                match event {
+                    Ok(event) => told.engine_event(event).await,
+                    Err(_) => told.engine_gone().await,
+                }
+            }
+        });
+        Life { handle, tasks }
+    }
+
+    pub(super) async fn containers(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.engine.containers(&Self::owner()).await.unwrap().into_iter().map(|container| container.name).collect();
+        names.sort();
+        names
+    }
+
+    /// What an engine is left with: containers and networks.
+    pub(super) async fn leftovers(&self) -> usize {
+        self.containers().await.len() + self.engine.networks(&Self::owner()).await.unwrap().len()
+    }
+
+    pub(super) fn next_settling(&self, service: &str, result: Result<String, Evidence>) {
+        self.caretaker.settlings.lock().unwrap().entry(service.to_owned()).or_default().push_back(result);
+    }
+
+    pub(super) async fn container(&self, service: &str) -> crate::engine::ObservedContainer {
+        let containers = self.engine.containers(&Self::owner()).await.unwrap();
+        containers.into_iter().find(|container| container.name.ends_with(&format!("-{service}"))).unwrap()
+    }
+}
+
+impl Life {
+    pub(super) async fn up(&self, world: &World) -> View {
+        let turn = self.handle.up(world.spec()).await.unwrap();
+        within(self.handle.until_up(turn)).await.unwrap()
+    }
+
+    pub(super) async fn down(&self, volumes: bool) -> View {
+        let turn = self.handle.down(volumes).await.unwrap();
+        within(self.handle.until_down(turn)).await.unwrap()
+    }
+
+    /// Waits until the view is so.
+    pub(super) async fn until(&self, reached: impl Fn(&View) -> bool) -> View {
+        let mut views = self.handle.view.clone();
+        within(views.wait_for(reached)).await.unwrap().clone()
+    }
+
+    pub(super) fn state(&self, service: &str) -> ServiceState {
+        self.handle.status().services.iter().find(|found| found.name == service).map(|found| found.state).unwrap()
+    }
+
+    pub(super) fn kinds(&self, service: &str) -> Vec<String> {
+        let (history, _) = self.handle.events.history_and_rest().unwrap();
+        history.into_iter().filter(|event| event.service.as_deref() == Some(service)).map(|event| event.kind).collect()
+    }
+
+    pub(super) async fn kill(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_mins(10), work).await.expect("it ends in time")
+}
+
+pub(super) async fn observe(engine: &dyn Engine) -> Observed {
+    Observed {
+        containers: engine.containers(&World::owner()).await.unwrap(),
+        network: engine.networks(&World::owner()).await.unwrap().into_iter().next(),
+        processes: Some(Vec::new()),
+    }
+}
+
+pub(super) fn service(name: &str, needs: &[&str]) -> ServiceSpec {
+    ServiceSpec {
+        name: name.parse().unwrap(),
+        kind: "container".into(),
+        workload: Workload::Container(ContainerSpec::new(format!("{name}:1"))),
+        depends_on: needs.iter().map(|name| (name.parse().unwrap(), Condition::Ready)).collect(),
+        on_dependency_restart: OnDependencyRestart::Ignore,
+        optional: false,
+        probe: Probe::None,
+        provision: Vec::new(),
+        scripts: None,
+        watch: Vec::new(),
+        proof: None,
+        ready_timeout: Duration::from_mins(1),
+        stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
+        restart: RestartPolicy { policy: RestartWhen::Always, attempts: 3 },
+        urls: IndexMap::new(),
+    }
+}

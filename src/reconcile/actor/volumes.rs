@@ -1,0 +1,103 @@
+//! Where the environment's data is: on which volumes, and what becomes of those that it had.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::Actor;
+use crate::{
+    event::News,
+    reconcile::{
+        handle::CommandError,
+        state::{Life, Network, Operation},
+    },
+    spec::ServiceName,
+    store::{Goal, Trashed},
+};
+
+impl Actor {
+    pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
+        let mut former = BTreeMap::new();
+        for (key, volume) in volumes {
+            let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
+            if let Some(had) = self.record.volumes.insert(key.clone(), volume) {
+                former.insert(key, had);
+            }
+            let Some(name) = service else { continue };
+            if let Some(service) = self.state.services.get_mut(&name) {
+                service.moved = true;
+                service.came_back = true;
+                service.cause = Some(cause);
+                service.second_chance();
+                if !self.record.moved.contains(&name) {
+                    self.record.moved.push(name.clone());
+                }
+                if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
+                    self.stop_watching(&name);
+                }
+            }
+        }
+        if !former.is_empty() {
+            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+
+    pub(super) fn undo(&mut self) -> Result<Vec<String>, devenv_api::ApiError> {
+        use devenv_api::{ApiError, ErrorCode};
+        if self.state.goal == Goal::Up || !self.state.services.values().all(|service| service.life == Life::Absent) {
+            return Err(
+                ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`")
+            );
+        }
+        let Some(trashed) = self.record.trash.pop() else {
+            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
+                .hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
+        };
+        let replaced = std::mem::replace(&mut self.record.volumes, trashed.volumes);
+        if !replaced.is_empty() {
+            self.record.trash.insert(0, Trashed { at: Timestamp::now().to_string(), volumes: replaced });
+        }
+        self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
+        let names: Vec<String> = self.record.volumes.keys().cloned().collect();
+        self.events.emit(News::new("volumes.restored", format!("volumes were brought back: {}", names.join(", "))));
+        Ok(names)
+    }
+
+    pub(super) fn empty_trash(&mut self, older_than: Duration) -> Vec<String> {
+        let now = Timestamp::now();
+        let expired = |trashed: &Trashed| {
+            let age = trashed.at.parse::<Timestamp>().map_or(Duration::MAX, |at| now.duration_since(at).unsigned_abs());
+            age >= older_than
+        };
+        let gone = self.record.trash.extract_if(.., |trashed| expired(trashed)).flat_map(|trashed| trashed.volumes.into_values()).collect();
+        self.save_quietly();
+        gone
+    }
+
+    /// Once nothing is left, the volumes go where they were to go and the services are forgotten.
+    pub(super) fn finish_down(&mut self) {
+        let gone = self.state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
+        if self.state.goal == Goal::Up
+            || !gone
+            || self.state.network != Network::Absent
+            || self.state.services.is_empty() && self.record.goal != Goal::DownWithVolumes
+        {
+            return;
+        }
+        if self.record.goal == Goal::DownWithVolumes {
+            let volumes = std::mem::take(&mut self.record.volumes);
+            if !volumes.is_empty() {
+                self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes });
+            }
+            self.record.goal = Goal::Down;
+            self.state.goal = Goal::Down;
+        }
+        self.record.applied.clear();
+        self.state.services.clear();
+        self.save_quietly();
+        self.events.emit(News::new("environment.down", "the environment is down"));
+    }
+}

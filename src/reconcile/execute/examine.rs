@@ -1,0 +1,90 @@
+//! Finding out how a service failed, while there is still something to see.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures_util::StreamExt;
+
+use super::{Effects, OperationError, Subject};
+use crate::{
+    engine::{ContainerState, EngineError, ObservedContainer},
+    net,
+    reconcile::failure::{Evidence, Exit},
+    spec::{ServiceSpec, Workload},
+};
+
+/// Lines of a log that a failure tells.
+const TOLD_LINES: usize = 30;
+/// How late an engine may be with its note of a start, on a machine with much to do.
+const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
+
+impl Effects {
+    /// A failure of the engine's, told with what is known of its cause.
+    pub(crate) fn refused(&self, spec: &ServiceSpec, what: &str, error: &OperationError) -> Evidence {
+        let mut evidence = Evidence::of(format!("{what}: {error}"));
+        if let OperationError::Engine(EngineError::PortTaken { port }) = error {
+            let holder = net::holder_of(*port);
+            evidence.diagnosis = Some((
+                format!("port {port} is held by {holder}"),
+                format!("stop {holder}, or give the service another port with `ports:`"),
+            ));
+        } else {
+            evidence.diagnosis = self.caretaker.diagnose(spec, &evidence);
+        }
+        evidence
+    }
+
+    /// How a service that ended by itself ended; `None` if it runs after all.
+    pub(crate) async fn examine(&self, subject: &Subject) -> Option<Evidence> {
+        let exit = match (&subject.spec.workload, &subject.instance) {
+            (Workload::Container(_), Some(instance)) => match self.engine.inspect(&instance.id).await {
+                Ok(Some(ObservedContainer { state: ContainerState::Exited { code, out_of_memory, error, .. }, .. })) => {
+                    Some(Exit { code, out_of_memory, error })
+                }
+                Ok(Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) => return None,
+                Ok(_) | Err(_) => None,
+            },
+            (Workload::Process(_), instance) => {
+                let run = instance.as_ref().map_or(0, |instance| instance.run);
+                Some(self.caretaker.examine_process(&subject.spec, run).await)
+            }
+            (Workload::Container(_), None) => None,
+        };
+        let lines = self.last_lines(subject).await;
+        if let (Some(exit), Some(instance)) = (&exit, &subject.instance)
+            && exit.code != 0
+        {
+            self.caretaker.keep_crash(&subject.spec.name, instance.run);
+        }
+        let mut evidence = Evidence { lines, exit, ..Evidence::of("it ended by itself") };
+        evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
+        Some(evidence)
+    }
+
+    /// The last lines of the container's present start, with our secrets taken out.
+    pub(super) async fn last_lines(&self, subject: &Subject) -> Vec<String> {
+        let Some(instance) = &subject.instance else { return Vec::new() };
+        if subject.spec.container().is_none() {
+            return self.caretaker.last_lines(&subject.spec.name, instance.run);
+        }
+        let started = match self.engine.inspect(&instance.id).await {
+            Ok(Some(container)) => container.started_at,
+            Ok(None) | Err(_) => return Vec::new(),
+        };
+        // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
+        let started =
+            started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
+        let mut lines = VecDeque::new();
+        let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
+        let read = async {
+            while let Some(Ok(chunk)) = logs.next().await {
+                if lines.len() == TOLD_LINES {
+                    lines.pop_front();
+                }
+                lines.push_back(self.vault.redact(&chunk.text));
+            }
+        };
+        // A log that does not end in time has told enough.
+        let _ = tokio::time::timeout(Duration::from_secs(2), read).await;
+        lines.into()
+    }
+}

@@ -1,0 +1,141 @@
+//! Making what a service runs in: network, image, volumes, container.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use ipnet::Ipv4Net;
+use tokio::sync::mpsc;
+
+use super::{Effects, OperationError, Progress, Subject, labels, network_name};
+use crate::{
+    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, VolumeCreate, launch},
+    net,
+    reconcile::state::Instance,
+    spec::{ContainerSpec, Image, MountSource, ServiceSpec, Workload},
+    store::Record,
+};
+
+impl Effects {
+    /// Makes the network, on another subnet if the one at hand is taken. Its id, and its subnet.
+    pub(crate) async fn create_network(&self, record: &Record) -> Result<(String, Ipv4Net), OperationError> {
+        let mut taken = Vec::new();
+        let mut subnet = record.subnet;
+        loop {
+            let candidate = match subnet.take() {
+                Some(subnet) => subnet,
+                None => {
+                    taken.extend(self.engine.subnets().await?);
+                    taken.extend(net::host_routes());
+                    net::choose_subnet(&record.id, &taken)?
+                }
+            };
+            let network = NetworkCreate { name: network_name(&record.id), labels: labels(&self.owner, record, None), subnet: candidate };
+            match self.engine.create_network(&network).await {
+                Ok(id) => return Ok((id, candidate)),
+                Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The image is here afterwards; whether it had to be fetched.
+    pub(crate) async fn ensure_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<bool, OperationError> {
+        let Some(container) = spec.container() else { return Ok(false) };
+        let tell = |message: String| {
+            // Progress is for those who look; it may be missed.
+            let _ = progress.try_send(Progress { service: spec.name.clone(), message });
+        };
+        match &container.image {
+            Image::Named(name) => {
+                if self.engine.image(name).await?.is_some() {
+                    return Ok(false);
+                }
+                tell(format!("pulling {name}"));
+                let mut pull = self.engine.pull(name);
+                while let Some(step) = pull.next().await {
+                    let step = step?;
+                    tell(format!("{} {}/{} bytes", step.message, step.current_bytes, step.total_bytes));
+                }
+                Ok(true)
+            }
+            Image::Built(build) => {
+                tell(format!("building {}", build.tag));
+                let mut lines = self.engine.build(build);
+                while let Some(line) = lines.next().await {
+                    tell(line?);
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Makes the service's volumes and its container; the container's id.
+    pub(crate) async fn create(&self, subject: &Subject) -> Result<Instance, OperationError> {
+        let Workload::Container(container) = &subject.spec.workload else {
+            return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) });
+        };
+        let record = &subject.record;
+        let mut mounts = Vec::new();
+        for mount in &container.mounts {
+            mounts.push(match &mount.source {
+                MountSource::Volume(name) => {
+                    let key = format!("{}/{name}", subject.spec.name);
+                    let volume =
+                        record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
+                    let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
+                    let options = match mount.device {
+                        Some(size) => self.caretaker.device(volume, size).await.map_err(OperationError::Other)?,
+                        None => BTreeMap::new(),
+                    };
+                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
+                    CreatedMount::Volume { name: volume.clone(), target: mount.target.clone(), read_only: mount.read_only }
+                }
+                MountSource::Host(path) => {
+                    CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only }
+                }
+                MountSource::Memory => CreatedMount::Memory { target: mount.target.clone() },
+            });
+        }
+        let create = self.container(subject, container, mounts).await?;
+        let id = self.engine.create_container(&create).await?;
+        Ok(Instance { id, hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) })
+    }
+
+    async fn container(
+        &self,
+        subject: &Subject,
+        container: &ContainerSpec,
+        mounts: Vec<CreatedMount>,
+    ) -> Result<ContainerCreate, OperationError> {
+        let record = &subject.record;
+        let mut aliases = vec![subject.spec.name.as_str().to_owned()];
+        aliases.extend(container.aliases.iter().cloned());
+        let image = container.image.name();
+        let launched = launch::is_possible() && container.secret_variables().next().is_some();
+        let (environment, entrypoint, command) = if launched {
+            let defaults = self.engine.image_defaults(image).await?;
+            let (entrypoint, command) = launch::behind(defaults, container.entrypoint.as_ref(), container.command.as_ref());
+            (self.vault.resolve_all(container.plain_variables())?, Some(entrypoint), Some(command))
+        } else {
+            (self.vault.resolve_all(container.environment.iter())?, container.entrypoint.clone(), container.command.clone())
+        };
+        Ok(ContainerCreate {
+            name: format!("devenv-{}-{}", record.id, subject.spec.name),
+            hostname: subject.spec.name.as_str().to_owned(),
+            labels: labels(&self.owner, record, Some(&subject.spec)),
+            image: image.to_owned(),
+            entrypoint,
+            command,
+            user: container.user.clone(),
+            environment,
+            mounts,
+            ports: container.ports.clone(),
+            network: subject.network.clone().unwrap_or_else(|| network_name(&record.id)),
+            aliases,
+            resources: container.resources.clone(),
+            shared_memory: container.shared_memory,
+            init: container.init,
+            stop_signal: subject.spec.stop.signal.clone(),
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Running it: start, settle, signal, stop, remove.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Effects, OperationError, Settling, Subject};
+use crate::{
+    engine::{EngineError, UploadFile, launch},
+    reconcile::{failure::Evidence, state::Instance},
+    spec::{ContainerSpec, ServiceSpec, Workload},
+};
+
+impl Effects {
+    /// Writes the service's files (again: a container that was made and never started may lack them) and starts it.
+    pub(crate) async fn start(&self, subject: &Subject) -> Result<Instance, Evidence> {
+        let run = self.caretaker.next_run(&subject.spec.name);
+        let instance = match &subject.spec.workload {
+            Workload::Process(_) => {
+                let id = self.caretaker.start_process(&subject.spec, run).await?;
+                Instance { id, hash: subject.spec.hash(), run }
+            }
+            Workload::Container(container) => {
+                let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
+                instance.run = run;
+                let refused = |error| self.refused(&subject.spec, "could not be started", &error);
+                // Both are about what it starts on, and neither is about what the other does.
+                let (prepared, written) =
+                    futures_util::join!(self.caretaker.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
+                prepared?;
+                written.map_err(refused)?;
+                self.engine.start(&instance.id).await.map_err(|error| refused(error.into()))?;
+                instance
+            }
+        };
+        self.caretaker.keep_output(&subject.spec, &instance);
+        Ok(instance)
+    }
+
+    async fn write_files(&self, spec: &ServiceSpec, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
+        let mut files = Vec::new();
+        for file in &container.files {
+            let content = Bytes::from(self.vault.resolve(&file.content)?);
+            files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
+        }
+        if launch::is_possible() && container.secret_variables().next().is_some() {
+            let user = self.engine.user(&instance.id).await?;
+            files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
+        }
+        files.extend(self.caretaker.synced_files(spec).await);
+        if !files.is_empty() {
+            self.engine.upload(&instance.id, &files).await?;
+        }
+        Ok(())
+    }
+
+    /// Settles within the service's time, unless it is cancelled because the service ended meanwhile.
+    pub(crate) async fn settle(
+        &self,
+        subject: &Subject,
+        news: mpsc::UnboundedSender<Settling>,
+        cancelled: CancellationToken,
+    ) -> Option<Result<String, Evidence>> {
+        let instance = subject.instance.clone()?;
+        tokio::select! {
+            // Dropping the settling half way is safe: everything in it may be repeated.
+            () = cancelled.cancelled() => None,
+            result = self.caretaker.settle(&subject.spec, &instance, &news) => Some(match result {
+                Ok(proof) => {
+                    self.caretaker.serve(&subject.spec, instance.run);
+                    Ok(proof)
+                }
+                Err(mut evidence) => {
+                    evidence.lines = self.last_lines(subject).await;
+                    evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.caretaker.diagnose(&subject.spec, &evidence));
+                    Err(evidence)
+                }
+            }),
+        }
+    }
+
+    pub(crate) async fn stop(&self, subject: &Subject) -> Result<(), OperationError> {
+        let Some(instance) = &subject.instance else { return Ok(()) };
+        match &subject.spec.workload {
+            Workload::Container(_) => match self.engine.stop(&instance.id, &subject.spec.stop.signal, subject.spec.stop.grace).await {
+                Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+            Workload::Process(_) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
+        }
+    }
+
+    pub(crate) async fn signal(&self, subject: &Subject, signal: &str) -> Result<(), OperationError> {
+        let Some(instance) = &subject.instance else { return Ok(()) };
+        match &subject.spec.workload {
+            Workload::Container(_) => Ok(self.engine.kill(&instance.id, signal).await?),
+            Workload::Process(_) => self.caretaker.signal_process(&subject.spec, instance.run, signal).await.map_err(OperationError::Other),
+        }
+    }
+
+    pub(crate) async fn remove(&self, subject: &Subject) -> Result<(), OperationError> {
+        match (&subject.instance, &subject.spec.workload) {
+            (Some(instance), Workload::Container(_)) => Ok(self.engine.remove_container(&instance.id).await?),
+            (None, Workload::Container(_)) => Ok(()),
+            (_, Workload::Process(_)) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
+        }
+    }
+}

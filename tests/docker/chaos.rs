@@ -1,0 +1,136 @@
+//! Faults bite where they are meant to, on those that they are meant for, and come back only where that is asked for.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    clients::redis,
+    corner::{Corner, docker, named},
+};
+
+const SERVICES: &str = r#"
+  cache:
+    redis: { persistence: { aof: everysec } }
+  other:
+    redis: { persistence: { aof: never, rdb: never } }
+"#;
+
+/// One connection that stays, and how long its questions take.
+struct Line(BufReader<TcpStream>);
+
+impl Line {
+    fn to(corner: &Corner) -> Self {
+        let port = corner.variable("CACHE_PORT").parse().unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut line = Self(BufReader::new(stream));
+        assert_eq!(line.ask(&format!("AUTH default {}", corner.variable("CACHE_PASSWORD"))).unwrap(), "+OK");
+        line
+    }
+
+    fn ask(&mut self, words: &str) -> std::io::Result<String> {
+        self.0.get_mut().write_all(format!("{words}\r\n").as_bytes())?;
+        let mut answer = String::new();
+        match self.0.read_line(&mut answer)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(answer.trim_end().to_owned()),
+        }
+    }
+
+    fn time(&mut self) -> Duration {
+        let began = Instant::now();
+        assert_eq!(self.ask("PING").unwrap(), "+PONG");
+        began.elapsed()
+    }
+}
+
+fn inject(corner: &Corner, line: &[&str]) -> Value {
+    let fault = corner.json(&[&["chaos", "inject"], line].concat());
+    assert_eq!(fault["witness"]["observed"], true, "{fault}");
+    fault
+}
+
+#[test]
+fn all_connections_means_those_too_that_are_idle_while_the_fault_comes() {
+    let corner = Corner::with(SERVICES);
+    corner.up("test");
+    let (mut kept, mut idle) = (Line::to(&corner), Line::to(&corner));
+    inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=150ms"]);
+    assert!(kept.time() < Duration::from_millis(140), "a connection that was there is to be left alone");
+    corner.ok(&["chaos", "heal"]);
+
+    inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=150ms", "--set", "connections=all"]);
+    assert!(idle.ask("PING").is_err(), "an idle connection got past the proxy");
+    assert!(Line::to(&corner).time() >= Duration::from_millis(150));
+    corner.ok(&["chaos", "heal"]);
+    assert!(Line::to(&corner).time() < Duration::from_millis(140));
+
+    let none = corner.devenv(&[
+        "chaos",
+        "inject",
+        "latency",
+        "cache",
+        "--for",
+        "60s",
+        "--set",
+        "delay=150ms",
+        "--set",
+        "probability=0%",
+        "--set",
+        "connections=all",
+        "--json",
+    ]);
+    assert_eq!(none.expect(1).json()["witness"]["observed"], false);
+    assert!(kept.time() < Duration::from_millis(140), "what happens to no connection happened to this one");
+    corner.ok(&["chaos", "heal"]);
+}
+
+#[test]
+fn what_only_another_service_or_the_target_itself_can_see_is_asked_from_there() {
+    let corner = Corner::with(SERVICES);
+    corner.up("test");
+    let cut = inject(&corner, &["partition", "cache", "--for", "60s", "--set", "from=other"]);
+    let told = cut["witness"]["what"].as_str().unwrap();
+    assert!(told.starts_with("asked from other: no answer within"), "{told}");
+    assert_eq!(redis(&corner.variable("CACHE_URL"), &["PING"]), "PONG", "the host suffers too");
+    let names = inject(&corner, &["dns", "cache", "--for", "60s"]);
+    assert!(names["witness"]["what"].as_str().unwrap().starts_with("asked from cache: the question was not let out"), "{names}");
+    corner.ok(&["chaos", "heal"]);
+    let thin = inject(&corner, &["bandwidth", "cache", "--for", "60s", "--set", "rate=16KiB/s"]);
+    assert!(thin["witness"]["what"].as_str().unwrap().starts_with("an answer takes"), "{thin}");
+    corner.ok(&["chaos", "heal"]);
+    assert_eq!(corner.json(&["chaos", "status"])["faults"], serde_json::json!([]));
+}
+
+#[test]
+fn a_fault_that_persists_is_there_again_after_its_target_restarted_and_another_is_not() {
+    let corner = Corner::with(SERVICES);
+    corner.up("test");
+    inject(&corner, &["latency", "cache", "--for", "90s", "--set", "delay=150ms", "--set", "persist=true"]);
+    corner.ok(&["restart", "cache"]);
+    corner.until("it is there again", 30, || (corner.count("cache", "fault.injected-again") == 1).then_some(()));
+    assert!(Line::to(&corner).time() >= Duration::from_millis(150));
+    corner.ok(&["chaos", "heal"]);
+
+    inject(&corner, &["latency", "cache", "--for", "90s", "--set", "delay=150ms"]);
+    corner.ok(&["restart", "cache"]);
+    corner.until("it is over", 30, || corner.json(&["chaos", "status"])["faults"].as_array().unwrap().is_empty().then_some(()));
+    assert!(Line::to(&corner).time() < Duration::from_millis(140));
+}
+
+#[test]
+fn the_daemon_s_own_death_is_witnessed_by_the_next_one() {
+    let corner = Corner::with(SERVICES);
+    let before = corner.up("test");
+    let daemon = corner.json(&["daemon", "status"])["pid"].clone();
+    let death = inject(&corner, &["daemon-death", "cache"]);
+    assert!(death["healed_at"].is_string(), "{death}");
+    assert_ne!(corner.json(&["daemon", "status"])["pid"], daemon);
+    let container = named(&before, "cache")["container"].as_str().unwrap().to_owned();
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &container]).expect(0).stdout.trim(), "true");
+}
