@@ -185,6 +185,11 @@ impl Store {
         self.environment(id).join("logs")
     }
 
+    /// Files of the last versions that became ready.
+    pub(crate) fn versions(&self, id: &EnvironmentId) -> PathBuf {
+        self.environment(id).join("versions")
+    }
+
     /// Files of disks that services have of their own.
     pub(crate) fn loops(&self) -> PathBuf {
         self.root.join("disks")

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use super::{
     loops,
     output::Output,
     reload,
+    versions::Versions,
 };
 use crate::{
     diagnosis,
@@ -34,7 +35,7 @@ use crate::{
     script::{self, Checksums, Choice, DatabaseRecords, ScriptContext, ScriptError},
     secret::Vault,
     spec::{Probe, Provision, Reaction, ScriptSet, ServiceName, ServiceSpec, Size, WatchRule, Workload},
-    store::Store,
+    store::{Record, Store},
     tls, watch,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct DaemonCaretaker {
     loops: PathBuf,
     output: Output,
     pub(super) hosts: Arc<Hosts>,
+    versions: Arc<Versions>,
     runs: Mutex<HashMap<ServiceName, u32>>,
     project: PathBuf,
     checksums: Checksums,
@@ -74,7 +76,7 @@ fn failed_script(error: &ScriptError) -> Evidence {
 }
 
 impl DaemonCaretaker {
-    pub(super) fn new(golden: Arc<Golden>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, project: PathBuf) -> Self {
+    pub(super) fn new(golden: Arc<Golden>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, record: &Record) -> Self {
         let engine = golden.engine.clone();
         let output = Output::new(engine.clone(), logs.clone());
         Self {
@@ -86,8 +88,9 @@ impl DaemonCaretaker {
             loops: store.loops(),
             output,
             hosts,
+            versions: Arc::new(Versions::new(store.versions(&record.id), record.project.clone())),
             runs: Mutex::default(),
-            project,
+            project: record.project.clone(),
             checksums: Checksums::default(),
             recorded: Mutex::default(),
             ledgers: Mutex::default(),
@@ -336,6 +339,29 @@ impl DaemonCaretaker {
         }
     }
 
+    /// Keeps the files of a version that has just become ready.
+    async fn keep_version(&self, spec: &ServiceSpec, instance: &Instance) {
+        let run = instance.run;
+        let started = match &spec.workload {
+            Workload::Process(_) => self.hosts.started_at(&spec.name),
+            // Its files were copied into it, so they are what it has; what is newer is on its way.
+            Workload::Container(_) => Some(SystemTime::now()),
+        };
+        if let Some(started) = started {
+            self.blocking(spec, move |versions, spec| versions.keep(spec, run, started)).await;
+        }
+    }
+
+    /// Nothing if it panicked, which has been told by the runtime.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        spec: &ServiceSpec,
+        work: impl FnOnce(&Versions, &ServiceSpec) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (versions, spec) = (self.versions.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || work(&versions, &spec)).await.ok()
+    }
+
     /// Asks until there is a proof, within what is left of the service's time.
     async fn ask(&self, probe: &Probe, cx: &ProbeContext, began: Instant, limit: Duration) -> Result<Receipt, Evidence> {
         self.ask_hearing(probe, cx, began, limit, |_| {}).await
@@ -387,6 +413,7 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
+        self.keep_version(spec, instance).await;
         let cx = self.context(spec, instance);
         let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.hosts.ports(&spec.name, instance.run));
         probe::watchful(&probe, &cx).await.to_string()
@@ -432,8 +459,9 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
+        let spec = self.blocking(spec, Versions::to_start).await.unwrap_or_else(|| spec.clone());
         self.hosts
-            .start(spec, run, &self.vault, &self.logs)
+            .start(&spec, run, &self.vault, &self.logs)
             .await
             .map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
     }
@@ -441,8 +469,20 @@ impl Caretaker for DaemonCaretaker {
     async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
         match leaving {
             Leaving::Ports => self.hosts.stop(spec).await,
-            Leaving::Nothing => self.hosts.stop_for_good(spec).await,
+            Leaving::Nothing => {
+                let stopped = self.hosts.stop_for_good(spec).await;
+                self.versions.forget(&spec.name);
+                stopped
+            }
         }
+    }
+
+    fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
+        self.versions.fall_back(spec)
+    }
+
+    fn go_on(&self, service: &ServiceName) {
+        self.versions.go_on(service);
     }
 
     async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
@@ -487,6 +527,9 @@ impl Caretaker for DaemonCaretaker {
                 .flat_map(|rule| files(rule).into_iter().filter_map(|file| reload::upload(rule, &file)).collect::<Vec<_>>())
                 .collect()
         };
+        if let Some(files) = self.blocking(spec, Versions::synced_files).await.flatten() {
+            return files;
+        }
         // A panic in it has been told by the runtime.
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }

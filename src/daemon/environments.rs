@@ -192,7 +192,7 @@ impl Environments {
             empty: Mutex::default(),
             consumed: Mutex::default(),
         });
-        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), record.project.clone());
+        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), &record);
         let caretaker = Arc::new(caretaker);
         let tools = Arc::new(Tools {
             engine: shared.engine.clone(),

@@ -70,6 +70,12 @@ impl Hosts {
     pub(super) fn tell(&self, handle: Handle) {
         // Set once, by whoever made this.
         let _ = self.handle.set(handle);
+        // What was adopted was there before there was anybody to tell.
+        let adopted: Vec<(ServiceName, u32)> =
+            self.lock().iter().flat_map(|(service, starts)| starts.keys().map(|run| (service.clone(), *run))).collect();
+        for (service, run) in adopted {
+            self.follow(&service, run);
+        }
     }
 
     /// What the markers of a service's processes begin with.

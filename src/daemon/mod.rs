@@ -29,6 +29,7 @@ mod react;
 mod recovery;
 mod reload;
 mod transfer;
+mod versions;
 mod volumes;
 mod watcher;
 

@@ -76,6 +76,12 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
     /// Ends the process of one start, once those that it serves have been answered.
     async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String>;
 
+    /// From now on the last version that became ready is started, instead of the present files: the number of its run, if
+    /// there is one.
+    fn fall_back(&self, spec: &ServiceSpec) -> Option<u32>;
+    /// From now on the present files are started again.
+    fn go_on(&self, service: &ServiceName);
+
     /// The files of the project that are kept the same in the container.
     async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile>;
 }

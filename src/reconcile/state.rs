@@ -59,6 +59,8 @@ pub(crate) struct Service {
     pub(crate) meanwhile: Option<Meanwhile>,
     /// It is being started because its files changed, and nobody has been told how that went.
     pub(crate) reloading: bool,
+    /// Why what runs is not the version of the present files.
+    pub(crate) held_back: Option<String>,
     /// The event that led to what it does now.
     pub(crate) cause: Option<u64>,
 }
@@ -88,6 +90,8 @@ pub(crate) enum RestartReason {
     Reload,
     /// Its files changed, and the new version may run beside the old one.
     Swap,
+    /// The version of the present files did not become ready, and the one before is kept.
+    FallBack,
 }
 
 /// A container, or a process on the host.
@@ -173,6 +177,7 @@ impl Service {
             came_back: false,
             meanwhile: None,
             reloading: false,
+            held_back: None,
             cause: None,
         }
     }

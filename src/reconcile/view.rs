@@ -155,6 +155,7 @@ fn reason(service: &Service) -> Option<String> {
     match &service.life {
         Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure.reason.clone()),
         Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
+        _ if service.held_back.is_some() => service.held_back.clone(),
         Life::Ready(..) if service.spec.probe == Probe::None => Some("it runs; it has no `probe` that would tell more".to_owned()),
         Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => None,
     }

@@ -438,3 +438,6 @@ async fn a_save_is_told_within_60_milliseconds() {
     let (median, late) = (delays[20], delays[37]);
     assert!(median < Duration::from_millis(60), "p50 {median:?}, p95 {late:?}");
 }
+
+#[cfg(feature = "docker-tests")]
+mod real_tools;

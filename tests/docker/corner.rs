@@ -70,8 +70,7 @@ impl Corner {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
         command.env("DEVENV_STATE_DIR", self.state()).env("DEVENV_RUNTIME_DIR", self.root.path().join("run"));
         command.env("DEVENV_CONFIG_DIR", self.root.path().join("config")).env("NO_COLOR", "1");
@@ -245,6 +244,11 @@ impl Drop for Corner {
             assert!(left.is_empty(), "left behind: {left:?}; {ends:?}");
         }
     }
+}
+
+/// The one to test.
+pub(crate) fn binary() -> String {
+    std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned())
 }
 
 #[track_caller]

@@ -136,7 +136,11 @@ async fn docker_gives_a_session_a_terminal() {
         };
         let mut first = engine.exec_session(&id, at_once).await.unwrap();
         let said = first.output.next().await.unwrap().unwrap().1;
-        assert_eq!(said.trim_ascii(), b"23 91", "a command that looks at once sees it too");
+        // Before API 1.42 an engine can be told a size only once the command runs.
+        let api = engine.info().await.unwrap().api;
+        if api.rsplit('.').next().unwrap().parse::<u32>().unwrap() >= 42 {
+            assert_eq!(said.trim_ascii(), b"23 91", "a command that looks at once sees it too");
+        }
         (session.resize)(TerminalSize { columns: 100, rows: 40 }).await.unwrap();
         session.input.write_all(b"stty size; exit 5\n").await.unwrap();
         read_until("40 100", &mut session).await;

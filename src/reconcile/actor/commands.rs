@@ -152,6 +152,8 @@ impl Actor {
                     if verb == Verb::Restart {
                         service.attempts = 0;
                         service.restart = Some(RestartReason::Asked);
+                        service.held_back = None;
+                        self.effects.caretaker.go_on(name);
                         if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
                         {
                             service.life = Life::Idle(instance);

@@ -205,6 +205,8 @@ impl Actor {
             RestartWhen::OnFailure => code != 0,
             RestartWhen::Never => false,
         };
+        let Some(evidence) = self.old_version_instead(name, evidence, again || code != 0) else { return };
+        let Some(service) = self.state.services.get_mut(name) else { return };
         if again && service.attempts < service.spec.restart.attempts {
             let delay = backoff::delay(service.attempts, rand::rng().random_range(0.0..1.0));
             service.attempts += 1;
@@ -213,7 +215,6 @@ impl Actor {
             service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
             let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
             self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
-            self.reload_failed(name, &evidence.into_failure());
         } else if again {
             let mut evidence = evidence;
             evidence.what = format!("it ended {} times in a row", service.attempts + 1);

@@ -9,8 +9,9 @@ use crate::{
     event::News,
     reconcile::{
         execute::Subject,
+        failure::Evidence,
         handle::{CommandError, Reload},
-        state::{Failure, ImageState, Life, Operation, RestartReason, Wanted},
+        state::{Failure, ImageState, Life, Operation, RestartReason, Service, Wanted},
         swap::Swapped,
     },
     spec::ServiceName,
@@ -46,14 +47,10 @@ impl Actor {
                 RestartReason::Reload
             }
         };
-        service.attempts = 0;
-        service.restart = Some(reason);
+        begin_anew(service, reason);
         service.reloading = true;
-        service.life = match std::mem::replace(&mut service.life, Life::Absent) {
-            Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
-            Life::Failed(None, _) => Life::Absent,
-            other => other,
-        };
+        service.held_back = None;
+        self.effects.caretaker.go_on(name);
         if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
             self.stop_settling(name);
         }
@@ -85,6 +82,7 @@ impl Actor {
             Swapped::Failed(evidence) => {
                 service.reloading = false;
                 let failure = evidence.into_failure();
+                service.held_back = Some(held_back(&failure));
                 self.tell_reload_failed(name, &failure, "the old one goes on serving");
             }
             Swapped::Moved(instance, proof) => {
@@ -117,13 +115,36 @@ impl Actor {
         }
     }
 
-    /// The new version of a service that was started in the old one's place does not become ready: told once.
-    pub(super) fn reload_failed(&mut self, name: &ServiceName, failure: &Failure) {
-        if let Some(service) = self.state.services.get_mut(name)
-            && std::mem::take(&mut service.reloading)
-        {
-            self.tell_reload_failed(name, failure, "its files have taken the place of the old one's, so the next change is waited for");
+    /// The old version is started again if a new one ended by itself, and the old one's files are kept: then there is
+    /// nothing more to be done about that end, whose evidence is returned otherwise.
+    pub(super) fn old_version_instead(&mut self, name: &ServiceName, evidence: Evidence, ended_badly: bool) -> Option<Evidence> {
+        let service = self.state.services.get_mut(name).filter(|service| ended_badly && service.reloading);
+        let Some(service) = service else { return Some(evidence) };
+        if let Some(instance) = service.life.instance().cloned() {
+            service.life = Life::Idle(instance);
         }
+        let failure = evidence.clone().into_failure();
+        self.reload_failed(name, &failure);
+        let falls_back = self.state.services.get(name).is_some_and(|service| service.restart == Some(RestartReason::FallBack));
+        (!falls_back).then_some(evidence)
+    }
+
+    /// The new version of a service that was started in the old one's place does not become ready: the old one is started
+    /// again, if its files are kept. Told once.
+    pub(super) fn reload_failed(&mut self, name: &ServiceName, failure: &Failure) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        if !std::mem::take(&mut service.reloading) {
+            return;
+        }
+        let consequence = match self.effects.caretaker.fall_back(&service.spec) {
+            Some(run) => {
+                begin_anew(service, RestartReason::FallBack);
+                service.held_back = Some(held_back(failure));
+                format!("the version of run {run} is started again")
+            }
+            None => "the old one's files are not kept, so the next change is waited for".to_owned(),
+        };
+        self.tell_reload_failed(name, failure, &consequence);
     }
 
     fn tell_reload_failed(&mut self, name: &ServiceName, failure: &Failure, consequence: &str) {
@@ -149,4 +170,19 @@ impl Actor {
             service.ready_after = None;
         }
     }
+}
+
+/// Stopped once if it runs, and started, whatever became of it before.
+fn begin_anew(service: &mut Service, reason: RestartReason) {
+    service.attempts = 0;
+    service.restart = Some(reason);
+    service.life = match std::mem::replace(&mut service.life, Life::Absent) {
+        Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
+        Life::Failed(None, _) => Life::Absent,
+        other => other,
+    };
+}
+
+fn held_back(failure: &Failure) -> String {
+    format!("the version before runs; that of the present files did not become ready: {}", failure.reason)
 }

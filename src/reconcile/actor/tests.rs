@@ -306,3 +306,38 @@ async fn killed_after_any_call_it_leaves_what_the_next_life_can_finish_or_undo()
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    let api: crate::spec::ServiceName = "api".parse().unwrap();
+    let reload = || async {
+        let turn = life.handle.reload(api.clone(), crate::reconcile::Reload::Restart, 0).await.unwrap();
+        within(life.handle.until_settled(turn, std::slice::from_ref(&api))).await.unwrap()
+    };
+    let shown = |view: &crate::reconcile::View| {
+        let service = view.status.services.iter().find(|service| service.name == "api").unwrap().clone();
+        (service.state, service.reason)
+    };
+
+    world.next_settling("api", Err(Evidence::of("it did not become ready")));
+    let (state, reason) = shown(&reload().await);
+    assert_eq!(state, ServiceState::Failed, "nothing is kept: {reason:?}");
+
+    *world.caretaker.kept.lock().unwrap() = Some(1);
+    world.next_settling("api", Err(Evidence::of("it did not become ready")));
+    let (state, reason) = shown(&reload().await);
+    assert_eq!(state, ServiceState::Ready);
+    assert!(reason.unwrap().ends_with("did not become ready: it did not become ready"), "what runs is not the present version");
+    let (history, _) = life.handle.events.history_and_rest().unwrap();
+    let told: Vec<_> = history.iter().filter(|event| event.kind == "service.reload-failed").map(|event| event.message.clone()).collect();
+    assert!(told[0].ends_with("files are not kept, so the next change is waited for"), "{told:?}");
+    assert!(told[1].ends_with("the version of run 1 is started again"), "{told:?}");
+
+    world.next_settling("api", Err(Evidence::of("it did not become ready")));
+    world.next_settling("api", Err(Evidence::of("nor did that one")));
+    assert_eq!(shown(&reload().await), (ServiceState::Failed, Some("nor did that one".to_owned())), "it is tried once");
+    assert_eq!(shown(&reload().await), (ServiceState::Ready, None), "and the next change is");
+}

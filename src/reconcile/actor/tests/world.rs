@@ -51,6 +51,8 @@ pub(super) struct FakeCaretaker {
     /// What the next settlings of a service come to; without any they succeed at once.
     pub(super) settlings: Mutex<HashMap<String, VecDeque<Result<String, Evidence>>>>,
     pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
+    /// The run of which a version is kept.
+    pub(super) kept: Mutex<Option<u32>>,
 }
 
 #[async_trait]
@@ -120,6 +122,12 @@ impl Caretaker for FakeCaretaker {
     async fn retire_process(&self, _: &ServiceSpec, _: u32) -> Result<(), String> {
         Ok(())
     }
+
+    fn fall_back(&self, _: &ServiceSpec) -> Option<u32> {
+        *self.kept.lock().unwrap()
+    }
+
+    fn go_on(&self, _: &ServiceName) {}
 
     async fn synced_files(&self, _: &ServiceSpec) -> Vec<UploadFile> {
         Vec::new()

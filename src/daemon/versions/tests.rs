@@ -1,0 +1,218 @@
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use indexmap::IndexMap;
+
+use super::*;
+use crate::spec::{ContainerSpec, OnDependencyRestart, RestartPolicy, RestartWhen, Stop};
+
+struct Project {
+    directory: tempfile::TempDir,
+    versions: Versions,
+    spec: ServiceSpec,
+}
+
+impl Project {
+    /// A program in `api`, with a part that is watched and settings beside it that are not.
+    fn new() -> Self {
+        Self::with(&["sh", "src/main.sh"], None)
+    }
+
+    fn with(command: &[&str], build: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap().join("shop");
+        for (path, text) in [
+            ("api/src/main.sh", "for part in src/*.part; do . $part; done\necho $WORD $(cat settings) $(cat ../common)\n"),
+            ("api/src/greet.part", "WORD=good\n"),
+            ("api/settings", "today"),
+            ("common", "shared"),
+        ] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let rule = WatchRule {
+            paths: vec![root.join("api/src")],
+            ignore: Vec::new(),
+            build: build.map(|build| vec![build.to_owned()]),
+            directory: root.join("api"),
+            reaction: Reaction::Restart,
+        };
+        let process = ProcessSpec {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            directory: root.join("api"),
+            environment: IndexMap::new(),
+            ports: Vec::new(),
+            fronted: false,
+        };
+        let spec = ServiceSpec {
+            name: "api".parse().unwrap(),
+            kind: "process".into(),
+            workload: Workload::Process(process),
+            depends_on: IndexMap::new(),
+            on_dependency_restart: OnDependencyRestart::Ignore,
+            optional: false,
+            probe: Probe::Tcp { port: 1 },
+            provision: Vec::new(),
+            scripts: None,
+            watch: vec![rule],
+            proof: None,
+            ready_timeout: Duration::from_mins(1),
+            stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
+            restart: RestartPolicy { policy: RestartWhen::Always, attempts: 3 },
+            urls: IndexMap::new(),
+        };
+        let versions = Versions::new(directory.path().join("versions"), root);
+        Self { directory, versions, spec }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().canonicalize().unwrap().join("shop").join(path)
+    }
+
+    /// Writes as the kernel's clock, which is behind, has moved on: what follows is after it.
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let probe = self.directory.path().join("clock");
+            fs::write(&probe, "").unwrap();
+            if fs::metadata(probe).unwrap().modified().unwrap() > written {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the clock stands still");
+        }
+    }
+
+    /// It has become ready after a start of the files as they are.
+    fn is_ready(&self, run: u32) {
+        self.versions.keep(&self.spec, run, SystemTime::now());
+    }
+
+    /// What a start prints.
+    fn runs(&self) -> String {
+        let Workload::Process(process) = self.versions.to_start(&self.spec).workload else { unreachable!() };
+        let output = Command::new(&process.command[0]).args(&process.command[1..]).current_dir(&process.directory).output().unwrap();
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
+}
+
+#[test]
+fn the_version_that_was_ready_runs_again_among_todays_other_files() {
+    let project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(3);
+    assert_eq!(project.runs(), "good today shared");
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    project.write("api/src/added.part", "WORD=newer\n");
+    project.write("api/settings", "tomorrow");
+    assert!(project.runs().contains("broken"), "the present files, until it falls back");
+    assert_eq!(project.versions.fall_back(&project.spec), Some(3));
+    assert_eq!(project.runs(), "good tomorrow shared", "what is not watched is today's");
+    let tree = project.versions.tree(&project.spec.name);
+    assert!(!tree.join("api/src/added.part").exists(), "what came with the newer version is not of this one");
+    assert_eq!(project.versions.fall_back(&project.spec), None, "there is nothing before it");
+}
+
+#[test]
+fn it_is_left_when_its_files_are_saved_again_or_a_restart_is_asked_for() {
+    let project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(1);
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    project.versions.fall_back(&project.spec).unwrap();
+    assert_eq!(project.runs(), "good today shared");
+    project.is_ready(2);
+    project.versions.go_on(&project.spec.name);
+    assert!(project.runs().contains("broken"), "asked for");
+
+    assert_eq!(project.versions.fall_back(&project.spec), Some(1), "what it fell back to was not kept as if it were the new one");
+    assert_eq!(project.runs(), "good today shared");
+    project.write("api/src/greet.part", "WORD=mended\n");
+    assert_eq!(project.runs(), "mended today shared", "by whatever it is started");
+    project.is_ready(4);
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    assert_eq!(project.versions.fall_back(&project.spec), Some(4));
+    assert_eq!(project.runs(), "mended today shared");
+    project.versions.forget(&project.spec.name);
+    assert_eq!(project.versions.fall_back(&project.spec), None);
+}
+
+#[test]
+fn what_was_written_after_the_start_is_not_kept_for_nobody_knows_what_was_read() {
+    let project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(1);
+    let started = SystemTime::now();
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    project.write("api/src/greet.part", "echo broken twice >&2; exit 1\n");
+    project.versions.keep(&project.spec, 2, started);
+    assert_eq!(project.versions.fall_back(&project.spec), Some(1));
+    assert_eq!(project.runs(), "good today shared");
+}
+
+#[test]
+fn what_a_build_makes_is_kept_if_the_command_names_it() {
+    let mut project = Project::with(&["sh", "dist/main.sh"], Some("make"));
+    project.write("api/dist/main.sh", ". dist/part.sh; echo $WORD\n");
+    project.write("api/dist/part.sh", "WORD=good\n");
+    project.is_ready(1);
+    project.write("api/src/greet.part", "WORD=other\n");
+    project.write("api/dist/part.sh", "WORD=bad\n");
+    assert_eq!(project.runs(), "bad");
+    assert_eq!(project.versions.fall_back(&project.spec), Some(1));
+    assert_eq!(project.runs(), "good", "a script's neighbours are of its version");
+
+    project.versions.forget(&project.spec.name);
+    let Workload::Process(process) = &mut project.spec.workload else { unreachable!() };
+    process.command = ["sh", "-c", "sh dist/main.sh"].map(ToOwned::to_owned).to_vec();
+    project.is_ready(2);
+    assert_eq!(project.versions.fall_back(&project.spec), None, "else it would be a mixture");
+}
+
+#[test]
+fn another_command_or_too_much_is_no_version_to_go_back_to() {
+    let mut project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(1);
+    let former = project.spec.clone();
+    let Workload::Process(process) = &mut project.spec.workload else { unreachable!() };
+    process.command.push("--verbose".to_owned());
+    assert_eq!(project.versions.fall_back(&project.spec), None, "the profile has changed since");
+
+    project.spec = former;
+    File::create(project.path("api/src/large")).unwrap().set_len(BYTES + 1).unwrap();
+    project.write("api/src/greet.part", "WORD=again\n");
+    project.is_ready(2);
+    assert_eq!(project.versions.fall_back(&project.spec), None);
+}
+
+#[test]
+fn without_a_probe_nothing_tells_a_good_version_from_a_bad_one() {
+    let mut project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.spec.probe = Probe::None;
+    project.is_ready(1);
+    assert_eq!(project.versions.fall_back(&project.spec), None);
+}
+
+#[test]
+fn a_container_gets_the_files_of_the_version_before() {
+    let mut project = Project::new();
+    project.spec.workload = Workload::Container(ContainerSpec::new("image"));
+    project.spec.watch[0].reaction = Reaction::Sync { to: "/app".into(), signal: None };
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(1);
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    assert!(project.versions.synced_files(&project.spec).is_none(), "today's, until it falls back");
+    project.versions.fall_back(&project.spec).unwrap();
+    let files = project.versions.synced_files(&project.spec).unwrap();
+    let greet = files.iter().find(|file| file.path == "/app/greet.part").unwrap();
+    assert_eq!((files.len(), greet.content.as_ref()), (2, b"WORD=good\n".as_slice()));
+}
