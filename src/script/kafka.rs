@@ -108,10 +108,10 @@ impl Broker {
 
     pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let result = self.send(script, cx).await;
-        if let Err(error) = &result {
-            if let Err(unrecorded) = self.write(script, Row::failed(script, error)).await {
-                tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
-            }
+        if let Err(error) = &result
+            && let Err(unrecorded) = self.write(script, Row::failed(script, error)).await
+        {
+            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
         }
         result
     }

@@ -109,10 +109,10 @@ impl Server {
             ScriptKind::RedisKeys => self.keys(script, cx).await,
             _ => self.commands(script).await,
         };
-        if let Err(error) = &result {
-            if let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await {
-                tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
-            }
+        if let Err(error) = &result
+            && let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await
+        {
+            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
         }
         self.keep_spare().await;
         result

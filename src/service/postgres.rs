@@ -233,7 +233,6 @@ impl ServiceKind for Postgres {
             address: Some((cx.name.to_string(), PORT)),
             superuser: Some(cx.secret(SUPERUSER)),
             tls: self.tls,
-            ..Facts::default()
         }
     }
 }

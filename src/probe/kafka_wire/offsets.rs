@@ -6,6 +6,7 @@ use super::{Answer, Connection, WireError, check, put_array, put_string};
 
 /// An offset in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "it is what the protocol calls it")]
 pub(crate) struct Offset {
     pub(crate) topic: String,
     pub(crate) partition: i32,

@@ -68,7 +68,10 @@ impl Server {
 /// Lua that returns the rows, between brackets that do not occur in them.
 fn library(rows: &Rows) -> String {
     let text = serde_json::to_string(rows).expect("text by text is plain data");
-    let level = (0..).map(|count| "=".repeat(count)).find(|level| !text.contains(&format!("]{level}]"))).expect("some length is not in it");
+    let level = (0..=text.len())
+        .map(|count| "=".repeat(count))
+        .find(|level| !text.contains(&format!("]{level}]")))
+        .expect("what is longer than the text is not in it");
     format!(
         "#!lua name={NAME}\nredis.register_function{{function_name='{NAME}',flags={{'no-writes'}},callback=function() return [{level}[{text}]{level}] end}}\n"
     )

@@ -143,8 +143,13 @@ impl World {
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
         let engine = FakeEngine::new().with_image("db:1").with_image("api:1");
-        let caretaker =
-            FakeCaretaker { engine: engine.clone(), settles_in: Mutex::default(), settlings: Mutex::default(), runs: Mutex::default() };
+        let caretaker = FakeCaretaker {
+            engine: engine.clone(),
+            settles_in: Mutex::default(),
+            settlings: Mutex::default(),
+            runs: Mutex::default(),
+            kept: Mutex::default(),
+        };
         Self { directory: tempfile::tempdir().unwrap(), engine, caretaker: Arc::new(caretaker), specs: vec![db, api] }
     }
 
