@@ -2,20 +2,22 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
+use jiff::Timestamp;
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader};
+use super::{caretaker::DaemonCaretaker, describe, golden::Golden, hosts::Hosts, internal, passages, react::Tools, reload::Reloader};
 use crate::{
-    engine::{Engine, OwnerId},
+    engine::{Engine, OwnerId, Reach},
     event::EventLog,
     lease::Leases,
     log::Logs,
@@ -39,6 +41,8 @@ pub(crate) struct Environments {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: Arc<dyn Engine>,
+    /// Where the engine's published ports are.
+    reach: Reach,
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
@@ -64,11 +68,58 @@ pub(crate) struct Environment {
     pub(crate) leases: Leases,
     /// It is being removed for good, and nothing is begun in it any more.
     closed: Arc<AtomicBool>,
+    /// Ports of its services that this process brings to its loopback.
+    pub(super) passages: passages::Held,
+    /// No registry is asked for images.
+    offline: Arc<AtomicBool>,
+    /// How many use it at this moment, and where it is noted that somebody did.
+    users: Arc<AtomicUsize>,
+    used: PathBuf,
+}
+
+/// Somebody uses an environment for as long as this is there.
+pub(crate) struct Use {
+    users: Arc<AtomicUsize>,
+    used: PathBuf,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        touch(&self.used);
+        self.users.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn touch(path: &Path) {
+    // Of no use to anybody, it only looks as if it had not been used for longer than it has.
+    if let Err(error) = std::fs::write(path, Timestamp::now().to_string()) {
+        tracing::debug!(%error, path = %path.display(), "The last use of an environment could not be noted.");
+    }
 }
 
 impl Environment {
     pub(crate) fn is_open(&self) -> Result<(), CommandError> {
         if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    pub(crate) fn ask_no_registry(&self, offline: bool) {
+        self.offline.store(offline, Ordering::Relaxed);
+    }
+
+    /// To be held while it is used.
+    pub(crate) fn in_use(&self) -> Use {
+        self.users.fetch_add(1, Ordering::AcqRel);
+        touch(&self.used);
+        Use { users: self.users.clone(), used: self.used.clone() }
+    }
+
+    /// How long nobody has used it.
+    pub(super) fn idle(&self) -> Duration {
+        if self.users.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        let used = std::fs::metadata(&self.used).and_then(|metadata| metadata.modified());
+        used.ok().and_then(|used| used.elapsed().ok()).unwrap_or_default()
     }
 
     /// To be called by the one whose turn it is.
@@ -78,11 +129,12 @@ impl Environment {
 }
 
 impl Environments {
-    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, owner: OwnerId, stop: CancellationToken) -> Self {
+    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, reach: Reach, owner: OwnerId, stop: CancellationToken) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 engine,
+                reach,
                 owner,
                 leases: Mutex::default(),
                 known: Mutex::default(),
@@ -131,6 +183,17 @@ impl Environments {
         let project = PathBuf::from(&target.project);
         let mut record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
         record.ephemeral = true;
+        self.make(record)
+    }
+
+    /// As [`Self::ensure`]; one that is made now goes when nobody has used it for a while.
+    pub(crate) fn ensure_warm(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        if let Some(found) = self.find(target) {
+            return Ok(found);
+        }
+        let project = PathBuf::from(&target.project);
+        let mut record = Record::new(EnvironmentId::of(&project, &target.instance), project, target.instance.clone());
+        record.warm = true;
         self.make(record)
     }
 
@@ -196,8 +259,14 @@ impl Environments {
             logs: logs.clone(),
             project: record.project.clone(),
         });
-        let effects =
-            Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
+        let offline = Arc::new(AtomicBool::new(false));
+        let effects = Effects {
+            engine: shared.engine.clone(),
+            owner: shared.owner.clone(),
+            vault: vault.clone(),
+            caretaker: caretaker.clone(),
+            offline: offline.clone(),
+        };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -205,6 +274,12 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
+        let passages = passages::Held::default();
+        if shared.reach != Reach::Here {
+            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), shared.stop.clone());
+            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            tasks.spawn(passages::keep(handle.clone(), engine, id.clone(), reach, passages.clone(), stop));
+        }
         let leases =
             Leases::new(ProvisionContext { vault: vault.clone(), authority: Some(crate::tls::certificate_of(&shared.store.authority())) });
         let reloader = {
@@ -222,6 +297,10 @@ impl Environments {
             turn: Arc::default(),
             leases,
             closed: Arc::default(),
+            offline,
+            passages,
+            users: Arc::default(),
+            used: shared.store.used(&id),
         };
         known.insert(id, environment.clone());
         Ok(environment)

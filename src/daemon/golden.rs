@@ -38,7 +38,7 @@ pub(super) const ROLE: &str = "golden";
 /// A larger one is not kept: the pause would be felt.
 const LARGEST: u64 = 2 << 30;
 /// All golden volumes together; the ones used longest ago go first.
-const BUDGET: u64 = 10 << 30;
+pub(super) const BUDGET: u64 = 10 << 30;
 /// A copy that is not finished after this time never will be.
 const UNFINISHED: Duration = Duration::from_hours(1);
 
@@ -397,9 +397,9 @@ fn spare_of(golden: &str) -> String {
     format!("{golden}-spare")
 }
 
-/// Names of the golden volumes that stay. With `all`, none does; else those of projects that still have an environment,
-/// newest use first, up to the budget.
-pub(super) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dry_run: bool) -> HashSet<String> {
+/// Names of the golden volumes that stay: those of projects that still have an environment, newest use first, up to the
+/// budget; none if that is nothing.
+pub(super) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
     let mut found: Vec<(std::time::SystemTime, PathBuf, Kept)> = Vec::new();
     for entry in fs::read_dir(store.golden()).into_iter().flatten().flatten() {
         let used = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
@@ -414,7 +414,7 @@ pub(super) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dr
         bytes += 2 * kept.bytes;
         let is_waste = !kept.complete && is_old(&kept);
         // One that is being made stays, whatever is asked: its maker counts on it.
-        if !kept.complete && !is_waste || !all && !is_waste && bytes <= BUDGET && projects.contains(&kept.project) {
+        if !kept.complete && !is_waste || !is_waste && budget > 0 && bytes <= budget && projects.contains(&kept.project) {
             stay.insert(spare_of(&kept.volume));
             stay.insert(kept.volume);
         } else if !dry_run {
@@ -424,6 +424,12 @@ pub(super) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dr
         }
     }
     stay
+}
+
+/// What all golden volumes take, with their spare copies.
+pub(super) fn bytes(store: &Store) -> u64 {
+    let entries = fs::read_dir(store.golden()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| read(&entry.path())).map(|kept| 2 * kept.bytes).sum()
 }
 
 fn is_old(kept: &Kept) -> bool {
@@ -576,8 +582,8 @@ mod tests {
         keep("making", "/gone", 0, false, 0);
         let projects = HashSet::from([PathBuf::from("/here")]);
         let names = |names: &[&str]| names.iter().flat_map(|name| [(*name).to_owned(), spare_of(name)]).collect::<HashSet<_>>();
-        assert_eq!(retained(&store, &projects, false, true), names(&["new", "making"]));
-        assert_eq!(retained(&store, &projects, true, false), names(&["making"]));
-        assert_eq!(retained(&store, &projects, false, false), names(&["making"]));
+        assert_eq!(retained(&store, &projects, BUDGET, true), names(&["new", "making"]));
+        assert_eq!(retained(&store, &projects, 0, false), names(&["making"]));
+        assert_eq!(retained(&store, &projects, BUDGET, false), names(&["making"]));
     }
 }

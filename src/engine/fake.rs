@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress,
-    SessionRequest, Sidecar, UploadFile, VolumeCreate,
+    ExecStream, HelperRun, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress,
+    Reach, SessionRequest, Sidecar, UploadFile, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 
@@ -122,6 +122,15 @@ impl Engine for FakeEngine {
         Ok(EngineInfo { kind: "docker".into(), version: "0.0-fake".into(), api: "1.41".into(), endpoint: "fake".into() })
     }
 
+    async fn reach(&self) -> Reach {
+        Reach::Here
+    }
+
+    async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError> {
+        self.begin("address", &format!("{network} {container}")).await?;
+        Ok(None)
+    }
+
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
         self.begin("containers", "").await?;
         let state = self.lock();
@@ -138,6 +147,11 @@ impl Engine for FakeEngine {
         Ok(self.lock().volumes.iter().filter(|volume| volume.labels.owner == *owner).cloned().collect())
     }
 
+    async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
+        self.begin("volume_sizes", "").await?;
+        Ok(self.lock().volumes.iter().map(|volume| (volume.name.clone(), 1 << 20)).collect())
+    }
+
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
         self.begin("subnets", "").await?;
         let state = self.lock();
@@ -152,6 +166,33 @@ impl Engine for FakeEngine {
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError> {
         self.begin("image", name).await?;
         Ok(self.lock().images.get(name).cloned())
+    }
+
+    async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError> {
+        self.begin("image_facts", name).await?;
+        Ok(self.lock().images.get(name).map(|id| ImageFacts { id: id.clone(), digest: None, size: id.len() as u64 }))
+    }
+
+    /// The archive is the names, a line each.
+    fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>> {
+        let known = names.iter().find(|name| !self.lock().images.contains_key(*name));
+        let archive = match known {
+            Some(name) => Err(missing("image", name)),
+            None => Ok(bytes::Bytes::from(names.join("\n"))),
+        };
+        stream::iter([archive]).boxed()
+    }
+
+    async fn load_images(&self, mut archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError> {
+        self.begin("load_images", "").await?;
+        let mut text = Vec::new();
+        while let Some(Ok(piece)) = archive.next().await {
+            text.extend_from_slice(&piece);
+        }
+        let names: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+        let mut state = self.lock();
+        state.images.extend(names.iter().map(|name| (name.clone(), format!("sha256:{name}"))));
+        Ok(names)
     }
 
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {

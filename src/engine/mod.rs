@@ -20,19 +20,24 @@ pub(crate) use devenv_api::EngineInfo;
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
     Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
-    ExecRequest, ExecSession, ExecStream, HelperRun, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume,
-    PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
+    ExecRequest, ExecSession, ExecStream, HelperRun, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
+    ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar, TerminalSize, UploadFile, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+    async fn reach(&self) -> Reach;
+    /// A container's address on a network, which this process is let reach, where it is in a container itself.
+    async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError>;
 
     /// The containers of this owner, whatever their state.
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
     async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError>;
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
+    /// What volumes take on the disk, by name, whoever owns them. The engine adds it up for this, which takes its time.
+    async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError>;
     /// Subnets of all networks of the engine, whoever owns them: what a new one has to avoid.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 
@@ -41,6 +46,12 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// The image's id if it is here.
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
+    /// What is known of the image if it is here.
+    async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError>;
+    /// An archive of these images, in pieces.
+    fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>>;
+    /// Takes over the images of an archive; their names.
+    async fn load_images(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError>;
     /// Ends after the last progress, or with the error.
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
     /// Each line of the build's output; the image has the tag that the build names.

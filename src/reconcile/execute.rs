@@ -1,6 +1,13 @@
 //! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already so is success.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +43,8 @@ pub(crate) struct Effects {
     pub(crate) owner: OwnerId,
     pub(crate) vault: Vault,
     pub(crate) caretaker: Arc<dyn Caretaker>,
+    /// Use images that are here and ask no registry, until the next `up` says otherwise.
+    pub(crate) offline: Arc<AtomicBool>,
 }
 
 /// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.
@@ -205,6 +214,10 @@ impl Effects {
             Image::Named(name) => {
                 if self.engine.image(name).await?.is_some() {
                     return Ok(false);
+                }
+                if self.offline.load(Ordering::Relaxed) {
+                    let message = format!("the image `{name}` is not here, and no registry is asked (`--offline`)");
+                    return Err(OperationError::Other(format!("{message}: `devenv fetch` pulls it, `devenv images load FILE` brings it")));
                 }
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);

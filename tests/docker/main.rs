@@ -6,11 +6,15 @@
 mod clients;
 mod corner;
 
+mod ci;
 mod commands;
 mod dependencies;
+mod images;
 mod instances;
 mod kinds;
 mod lifecycle;
+mod places;
 mod ports;
 mod recovery;
 mod shipped;
+mod testing;

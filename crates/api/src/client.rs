@@ -25,10 +25,11 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget,
-    ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest,
-    InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots,
-    Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+    AcceptRequest, ApiError, ApplyRequest, ArchiveRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest,
+    EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage,
+    FetchRequest, GcReport, GcRequest, HealRequest, Images, InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan,
+    RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Status, TerminalCodec, TransferRequest, Transferred, UpMessage,
+    UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -73,6 +74,9 @@ pub mod route {
     pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
     pub const IMPORT: &str = "/v1/environment/import";
     pub const EXPORT: &str = "/v1/environment/export";
+    pub const IMAGES_FETCH: &str = "/v1/images/fetch";
+    pub const IMAGES_SAVE: &str = "/v1/images/save";
+    pub const IMAGES_LOAD: &str = "/v1/images/load";
     pub const GC: &str = "/v1/gc";
     pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
     pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
@@ -269,6 +273,20 @@ impl Client {
     /// Brings the volumes of the last `down --volumes` back; their names.
     pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
         self.post(route::UNDO, target).await
+    }
+
+    /// Has images here that are not; ends with what is here then.
+    pub async fn fetch_images(&self, request: &FetchRequest) -> Result<Stream<FetchMessage>, ClientError> {
+        self.stream(route::IMAGES_FETCH, request).await
+    }
+
+    pub async fn save_images(&self, request: &ArchiveRequest) -> Result<Images, ClientError> {
+        self.post(route::IMAGES_SAVE, request).await
+    }
+
+    /// The images that were in the archive.
+    pub async fn load_images(&self, request: &ArchiveRequest) -> Result<Images, ClientError> {
+        self.post(route::IMAGES_LOAD, request).await
     }
 
     pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {

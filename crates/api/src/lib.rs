@@ -11,6 +11,7 @@ mod data;
 mod error;
 mod event;
 mod exec;
+mod images;
 mod lease;
 mod plan;
 mod request;
@@ -27,6 +28,7 @@ pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, Sn
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
+pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{

@@ -161,6 +161,7 @@ impl World {
             owner: Self::owner(),
             vault: Vault::new(store.secrets(&record.id)),
             caretaker: self.caretaker.clone(),
+            offline: Arc::default(),
         };
         let mut followed = engine.events(&Self::owner());
         let observed = observe(engine.as_ref()).await;
