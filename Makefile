@@ -42,7 +42,7 @@ accept: build     ## The acceptance cases of the machine interface, if they are 
 check:            ## Formatting, lints, and that generated files are current
 	@scripts/setup build
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet
+	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
 
 reference:        ## Rewrite the generated files: schema and reference
 	UPDATE=1 cargo test --quiet --lib -- profile:: cli::reference

@@ -49,9 +49,9 @@ pub(crate) struct Fork {
     name: String,
 }
 
-/// Bring back the volumes that the last `down --volumes` or `reset` took away.
+/// Bring back the volumes that the last `down --volumes`, `reset` or `snapshot restore` took away.
 ///
-/// They are kept for 24 h. The environment has to be down; what it has now goes to the trash in turn.
+/// They are kept for 24 h. Services that run on others are moved to them; what they have now goes to the trash in turn.
 ///
 /// Example: devenv undo
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,7 @@ impl Environments {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
         // They are in no description of the container, and so the engine gives them to nobody by itself.
-        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(|container| container.secret_variables());
+        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(crate::spec::ContainerSpec::secret_variables);
         let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
         let session = SessionRequest {
             command: request.command.clone(),

@@ -1,8 +1,8 @@
 //! A scripted engine: in memory, deterministic, for tests of everything above the engine.
 //!
 //! It behaves as the conformance test asks of every engine. A test may queue failures and delays by operation (the
-//! names of the trait's methods), decide how a container answers a signal, let one die, speak or be gone, answer
-//! commands, and read what was asked of it. `events` and `logs` are delivered as they are made; time is tokio's.
+//! names of the trait's methods), decide how a container answers a signal, let one die, speak or be gone,
+//! and read what was asked of it. `events` and `logs` are delivered as they are made; time is tokio's.
 
 mod containers;
 mod script;
@@ -25,8 +25,6 @@ use super::{
 };
 use crate::spec::{ImageBuild, Resources};
 
-pub(crate) use script::Answer;
-
 /// Shared by clones: one for the code under test, one for the test.
 #[derive(Clone)]
 pub(crate) struct FakeEngine {
@@ -47,9 +45,7 @@ struct State {
     failures: HashMap<String, VecDeque<EngineError>>,
     delays: HashMap<String, Duration>,
     calls: Vec<String>,
-    answers: Vec<Answer>,
     output_at_start: HashMap<String, Vec<(bool, String)>>,
-    taken_ports: Vec<u16>,
     /// What is being done now with which container, by mark.
     marks: BTreeMap<u64, (String, String)>,
     overlaps: Vec<String>,
@@ -190,12 +186,6 @@ impl Engine for FakeEngine {
         .boxed()
     }
 
-    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
-        self.begin("remove_image", name).await?;
-        self.lock().images.remove(name);
-        Ok(())
-    }
-
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {
         self.begin("create_network", &network.name).await?;
         let mut state = self.lock();
@@ -318,13 +308,13 @@ impl Engine for FakeEngine {
         self.begin("exec", &format!("{id} {}", request.command.join(" "))).await?;
         self.must_run(id)?;
         let input = script::read_input(request.input).await;
-        Ok(self.answer(id, &request.command, &input))
+        Ok(Self::answer(&request.command, &input))
     }
 
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError> {
         self.begin("exec_session", &format!("{id} {}", request.command.join(" "))).await?;
         self.must_run(id)?;
-        let answer = self.answer(id, &request.command, b"");
+        let answer = Self::answer(&request.command, b"");
         let code = answer.code;
         let output = [(ExecStream::Stdout, answer.stdout), (ExecStream::Stderr, answer.stderr)];
         let output = output.into_iter().filter(|(_, content)| !content.is_empty()).map(Ok);
@@ -375,6 +365,6 @@ impl Engine for FakeEngine {
         if !self.lock().images.contains_key(&helper.image) {
             return Err(missing("image", &helper.image));
         }
-        Ok(self.answer("helper", &helper.command, b""))
+        Ok(Self::answer(&helper.command, b""))
     }
 }

@@ -53,8 +53,6 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Each line of the build's output; the image has the tag that the build names.
     fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>>;
 
-    async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
-
     /// The id. A network of that name that is already there is taken.
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError>;
     /// Cuts what is still attached, ours or not, and removes it; names of foreign containers that were cut.

@@ -69,7 +69,7 @@ pub(crate) fn context(vault: &Vault) -> ProbeContext {
 pub(crate) async fn ready(probe: &Probe, vault: &Vault) -> Receipt {
     let told = std::cell::RefCell::new(Vec::new());
     let started = Instant::now();
-    let receipt = until_ready(probe, &context(vault), Schedule::until(Duration::from_secs(120)), |failure| {
+    let receipt = until_ready(probe, &context(vault), Schedule::until(Duration::from_mins(2)), |failure| {
         told.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
     })
     .await;

@@ -13,6 +13,15 @@ use crate::{
     store::{Goal, Record, SnapshotRecord},
 };
 
+/// What was brought back.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    /// By the keys of the record: `db/data`.
+    pub(crate) volumes: Vec<String>,
+    /// Of an environment that is up: the turn that has seen it.
+    pub(crate) turn: Option<u64>,
+}
+
 /// What an environment can be told. Each is answered with the turn that has seen it.
 pub(super) enum Command {
     Up {
@@ -39,9 +48,8 @@ pub(super) enum Command {
         spec: Box<EnvironmentSpec>,
         reply: oneshot::Sender<Plan>,
     },
-    /// Brings the volumes of the last `down --volumes` back.
     Undo {
-        reply: oneshot::Sender<Result<Vec<String>, ApiError>>,
+        reply: oneshot::Sender<Result<Undone, ApiError>>,
     },
     /// Lets go of trash older than this; the names of volumes to remove.
     EmptyTrash {
@@ -189,7 +197,8 @@ impl Handle {
         self.ask(|reply| Command::Preview { spec: Box::new(spec), reply }).await
     }
 
-    pub(crate) async fn undo(&self) -> Result<Result<Vec<String>, ApiError>, CommandError> {
+    /// Brings back the volumes that the last `reset` or `down --volumes` took away.
+    pub(crate) async fn undo(&self) -> Result<Result<Undone, ApiError>, CommandError> {
         self.ask(|reply| Command::Undo { reply }).await
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Service {
     pub(crate) came_back: bool,
     /// What was heard of its instance while something was under way for it, and is taken up when that has ended.
     pub(crate) meanwhile: Option<Meanwhile>,
+    /// The engine has told of the last start: until then, an end that it tells of is that of the run before.
+    pub(crate) start_heard: bool,
     /// It is being started because its files changed, and nobody has been told how that went.
     pub(crate) reloading: bool,
     /// Why what runs is not the version of the present files.
@@ -176,6 +178,7 @@ impl Service {
             moved: false,
             came_back: false,
             meanwhile: None,
+            start_heard: true,
             reloading: false,
             held_back: None,
             cause: None,

@@ -248,9 +248,9 @@ async fn dumps_in_both_formats_are_restored_without_their_owners() {
         );
         project.sql("drop table item");
         if project.path().join(path).is_dir() {
-            fs::remove_dir_all(project.path().join(path)).unwrap()
+            fs::remove_dir_all(project.path().join(path)).unwrap();
         } else {
-            fs::remove_file(project.path().join(path)).unwrap()
+            fs::remove_file(project.path().join(path)).unwrap();
         }
     }
 }

@@ -60,9 +60,6 @@ async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
         for extension in &declared.extensions {
             server.psql(name, &format!("create extension \"{extension}\""));
         }
-        for (setting, value) in &database.settings {
-            server.psql("postgres", &format!("alter database \"{name}\" set {setting} = '{value}'"));
-        }
         databases.push(PostgresDatabase { name: name.clone(), owner, extensions: Vec::new(), settings: indexmap::IndexMap::new() });
     }
     let provision = PostgresProvision { port: server.port, tls: false, password: superuser, roles: Vec::new(), databases };
@@ -81,7 +78,6 @@ async fn legal_platform_finds_the_nearest_of_1536_dimensions() {
             .psql("legal", "select count(*) || ' ' || (select count(*) from users) || ' ' || (select count(*) from cases) from documents"),
         "20 3 2"
     );
-    assert_eq!(server.psql("legal", "show statement_timeout"), "1min");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,10 +120,6 @@ async fn the_other_shapes_have_their_tables_and_rows() {
     );
     let (server, _) = database("platform-wrapper").await;
     assert_eq!(server.psql("platform", "select count(*) || ' ' || (select count(*) from accounts) from api_calls"), "1000 3");
-    assert_eq!(
-        server.psql("platform", "select current_setting('statement_timeout') || ' ' || current_setting('idle_session_timeout')"),
-        "30s 5min"
-    );
     let (server, _) = database("lawyers-hub").await;
     assert_eq!(server.psql("hub", "select count(*) || ' ' || (select count(*) from lawyers) from consultations"), "30 3");
 }

@@ -1,4 +1,4 @@
-//! Data: scripts and their ledger, reset, snapshots, forks.
+//! Data: scripts and their ledger, reset and its undoing, snapshots, forks.
 
 use std::{sync::Arc, time::Instant};
 
@@ -106,4 +106,14 @@ pub(super) async fn fork(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     let _turn = environment.turn.lock().await;
     let forked = daemon.environments.fork(&environment, &request.name).await?;
     Ok(Json(forked.handle.status()))
+}
+
+pub(super) async fn undo(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Vec<String>>, Failed> {
+    let environment = daemon.environments.require(&target)?;
+    let _turn = environment.turn.lock().await;
+    let undone = environment.handle.undo().await??;
+    if let Some(turn) = undone.turn {
+        ready_or_failed(&environment.handle.until_up(turn).await?)?;
+    }
+    Ok(Json(undone.volumes))
 }

@@ -145,12 +145,6 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     }))
 }
 
-pub(super) async fn undo(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Vec<String>>, Failed> {
-    let environment = daemon.environments.require(&target)?;
-    let _turn = environment.turn.lock().await;
-    Ok(Json(environment.handle.undo().await??))
-}
-
 /// The answer with what has drifted; an error, if that was to be one.
 async fn with_drift(message: UpMessage, environment: &Environment, fatal: bool) -> UpMessage {
     let UpMessage::Done(status) = message else { return message };

@@ -40,7 +40,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::STOP, routing::post(environment::stop))
         .route(route::RESTART, routing::post(environment::restart))
         .route(route::WAIT, routing::post(environment::wait))
-        .route(route::UNDO, routing::post(environment::undo))
+        .route(route::UNDO, routing::post(data::undo))
         .route(route::APPLY, routing::post(data::apply))
         .route(route::LEDGER, routing::post(data::ledger))
         .route(route::LEDGER_ACCEPT, routing::post(data::accept))

@@ -268,7 +268,7 @@ impl Client {
         self.post(route::EXPORT, request).await
     }
 
-    /// Brings the volumes of the last `down --volumes` back; their names.
+    /// Brings back the volumes that were last taken away, and returns once what runs is ready on them; their names.
     pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
         self.post(route::UNDO, target).await
     }

@@ -91,7 +91,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
 /// Of `0a1b`.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("`{text}` is no list of bytes");
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(wrong());
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())).collect()

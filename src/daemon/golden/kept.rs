@@ -142,7 +142,7 @@ pub(super) fn forget_file(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use jiff::Timestamp;
 
@@ -195,7 +195,7 @@ mod tests {
                 spec: None,
                 role: Some(super::super::ROLE.to_owned()),
             };
-            engine.create_volume(&VolumeCreate { name: name.to_owned(), labels, options: Default::default() }).await.unwrap();
+            engine.create_volume(&VolumeCreate { name: name.to_owned(), labels, options: BTreeMap::new() }).await.unwrap();
         }
         discard_unfinished(&store, &engine).await;
         let left: Vec<String> = engine.volumes(&owner).await.unwrap().into_iter().map(|volume| volume.name).collect();

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::{
-    models::CreateImageInfo,
-    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions},
-};
+use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
 use futures_util::{StreamExt, stream::BoxStream};
 use serde::Deserialize;
 
@@ -64,15 +61,6 @@ pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> R
         }
     }
     Ok(())
-}
-
-/// The name, and the image itself if it has no other and nothing uses it.
-pub(super) async fn remove(client: &Client, name: &str) -> Result<(), EngineError> {
-    let removed = client.docker.remove_image(name, None::<RemoveImageOptions>, None).await;
-    match removed.map_err(client.explain(&format!("remove the image `{name}`"))) {
-        Ok(_) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 pub(super) fn pull(client: &Client, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {

@@ -99,10 +99,6 @@ impl Engine for DockerEngine {
         build::build(self.client.clone(), build.clone())
     }
 
-    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
-        images::remove(&self.client, name).await
-    }
-
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {
         networks::create(&self.client, network).await
     }

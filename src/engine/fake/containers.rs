@@ -86,7 +86,7 @@ impl FakeEngine {
         let held = |port: &u16| {
             let others = state.containers.iter().filter(|other| other.runs());
             let mut others = others.flat_map(|other| other.asked.ports.iter().map(|port| port.host));
-            state.taken_ports.contains(port) || others.any(|other| other == *port)
+            others.any(|other| other == *port)
         };
         if let Some(port) = ports.iter().copied().find(held) {
             return Err(EngineError::PortTaken { port });
@@ -144,28 +144,25 @@ impl FakeEngine {
 
     /// Ends it as a signal does, if it runs.
     pub(super) fn end_by(&self, id: &str, signal: &str) {
-        self.end(id, 128 + number(signal).unwrap_or(15), false);
+        self.end(id, 128 + number(signal).unwrap_or(15));
     }
 
-    pub(super) fn end(&self, id: &str, code: i64, out_of_memory: bool) {
+    pub(super) fn end(&self, id: &str, code: i64) {
         let mut state = self.lock();
         let finished_at = state.now();
         let Ok(container) = state.container(id) else { return };
         if !container.runs() {
             return;
         }
-        container.observed.state = ContainerState::Exited { code, out_of_memory, error: None, finished_at };
+        container.observed.state = ContainerState::Exited { code, out_of_memory: false, error: None, finished_at };
         let id = container.observed.id.clone();
         drop(state);
-        if out_of_memory {
-            self.tell(&id, EngineEventKind::OutOfMemory);
-        }
         self.tell(&id, EngineEventKind::Died { code });
         self.changed();
     }
 
     pub(super) fn drop_container(&self, id: &str) {
-        self.end(id, 137, false);
+        self.end(id, 137);
         let mut state = self.lock();
         let Ok(container) = state.container(id) else { return };
         let (id, labels) = (container.observed.id.clone(), container.observed.labels.clone());

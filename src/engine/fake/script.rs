@@ -5,9 +5,6 @@ use tokio::io::AsyncReadExt;
 use super::*;
 use crate::engine::{EngineEventKind, ExecInput};
 
-/// What a container (by name, or `helper`) says to a command with this input; `None` leaves it to the next.
-pub(crate) type Answer = Box<dyn Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send>;
-
 /// Calls of which a container gets one at a time from whoever looks after it.
 pub(super) const EXCLUSIVE: &[&str] = &["upload", "start", "stop", "remove_container", "inspect"];
 
@@ -69,11 +66,7 @@ impl FakeEngine {
 
     /// It ends by itself. All of these take an id or a name.
     pub(crate) fn die(&self, id: &str, code: i64) {
-        self.end(id, code, false);
-    }
-
-    pub(crate) fn die_out_of_memory(&self, id: &str) {
-        self.end(id, 137, true);
+        self.end(id, code);
     }
 
     /// It hears no signal but SIGKILL.
@@ -91,11 +84,6 @@ impl FakeEngine {
     pub(crate) fn log_at_start(&self, name: &str, lines: &[(bool, &str)]) {
         let lines = lines.iter().map(|(stderr, text)| (*stderr, (*text).to_owned())).collect();
         self.lock().output_at_start.insert(name.to_owned(), lines);
-    }
-
-    /// The first that answers counts; without one, `echo`, `cat`, `true` and `false` do what they do, and all else succeeds.
-    pub(crate) fn on_exec(&self, answer: impl Fn(&str, &[String], &[u8]) -> Option<ExecOutput> + Send + 'static) {
-        self.lock().answers.push(Box::new(answer));
     }
 
     /// Two marks on one container at a time are an overlap.
@@ -127,15 +115,6 @@ impl FakeEngine {
         self.drop_container(id);
     }
 
-    /// A port of the host that a stranger holds.
-    pub(crate) fn take_port(&self, port: u16) {
-        self.lock().taken_ports.push(port);
-    }
-
-    pub(crate) fn release_port(&self, port: u16) {
-        self.lock().taken_ports.retain(|taken| *taken != port);
-    }
-
     /// The engine goes away: streams end with an error and calls fail, until it is back.
     pub(crate) fn go_away(&self) {
         self.lock().gone = true;
@@ -154,24 +133,14 @@ impl FakeEngine {
         Some((container.asked.clone(), container.files.clone()))
     }
 
-    /// An event that nothing caused, as an engine may repeat one.
-    pub(crate) fn repeat_event(&self, id: &str, kind: EngineEventKind) {
-        self.tell(id, kind);
-    }
-
-    pub(super) fn answer(&self, id: &str, command: &[String], input: &[u8]) -> ExecOutput {
-        let mut state = self.lock();
-        let name = state.container(id).map_or_else(|_| id.to_owned(), |container| container.observed.name.clone());
-        let scripted = state.answers.iter().find_map(|answer| answer(&name, command, input));
-        scripted.unwrap_or_else(|| {
-            let (code, stdout) = match command.first().map(String::as_str) {
-                Some("echo") => (0, format!("{}\n", command[1..].join(" ")).into_bytes()),
-                Some("cat") => (0, input.to_vec()),
-                Some("false") => (1, Vec::new()),
-                _ => (0, Vec::new()),
-            };
-            ExecOutput { code, stdout: stdout.into(), stderr: bytes::Bytes::new() }
-        })
+    pub(super) fn answer(command: &[String], input: &[u8]) -> ExecOutput {
+        let (code, stdout) = match command.first().map(String::as_str) {
+            Some("echo") => (0, format!("{}\n", command[1..].join(" ")).into_bytes()),
+            Some("cat") => (0, input.to_vec()),
+            Some("false") => (1, Vec::new()),
+            _ => (0, Vec::new()),
+        };
+        ExecOutput { code, stdout: stdout.into(), stderr: bytes::Bytes::new() }
     }
 }
 

@@ -43,10 +43,15 @@ impl Actor {
         else {
             return;
         };
+        let service = self.state.services.get_mut(&name).expect("just found");
         match &event.kind {
+            EngineEventKind::Died { .. } if !service.start_heard => {}
             EngineEventKind::Died { code } => self.died(&name, *code),
             EngineEventKind::Removed => self.removed_by_others(&name),
-            EngineEventKind::Started => self.started_by_others(&name),
+            EngineEventKind::Started => {
+                service.start_heard = true;
+                self.started_by_others(&name);
+            }
             EngineEventKind::OutOfMemory => {
                 self.emit(&name, "service.out-of-memory", format!("{name} ran out of memory"));
             }
@@ -64,8 +69,8 @@ impl Actor {
         match service.operation {
             // Asked for: the operation's end tells. What is being made has not run yet.
             Some(Operation::Stop | Operation::Remove | Operation::Image | Operation::Create) => return,
-            // It may have ended before we heard that it was started, or this is the end of its last run; and one that is
-            // examined may have been started again by somebody.
+            // It may have ended before its start was answered; and one that is examined may have been started again by
+            // somebody.
             Some(Operation::Start | Operation::Swap | Operation::Examine) => {
                 service.meanwhile.get_or_insert(Meanwhile::Ended);
                 return;
@@ -185,6 +190,8 @@ impl Actor {
 
     fn observe_service(&mut self, name: &ServiceName, there: Option<(Instance, ContainerState)>) {
         let service = self.state.services.get_mut(name).expect("listed by the caller");
+        // Whatever was told in between has been missed.
+        service.start_heard = true;
         if service.operation == Some(Operation::Settle) && service.spec.container().is_some() {
             // It would go on asking one that is not there.
             match there {

@@ -166,6 +166,7 @@ impl Actor {
         if let Some(service) = self.state.services.get_mut(name) {
             // From now on a reason to restart is one that this start may not have seen.
             service.restart = None;
+            service.start_heard = false;
             service.started = Some(Instant::now().into_std());
             service.ready_after = None;
         }

@@ -4,7 +4,7 @@
 mod interleavings;
 mod world;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{Phase, ServiceState};
 
@@ -113,14 +113,38 @@ async fn removed_volumes_rest_in_the_trash_and_come_back() {
     let volume = world.engine.volumes(&World::owner()).await.unwrap()[0].name.clone();
     life.down(true).await;
     assert!(life.handle.record().await.unwrap().volumes.is_empty());
-    assert_eq!(life.handle.undo().await.unwrap().unwrap(), ["db/data"]);
+    let undone = life.handle.undo().await.unwrap().unwrap();
+    assert_eq!((undone.volumes, undone.turn), (vec!["db/data".to_owned()], None));
     assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], volume);
     life.down(true).await;
     life.up(&world).await;
     assert_ne!(life.handle.record().await.unwrap().volumes["db/data"], volume, "what comes after the trash has a volume of its own");
-    assert!(life.handle.undo().await.unwrap().is_err(), "not while it is up");
     assert!(life.handle.empty_trash(Duration::from_hours(1)).await.unwrap().is_empty());
     assert_eq!(life.handle.empty_trash(Duration::ZERO).await.unwrap(), [volume]);
+    assert!(life.handle.undo().await.unwrap().is_err(), "nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_undone_concerns_the_services_that_it_is_of_and_moves_them_where_they_run() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    let (db, api) = (world.container("db").await.id, world.container("api").await.id);
+    let mut record = life.handle.record().await.unwrap();
+    let former = record.volumes.clone();
+    let turn = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset").await.unwrap();
+    within(life.handle.until_up(turn)).await.unwrap();
+    assert_ne!(world.container("db").await.id, db);
+    let undone = life.handle.undo().await.unwrap().unwrap();
+    let view = within(life.handle.until_up(undone.turn.unwrap())).await.unwrap();
+    assert_eq!(view.status.phase, Phase::Ready);
+    record = life.handle.record().await.unwrap();
+    assert_eq!(record.volumes, former);
+    assert_eq!(record.trash[0].volumes, BTreeMap::from([("db/data".to_owned(), "other".to_owned())]));
+    life.down(false).await;
+    assert_eq!(life.handle.undo().await.unwrap().unwrap().volumes, ["db/data"]);
+    assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], "other", "and so on, in turn");
+    assert_ne!(world.find("api").await.map(|found| found.id), Some(api));
 }
 
 #[tokio::test(start_paused = true)]

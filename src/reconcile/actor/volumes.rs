@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use devenv_api::{ApiError, ErrorCode};
 use jiff::Timestamp;
 
 use super::Actor;
 use crate::{
     event::News,
     reconcile::{
-        handle::CommandError,
+        handle::{CommandError, Undone},
         state::{Life, Network, Operation},
     },
     spec::ServiceName,
@@ -16,7 +17,41 @@ use crate::{
 };
 
 impl Actor {
+    /// Moves services to these volumes; those that they had go to the trash. The turn that has seen it.
     pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+        let former = self.exchange(volumes, why);
+        if !former.is_empty() {
+            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
+        }
+        self.save()?;
+        Ok(self.turn + 1)
+    }
+
+    /// Brings back what was last put into the trash; what is there instead goes to its other end, so that the next one
+    /// brings back what was put there before.
+    pub(super) fn undo(&mut self) -> Result<Undone, ApiError> {
+        let is_up = self.state.goal == Goal::Up;
+        if !is_up && !self.state.services.values().all(|service| service.life == Life::Absent) {
+            return Err(
+                ApiError::new(ErrorCode::Conflict, "the environment is going down").hint("say it again once it is: `devenv status` tells")
+            );
+        }
+        let Some(trashed) = self.record.trash.pop() else {
+            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
+                .hint("`devenv reset` and `devenv down --volumes` keep volumes for 24 h; after that they are gone"));
+        };
+        let volumes: Vec<String> = trashed.volumes.keys().cloned().collect();
+        let replaced = self.exchange(trashed.volumes, "undo");
+        if !replaced.is_empty() {
+            self.record.trash.insert(0, Trashed { at: Timestamp::now().to_string(), volumes: replaced });
+        }
+        self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
+        self.events.emit(News::new("volumes.restored", format!("volumes were brought back: {}", volumes.join(", "))));
+        Ok(Undone { volumes, turn: is_up.then_some(self.turn + 1) })
+    }
+
+    /// The volumes that these take the place of. Services that have one are to be made anew with the other.
+    fn exchange(&mut self, volumes: BTreeMap<String, String>, why: &str) -> BTreeMap<String, String> {
         let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
         let mut former = BTreeMap::new();
         for (key, volume) in volumes {
@@ -38,32 +73,7 @@ impl Actor {
                 }
             }
         }
-        if !former.is_empty() {
-            self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
-        }
-        self.save()?;
-        Ok(self.turn + 1)
-    }
-
-    pub(super) fn undo(&mut self) -> Result<Vec<String>, devenv_api::ApiError> {
-        use devenv_api::{ApiError, ErrorCode};
-        if self.state.goal == Goal::Up || !self.state.services.values().all(|service| service.life == Life::Absent) {
-            return Err(
-                ApiError::new(ErrorCode::Conflict, "the environment is up, on other volumes").hint("take it down first: `devenv down`")
-            );
-        }
-        let Some(trashed) = self.record.trash.pop() else {
-            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
-                .hint("`devenv down --volumes` keeps volumes for 24 h; after that they are gone"));
-        };
-        let replaced = std::mem::replace(&mut self.record.volumes, trashed.volumes);
-        if !replaced.is_empty() {
-            self.record.trash.insert(0, Trashed { at: Timestamp::now().to_string(), volumes: replaced });
-        }
-        self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
-        let names: Vec<String> = self.record.volumes.keys().cloned().collect();
-        self.events.emit(News::new("volumes.restored", format!("volumes were brought back: {}", names.join(", "))));
-        Ok(names)
+        former
     }
 
     pub(super) fn empty_trash(&mut self, older_than: Duration) -> Vec<String> {
