@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What a private database for a test costs: with devenv, with a container per test, and with one shared database.
 
-    benches/leases.py --binary target/release/devenv [--tests 100] [--parallel 4] [--json FILE]
+    benches/leases.py --binary target/release/devenv [--tests 100] [--parallel 4] [--only-leases] [--json FILE]
 
-- Lease latency: from the request on the socket to the granted lease, p50 and p95, over a kept-open client as a test process has one.
+- Lease latency: from the request on the socket to the granted lease, p50 and p95, over a kept-open client as a test process has one; and of
+  the whole process `devenv lease -- true`, from its start to its end, in a row. Beside them, as a yardstick for a machine that has other
+  things to do: `psql -c "select 1"`, a process and a login that have nothing to do with devenv.
 - Total time of N tests that each need the seeded rows and change them: ours; a fresh server per test (what Testcontainers does, by the
   same engine calls: run, wait for the port, seed, remove); a shared server whose tables each test empties and fills again, one at a time.
 - Leaks: databases, ACL users and processes that are left after all of it.
@@ -76,6 +78,22 @@ def shared(url):
     psql(url, TEST)
 
 
+def process(corner):
+    began = time.monotonic()
+    corner.run("lease", "--", "true")
+    return (time.monotonic() - began) * 1000
+
+
+def login(url):
+    began = time.monotonic()
+    psql(url, "SELECT 1")
+    return (time.monotonic() - began) * 1000
+
+
+def figures_of(values):
+    return {"p50": round(quantile(values, 0.5), 1), "p95": round(quantile(values, 0.95), 1), "worst": round(max(values), 1), "n": len(values)}
+
+
 def total(work, tests, parallel):
     began = time.monotonic()
     with ThreadPoolExecutor(parallel) as pool:
@@ -89,6 +107,7 @@ def main():
     parser.add_argument("--tests", type=int, default=100)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--containers", type=int, help="tests with a container each, if not all; the total is scaled up")
+    parser.add_argument("--only-leases", action="store_true", help="measure nothing else than how long leases take")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     containers = options.containers or options.tests
@@ -98,20 +117,28 @@ def main():
         project = status["project"]
         corner.socket = json.loads(corner.run("daemon", "status", "--json", ok=0).stdout)["socket"]
         ours(corner, project)  # makes the template, as the first test of a run does
+        shared_url = json.loads(corner.run("env", "--format", "json", ok=0).stdout)["DATABASE_URL"]
         time.sleep(3)
-        alone = []
+        alone = [ours(corner, project) for _ in range(options.tests)]
+        processes, yardstick = [], []
         for _ in range(options.tests):
-            alone.append(ours(corner, project))
+            processes.append(process(corner))
+            yardstick.append(login(shared_url))
+        if options.only_leases:
+            print(json.dumps({"lease_ms": figures_of(alone), "process_ms": figures_of(processes), "yardstick_ms": figures_of(yardstick), "machine": machine.describe()}, indent=2))
+            return 0
         own, took = total(lambda _: ours(corner, project), options.tests, options.parallel)
-        url = json.loads(corner.run("env", "--format", "json", ok=0).stdout)["DATABASE_URL"]
+        url = shared_url
         beside, _ = total(lambda _: shared(url), options.tests, 1)
         count = lambda: int(sh(["psql", "-XqAt", "-c", "SELECT count(*) FROM pg_database WHERE datname LIKE 'devenv_lease_%'", url], ok=0).stdout)
         until("only the copies made ahead are left", lambda: count() <= 8, 60, 0.5)
         left = count()
     each, _ = total(container_per_test, containers, options.parallel)
     figures = {
-        "lease_ms": {"p50": round(quantile(alone, 0.5), 1), "p95": round(quantile(alone, 0.95), 1), "n": len(alone)},
-        f"lease_ms_{options.parallel}_at_once": {"p50": round(quantile(took, 0.5), 1), "p95": round(quantile(took, 0.95), 1), "n": len(took)},
+        "lease_ms": figures_of(alone),
+        f"lease_ms_{options.parallel}_at_once": figures_of(took),
+        "process_ms": figures_of(processes),
+        "yardstick_ms": figures_of(yardstick),
         "tests": options.tests,
         "total_s": {"devenv": own, "shared database, one at a time": beside, "container per test": round(each * options.tests / containers, 2)},
         "containers_measured": containers,

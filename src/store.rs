@@ -81,6 +81,9 @@ pub(crate) struct Record {
     /// It belongs to a connection: a daemon that finds it removes it.
     #[serde(default)]
     pub(crate) ephemeral: bool,
+    /// It was made for test runs, and nothing is lost with it: `gc` removes it when nobody uses it any more.
+    #[serde(default)]
+    pub(crate) warm: bool,
     /// Services that `stop` took out of an environment that is up.
     #[serde(default)]
     pub(crate) stopped: Vec<ServiceName>,
@@ -131,6 +134,7 @@ impl Record {
             moved: Vec::new(),
             applied: BTreeMap::new(),
             ephemeral: false,
+            warm: false,
             stopped: Vec::new(),
         }
     }
@@ -179,6 +183,11 @@ impl Store {
 
     pub(crate) fn secrets(&self, id: &EnvironmentId) -> PathBuf {
         self.environment(id).join("secrets")
+    }
+
+    /// Written whenever somebody uses the environment: its age is how long nobody has.
+    pub(crate) fn used(&self, id: &EnvironmentId) -> PathBuf {
+        self.environment(id).join("used")
     }
 
     pub(crate) fn logs(&self, id: &EnvironmentId) -> PathBuf {

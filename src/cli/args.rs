@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, lease, ledger, list, logs,
-    plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
+    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease, ledger,
+    list, logs, plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Config(config::Arguments),
     Validate(validate::Arguments),
     Profiles(profiles::Arguments),
+    Fetch(images::Fetch),
+    Images(images::Arguments),
     Init(data::Init),
     Seed(data::Seed),
     Ledger(ledger::Arguments),
@@ -95,7 +97,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Breaking", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
-    ("Machine", &["gc", "doctor", "daemon", "completions"]),
+    ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
 ];
 
 /// The whole command line, with the commands grouped in its help.
@@ -258,6 +260,10 @@ mod tests {
             "config shop --images",
             "profiles",
             "gc --dry-run --all",
+            "gc --idle 7d --budget 20GiB",
+            "fetch ci --lock",
+            "images save images.tar ci",
+            "images load images.tar",
             "doctor",
             "daemon run",
             "daemon start",

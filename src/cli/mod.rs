@@ -33,6 +33,7 @@ mod events;
 mod exec;
 mod gc;
 mod held;
+mod images;
 mod lease;
 mod ledger;
 mod list;
@@ -192,6 +193,8 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Fetch(arguments) => images::fetch(&arguments, session).await,
+        Command::Images(arguments) => images::run(&arguments, session).await,
         Command::Init(arguments) => data::init(&arguments, session).await,
         Command::Seed(arguments) => data::seed(&arguments, session).await,
         Command::Ledger(arguments) => ledger::run(&arguments, session).await,

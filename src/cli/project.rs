@@ -19,6 +19,7 @@ use crate::{
     paths::Paths,
     profile::{Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
     service::Kind,
+    spec::Image,
 };
 
 /// A profile that holds, and where its values come from.
@@ -97,6 +98,7 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
         document,
         offline: false,
         fail_on_drift: false,
+        warm: false,
         timeout_ms: None,
     })
 }
@@ -150,7 +152,16 @@ impl Loaded {
 
     /// The images that its services need, each once, in their order.
     pub(super) fn images(&self) -> Vec<String> {
-        images::images(&self.0.profile)
+        images::images(&self.0.profile).iter().map(|image| image.name().to_owned()).collect()
+    }
+
+    /// Those of them that a registry has.
+    pub(super) fn pulled_images(&self) -> Vec<String> {
+        let named = images::images(&self.0.profile).into_iter().filter_map(|image| match image {
+            Image::Named(name) => Some(name),
+            Image::Built(_) => None,
+        });
+        named.collect()
     }
 
     /// Where the value of a key such as `services.db.postgres.version` comes from: for a program, and for a person.

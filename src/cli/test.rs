@@ -136,7 +136,7 @@ impl Run<'_> {
     /// Up, then the command, in one go or in shards.
     async fn work(&self, claim: &mut Claim, signals: &mut Signals) -> Outcome {
         let request = project::up_request(self.session, &self.profile, &self.loaded)?;
-        let request = devenv_api::UpRequest { target: self.target.clone(), ..request };
+        let request = devenv_api::UpRequest { target: self.target.clone(), warm: self.arguments.warm, ..request };
         let up = async { progress::follow(&self.session.printer, self.client.up(&request).await?).await };
         tokio::select! {
             up = up => up.inspect_err(|failure| annotate(self.session, failure))?,

@@ -35,6 +35,7 @@ impl Environments {
         let authority = self.certify(environment, &needs.certificates)?;
         // A service may be away while its ports are held for it.
         running.extend(environment.caretaker.hosts.held_ports());
+        running.extend(environment.passages.ports());
         let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
         let subnet = match record.subnet {
             Some(subnet) => subnet,

@@ -14,10 +14,11 @@ use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, internal, react::Tools, reload::Reloader,
+    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, internal, passages, react::Tools,
+    reload::Reloader, usage::Usage,
 };
 use crate::{
-    engine::{Engine, OwnerId},
+    engine::{Engine, OwnerId, Reach},
     event::EventLog,
     lease::Leases,
     log::Logs,
@@ -41,6 +42,8 @@ pub(crate) struct Environments {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: Arc<dyn Engine>,
+    /// Where the engine's published ports are.
+    reach: Reach,
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
@@ -66,11 +69,20 @@ pub(crate) struct Environment {
     pub(crate) leases: Leases,
     /// It is being removed for good, and nothing is begun in it any more.
     closed: Arc<AtomicBool>,
+    /// Ports of its services that this process brings to its loopback.
+    pub(super) passages: passages::Held,
+    /// No registry is asked for images.
+    offline: Arc<AtomicBool>,
+    pub(crate) usage: Usage,
 }
 
 impl Environment {
     pub(crate) fn is_open(&self) -> Result<(), CommandError> {
         if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    pub(crate) fn ask_no_registry(&self, offline: bool) {
+        self.offline.store(offline, Ordering::Relaxed);
     }
 
     /// To be called by the one whose turn it is.
@@ -80,11 +92,12 @@ impl Environment {
 }
 
 impl Environments {
-    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, owner: OwnerId, stop: CancellationToken) -> Self {
+    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, reach: Reach, owner: OwnerId, stop: CancellationToken) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 engine,
+                reach,
                 owner,
                 leases: Mutex::default(),
                 known: Mutex::default(),
@@ -136,6 +149,16 @@ impl Environments {
     pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         let mut record = Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone());
         record.ephemeral = true;
+        self.make(record)
+    }
+
+    /// As [`Self::ensure`]; one that is made now goes when nobody has used it for a while.
+    pub(crate) fn ensure_warm(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        if let Some(found) = self.find(target) {
+            return Ok(found);
+        }
+        let mut record = Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone());
+        record.warm = true;
         self.make(record)
     }
 
@@ -201,8 +224,14 @@ impl Environments {
             logs: logs.clone(),
             project: record.project.clone(),
         });
-        let effects =
-            Effects { engine: shared.engine.clone(), owner: shared.owner.clone(), vault: vault.clone(), caretaker: caretaker.clone() };
+        let offline = Arc::new(AtomicBool::new(false));
+        let effects = Effects {
+            engine: shared.engine.clone(),
+            owner: shared.owner.clone(),
+            vault: vault.clone(),
+            caretaker: caretaker.clone(),
+            offline: offline.clone(),
+        };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
@@ -210,6 +239,12 @@ impl Environments {
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
+        let passages = passages::Held::default();
+        if shared.reach != Reach::Here {
+            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), shared.stop.clone());
+            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            tasks.spawn(passages::keep(handle.clone(), engine, id.clone(), reach, passages.clone(), stop));
+        }
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
             authority: Some(crate::tls::certificate_of(&shared.store.authority())),
@@ -239,6 +274,9 @@ impl Environments {
             turn: Arc::default(),
             leases,
             closed: Arc::default(),
+            offline,
+            passages,
+            usage: Usage::noted_in(shared.store.used(&id)),
         };
         known.insert(id, environment.clone());
         Ok(environment)

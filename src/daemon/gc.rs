@@ -1,15 +1,21 @@
-//! Removes what is nobody's any more, and what has been in the trash for long enough.
+//! Removes what is nobody's any more, what nobody has used for long, and what takes more than it may.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use devenv_api::{ApiError, GcReport, Removed};
+use devenv_api::{ApiError, GcReport, GcRequest, Phase, Removed};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Environments, golden, internal, no_engine};
-use crate::spec::EnvironmentId;
+use super::{Environments, environments::Environment, golden, internal, no_engine};
+use crate::{engine::EngineError, spec::EnvironmentId, store::Goal};
 
 /// How long `undo` can bring volumes back.
 const TRASH: Duration = Duration::from_hours(24);
+/// How long an environment that was made for test runs waits for the next one.
+const WARM: Duration = Duration::from_hours(24);
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Empties the trash of what is too old, once an hour.
@@ -19,39 +25,44 @@ pub(super) async fn sweep_regularly(environments: Environments, stop: Cancellati
             () = stop.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        if let Err(error) = collect(&environments, false, false).await {
+        if let Err(error) = collect(&environments, &GcRequest::default()).await {
             tracing::warn!(%error, "The trash could not be emptied.");
         }
     }
 }
 
-/// Volumes in the trash for longer than a day (all of it with `all`), volumes that no record knows, and records of
-/// environments of which nothing is left.
-pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: bool) -> Result<GcReport, ApiError> {
-    let older_than = if all { Duration::ZERO } else { TRASH };
+/// How much of what could still be of use is to be kept.
+struct Limits {
+    /// Trash that is older goes.
+    trash: Duration,
+    /// What golden volumes may take, with their spare copies.
+    golden: u64,
+}
+
+pub(crate) async fn collect(environments: &Environments, request: &GcRequest) -> Result<GcReport, ApiError> {
+    let dry_run = request.dry_run;
     let shared = &environments.shared;
-    // Before the records: a volume is on record before it is made, so what is made meanwhile is not in this list.
+    let mut removed = idle(environments, request).await?;
+    // Before the records: what is made is on record first, so what is made meanwhile is not in these lists.
+    removed.extend(nobodys(environments, dry_run).await.map_err(|error| no_engine(&error))?);
     let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
-    let mut removed = Vec::new();
+    let limits = limits(environments, request, volumes.iter().map(|volume| volume.name.as_str())).await?;
     let mut kept: HashSet<String> = HashSet::new();
     let mut projects = HashSet::new();
     for environment in environments.all() {
         if !dry_run {
             // Let go of first: a volume that then cannot be removed is found as nobody's the next time.
-            environment.handle.empty_trash(older_than).await.map_err(ApiError::from)?;
+            environment.handle.empty_trash(limits.trash).await.map_err(ApiError::from)?;
         }
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         kept.extend(record.volumes.values().cloned());
         projects.insert(record.project.clone());
-        let expired = |at: &str| {
-            all || at.parse::<jiff::Timestamp>().is_ok_and(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs() >= TRASH)
-        };
         kept.extend(record.snapshots.values().flat_map(|snapshot| snapshot.volumes.values().cloned()));
-        for trashed in record.trash.iter().filter(|trashed| !expired(&trashed.at)) {
+        for trashed in record.trash.iter().filter(|trashed| age(&trashed.at).is_none_or(|age| age < limits.trash)) {
             kept.extend(trashed.volumes.values().cloned());
         }
     }
-    kept.extend(golden::retained(&shared.store, &projects, all, dry_run));
+    kept.extend(golden::retained(&shared.store, &projects, limits.golden, dry_run));
     for volume in volumes {
         if kept.contains(&volume.name) {
             continue;
@@ -61,35 +72,159 @@ pub(crate) async fn collect(environments: &Environments, all: bool, dry_run: boo
             continue;
         }
         let reason = match volume.labels.role.as_deref() {
-            Some(golden::ROLE) if all => "golden volumes were to go too",
+            Some(golden::ROLE) if request.all => "golden volumes were to go too",
             Some(golden::ROLE) => "a golden volume of a project without environments, or over the budget",
             _ => "no environment uses it",
         };
-        removed.push(Removed { kind: "volume".to_owned(), name: volume.name, reason: reason.to_owned() });
+        removed.push(told("volume", volume.name, reason));
     }
     if !dry_run {
         super::loops::sweep_now(environments).await;
     }
-    for id in forgotten(environments, all).await? {
+    for id in forgotten(environments, request.all).await? {
         if !dry_run {
             environments.forget(&id).await.map_err(internal)?;
         }
-        removed.push(Removed { kind: "state".to_owned(), name: id.to_string(), reason: "nothing is left of the environment".to_owned() });
+        removed.push(told("state", id.to_string(), "nothing is left of the environment"));
     }
     Ok(GcReport { removed, dry_run })
 }
 
-/// Environments that hold nothing: neither services nor volumes. Without `all`, only those whose project is gone as well.
+fn told(kind: &str, name: String, reason: impl Into<String>) -> Removed {
+    Removed { kind: kind.to_owned(), name, reason: reason.into() }
+}
+
+fn age(at: &str) -> Option<Duration> {
+    at.parse::<Timestamp>().ok().map(|at| Timestamp::now().duration_since(at).unsigned_abs())
+}
+
+/// Removes environments that test runs have left warm, and takes down others if that was asked for.
+async fn idle(environments: &Environments, request: &GcRequest) -> Result<Vec<Removed>, ApiError> {
+    let asked = request.idle_ms.map(Duration::from_millis);
+    let mut removed = Vec::new();
+    for environment in environments.all() {
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let idle = environment.usage.idle();
+        let name = format!("{} of {}", record.instance, record.project.display());
+        let unused = || format!("nobody has used it for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
+        if record.warm && idle > asked.unwrap_or(WARM) {
+            if !request.dry_run {
+                environments.dissolve(&environment).await?;
+            }
+            removed.push(told("environment", name, unused()));
+        } else if asked.is_some_and(|limit| idle > limit) && record.goal == Goal::Up && !record.ephemeral {
+            if !request.dry_run {
+                take_down(&environment).await?;
+            }
+            removed.push(told("environment", name, format!("{}; it is down, and has its data", unused())));
+        }
+    }
+    Ok(removed)
+}
+
+async fn take_down(environment: &Environment) -> Result<(), ApiError> {
+    let _turn = environment.turn.lock().await;
+    let turn = environment.handle.down(false).await?;
+    environment.handle.until_down(turn).await?;
+    Ok(())
+}
+
+/// Removes containers and networks of environments that are on no record, or have nothing running: an engine may have been
+/// at what a daemon that was killed had asked of it.
+async fn nobodys(environments: &Environments, dry_run: bool) -> Result<Vec<Removed>, EngineError> {
+    let (engine, owner) = (environments.engine(), &environments.shared.owner);
+    let (containers, networks) = tokio::try_join!(engine.containers(owner), engine.networks(owner))?;
+    let running = |environment: &Environment| environment.handle.status().phase != Phase::Absent;
+    let known: HashSet<EnvironmentId> = environments.all().into_iter().filter(running).map(|environment| environment.id).collect();
+    let mut removed = Vec::new();
+    for container in containers.into_iter().filter(|container| !known.contains(&container.labels.environment)) {
+        if !dry_run {
+            engine.remove_container(&container.id).await?;
+        }
+        removed.push(told("container", container.name, "its environment is on no record, or down"));
+    }
+    for network in networks.into_iter().filter(|network| !known.contains(&network.labels.environment)) {
+        if !dry_run {
+            engine.remove_network(&network.id).await?;
+        }
+        removed.push(told("network", network.name, "its environment is on no record, or down"));
+    }
+    Ok(removed)
+}
+
+async fn limits<'a>(environments: &Environments, request: &GcRequest, volumes: impl Iterator<Item = &'a str>) -> Result<Limits, ApiError> {
+    if request.all {
+        return Ok(Limits { trash: Duration::ZERO, golden: 0 });
+    }
+    let usual = Limits { trash: TRASH, golden: golden::BUDGET };
+    let Some(budget) = request.budget else { return Ok(usual) };
+    let engine = environments.engine();
+    let mut sizes = engine.volume_sizes().await.map_err(|error| no_engine(&error))?;
+    let own: HashSet<&str> = volumes.collect();
+    sizes.retain(|name, _| own.contains(name.as_str()));
+    let mut trash = Vec::new();
+    for environment in environments.all() {
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        trash.extend(record.trash.iter().filter_map(|trashed| {
+            let bytes = trashed.volumes.values().filter_map(|volume| sizes.get(volume)).sum();
+            Some((age(&trashed.at)?, bytes))
+        }));
+    }
+    Ok(within(budget, &sizes, trash, golden::bytes(&environments.shared.store)))
+}
+
+/// What may be kept so that all of it fits: the oldest trash goes first.
+fn within(budget: u64, sizes: &HashMap<String, u64>, mut trash: Vec<(Duration, u64)>, golden: u64) -> Limits {
+    let mut excess = sizes.values().sum::<u64>().saturating_sub(budget);
+    let mut limits = Limits { trash: TRASH, golden: golden::BUDGET };
+    trash.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+    for (age, bytes) in trash {
+        // What is older than a day goes in any case.
+        if excess == 0 && age < TRASH {
+            break;
+        }
+        excess = excess.saturating_sub(bytes);
+        limits.trash = limits.trash.min(age);
+    }
+    if excess > 0 {
+        limits.golden = limits.golden.min(golden.saturating_sub(excess));
+    }
+    limits
+}
+
+/// Environments that hold nothing: neither services nor volumes nor snapshots. Without `all`, only those whose project is gone as well.
 async fn forgotten(environments: &Environments, all: bool) -> Result<Vec<EnvironmentId>, ApiError> {
     let mut found = Vec::new();
     for environment in environments.all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let absent = environment.handle.status().phase == devenv_api::Phase::Absent;
+        let absent = environment.handle.status().phase == Phase::Absent;
         // Backups are made for the day on which everything else is gone.
         let needless = all && !environments.has_backups(&environment) || !record.project.exists();
-        if absent && record.volumes.is_empty() && record.trash.is_empty() && needless {
+        if absent && record.volumes.is_empty() && record.trash.is_empty() && record.snapshots.is_empty() && needless {
             found.push(environment.id);
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn limits(budget: u64) -> (Duration, u64) {
+        let sizes = [("data", 50), ("old", 20), ("young", 10), ("golden", 30)].map(|(name, size)| (name.to_owned(), size)).into();
+        let limits = within(budget, &sizes, vec![(HOUR, 10), (5 * HOUR, 20)], 30);
+        (limits.trash, limits.golden)
+    }
+
+    #[test]
+    fn the_oldest_trash_goes_first_and_golden_volumes_last() {
+        assert_eq!(limits(110), (TRASH, golden::BUDGET));
+        assert_eq!(limits(95), (5 * HOUR, golden::BUDGET));
+        assert_eq!(limits(80), (HOUR, golden::BUDGET));
+        assert_eq!(limits(60), (HOUR, 10));
+        assert_eq!(limits(0), (HOUR, 0));
+    }
 }

@@ -58,14 +58,15 @@ impl Environments {
             database: granted.database.clone(),
             variables: granted.variables.clone(),
         };
+        let _used = environment.usage.begin();
         // A holder that has gone meanwhile is noticed at once.
         let _ = say(&mut line, &LeaseNews::Granted(lease)).await;
         let end = self.until_end(&mut line).await;
-        if matches!(end, End::Lost) {
-            sweep(mark(&environment, &granted.id)).await;
-        } else {
+        if !matches!(end, End::Lost) {
             let _ = say(&mut line, &LeaseNews::Over).await;
         }
+        // What the command left behind has nothing to work on any more.
+        sweep(mark(&environment, &granted.id)).await;
         granted.end().await;
     }
 

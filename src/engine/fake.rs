@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
+    ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
+    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 
@@ -127,6 +127,15 @@ impl Engine for FakeEngine {
         Ok(self.lock().now())
     }
 
+    async fn reach(&self) -> Reach {
+        Reach::Here
+    }
+
+    async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError> {
+        self.begin("address", &format!("{network} {container}")).await?;
+        Ok(None)
+    }
+
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
         self.begin("containers", "").await?;
         let state = self.lock();
@@ -146,6 +155,11 @@ impl Engine for FakeEngine {
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
         self.begin("volume", name).await?;
         Ok(self.lock().volumes.iter().find(|volume| volume.name == name).cloned())
+    }
+
+    async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
+        self.begin("volume_sizes", "").await?;
+        Ok(self.lock().volumes.iter().map(|volume| (volume.name.clone(), 1 << 20)).collect())
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
@@ -170,6 +184,33 @@ impl Engine for FakeEngine {
             return Err(missing("image", name));
         }
         Ok(ImageDefaults { entrypoint: vec!["/entrypoint".to_owned()], command: vec!["serve".to_owned()] })
+    }
+
+    async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError> {
+        self.begin("image_facts", name).await?;
+        Ok(self.lock().images.get(name).map(|id| ImageFacts { id: id.clone(), digest: None, size: id.len() as u64 }))
+    }
+
+    /// The archive is the names, a line each.
+    fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>> {
+        let known = names.iter().find(|name| !self.lock().images.contains_key(*name));
+        let archive = match known {
+            Some(name) => Err(missing("image", name)),
+            None => Ok(bytes::Bytes::from(names.join("\n"))),
+        };
+        stream::iter([archive]).boxed()
+    }
+
+    async fn load_images(&self, mut archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError> {
+        self.begin("load_images", "").await?;
+        let mut text = Vec::new();
+        while let Some(Ok(piece)) = archive.next().await {
+            text.extend_from_slice(&piece);
+        }
+        let names: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+        let mut state = self.lock();
+        state.images.extend(names.iter().map(|name| (name.clone(), format!("sha256:{name}"))));
+        Ok(names)
     }
 
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {

@@ -21,8 +21,8 @@ pub(crate) use devenv_api::EngineInfo;
 pub(crate) use labels::{Labels, OwnerId};
 pub(crate) use types::{
     Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
-    ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
-    ObservedVolume, PullProgress, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
+    ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer,
+    ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 
 /// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
@@ -31,6 +31,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, EngineError>;
     /// The time where containers run, RFC 3339.
     async fn clock(&self) -> Result<String, EngineError>;
+    async fn reach(&self) -> Reach;
+    /// A container's address on a network, which this process is let reach, where it is in a container itself.
+    async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError>;
 
     /// The containers of this owner, whatever their state.
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
@@ -38,6 +41,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
     /// A volume of ours; nothing if there is none of that name.
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError>;
+    /// What volumes take on the disk, by name, whoever owns them. The engine adds it up for this, which takes its time.
+    async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError>;
     /// Subnets of all networks of the engine, whoever owns them: what a new one has to avoid.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 
@@ -48,6 +53,12 @@ pub(crate) trait Engine: Send + Sync + 'static {
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
     /// What the image runs unless it is told otherwise.
     async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError>;
+    /// What is known of the image if it is here.
+    async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError>;
+    /// An archive of these images, in pieces.
+    fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>>;
+    /// Takes over the images of an archive; their names.
+    async fn load_images(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError>;
     /// Ends after the last progress, or with the error.
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
     /// Each line of the build's output; the image has the tag that the build names.

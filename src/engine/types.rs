@@ -73,6 +73,26 @@ pub(crate) struct ObservedNetwork {
     pub(crate) subnet: Option<Ipv4Net>,
 }
 
+/// How the ports that the engine publishes are reached from this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// They are on the loopback that this process has.
+    Here,
+    /// This process is in a container of the engine: others are reached on the networks that it is on, and none is published.
+    Beside,
+    /// They are on that host, on all of its addresses.
+    Elsewhere { host: String },
+}
+
+/// An image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageFacts {
+    pub(crate) id: String,
+    /// `NAME@sha256:…`, where a registry gave it one.
+    pub(crate) digest: Option<String>,
+    pub(crate) size: u64,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ObservedVolume {
     pub(crate) name: String,

@@ -23,7 +23,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
 use super::{LeaseError, PREFIX};
@@ -31,7 +31,7 @@ use crate::{
     probe::postgres as probe,
     provision::{
         ProvisionContext,
-        postgres::{OPTIONS, SUPERUSER, identifier, literal, reason, rows, settings},
+        postgres::{SUPERUSER, Superuser, identifier, literal, reason, rows, settings},
     },
     spec::{PostgresDatabase, PostgresProvision, ServiceName},
 };
@@ -39,7 +39,7 @@ use crate::{
 const TEMPLATE: &str = "devenv_template_";
 /// Copies made ahead at first, and at most: a lease that finds none doubles them. As many as are small enough.
 const AHEAD: u64 = 4;
-const MOST_AHEAD: u64 = 10;
+const MOST_AHEAD: u64 = 8;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
@@ -374,20 +374,12 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Client, LeaseError> {
-        let (config, tls) = self.login()?;
-        let (client, connection) = probe::connect(&config, tls).await.map_err(|error| self.unreachable(&error))?;
+        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let config = superuser.config("devenv-lease", SUPERUSER);
+        let (client, connection) = probe::connect(&config, superuser.tls).await.map_err(|error| self.unreachable(&error))?;
         // Ends with the client, or with the server.
         self.work.spawn(connection);
         Ok(client)
-    }
-
-    fn login(&self) -> Result<(Config, Option<rustls::ClientConfig>), LeaseError> {
-        let password = self.cx.vault.reveal(&self.provision.password)?;
-        let tls = self.cx.trust(self.provision.tls).map_err(|error| self.refused("reach the server", error))?;
-        let login = probe::Login { port: self.provision.port, user: SUPERUSER, password, database: SUPERUSER, tls: tls.clone() };
-        let mut config = login.config("devenv-lease");
-        config.options(OPTIONS);
-        Ok((config, tls))
     }
 
     fn unreachable(&self, error: &tokio_postgres::Error) -> LeaseError {

@@ -6,7 +6,10 @@ mod run;
 
 pub(crate) use make::choose;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -30,6 +33,8 @@ pub(crate) struct Effects {
     pub(crate) owner: OwnerId,
     pub(crate) vault: Vault,
     pub(crate) caretaker: Arc<dyn Caretaker>,
+    /// Use images that are here and ask no registry, until the next `up` says otherwise.
+    pub(crate) offline: Arc<AtomicBool>,
 }
 
 /// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.

@@ -20,7 +20,7 @@ mod swap;
 mod view;
 
 pub(crate) use actor::{Setup, spawn};
-pub(crate) use execute::{Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling, labels};
+pub(crate) use execute::{Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling, labels, network_name};
 pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Reload, Verb};
 pub(crate) use state::Instance;

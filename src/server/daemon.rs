@@ -27,5 +27,5 @@ pub(super) async fn stop(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
 }
 
 pub(super) async fn gc(State(daemon): State<Arc<Daemon>>, Json(request): Json<GcRequest>) -> Result<Json<GcReport>, Failed> {
-    Ok(Json(gc::collect(&daemon.environments, request.all, request.dry_run).await?))
+    Ok(Json(gc::collect(&daemon.environments, &request).await?))
 }

@@ -19,8 +19,10 @@ use crate::daemon::{Daemon, carry};
 pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;
     let session = daemon.environments.exec(&wanted).await?;
+    let used = daemon.environments.require(&wanted.target)?.usage.begin();
     let stop = daemon.stop.clone();
     tokio::spawn(async move {
+        let _used = used;
         // Ends with the command, its client or the daemon.
         tokio::select! {
             () = stop.cancelled() => {}

@@ -9,6 +9,7 @@ mod engine_choice;
 mod environment;
 mod exec;
 mod failure;
+mod images;
 mod lease;
 mod log;
 mod stream;
@@ -69,6 +70,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::LEASE, routing::post(lease::lease))
         .route(route::HOLD, routing::post(lease::hold))
         .route(route::BUNDLE, routing::post(lease::bundle))
+        .route(route::IMAGES_FETCH, routing::post(images::fetch))
+        .route(route::IMAGES_SAVE, routing::post(images::save))
+        .route(route::IMAGES_LOAD, routing::post(images::load))
         .route(route::GC, routing::post(daemon::gc))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.

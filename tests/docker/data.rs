@@ -95,6 +95,7 @@ fn a_reset_starts_from_the_golden_volume_on_the_same_address_and_undo_brings_the
     corner.ok(&["snapshot", "restore", "seeded"]);
     assert_eq!(one(&corner, DIGEST), seeded);
     assert_ne!(seeded, mine);
+    corner.ok(&["snapshot", "remove", "seeded"]);
 }
 
 #[test]

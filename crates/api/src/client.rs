@@ -25,11 +25,11 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest, EnvironmentTarget,
-    ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, GcReport, GcRequest, HealRequest,
-    InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan, RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots,
-    Standing, StandingRequest, Status, TerminalCodec, TransferRequest, Transferred, UpMessage, UpRequest, Variables, VariablesRequest,
-    WaitRequest, Why, WhyRequest,
+    AcceptRequest, ApiError, ApplyRequest, ArchiveRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest,
+    EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage,
+    FetchRequest, GcReport, GcRequest, HealRequest, Images, InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan,
+    RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Standing, StandingRequest, Status, TerminalCodec, TransferRequest,
+    Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -37,49 +37,6 @@ pub const ENGINE_HEADER: &str = "x-devenv-engine";
 
 /// What the connection of `exec` is upgraded to.
 pub const EXEC_PROTOCOL: &str = "devenv-exec";
-
-/// The paths of the daemon's interface.
-pub mod route {
-    pub const DAEMON: &str = "/v1/daemon";
-    pub const DAEMON_STOP: &str = "/v1/daemon/stop";
-    pub const ENVIRONMENTS: &str = "/v1/environments";
-    pub const STATUS: &str = "/v1/environment/status";
-    pub const UP: &str = "/v1/environment/up";
-    pub const PLAN: &str = "/v1/environment/plan";
-    pub const DOWN: &str = "/v1/environment/down";
-    pub const START: &str = "/v1/environment/start";
-    pub const STOP: &str = "/v1/environment/stop";
-    pub const RESTART: &str = "/v1/environment/restart";
-    pub const WAIT: &str = "/v1/environment/wait";
-    pub const LOGS: &str = "/v1/environment/logs";
-    pub const EVENTS: &str = "/v1/environment/events";
-    pub const VARIABLES: &str = "/v1/environment/variables";
-    pub const WHY: &str = "/v1/environment/why";
-    pub const EXEC: &str = "/v1/environment/exec";
-    pub const LEASE: &str = "/v1/environment/lease";
-    pub const HOLD: &str = "/v1/environment/hold";
-    pub const BUNDLE: &str = "/v1/environment/bundle";
-    pub const UNDO: &str = "/v1/environment/undo";
-    pub const APPLY: &str = "/v1/environment/apply";
-    pub const LEDGER: &str = "/v1/environment/ledger";
-    pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
-    pub const RESET: &str = "/v1/environment/reset";
-    pub const FORK: &str = "/v1/environment/fork";
-    pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
-    pub const SNAPSHOT_SAVE: &str = "/v1/environment/snapshots/save";
-    pub const SNAPSHOT_RESTORE: &str = "/v1/environment/snapshots/restore";
-    pub const SNAPSHOT_REMOVE: &str = "/v1/environment/snapshots/remove";
-    pub const BACKUPS: &str = "/v1/environment/backups";
-    pub const BACKUP_SAVE: &str = "/v1/environment/backups/save";
-    pub const BACKUP_RESTORE: &str = "/v1/environment/backups/restore";
-    pub const IMPORT: &str = "/v1/environment/import";
-    pub const EXPORT: &str = "/v1/environment/export";
-    pub const GC: &str = "/v1/gc";
-    pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
-    pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
-    pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
-    pub const CHAOS_STANDING: &str = "/v1/environment/chaos/standing";
-}
 
 /// A line longer than this is no line of ours; log lines are cut far below it.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -280,6 +237,20 @@ impl Client {
     /// Returns when the fault is witnessed, or was not within its time.
     pub async fn inject(&self, request: &InjectRequest) -> Result<Fault, ClientError> {
         self.post(route::CHAOS_INJECT, request).await
+    }
+
+    /// Has images here that are not; ends with what is here then.
+    pub async fn fetch_images(&self, request: &FetchRequest) -> Result<Stream<FetchMessage>, ClientError> {
+        self.stream(route::IMAGES_FETCH, request).await
+    }
+
+    pub async fn save_images(&self, request: &ArchiveRequest) -> Result<Images, ClientError> {
+        self.post(route::IMAGES_SAVE, request).await
+    }
+
+    /// The images that were in the archive.
+    pub async fn load_images(&self, request: &ArchiveRequest) -> Result<Images, ClientError> {
+        self.post(route::IMAGES_LOAD, request).await
     }
 
     /// The faults that this healed.

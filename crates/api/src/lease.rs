@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, FramedParts, LinesCodec};
 
-use crate::{ApiError, Client, ClientError, EnvironmentTarget, Lease, client::route};
+use crate::{ApiError, Client, ClientError, EnvironmentTarget, Lease, route};
 
 /// What the connection of a lease is upgraded to.
 pub const LEASE_PROTOCOL: &str = "devenv-lease";

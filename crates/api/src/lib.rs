@@ -11,9 +11,11 @@ mod data;
 mod error;
 mod event;
 mod exec;
+mod images;
 mod lease;
 mod plan;
 mod request;
+pub mod route;
 mod scenario;
 mod status;
 
@@ -24,12 +26,13 @@ pub use chaos::{
     Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Standing, StandingRequest,
     Witness,
 };
-pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream, route};
+pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
+pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{

@@ -53,6 +53,9 @@ pub struct UpRequest {
     pub offline: bool,
     #[serde(default)]
     pub fail_on_drift: bool,
+    /// If it is made now, it is one that `gc` removes when nobody has used it for a while.
+    #[serde(default)]
+    pub warm: bool,
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
@@ -178,13 +181,20 @@ pub struct ExecTarget {
     pub engine: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct GcRequest {
     #[serde(default)]
     pub dry_run: bool,
     /// The trash and golden volumes too.
     #[serde(default)]
     pub all: bool,
+    /// Environments that nobody has used for so long: those that `test --warm` left are removed, others are taken down.
+    /// Unless said, only the former, after a day.
+    #[serde(default)]
+    pub idle_ms: Option<u64>,
+    /// What volumes may take on the disk, in bytes: beyond it the oldest trash goes first, then golden volumes.
+    #[serde(default)]
+    pub budget: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -195,7 +205,7 @@ pub struct GcReport {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removed {
-    /// `container`, `network`, `volume` or `state`.
+    /// `container`, `network`, `volume`, `environment` or `state`.
     pub kind: String,
     pub name: String,
     pub reason: String,

@@ -67,6 +67,11 @@ impl TestEnvironment {
         self.private(self.environment.kafka().fresh())
     }
 
+    /// As [`crate::TestEnvironment::close`].
+    pub fn close(self) -> Result<(), HarnessError> {
+        self.runtime.block_on(self.environment.close())
+    }
+
     fn private<T>(&self, granted: impl Future<Output = Result<T, HarnessError>>) -> Result<Private<T>, HarnessError> {
         Ok(Private { private: self.runtime.block_on(granted)?, _runtime: self.runtime.clone() })
     }

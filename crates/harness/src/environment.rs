@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use devenv_api::{Client, EnvironmentTarget, LeaseRequest};
+use devenv_api::{Client, DownRequest, EnvironmentTarget, LeaseRequest, UpMessage};
 
 use crate::{HarnessError, Kafka, Postgres, Redis, private::Granted, program};
 
@@ -18,6 +18,8 @@ static KNOWN: OnceLock<Mutex<HashMap<Vec<OsString>, Place>>> = OnceLock::new();
 struct Place {
     target: EnvironmentTarget,
     socket: PathBuf,
+    /// It is that of the `devenv test` that this process runs under.
+    given: bool,
 }
 
 /// One environment that is up.
@@ -25,6 +27,7 @@ struct Place {
 pub struct TestEnvironment {
     client: Client,
     target: EnvironmentTarget,
+    given: bool,
 }
 
 /// Which environment, for those who need more than a profile's name.
@@ -64,6 +67,24 @@ impl TestEnvironment {
     /// The project's directory and the instance's name, as `--project` and `--instance` take them.
     pub fn place(&self) -> (&str, &str) {
         (&self.target.project, &self.target.instance)
+    }
+
+    /// Takes the environment down, for everybody who shares it; its volumes rest in the trash for a day. Nothing happens
+    /// under `devenv test`, whose environment it is. Without this it stays up, for the next run to find.
+    pub async fn close(self) -> Result<(), HarnessError> {
+        if self.given {
+            return Ok(());
+        }
+        // Whoever asks from now on has it brought up again.
+        KNOWN.get_or_init(Mutex::default).lock().expect("no holder of this lock panics").retain(|_, place| place.target != self.target);
+        let mut messages = self.client.down(&DownRequest { target: self.target, volumes: true }).await?;
+        loop {
+            match messages.message().await? {
+                UpMessage::Event(_) | UpMessage::Progress { .. } => {}
+                UpMessage::Done(_) => return Ok(()),
+                UpMessage::Failed(error) => return Err(HarnessError::NotClosed { message: error.message, hint: error.hint }),
+            }
+        }
     }
 
     pub(crate) async fn lease(&self, kinds: &[&'static str], database: Option<&str>) -> Result<Granted, HarnessError> {
@@ -107,19 +128,21 @@ impl Builder {
             }
         };
         // A new one each time: a client's connections belong to the runtime that it was first used in.
-        Ok(TestEnvironment { client: Client::new(place.socket)?, target: place.target })
+        Ok(TestEnvironment { client: Client::new(place.socket)?, target: place.target, given: place.given })
     }
 
     async fn find(&self, arguments: &[OsString]) -> Result<Place, HarnessError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let target = match (variable("DEVENV_PROJECT"), variable("DEVENV_INSTANCE")) {
-            (Some(project), Some(instance)) if self.project.is_none() && self.instance.is_none() => EnvironmentTarget { project, instance },
+        let (target, given) = match (variable("DEVENV_PROJECT"), variable("DEVENV_INSTANCE")) {
+            (Some(project), Some(instance)) if self.project.is_none() && self.instance.is_none() => {
+                (EnvironmentTarget { project, instance }, true)
+            }
             _ => {
                 let status = program::up(arguments).await?;
-                EnvironmentTarget { project: status.project, instance: status.instance }
+                (EnvironmentTarget { project: status.project, instance: status.instance }, false)
             }
         };
-        Ok(Place { target, socket: program::socket().await? })
+        Ok(Place { target, socket: program::socket().await?, given })
     }
 
     fn arguments(&self) -> Vec<OsString> {

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! `devenv` is found by `DEVENV_BIN`, else in `PATH`. Under `devenv test` the environment is the one that the command
-//! runs in. Tests without an async runtime use [`blocking`].
+//! runs in. Tests without an async runtime use [`blocking`]. A run that wants nothing to stay ends with
+//! [`TestEnvironment::close`].
 
 pub mod blocking;
 mod environment;

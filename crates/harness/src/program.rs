@@ -27,6 +27,8 @@ pub enum HarnessError {
     NoService(&'static str),
     #[error("nothing private can be had: {message}{}", hinted(hint.as_ref()))]
     NotGranted { message: String, hint: Option<String> },
+    #[error("the environment was not taken down: {message}{}", hinted(hint.as_ref()))]
+    NotClosed { message: String, hint: Option<String> },
     #[error("the daemon cannot be spoken to")]
     Client(#[source] ClientError),
 }

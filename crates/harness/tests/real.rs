@@ -71,3 +71,20 @@ async fn a_database_that_is_not_in_the_profile_is_told_by_its_name() {
     let error = fixture().shared().await.unwrap().postgres("nothing").fresh().await.unwrap_err();
     assert!(error.to_string().contains("`nothing`") && error.to_string().contains("`orders`"), "{error}");
 }
+#[tokio::test]
+async fn a_closed_environment_is_gone_and_comes_up_again_for_who_asks() {
+    let own = || fixture().instance("closed");
+    let environment = own().shared().await.unwrap();
+    let (project, instance) = environment.place();
+    let (project, instance) = (project.to_owned(), instance.to_owned());
+    environment.close().await.unwrap();
+    let status = || {
+        let binary = std::env::var("DEVENV_BIN").unwrap_or_else(|_| "devenv".to_owned());
+        let output = std::process::Command::new(binary).args(["status", "--json", "--project", &project, "--instance", &instance]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert!(status().contains(r#""phase":"absent""#), "{}", status());
+    let again = own().shared().await.unwrap();
+    assert!(status().contains(r#""phase":"ready""#), "{}", status());
+    again.close().await.unwrap();
+}

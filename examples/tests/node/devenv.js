@@ -1,5 +1,4 @@
-// A private database for each test, from one environment that all test processes share. Works the same under vitest:
-// call lease() in beforeEach and end() in afterEach.
+// A private database for each test, from one environment that all test processes share. `../vitest` uses it too.
 import { execFileSync, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
@@ -9,12 +8,16 @@ const place = ["--project", project, "--instance", process.env.DEVENV_INSTANCE ?
 
 let isUp = process.env.DEVENV_INSTANCE !== undefined; // under `devenv test` it is up already
 
+/** Brings the environment up, or finds it up: however many processes ask at once, the daemon does it once. */
+export function up() {
+  if (isUp) return;
+  execFileSync(devenv, [...place, "up", "ci", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
+  isUp = true;
+}
+
 /** All variables, with values that are the caller's alone, until end() or the death of this process. */
 export async function lease() {
-  if (!isUp) {
-    execFileSync(devenv, [...place, "up", "ci", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
-    isUp = true;
-  }
+  up();
   const holder = spawn(devenv, [...place, "lease", "--json"], { stdio: ["pipe", "pipe", "inherit"] });
   const ended = new Promise((resolve) => holder.once("exit", resolve));
   const [line] = await Promise.race([

@@ -2,20 +2,20 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 
 use crate::{
     profile::Profile,
     service::{Context, Facts},
-    spec::{EnvironmentId, Workload},
+    spec::{EnvironmentId, Image, Workload},
 };
 
 /// Each once, in the profile's order. Ports and variables have no say in it, so none are leased.
-pub(super) fn images(profile: &Profile) -> Vec<String> {
+pub(super) fn images(profile: &Profile) -> Vec<Image> {
     let environment = EnvironmentId::of("", &profile.project, "default");
     let (no_ports, no_variables) = (BTreeMap::new(), IndexMap::new());
     let mut neighbours: IndexMap<_, Facts> = IndexMap::new();
-    let mut images = IndexSet::new();
+    let mut images = IndexMap::new();
     // Twice: a kind may ask for facts of a service that stands after it.
     for _ in 0..2 {
         images.clear();
@@ -37,10 +37,10 @@ pub(super) fn images(profile: &Profile) -> Vec<String> {
             if !neighbours.is_empty()
                 && let Workload::Container(container) = service.kind.as_service().describe(&cx).workload
             {
-                images.insert(container.image.name().to_owned());
+                images.insert(container.image.name().to_owned(), container.image);
             }
         }
         neighbours = facts;
     }
-    images.into_iter().collect()
+    images.into_values().collect()
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All golden volumes together; the ones used longest ago go first.
-const BUDGET: u64 = 10 << 30;
+pub(in crate::daemon) const BUDGET: u64 = 10 << 30;
 /// The files of one key.
 const WHOLE: &str = "json";
 const SPARE: &str = "spare";
@@ -100,9 +100,9 @@ pub(in crate::daemon) async fn discard_unfinished(store: &Store, engine: &dyn En
     }
 }
 
-/// Names of the golden volumes that stay. With `all`, none does; else those of projects that still have an environment,
-/// newest use first, up to the budget. One that is being made stays, whatever is asked: its maker counts on it.
-pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, all: bool, dry_run: bool) -> HashSet<String> {
+/// Names of the golden volumes that stay: those of projects that still have an environment, newest use first, up to the
+/// budget, and none if that is nothing. One that is being made stays, whatever is asked: its maker counts on it.
+pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
     let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
     let mut found: Vec<(SystemTime, PathBuf, Kept)> = self::all(store).into_iter().map(|(path, kept)| (used(&path), path, kept)).collect();
     found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
@@ -110,7 +110,7 @@ pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, al
     for (_, path, kept) in found {
         // With its spare copy.
         bytes += 2 * kept.bytes;
-        if !kept.complete || !all && bytes <= BUDGET && projects.contains(&kept.project) {
+        if !kept.complete || bytes <= budget && budget > 0 && projects.contains(&kept.project) {
             stay.insert(spare_of(&kept.volume));
             stay.insert(kept.volume);
         } else if !dry_run {
@@ -120,6 +120,11 @@ pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, al
         }
     }
     stay
+}
+
+/// What all golden volumes take, with their spare copies.
+pub(in crate::daemon) fn bytes(store: &Store) -> u64 {
+    all(store).iter().map(|(_, kept)| 2 * kept.bytes).sum()
 }
 
 fn all(store: &Store) -> Vec<(PathBuf, Kept)> {
@@ -172,9 +177,9 @@ mod tests {
         keep("making", "/gone", 0, false, 0);
         let projects = HashSet::from([PathBuf::from("/here")]);
         let names = |names: &[&str]| names.iter().flat_map(|name| [(*name).to_owned(), spare_of(name)]).collect::<HashSet<_>>();
-        assert_eq!(retained(&store, &projects, false, true), names(&["new", "making"]));
-        assert_eq!(retained(&store, &projects, true, false), names(&["making"]));
-        assert_eq!(retained(&store, &projects, false, false), names(&["making"]));
+        assert_eq!(retained(&store, &projects, BUDGET, true), names(&["new", "making"]));
+        assert_eq!(retained(&store, &projects, 0, false), names(&["making"]));
+        assert_eq!(retained(&store, &projects, BUDGET, false), names(&["making"]));
     }
 
     #[tokio::test]

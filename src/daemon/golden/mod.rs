@@ -39,7 +39,7 @@ use keeping::Keeping;
 use kept::{Kept, Shelf};
 use spare::Spare;
 
-pub(super) use kept::{discard_unfinished, retained};
+pub(super) use kept::{BUDGET, bytes, discard_unfinished, retained};
 
 /// The label of a golden volume's role.
 pub(super) const ROLE: &str = "golden";
@@ -170,7 +170,7 @@ impl Golden {
             store: self.store.clone(),
             kept: Kept {
                 version: 1,
-                volume: format!("devenv-golden-{}-{key}", spec.name),
+                volume: self.name(&spec.name, &key),
                 environment: self.environment.clone(),
                 project: place.record.project.clone(),
                 made_at: Timestamp::now().to_string(),
@@ -239,6 +239,11 @@ impl Golden {
         let (name, None) = (volumes.next()?.clone(), volumes.next()) else { return None };
         let directory = self.volume(&name).await?.mountpoint;
         Some(Place { record, volume: name, directory })
+    }
+
+    /// No two owners have the same, though their keys may be the same.
+    fn name(&self, service: &ServiceName, key: &GoldenKey) -> String {
+        format!("devenv-golden-{:.8}-{service}-{key}", self.owner.as_str())
     }
 
     async fn volume(&self, name: &str) -> Option<ObservedVolume> {

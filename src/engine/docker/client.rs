@@ -9,6 +9,7 @@ use super::{
     DockerEngine,
     endpoint::{Choice, Endpoint, Selection, read_file, resolve},
     error::{from_bollard, gone},
+    reach::{self, Place},
     version::{ApiVersion, NEWEST, negotiate, pin},
     wire::{Call, Wire},
 };
@@ -28,6 +29,7 @@ pub(super) struct Client {
     plain: Wire,
     api: ApiVersion,
     dual_stack: Arc<OnceCell<bool>>,
+    place: Arc<OnceCell<Place>>,
 }
 
 /// What `/version` says.
@@ -92,7 +94,14 @@ impl Client {
         }
         .map_err(|error| from_bollard(endpoint, "connect", error))?;
         debug_assert!(api <= NEWEST);
-        Ok(Self { docker: pin(docker, api), wire: plain.versioned(&api.prefix()), plain, api, dual_stack: Arc::new(OnceCell::new()) })
+        Ok(Self {
+            docker: pin(docker, api),
+            wire: plain.versioned(&api.prefix()),
+            plain,
+            api,
+            dual_stack: Arc::default(),
+            place: Arc::default(),
+        })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -129,6 +138,11 @@ impl Client {
     /// where this was seen to work: an engine of this very host, as root, on Linux, with an IPv6 loopback.
     pub(super) async fn dual_stack(&self) -> bool {
         *self.dual_stack.get_or_init(|| async { self.find_dual_stack().await.unwrap_or(false) }).await
+    }
+
+    /// Where this process stands; here, if the engine cannot be asked.
+    pub(super) async fn place(&self) -> &Place {
+        self.place.get_or_init(|| async { reach::find(self).await.unwrap_or(Place::Here) }).await
     }
 
     async fn find_dual_stack(&self) -> Result<bool, EngineError> {

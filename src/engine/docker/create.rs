@@ -9,11 +9,12 @@ use bollard::{
     },
     query_parameters::CreateContainerOptionsBuilder,
 };
+use futures_util::future;
 use tokio::time::{Instant, sleep};
 
 use super::{client::Client, containers};
 use crate::{
-    engine::{ContainerCreate, CreatedMount, EngineError},
+    engine::{ContainerCreate, CreatedMount, EngineError, Reach},
     spec::PublishedPort,
 };
 
@@ -28,12 +29,14 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// One of ours that has the name already is what an earlier request, whose sender may be dead, has come to: it is the one
 /// asked for if it is just that and has never run; else it makes room.
 pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Result<String, EngineError> {
-    let dual_stack = client.dual_stack().await;
+    let publishing = Publishing { dual_stack: client.dual_stack().await, reach: client.place().await.reach() };
+    let mounts = container.mounts.iter().map(|mount| seen_from_host(client, mount));
+    let mounts = future::try_join_all(mounts).await?;
     let action = format!("create the container `{}`", container.name);
     let (deadline, mut pause) = (Instant::now() + UNSEEN, FIRST_LOOK);
     loop {
         let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
-        let created = client.docker.create_container(Some(options), body(container, dual_stack)).await;
+        let created = client.docker.create_container(Some(options), body(container, &mounts, &publishing)).await;
         let refusal = match created.map_err(client.explain(&action)) {
             Ok(created) => return Ok(created.id),
             Err(refusal @ EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => refusal,
@@ -54,7 +57,25 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
     }
 }
 
-fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
+/// A path of ours is the host's, or has another name there.
+async fn seen_from_host(client: &Client, mount: &CreatedMount) -> Result<CreatedMount, EngineError> {
+    match mount {
+        CreatedMount::Host { path, target, read_only } => {
+            let path = client.place().await.host_path(path)?;
+            Ok(CreatedMount::Host { path, target: target.clone(), read_only: *read_only })
+        }
+        CreatedMount::Volume { .. } | CreatedMount::Memory { .. } => Ok(mount.clone()),
+    }
+}
+
+/// How ports are published.
+struct Publishing {
+    /// `::1` too, where that works.
+    dual_stack: bool,
+    reach: Reach,
+}
+
+fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publishing) -> ContainerCreateBody {
     let endpoint = EndpointSettings { aliases: Some(container.aliases.clone()), ..EndpointSettings::default() };
     let memory = container.resources.memory.map(|memory| memory.bytes() as i64);
     ContainerCreateBody {
@@ -70,10 +91,10 @@ fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
         networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])) }),
         host_config: Some(HostConfig {
             network_mode: Some(container.network.clone()),
-            port_bindings: Some(bindings(&container.ports, dual_stack)),
+            port_bindings: Some(bindings(&container.ports, publishing)),
             // Restarting is the supervisor's affair: the engine would do it without a word and without an order.
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
-            mounts: Some(mounts(&container.mounts)),
+            mounts: Some(mounts(mounted)),
             memory,
             // The same figure: no swap, so that the limit is the limit.
             memory_swap: memory,
@@ -91,15 +112,20 @@ fn body(container: &ContainerCreate, dual_stack: bool) -> ContainerCreateBody {
     }
 }
 
-fn bindings(ports: &[PublishedPort], dual_stack: bool) -> PortMap {
+fn bindings(ports: &[PublishedPort], publishing: &Publishing) -> PortMap {
     let mut map = PortMap::new();
     for port in ports {
         let list = map.entry(format!("{}/tcp", port.container)).or_default().get_or_insert_with(Vec::new);
         let mut publish = |address: &str| {
             list.push(PortBinding { host_ip: Some(address.to_owned()), host_port: Some(port.host.to_string()) });
         };
-        publish(&port.address);
-        if dual_stack && port.address == "127.0.0.1" {
+        match &publishing.reach {
+            // The host's loopback is not ours: the daemon listens on ours.
+            Reach::Beside if port.address == "127.0.0.1" => continue,
+            Reach::Elsewhere { .. } if port.address == "127.0.0.1" => publish("0.0.0.0"),
+            Reach::Here | Reach::Beside | Reach::Elsewhere { .. } => publish(&port.address),
+        }
+        if publishing.dual_stack && publishing.reach == Reach::Here && port.address == "127.0.0.1" {
             publish("::1");
         }
     }
@@ -144,10 +170,15 @@ mod tests {
     #[test]
     fn a_loopback_port_is_published_on_both_loopbacks_where_that_works() {
         let port = |address: &str| PublishedPort { container: 5432, host: 15432, address: address.to_owned() };
-        let addresses = |address: &str, dual_stack: bool| -> Vec<String> {
-            let map = bindings(&[port(address)], dual_stack);
+        let publish = |address: &str, dual_stack, reach| -> Vec<String> {
+            let map = bindings(&[port(address)], &Publishing { dual_stack, reach });
             map["5432/tcp"].iter().flatten().map(|binding| binding.host_ip.clone().unwrap()).collect()
         };
+        let addresses = |address, dual_stack| publish(address, dual_stack, Reach::Here);
+        let elsewhere = || Reach::Elsewhere { host: "docker".to_owned() };
+        assert_eq!(publish("127.0.0.1", true, elsewhere()), ["0.0.0.0"]);
+        assert_eq!(publish("127.0.0.1", true, Reach::Beside), Vec::<String>::new());
+        assert_eq!(publish("0.0.0.0", true, Reach::Beside), ["0.0.0.0"]);
         assert_eq!(addresses("127.0.0.1", true), ["127.0.0.1", "::1"]);
         assert_eq!(addresses("127.0.0.1", false), ["127.0.0.1"]);
         assert_eq!(addresses("0.0.0.0", true), ["0.0.0.0"]);

@@ -5,6 +5,7 @@
 //! models are closed, so that one state or event that they do not know fails a whole answer. Nothing here polls, and
 //! nothing here is remembered between calls.
 
+mod archive;
 mod build;
 mod client;
 mod containers;
@@ -19,6 +20,7 @@ mod images;
 mod logs;
 mod networks;
 mod observed;
+mod reach;
 mod sidecar;
 mod stop;
 mod upload;
@@ -35,8 +37,8 @@ use futures_util::stream::BoxStream;
 
 use super::{
     Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun,
-    ImageDefaults, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, SessionRequest,
-    Sidecar, UploadFile, Usage, VolumeCreate,
+    ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, Reach,
+    SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
 };
 use crate::spec::{ImageBuild, Resources};
 use client::Client;
@@ -59,6 +61,14 @@ impl Engine for DockerEngine {
         self.client.clock().await
     }
 
+    async fn reach(&self) -> Reach {
+        self.client.place().await.reach()
+    }
+
+    async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError> {
+        reach::address(&self.client, network, container).await
+    }
+
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
         containers::list(&self.client, owner).await
     }
@@ -75,6 +85,10 @@ impl Engine for DockerEngine {
         volumes::find(&self.client, name).await
     }
 
+    async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
+        volumes::sizes(&self.client).await
+    }
+
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
         networks::subnets(&self.client).await
     }
@@ -89,6 +103,18 @@ impl Engine for DockerEngine {
 
     async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError> {
         images::defaults(&self.client, name).await
+    }
+
+    async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError> {
+        archive::facts(&self.client, name).await
+    }
+
+    fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>> {
+        archive::save(self.client.clone(), names.to_vec())
+    }
+
+    async fn load_images(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError> {
+        archive::load(&self.client, archive).await
     }
 
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {

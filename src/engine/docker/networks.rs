@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     client::Client,
     containers,
+    reach::Place,
     wire::{Call, filters, segment},
 };
 use crate::engine::{EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
@@ -125,7 +126,8 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, Eng
         let Some(network) = client.wire.find::<NetworkDocument>(call).await? else { return Ok(foreign) };
         let owner = network.labels().map(|labels| labels.owner);
         for (guest, GuestDocument { name }) in network.containers.iter().flatten() {
-            let ours = owner.is_some() && owner == owner_of(client, guest).await?;
+            let own = matches!(client.place().await, Place::Beside(own) if own.id == *guest);
+            let ours = own || owner.is_some() && owner == owner_of(client, guest).await?;
             cut(client, id, guest).await?;
             if !ours && !foreign.contains(name) {
                 foreign.push(name.clone());

@@ -49,6 +49,38 @@ pub(super) async fn find(client: &Client, name: &str) -> Result<Option<ObservedV
     Ok(client.wire.find::<VolumeDocument>(call).await?.and_then(VolumeDocument::observed))
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageDocument {
+    #[serde(default)]
+    volumes: Option<Vec<UsedVolumeDocument>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsedVolumeDocument {
+    name: String,
+    #[serde(default)]
+    usage_data: Option<UsageDataDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageDataDocument {
+    /// -1 where it is not known.
+    size: i64,
+}
+
+pub(super) async fn sizes(client: &Client) -> Result<HashMap<String, u64>, EngineError> {
+    // Engines before API 1.42 know no `type`, and add up everything.
+    let document: UsageDocument = client.wire.read(Call::get("add up what volumes take", "/system/df").with("type", "volume")).await?;
+    let sized = document.volumes.into_iter().flatten().filter_map(|volume| {
+        let size = u64::try_from(volume.usage_data?.size).ok()?;
+        Some((volume.name, size))
+    });
+    Ok(sized.collect())
+}
+
 /// The engine takes a volume of that name that is already there, whoever's it is; one of another owner is refused here.
 pub(super) async fn create(client: &Client, volume: &VolumeCreate) -> Result<(), EngineError> {
     let action = format!("create the volume `{}`", volume.name);

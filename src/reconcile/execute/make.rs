@@ -1,6 +1,6 @@
 //! Making what a service runs in: network, image, volumes, container.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use futures_util::StreamExt;
 use ipnet::Ipv4Net;
@@ -83,6 +83,10 @@ impl Effects {
             Image::Named(name) => {
                 if self.engine.image(name).await?.is_some() {
                     return Ok(false);
+                }
+                if self.offline.load(Ordering::Relaxed) {
+                    let message = format!("the image `{name}` is not here, and no registry is asked (`--offline`)");
+                    return Err(OperationError::Other(format!("{message}: `devenv fetch` pulls it, `devenv images load FILE` brings it")));
                 }
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);

@@ -187,6 +187,7 @@ impl World {
             owner: Self::owner(),
             vault: Vault::new(store.secrets(&record.id)),
             caretaker: self.caretaker.clone(),
+            offline: Arc::default(),
         };
         let followed = engine.events(&Self::owner());
         let observed = observe(engine.as_ref()).await;

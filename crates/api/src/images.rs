@@ -1,0 +1,50 @@
+//! Images: what of them is here, and archives that carry them from one machine to another.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Answers `fetch` and `images`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Images {
+    pub images: Vec<ImageEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageEntry {
+    pub name: String,
+    /// `sha256:…` of what is here.
+    pub id: String,
+    /// `NAME@sha256:…`, where a registry gave it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// It was not here before.
+    #[serde(default)]
+    pub fetched: bool,
+}
+
+/// Have these images here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchRequest {
+    pub images: Vec<String>,
+}
+
+/// One line of the answer to [`FetchRequest`]: news, then one of the last two.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FetchMessage {
+    Progress { image: String, message: String },
+    Done(Images),
+    Failed(crate::ApiError),
+}
+
+/// Write images to an archive, or take over those that are in one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArchiveRequest {
+    /// Absolute.
+    pub file: String,
+    /// To write; what is in an archive says itself.
+    #[serde(default)]
+    pub images: Vec<String>,
+}

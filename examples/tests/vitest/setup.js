@@ -1,0 +1,3 @@
+import { up } from "./devenv.js";
+
+export default up;

@@ -1,0 +1,231 @@
+//! `devenv fetch` and `devenv images`: images for machines that ask no registry, and the file that says which they are.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use devenv_api::{ApiError, ArchiveRequest, ErrorCode, FetchMessage, FetchRequest, ImageEntry, Images};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Outcome,
+    exit::ExitStatus,
+    failure::{Failure, internal, usage},
+    project,
+    session::Session,
+    table,
+};
+
+/// In the project's directory.
+const LOCK: &str = "devenv.lock";
+
+/// Pull the images that a profile needs, and see that they are those of devenv.lock.
+///
+/// Pulls what is not here, so that `devenv up --offline` can do without a registry. If the project has a `devenv.lock`, every image must be
+/// the one that is noted there; images that a service builds are none of its concern. The file's checksum is a good key for a cache in CI.
+///
+/// Example: devenv fetch ci --lock
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fetch {
+    /// A profile's name, or a path if it contains `/` or ends in `.yaml`. Default: the one that the environment runs, else `default`.
+    profile: Option<String>,
+    /// Note what is here in `devenv.lock`, instead of comparing with it.
+    #[arg(long)]
+    lock: bool,
+}
+
+/// Carry images from one machine to another.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Write the images that a profile needs to an archive, which `docker load` takes too.
+    ///
+    /// They have to be here: `devenv fetch` sees to it.
+    ///
+    /// Example: devenv images save images.tar ci
+    Save {
+        file: String,
+        /// A profile's name, or a path. Default: the one that the environment runs, else `default`.
+        profile: Option<String>,
+    },
+    /// Take over the images of an archive.
+    ///
+    /// Example: devenv images load images.tar
+    Load { file: String },
+}
+
+/// What `devenv.lock` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    version: u32,
+    images: BTreeMap<String, Locked>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locked {
+    id: String,
+    /// The same for every architecture, where the image comes from a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+pub(super) async fn fetch(arguments: &Fetch, session: &Session) -> Outcome {
+    let images = pulled(session, arguments.profile.as_deref()).await?;
+    let lock = session.project()?.join(LOCK);
+    let noted = read(&lock)?;
+    let mut messages = session.client().await?.fetch_images(&FetchRequest { images }).await?;
+    let here = loop {
+        match messages.next().await {
+            Some(message) => match message? {
+                FetchMessage::Progress { image, message } => session.printer.say(format_args!("{image} {message}")),
+                FetchMessage::Done(images) => break images,
+                FetchMessage::Failed(error) => return Err(error.into()),
+            },
+            None => return Err(ApiError::new(ErrorCode::Failed, "the daemon ended before all images were here").into()),
+        }
+    };
+    if arguments.lock {
+        let images = here.images.iter().map(|image| (image.name.clone(), Locked::of(image)));
+        // What other profiles need stays.
+        let mut all = noted.map(|lock| lock.images).unwrap_or_default();
+        all.extend(images);
+        write(&lock, &Lock { version: 1, images: all })?;
+    } else if let Some(noted) = noted {
+        let strangers = noted.strangers(&here.images);
+        if !strangers.is_empty() {
+            let message = format!("{}: {}", lock.display(), strangers.join("; "));
+            let hint = "`devenv fetch --lock` notes what is here; `devenv images load FILE` brings what was noted";
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(hint).into());
+        }
+    }
+    print(&here, session)?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    let images = match &arguments.command {
+        Command::Save { file, profile } => {
+            let images = pulled(session, profile.as_deref()).await?;
+            session.client().await?.save_images(&ArchiveRequest { file: absolute(file)?, images }).await?
+        }
+        Command::Load { file } => {
+            session.client().await?.load_images(&ArchiveRequest { file: absolute(file)?, images: Vec::new() }).await?
+        }
+    };
+    print(&images, session)?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+async fn pulled(session: &Session, profile: Option<&str>) -> Result<Vec<String>, Failure> {
+    let named = project::profile_name_if_running(session, profile).await?;
+    Ok(project::load(session, &named)?.pulled_images())
+}
+
+fn print(images: &Images, session: &Session) -> Result<(), Failure> {
+    Ok(session.printer.result(images, || {
+        let rows = images.images.iter().map(|image| {
+            let short = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+            let how = if image.fetched { "pulled" } else { "here" };
+            [image.name.clone(), short, bytesize::ByteSize(image.size).to_string(), how.to_owned()]
+        });
+        table::columns(["IMAGE", "ID", "SIZE", ""], rows)
+    })?)
+}
+
+impl Locked {
+    fn of(image: &ImageEntry) -> Self {
+        Self { id: image.id.clone(), digest: image.digest.clone() }
+    }
+
+    /// By digest where both have one: the id differs with the architecture.
+    fn is(&self, image: &ImageEntry) -> bool {
+        match (&self.digest, &image.digest) {
+            (Some(noted), Some(here)) => noted == here,
+            _ => self.id == image.id,
+        }
+    }
+}
+
+impl Lock {
+    /// In words, each image that is not the one that was noted.
+    fn strangers(&self, here: &[ImageEntry]) -> Vec<String> {
+        here.iter()
+            .filter_map(|image| match self.images.get(&image.name) {
+                None => Some(format!("`{}` is not noted there", image.name)),
+                Some(noted) if noted.is(image) => None,
+                Some(noted) => Some(format!(
+                    "`{}` is {} here, and {} there",
+                    image.name,
+                    shown(image.digest.as_ref(), &image.id),
+                    shown(noted.digest.as_ref(), &noted.id)
+                )),
+            })
+            .collect()
+    }
+}
+
+fn shown<'a>(digest: Option<&'a String>, id: &'a str) -> &'a str {
+    digest.map_or(id, String::as_str)
+}
+
+fn read(path: &Path) -> Result<Option<Lock>, ApiError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
+    };
+    let lock: Lock = serde_json::from_str(&text)
+        .map_err(|error| usage(format!("{} is not what `devenv fetch --lock` writes: {error}", path.display())))?;
+    if lock.version != 1 {
+        return Err(usage(format!("{} has version {}, and this devenv knows 1", path.display(), lock.version)));
+    }
+    Ok(Some(lock))
+}
+
+fn write(path: &Path, lock: &Lock) -> Result<(), ApiError> {
+    let text = serde_json::to_string_pretty(lock).map_err(|error| internal("cannot write the lock file as JSON", error))? + "\n";
+    fs::write(path, text).map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display())))
+}
+
+fn absolute(file: &str) -> Result<String, Failure> {
+    let path = std::path::absolute(file).map_err(|error| usage(format!("{file}: {error}")))?;
+    path.into_os_string().into_string().map_err(|path| usage(format!("the path is not UTF-8: {}", path.display())).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str, id: &str, digest: Option<&str>) -> ImageEntry {
+        ImageEntry { name: name.to_owned(), id: id.to_owned(), digest: digest.map(str::to_owned), size: 1, fetched: false }
+    }
+
+    #[test]
+    fn an_image_is_the_noted_one_by_its_digest_and_without_one_by_its_id() {
+        let noted = [image("a", "1", Some("a@x")), image("b", "2", None)];
+        let lock = Lock { version: 1, images: noted.iter().map(|image| (image.name.clone(), Locked::of(image))).collect() };
+        assert_eq!(lock.strangers(&[image("a", "other architecture", Some("a@x")), image("b", "2", Some("b@y"))]), Vec::<String>::new());
+        assert_eq!(
+            lock.strangers(&[image("a", "1", Some("a@y")), image("b", "3", None), image("c", "4", None)]),
+            ["`a` is a@y here, and a@x there", "`b` is 3 here, and 2 there", "`c` is not noted there"]
+        );
+    }
+
+    #[test]
+    fn a_lock_file_is_read_as_it_was_written_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOCK);
+        assert_eq!(read(&path).unwrap(), None);
+        let lock = Lock { version: 1, images: [("a".to_owned(), Locked { id: "1".to_owned(), digest: None })].into() };
+        write(&path, &lock).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(lock));
+        fs::write(&path, r#"{"version": 2, "images": {}}"#).unwrap();
+        assert!(read(&path).unwrap_err().message.contains("version 2"));
+    }
+}

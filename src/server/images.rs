@@ -1,0 +1,24 @@
+//! Images that are pulled ahead or travel in archives.
+
+use std::{path::Path, sync::Arc};
+
+use axum::{Json, extract::State, response::Response};
+use devenv_api::{ArchiveRequest, FetchRequest, Images};
+
+use super::{
+    failure::Failed,
+    stream::{ndjson, received},
+};
+use crate::daemon::{Daemon, images};
+
+pub(super) async fn fetch(State(daemon): State<Arc<Daemon>>, Json(request): Json<FetchRequest>) -> Response {
+    ndjson(received(images::fetch(&daemon.environments, request.images)))
+}
+
+pub(super) async fn save(State(daemon): State<Arc<Daemon>>, Json(request): Json<ArchiveRequest>) -> Result<Json<Images>, Failed> {
+    Ok(Json(images::save(daemon.environments.engine().as_ref(), &request.images, Path::new(&request.file)).await?))
+}
+
+pub(super) async fn load(State(daemon): State<Arc<Daemon>>, Json(request): Json<ArchiveRequest>) -> Result<Json<Images>, Failed> {
+    Ok(Json(images::load(daemon.environments.engine().as_ref(), Path::new(&request.file)).await?))
+}
