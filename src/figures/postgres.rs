@@ -4,10 +4,9 @@ use tokio_postgres::Client;
 
 use super::Page;
 use crate::{
-    probe::postgres::{Login, session, words},
     provision::{
         ProvisionContext,
-        postgres::{OPTIONS, SUPERUSER, rows},
+        postgres::{Superuser, rows},
     },
     spec::PostgresProvision,
 };
@@ -19,12 +18,8 @@ const CONNECTIONS: &str = "SELECT coalesce(datname, ''), coalesce(state, 'unknow
 const SERVER: &str = "SELECT current_setting('max_connections'), extract(epoch FROM pg_postmaster_start_time())";
 
 pub(super) async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, String> {
-    let password = cx.vault.reveal(&server.password).map_err(|error| error.to_string())?;
-    let tls = cx.trust(server.tls).map_err(|error| error.to_string())?;
-    let login = Login { port: server.port, user: SUPERUSER, password, database: SUPERUSER, tls };
-    let mut config = login.config("devenv figures");
-    config.options(OPTIONS);
-    session(&config, login.tls.clone(), read).await.map_err(|error| words(server.port, &error))
+    let superuser = Superuser::of(server, cx).map_err(|error| error.to_string())?;
+    superuser.ask("devenv figures", read).await
 }
 
 async fn read(client: Client) -> Result<Page, tokio_postgres::Error> {

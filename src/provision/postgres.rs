@@ -7,35 +7,18 @@ mod database;
 mod mend;
 mod password;
 pub(crate) mod settings;
+mod superuser;
 
 pub(crate) use mend::mend_superuser;
+pub(crate) use superuser::{SUPERUSER, Superuser};
 
 use std::collections::HashMap;
 
-use futures_util::{
-    FutureExt,
-    future::{join, join_all, try_join_all},
-};
+use futures_util::future::{join, join_all, try_join_all};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
 use super::{Change, ProvisionContext, ProvisionError};
-use crate::{probe::postgres as probe, spec::PostgresProvision};
-
-pub(crate) const SUPERUSER: &str = "postgres";
-
-/// Our own statements stay out of the log, and a database's own settings cannot get in their way. What they bring about is
-/// brought about again at the next start, so no commit waits for the disk: what must not be lost is in the same journal.
-pub(crate) const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
-    -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
-    -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
-    -c row_security=on -c synchronous_commit=off";
-
-/// The way into the server.
-struct Server {
-    port: u16,
-    password: String,
-    tls: Option<rustls::ClientConfig>,
-}
+use crate::spec::PostgresProvision;
 
 /// What is there now.
 struct Found {
@@ -68,7 +51,7 @@ const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
 
 pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    let server = Server { port: wanted.port, password: cx.vault.reveal(&wanted.password)?, tls: cx.trust(wanted.tls)? };
+    let server = Superuser::of(wanted, cx)?;
     let mut roles = Vec::new();
     for role in &wanted.roles {
         if role.name != SUPERUSER {
@@ -149,27 +132,6 @@ fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<Strin
             changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
             script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC", identifier(name)));
         }
-    }
-}
-
-impl Server {
-    async fn session<T, W>(&self, database: &str, work: impl FnOnce(Client) -> W) -> Result<T, ProvisionError>
-    where
-        W: Future<Output = Result<T, ProvisionError>>,
-    {
-        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
-        let mut config = login.config("devenv-provision");
-        config.options(OPTIONS);
-        // What the work fails with is told by itself; the session's own errors are those of the connection.
-        probe::session(&config, self.tls.clone(), |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
-            let reason = probe::words(self.port, &error);
-            Err(match error.code() {
-                Some(code) if *code == SqlState::INVALID_PASSWORD => {
-                    ProvisionError::WrongPassword { service: "PostgreSQL", user: SUPERUSER.to_owned(), reason }
-                }
-                _ => ProvisionError::Unreachable { reason },
-            })
-        })
     }
 }
 

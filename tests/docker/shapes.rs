@@ -130,6 +130,14 @@ fn is_on_loopback_alone(corner: &Corner, service: &str) -> bool {
             .all(|line| line.rsplit_once("-> ").is_some_and(|(_, host)| host.starts_with("127.0.0.1:") || host.starts_with("[::1]:")))
 }
 
+/// The address of the only database of the pool.
+fn pool(corner: &Corner) -> String {
+    let variables = corner.variables(&[]);
+    let mut named = variables.as_object().unwrap().iter();
+    let (_, url) = named.find(|(name, _)| name.starts_with("POOL_") && name.ends_with("_URL")).unwrap();
+    url.as_str().unwrap().to_owned()
+}
+
 #[test]
 fn the_legal_platform_searches_vectors_and_refuses_whoever_does_not_encrypt() {
     let corner = Corner::new();
@@ -342,17 +350,7 @@ fn the_platform_wrapper_has_its_limits_and_its_users_their_own_keys() {
     ] {
         assert_eq!(sql(&database, &format!("show {name}")), [value], "{name}");
     }
-    let pool = corner
-        .variables(&[])
-        .as_object()
-        .unwrap()
-        .iter()
-        .find(|(name, _)| name.starts_with("POOL_") && name.ends_with("_URL"))
-        .unwrap()
-        .1
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let pool = pool(&corner);
     assert_eq!(sql(&pool, "select count(*)::text from pg_stat_activity where datname = current_database() limit 1").len(), 1);
     let authority = corner.variable("DEVENV_CA_FILE");
     let ask = |variable: &str, command: &[&str]| redis_encrypted(&corner.variable(variable), &authority, command);
@@ -401,17 +399,7 @@ fn the_invoice_api_serves_125_requests_at_once_through_its_pool() {
     for index in ["api_keys_active", "jobs_queue", "jobs_of_key", "jobs_status", "job_results_time"] {
         assert_eq!(sql(&database, &format!("select count(*)::text from pg_indexes where indexname = '{index}'")), ["1"], "{index}");
     }
-    let pool = corner
-        .variables(&[])
-        .as_object()
-        .unwrap()
-        .iter()
-        .find(|(name, _)| name.starts_with("POOL_") && name.ends_with("_URL"))
-        .unwrap()
-        .1
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let pool = pool(&corner);
     let requests: Vec<_> = (0..130)
         .map(|number| {
             let pool = pool.clone();

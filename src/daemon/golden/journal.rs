@@ -5,8 +5,7 @@ use std::path::Path;
 use tokio_postgres::Client;
 
 use crate::{
-    probe::postgres::{Login, session, words},
-    provision::{ProvisionContext, postgres::OPTIONS},
+    provision::{ProvisionContext, postgres::Superuser},
     spec::PostgresProvision,
 };
 
@@ -69,12 +68,8 @@ impl Watched {
     where
         W: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let tls = self.cx.trust(self.provision.tls).map_err(|error| error.to_string())?;
-        let password = self.cx.vault.reveal(&self.provision.password).map_err(|error| error.to_string())?;
-        let login = Login { port: self.provision.port, user: "postgres", password, database: "postgres", tls };
-        let mut config = login.config("devenv golden");
-        config.options(OPTIONS);
-        session(&config, login.tls.clone(), work).await.map_err(|error| words(self.provision.port, &error))
+        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| error.to_string())?;
+        superuser.ask("devenv golden", work).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{DatabaseFound, Server, execute, failed, identifier, literal, rows, settings};
+use super::{DatabaseFound, Superuser, execute, failed, identifier, literal, rows, settings};
 use crate::{
     provision::{Change, ProvisionError},
     spec::PostgresDatabase,
@@ -22,7 +22,7 @@ struct Inside {
 
 /// `complete`: what is inside was found to be as asked.
 pub(super) async fn provide(
-    server: &Server,
+    server: &Superuser,
     wanted: &PostgresDatabase,
     found: Option<&DatabaseFound>,
     complete: bool,
@@ -50,7 +50,7 @@ pub(super) async fn provide(
 }
 
 /// Whether it can be entered and everything inside is as asked.
-pub(super) async fn is_complete(server: &Server, wanted: &PostgresDatabase) -> bool {
+pub(super) async fn is_complete(server: &Superuser, wanted: &PostgresDatabase) -> bool {
     let inside = server.session(&wanted.name, |client| async move { Inside::look(&client, &wanted.name).await }).await;
     inside.is_ok_and(|inside| !inside.has_strange_public(wanted) && inside.missing(wanted).next().is_none())
 }

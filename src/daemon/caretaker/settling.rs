@@ -1,0 +1,189 @@
+//! From a service's start to the proof that a client can do real work: its first answer, provisioning, scripts, the golden
+//! volume.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::DaemonCaretaker;
+use crate::{
+    daemon::golden,
+    probe::{self, NotReady, ProbeContext, ProbeFailure, Receipt, Schedule},
+    provision::{self, Change, ProvisionContext, ProvisionError},
+    reconcile::{Evidence, Instance, Settling as News},
+    script::{Choice, ScriptError},
+    spec::{Probe, Provision, ServiceSpec},
+};
+
+/// PostgreSQL's word for it.
+const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
+/// A proof is waited for so long, whatever provisioning and scripts have left of the service's time.
+const PROOF: Duration = Duration::from_secs(10);
+
+/// One start of one service.
+pub(super) struct Settlement<'a> {
+    caretaker: &'a DaemonCaretaker,
+    spec: &'a ServiceSpec,
+    instance: &'a Instance,
+    news: &'a mpsc::UnboundedSender<News>,
+    probe: Probe,
+    cx: ProbeContext,
+    began: Instant,
+}
+
+impl<'a> Settlement<'a> {
+    pub(super) fn new(
+        caretaker: &'a DaemonCaretaker,
+        spec: &'a ServiceSpec,
+        instance: &'a Instance,
+        news: &'a mpsc::UnboundedSender<News>,
+    ) -> Self {
+        let probe = spec.probe.behind(&caretaker.hosts.ports(&spec.name, instance.run));
+        Self { caretaker, spec, instance, news, probe, cx: caretaker.context(spec, instance), began: Instant::now() }
+    }
+
+    /// What proves it.
+    pub(super) async fn settle(&self) -> Result<String, Evidence> {
+        let golden = &self.caretaker.golden;
+        loop {
+            let answer = self.answer().await?;
+            golden.answered(&self.spec.name)?;
+            self.tell(News::Answered);
+            match self.bring_about().await? {
+                // A server that was started anew in between may have lost what was brought about.
+                Some(proof) if proof.life != answer.life => {}
+                proof => {
+                    golden.replenish(self.spec).await;
+                    return Ok(proof.unwrap_or(answer).evidence);
+                }
+            }
+        }
+    }
+
+    /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
+    /// over the server's own socket, which nobody but us reaches.
+    async fn answer(&self) -> Result<Receipt, Evidence> {
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &ProbeFailure| {
+            if failure.what.contains(WRONG_PASSWORD) {
+                refused.notify_one();
+            }
+        };
+        let mend = async {
+            if let Some(provision) = golden::postgres(self.spec) {
+                refused.notified().await;
+                let engine = self.caretaker.engine.as_ref();
+                match provision::mend_superuser(engine, &self.instance.id, provision, &self.caretaker.vault).await {
+                    Ok(()) => self.tell(News::Changed("the superuser's password was set to this environment's".to_owned())),
+                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "The superuser's password could not be set."),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        // Dropping either half is safe: the password is set by one statement.
+        tokio::select! {
+            answer = self.ask(&self.probe, self.spec.ready_timeout, hear) => answer,
+            () = mend => unreachable!("it never ends"),
+        }
+    }
+
+    /// What is declared, in a server that answers; and the proof of it, if there is one to be had.
+    async fn bring_about(&self) -> Result<Option<Receipt>, Evidence> {
+        let known = self.was_brought_about();
+        // Where most likely nothing is left to do, the proof is asked for meanwhile.
+        let early = async {
+            match &self.spec.proof {
+                Some(proof) if known => probe::ask(proof, &self.cx).await.ok(),
+                _ => None,
+            }
+        };
+        let (changed, early) = futures_util::join!(self.provision(known), early);
+        let changed = changed?;
+        let applied = AtomicBool::new(false);
+        let fresh = match &self.spec.scripts {
+            Some(set) => {
+                let tell = |what| {
+                    applied.store(true, Ordering::Relaxed);
+                    self.tell(News::Changed(what));
+                };
+                self.caretaker.apply(set, Choice::All, self.instance, tell).await.map_err(|error| failed_script(&error))?.fresh
+            }
+            None => true,
+        };
+        if fresh {
+            let DaemonCaretaker { golden, project, checksums, .. } = self.caretaker;
+            golden.keep(self.spec, self.instance, self.provisioning(false), project, checksums).await;
+        }
+        Ok(match (&self.spec.proof, early) {
+            (None, _) => None,
+            (Some(_), Some(early)) if !changed && !applied.into_inner() => Some(early),
+            (Some(proof), _) => Some(self.ask(proof, self.spec.ready_timeout.max(self.began.elapsed() + PROOF), |_| {}).await?),
+        })
+    }
+
+    fn was_brought_about(&self) -> bool {
+        let provisioned = self.caretaker.provisioned.lock().expect("no holder of this lock panics");
+        !self.caretaker.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
+    }
+
+    /// Whether anything had to be changed. `again`: all of it has been brought about before.
+    async fn provision(&self, again: bool) -> Result<bool, Evidence> {
+        let mut changed = false;
+        for provision in &self.spec.provision {
+            for change in self.provide(provision, again).await? {
+                changed = true;
+                self.tell(News::Changed(change.what));
+            }
+        }
+        let mut provisioned = self.caretaker.provisioned.lock().expect("no holder of this lock panics");
+        provisioned.insert(self.spec.name.clone(), self.spec.provision.clone());
+        Ok(changed)
+    }
+
+    /// Provisions, and again from the start when the server has gone away meanwhile and come back within its time: every
+    /// step may be repeated.
+    async fn provide(&self, provision: &Provision, again: bool) -> Result<Vec<Change>, Evidence> {
+        loop {
+            match provision::apply(provision, &self.provisioning(again)).await {
+                Ok(changes) => return Ok(changes),
+                Err(error @ ProvisionError::Unreachable { .. }) if self.began.elapsed() < self.spec.ready_timeout => {
+                    tracing::info!(%error, service = %self.spec.name, "Provisioning begins again once the server answers.");
+                    self.ask(&self.probe, self.spec.ready_timeout, |_| {}).await?;
+                }
+                Err(error) => {
+                    let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
+                    return Err(Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) });
+                }
+            }
+        }
+    }
+
+    fn provisioning(&self, again: bool) -> ProvisionContext {
+        ProvisionContext { vault: self.caretaker.vault.clone(), authority: Some(self.caretaker.authority.clone()), again }
+    }
+
+    /// Asks until there is a proof, until so long after the beginning.
+    async fn ask(&self, probe: &Probe, limit: Duration, hear: impl FnMut(&ProbeFailure) + Send) -> Result<Receipt, Evidence> {
+        let left = limit.saturating_sub(self.began.elapsed());
+        match probe::until_ready(probe, &self.cx, Schedule::until(left), hear).await {
+            Ok(receipt) => Ok(receipt),
+            Err(NotReady { last, .. }) => Err(Evidence {
+                probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
+                ..Evidence::of(format!("it did not become ready within {} s", limit.as_secs_f32()))
+            }),
+        }
+    }
+
+    /// Whoever listens may be gone; what is to be done is not.
+    fn tell(&self, news: News) {
+        let _ = self.news.send(news);
+    }
+}
+
+fn failed_script(error: &ScriptError) -> Evidence {
+    let hint = error.hint.clone().unwrap_or_else(|| "mend the script and say `devenv up` again: it goes on where it stopped".to_owned());
+    Evidence { diagnosis: Some((error.to_string(), hint)), ..Evidence::of("a script failed") }
+}
