@@ -3,5 +3,9 @@
 set -e
 cd "$(dirname "$0")"
 place=${TMPDIR:-/tmp}/devenv-example-python
-[ -x "$place/bin/pytest" ] || { python3 -m venv "$place" && "$place/bin/pip" install --quiet pytest "psycopg[binary]"; }
+if [ ! -e "$place/whole" ]; then
+    python3 -m venv --clear "$place"
+    "$place/bin/pip" install --quiet pytest "psycopg[binary]"
+    : > "$place/whole"
+fi
 exec "$place/bin/pytest" -q -p no:cacheprovider "$@"
