@@ -28,7 +28,7 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
     }
     let mut steps = Vec::new();
     let wants_network = state.services.values().any(|service| service.wanted == Wanted::Running && service.spec.container().is_some());
-    if wants_network && state.network == Network::Absent && !state.busy {
+    if wants_network && state.network == Network::Absent {
         steps.push(Next::CreateNetwork);
     }
     for (name, service) in &state.services {
@@ -39,7 +39,7 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
         }
     }
     let gone = state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
-    if state.goal != Goal::Up && gone && !state.busy && state.network != Network::Absent {
+    if state.goal != Goal::Up && gone && matches!(state.network, Network::Present { .. } | Network::Failed { .. }) {
         steps.push(Next::RemoveNetwork);
     }
     steps

@@ -17,16 +17,18 @@ pub(crate) struct State {
     pub(crate) services: IndexMap<ServiceName, Service>,
     /// False from the moment the engine goes away until it has been looked at again: nothing is started meanwhile.
     pub(crate) engine_answers: bool,
-    /// Set while something that concerns the whole environment is under way.
-    pub(crate) busy: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     Absent,
+    /// Being made.
+    Coming,
     Present {
         id: String,
     },
+    /// Being removed: nothing may be put on it any more.
+    Going,
     /// It could not be made.
     Failed {
         reason: String,
@@ -238,7 +240,7 @@ impl Life {
 
 impl State {
     pub(crate) fn new(goal: Goal) -> Self {
-        Self { goal, network: Network::Absent, services: IndexMap::new(), engine_answers: true, busy: false }
+        Self { goal, network: Network::Absent, services: IndexMap::new(), engine_answers: true }
     }
 
     /// Takes over a new spec: what is new is wanted, what left is to go, what failed gets another chance.

@@ -58,7 +58,7 @@ impl View {
                 .collect(),
             stuck: match &state.network {
                 Network::Failed { reason } => Some(reason.clone()),
-                Network::Absent | Network::Present { .. } => None,
+                Network::Absent | Network::Coming | Network::Present { .. } | Network::Going => None,
             },
         }
     }

@@ -46,7 +46,8 @@ impl Actor {
     }
 
     fn network_made(&mut self, result: Result<(String, Ipv4Net), OperationError>) {
-        self.state.busy = false;
+        // Until more is known of it.
+        self.state.network = Network::Absent;
         match result {
             Ok((id, subnet)) => {
                 self.state.network = Network::Present { id };
@@ -63,10 +64,10 @@ impl Actor {
     }
 
     fn network_gone(&mut self, result: Result<Vec<String>, OperationError>) {
-        self.state.busy = false;
+        // One that is still there is found when the engine is looked at again.
+        self.state.network = Network::Absent;
         match result {
             Ok(foreign) => {
-                self.state.network = Network::Absent;
                 let message = if foreign.is_empty() {
                     "the network was removed".to_owned()
                 } else {
@@ -78,7 +79,6 @@ impl Actor {
             Err(error) => {
                 // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
                 self.events.emit(News::new("network.left", format!("the network could not be removed: {error}")));
-                self.state.network = Network::Absent;
             }
         }
     }

@@ -146,7 +146,7 @@ impl Actor {
 
     /// Takes what is there for what it is. Services with something under way learn it from that.
     pub(super) fn observe(&mut self, observed: Observed) {
-        if !self.state.busy {
+        if !matches!(self.state.network, Network::Coming | Network::Going) {
             self.state.network = match execute::choose(observed.networks, self.record.subnet).0 {
                 Some(network) => Network::Present { id: network.id },
                 None => Network::Absent,

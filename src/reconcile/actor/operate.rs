@@ -21,12 +21,12 @@ impl Actor {
         for next in plan::next(&self.state, now) {
             match next {
                 Next::CreateNetwork => {
-                    self.state.busy = true;
+                    self.state.network = Network::Coming;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
                     self.operations.spawn(async move { Outcome::Network(effects.create_network(&record).await) });
                 }
                 Next::RemoveNetwork => {
-                    self.state.busy = true;
+                    self.state.network = Network::Going;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
                     self.operations.spawn(async move { Outcome::NetworkGone(effects.clear(&record).await) });
                 }
@@ -106,7 +106,7 @@ impl Actor {
     pub(super) fn subject(&self, service: &Service) -> Subject {
         let network = match &self.state.network {
             Network::Present { id } => Some(id.clone()),
-            Network::Absent | Network::Failed { .. } => None,
+            Network::Absent | Network::Coming | Network::Going | Network::Failed { .. } => None,
         };
         let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
         Subject {

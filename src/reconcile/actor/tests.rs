@@ -106,6 +106,24 @@ async fn down_goes_in_reverse_and_leaves_nothing_but_volumes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_up_while_the_network_is_going_is_put_on_a_new_one() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    let former = world.engine.networks(&World::owner()).await.unwrap()[0].id.clone();
+    world.engine.delay("remove_network", Duration::from_secs(1));
+    life.handle.down(false).await.unwrap();
+    while !world.engine.calls().iter().any(|call| call.starts_with("remove_network")) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(world.leftovers().await, 1, "only the network is left, and it is being removed");
+    let view = life.up(&world).await;
+    assert_eq!(view.status.phase, Phase::Ready);
+    let networks = world.engine.networks(&World::owner()).await.unwrap();
+    assert!(networks.len() == 1 && networks[0].id != former, "{networks:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn removed_volumes_rest_in_the_trash_and_come_back() {
     let world = World::new();
     let life = world.start().await;
