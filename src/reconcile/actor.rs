@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    execute::{Effects, Observed, OperationError, Progress, Settling},
+    execute::{Effects, NotStarted, Observed, OperationError, Progress, Settling},
     failure::Evidence,
     handle::{Command, Handle},
     plan,
@@ -112,7 +112,7 @@ enum Outcome {
     NetworkGone(Result<Vec<String>, OperationError>),
     Image(ServiceName, Result<bool, OperationError>),
     Created(ServiceName, Result<Instance, OperationError>),
-    Started(ServiceName, Result<Instance, Evidence>),
+    Started(ServiceName, Result<Instance, NotStarted>),
     /// `None`: it was cancelled.
     Settled(ServiceName, Option<Result<String, Evidence>>),
     Stopped(ServiceName, Result<(), OperationError>),
@@ -162,17 +162,26 @@ impl Actor {
             self.proceed(now);
             self.publish();
             let wake = plan::next_wake(&self.state, now).map(Instant::from_std);
-            // Each branch is cancel-safe: receiving from a channel, joining a set, a timer, a token.
-            let input = tokio::select! {
-                () = stop.cancelled() => Input::Stop,
-                command = self.inbox.recv() => command.map_or(Input::Forgotten, Input::Command),
-                Some(ended) = self.operations.join_next() => match ended {
-                    Ok(outcome) => Input::Ended(outcome),
-                    // An aborted watcher; a panic has been told by the runtime.
-                    Err(_) => continue,
-                },
-                Some((service, settling)) = self.heard.recv() => Input::News(service, settling),
-                () = async { tokio::time::sleep_until(wake.expect("guarded")).await }, if wake.is_some() => Input::Due,
+            let input = loop {
+                // Each branch is cancel-safe: receiving from a channel, joining a set, a timer, a token.
+                break tokio::select! {
+                    () = stop.cancelled() => Input::Stop,
+                    command = self.inbox.recv() => match command {
+                        // Nothing is different then. Who asks because of a view must not be shown another for it.
+                        Some(command) if command.only_asks() => {
+                            self.command(command);
+                            continue;
+                        }
+                        command => command.map_or(Input::Forgotten, Input::Command),
+                    },
+                    Some(ended) = self.operations.join_next() => match ended {
+                        Ok(outcome) => Input::Ended(outcome),
+                        // An aborted watcher; a panic has been told by the runtime.
+                        Err(_) => continue,
+                    },
+                    Some((service, settling)) = self.heard.recv() => Input::News(service, settling),
+                    () = async { tokio::time::sleep_until(wake.expect("guarded")).await }, if wake.is_some() => Input::Due,
+                };
             };
             match input {
                 Input::Command(command) => self.command(command),

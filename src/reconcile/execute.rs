@@ -5,6 +5,7 @@ mod make;
 mod run;
 
 pub(crate) use make::choose;
+pub(crate) use run::NotStarted;
 
 use std::{
     collections::BTreeMap,

@@ -56,7 +56,6 @@ pub(super) enum Command {
         older_than: Duration,
         reply: oneshot::Sender<Vec<String>>,
     },
-    /// Host ports that were leased for it.
     ReserveVolumes {
         keys: Vec<String>,
         reply: oneshot::Sender<Result<BTreeMap<String, String>, CommandError>>,
@@ -71,6 +70,7 @@ pub(super) enum Command {
         snapshots: BTreeMap<String, SnapshotRecord>,
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
+    /// Host ports that were leased for it.
     KeepPorts {
         ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
         reply: oneshot::Sender<Result<(), CommandError>>,
@@ -91,6 +91,13 @@ pub(super) enum Command {
     EngineGone,
     /// The engine is back and has been looked at.
     Observed(Box<Observed>),
+}
+
+impl Command {
+    /// Nothing is changed by it.
+    pub(super) fn only_asks(&self) -> bool {
+        matches!(self, Self::Preview { .. } | Self::Record { .. })
+    }
 }
 
 type Reply = oneshot::Sender<Result<u64, CommandError>>;

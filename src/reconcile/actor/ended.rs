@@ -9,7 +9,7 @@ use crate::{
     event::News,
     reconcile::{
         backoff,
-        execute::OperationError,
+        execute::{NotStarted, OperationError},
         failure::Evidence,
         state::{Failure, ImageState, Instance, Life, Meanwhile, Network, Operation, Service, Wanted},
     },
@@ -113,7 +113,7 @@ impl Actor {
         }
     }
 
-    fn started(&mut self, name: &ServiceName, result: Result<Instance, Evidence>, ended: bool) {
+    fn started(&mut self, name: &ServiceName, result: Result<Instance, NotStarted>, ended: bool) {
         match result {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
@@ -125,7 +125,16 @@ impl Actor {
                     self.operate(name.clone(), Operation::Examine);
                 }
             }
-            Err(evidence) => self.give_up(name, evidence),
+            Err(NotStarted::ContainerGone) => {
+                self.finish(name);
+                self.emit(name, "service.removed", format!("{name}'s container was not there any more"));
+                self.is_gone(name);
+            }
+            Err(NotStarted::EngineGone) => {
+                self.finish(name);
+                self.engine_is_gone();
+            }
+            Err(NotStarted::Failed(evidence)) => self.give_up(name, evidence),
         }
     }
 

@@ -124,6 +124,19 @@ async fn what_comes_up_while_the_network_is_going_is_put_on_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_is_gone_when_it_is_to_be_started_is_made_anew() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    world.engine.fail_next("start", EngineError::NotFound { what: "container", name: "api".to_owned() });
+    world.engine.take_calls();
+    let turn = life.handle.services(vec!["api".parse().unwrap()], Verb::Restart).await.unwrap();
+    let view = within(life.handle.until_settled(turn, &["api".parse().unwrap()])).await.unwrap();
+    assert_eq!(view.status.phase, Phase::Ready);
+    assert!(world.engine.calls().iter().any(|call| call.starts_with("create_container")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn removed_volumes_rest_in_the_trash_and_come_back() {
     let world = World::new();
     let life = world.start().await;
@@ -163,6 +176,20 @@ async fn what_is_undone_concerns_the_services_that_it_is_of_and_moves_them_where
     assert_eq!(life.handle.undo().await.unwrap().unwrap().volumes, ["db/data"]);
     assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], "other", "and so on, in turn");
     assert_ne!(world.find("api").await.map(|found| found.id), Some(api));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_because_of_a_view_is_not_shown_another_for_it() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    let mut views = life.handle.view.clone();
+    // What is under way when it is up: watchers that begin.
+    while tokio::time::timeout(Duration::from_secs(1), views.changed()).await.is_ok() {}
+    let before = views.borrow_and_update().turn;
+    life.handle.record().await.unwrap();
+    life.handle.preview(world.spec()).await.unwrap();
+    assert!(!views.has_changed().unwrap() && views.borrow().turn == before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,23 @@ use crate::{
     spec::{ContainerSpec, ServiceSpec, Workload},
 };
 
+/// Why there is no new run.
+pub(crate) enum NotStarted {
+    /// Its container is not there any more: an engine may have been at what a daemon that was killed had asked of it.
+    ContainerGone,
+    EngineGone,
+    Failed(Evidence),
+}
+
+impl From<Evidence> for NotStarted {
+    fn from(evidence: Evidence) -> Self {
+        Self::Failed(evidence)
+    }
+}
+
 impl Effects {
     /// Writes the service's files (again: a container that was made and never started may lack them) and starts it.
-    pub(crate) async fn start(&self, subject: &Subject) -> Result<Instance, Evidence> {
+    pub(crate) async fn start(&self, subject: &Subject) -> Result<Instance, NotStarted> {
         let run = self.caretaker.next_run(&subject.spec.name);
         let instance = match &subject.spec.workload {
             Workload::Process(_) => {
@@ -21,9 +35,13 @@ impl Effects {
                 Instance { id, hash: subject.spec.hash(), run }
             }
             Workload::Container(container) => {
-                let mut instance = subject.instance.clone().ok_or_else(|| Evidence::of("its container is gone"))?;
+                let mut instance = subject.instance.clone().ok_or(NotStarted::ContainerGone)?;
                 instance.run = run;
-                let refused = |error| self.refused(&subject.spec, "could not be started", &error);
+                let refused = |error: OperationError| match error {
+                    OperationError::Engine(EngineError::NotFound { what: "container", .. }) => NotStarted::ContainerGone,
+                    error if error.is_engine_gone() => NotStarted::EngineGone,
+                    error => NotStarted::Failed(self.refused(&subject.spec, "could not be started", &error)),
+                };
                 // Both are about what it starts on, and neither is about what the other does.
                 let (prepared, written) =
                     futures_util::join!(self.caretaker.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
