@@ -142,12 +142,12 @@ impl Environments {
         if let Some(found) = self.find(target) {
             return Ok(found);
         }
-        self.make(Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone()))
+        self.make(self.new_record(target))
     }
 
     /// A new environment that is removed with whoever holds it.
     pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
-        let mut record = Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone());
+        let mut record = self.new_record(target);
         record.ephemeral = true;
         self.make(record)
     }
@@ -157,9 +157,13 @@ impl Environments {
         if let Some(found) = self.find(target) {
             return Ok(found);
         }
-        let mut record = Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone());
+        let mut record = self.new_record(target);
         record.warm = true;
         self.make(record)
+    }
+
+    fn new_record(&self, target: &EnvironmentTarget) -> Record {
+        Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone())
     }
 
     fn make(&self, record: Record) -> Result<Environment, ApiError> {

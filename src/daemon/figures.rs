@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -78,10 +78,13 @@ impl Figures {
         let mut views = self.handle.views();
         let mut serving: Option<Serving> = None;
         loop {
-            let goal = views.borrow_and_update().goal;
-            match (goal, &serving) {
-                (Goal::Up, None) => serving = self.clone().serve().await,
-                (Goal::Down | Goal::DownWithVolumes, Some(_)) => end(serving.take()).await,
+            let (goal, wanted) = {
+                let view = views.borrow_and_update();
+                (view.goal, view.figures)
+            };
+            match (goal, wanted, &serving) {
+                (Goal::Up, Some(address), None) => serving = self.clone().serve(address).await,
+                (Goal::Down | Goal::DownWithVolumes, _, Some(_)) => end(serving.take()).await,
                 _ => {}
             }
             // Both branches are cancel-safe: a view that is missed is followed by a later one.
@@ -93,10 +96,8 @@ impl Figures {
         end(serving.take()).await;
     }
 
-    /// Nothing if nobody wants them, or the network is not there yet: the next view says when to look again.
-    async fn serve(self: Arc<Self>) -> Option<Serving> {
-        let spec = self.handle.record().await.ok()?.spec?;
-        let address = spec.figures?;
+    /// Nothing if the network is not there yet: the next view says when to look again.
+    async fn serve(self: Arc<Self>, address: SocketAddrV4) -> Option<Serving> {
         let listener = match TcpListener::bind(address).await {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => return None,
@@ -105,6 +106,7 @@ impl Figures {
                 return None;
             }
         };
+        let spec = self.handle.record().await.ok()?.spec?;
         tracing::info!(%address, environment = %spec.id, "Figures are served.");
         let stop = CancellationToken::new();
         let router = Router::new()

@@ -39,10 +39,8 @@ async fn have(engine: &dyn Engine, name: &str, news: &mpsc::Sender<FetchMessage>
     }
     let mut pull = engine.pull(name);
     while let Some(step) = pull.next().await {
-        let step = step?;
-        let message = format!("{} {}/{} bytes", step.message, step.current_bytes, step.total_bytes);
         // News may be missed.
-        let _ = news.try_send(FetchMessage::Progress { image: name.to_owned(), message });
+        let _ = news.try_send(FetchMessage::Progress { image: name.to_owned(), message: step?.to_string() });
     }
     let entry = entry(engine, name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.to_owned() })?;
     Ok(ImageEntry { fetched: true, ..entry })

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Engine, Reach},
+    net::forward,
     reconcile::{Handle, network_name},
     spec::EnvironmentId,
 };
@@ -103,36 +104,11 @@ impl Passages {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let passages = self.clone();
         let mut serving = JoinSet::new();
-        serving.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                // Cancel-safe: a connection is either taken or stays in the kernel's queue.
-                tokio::select! {
-                    Some(_) = connections.join_next() => {}
-                    accepted = listener.accept() => match accepted {
-                        Ok((near, _)) => {
-                            let (passages, target) = (passages.clone(), target.clone());
-                            connections.spawn(async move { passages.carry(near, &target).await });
-                        }
-                        // Out of descriptors, most likely: those that end give some back.
-                        Err(_) => tokio::task::yield_now().await,
-                    },
-                }
-            }
-        });
+        serving.spawn(forward(listener, move || {
+            let (passages, target) = (passages.clone(), target.clone());
+            async move { passages.connect(&target).await }
+        }));
         Ok(serving)
-    }
-
-    /// A connection to what does not answer is closed, as the engine's own forwarding does it.
-    async fn carry(&self, mut near: TcpStream, target: &Target) {
-        match self.connect(target).await {
-            Ok(mut far) => {
-                let _ = (near.set_nodelay(true), far.set_nodelay(true));
-                // Either end may break off; both sides see it.
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            }
-            Err(error) => tracing::debug!(%error, container = %target.container, "Nothing answers at the end of a passage."),
-        }
     }
 
     async fn connect(&self, target: &Target) -> io::Result<TcpStream> {

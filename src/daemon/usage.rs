@@ -44,7 +44,8 @@ impl Usage {
         used.ok().and_then(|used| used.elapsed().ok()).unwrap_or_default()
     }
 
-    fn note(&self) {
+    /// Somebody has just used it.
+    pub(crate) fn note(&self) {
         // Without it, it only looks as if it had not been used for longer than it has.
         if let Err(error) = fs::write(&self.noted, Timestamp::now().to_string()) {
             tracing::debug!(%error, path = %self.noted.display(), "The last use of an environment could not be noted.");

@@ -4,15 +4,17 @@
 use bytes::Bytes;
 
 use super::{ImageDefaults, UploadFile};
+use crate::spec::ContainerSpec;
 
 /// Static, made by `build.rs`; empty where it could not be made.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/launcher"));
 const PROGRAM_PATH: &str = "/run/devenv/launch";
 const VARIABLES_PATH: &str = "/run/devenv/variables";
 
-/// Whether there is a launcher to stand before anything. Without one secrets have to be variables like any other.
-pub(crate) fn is_possible() -> bool {
-    !PROGRAM.is_empty()
+/// Whether a launcher is to stand before what the container runs. Where none could be made, secrets have to be variables
+/// like any other.
+pub(crate) fn is_wanted(container: &ContainerSpec) -> bool {
+    !PROGRAM.is_empty() && container.secret_variables().next().is_some()
 }
 
 /// The entrypoint that stands before what would run otherwise, and its arguments. By the engine's rules an image's own

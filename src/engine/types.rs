@@ -1,6 +1,6 @@
 //! What is asked of an engine and what is seen of it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -182,8 +182,8 @@ pub(crate) struct UploadFile {
     pub(crate) content: Bytes,
 }
 
-impl std::fmt::Debug for UploadFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for UploadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UploadFile({}, {} bytes)", self.path, self.content.len())
     }
 }
@@ -193,6 +193,12 @@ pub(crate) struct PullProgress {
     pub(crate) current_bytes: u64,
     pub(crate) total_bytes: u64,
     pub(crate) message: String,
+}
+
+impl fmt::Display for PullProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{} bytes", self.message, self.current_bytes, self.total_bytes)
+    }
 }
 
 /// A piece of a container's output: a line, or a part of a very long one.

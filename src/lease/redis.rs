@@ -209,9 +209,14 @@ impl Shared {
         Ok((settings.get(1).and_then(|count| count.parse().ok()).unwrap_or(1), numbers(&keyspace)))
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, LeaseError> {
+    fn login(&self) -> Result<(String, Option<rustls::ClientConfig>), LeaseError> {
         let password = self.cx.vault.reveal(&self.password)?;
         let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        Ok((password, tls))
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, LeaseError> {
+        let (password, tls) = self.login()?;
         let (connection, driver) = open(self.port, "default", &password, tls)
             .await
             .map_err(|error| LeaseError::refused(&self.service, "reach the server", words(self.port, error)))?;
@@ -224,8 +229,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, SessionError>>,
     {
-        let password = self.cx.vault.reveal(&self.password)?;
-        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        let (password, tls) = self.login()?;
         session(self.port, "default", &password, tls, work)
             .await
             .map_err(|error| LeaseError::refused(&self.service, "lease a database", words(self.port, error)))

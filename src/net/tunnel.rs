@@ -4,8 +4,10 @@ use std::{io, net::IpAddr};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
+
+use super::forward;
 
 /// Closed, with all its connections, when it is dropped.
 pub(crate) struct Tunnel {
@@ -20,18 +22,7 @@ impl Tunnel {
         let listener = TcpListener::bind((on, 0)).await?;
         let own = listener.local_addr()?.port();
         let target = (host.to_owned(), port);
-        let serving = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let target = target.clone();
-                connections.spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(target).await {
-                        // Either end may break off; both sides see it.
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    }
-                });
-            }
-        });
+        let serving = tokio::spawn(forward(listener, move || TcpStream::connect(target.clone())));
         Ok(Self { port: own, serving })
     }
 

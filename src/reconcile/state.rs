@@ -189,8 +189,7 @@ impl Service {
 
     /// A service whose instance is not the one that the profile wants.
     pub(crate) fn outdated(&self) -> bool {
-        let hash = self.spec.hash();
-        self.life.instance().is_some_and(|instance| self.moved || instance.hash != hash)
+        self.life.instance().is_some_and(|instance| self.moved || instance.hash != self.spec.hash())
     }
 
     /// Neither on its way nor able to get further by itself.

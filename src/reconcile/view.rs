@@ -1,5 +1,7 @@
 //! What callers see of an environment: published after each turn of its task.
 
+use std::net::SocketAddrV4;
+
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
 
 use super::state::{Failure, Life, Network, Operation, Service, State, Wanted};
@@ -15,6 +17,8 @@ pub(crate) struct View {
     pub(crate) turn: u64,
     pub(crate) goal: Goal,
     pub(crate) status: Status,
+    /// Where figures of its services are wanted.
+    pub(crate) figures: Option<SocketAddrV4>,
     /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
     pub(crate) settled: Vec<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
@@ -47,6 +51,7 @@ impl View {
             turn,
             goal: state.goal,
             status,
+            figures: record.spec.as_ref().and_then(|spec| spec.figures),
             settled: state.services.iter().filter(|(_, service)| service.settled()).map(|(name, _)| name.clone()).collect(),
             failures: state
                 .services

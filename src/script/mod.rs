@@ -157,6 +157,11 @@ async fn apply_source(
     *known = store.recorded().await?;
     let mut result = Ok(());
     for script in &scripts {
+        if decide(script, known) == Verdict::Interrupted {
+            // What an earlier run had on its way may have begun only since, and may be at work.
+            store.settle(cx).await?;
+            *known = store.recorded().await?;
+        }
         result = match decide(script, known) {
             Verdict::Apply => store.apply(script, cx).await,
             Verdict::Keep | Verdict::Changed => Ok(()),

@@ -39,7 +39,7 @@ pub(super) async fn plan(State(daemon): State<Arc<Daemon>>, Json(request): Json<
 pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpRequest>) -> Result<Response, Failed> {
     let environment =
         if request.warm { daemon.environments.ensure_warm(&request.target)? } else { daemon.environments.ensure(&request.target)? };
-    drop(environment.usage.begin());
+    environment.usage.note();
     environment.ask_no_registry(request.offline);
     let spec = daemon.environments.compile(&environment, request.document).await?;
     let begun = Instant::now();

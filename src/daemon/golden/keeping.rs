@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     blocking,
-    journal::{NextWriter, Watched},
+    journal::{Journal, NextWriter, Watched},
     kept::{Kept, Shelf, forget_file},
     spare::Spare,
 };
@@ -70,8 +70,7 @@ impl Keeping {
             let to = self.begin().await?;
             for _ in 0..ATTEMPTS {
                 let (journal, position) = self.server.checkpoint().await.map_err(KeepError::Server)?;
-                let (from, to) = (self.from.clone(), to.clone());
-                let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
+                let copied = self.copy(&to, journal).await;
                 let now = self.server.position().await.map_err(KeepError::Server)?;
                 if self.server.next_writer().await.map_err(KeepError::Server)? != writer {
                     return Err(KeepError::Overtaken);
@@ -101,8 +100,7 @@ impl Keeping {
             write_atomically(&self.paused, &list)?;
             let stopped = Instant::now();
             self.engine.pause(&self.container).await?;
-            let from = self.from.clone();
-            let copied = blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await;
+            let copied = self.copy(&to, journal).await;
             let unpaused = self.engine.unpause(&self.container).await;
             paused = stopped.elapsed();
             if unpaused.is_ok() {
@@ -117,6 +115,11 @@ impl Keeping {
         self.finish(copied, began, paused).await;
     }
 
+    async fn copy(&self, to: &Path, journal: Journal) -> io::Result<Copied> {
+        let (from, to) = (self.from.clone(), to.to_owned());
+        blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await
+    }
+
     /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
     async fn begin(&self) -> Result<PathBuf, KeepError> {
         let from = self.from.clone();
@@ -126,8 +129,7 @@ impl Keeping {
         self.shelf().write(&self.kept)?;
         let (name, labels) = (self.kept.volume.clone(), self.labels.clone());
         self.engine.create_volume(&VolumeCreate { name, labels, options: BTreeMap::new() }).await?;
-        let made = self.engine.volume(&self.kept.volume).await?;
-        made.map(|volume| volume.mountpoint).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+        directory_of(&*self.engine, &self.kept.volume).await
     }
 
     async fn finish(self, copied: Result<Copied, KeepError>, began: Instant, paused: Duration) {
@@ -153,8 +155,7 @@ impl Keeping {
 
     async fn complete(&self, copied: Result<Copied, KeepError>) -> Result<(Copied, Spare), KeepError> {
         let copied = copied?;
-        let made = self.engine.volume(&self.kept.volume).await?;
-        let to = made.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint;
+        let to = directory_of(&*self.engine, &self.kept.volume).await?;
         blocking(move || {
             // Of the server that runs there; another one would look for it.
             for left in ["pgdata/postmaster.pid", "pgdata/postmaster.opts"] {
@@ -171,4 +172,10 @@ impl Keeping {
     fn shelf(&self) -> Shelf {
         Shelf::of(&self.store, &self.key)
     }
+}
+
+/// Where a volume's files are on this host.
+pub(super) async fn directory_of(engine: &dyn Engine, volume: &str) -> Result<PathBuf, KeepError> {
+    let found = engine.volume(volume).await?;
+    Ok(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint)
 }

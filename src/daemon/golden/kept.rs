@@ -54,6 +54,16 @@ impl Shelf {
         Self { directory: store.golden(), key: key.clone() }
     }
 
+    /// Says that the spare copy is whole.
+    pub(super) fn spare(&self) -> PathBuf {
+        self.file(SPARE)
+    }
+
+    /// Held by the one who makes the spare copy.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.file(LOCK)
+    }
+
     fn file(&self, what: &str) -> PathBuf {
         self.directory.join(format!("{}.{what}", self.key))
     }

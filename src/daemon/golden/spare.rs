@@ -1,8 +1,12 @@
 //! A second copy of a golden volume, whose files are moved instead of copied when they are wanted.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
-use super::{blocking, keeping::KeepError};
+use super::{
+    blocking,
+    keeping::{KeepError, directory_of},
+    kept::Shelf,
+};
 use crate::{
     engine::{Engine, Labels, VolumeCreate},
     snapshot::{GoldenKey, copy_tree},
@@ -21,14 +25,13 @@ impl Spare {
         spare_of(&self.golden)
     }
 
-    /// Says that the copy is whole.
-    fn file(&self) -> PathBuf {
-        self.store.golden().join(format!("{}.spare", self.key))
+    fn shelf(&self) -> Shelf {
+        Shelf::of(&self.store, &self.key)
     }
 
     /// Whether it is whole, and ours from now on: a file is removed by one alone.
     pub(super) fn take(&self) -> bool {
-        fs::remove_file(self.file()).is_ok()
+        fs::remove_file(self.shelf().spare()).is_ok()
     }
 
     pub(super) async fn make_or_warn(&self, engine: Arc<dyn Engine>, labels: Labels) {
@@ -38,16 +41,15 @@ impl Spare {
     }
 
     async fn make(&self, engine: Arc<dyn Engine>, labels: Labels) -> Result<(), KeepError> {
-        let lock =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.store.golden().join(format!("{}.lock", self.key)))?;
-        if lock.try_lock().is_err() || self.file().exists() {
+        let shelf = self.shelf();
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(shelf.lock())?;
+        if lock.try_lock().is_err() || shelf.spare().exists() {
             return Ok(());
         }
         engine.create_volume(&VolumeCreate { name: self.volume(), labels, options: BTreeMap::new() }).await?;
-        let (from, to) = (engine.volume(&self.golden).await?, engine.volume(&self.volume()).await?);
-        let (Some(from), Some(to)) = (from, to) else { return Err(io::Error::from(io::ErrorKind::NotFound).into()) };
-        blocking(move || copy_tree(&from.mountpoint, &to.mountpoint)).await?;
-        write_atomically(&self.file(), b"")?;
+        let (from, to) = (directory_of(&*engine, &self.golden).await?, directory_of(&*engine, &self.volume()).await?);
+        blocking(move || copy_tree(&from, &to)).await?;
+        write_atomically(&shelf.spare(), b"")?;
         Ok(())
     }
 }

@@ -91,8 +91,7 @@ impl Effects {
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);
                 while let Some(step) = pull.next().await {
-                    let step = step?;
-                    tell(format!("{} {}/{} bytes", step.message, step.current_bytes, step.total_bytes));
+                    tell(step?.to_string());
                 }
                 Ok(true)
             }
@@ -149,7 +148,7 @@ impl Effects {
         let mut aliases = vec![subject.spec.name.as_str().to_owned()];
         aliases.extend(container.aliases.iter().cloned());
         let image = container.image.name();
-        let launched = launch::is_possible() && container.secret_variables().next().is_some();
+        let launched = launch::is_wanted(container);
         let (environment, entrypoint, command) = if launched {
             let defaults = self.engine.image_defaults(image).await?;
             let (entrypoint, command) = launch::behind(defaults, container.entrypoint.as_ref(), container.command.as_ref());

@@ -1,0 +1,44 @@
+//! Connections handed on to somewhere else, byte for byte.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// After a connection that could not be taken.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Takes connections and hands each on to what `connect` reaches; one that reaches nothing is closed. Never ends; all
+/// connections end with it.
+pub(crate) async fn forward<C, F>(listener: TcpListener, connect: C)
+where
+    C: Fn() -> F,
+    F: Future<Output = io::Result<TcpStream>> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        // Cancel-safe: a connection is either taken or stays in the kernel's queue.
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((near, _)) => drop(connections.spawn(carry(near, connect()))),
+                // Out of descriptors, most likely: those that end give some back.
+                Err(_) => sleep(RETRY).await,
+            },
+        }
+    }
+}
+
+async fn carry(mut near: TcpStream, far: impl Future<Output = io::Result<TcpStream>>) {
+    match far.await {
+        Ok(mut far) => {
+            let _ = (near.set_nodelay(true), far.set_nodelay(true));
+            // Either end may break off; both sides see it.
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+        Err(error) => tracing::debug!(%error, "Nothing answers where a connection is handed on to."),
+    }
+}
