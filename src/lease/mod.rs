@@ -232,7 +232,7 @@ impl Lessor {
     async fn take(self, id: &str, service: ServiceName, database: String, data: &str) -> Result<(Part, Private), LeaseError> {
         Ok(match self {
             Self::Postgres(lessor) => {
-                let name = lessor.take(id, &database, data).await?;
+                let name = lessor.take(&database, data).await?;
                 (Part::Postgres(lessor, name.clone()), Private::Database { service, database, name })
             }
             Self::Redis(lessor) => {

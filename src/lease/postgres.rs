@@ -8,54 +8,54 @@
 //! afterwards, whether or not its holder ever heard of it.
 //!
 //! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
-//! made since the last one through to the disk. So drops are gathered, for those at the same time share a checkpoint, and
-//! the newest copy is given out first: it is used and gone before any checkpoint has seen it.
+//! made since the last one through to the disk, and copies made meanwhile take as long. So drops are gathered until nobody
+//! asks for a while or they take too much of the disk, for those at the same time share a checkpoint; and the newest copy
+//! is given out first: it is used and gone before any checkpoint has seen it.
 
-use sha2::{Digest, Sha256};
+mod sessions;
+mod stock;
+
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
+use self::{
+    sessions::Sessions,
+    stock::{Stock, Taken},
+};
 use super::{LeaseError, PREFIX};
 use crate::{
-    probe::postgres as probe,
     provision::{
         ProvisionContext,
-        postgres::{SUPERUSER, Superuser, identifier, literal, reason, rows, settings},
+        postgres::{identifier, literal, reason, settings},
     },
     spec::{PostgresDatabase, PostgresProvision, ServiceName},
 };
 
 const TEMPLATE: &str = "devenv_template_";
-/// Copies made ahead at first, and at most: a lease that finds none doubles them. As many as are small enough.
-const AHEAD: u64 = 4;
-const MOST_AHEAD: u64 = 8;
-/// What the copies made ahead may take on disk.
-const AHEAD_BYTES: u64 = 512 << 20;
 /// Databases made at the same time.
 const MAKING: usize = 3;
-/// Databases dropped at the same time.
-const BATCH: usize = 8;
-/// How long a database waits for others to be dropped with.
-const GATHER: Duration = Duration::from_millis(500);
-/// Beyond so many that wait to be dropped, new leases wait: disks fill faster than they empty.
-const LEFT: usize = 16;
+/// Databases dropped at the same time, at most, and by half of the connections that the server has to spare.
+const DROPPING: usize = 64;
+/// Dropping waits until no database has been given back for so long.
+const QUIET: Duration = Duration::from_millis(500);
+/// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
+const GATHERED: u32 = 256;
+/// In mebibytes: beyond that, new leases wait, for disks fill faster than they empty.
+const LEFT: u32 = 1024;
+/// In mebibytes: a database of an earlier daemon's, which nobody knows.
+const USUAL: u32 = 8;
 /// From this size on, the files of a database are copied, which waits for a checkpoint; below it, copying it through the
 /// log is faster.
 const COPY_FILES: u64 = 256 << 20;
-/// Connections that are kept for making and dropping, and for how long they may be of no use.
-const KEPT: usize = 3;
-const IDLE: Duration = Duration::from_secs(10);
 /// PostgreSQL's names have 63 bytes.
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_mins(1);
@@ -67,40 +67,27 @@ pub(crate) struct PostgresLeases {
 }
 
 struct Shared {
-    service: ServiceName,
-    provision: PostgresProvision,
-    cx: ProvisionContext,
-    /// Names of databases that are leased, ready to be, or being made, whatever has become of the profile since.
-    alive: Arc<Mutex<HashSet<String>>>,
+    sessions: Arc<Sessions>,
+    /// Databases that are leased, ready to be, being made or dropped, whatever has become of the profile since; their size
+    /// in mebibytes.
+    alive: Arc<Mutex<HashMap<String, u32>>>,
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
     making: Semaphore,
-    /// Databases to be dropped, each with its place among those that are left.
-    doomed: Mutex<Vec<(String, Option<OwnedSemaphorePermit>)>>,
+    doomed: Mutex<Vec<Doomed>>,
     more: Notify,
     /// Held by the one who drops.
     dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
-    /// The connection for short questions.
-    desk: tokio::sync::Mutex<Option<Arc<Client>>>,
-    /// Connections that are of use to whoever comes next, and since when they are of none.
-    idle: Mutex<Vec<(Instant, Client)>>,
     work: TaskTracker,
 }
 
-/// Copies of one state of one database.
-struct Stock {
-    /// What the template was made from.
-    key: String,
-    /// When the server was started: another one may have other data behind it.
-    started: String,
-    ready: Mutex<Vec<String>>,
-    /// Copies to have ahead, and the most that there is room for.
-    wanted: AtomicU64,
-    most: u64,
-    strategy: &'static str,
-    /// One refill at a time.
-    refilling: tokio::sync::Mutex<()>,
+/// A database to be dropped.
+struct Doomed {
+    name: String,
+    size: u32,
+    /// Its share of what may be left; none if there was none to be had.
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl PostgresLeases {
@@ -110,69 +97,65 @@ impl PostgresLeases {
 
     /// The same leases on the server as it is now.
     pub(crate) fn renewed(self, provision: &PostgresProvision) -> Self {
-        let shared = &self.shared;
-        if shared.provision == *provision {
+        let sessions = &self.shared.sessions;
+        if sessions.provision == *provision {
             return self;
         }
-        Self::with(shared.service.clone(), provision.clone(), shared.cx.clone(), shared.alive.clone())
+        Self::with(sessions.service.clone(), provision.clone(), sessions.cx.clone(), self.shared.alive.clone())
     }
 
-    fn with(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext, alive: Arc<Mutex<HashSet<String>>>) -> Self {
+    fn with(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext, alive: Arc<Mutex<HashMap<String, u32>>>) -> Self {
         let shared = Shared {
-            service,
-            provision,
-            cx,
+            sessions: Sessions::new(service, provision, cx),
             alive,
             stocks: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
             doomed: Mutex::default(),
             more: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
-            left: Arc::new(Semaphore::new(LEFT)),
-            desk: tokio::sync::Mutex::default(),
-            idle: Mutex::default(),
+            left: Arc::new(Semaphore::new(LEFT as usize)),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// A database of its own, with what `database` holds; its name.
-    pub(crate) async fn take(&self, lease: &str, database: &str, data: &str) -> Result<String, LeaseError> {
+    pub(crate) async fn take(&self, database: &str, data: &str) -> Result<String, LeaseError> {
         let shared = &self.shared;
         let taken = async {
             // Never closed; and what was left is dropped in the end.
             drop(shared.left.acquire().await);
             let wanted = shared.database(database);
             let stock = self.stock(wanted, data).await?;
-            let ready = stock.ready.lock().expect("no holder of this lock panics").pop();
-            let name = match ready {
-                Some(name) => name,
-                None => {
-                    stock.wanted.fetch_update(Relaxed, Relaxed, |wanted| Some((wanted * 2).min(stock.most))).ok();
-                    self.made(shared.name(lease), wanted, stock.strategy).await?
-                }
-            };
-            self.refill(&stock, wanted);
-            Ok(name)
+            let taken = stock.take();
+            self.fill(&stock, wanted);
+            match taken {
+                Taken::Ready(name) => Ok(name),
+                Taken::Soon(copy) => Awaited { copy, leases: self }.copy().await,
+            }
         };
         tokio::time::timeout(LIMIT, taken).await.unwrap_or_else(|_| Err(shared.refused("copy a database", "it took longer than a minute")))
     }
 
-    /// Makes the database, in a task of its own: one that nobody waits for any more is made all the same, and dropped.
-    async fn made(&self, name: String, wanted: &PostgresDatabase, strategy: &'static str) -> Result<String, LeaseError> {
-        let (taker, made) = oneshot::channel();
-        let (leases, wanted) = (self.clone(), wanted.clone());
-        self.shared.work.spawn(async move {
-            let made = leases.shared.make(&name, &wanted, strategy).await;
-            if made.is_err() {
-                // It may be there, without what comes after its creation.
-                leases.discard(vec![name.clone()]);
-            }
-            if taker.send(made.map(|()| name.clone())).is_err_and(|unheard| unheard.is_ok()) {
-                leases.discard(vec![name]);
-            }
-        });
-        made.await.unwrap_or_else(|_| Err(self.shared.refused("copy a database", "the daemon is ending")))
+    /// Makes the copies that are missing, in tasks of their own: who waits for one may go.
+    fn fill(&self, stock: &Arc<Stock>, wanted: &PostgresDatabase) {
+        for _ in 0..stock.begin() {
+            let (leases, stock, wanted) = (self.clone(), stock.clone(), wanted.clone());
+            self.shared.work.spawn(async move {
+                let name = leases.shared.name(stock.size);
+                let made = leases.shared.make(&name, &wanted, stock.strategy).await;
+                if made.is_err() {
+                    // It may be there, without what comes after its creation.
+                    leases.discard(vec![name.clone()]);
+                }
+                match stock.arrive(made.map(|()| name)) {
+                    None => leases.fill(&stock, &wanted),
+                    Some(Ok(outdated)) => leases.discard(vec![outdated]),
+                    // The next lease tries again.
+                    Some(Err(error)) => tracing::debug!(%error, "A copy of a database could not be made ahead."),
+                }
+            });
+        }
     }
 
     /// Ends every connection to the database and removes it, in the background.
@@ -183,7 +166,7 @@ impl PostgresLeases {
             identifier(&name),
             literal(&name)
         );
-        if let Err(error) = shared.ask(&close).await {
+        if let Err(error) = shared.sessions.ask(&close).await {
             tracing::debug!(%error, "A leased database could not be closed; it is dropped all the same.");
         }
         self.discard(vec![name]);
@@ -192,10 +175,10 @@ impl PostgresLeases {
     /// Drops what leases of an earlier daemon left behind.
     pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
         let query = format!("SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, {})", literal(PREFIX));
-        let found = self.shared.ask(&query).await?;
+        let found = self.shared.sessions.ask(&query).await?;
         let names: Vec<String> = found.into_iter().filter_map(|row| row.into_iter().next()?).collect();
-        let alive = self.shared.alive.lock().expect("no holder of this lock panics").clone();
-        self.discard(names.into_iter().filter(|name| !alive.contains(name)).collect());
+        let alive = self.shared.alive().clone();
+        self.discard(names.into_iter().filter(|name| !alive.contains_key(name)).collect());
         Ok(())
     }
 
@@ -203,7 +186,7 @@ impl PostgresLeases {
     async fn stock(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
-        let found = shared.ask(&look(&wanted.name, &template)).await?;
+        let found = shared.sessions.ask(&look(&wanted.name, &template)).await?;
         let missing = || shared.refused("copy a database", format!("there is no database `{}`", wanted.name));
         let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
         let (identity, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
@@ -213,115 +196,140 @@ impl PostgresLeases {
             if stock.key == key && stock.started == started {
                 return Ok(stock.clone());
             }
-            let outdated = std::mem::take(&mut *stock.ready.lock().expect("no holder of this lock panics"));
-            self.discard(outdated);
+            self.discard(stock.close());
         }
         self.sweep().await?;
         if row.next().as_deref() != Some(&key) {
             shared.make_template(&template, wanted, &key).await?;
         }
         let (size, version) = shared.size(&wanted.name).await?;
-        let most = (AHEAD_BYTES / size.max(1)).clamp(1, MOST_AHEAD);
-        let stock = Arc::new(Stock {
-            key,
-            started,
-            ready: Mutex::default(),
-            wanted: AtomicU64::new(AHEAD.min(most)),
-            most,
-            strategy: strategy(version, size),
-            refilling: tokio::sync::Mutex::default(),
-        });
+        let stock = Arc::new(Stock::new(key, started, strategy(version, size), size));
         stocks.insert(wanted.name.clone(), stock.clone());
         Ok(stock)
-    }
-
-    /// Makes copies ahead, unless that is under way.
-    fn refill(&self, stock: &Arc<Stock>, wanted: &PostgresDatabase) {
-        let (leases, stock, wanted) = (self.clone(), stock.clone(), wanted.clone());
-        self.shared.work.spawn(async move {
-            let Ok(_turn) = stock.refilling.try_lock() else { return };
-            loop {
-                let has = stock.ready.lock().expect("no holder of this lock panics").len() as u64;
-                let missing = stock.wanted.load(Relaxed).saturating_sub(has).min(MAKING as u64 - 1);
-                if missing == 0 {
-                    return;
-                }
-                let made = (0..missing).map(|_| leases.made(leases.shared.name(&super::new_id()), &wanted, stock.strategy));
-                for result in join_all(made).await {
-                    match result {
-                        Ok(name) => stock.ready.lock().expect("no holder of this lock panics").push(name),
-                        Err(error) => {
-                            tracing::debug!(%error, "A copy of a database could not be made ahead.");
-                            return;
-                        }
-                    }
-                }
-            }
-        });
     }
 
     /// Drops databases soon, many at once.
     fn discard(&self, names: Vec<String>) {
         let shared = &self.shared;
-        // Taken now, so that whoever asks next sees how many are left; none to be had is no reason to wait.
-        let doomed = names.into_iter().map(|name| (name, shared.left.clone().try_acquire_owned().ok()));
-        shared.doomed.lock().expect("no holder of this lock panics").extend(doomed);
+        let doomed = names.into_iter().map(|name| {
+            let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
+            // Taken now, so that whoever asks next sees how much is left; none to be had is no reason to wait.
+            let share = shared.left.clone().try_acquire_many_owned(size.min(LEFT)).ok();
+            Doomed { name, size, _share: share }
+        });
+        let doomed: Vec<_> = doomed.collect();
+        shared.doomed().extend(doomed);
         shared.more.notify_one();
         let shared = shared.clone();
         self.shared.work.spawn(async move {
-            let Ok(_turn) = shared.dropping.try_lock() else { return };
-            loop {
-                let waiting = async {
-                    while shared.doomed.lock().expect("no holder of this lock panics").len() < BATCH {
-                        shared.more.notified().await;
+            // Who drops looks once more after the turn is over, so that nothing is left to nobody.
+            while !shared.doomed().is_empty() {
+                let Ok(_turn) = shared.dropping.try_lock() else { return };
+                while shared.doomed().iter().map(|doomed| doomed.size).sum::<u32>() < GATHERED {
+                    if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
+                        break;
                     }
-                };
-                // Expired or not, what is there is dropped.
-                let _ = tokio::time::timeout(GATHER, waiting).await;
-                let batch: Vec<_> = {
-                    let mut doomed = shared.doomed.lock().expect("no holder of this lock panics");
-                    let count = doomed.len().min(BATCH);
-                    doomed.drain(..count).collect()
-                };
-                if batch.is_empty() {
-                    return;
                 }
-                join_all(batch.iter().map(|(name, _)| shared.drop_database(name))).await;
+                shared.drop_databases().await;
             }
         });
+    }
+}
+
+/// A copy that somebody waits for; one that comes after all to somebody who does not any more is dropped.
+struct Awaited<'a> {
+    copy: oneshot::Receiver<Result<String, LeaseError>>,
+    leases: &'a PostgresLeases,
+}
+
+impl Awaited<'_> {
+    async fn copy(mut self) -> Result<String, LeaseError> {
+        (&mut self.copy).await.unwrap_or_else(|_| Err(self.leases.shared.refused("copy a database", "the daemon is ending")))
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.copy.close();
+        if let Ok(Ok(name)) = self.copy.try_recv() {
+            self.leases.discard(vec![name]);
+        }
     }
 }
 
 impl Shared {
     /// The profile's; the caller has looked it up there.
     fn database(&self, name: &str) -> &PostgresDatabase {
-        self.provision.databases.iter().find(|database| database.name == name).unwrap_or(&self.provision.databases[0])
+        let databases = &self.sessions.provision.databases;
+        databases.iter().find(|database| database.name == name).unwrap_or(&databases[0])
     }
 
-    fn name(&self, id: &str) -> String {
-        let name = format!("{PREFIX}{id}");
-        self.alive.lock().expect("no holder of this lock panics").insert(name.clone());
+    /// A new one.
+    fn name(&self, size: u32) -> String {
+        let name = format!("{PREFIX}{}", super::new_id());
+        self.alive().insert(name.clone(), size);
         name
     }
 
-    async fn drop_database(self: &Arc<Self>, name: &str) {
-        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
-        let dropped = self.session(&[drop]).await;
-        self.alive.lock().expect("no holder of this lock panics").remove(name);
+    fn alive(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.alive.lock().expect("no holder of this lock panics")
+    }
+
+    fn doomed(&self) -> MutexGuard<'_, Vec<Doomed>> {
+        self.doomed.lock().expect("no holder of this lock panics")
+    }
+
+    /// All at the same moment, and with them what is given back before the first is dropped: each says at once that its files
+    /// are of no use any more, before the checkpoints that they wait for get to writing them. The first makes one begin,
+    /// and the rest share the one after it.
+    async fn drop_databases(&self) {
+        let together = self.sessions.spare().await.unwrap_or_default().clamp(2, DROPPING * 2) / 2;
+        let next = |room: usize| {
+            let mut doomed = self.doomed();
+            let kept = doomed.len().saturating_sub(room);
+            doomed.split_off(kept)
+        };
+        let first = next(together);
+        let clients = join_all(first.iter().map(|_| self.sessions.client())).await;
+        let mut dropping: FuturesUnordered<_> =
+            first.into_iter().zip(clients).map(|(one, client)| self.drop_database(one, Some(client))).collect();
+        let mut is_first = true;
+        while !dropping.is_empty() {
+            // Both branches are cancel-safe: what is being dropped stays in the set, and a notice that is lost was of what
+            // the next turn finds.
+            tokio::select! {
+                Some(()) = dropping.next() => is_first = false,
+                () = self.more.notified(), if is_first && dropping.len() < together => {
+                    dropping.extend(next(together - dropping.len()).into_iter().map(|one| self.drop_database(one, None)));
+                }
+            }
+        }
+    }
+
+    async fn drop_database(&self, doomed: Doomed, client: Option<Result<Client, LeaseError>>) {
+        let dropped = async {
+            let client = match client {
+                Some(client) => client?,
+                None => self.sessions.client().await?,
+            };
+            self.sessions.on(client, &[format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&doomed.name))]).await
+        };
+        let dropped = dropped.await;
+        self.alive().remove(&doomed.name);
         if let Err(error) = dropped {
-            tracing::debug!(%error, database = %name, "A leased database could not be dropped; the next sweep finds it.");
+            tracing::debug!(%error, database = %doomed.name, "A leased database could not be dropped; the next sweep finds it.");
         }
     }
 
     /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
-    async fn make(self: &Arc<Self>, name: &str, wanted: &PostgresDatabase, strategy: &str) -> Result<(), LeaseError> {
+    async fn make(&self, name: &str, wanted: &PostgresDatabase, strategy: &str) -> Result<(), LeaseError> {
         let _permit = self.making.acquire().await;
         let (shown, template, owner) = (identifier(name), identifier(&template_name(&wanted.name)), identifier(&wanted.owner));
         let create = format!("CREATE DATABASE {shown} TEMPLATE {template} OWNER {owner}{strategy}");
         let mut after = vec![format!("REVOKE CONNECT, TEMP ON DATABASE {shown} FROM PUBLIC")];
         after.extend(wanted.settings.iter().filter_map(|(setting, value)| settings::statement(name, setting, value, &[])));
         // The creation alone: it refuses to share a transaction.
-        self.session(&[create, after.join("; ")]).await
+        self.sessions.on(self.sessions.client().await?, &[create, after.join("; ")]).await
     }
 
     /// Connections to the database are ended for it: their owners connect again, and wait that long.
@@ -334,7 +342,7 @@ impl Shared {
         );
         let create = format!("CREATE DATABASE {shown} TEMPLATE {} OWNER {}", identifier(&wanted.name), identifier(&wanted.owner));
         let close = format!("ALTER DATABASE {shown} ALLOW_CONNECTIONS false; COMMENT ON DATABASE {shown} IS {}", literal(key));
-        let client = self.connect().await?;
+        let client = self.sessions.connect().await?;
         let made = async {
             client.batch_execute(&drop).await?;
             // Sent together: whoever connects again finds the database locked, and waits.
@@ -349,79 +357,13 @@ impl Shared {
     /// The size of a database, and the server's version.
     async fn size(&self, database: &str) -> Result<(u64, u32), LeaseError> {
         let query = format!("SELECT pg_catalog.pg_database_size({}), current_setting('server_version_num')", literal(database));
-        let mut row = self.ask(&query).await?.into_iter().flatten().flatten();
-        let size = row.next().and_then(|size| size.parse().ok()).unwrap_or(AHEAD_BYTES);
+        let mut row = self.sessions.ask(&query).await?.into_iter().flatten().flatten();
+        let size = row.next().and_then(|size| size.parse().ok()).unwrap_or(u64::MAX);
         Ok((size, row.next().and_then(|version| version.parse().ok()).unwrap_or_default()))
     }
 
-    /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
-    async fn ask(&self, query: &str) -> Result<Vec<Vec<Option<String>>>, LeaseError> {
-        let client = self.desk().await?;
-        let answer = match rows(&client, query).await {
-            // The server was restarted since the last question.
-            Err(_) if client.is_closed() => rows(&*self.desk().await?, query).await,
-            answer => answer,
-        };
-        answer.map_err(|reason| self.refused("lease a database", reason))
-    }
-
-    async fn desk(&self) -> Result<Arc<Client>, LeaseError> {
-        let mut desk = self.desk.lock().await;
-        if let Some(client) = desk.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(client.clone());
-        }
-        Ok(desk.insert(Arc::new(self.connect().await?)).clone())
-    }
-
-    async fn connect(&self) -> Result<Client, LeaseError> {
-        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("reach the server", error))?;
-        let config = superuser.config("devenv-lease", SUPERUSER);
-        let (client, connection) = probe::connect(&config, superuser.tls).await.map_err(|error| self.unreachable(&error))?;
-        // Ends with the client, or with the server.
-        self.work.spawn(connection);
-        Ok(client)
-    }
-
-    fn unreachable(&self, error: &tokio_postgres::Error) -> LeaseError {
-        self.refused("reach the server", probe::words(self.provision.port, error))
-    }
-
-    /// One statement after the other, over a connection that nobody else uses meanwhile.
-    async fn session(self: &Arc<Self>, statements: &[String]) -> Result<(), LeaseError> {
-        let kept = {
-            let mut idle = self.idle.lock().expect("no holder of this lock panics");
-            idle.retain(|(_, client)| !client.is_closed());
-            idle.pop()
-        };
-        let client = match kept {
-            Some((_, client)) => client,
-            None => self.connect().await?,
-        };
-        for statement in statements {
-            client.batch_execute(statement).await.map_err(|error| self.refused("lease a database", reason(&error)))?;
-        }
-        self.keep(client);
-        Ok(())
-    }
-
-    /// For whoever comes soon.
-    fn keep(self: &Arc<Self>, client: Client) {
-        let mut idle = self.idle.lock().expect("no holder of this lock panics");
-        if idle.len() >= KEPT {
-            return;
-        }
-        idle.push((Instant::now(), client));
-        let shared = Arc::downgrade(self);
-        self.work.spawn(async move {
-            tokio::time::sleep(IDLE).await;
-            if let Some(shared) = shared.upgrade() {
-                shared.idle.lock().expect("no holder of this lock panics").retain(|(since, _)| since.elapsed() < IDLE);
-            }
-        });
-    }
-
     fn refused(&self, action: &str, reason: impl std::fmt::Display) -> LeaseError {
-        LeaseError::refused(&self.service, action, reason)
+        self.sessions.refused(action, reason)
     }
 }
 
