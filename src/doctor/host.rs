@@ -33,7 +33,7 @@ pub(super) fn checks(paths: &Paths) -> Vec<Check> {
     checks.push(watches(read("/proc/sys/fs/inotify/max_user_watches").trim().parse().unwrap_or(0)));
     checks.push(userland_proxy(&read("/etc/docker/daemon.json"), &engine_commands()));
     checks.push(control_groups(Path::new("/sys/fs/cgroup/cgroup.controllers").exists()));
-    checks.push(packet_loss(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
+    checks.push(packet_faults(&read("/proc/sys/kernel/osrelease"), Path::new("/dev/net/tun").exists()));
     checks.push(firewall(&read("/proc/modules"), &read("/proc/kallsyms"), &modules_directory()));
     checks.push(own_disks(rustix::process::geteuid().is_root(), Path::new("/dev/loop-control").exists(), &|name| tool(name).is_some()));
     checks
@@ -140,19 +140,22 @@ fn modules_directory() -> PathBuf {
     Path::new("/lib/modules").join(release.trim())
 }
 
-/// `netem` is built in, loaded, or a module that can be.
-fn packet_loss(loaded: &str, symbols: &str, modules: &Path) -> Check {
-    let present = loaded.lines().any(|line| line.starts_with("sch_netem "))
-        || symbols.contains("netem_enqueue")
-        || ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().any(|end| modules.join(format!("kernel/net/sched/sch_netem.{end}")).exists());
-    if present {
-        return ok("netem", "the kernel has it; devenv does not need it");
-    }
-    warning(
-        "netem",
-        "the kernel has none: the faults `duplicate`, `corrupt` and `reorder` are not available, all others are",
-        "nothing, unless it matters: `loss`, `latency` and `reset` need no netem",
-    )
+/// Rules at a device's way out are of Linux 5.17; a device of a holder's own needs the way to make one.
+fn packet_faults(release: &str, tun: bool) -> Check {
+    let name = "packet faults";
+    let mut figures = release.split(|byte: char| !byte.is_ascii_digit()).map(|figure| figure.parse().unwrap_or(0));
+    let version: (u32, u32) = (figures.next().unwrap_or(0), figures.next().unwrap_or(0));
+    let missing = match (version < (5, 17), tun) {
+        (false, true) => return ok(name, "packets can be duplicated, corrupted and reordered, without netem"),
+        (true, _) => "the kernel is older than Linux 5.17",
+        (false, false) => "there is no /dev/net/tun",
+    };
+    let fix = if tun {
+        "use a newer kernel; `loss`, `latency` and `reset` need none"
+    } else {
+        "`modprobe tun`; `loss`, `latency` and `reset` need none"
+    };
+    warning(name, format!("{missing}: the faults `duplicate`, `corrupt` and `reorder` are not available, all others are"), fix)
 }
 
 /// Rules that vanish with the process that made them: `nf_tables` of Linux 5.12 or newer.
@@ -260,10 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn netem_is_found_in_every_place_where_it_may_be() {
-        let nowhere = Path::new("/nonexistent");
-        assert_eq!(packet_loss("", "", nowhere).status, CheckStatus::Warning);
-        assert_eq!(packet_loss("sch_netem 20480 0 - Live 0x0\n", "", nowhere).status, CheckStatus::Ok);
-        assert_eq!(packet_loss("", "0000 t netem_enqueue\n", nowhere).status, CheckStatus::Ok);
+    fn packet_faults_need_a_kernel_that_is_new_enough_and_a_device() {
+        assert_eq!(packet_faults("6.1.0-28-amd64\n", true).status, CheckStatus::Ok);
+        assert_eq!(packet_faults("5.17.1\n", true).status, CheckStatus::Ok);
+        assert!(packet_faults("5.15.167.4-microsoft-standard-WSL2\n", true).detail.contains("older than Linux 5.17"));
+        assert!(packet_faults("6.1.0\n", false).detail.contains("/dev/net/tun"));
+        assert_eq!(packet_faults("", true).status, CheckStatus::Warning);
     }
 }

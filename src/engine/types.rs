@@ -290,6 +290,8 @@ pub(crate) struct Sidecar {
     pub(crate) processes_of: Option<String>,
     /// Beyond none: `NET_ADMIN`.
     pub(crate) capabilities: Vec<String>,
+    /// Paths of the engine's host.
+    pub(crate) devices: Vec<String>,
     pub(crate) mounts: Vec<CreatedMount>,
 }
 

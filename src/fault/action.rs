@@ -86,6 +86,29 @@ pub(crate) struct Network {
     pub(crate) toxic: Option<Toxic>,
     /// Connections that exist already are reset, so that all there are go through the proxy.
     pub(crate) reset_existing: bool,
+    /// Some of what the service sends does not arrive as it was sent.
+    pub(crate) packets: Option<Packets>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Packets {
+    /// The service's own.
+    pub(crate) ports: Vec<u16>,
+    pub(crate) harm: Harm,
+    /// Of a hundred, how many.
+    pub(crate) chance: f64,
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Harm {
+    /// It is sent twice.
+    Duplicate,
+    /// A bit of it is another.
+    Corrupt,
+    /// It is sent so much later, so that others overtake it.
+    Reorder(Duration),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

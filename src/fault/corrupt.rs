@@ -1,6 +1,6 @@
-//! What only the kernel's network emulator can do.
+//! A network with noise on the line.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
+use super::{FaultKind, Form, Harm, Injection, Parameter, Refusal, Target, Undoing, Values, traffic};
 
 pub(super) struct Corrupt;
 
@@ -10,7 +10,7 @@ impl FaultKind for Corrupt {
     }
 
     fn about(&self) -> &'static str {
-        "Changes bits of packets. Needs a kernel with netem."
+        "Changes a bit of packets that the service sends: their receiver drops them, and they are sent again."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,12 +18,15 @@ impl FaultKind for Corrupt {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("probability", Form::Percent, "Of packets, how many.").or("10%")];
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new("probability", Form::Percent, "Of the packets that the service sends, how many.").or("10%"),
+            Parameter::PERSIST,
+        ];
         PARAMETERS
     }
 
-    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Err(super::no_netem(self.name()))
+        Ok(traffic::harmed_packets(values, target, Harm::Corrupt))
     }
 }

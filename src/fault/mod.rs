@@ -54,7 +54,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use action::{
-    Action, Disk, Injection, Kafka, Network, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict,
+    Action, Disk, Harm, Injection, Kafka, Network, Packets, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict,
 };
 pub(crate) use parameter::{Form, Parameter};
 pub(crate) use value::{Value, Values};
@@ -291,11 +291,6 @@ fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
     }
     Err(Refusal::new(format!("`{fault}` needs a disk of {}'s own", target.spec.name))
         .hint("give it one in the profile: `storage: { faultable: true, size: 2GiB }` (it needs root on the engine's host; `devenv doctor` says whether that is so)"))
-}
-
-fn no_netem(fault: &str) -> Refusal {
-    Refusal::new(format!("`{fault}` needs the kernel's network emulator (sch_netem), which devenv does not drive"))
-        .hint("`loss`, `latency` and `reset` need no emulator")
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,6 +1,6 @@
-//! What only the kernel's network emulator can do.
+//! A network with ways of different lengths.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
+use super::{FaultKind, Form, Harm, Injection, Parameter, Refusal, Target, Undoing, Values, traffic};
 
 pub(super) struct Reorder;
 
@@ -10,7 +10,7 @@ impl FaultKind for Reorder {
     }
 
     fn about(&self) -> &'static str {
-        "Lets packets overtake each other. Needs a kernel with netem."
+        "Holds back packets that the service sends, so that later ones overtake them."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,12 +18,17 @@ impl FaultKind for Reorder {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("probability", Form::Percent, "Of packets, how many.").or("10%")];
+        const PARAMETERS: &[Parameter] = &[
+            Parameter::new("probability", Form::Percent, "Of the packets that the service sends, how many.").or("10%"),
+            Parameter::new("delay", Form::Duration, "How long they are held back.").or("10ms"),
+            Parameter::PERSIST,
+        ];
         PARAMETERS
     }
 
-    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Err(super::no_netem(self.name()))
+        let delay = values.duration("delay").unwrap_or_default();
+        Ok(traffic::harmed_packets(values, target, Harm::Reorder(delay)))
     }
 }

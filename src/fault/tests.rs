@@ -66,7 +66,6 @@ fn a_fault_that_cannot_bite_there_is_refused_with_the_reason() {
     assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs a disk of cache's own");
     assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, and there is no such service");
     assert_eq!(reason("partition", "redis", &[("from", "cache")]), "cache cannot be cut off from itself");
-    assert_eq!(reason("reorder", "redis", &[]), "`reorder` needs the kernel's network emulator (sch_netem), which devenv does not drive");
     assert_eq!(reason("monkey", "redis", &[("faults", "kill,monkey")]), "`monkey` is no fault for a monkey");
 }
 

@@ -1,6 +1,6 @@
 //! What faults of traffic have in common: whose it is, which way it goes, and the proxy that it goes through.
 
-use super::{Action, Network, Peer, Refusal, Rule, RuleHook, Sign, Target, Toxic, Values};
+use super::{Action, Harm, Injection, Network, Packets, Peer, Refusal, Rule, RuleHook, Sign, Target, Toxic, Values};
 
 /// `from`.
 pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal> {
@@ -40,7 +40,14 @@ pub(super) fn certain(values: &Values) -> bool {
 
 pub(super) fn through_proxy(values: &Values, target: &Target<'_>, toxic: Toxic) -> Action {
     let toxic = Toxic { ports: target.ports(), chance: values.percent("probability").unwrap_or(100.0), seed: target.seed, ..toxic };
-    Action::Network(Network { rules: Vec::new(), toxic: Some(toxic), reset_existing: values.is("connections", "all") })
+    Action::Network(Network { toxic: Some(toxic), reset_existing: values.is("connections", "all"), ..Network::default() })
+}
+
+/// Some of the packets that the service sends from its ports.
+pub(super) fn harmed_packets(values: &Values, target: &Target<'_>, harm: Harm) -> Injection {
+    let chance = values.percent("probability").unwrap_or(100.0);
+    let packets = Packets { ports: target.ports(), harm, chance, seed: target.seed };
+    Injection { action: Action::Network(Network { packets: Some(packets), ..Network::default() }), sign: Sign::Effect }
 }
 
 /// The rule for each way that is meant.

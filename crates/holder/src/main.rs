@@ -2,12 +2,14 @@
 //!
 //! devenv starts it in a container of its own that joins the target's network, processes or volume. It sets the fault up,
 //! prints `ready` (or `failed: …`) as its first line, and waits for its time to be over. Everything that it sets up is owned by
-//! this process in the kernel's books: rules by a netlink socket, stopped threads by their tracer, a full disk by an
-//! unlinked file. So the fault ends when this process does, however it ends, and nothing here cleans up.
+//! this process in the kernel's books: rules by a netlink socket, a device by its file, stopped threads by their tracer, a full
+//! disk by an unlinked file. So the fault ends when this process does, however it ends, and nothing here cleans up.
 
 mod ask;
 mod disk;
+mod link;
 mod netlink;
+mod packets;
 mod proxy;
 mod random;
 mod rules;

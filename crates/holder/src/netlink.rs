@@ -22,6 +22,9 @@ const OWNED: u32 = 2;
 const NESTED: u16 = 0x8000;
 /// IPv4 and IPv6 alike.
 const INET: u8 = 1;
+/// What a device sends and receives.
+const DEVICES: u8 = 5;
+const WAY_OUT: u32 = 1;
 
 /// One attribute.
 pub fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
@@ -105,27 +108,44 @@ pub struct Hook {
 /// All that is to be made, in one go: the kernel takes all of it or nothing.
 pub struct Batch {
     table: String,
+    family: u8,
     bytes: Vec<u8>,
     messages: u32,
 }
 
 impl Batch {
     pub fn new(table: &str) -> Self {
-        let mut batch = Self { table: table.to_owned(), bytes: Vec::new(), messages: 0 };
+        Self::of(table, INET)
+    }
+
+    /// With chains at devices.
+    pub fn of_devices(table: &str) -> Self {
+        Self::of(table, DEVICES)
+    }
+
+    fn of(table: &str, family: u8) -> Self {
+        let mut batch = Self { table: table.to_owned(), family, bytes: Vec::new(), messages: 0 };
         batch.message(BATCH_BEGIN, REQUEST, 0, SUBSYSTEM, &[]);
-        batch.message(NEW_TABLE, REQUEST | ACKNOWLEDGE | CREATE, INET, 0, &[text(1, table), number(2, OWNED)]);
+        batch.message(NEW_TABLE, REQUEST | ACKNOWLEDGE | CREATE, family, 0, &[text(1, table), number(2, OWNED)]);
         batch
     }
 
     pub fn chain(&mut self, hook: Hook) {
         let place = nested(4, &[number(1, hook.number), attribute(2, &hook.priority.to_be_bytes())]);
         let parts = [text(1, &self.table), text(3, hook.chain), place, text(7, hook.kind)];
-        self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, INET, 0, &parts);
+        self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, self.family, 0, &parts);
+    }
+
+    /// The chain `out`: what this device is about to send. Chains of a lower priority come first.
+    pub fn way_out(&mut self, device: &str, priority: u32) {
+        let place = nested(4, &[number(1, WAY_OUT), number(2, priority), text(3, device)]);
+        let parts = [text(1, &self.table), text(3, "out"), place, text(7, "filter")];
+        self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, self.family, 0, &parts);
     }
 
     pub fn rule(&mut self, chain: &str, expressions: &[Vec<u8>]) {
         let parts = [text(1, &self.table), text(2, chain), nested(4, expressions)];
-        self.message(NEW_RULE, REQUEST | ACKNOWLEDGE | CREATE | APPEND, INET, 0, &parts);
+        self.message(NEW_RULE, REQUEST | ACKNOWLEDGE | CREATE | APPEND, self.family, 0, &parts);
     }
 
     /// Sends it. The table lives as long as the socket that is returned.

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, os::fd::OwnedFd};
 
 use crate::{
     netlink::{Batch, Hook, attribute, nested, number, text},
-    proxy,
+    packets, proxy,
 };
 
 const IN: Hook = Hook { chain: "in", kind: "filter", number: 1, priority: -200 };
@@ -22,9 +22,9 @@ const LESS: u32 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What holds the rules, and the proxy if there is one.
+/// What holds the rules, and what there is besides.
 pub struct Held {
-    _table: OwnedFd,
+    _tables: Vec<OwnedFd>,
 }
 
 /// Sets all of it up; `rest` holds the `--rule=…` and the proxy's options.
@@ -57,7 +57,26 @@ pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
             batch.rule(REDIRECT.chain, &parts);
         }
     }
-    Ok(Held { _table: batch.apply()? })
+    let mut tables = vec![batch.apply()?];
+    if let Some(options) = packets::Options::parse(rest)? {
+        tables.push(packets::divert(table, options)?);
+    }
+    Ok(Held { _tables: tables })
+}
+
+/// What the service sends from this port goes to that device, but for what has this mark or a higher one.
+pub fn divert(port: u16, mark: u32, device: i32) -> Vec<Vec<u8>> {
+    vec![
+        meta(3),
+        in_network_order(),
+        compare(LESS, &mark.to_be_bytes()),
+        meta(16),
+        compare(EQUAL, &[TCP]),
+        transport(0, 2),
+        compare(EQUAL, &port.to_be_bytes()),
+        expression("immediate", &[number(1, REGISTER), nested(2, &[attribute(1, &device.to_ne_bytes())])]),
+        expression("fwd", &[number(1, REGISTER)]),
+    ]
 }
 
 /// A rule in words is one or more of the firewall's: `reject` says it differently to TCP and to the rest.
@@ -113,7 +132,7 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
             }
             None => common.push(expression("numgen", &[number(1, REGISTER), number(2, 10_000), number(3, 1)])),
         }
-        common.push(expression("byteorder", &[number(1, REGISTER), number(2, REGISTER), number(3, 1), number(4, 4), number(5, 4)]));
+        common.push(in_network_order());
         common.push(compare(LESS, &chance.to_be_bytes()));
     }
     let with = |parts: &[Vec<u8>]| [common.clone(), parts.to_vec()].concat();
@@ -149,7 +168,7 @@ fn expression(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
     nested(1, &[text(1, name), nested(2, parts)])
 }
 
-/// 6, 7: the interface's name, in and out; 15: the family; 16: the protocol above.
+/// 3: the mark; 6, 7: the interface's name, in and out; 15: the family; 16: the protocol above.
 fn meta(key: u32) -> Vec<u8> {
     expression("meta", &[number(1, REGISTER), number(2, key)])
 }
@@ -160,6 +179,11 @@ fn compare(operator: u32, value: &[u8]) -> Vec<u8> {
 
 fn transport(offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, REGISTER), number(2, 2), number(3, offset), number(4, length)])
+}
+
+/// A number of the machine's, so that it can be compared.
+fn in_network_order() -> Vec<u8> {
+    expression("byteorder", &[number(1, REGISTER), number(2, REGISTER), number(3, 1), number(4, 4), number(5, 4)])
 }
 
 fn bitwise(mask: &[u8]) -> Vec<u8> {

@@ -40,6 +40,8 @@ pub(super) struct Task {
     pub(super) network_of: Option<String>,
     pub(super) processes_of: Option<String>,
     pub(super) capabilities: &'static [&'static str],
+    /// Of the engine's host.
+    pub(super) devices: &'static [&'static str],
     pub(super) volume: Option<String>,
 }
 
@@ -80,6 +82,7 @@ pub(super) async fn start(
         network_of: task.network_of,
         processes_of: task.processes_of,
         capabilities: task.capabilities.iter().map(|name| (*name).to_owned()).collect(),
+        devices: task.devices.iter().map(|path| (*path).to_owned()).collect(),
         mounts: mounts.into_iter().collect(),
     };
     let id = engine.create_sidecar(&sidecar).await?;

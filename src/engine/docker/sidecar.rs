@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use bollard::{
-    models::{ContainerCreateBody, ContainerUpdateBody, HostConfig},
+    models::{ContainerCreateBody, ContainerUpdateBody, DeviceMapping, HostConfig},
     query_parameters::CreateContainerOptionsBuilder,
 };
 use serde::Deserialize;
@@ -32,6 +32,7 @@ pub(super) async fn create(client: &Client, sidecar: &Sidecar) -> Result<String,
             pid_mode: joined(&sidecar.processes_of),
             cap_drop: Some(vec!["ALL".to_owned()]),
             cap_add: Some(sidecar.capabilities.clone()),
+            devices: Some(sidecar.devices.iter().map(|path| device(path)).collect()),
             mounts: Some(create::mounts(&sidecar.mounts)),
             auto_remove: Some(true),
             ..HostConfig::default()
@@ -47,6 +48,14 @@ pub(super) async fn create(client: &Client, sidecar: &Sidecar) -> Result<String,
             _ => Err(error),
         },
         Err(error) => Err(error),
+    }
+}
+
+fn device(path: &str) -> DeviceMapping {
+    DeviceMapping {
+        path_on_host: Some(path.to_owned()),
+        path_in_container: Some(path.to_owned()),
+        cgroup_permissions: Some("rw".to_owned()),
     }
 }
 

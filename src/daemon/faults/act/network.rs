@@ -9,7 +9,7 @@ use super::super::{
     observe::{Heard, Question, milliseconds},
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
-use crate::fault::{Network, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
+use crate::fault::{Harm, Network, Packets, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
 
 /// Questions that are asked to see a chance come true.
 const TRIES: u32 = 60;
@@ -31,6 +31,8 @@ impl Work {
                 arguments.extend(resets(&toxic.ports));
             }
         }
+        let harmed = network.packets.as_ref().filter(|packets| packets.chance > 0.0);
+        arguments.extend(harmed.map(packets));
         let question = self.question().await;
         let asker = match (sign, &question) {
             (Sign::NoAnswerWithin(peer), Some((question, _))) => self.asker_of(peer, question).await?,
@@ -38,7 +40,11 @@ impl Work {
             _ => None,
         };
         let began = Instant::now();
-        let task = holder::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..holder::Task::default() };
+        let (capabilities, devices): (&[&str], &[&str]) = match harmed {
+            Some(_) => (&["NET_ADMIN", "NET_RAW"], &["/dev/net/tun"]),
+            None => (&["NET_ADMIN"], &[]),
+        };
+        let task = holder::Task { arguments, network_of: Some(container.clone()), capabilities, devices, ..holder::Task::default() };
         self.hold(task).await?;
         if let Some(asker) = asker {
             return self.silence(asker, began).await;
@@ -55,7 +61,7 @@ impl Work {
                 Some(long) if long.takes_at(*rate) >= CLEARLY => self.slower(&long, before, long.takes_at(*rate), began).await,
                 _ => self.hit(&question, began).await,
             },
-            Sign::Effect if network.toxic.is_some() => self.hit(&question, began).await,
+            Sign::Effect if network.toxic.is_some() || network.packets.is_some() => self.hit(&question, began).await,
             Sign::Effect | Sign::Ended | Sign::NoNames => self.by_chance(&question, before, began).await,
         })
     }
@@ -131,16 +137,16 @@ impl Work {
         not_seen(format!("{last}; before, an answer took {}", milliseconds(before)))
     }
 
-    /// The proxy says itself when the first connection of those that it is meant for has come.
+    /// The holder says itself when it has happened to the first connection, or packet, of those that it is meant for.
     async fn hit(&self, question: &Question, began: Instant) -> Witness {
         let name = holder::name(&self.record, &self.entry.fault.id);
         for _ in 0..TRIES {
             let heard = question.ask(Duration::from_millis(300)).await;
             if holder::has_hit(self.engine(), &name).await {
-                return seen(format!("a connection went through it: {heard}"), began);
+                return seen(format!("it happened while a question was asked: {heard}"), began);
             }
         }
-        not_seen(format!("none of {TRIES} connections was one of those that it happens to"))
+        not_seen(format!("it happened during none of {TRIES} questions"))
     }
 
     async fn by_chance(&self, question: &Question, before: Duration, began: Instant) -> Witness {
@@ -160,6 +166,18 @@ impl Work {
 /// and the proxy speaks to the service over loopback. Only IPv4 is led to the proxy, so only that is reset.
 fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
     ports.iter().flat_map(|port| ["in", "out"].map(|way| format!("--rule={way},old,peer=0.0.0.0/0,port={port},reject")))
+}
+
+fn packets(packets: &Packets) -> String {
+    let mut words = vec![match packets.harm {
+        Harm::Duplicate => "duplicate".to_owned(),
+        Harm::Corrupt => "corrupt".to_owned(),
+        Harm::Reorder(delay) => format!("reorder={}", delay.as_micros()),
+    }];
+    words.extend(packets.ports.iter().map(|port| format!("port={port}")));
+    words.push(format!("chance={}", (packets.chance * 100.0).round()));
+    words.push(format!("seed={}", packets.seed));
+    format!("--packets={}", words.join(","))
 }
 
 fn proxy(toxic: &Toxic) -> String {

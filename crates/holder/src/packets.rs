@@ -1,0 +1,203 @@
+//! Packets that the service sends and that do not arrive as they were sent: twice, changed, or after later ones.
+//!
+//! A rule at the way out of the service's device leads its packets to a device of this process's own. They are read here, each
+//! as one frame with its checksums made, and sent on by the service's device, past the rule. Rule and device are gone
+//! when this process is; a packet that was here then is one that was lost.
+//!
+//! Several at once take turns, the oldest first: what one sends has its place in that order for a mark, and goes only to
+//! those after it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{link, netlink::Batch, random, rules, sys};
+
+/// A container's first device.
+const DEVICE: &str = "eth0";
+const ETHERNET: usize = 14;
+const LONGEST: usize = 65_536 + ETHERNET;
+const OPTION: &str = "--packets=";
+
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Harm {
+    Duplicate,
+    Corrupt,
+    /// Sent so much later.
+    Reorder(Duration),
+}
+
+#[derive(Debug)]
+pub struct Options {
+    ports: Vec<u16>,
+    harm: Harm,
+    /// Out of 10 000 packets.
+    chance: u64,
+    seed: u64,
+}
+
+impl Options {
+    /// `None` if no packets are to be harmed.
+    pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
+        let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix(OPTION)) else { return Ok(None) };
+        let mut options = Self { ports: Vec::new(), harm: Harm::Duplicate, chance: 10_000, seed: 0 };
+        for word in text.split(',') {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is no number"));
+            match name {
+                "duplicate" => options.harm = Harm::Duplicate,
+                "corrupt" => options.harm = Harm::Corrupt,
+                "reorder" => options.harm = Harm::Reorder(Duration::from_micros(number()?)),
+                "port" => options.ports.push(number()? as u16),
+                "chance" => options.chance = number()?,
+                "seed" => options.seed = number()?,
+                _ => return Err(format!("`{name}` is no option of packets")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+/// Leads the packets here for as long as this process and what is returned live.
+pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
+    let device = link::find(DEVICE).map_err(|error| format!("the container has no device {DEVICE}: {error}"))?;
+    let place = place();
+    let sender = link::sender(&device, place).map_err(|error| format!("packets cannot be sent past the rule: {error}"))?;
+    let (frames, own) = link::tap(&device).map_err(|error| format!("the kernel gives no device of our own (tun): {error}"))?;
+    let mut batch = Batch::of_devices(table);
+    batch.way_out(DEVICE, place);
+    for port in &options.ports {
+        batch.rule("out", &rules::divert(*port, place, own));
+    }
+    let held =
+        batch.apply().map_err(|error| format!("the kernel leads no packets elsewhere on their way out (Linux 5.17 does): {error}"))?;
+    let failed = |error: io::Error| format!("no thread: {error}");
+    thread::Builder::new().spawn(move || carry(frames, Arc::new(sender), device.address, &options)).map_err(failed)?;
+    Ok(held)
+}
+
+/// Among those of a network namespace: higher for whoever begins later, for as long as faults last.
+fn place() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() % (1 << 30)) as u32 + 1
+}
+
+fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Options) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let late = match options.harm {
+        Harm::Reorder(delay) => Some(later(sender.clone(), sent.clone(), delay)),
+        Harm::Duplicate | Harm::Corrupt => None,
+    };
+    let mut buffer = vec![0; LONGEST];
+    let mut number = 0;
+    loop {
+        let Ok(length) = frames.read(&mut buffer) else { continue };
+        let frame = &mut buffer[..length];
+        // The device has words of its own to say, as every new one.
+        if length <= ETHERNET || frame[6..12] != source {
+            continue;
+        }
+        number += 1;
+        // What cannot be sent is a packet that was lost.
+        let send = |frame: &[u8]| sys::send_all(&sender, frame).is_ok();
+        if !random::decides(options.seed, number, options.chance) {
+            send(frame);
+            sent.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        match (&late, options.harm) {
+            (Some(late), _) => {
+                // Its reader lives as long as this.
+                let _ = late.send((Instant::now(), sent.load(Ordering::Relaxed), frame.to_vec()));
+            }
+            (None, Harm::Corrupt) => {
+                flip(frame, random::mix(options.seed ^ number, number));
+                send(frame);
+                tell();
+            }
+            (None, _) => {
+                if send(frame) && send(frame) {
+                    tell();
+                }
+            }
+        }
+    }
+}
+
+/// Sends frames when they are late enough; tells once one was overtaken.
+fn later(sender: Arc<OwnedFd>, sent: Arc<AtomicU64>, delay: Duration) -> mpsc::Sender<(Instant, u64, Vec<u8>)> {
+    let (late, frames) = mpsc::channel::<(Instant, u64, Vec<u8>)>();
+    thread::spawn(move || {
+        for (came, before, frame) in frames {
+            thread::sleep((came + delay).saturating_duration_since(Instant::now()));
+            if sys::send_all(&sender, &frame).is_ok() && sent.load(Ordering::Relaxed) > before {
+                tell();
+            }
+        }
+    });
+    late
+}
+
+/// One bit of what the network layer carries, so that only its checksum can tell.
+fn flip(frame: &mut [u8], chance: u64) {
+    let header = match frame[12..14] {
+        [0x08, 0x00] => usize::from(frame[ETHERNET] & 0x0f) * 4,
+        _ => 40,
+    };
+    let start = (ETHERNET + header).min(frame.len() - 1);
+    let at = start + chance as usize / 8 % (frame.len() - start);
+    frame[at] ^= 1 << (chance % 8);
+}
+
+fn tell() {
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        println!("hit");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<Options>, String> {
+        Options::parse(&[format!("{OPTION}{text}")])
+    }
+
+    #[test]
+    fn options_say_what_happens_to_which_packets() {
+        let options = parse("reorder=10000,port=5432,port=5433,chance=1000,seed=7").unwrap().unwrap();
+        assert_eq!(
+            (options.harm, options.ports, options.chance, options.seed),
+            (Harm::Reorder(Duration::from_millis(10)), vec![5432, 5433], 1000, 7)
+        );
+        assert_eq!(parse("corrupt,port=1").unwrap().unwrap().harm, Harm::Corrupt);
+        assert!(parse("reorder=soon").is_err() && parse("eat").is_err());
+        assert!(Options::parse(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_changed_packet_differs_by_one_bit_behind_its_address() {
+        for (kind, header) in [([0x08, 0x00], 20), ([0x86, 0xdd], 40)] {
+            let mut packet = vec![0; ETHERNET + header + 32];
+            packet[12..14].copy_from_slice(&kind);
+            packet[ETHERNET] = 0x45;
+            for number in 0..200 {
+                let mut changed = packet.clone();
+                flip(&mut changed, random::mix(4711, number));
+                let bits: u32 = changed.iter().zip(&packet).map(|(a, b)| (a ^ b).count_ones()).sum();
+                assert_eq!((bits, &changed[..ETHERNET + header]), (1, &packet[..ETHERNET + header]));
+            }
+        }
+    }
+}
