@@ -21,6 +21,8 @@ pub(crate) trait Door {
     async fn status(&self) -> Result<Status, ApiError>;
     /// With their values, as programs on the host get them.
     async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError>;
+    /// Why the fault cannot be injected, where that can be known without doing it.
+    async fn rehearse(&self, order: &Order) -> Result<(), ApiError>;
     /// Answered once the fault is witnessed, or was not within its time.
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError>;
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError>;

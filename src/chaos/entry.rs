@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, time::Duration};
 
-use devenv_api::{Fault, ServiceState};
+use devenv_api::{Fault, PlannedFault, ServiceState};
 use serde_json::json;
 use tokio::{
     sync::watch,
@@ -148,17 +148,21 @@ impl Progress {
     }
 }
 
-async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
-    let planned = &run.plan.plan[index];
-    let order = Order {
-        id: run.fault_id(&entry.id),
+pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> Order {
+    Order {
+        id,
         fault: entry.fault.clone(),
         service: entry.on.clone(),
-        // What lasts to the end has a limit all the same: nobody may be left to heal it.
-        for_ms: planned.for_ms.or_else(|| entry.lasts().then(|| run.left().as_millis() as u64 + 10_000)),
+        for_ms: planned.for_ms,
         parameters: entry.parameters.clone(),
         seed: planned.seed,
-    };
+    }
+}
+
+async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
+    let mut order = order(entry, &run.plan.plan[index], run.fault_id(&entry.id));
+    // What lasts to the end has a limit all the same: nobody may be left to heal it.
+    order.for_ms = order.for_ms.or_else(|| entry.lasts().then(|| run.left().as_millis() as u64 + 10_000));
     run.journal.write(
         Some(&entry.on),
         "fault.injecting",

@@ -72,6 +72,8 @@ pub(crate) enum RunError {
     Daemon(ApiError),
     #[error("faults of somebody else are there: {0}")]
     FaultsThere(String),
+    #[error("{0}: {message}, so that nothing was begun", message = .1.message)]
+    Impossible(String, ApiError),
     #[error("cannot write the journal of the run")]
     Journal(#[source] io::Error),
 }
@@ -106,6 +108,7 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     }
     let kinds: HashMap<String, String> = status.services.iter().map(|service| (service.name.clone(), service.kind.clone())).collect();
     let variables = Variables(door.variables().await.map_err(RunError::Daemon)?);
+    rehearse(scenario, plan, door, run).await?;
     let journal = Journal::create(&directory.join("journal.ndjson"), &status.environment, listener).map_err(RunError::Journal)?;
     let words = serde_json::to_vec_pretty(plan).unwrap_or_default();
     std::fs::write(directory.join("plan.json"), words).map_err(RunError::Journal)?;
@@ -156,6 +159,20 @@ pub(crate) async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         zero: now,
     };
     Ok(run.through(&variables).await)
+}
+
+/// Nothing is touched for a timeline that cannot be gone through. What is not ready yet may be by then.
+async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, door: &dyn Door, run: &str) -> Result<(), RunError> {
+    for (entry, planned) in scenario.timeline.iter().zip(&plan.plan) {
+        let order = entry::order(entry, planned, fault_id(&entry.id, run));
+        door.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
+    }
+    Ok(())
+}
+
+/// An entry's fault among those of all runs.
+fn fault_id(id: &str, run: &str) -> String {
+    format!("{id}-{run}")
 }
 
 /// Whom the faults are about, each once.
@@ -391,7 +408,7 @@ impl Run<'_> {
 
     /// As the daemon knows it: of this run alone.
     pub(super) fn fault_id(&self, id: &str) -> String {
-        format!("{id}-{}", self.name)
+        fault_id(id, self.name)
     }
 
     pub(super) fn now_us(&self) -> u64 {

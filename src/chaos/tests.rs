@@ -117,6 +117,8 @@ fn rendered_for_a_person_a_slip_has_its_file_line_and_column() {
 /// A daemon with one service, which does what the script of the test says.
 struct Scripted {
     witnessed: bool,
+    /// The service that no fault can be injected in.
+    impossible: Option<String>,
     refuses: bool,
     /// Healing is asked for and nothing heals.
     stuck: bool,
@@ -127,7 +129,15 @@ struct Scripted {
 }
 
 fn scripted() -> Scripted {
-    Scripted { witnessed: true, refuses: false, stuck: false, leaves_paused: false, faults: RefCell::default(), heals: RefCell::default() }
+    Scripted {
+        witnessed: true,
+        impossible: None,
+        refuses: false,
+        stuck: false,
+        leaves_paused: false,
+        faults: RefCell::default(),
+        heals: RefCell::default(),
+    }
 }
 
 fn now() -> String {
@@ -182,6 +192,13 @@ impl Door for Scripted {
 
     async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError> {
         Ok(BTreeMap::new())
+    }
+
+    async fn rehearse(&self, order: &Order) -> Result<(), ApiError> {
+        match self.impossible.as_deref() {
+            Some(service) if service == order.service => Err(ApiError::new(ErrorCode::Usage, "the kernel is too old")),
+            _ => Ok(()),
+        }
     }
 
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
@@ -267,6 +284,16 @@ async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_
     assert!(report.faults.iter().all(|fault| fault.healed_at.is_some()));
     assert_eq!(report.recovery.iter().map(|recovery| recovery.ready_ms).collect::<Vec<_>>(), [Some(0.0), Some(0.0)]);
     assert!(report.recovery[0].heal_ms.is_some_and(|heal| (190.0..2000.0).contains(&heal)));
+}
+
+#[tokio::test]
+async fn nothing_is_begun_for_a_timeline_that_cannot_be_gone_through() {
+    let scenario = of_commands("\"true\"", "");
+    let (plan, directory) = (plan::plan(&scenario, 1), tempfile::tempdir().unwrap());
+    let door = Scripted { impossible: Some("job".to_owned()), ..scripted() };
+    let inputs = Inputs { scenario: &scenario, plan: &plan, door: &door, directory: directory.path(), run: "abc", listener: &|_| {} };
+    assert_eq!(run(inputs).await.unwrap_err().to_string(), "first: the kernel is too old, so that nothing was begun");
+    assert!(door.faults.borrow().is_empty() && std::fs::read_dir(directory.path()).unwrap().next().is_none());
 }
 
 #[tokio::test]

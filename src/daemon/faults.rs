@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{Environments, environments::Environment, internal};
 use crate::{
     event::News,
-    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, InvalidFault, Postgres, Refusal, Restart, Target, Undoing},
+    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, InvalidFault, Network, Postgres, Refusal, Restart, Target, Undoing},
     reconcile::CommandError,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
@@ -62,22 +62,21 @@ enum Lasting {
 }
 
 impl Environments {
+    /// Whether the fault could be injected, as far as that can be known without doing it.
+    pub(crate) async fn rehearse(&self, request: InjectRequest) -> Result<(), ApiError> {
+        let environment = self.require(&request.target)?;
+        let spec = parsed(request)?;
+        let (record, _, injection) = described(&environment, &spec).await?;
+        match injection.action {
+            Action::Network(Network { packets: Some(_), .. }) => self.rehearse_packets(&record, &spec).await,
+            _ => Ok(()),
+        }
+    }
+
     /// From words to a fault that bites. Returns when it is witnessed, or was not within its time; it lasts on after that.
     pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
         let environment = self.require(&request.target)?;
-        let service: ServiceName =
-            request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
-        let id = match request.id {
-            Some(id) if is_id(&id) => id,
-            Some(id) => {
-                return Err(
-                    ApiError::new(ErrorCode::Usage, format!("`{id}` is no id for a fault")).hint("up to 60 of a-z, A-Z, 0-9, - and _")
-                );
-            }
-            None => new_id(&request.fault),
-        };
-        let spec =
-            FaultSpec::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?;
+        let spec = parsed(request)?;
         // Not by the handler's own future: a client that goes away half way must not leave half a fault.
         let (this, target) = (self.clone(), environment.clone());
         let (answer, answered) = tokio::sync::oneshot::channel();
@@ -252,6 +251,19 @@ impl Environments {
 }
 
 /// What the fault means for its service, as the environment is now.
+fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
+    let service: ServiceName =
+        request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
+    let id = match request.id {
+        Some(id) if is_id(&id) => id,
+        Some(id) => {
+            return Err(ApiError::new(ErrorCode::Usage, format!("`{id}` is no id for a fault")).hint("up to 60 of a-z, A-Z, 0-9, - and _"));
+        }
+        None => new_id(&request.fault),
+    };
+    Ok(FaultSpec::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
+}
+
 async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
     let record = environment.handle.record().await.map_err(ApiError::from)?;
     let services = match &record.spec {

@@ -196,6 +196,23 @@ async fn what_a_crashed_program_leaves_behind_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
+    let place = Place::new();
+    let script = place.directory.path().join("again");
+    fs::write(&script, "#!/bin/sh\nexec \"$0\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    for round in 0..100 {
+        let marker = format!("{}/again/{round}", place.environment);
+        let mut child = std::process::Command::new(&script).env(MARKER, &marker).spawn().unwrap();
+        let swept = sweep(&marker);
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(swept > 0 && ended.is_some(), "round {round}: {swept} swept, {ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_signal_reaches_the_program() {
     let place = Place::new();
     // It waits in the shell itself: dash loses a signal that comes while it starts a program.

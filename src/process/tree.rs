@@ -19,6 +19,9 @@ use super::{MARKER, signal::Signal};
 
 /// For killed processes to be gone; only one that hangs in the kernel takes so long.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// When to look again at a process that becomes another program, in milliseconds: that takes microseconds, but for a busy
+/// machine.
+const CHANGING: [u64; 5] = [0, 1, 3, 6, 15];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Process {
@@ -79,18 +82,53 @@ pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
     found
 }
 
-/// All that carry a marker that begins so.
+/// All that carry a marker that begins so. Blocks for a moment.
 fn marked(prefix: &str) -> Vec<Process> {
     let wanted = format!("{MARKER}={prefix}").into_bytes();
     let own = std::process::id();
-    ids()
-        .filter(|pid| *pid != own)
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&wanted)))
-        })
-        .filter_map(Process::of)
-        .collect()
+    let mut found = Vec::new();
+    let mut look = |pid: &u32| match variables(*pid) {
+        Variables::Are(environment) if environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&wanted)) => {
+            found.push(*pid);
+            false
+        }
+        Variables::Are(_) | Variables::None => false,
+        Variables::Change => true,
+    };
+    let mut changing: Vec<u32> = ids().filter(|pid| *pid != own).filter(&mut look).collect();
+    for pause in CHANGING {
+        if changing.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        changing.retain(&mut look);
+    }
+    found.into_iter().filter_map(Process::of).collect()
+}
+
+/// What a process was started with.
+enum Variables {
+    Are(Vec<u8>),
+    /// It is gone, or somebody else's, or the kernel's own.
+    None,
+    /// It becomes another program at this moment: there are none yet, or not all of them could be read.
+    Change,
+}
+
+fn variables(pid: u32) -> Variables {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Variables::None };
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
+    // Where the kernel has them; the name, in parentheses, may hold anything.
+    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+    let state = fields.next();
+    let mut places = fields.skip(46).map_while(|field| field.parse::<u64>().ok());
+    let (from, to) = (places.next().unwrap_or_default(), places.next().unwrap_or_default());
+    match from {
+        0 if state == Some("Z") || fs::read_link(format!("/proc/{pid}/exe")).is_err() => Variables::None,
+        0 => Variables::Change,
+        from if to.saturating_sub(from) == environment.len() as u64 => Variables::Are(environment),
+        _ => Variables::Change,
+    }
 }
 
 /// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.

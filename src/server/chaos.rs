@@ -12,6 +12,10 @@ pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Jso
     Ok(Json(daemon.environments.inject(request).await?))
 }
 
+pub(super) async fn rehearse(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<()>, Failed> {
+    Ok(Json(daemon.environments.rehearse(request).await?))
+}
+
 pub(super) async fn heal(State(daemon): State<Arc<Daemon>>, Json(request): Json<HealRequest>) -> Result<Json<Faults>, Failed> {
     Ok(Json(Faults { faults: daemon.environments.heal(&request).await? }))
 }

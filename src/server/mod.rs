@@ -64,6 +64,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::VARIABLES, routing::post(variables::variables))
         .route(route::EXEC, routing::post(exec::exec))
         .route(route::CHAOS_INJECT, routing::post(chaos::inject))
+        .route(route::CHAOS_REHEARSE, routing::post(chaos::rehearse))
         .route(route::CHAOS_HEAL, routing::post(chaos::heal))
         .route(route::CHAOS_STATUS, routing::post(chaos::status))
         .route(route::CHAOS_STANDING, routing::post(chaos::standing))

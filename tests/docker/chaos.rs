@@ -1,7 +1,7 @@
 //! Faults bite where they are meant to, on those that they are meant for, and come back only where that is asked for.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -40,6 +40,15 @@ impl Line {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(answer.trim_end().to_owned()),
         }
+    }
+
+    /// Has the server send so many bytes, which have to arrive as they were.
+    fn load(&mut self, bytes: usize) {
+        self.ask(&format!("SETRANGE load {} x", bytes - 1)).unwrap();
+        assert_eq!(self.ask("GET load").unwrap(), format!("${bytes}"));
+        let mut value = vec![1; bytes + 2];
+        self.0.read_exact(&mut value).unwrap();
+        assert!(value[..bytes - 1].iter().all(|byte| *byte == 0) && value.ends_with(b"x\r\n"));
     }
 
     fn time(&mut self) -> Duration {
@@ -133,4 +142,35 @@ fn the_daemon_s_own_death_is_witnessed_by_the_next_one() {
     assert_ne!(corner.json(&["daemon", "status"])["pid"], daemon);
     let container = named(&before, "cache")["container"].as_str().unwrap().to_owned();
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &container]).expect(0).stdout.trim(), "true");
+}
+
+/// A figure of this machine's TCP, which receives what services send: `/proc/net/snmp` and `netstat` name it.
+fn counted(name: &str) -> u64 {
+    let text = ["snmp", "netstat"].map(|file| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap()).concat();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let find = |pair: &[Vec<&str>]| pair[0].iter().position(|word| *word == name).map(|at| pair[1][at].parse().unwrap());
+    lines.chunks(2).find_map(find).unwrap_or_else(|| panic!("no figure {name}"))
+}
+
+#[test]
+fn packets_are_spoilt_on_their_way_and_no_longer_than_their_holder_lives() {
+    const BYTES: usize = 8_000_000;
+    let corner = Corner::with(SERVICES);
+    corner.up("test");
+    let mut line = Line::to(&corner);
+    let mut counts = |name: &str| {
+        let before = counted(name);
+        line.load(BYTES);
+        counted(name) - before
+    };
+    for (fault, figure) in [("corrupt", "InCsumErrors"), ("duplicate", "TCPDSACKOldSent"), ("reorder", "TCPOFOQueue")] {
+        let id = inject(&corner, &[fault, "cache", "--for", "60s"])["id"].as_str().unwrap().to_owned();
+        assert!(counts(figure) > 100, "{fault}: every tenth of thousands of packets is to be one");
+        // Without a word to anybody, as a crash would end it.
+        let holder = docker(&["ps", "-q", "--filter", &format!("name=-fault-{id}")]).expect(0).stdout;
+        docker(&["kill", holder.trim()]).expect(0);
+        let after = counts(figure);
+        assert!(after < 100, "{fault}: {after} packets after its holder is gone");
+        corner.ok(&["chaos", "heal"]);
+    }
 }

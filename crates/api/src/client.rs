@@ -239,6 +239,11 @@ impl Client {
         self.post(route::CHAOS_INJECT, request).await
     }
 
+    /// Whether that fault could be injected there, as far as that can be known without doing it.
+    pub async fn rehearse(&self, request: &InjectRequest) -> Result<(), ClientError> {
+        self.post(route::CHAOS_REHEARSE, request).await
+    }
+
     /// Has images here that are not; ends with what is here then.
     pub async fn fetch_images(&self, request: &FetchRequest) -> Result<Stream<FetchMessage>, ClientError> {
         self.stream(route::IMAGES_FETCH, request).await

@@ -36,6 +36,7 @@ pub const IMPORT: &str = "/v1/environment/import";
 pub const EXPORT: &str = "/v1/environment/export";
 pub const GC: &str = "/v1/gc";
 pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
+pub const CHAOS_REHEARSE: &str = "/v1/environment/chaos/rehearse";
 pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
 pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
 pub const CHAOS_STANDING: &str = "/v1/environment/chaos/standing";

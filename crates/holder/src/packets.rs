@@ -23,7 +23,7 @@ use std::{
 use crate::{link, netlink::Batch, random, rules, sys};
 
 /// A container's first device.
-const DEVICE: &str = "eth0";
+const USUAL: &str = "eth0";
 const ETHERNET: usize = 14;
 const LONGEST: usize = 65_536 + ETHERNET;
 const OPTION: &str = "--packets=";
@@ -40,6 +40,7 @@ enum Harm {
 
 #[derive(Debug)]
 pub struct Options {
+    device: String,
     ports: Vec<u16>,
     harm: Harm,
     /// Out of 10 000 packets.
@@ -51,7 +52,7 @@ impl Options {
     /// `None` if no packets are to be harmed.
     pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
         let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix(OPTION)) else { return Ok(None) };
-        let mut options = Self { ports: Vec::new(), harm: Harm::Duplicate, chance: 10_000, seed: 0 };
+        let mut options = Self { device: USUAL.to_owned(), ports: Vec::new(), harm: Harm::Duplicate, chance: 10_000, seed: 0 };
         for word in text.split(',') {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is no number"));
@@ -59,6 +60,7 @@ impl Options {
                 "duplicate" => options.harm = Harm::Duplicate,
                 "corrupt" => options.harm = Harm::Corrupt,
                 "reorder" => options.harm = Harm::Reorder(Duration::from_micros(number()?)),
+                "device" => value.clone_into(&mut options.device),
                 "port" => options.ports.push(number()? as u16),
                 "chance" => options.chance = number()?,
                 "seed" => options.seed = number()?,
@@ -71,12 +73,12 @@ impl Options {
 
 /// Leads the packets here for as long as this process and what is returned live.
 pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
-    let device = link::find(DEVICE).map_err(|error| format!("the container has no device {DEVICE}: {error}"))?;
+    let device = link::find(&options.device).map_err(|error| format!("the container has no device {}: {error}", options.device))?;
     let place = place();
     let sender = link::sender(&device, place).map_err(|error| format!("packets cannot be sent past the rule: {error}"))?;
     let (frames, own) = link::tap(&device).map_err(|error| format!("the kernel gives no device of our own (tun): {error}"))?;
     let mut batch = Batch::of_devices(table);
-    batch.way_out(DEVICE, place);
+    batch.way_out(&options.device, place);
     for port in &options.ports {
         batch.rule("out", &rules::divert(*port, place, own));
     }

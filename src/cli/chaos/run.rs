@@ -168,6 +168,7 @@ async fn one(
     let inputs = Inputs { scenario, plan, door, directory: &directory, run: &run, listener: &listener };
     let mut report = chaos::run(inputs).await.map_err(|error| match error {
         RunError::Daemon(error) => error,
+        RunError::Impossible(_, ref refused) => ApiError { message: error.to_string(), ..refused.clone() },
         RunError::FaultsThere(_) => ApiError::new(ErrorCode::Conflict, error.to_string()).hint("`devenv chaos heal` heals them"),
         RunError::Journal(ref source) => internal(&error.to_string(), source),
     })?;
@@ -279,6 +280,11 @@ impl ClientDoor<'_> {
         self.client.borrow().clone()
     }
 
+    fn request(&self, order: &Order) -> InjectRequest {
+        let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
+        InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed }
+    }
+
     /// For what may be asked twice.
     async fn again<T>(&self, error: ClientError, ask: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, ApiError> {
         if !matches!(error, ClientError::NotRunning { .. } | ClientError::Lost(_)) {
@@ -308,9 +314,12 @@ impl Door for ClientDoor<'_> {
         Ok(variables.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     }
 
+    async fn rehearse(&self, order: &Order) -> Result<(), ApiError> {
+        self.client().rehearse(&self.request(order)).await.map_err(told)
+    }
+
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
-        let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
-        let request = InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed };
+        let request = self.request(order);
         match self.client().inject(&request).await {
             Ok(fault) => Ok(fault),
             // What became of it the next daemon knows.

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, Witness};
 
 use super::super::{
-    holder,
+    Environments, holder,
     observe::{Heard, Question, milliseconds},
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
-use crate::fault::{Harm, Network, Packets, Peer, Rule, RuleHook, Sign, Toxic, Verdict};
+use crate::{
+    fault::{FaultSpec, Harm, Network, Packets, Peer, Rule, RuleHook, Sign, Toxic, Verdict},
+    store::Record,
+};
 
 /// Questions that are asked to see a chance come true.
 const TRIES: u32 = 60;
@@ -40,11 +43,12 @@ impl Work {
             _ => None,
         };
         let began = Instant::now();
-        let (capabilities, devices): (&[&str], &[&str]) = match harmed {
-            Some(_) => (&["NET_ADMIN", "NET_RAW"], &["/dev/net/tun"]),
-            None => (&["NET_ADMIN"], &[]),
+        let task = match harmed {
+            Some(_) => packets_task(arguments, Some(container.clone())),
+            None => {
+                holder::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..holder::Task::default() }
+            }
         };
-        let task = holder::Task { arguments, network_of: Some(container.clone()), capabilities, devices, ..holder::Task::default() };
         self.hold(task).await?;
         if let Some(asker) = asker {
             return self.silence(asker, began).await;
@@ -166,6 +170,29 @@ impl Work {
 /// and the proxy speaks to the service over loopback. Only IPv4 is led to the proxy, so only that is reset.
 fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
     ports.iter().flat_map(|port| ["in", "out"].map(|way| format!("--rule={way},old,peer=0.0.0.0/0,port={port},reject")))
+}
+
+/// With what a holder needs to get at packets.
+fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> holder::Task {
+    let (capabilities, devices) = (&["NET_ADMIN", "NET_RAW"], &["/dev/net/tun"]);
+    holder::Task { arguments, network_of, capabilities, devices, ..holder::Task::default() }
+}
+
+impl Environments {
+    /// Whether the engine's kernel gives packets away: tried where nobody is.
+    pub(in crate::daemon::faults) async fn rehearse_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
+        let id = format!("{}-rehearsal", spec.id);
+        let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);
+        let shared = &self.shared;
+        let tried =
+            holder::start(shared.engine.as_ref(), &shared.owner, record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
+        // It ends by itself as well.
+        let _ = shared.engine.remove_container(&holder::name(record, &id)).await;
+        tried.map(drop).map_err(|error| {
+            failed(format!("`{}` cannot be injected here: {error}", spec.fault))
+                .hint("`devenv doctor` says what the faults of packets need")
+        })
+    }
 }
 
 fn packets(packets: &Packets) -> String {
