@@ -144,11 +144,14 @@ fn the_daemon_s_own_death_is_witnessed_by_the_next_one() {
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &container]).expect(0).stdout.trim(), "true");
 }
 
-/// A figure of this machine's TCP, which receives what services send: `/proc/net/snmp` and `netstat` name it.
+/// A figure of this machine's TCP, which receives what services send: of `/proc/net/snmp` or `netstat`.
 fn counted(name: &str) -> u64 {
     let text = ["snmp", "netstat"].map(|file| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap()).concat();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    let find = |pair: &[Vec<&str>]| pair[0].iter().position(|word| *word == name).map(|at| pair[1][at].parse().unwrap());
+    let find = |pair: &[Vec<&str>]| {
+        let at = pair[0].iter().position(|word| *word == name).filter(|_| ["Tcp:", "TcpExt:"].contains(&pair[0][0]))?;
+        Some(pair[1][at].parse().unwrap())
+    };
     lines.chunks(2).find_map(find).unwrap_or_else(|| panic!("no figure {name}"))
 }
 
