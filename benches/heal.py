@@ -104,6 +104,13 @@ class World:
         except OSError:
             return True
 
+    def harmed(self, figure):
+        """Whether TCP here, which receives what the service sends, counts more of these than happen by themselves."""
+        before = counted(figure)
+        for words in (("SETRANGE", "load", "3999999", "x"), ("GET", "load"), ("DEL", "load")):
+            self.redis(*words, patience=10)
+        return counted(figure) - before > 40
+
     def limited_more(self):
         return self.limits("cache") != self.unlimited["cache"]
 
@@ -146,6 +153,8 @@ class World:
             return ["it does not run"]
         tables = self.within(service, "nft", "list", "tables").stdout
         found += [f"rules: {line.strip()}" for line in tables.splitlines() if "devenv" in line]
+        links = self.within(service, "ip", "-br", "link").stdout
+        found += [f"a device: {line.split()[0]}" for line in links.splitlines() if line.startswith("devenv")]
         if self.inspect(service, "{{.State.Paused}}") == "true":
             found.append("paused by the engine")
         held = [task.name for task in Path(f"/proc/{pid}/task").glob("*") if state(task) in "tT"]
@@ -162,6 +171,15 @@ class World:
     def holders(self):
         owner = f"label=dev.devenv.owner={self.corner.owner()}"
         return sh(["docker", "ps", "-aq", "--no-trunc", "--filter", owner, "--filter", "label=dev.devenv.role=holder"]).stdout.split()
+
+
+def counted(name):
+    for file in ("snmp", "netstat"):
+        lines = [line.split() for line in Path(f"/proc/net/{file}").read_text().splitlines()]
+        for names, figures in zip(lines[::2], lines[1::2]):
+            if names[0] in ("Tcp:", "TcpExt:") and name in names:
+                return int(figures[names.index(name)])
+    raise KeyError(name)
 
 
 def state(task):
@@ -194,6 +212,9 @@ CASES = [
     kernel("limit-data", World.limited, bytes="1KiB"),
     kernel("blackhole"),
     kernel("dns", World.nameless),
+    kernel("corrupt", lambda w: w.harmed("InCsumErrors")),
+    kernel("duplicate", lambda w: w.harmed("TCPDSACKOldSent")),
+    kernel("reorder", lambda w: w.harmed("TCPOFOQueue")),
     kernel("pause"),
     kernel("freeze"),
     kernel("disk-full", World.full),

@@ -3,6 +3,7 @@
 //! A process id alone is no identity, for it is given again: with its start time it is.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
@@ -82,17 +83,17 @@ pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
     found
 }
 
-/// All that carry a marker that begins so. Blocks for a moment.
-fn marked(prefix: &str) -> Vec<Process> {
-    let wanted = format!("{MARKER}={prefix}").into_bytes();
+/// All that carry a marker that begins so, with it. Blocks for a moment.
+fn marked(prefix: &str) -> Vec<(Process, String)> {
     let own = std::process::id();
     let mut found = Vec::new();
     let mut look = |pid: &u32| match variables(*pid) {
-        Variables::Are(environment) if environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&wanted)) => {
-            found.push(*pid);
+        Variables::Are(environment) => {
+            let marker = marker_of(&environment).filter(|marker| marker.starts_with(prefix));
+            found.extend(marker.and_then(|marker| Some((Process::of(*pid)?, marker))));
             false
         }
-        Variables::Are(_) | Variables::None => false,
+        Variables::None => false,
         Variables::Change => true,
     };
     let mut changing: Vec<u32> = ids().filter(|pid| *pid != own).filter(&mut look).collect();
@@ -103,7 +104,13 @@ fn marked(prefix: &str) -> Vec<Process> {
         std::thread::sleep(Duration::from_millis(pause));
         changing.retain(&mut look);
     }
-    found.into_iter().filter_map(Process::of).collect()
+    found
+}
+
+fn marker_of(environment: &[u8]) -> Option<String> {
+    let name = format!("{MARKER}=");
+    let marker = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(name.as_bytes()))?;
+    Some(String::from_utf8_lossy(marker).into_owned())
 }
 
 /// What a process was started with.
@@ -133,16 +140,8 @@ fn variables(pid: u32) -> Variables {
 
 /// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
 pub(crate) fn sweep_others(prefix: &str, kept: &[String]) -> usize {
-    let others: Vec<String> =
-        marked(prefix).into_iter().filter_map(|process| marker_of(process.pid)).filter(|marker| !kept.contains(marker)).collect();
+    let others: BTreeSet<String> = marked(prefix).into_iter().map(|(_, marker)| marker).filter(|marker| !kept.contains(marker)).collect();
     others.iter().map(|marker| sweep(marker)).sum()
-}
-
-fn marker_of(pid: u32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let wanted = format!("{MARKER}=").into_bytes();
-    let marker = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(wanted.as_slice()))?;
-    Some(String::from_utf8_lossy(marker).into_owned())
 }
 
 /// Kills all that carry a marker that begins so (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole one), and those
@@ -158,7 +157,7 @@ pub(crate) fn sweep(prefix: &str) -> usize {
         count += found.len();
         let handles: Vec<OwnedFd> = found
             .iter()
-            .filter_map(|process| process.open())
+            .filter_map(|(process, _)| process.open())
             .filter(|handle| pidfd_send_signal(handle, Signal::KILL.raw()).is_ok())
             .collect();
         for handle in &handles {
@@ -178,7 +177,7 @@ fn wait(handle: &OwnedFd, deadline: Instant) {
 /// The marked process that has a file open for writing right now: its id and its name.
 pub(crate) fn has_open_for_writing(prefix: &str, path: &Path) -> Option<(u32, String)> {
     let file = fs::metadata(path).ok()?;
-    marked(prefix).into_iter().find_map(|process| {
+    marked(prefix).into_iter().find_map(|(process, _)| {
         let pid = process.pid;
         let handles = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         let writes = handles.filter_map(Result::ok).any(|handle| {
