@@ -10,7 +10,10 @@ use std::{
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
-use tokio::{sync::broadcast, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, broadcast},
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -51,6 +54,8 @@ pub(super) struct Shared {
     pub(super) faults: super::faults::Kept,
     /// Those who hold leases for connections.
     pub(super) holders: TaskTracker,
+    /// Places for environments of tests that come up.
+    pub(super) coming: Semaphore,
     pub(super) stop: CancellationToken,
 }
 
@@ -104,6 +109,7 @@ impl Environments {
                 tasks: Mutex::default(),
                 faults: super::faults::Kept::default(),
                 holders: TaskTracker::new(),
+                coming: Semaphore::new(super::leases::at_once()),
                 stop,
             }),
         }

@@ -9,12 +9,16 @@ use std::time::Duration;
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, HoldRequest, Lease, LeaseCommand, LeaseNews, LeaseRequest, Phase};
 use futures_util::{SinkExt, StreamExt};
 use indexmap::IndexMap;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::SemaphorePermit,
+};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use super::{Environments, describe, environments::Environment, internal};
 use crate::{
     engine::EngineError,
+    event::News,
     lease::{Granted, LeaseError, Wanted},
     process,
     reconcile::CommandError,
@@ -29,6 +33,11 @@ const LATE_LOOKS: u32 = 3;
 const LATE: Duration = Duration::from_secs(1);
 /// A command is a word.
 const LONGEST_LINE: usize = 1024;
+
+/// Environments of tests that come up at the same time.
+pub(super) fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
 
 /// What a holder and the daemon say to one another.
 type Line<C> = Framed<C, LinesCodec>;
@@ -120,6 +129,22 @@ impl Environments {
             }
         };
         let _ = say(&mut line, &news).await;
+    }
+
+    /// A place for one that comes up for a test, held until it is up: as many at the same time as the machine has
+    /// processors, or they take each other's, and none is ready in its time. Others need none.
+    pub(crate) async fn place_to_come_up(&self, environment: &Environment) -> Result<Option<SemaphorePermit<'_>>, CommandError> {
+        if !environment.handle.record().await?.ephemeral {
+            return Ok(None);
+        }
+        let places = &self.shared.coming;
+        if let Ok(place) = places.try_acquire() {
+            return Ok(Some(place));
+        }
+        let message = format!("it waits: {} environments of other tests are coming up", at_once());
+        environment.handle.events.emit(News::new("environment.waiting", message));
+        // Never closed.
+        Ok(places.acquire().await.ok())
     }
 
     /// A new environment of which nothing will be left.

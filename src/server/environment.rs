@@ -44,10 +44,12 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
     let spec = daemon.environments.compile(&environment, request.document).await?;
     let begun = Instant::now();
     let limit = request.timeout_ms.map(Duration::from_millis);
+    let environments = daemon.environments.clone();
     Ok(stream::told(&environment, || {
         let environment = environment.clone();
         async move {
             let bring_up = async {
+                let _place = environments.place_to_come_up(&environment).await?;
                 let turn = {
                     // Behind a `down` that is under way; a second `up` of the same joins the first.
                     let _turn = environment.turn.lock().await;
