@@ -48,9 +48,9 @@ const DROPPING: usize = 64;
 /// Dropping waits until no database has been given back for so long.
 const QUIET: Duration = Duration::from_millis(500);
 /// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
-const GATHERED: u32 = 256;
+const GATHERED: u32 = 48;
 /// In mebibytes: beyond that, new leases wait, for disks fill faster than they empty.
-const LEFT: u32 = 1024;
+const LEFT: u32 = 160;
 /// In mebibytes: a database of an earlier daemon's, which nobody knows.
 const USUAL: u32 = 8;
 /// From this size on, the files of a database are copied, which waits for a checkpoint; below it, copying it through the
