@@ -41,6 +41,7 @@ use std::{
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -49,7 +50,7 @@ use tokio::{net::UnixListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{EngineError, docker},
+    engine::{Engine, EngineError, docker},
     paths::Paths,
     server,
     store::Store,
@@ -65,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) paths: Paths,
     /// `--context`.
     pub(crate) context: Option<String>,
+    /// The engine to drive. `None`: the one that `context` and the environment variables name.
+    pub(crate) engine: Option<Arc<dyn Engine>>,
 }
 
 /// What the server knows of the daemon around it.
@@ -91,7 +94,10 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let store = Store::open(&paths.state).map_err(internal)?;
         let owner = store.owner().map_err(internal)?;
         let selection = docker::Selection::read(options.context, |name| std::env::var(name).ok());
-        let engine = docker::connect(&selection).await.map_err(|error| no_engine(&error))?;
+        let engine = match options.engine {
+            Some(engine) => engine,
+            None => docker::connect(&selection).await.map_err(|error| no_engine(&error))?,
+        };
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
         let stop = CancellationToken::new();
         let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, stop.clone());
