@@ -83,9 +83,7 @@ impl EventLog {
         if size > KEPT_BYTES {
             kept.drain(..kept.len() / 2);
             let text: String = kept.iter().map(line).collect();
-            let temporary = path.with_extension("new");
-            fs::write(&temporary, text)?;
-            fs::rename(&temporary, path)?;
+            devenv_files::write_with(path, text.as_bytes(), devenv_files::PRIVATE, devenv_files::Durability::Cached)?;
         }
         let sequence = kept.last().map_or(0, |event| event.sequence);
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;

@@ -5,9 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -165,6 +164,22 @@ impl Store {
         Ok(store)
     }
 
+    /// Removes the temporary files of writers that were killed. For the daemon alone, before it writes anything.
+    pub(crate) fn remove_unfinished(&self) -> Result<(), StoreError> {
+        // environments/ID/secrets/SERVICE/NAME is the deepest; below `versions` are the users' own trees.
+        let clear = |directory: &Path, depth| match devenv_files::remove_unfinished(directory, depth) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { action: "remove what an interrupted write left in", path: directory.to_owned(), source })
+            }
+            _ => Ok(()),
+        };
+        clear(&self.root, 2)?;
+        for record in self.records()? {
+            clear(&self.secrets(&record.id), 1)?;
+        }
+        Ok(())
+    }
+
     /// Whose the objects of this state directory are: made once, random.
     pub(crate) fn owner(&self) -> Result<OwnerId, StoreError> {
         let path = self.root.join("owner");
@@ -285,18 +300,7 @@ pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
 
 /// After this returns, the file holds all of `content`, whatever dies next; before, all of what it held.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        if let Some(directory) = path.parent() {
-            fs::File::open(directory)?.sync_all()?;
-        }
-        Ok(())
-    };
-    write().map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
+    devenv_files::write_atomically(path, content).map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -320,6 +324,24 @@ mod tests {
         assert_eq!(store.owner().unwrap(), store.owner().unwrap());
         store.forget(&record.id).unwrap();
         assert!(store.records().unwrap().is_empty());
+    }
+
+    #[test]
+    fn temporary_files_of_a_killed_daemon_are_removed_wherever_state_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let id = record(&store).id;
+        let places = [store.root.clone(), store.golden(), store.authority(), store.environment(&id), store.secrets(&id).join("db")];
+        let left: Vec<PathBuf> = places
+            .iter()
+            .map(|place| {
+                create_private(place).unwrap();
+                devenv_files::unfinished(&place.join("file"), 0o600).unwrap().keep().unwrap().1
+            })
+            .collect();
+        store.remove_unfinished().unwrap();
+        assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+        assert_eq!(store.records().unwrap().len(), 1);
     }
 
     #[test]

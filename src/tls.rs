@@ -3,13 +3,13 @@
 //! Services with `tls: true` get a certificate from it; clients verify with `ca.pem`. The key never leaves its file.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use devenv_files::{Durability, write_atomically, write_with};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -53,8 +53,8 @@ impl Authority {
             let pair = KeyPair::generate()?;
             let signed = authority_parameters()?.self_signed(&pair)?;
             // The certificate last: it is what says that the authority is complete.
-            write(&key, 0o600, &pair.serialize_pem()).map_err(file(&key))?;
-            write(&certificate, 0o644, &signed.pem()).map_err(file(&certificate))?;
+            write_atomically(&key, pair.serialize_pem().as_bytes()).map_err(file(&key))?;
+            write_with(&certificate, signed.pem().as_bytes(), 0o644, Durability::Synced).map_err(file(&certificate))?;
         }
         let pair = KeyPair::from_pem(&fs::read_to_string(&key).map_err(file(&key))?)?;
         // A certificate names its issuer by subject and key, which are the same each time.
@@ -122,15 +122,6 @@ fn authority_parameters() -> Result<CertificateParams, rcgen::Error> {
     parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(2120, 1, 1);
     Ok(parameters)
-}
-
-/// Written whole or not at all.
-fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Images for machines that are to ask no registry: pulled ahead, written to an archive, taken over from one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use devenv_api::{ApiError, ErrorCode, FetchMessage, ImageEntry, Images};
+use devenv_files::Durability;
 use futures_util::{StreamExt, future::join_all};
 use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc};
 use tokio_util::io::ReaderStream;
@@ -55,27 +56,29 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
         };
         images.push(entry(engine, name).await.map_err(|error| told(&error))?.ok_or_else(missing)?);
     }
-    let half = PathBuf::from(format!("{}.part", file.display()));
-    let written = write(engine, names, &half).await;
-    let in_place = match written {
-        Ok(()) => tokio::fs::rename(&half, file).await.map_err(|error| unwritable(file, &error)),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = in_place {
-        let _ = tokio::fs::remove_file(&half).await;
-        return Err(error);
-    }
+    let failed = |error: std::io::Error| unwritable(file, &error);
+    // It holds no secrets, and whoever made the directory decides who may read it.
+    let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
+    write(engine, names, File::from_std(unfinished.as_file().try_clone().map_err(failed)?)).await.map_err(|error| match error {
+        WriteError::Engine(error) => told(&error),
+        WriteError::File(error) => failed(error),
+    })?;
+    devenv_files::put_in_place(unfinished, file, Durability::Synced).map_err(failed)?;
     Ok(Images { images })
 }
 
-async fn write(engine: &dyn Engine, names: &[String], file: &Path) -> Result<(), ApiError> {
-    let failed = |error: std::io::Error| unwritable(file, &error);
-    let mut output = File::create(file).await.map_err(failed)?;
+/// What an archive could not be written for.
+enum WriteError {
+    Engine(EngineError),
+    File(std::io::Error),
+}
+
+async fn write(engine: &dyn Engine, names: &[String], mut output: File) -> Result<(), WriteError> {
     let mut pieces = engine.save_images(names);
     while let Some(piece) = pieces.next().await {
-        output.write_all(&piece.map_err(|error| told(&error))?).await.map_err(failed)?;
+        output.write_all(&piece.map_err(WriteError::Engine)?).await.map_err(WriteError::File)?;
     }
-    output.sync_all().await.map_err(failed)
+    output.sync_all().await.map_err(WriteError::File)
 }
 
 pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, ApiError> {

@@ -11,6 +11,7 @@ use std::{
     process::Stdio,
 };
 
+use devenv_files::Durability;
 use tokio::process::Command;
 
 use super::Environments;
@@ -24,15 +25,17 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
     create_private(directory).map_err(|error| error.to_string())?;
     let image = image(directory, volume);
     if !image.exists() {
-        let unfinished = image.with_extension("new");
-        let file = fs::File::create(&unfinished).map_err(|error| format!("cannot make {}: {error}", unfinished.display()))?;
-        file.set_len(size.bytes()).map_err(|error| format!("cannot give {} its size: {error}", unfinished.display()))?;
-        drop(file);
+        let unfinished = devenv_files::unfinished(&image, devenv_files::PRIVATE)
+            .map_err(|error| format!("cannot make a file in {}: {error}", directory.display()))?;
+        let file = unfinished.path().to_string_lossy();
+        unfinished.as_file().set_len(size.bytes()).map_err(|error| format!("cannot give {file} its size: {error}"))?;
         // Without the directory that a check would put there: a database refuses a directory that is not empty.
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", &unfinished.to_string_lossy()]).await?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", &file]).await?;
         // A server that does not run as root has to be able to write there, and an engine does not give it what is not empty.
-        run("debugfs", &["-w", "-R", "set_inode_field <2> mode 040777", &unfinished.to_string_lossy()]).await?;
-        fs::rename(&unfinished, &image).map_err(|error| format!("cannot name {}: {error}", image.display()))?;
+        run("debugfs", &["-w", "-R", "set_inode_field <2> mode 040777", &file]).await?;
+        drop(file);
+        devenv_files::put_in_place(unfinished, &image, Durability::Synced)
+            .map_err(|error| format!("cannot name {}: {error}", image.display()))?;
     }
     let device = match attached(&image).await? {
         Some(device) => device,
@@ -71,6 +74,10 @@ async fn sweep(directory: &Path, volumes: &[String]) {
     let Ok(files) = fs::read_dir(directory) else { return };
     for file in files.flatten() {
         let path = file.path();
+        // One that is being made is put in place or removed by its maker.
+        if devenv_files::is_unfinished(&path) {
+            continue;
+        }
         let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
         if volumes.iter().any(|volume| volume == name) {
             continue;

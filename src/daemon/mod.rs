@@ -92,6 +92,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
             return Err(ApiError::new(ErrorCode::Conflict, message).hint("give this one a DEVENV_STATE_DIR of its own"));
         };
         let store = Store::open(&paths.state).map_err(internal)?;
+        store.remove_unfinished().map_err(internal)?;
         let owner = store.owner().map_err(internal)?;
         let selection = docker::Selection::read(options.context, |name| std::env::var(name).ok());
         let engine = match options.engine {

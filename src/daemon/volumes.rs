@@ -304,6 +304,9 @@ fn copy_secrets(from: &std::path::Path, to: &std::path::Path) -> std::io::Result
         crate::store::create_private(&target).map_err(|error| std::io::Error::other(describe(&error)))?;
         for secret in std::fs::read_dir(service.path())? {
             let secret = secret?;
+            if devenv_files::is_unfinished(&secret.path()) {
+                continue;
+            }
             let mut file =
                 std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
             std::io::Write::write_all(&mut file, &std::fs::read(secret.path())?)?;

@@ -105,9 +105,7 @@ impl Logs {
             record.write(&mut text);
         }
         let path = self.directory.join(format!("{service}.crash"));
-        let temporary = path.with_extension("crash.new");
-        std::fs::write(&temporary, text)?;
-        std::fs::rename(temporary, path)
+        devenv_files::write_with(&path, &text, devenv_files::PRIVATE, devenv_files::Durability::Cached)
     }
 
     /// The end of the last run that crashed.

@@ -128,8 +128,7 @@ impl State {
 
     /// Atomically. Not flushed to the disk: with the machine's power the program is gone too.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let temporary = directory.join(format!("{STATE}.new"));
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::rename(temporary, directory.join(STATE))
+        let text = serde_json::to_vec(self)?;
+        devenv_files::write_with(&directory.join(STATE), &text, devenv_files::PRIVATE, devenv_files::Durability::Cached)
     }
 }

@@ -5,9 +5,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -150,8 +149,9 @@ impl Vault {
                 else {
                     continue;
                 };
-                // What a write that was cut off has left.
-                if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
+                // What an interrupted write left; former versions ended it in `.tmp`.
+                if devenv_files::is_unfinished(Path::new(&name)) || Path::new(&name).extension().is_some_and(|extension| extension == "tmp")
+                {
                     continue;
                 }
                 let name = SecretRef::new(&service, &name);
@@ -177,13 +177,7 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // Not instead of the name's own ending, by which two that are written at once may differ.
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(value.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    devenv_files::write_atomically(path, value.as_bytes())
 }
 
 #[cfg(test)]
@@ -197,6 +191,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let name = SecretRef::new("db", "app");
         let first = Vault::new(directory.path().into()).reveal(&name).unwrap();
+        // What a killed writer left is no secret.
+        let (_, interrupted) = devenv_files::unfinished(&directory.path().join("db/app"), 0o600).unwrap().keep().unwrap();
+        fs::write(interrupted, "y").unwrap();
         let again = Vault::new(directory.path().into());
         again.load().unwrap();
         assert_eq!(again.reveal(&name).unwrap(), first);

@@ -139,7 +139,8 @@ pub(in crate::daemon) fn bytes(store: &Store) -> u64 {
 
 fn all(store: &Store) -> Vec<(PathBuf, Kept)> {
     let entries = fs::read_dir(store.golden()).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.path(), read(&entry.path())?))).collect()
+    let records = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == WHOLE));
+    records.filter_map(|path| Some((path.clone(), read(&path)?))).collect()
 }
 
 fn read(path: &Path) -> Option<Kept> {
@@ -212,6 +213,11 @@ mod tests {
             };
             engine.create_volume(&VolumeCreate { name: name.to_owned(), labels, options: BTreeMap::new() }).await.unwrap();
         }
+        // Interrupted writes leave whole records too, today's and those of former versions: they count for nothing.
+        let record = serde_json::to_vec(&kept("whole", false)).unwrap();
+        fs::write(store.golden().join("whole.new"), &record).unwrap();
+        let (_, interrupted) = devenv_files::unfinished(&store.golden().join("whole.json"), 0o600).unwrap().keep().unwrap();
+        fs::write(interrupted, record).unwrap();
         discard_unfinished(&store, &engine).await;
         let left: Vec<String> = engine.volumes(&owner).await.unwrap().into_iter().map(|volume| volume.name).collect();
         assert_eq!(left, ["whole"]);
