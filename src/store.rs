@@ -266,7 +266,7 @@ impl Store {
 }
 
 fn make_owner(path: &Path) -> Result<OwnerId, StoreError> {
-    let owner: String = (0..8).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+    let owner = hex::encode(rand::random::<[u8; 8]>());
     write_atomically(path, owner.as_bytes())?;
     Ok(OwnerId(owner))
 }

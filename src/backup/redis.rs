@@ -148,7 +148,7 @@ impl Server {
                     break;
                 }
             }
-            let checksum = sum.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            let checksum = hex::encode(&sum[..16]);
             contents.push(Content { name: name.clone(), rows, checksum: Some(checksum) });
         }
         self.ask::<()>(cmd("SELECT").arg(0)).await?;

@@ -409,7 +409,7 @@ pub(super) async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {
         loop {
             let count = file.read(&mut buffer)?;
             if count == 0 {
-                return Ok::<_, std::io::Error>((size, format!("{:x}", digest.finalize())));
+                return Ok::<_, std::io::Error>((size, hex::encode(digest.finalize())));
             }
             digest.update(&buffer[..count]);
             size += count as u64;

@@ -272,5 +272,5 @@ fn databases(service: &ServiceSpec) -> Vec<&str> {
 
 /// Nobody can guess it, so a holder that knows its own cannot name another's.
 fn new_id() -> String {
-    (0..8).map(|_| format!("{:02x}", rand::random::<u8>())).collect()
+    hex::encode(rand::random::<[u8; 8]>())
 }

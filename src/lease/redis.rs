@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{LeaseError, PREFIX};
 use crate::{
     probe::redis::{SessionError, open, session, words},
-    provision::{ProvisionContext, hmac::hex},
+    provision::ProvisionContext,
     spec::{SecretRef, ServiceName},
 };
 
@@ -251,7 +251,7 @@ async fn remove(mut connection: MultiplexedConnection, user: &str, number: u32) 
 
 /// The password as a hash, so that itself it is in no server's memory.
 fn allowed(password: &str, number: u32) -> Vec<String> {
-    let mut rules = vec!["reset".to_owned(), "on".to_owned(), format!("#{}", hex(&Sha256::digest(password)))];
+    let mut rules = vec!["reset".to_owned(), "on".to_owned(), format!("#{}", hex::encode(Sha256::digest(password)))];
     rules.extend(RULES.iter().map(|rule| (*rule).to_owned()));
     rules.push(format!("+select|{number}"));
     rules

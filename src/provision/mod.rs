@@ -3,7 +3,6 @@
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
 //! repeated, and a crash between two of them is mended by the next call.
 
-pub(crate) mod hmac;
 mod kafka;
 pub(crate) mod postgres;
 #[cfg(all(test, feature = "docker-tests"))]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest, Sha256};
 
-use super::{Change, ProvisionContext, ProvisionError, hmac::hex};
+use super::{Change, ProvisionContext, ProvisionError};
 use crate::{
     probe::redis::{SessionError, session, words},
     spec::RedisProvision,
@@ -19,7 +19,7 @@ pub(super) async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Res
     let mut users = Vec::new();
     for (name, rules, secret) in &wanted.users {
         // As a hash, so that the password itself is in no server's memory, log or monitor.
-        let hash = format!("#{}", hex(&Sha256::digest(cx.vault.reveal(secret)?)));
+        let hash = format!("#{}", hex::encode(Sha256::digest(cx.vault.reveal(secret)?)));
         users.push((name.as_str(), rules.as_str(), hash));
     }
     session(wanted.port, "default", &password, cx.trust(wanted.tls)?, |connection| async move { Ok(provide(connection, &users).await) })

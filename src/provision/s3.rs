@@ -1,79 +1,54 @@
-//! Buckets, by requests that are signed here: two verbs are all that is needed.
+//! Buckets, made by requests that `rusty-s3` signs: two verbs are all that is needed.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
-use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{Client, Method, Response, StatusCode};
-use sha2::{Digest, Sha256};
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
-use super::{
-    Change, ProvisionContext, ProvisionError,
-    hmac::{hex, sign},
-};
+use super::{Change, ProvisionContext, ProvisionError};
 use crate::spec::S3Provision;
 
 /// Any region signs; this one is what such stores and clients assume.
 const REGION: &str = "us-east-1";
 
+/// How long a signed request is good for. It is sent at once; clocks of containers and host may differ a little.
+const VALID: Duration = Duration::from_mins(5);
+
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options need nothing of the system"));
 
-struct Store {
-    host: String,
-    access_key: String,
-    secret_key: String,
-}
-
 pub(super) async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    let store = Store {
-        host: format!("127.0.0.1:{}", wanted.port),
-        access_key: cx.vault.reveal(&wanted.access_key)?,
-        secret_key: cx.vault.reveal(&wanted.secret_key)?,
-    };
+    let credentials = Credentials::new(cx.vault.reveal(&wanted.access_key)?, cx.vault.reveal(&wanted.secret_key)?);
     let mut changes = Vec::new();
-    for bucket in &wanted.buckets {
-        if store.send(Method::HEAD, bucket).await?.status().is_success() {
+    for name in &wanted.buckets {
+        let bucket = bucket(wanted.port, name)?;
+        if send(Method::HEAD, bucket.head_bucket(Some(&credentials)).sign(VALID)).await?.status().is_success() {
             continue;
         }
-        let answer = store.send(Method::PUT, bucket).await?;
+        let answer = send(Method::PUT, bucket.create_bucket(&credentials).sign(VALID)).await?;
         // 409: it is there, for us or for somebody else; a HEAD would have said so if it were ours to see.
         if answer.status().is_success() {
-            changes.push(Change::made(format!("bucket `{bucket}` created")));
+            changes.push(Change::made(format!("bucket `{name}` created")));
         } else {
-            return Err(refusal(bucket, answer).await);
+            return Err(refusal(name, answer).await);
         }
     }
     Ok(changes)
 }
 
-impl Store {
-    async fn send(&self, method: Method, bucket: &str) -> Result<Response, ProvisionError> {
-        let now = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
-        let path = format!("/{}", encode(bucket));
-        let nothing = hex(&Sha256::digest(b""));
-        let authorization = self.authorization(method.as_str(), &path, &now, &nothing);
-        CLIENT
-            .request(method, format!("http://{}{path}", self.host))
-            .header("x-amz-content-sha256", nothing)
-            .header("x-amz-date", now)
-            .header("authorization", authorization)
-            .send()
-            .await
-            .map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })
+/// The bucket under the store's root. `.` and `..` are resolved by every URL library and would address the store itself.
+fn bucket(port: u16, name: &str) -> Result<Bucket, ProvisionError> {
+    let refused = |reason: String| ProvisionError::refused(format!("create the bucket `{name}`"), reason);
+    if matches!(name, "" | "." | "..") {
+        return Err(refused("that is no name of a bucket".to_owned()));
     }
+    let store = format!("http://127.0.0.1:{port}").parse().map_err(|error: url::ParseError| refused(error.to_string()))?;
+    Bucket::new(store, UrlStyle::Path, name.to_owned(), REGION).map_err(|error| refused(error.to_string()))
+}
 
-    /// AWS Signature Version 4 of a request without query and body.
-    fn authorization(&self, method: &str, path: &str, now: &str, body: &str) -> String {
-        const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
-        let request = format!("{method}\n{path}\n\nhost:{}\nx-amz-content-sha256:{body}\nx-amz-date:{now}\n\n{SIGNED}\n{body}", self.host);
-        let day = &now[..8];
-        let scope = format!("{day}/{REGION}/s3/aws4_request");
-        let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(request)));
-        let first = format!("AWS4{}", self.secret_key).into_bytes();
-        let key = [day, REGION, "s3", "aws4_request"].iter().fold(first, |key, part| sign(&key, part.as_bytes()).to_vec());
-        let signature = hex(&sign(&key, text.as_bytes()));
-        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={SIGNED}, Signature={signature}", self.access_key)
-    }
+async fn send(method: Method, url: url::Url) -> Result<Response, ProvisionError> {
+    // Without the URL, which holds the signature.
+    CLIENT.request(method, url).send().await.map_err(|error| ProvisionError::Unreachable { reason: error.without_url().to_string() })
 }
 
 async fn refusal(bucket: &str, answer: Response) -> ProvisionError {
@@ -90,29 +65,36 @@ async fn refusal(bucket: &str, answer: Response) -> ProvisionError {
     ProvisionError::refused(format!("create the bucket `{bucket}`"), reason)
 }
 
-fn encode(name: &str) -> String {
-    let mut path = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            path.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    path
-}
-
-fn digit(value: u8) -> char {
-    char::from(b"0123456789ABCDEF"[usize::from(value)])
-}
-
 #[cfg(test)]
 mod tests {
+    use rusty_s3::{Method, signing::sign};
+
     use super::*;
 
     #[test]
     fn a_name_cannot_leave_its_place_in_the_path() {
-        assert_eq!(encode("documents-1.x"), "documents-1.x");
-        assert_eq!(encode("../a b?"), "..%2Fa%20b%3F");
+        let path = |name: &str| bucket(1, name).map(|bucket| bucket.base_url().path().to_owned());
+        assert_eq!(path("documents-1.x").unwrap(), "/documents-1.x/");
+        assert_eq!(path("../a b?").unwrap(), "/..%2Fa%20b%3F/");
+        for name in ["", ".", ".."] {
+            assert!(path(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_that_of_the_example_in_amazons_documentation() {
+        let signed = sign(
+            &"2013-05-24T00:00:00Z".parse().unwrap(),
+            Method::Get,
+            "https://examplebucket.s3.amazonaws.com/test.txt".parse().unwrap(),
+            "AKIAIOSFODNN7EXAMPLE",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            None,
+            "us-east-1",
+            86400,
+            std::iter::empty(),
+            std::iter::empty(),
+        );
+        assert!(signed.as_str().ends_with("X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"), "{signed}");
     }
 }

@@ -248,7 +248,7 @@ impl Digester {
     }
 
     fn finish(self) -> Known {
-        let checksum = format!("{:x}", self.digest.finalize());
+        let checksum = hex::encode(self.digest.finalize());
         Known { checksum, mode: declared_mode(&self.head) }
     }
 }

@@ -178,7 +178,7 @@ impl Broker {
 fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::watch::Sender<(u64, u64)>) -> Result<(), ScriptError> {
     let began = Instant::now();
     let fail = |error: KafkaError| ScriptError::of(&script.path, error.to_string());
-    let id = format!("{:x}", Sha256::digest(script.path.as_bytes()));
+    let id = hex::encode(Sha256::digest(script.path.as_bytes()));
     config
         .set("transactional.id", format!("devenv-script-{}", &id[..16]))
         .set("transaction.timeout.ms", "600000")

@@ -44,7 +44,7 @@ pub(crate) fn digest_tree(root: &Path) -> io::Result<TreeDigest> {
             size += entry.metadata.len();
         }
     }
-    Ok(TreeDigest { checksum: format!("{:x}", digest.finalize()), size })
+    Ok(TreeDigest { checksum: hex::encode(digest.finalize()), size })
 }
 
 fn file(path: &Path) -> io::Result<[u8; 32]> {

@@ -50,7 +50,7 @@ impl GoldenKey {
             add(path);
             add(checksum);
         }
-        let mut key = format!("{:x}", digest.finalize());
+        let mut key = hex::encode(digest.finalize());
         key.truncate(24);
         Self(key)
     }

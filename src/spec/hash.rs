@@ -20,7 +20,7 @@ impl SpecHash {
     pub(crate) fn of(workload: &Workload) -> Self {
         let canonical = canonical(workload).to_string();
         let digest = Sha256::digest(canonical.as_bytes());
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&digest[..16]);
         Self(format!("{VERSION}:{hex}"))
     }
 

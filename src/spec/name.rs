@@ -94,7 +94,7 @@ impl EnvironmentId {
         let readable = if readable.is_empty() { "project".to_owned() } else { readable };
         let instance: String =
             instance.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(20).collect();
-        Self(format!("{readable}-{instance}-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]))
+        Self(format!("{readable}-{instance}-{}", hex::encode(&digest[..4])))
     }
 
     /// An id as read back from a label or a state file.

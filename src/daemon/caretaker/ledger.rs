@@ -5,7 +5,6 @@ use sha2::{Digest, Sha256};
 
 use super::DaemonCaretaker;
 use crate::{
-    provision::hmac::hex,
     reconcile::Instance,
     script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError},
     spec::{ScriptSet, ServiceName},
@@ -83,7 +82,7 @@ impl DaemonCaretaker {
             }
         }
         lines.sort_unstable();
-        hex(&Sha256::digest(lines.concat()))[..16].to_owned()
+        hex::encode(&Sha256::digest(lines.concat())[..8])
     }
 
     /// Records today's file as what was applied; whether the set has it.

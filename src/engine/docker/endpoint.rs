@@ -172,11 +172,7 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
 
 /// Docker keeps a context in a directory named after the hash of its name.
 fn directory_of(context: &str) -> String {
-    Sha256::digest(context.as_bytes()).iter().fold(String::new(), |mut id, byte| {
-        // Writing to a string cannot fail.
-        let _ = fmt::Write::write_fmt(&mut id, format_args!("{byte:02x}"));
-        id
-    })
+    hex::encode(Sha256::digest(context.as_bytes()))
 }
 
 fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {

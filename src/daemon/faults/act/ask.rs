@@ -37,7 +37,7 @@ impl Work {
             return Ok(matches!(peer, Peer::Services).then(nobody));
         };
         let Some(at) = question.direct() else { return Ok(Some(Asker::Mute(format!("{} has no port", self.service.name)))) };
-        let words: String = question.words().iter().map(|byte| format!("{byte:02x}")).collect();
+        let words = hex::encode(question.words());
         self.asker(name, container, vec![format!("--to={at}"), format!("--words={words}")]).await.map(Some)
     }
 
