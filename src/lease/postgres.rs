@@ -21,7 +21,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{join_all, ready},
+    stream::FuturesUnordered,
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_postgres::Client;
@@ -29,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     sessions::Sessions,
-    stock::{Stock, Taken},
+    stock::{MAKING, Stock, Taken},
 };
 use super::{LeaseError, PREFIX};
 use crate::{
@@ -41,14 +45,12 @@ use crate::{
 };
 
 const TEMPLATE: &str = "devenv_template_";
-/// Databases made at the same time.
-const MAKING: usize = 3;
 /// Databases dropped at the same time, at most, and by half of the connections that the server has to spare.
 const DROPPING: usize = 64;
 /// Dropping waits until no database has been given back for so long.
 const QUIET: Duration = Duration::from_millis(500);
 /// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
-const GATHERED: u32 = 48;
+const GATHERED: u64 = 48;
 /// In mebibytes: beyond that, new leases wait, for disks fill faster than they empty.
 const LEFT: u32 = 160;
 /// In mebibytes: a database of an earlier daemon's, which nobody knows.
@@ -73,6 +75,7 @@ struct Shared {
     alive: Arc<Mutex<HashMap<String, u32>>>,
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
+    /// As many as of one database, of all of them.
     making: Semaphore,
     doomed: Mutex<Vec<Doomed>>,
     more: Notify,
@@ -225,7 +228,7 @@ impl PostgresLeases {
             // Who drops looks once more after the turn is over, so that nothing is left to nobody.
             while !shared.doomed().is_empty() {
                 let Ok(_turn) = shared.dropping.try_lock() else { return };
-                while shared.doomed().iter().map(|doomed| doomed.size).sum::<u32>() < GATHERED {
+                while shared.doomed().iter().map(|doomed| u64::from(doomed.size)).sum::<u64>() < GATHERED {
                     if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
                         break;
                     }
@@ -292,7 +295,7 @@ impl Shared {
         let first = next(together);
         let clients = join_all(first.iter().map(|_| self.sessions.client())).await;
         let mut dropping: FuturesUnordered<_> =
-            first.into_iter().zip(clients).map(|(one, client)| self.drop_database(one, Some(client))).collect();
+            first.into_iter().zip(clients).map(|(one, client)| self.drop_database(one, ready(client)).boxed()).collect();
         let mut is_first = true;
         while !dropping.is_empty() {
             // Both branches are cancel-safe: what is being dropped stays in the set, and a notice that is lost was of what
@@ -300,20 +303,15 @@ impl Shared {
             tokio::select! {
                 Some(()) = dropping.next() => is_first = false,
                 () = self.more.notified(), if is_first && dropping.len() < together => {
-                    dropping.extend(next(together - dropping.len()).into_iter().map(|one| self.drop_database(one, None)));
+                    dropping.extend(next(together - dropping.len()).into_iter().map(|one| self.drop_database(one, self.sessions.client()).boxed()));
                 }
             }
         }
     }
 
-    async fn drop_database(&self, doomed: Doomed, client: Option<Result<Client, LeaseError>>) {
-        let dropped = async {
-            let client = match client {
-                Some(client) => client?,
-                None => self.sessions.client().await?,
-            };
-            self.sessions.on(client, &[format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&doomed.name))]).await
-        };
+    async fn drop_database(&self, doomed: Doomed, client: impl Future<Output = Result<Client, LeaseError>>) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&doomed.name));
+        let dropped = async { self.sessions.on(client.await?, &[drop]).await };
         let dropped = dropped.await;
         self.alive().remove(&doomed.name);
         if let Err(error) = dropped {

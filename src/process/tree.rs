@@ -7,6 +7,7 @@ use std::{
     fs,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
+    str::SplitAsciiWhitespace,
     time::{Duration, Instant},
 };
 
@@ -55,14 +56,18 @@ impl Process {
 /// A process and its parent's id, from `/proc/PID/stat`. Nothing for a zombie.
 fn stat(pid: u32) -> Option<(Process, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let mut fields = after_name(&text);
     if fields.next()? == "Z" {
         return None;
     }
     let parent = fields.next()?.parse().ok()?;
     let started = fields.nth(17)?.parse().ok()?;
     Some((Process { pid, started }, parent))
+}
+
+/// The fields of `/proc/PID/stat` from the state on: the name, in parentheses, may hold anything.
+fn after_name(stat: &str) -> SplitAsciiWhitespace<'_> {
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace()
 }
 
 fn ids() -> impl Iterator<Item = u32> {
@@ -125,8 +130,8 @@ enum Variables {
 fn variables(pid: u32) -> Variables {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Variables::None };
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
-    // Where the kernel has them; the name, in parentheses, may hold anything.
-    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+    // Where the kernel has them.
+    let mut fields = after_name(&text);
     let state = fields.next();
     let mut places = fields.skip(46).map_while(|field| field.parse::<u64>().ok());
     let (from, to) = (places.next().unwrap_or_default(), places.next().unwrap_or_default());

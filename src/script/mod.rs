@@ -153,14 +153,12 @@ async fn apply_source(
         return Ok(());
     }
     let mut store = Store::open(set, &source.place, cx).await?;
-    store.settle(cx).await?;
-    *known = store.recorded().await?;
+    *known = store.settled(cx).await?;
     let mut result = Ok(());
     for script in &scripts {
         if decide(script, known) == Verdict::Interrupted {
             // What an earlier run had on its way may have begun only since, and may be at work.
-            store.settle(cx).await?;
-            *known = store.recorded().await?;
+            *known = store.settled(cx).await?;
         }
         result = match decide(script, known) {
             Verdict::Apply => store.apply(script, cx).await,
@@ -294,13 +292,14 @@ impl Store {
         }
     }
 
-    /// Ends or awaits what an earlier run, which died, has left behind.
-    async fn settle(&mut self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    /// Ends or awaits what an earlier run, which died, has left behind; what is recorded then.
+    async fn settled(&mut self, cx: &ScriptContext<'_>) -> Result<Vec<Recorded>, ScriptError> {
         match self {
-            Self::Postgres(database) => database.settle(cx).await,
+            Self::Postgres(database) => database.settle(cx).await?,
             // A dead client's commands are over with its connection; a dead producer is fenced off by the next.
-            Self::Redis(_) | Self::Kafka(_) => Ok(()),
+            Self::Redis(_) | Self::Kafka(_) => {}
         }
+        self.recorded().await
     }
 
     /// Records that nobody is at a script any more that was running.

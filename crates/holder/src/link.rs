@@ -1,18 +1,16 @@
 //! Network devices: one of our own that leads frames here, and the way past it.
 
 use std::{
-    ffi::{c_int, c_ulong, c_void},
+    ffi::{c_int, c_ulong},
     fs::File,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
-const AF_INET: c_int = 2;
+use crate::sys::{self, AF_INET, SOCK_RAW, SOL_SOCKET};
+
 const AF_PACKET: c_int = 17;
 const SOCK_DGRAM: c_int = 2;
-const SOCK_RAW: c_int = 3;
-const SOCK_CLOEXEC: c_int = 0o2_000_000;
-const SOL_SOCKET: c_int = 1;
 const SO_MARK: c_int = 36;
 const GET_FLAGS: c_ulong = 0x8913;
 const SET_FLAGS: c_ulong = 0x8914;
@@ -43,22 +41,6 @@ struct LinkAddress {
     address: [u8; 8],
 }
 
-unsafe extern "C" {
-    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
-    fn bind(fd: c_int, address: *const c_void, length: u32) -> c_int;
-    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
-    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
-}
-
-fn checked(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-fn open(domain: c_int, kind: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: plain call; the descriptor is owned at once.
-    unsafe { Ok(OwnedFd::from_raw_fd(checked(socket(domain, kind | SOCK_CLOEXEC, 0))?)) }
-}
-
 impl Request {
     fn of(name: &str) -> Self {
         let mut request = Self { name: [0; 16], content: [0; 24] };
@@ -83,7 +65,7 @@ impl Request {
 
     fn make(&mut self, fd: &impl AsRawFd, request: c_ulong) -> io::Result<()> {
         // SAFETY: the kernel reads and writes a `struct ifreq`, which this is.
-        checked(unsafe { ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(self)) }).map(|_| ())
+        unsafe { sys::control(fd, request, self) }
     }
 }
 
@@ -96,7 +78,7 @@ pub struct Link {
 
 /// The device of this name.
 pub fn find(name: &str) -> io::Result<Link> {
-    let asker = open(AF_INET, SOCK_DGRAM)?;
+    let asker = sys::open_socket(AF_INET, SOCK_DGRAM, 0)?;
     let ask = |what| {
         let mut request = Request::of(name);
         request.make(&asker, what).map(|()| request)
@@ -113,7 +95,7 @@ pub fn tap(like: &Link) -> io::Result<(File, i32)> {
     made.make(&file, TUN_SET)?;
     let length = made.name.iter().position(|byte| *byte == 0).unwrap_or(made.name.len());
     let name = std::str::from_utf8(&made.name[..length]).map_err(io::Error::other)?;
-    let asker = open(AF_INET, SOCK_DGRAM)?;
+    let asker = sys::open_socket(AF_INET, SOCK_DGRAM, 0)?;
     Request::of(name).number(like.mtu).make(&asker, SET_MTU)?;
     let mut flags = Request::of(name);
     flags.make(&asker, GET_FLAGS)?;
@@ -124,12 +106,9 @@ pub fn tap(like: &Link) -> io::Result<(File, i32)> {
 
 /// For whole frames, sent by this device with this mark on them.
 pub fn sender(link: &Link, mark: u32) -> io::Result<OwnedFd> {
-    let socket = open(AF_PACKET, SOCK_RAW)?;
+    let socket = sys::open_socket(AF_PACKET, SOCK_RAW, 0)?;
     let address = LinkAddress { family: AF_PACKET as u16, protocol: 0, index: link.index, kind: 0, packet: 0, length: 0, address: [0; 8] };
-    // SAFETY: plain calls with valid structures of the lengths given.
-    unsafe {
-        checked(setsockopt(socket.as_raw_fd(), SOL_SOCKET, SO_MARK, (&raw const mark).cast(), size_of::<u32>() as u32))?;
-        checked(bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<LinkAddress>() as u32))?;
-    }
+    sys::set_option(&socket, SOL_SOCKET, SO_MARK, &mark)?;
+    sys::bind_to(&socket, &address)?;
     Ok(socket)
 }

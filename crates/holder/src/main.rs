@@ -15,6 +15,7 @@ mod random;
 mod rules;
 mod suspend;
 mod sys;
+mod witness;
 
 use std::{process::ExitCode, thread, time::Duration};
 

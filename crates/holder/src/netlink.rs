@@ -20,11 +20,10 @@ const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
 /// The table is destroyed when the socket that made it is closed.
 const OWNED: u32 = 2;
 const NESTED: u16 = 0x8000;
-/// IPv4 and IPv6 alike.
-const INET: u8 = 1;
-/// What a device sends and receives.
-const DEVICES: u8 = 5;
-const WAY_OUT: u32 = 1;
+/// The family of tables for IPv4 and IPv6 alike.
+pub const INET: u8 = 1;
+/// That of tables for what devices send and receive.
+pub const DEVICES: u8 = 5;
 
 /// One attribute.
 pub fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
@@ -98,11 +97,14 @@ fn table(family: u8, mut attributes: &[u8]) -> String {
 
 /// Where a chain hangs.
 #[derive(Clone, Copy)]
-pub struct Hook {
+pub struct Hook<'a> {
     pub chain: &'static str,
     pub kind: &'static str,
     pub number: u32,
+    /// Lower ones come first.
     pub priority: i32,
+    /// In a table for devices, whose.
+    pub device: Option<&'a str>,
 }
 
 /// All that is to be made, in one go: the kernel takes all of it or nothing.
@@ -114,32 +116,17 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(table: &str) -> Self {
-        Self::of(table, INET)
-    }
-
-    /// With chains at devices.
-    pub fn of_devices(table: &str) -> Self {
-        Self::of(table, DEVICES)
-    }
-
-    fn of(table: &str, family: u8) -> Self {
+    pub fn new(table: &str, family: u8) -> Self {
         let mut batch = Self { table: table.to_owned(), family, bytes: Vec::new(), messages: 0 };
         batch.message(BATCH_BEGIN, REQUEST, 0, SUBSYSTEM, &[]);
         batch.message(NEW_TABLE, REQUEST | ACKNOWLEDGE | CREATE, family, 0, &[text(1, table), number(2, OWNED)]);
         batch
     }
 
-    pub fn chain(&mut self, hook: Hook) {
-        let place = nested(4, &[number(1, hook.number), attribute(2, &hook.priority.to_be_bytes())]);
-        let parts = [text(1, &self.table), text(3, hook.chain), place, text(7, hook.kind)];
-        self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, self.family, 0, &parts);
-    }
-
-    /// The chain `out`: what this device is about to send. Chains of a lower priority come first.
-    pub fn way_out(&mut self, device: &str, priority: u32) {
-        let place = nested(4, &[number(1, WAY_OUT), number(2, priority), text(3, device)]);
-        let parts = [text(1, &self.table), text(3, "out"), place, text(7, "filter")];
+    pub fn chain(&mut self, hook: Hook<'_>) {
+        let mut place = vec![number(1, hook.number), attribute(2, &hook.priority.to_be_bytes())];
+        place.extend(hook.device.map(|device| text(3, device)));
+        let parts = [text(1, &self.table), text(3, hook.chain), nested(4, &place), text(7, hook.kind)];
         self.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, self.family, 0, &parts);
     }
 

@@ -11,24 +11,27 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::OwnedFd,
+    process,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{link, netlink::Batch, random, rules, sys};
+use crate::{
+    link,
+    netlink::{Batch, DEVICES, Hook},
+    random, rules, sys, witness,
+};
 
 /// A container's first device.
 const USUAL: &str = "eth0";
 const ETHERNET: usize = 14;
 const LONGEST: usize = 65_536 + ETHERNET;
 const OPTION: &str = "--packets=";
-
-static TOLD: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Harm {
@@ -77,10 +80,11 @@ pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
     let place = place();
     let sender = link::sender(&device, place).map_err(|error| format!("packets cannot be sent past the rule: {error}"))?;
     let (frames, own) = link::tap(&device).map_err(|error| format!("the kernel gives no device of our own (tun): {error}"))?;
-    let mut batch = Batch::of_devices(table);
-    batch.way_out(&options.device, place);
+    let mut batch = Batch::new(table, DEVICES);
+    let way_out = Hook { chain: "out", kind: "filter", number: 1, priority: place.cast_signed(), device: Some(&options.device) };
+    batch.chain(way_out);
     for port in &options.ports {
-        batch.rule("out", &rules::divert(*port, place, own));
+        batch.rule(way_out.chain, &rules::divert(*port, place, own));
     }
     let held =
         batch.apply().map_err(|error| format!("the kernel leads no packets elsewhere on their way out (Linux 5.17 does): {error}"))?;
@@ -104,7 +108,8 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
     let mut buffer = vec![0; LONGEST];
     let mut number = 0;
     loop {
-        let Ok(length) = frames.read(&mut buffer) else { continue };
+        // A device that cannot be read swallows all that is led to it; without this process none is.
+        let Ok(length) = frames.read(&mut buffer) else { process::exit(1) };
         let frame = &mut buffer[..length];
         // The device has words of its own to say, as every new one.
         if length <= ETHERNET || frame[6..12] != source {
@@ -126,11 +131,11 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
             (None, Harm::Corrupt) => {
                 flip(frame, random::mix(options.seed ^ number, number));
                 send(frame);
-                tell();
+                witness::tell();
             }
             (None, _) => {
                 if send(frame) && send(frame) {
-                    tell();
+                    witness::tell();
                 }
             }
         }
@@ -144,7 +149,7 @@ fn later(sender: Arc<OwnedFd>, sent: Arc<AtomicU64>, delay: Duration) -> mpsc::S
         for (came, before, frame) in frames {
             thread::sleep((came + delay).saturating_duration_since(Instant::now()));
             if sys::send_all(&sender, &frame).is_ok() && sent.load(Ordering::Relaxed) > before {
-                tell();
+                witness::tell();
             }
         }
     });
@@ -160,12 +165,6 @@ fn flip(frame: &mut [u8], chance: u64) {
     let start = (ETHERNET + header).min(frame.len() - 1);
     let at = start + chance as usize / 8 % (frame.len() - start);
     frame[at] ^= 1 << (chance % 8);
-}
-
-fn tell() {
-    if !TOLD.swap(true, Ordering::Relaxed) {
-        println!("hit");
-    }
 }
 
 #[cfg(test)]

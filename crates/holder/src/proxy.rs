@@ -8,21 +8,19 @@ use std::{
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{random, sys};
+use crate::{random, sys, witness};
 
 const STACK: usize = 64 * 1024;
 const PIECE: usize = 32 * 1024;
 /// Pieces under way in one direction; beyond that the sender has to wait, as on a long line.
 const UNDER_WAY: usize = 1024;
-
-static TOLD: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, Default, PartialEq)]
 pub struct Way {
@@ -111,9 +109,8 @@ fn carry(client: TcpStream, number: u64, options: &Options) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let hit = random::decides(options.seed, number, options.chance);
-    if hit && !TOLD.swap(true, Ordering::Relaxed) {
-        // The witness that traffic comes this way.
-        println!("hit {number}");
+    if hit {
+        witness::tell();
     }
     let plain = Options::default();
     let options = if hit { options } else { &plain };

@@ -5,15 +5,15 @@
 use std::{net::Ipv4Addr, os::fd::OwnedFd};
 
 use crate::{
-    netlink::{Batch, Hook, attribute, nested, number, text},
+    netlink::{Batch, Hook, INET, attribute, nested, number, text},
     packets, proxy,
 };
 
-const IN: Hook = Hook { chain: "in", kind: "filter", number: 1, priority: -200 };
-const OUT: Hook = Hook { chain: "out", kind: "filter", number: 3, priority: -200 };
+const IN: Hook<'_> = Hook { chain: "in", kind: "filter", number: 1, priority: -200, device: None };
+const OUT: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: -200, device: None };
 /// Before the engine leads questions for its resolver elsewhere.
-const OUT_EARLY: Hook = Hook { chain: "out", kind: "filter", number: 3, priority: -350 };
-const REDIRECT: Hook = Hook { chain: "redirect", kind: "nat", number: 0, priority: -100 };
+const OUT_EARLY: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: -350, device: None };
+const REDIRECT: Hook<'_> = Hook { chain: "redirect", kind: "nat", number: 0, priority: -100, device: None };
 
 const REGISTER: u32 = 1;
 const EQUAL: u32 = 0;
@@ -29,7 +29,7 @@ pub struct Held {
 
 /// Sets all of it up; `rest` holds the `--rule=…` and the proxy's options.
 pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
-    let mut batch = Batch::new(table);
+    let mut batch = Batch::new(table, INET);
     let rules: Vec<Vec<&str>> =
         rest.iter().filter_map(|argument| argument.strip_prefix("--rule=")).map(|rule| rule.split(',').collect()).collect();
     let resolver = rules.iter().any(|words| words.contains(&"resolver"));

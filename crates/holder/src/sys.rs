@@ -9,14 +9,14 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-const AF_INET: c_int = 2;
+pub const AF_INET: c_int = 2;
 const AF_NETLINK: c_int = 16;
 const SOCK_STREAM: c_int = 1;
-const SOCK_RAW: c_int = 3;
+pub const SOCK_RAW: c_int = 3;
 const SOCK_CLOEXEC: c_int = 0o2_000_000;
 const SOL_IP: c_int = 0;
 const SO_ORIGINAL_DST: c_int = 80;
-const SOL_SOCKET: c_int = 1;
+pub const SOL_SOCKET: c_int = 1;
 const SO_LINGER: c_int = 13;
 const IP_BIND_ADDRESS_NO_PORT: c_int = 24;
 
@@ -56,16 +56,35 @@ fn checked(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+pub fn open_socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: plain call; the descriptor is owned at once.
+    unsafe { Ok(OwnedFd::from_raw_fd(checked(socket(domain, kind | SOCK_CLOEXEC, protocol) as isize)? as c_int)) }
+}
+
+/// `address` is one of the kernel's structures for addresses.
+pub fn bind_to<T>(fd: &impl AsRawFd, address: &T) -> io::Result<()> {
+    // SAFETY: the structure is valid for its length.
+    checked(unsafe { bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), size_of::<T>() as u32) } as isize).map(|_| ())
+}
+
+pub fn set_option<T>(fd: &impl AsRawFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the value is valid for its length.
+    checked(unsafe { setsockopt(fd.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), size_of::<T>() as u32) } as isize)
+        .map(|_| ())
+}
+
+/// # Safety
+/// `T` is what the kernel reads and writes for this request.
+pub unsafe fn control<T>(fd: &impl AsRawFd, request: c_ulong, content: &mut T) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    checked(unsafe { ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(content)) } as isize).map(|_| ())
+}
+
 /// A netlink socket; what it owns in the kernel goes when it is closed.
 pub fn netlink(protocol: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: plain calls with valid arguments; the descriptor is owned at once.
-    unsafe {
-        let fd = checked(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol) as isize)? as c_int;
-        let fd = OwnedFd::from_raw_fd(fd);
-        let address = SockaddrNetlink { family: AF_NETLINK as u16, pad: 0, pid: 0, groups: 0 };
-        checked(bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<SockaddrNetlink>() as u32) as isize)?;
-        Ok(fd)
-    }
+    let fd = open_socket(AF_NETLINK, SOCK_RAW, protocol)?;
+    bind_to(&fd, &SockaddrNetlink { family: AF_NETLINK as u16, pad: 0, pid: 0, groups: 0 })?;
+    Ok(fd)
 }
 
 pub fn send_all(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
@@ -95,27 +114,22 @@ pub fn connect_from(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
         address: u32::from(address).to_be(),
         zero: [0; 8],
     };
-    let length = size_of::<SockaddrIn>() as u32;
-    // SAFETY: plain calls with valid structures; the descriptor is owned at once.
-    unsafe {
-        let fd = checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) as isize)? as c_int;
-        let stream = TcpStream::from(OwnedFd::from_raw_fd(fd));
-        let on: c_int = 1;
-        // Only a help: without it, fewer connections at once.
-        setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, (&raw const on).cast(), size_of::<c_int>() as u32);
-        let source = raw(from, 0);
-        checked(bind(fd, (&raw const source).cast(), length) as isize)?;
-        let target = raw(*to.ip(), to.port());
-        checked(connect(fd, (&raw const target).cast(), length) as isize)?;
-        Ok(stream)
-    }
+    let stream = TcpStream::from(open_socket(AF_INET, SOCK_STREAM, 0)?);
+    let on: c_int = 1;
+    // Only a help: without it, fewer connections at once.
+    let _ = set_option(&stream, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on);
+    bind_to(&stream, &raw(from, 0))?;
+    let target = raw(*to.ip(), to.port());
+    // SAFETY: the structure is valid for its length.
+    checked(unsafe { connect(stream.as_raw_fd(), (&raw const target).cast(), size_of::<SockaddrIn>() as u32) } as isize)?;
+    Ok(stream)
 }
 
 /// Its end will be a reset.
 pub fn reset_on_close(stream: &TcpStream) {
     let linger: [c_int; 2] = [1, 0];
-    // SAFETY: `struct linger` is two integers.
-    unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_LINGER, linger.as_ptr().cast(), size_of::<[c_int; 2]>() as u32) };
+    // `struct linger` is two integers. Without it, the end is an ordinary one.
+    let _ = set_option(stream, SOL_SOCKET, SO_LINGER, &linger);
 }
 
 /// A file in this directory that has no name, and is gone when it is closed.
@@ -151,10 +165,10 @@ pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
 /// Stops a file system as a power cut does: what is not on the disk is forgotten.
 pub fn shut_down(path: &str) -> io::Result<()> {
     const FS_IOC_SHUTDOWN: c_ulong = 0x8004_587d;
-    let no_log_flush: u32 = 2;
+    let mut no_log_flush: u32 = 2;
     let directory = std::fs::File::open(path)?;
-    // SAFETY: the argument is a pointer to a valid word.
-    checked(unsafe { ioctl(directory.as_raw_fd(), FS_IOC_SHUTDOWN, &raw const no_log_flush) } as isize).map(|_| ())
+    // SAFETY: it takes a word.
+    unsafe { control(&directory, FS_IOC_SHUTDOWN, &mut no_log_flush) }
 }
 
 /// Stops a thread and keeps it stopped for as long as the caller's thread lives.

@@ -149,6 +149,20 @@ fn tree() -> Bytes {
 }
 
 impl Environments {
+    /// A holder that has done what it is for once it has said its first word: that, and whether it could be removed, which
+    /// it also is by itself.
+    pub(super) async fn errand(
+        &self,
+        record: &Record,
+        service: &ServiceName,
+        id: &str,
+        task: Task,
+    ) -> (Result<String, HolderError>, Result<(), EngineError>) {
+        let shared = &self.shared;
+        let said = start(shared.engine.as_ref(), &shared.owner, record, service, id, task).await;
+        (said, shared.engine.remove_container(&name(record, id)).await)
+    }
+
     /// The mode of a volume's top directory, changed to this first if one is given.
     pub(super) async fn directory_mode(
         &self,
@@ -162,10 +176,7 @@ impl Environments {
         let mut arguments = vec!["mode".to_owned(), format!("--path={VOLUME}")];
         arguments.extend(mode.map(|mode| format!("--mode={mode}")));
         let task = Task { arguments, volume: Some(volume.to_owned()), capabilities: &["FOWNER", "DAC_OVERRIDE"], ..Task::default() };
-        let shared = &self.shared;
-        let said = start(shared.engine.as_ref(), &shared.owner, record, service, &id, task).await;
-        // It has done what it was for.
-        let removed = shared.engine.remove_container(&name(record, &id)).await;
+        let (said, removed) = self.errand(record, service, &id, task).await;
         let said = said.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         removed.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         Ok(said)

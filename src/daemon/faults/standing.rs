@@ -53,11 +53,7 @@ impl Environments {
             capabilities: &["NET_ADMIN"],
             ..holder::Task::default()
         };
-        let shared = &self.shared;
-        let said = holder::start(shared.engine.as_ref(), &shared.owner, record, service, &id, task).await;
-        // It is gone by itself a moment later.
-        let _ = shared.engine.remove_container(&holder::name(record, &id)).await;
-        match said {
+        match self.errand(record, service, &id, task).await.0 {
             Ok(said) => Some(said.split_whitespace().map(str::to_owned).collect()),
             Err(error) => {
                 tracing::info!(%error, %service, "The rules of a service could not be looked at.");

@@ -3,8 +3,10 @@
 //! Pure books: what is to be done follows from them, and [`super`] does it. Whoever finds nothing ready gets the copy that
 //! is finished next, which was mostly begun before.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard},
+};
 
 use tokio::sync::oneshot;
 
@@ -16,7 +18,7 @@ const MOST_AHEAD: u64 = 8;
 /// What the copies made ahead may take on disk.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Copies made at the same time.
-const MAKING: usize = 3;
+pub(super) const MAKING: usize = 3;
 
 type Waiter = oneshot::Sender<Result<String, LeaseError>>;
 
@@ -106,7 +108,7 @@ impl Stock {
         std::mem::take(&mut books.ready)
     }
 
-    fn books(&self) -> std::sync::MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().expect("no holder of this lock panics")
     }
 }

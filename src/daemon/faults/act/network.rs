@@ -183,11 +183,7 @@ impl Environments {
     pub(in crate::daemon::faults) async fn rehearse_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
         let id = format!("{}-rehearsal", spec.id);
         let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);
-        let shared = &self.shared;
-        let tried =
-            holder::start(shared.engine.as_ref(), &shared.owner, record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
-        // It ends by itself as well.
-        let _ = shared.engine.remove_container(&holder::name(record, &id)).await;
+        let (tried, _) = self.errand(record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
         tried.map(drop).map_err(|error| {
             failed(format!("`{}` cannot be injected here: {error}", spec.fault))
                 .hint("`devenv doctor` says what the faults of packets need")
