@@ -45,7 +45,7 @@ check:            ## Formatting, lints, and that generated files are current
 	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
 
 reference:        ## Rewrite the generated files: schema and reference
-	UPDATE=1 cargo test --quiet --lib -- profile:: cli::reference
+	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_schema
 
 bench: build      ## Measure the promises, side by side with what a user would pick instead
 	@scripts/setup engine

@@ -2,35 +2,28 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
-mod backup;
 mod chaos;
 mod cli;
 mod daemon;
-mod diagnosis;
 mod doctor;
-mod engine;
 mod event;
 mod fault;
-mod figures;
-mod lease;
 mod log;
 mod net;
 mod paths;
-mod probe;
 mod process;
-mod profile;
-mod provision;
 mod reconcile;
-mod script;
-mod secret;
 mod server;
-mod service;
-mod shipped;
 mod snapshot;
-mod spec;
 mod store;
-mod tls;
 mod watch;
+
+// Crates under the names that they have here.
+use devenv_engine as engine;
+use devenv_kinds::{backup, diagnosis, figures, lease, probe, provision, script, service};
+use devenv_profile as profile;
+use devenv_secrets::{self as secret, tls};
+use devenv_spec as spec;
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {

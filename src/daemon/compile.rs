@@ -7,8 +7,7 @@ use devenv_api::{ApiError, ErrorCode};
 use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
     net,
-    profile::Profile,
-    service::{self, Leases},
+    profile::{self, Leases, Profile},
     spec::{EnvironmentSpec, SecretRef, ServiceName},
     tls::{self, Authority},
 };
@@ -22,7 +21,7 @@ impl Environments {
                 .hint("the daemon may be of another version than this command: `devenv daemon stop`, then again")
         })?;
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
-        let needs = service::needs(&profile);
+        let needs = profile::needs(&profile);
         environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         let mut running: Vec<u16> = environment
             .handle
@@ -48,7 +47,7 @@ impl Environments {
         record.ports.clone_from(&ports);
         environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
         let leases = Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
-        Ok(service::compile(&profile, &leases))
+        Ok(profile::compile(&profile, &leases))
     }
 
     /// Certificates for the services that encrypt, made once; the authority's own, by which clients verify them.
@@ -75,7 +74,7 @@ impl Environments {
     fn lease(
         &self,
         environment: &Environment,
-        needs: &[service::PortRequest],
+        needs: &[profile::PortRequest],
         kept: &BTreeMap<ServiceName, BTreeMap<u16, u16>>,
         running: &[u16],
     ) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {

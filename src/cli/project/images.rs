@@ -25,7 +25,7 @@ pub(super) fn images(profile: &Profile) -> Vec<Image> {
                 environment: &environment,
                 project: &profile.project,
                 name,
-                service,
+                declared: service.declared(),
                 ports: &no_ports,
                 neighbours: &neighbours,
                 variables: &no_variables,

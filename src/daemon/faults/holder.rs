@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use devenv_api::{ApiError, ErrorCode};
+use devenv_programs::HOLDER as PROGRAM;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -14,8 +15,6 @@ use crate::{
     store::Record,
 };
 
-/// Static, made by `build.rs`; empty where it could not be made.
-const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/holder"));
 /// What the role label says.
 pub(in crate::daemon) const ROLE: &str = "holder";
 /// A holder says in milliseconds that it is ready; a busy engine may take seconds to start it.

@@ -1,0 +1,287 @@
+//! The connection to one engine: how it is found, what it is, and both doors to it.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::{
+    DockerEngine,
+    endpoint::{Choice, Endpoint, Selection, read_file, resolve},
+    error::{from_bollard, gone},
+    reach::{self, Place},
+    version::{ApiVersion, NEWEST, negotiate, pin},
+    wire::{Call, Wire},
+};
+use crate::{Engine, EngineError, EngineInfo};
+
+/// For bollard: until the beginning of an answer. Starting a container on a loaded machine takes seconds, not minutes.
+const ANSWER: u64 = 120;
+/// Whether anybody answers at all.
+const GREETING: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(super) struct Client {
+    /// For requests that change something.
+    pub(super) docker: bollard::Docker,
+    /// For everything that is read or streamed.
+    pub(super) wire: Wire,
+    plain: Wire,
+    api: ApiVersion,
+    dual_stack: Arc<OnceCell<bool>>,
+    place: Arc<OnceCell<Place>>,
+}
+
+/// What `/version` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct VersionDocument {
+    #[serde(default)]
+    version: String,
+    api_version: String,
+    #[serde(rename = "MinAPIVersion")]
+    minimum: Option<String>,
+    #[serde(default)]
+    components: Option<Vec<Component>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    #[serde(default)]
+    name: String,
+}
+
+/// Finds the engine that is meant and agrees on a version with it.
+pub async fn connect(selection: &Selection) -> Result<Arc<dyn Engine>, EngineError> {
+    let client = match resolve(selection, &read_file)? {
+        Choice::Named { endpoint, by } => Client::connect(&endpoint).await.map_err(|error| match error {
+            EngineError::Unreachable { endpoint, reason } => {
+                EngineError::Unreachable { endpoint, reason: format!("{reason} (named by {by}, so nothing else was tried)") }
+            }
+            other => other,
+        })?,
+        Choice::WellKnown(endpoints) => first_that_answers(&endpoints).await?,
+    };
+    Ok(Arc::new(DockerEngine { client }))
+}
+
+async fn first_that_answers(endpoints: &[Endpoint]) -> Result<Client, EngineError> {
+    let mut tried = Vec::new();
+    for endpoint in endpoints {
+        match Client::connect(endpoint).await {
+            Err(EngineError::Unreachable { endpoint, reason }) => tried.push(format!("{endpoint}: {reason}")),
+            // One that answers decides, even if what it says is of no use.
+            answer => return answer,
+        }
+    }
+    Err(EngineError::Unreachable {
+        endpoint: "any well-known socket, and neither --context, DOCKER_HOST, DOCKER_CONTEXT nor a current context names one".to_owned(),
+        reason: format!("tried {}", tried.join("; ")),
+    })
+}
+
+impl Client {
+    async fn connect(endpoint: &Endpoint) -> Result<Self, EngineError> {
+        let plain = Wire::new(endpoint)?;
+        let version = greet(&plain).await?;
+        let api = negotiate(&endpoint.to_string(), &version.api_version, version.minimum.as_deref())?;
+        // The version that bollard is told is lost on the way; `pin` is what counts.
+        let cosmetic = bollard::API_DEFAULT_VERSION;
+        let docker = match endpoint {
+            Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), ANSWER, cosmetic),
+            Endpoint::Tcp(address) => bollard::Docker::connect_with_http(address, ANSWER, cosmetic),
+        }
+        .map_err(|error| from_bollard(endpoint, "connect", error))?;
+        debug_assert!(api <= NEWEST);
+        Ok(Self {
+            docker: pin(docker, api),
+            wire: plain.versioned(&api.prefix()),
+            plain,
+            api,
+            dual_stack: Arc::default(),
+            place: Arc::default(),
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.wire.endpoint()
+    }
+
+    /// For `map_err` on bollard's answers.
+    pub(super) fn explain(&self, action: &str) -> impl FnOnce(bollard::errors::Error) -> EngineError {
+        move |error| from_bollard(self.endpoint(), action, error)
+    }
+
+    /// Asks, so that it fails when the engine is gone.
+    pub(super) async fn info(&self) -> Result<EngineInfo, EngineError> {
+        let version = greet(&self.plain).await?;
+        let podman = version.components.iter().flatten().any(|component| component.name.contains("Podman"));
+        Ok(EngineInfo {
+            kind: if podman { "podman" } else { "docker" }.to_owned(),
+            version: version.version,
+            api: self.api.to_string(),
+            endpoint: self.endpoint().to_string(),
+        })
+    }
+
+    pub(super) async fn clock(&self) -> Result<String, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Facts {
+            system_time: String,
+        }
+        Ok(self.wire.read::<Facts>(Call::get("say its time", "/info")).await?.system_time)
+    }
+
+    /// Whether a port on `127.0.0.1` can be had on `::1` too, so that `localhost` never reaches a stranger's. True only
+    /// where this was seen to work: an engine of this very host, as root, on Linux, with an IPv6 loopback.
+    pub(super) async fn dual_stack(&self) -> bool {
+        *self.dual_stack.get_or_init(|| async { self.find_dual_stack().await.unwrap_or(false) }).await
+    }
+
+    /// Where this process stands; here, if the engine cannot be asked.
+    pub(super) async fn place(&self) -> &Place {
+        self.place.get_or_init(|| async { reach::find(self).await.unwrap_or(Place::Here) }).await
+    }
+
+    async fn find_dual_stack(&self) -> Result<bool, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Facts {
+            operating_system: Option<String>,
+            security_options: Option<Vec<String>>,
+        }
+        let local = cfg!(target_os = "linux") && matches!(self.endpoint(), Endpoint::Unix(_));
+        if !local || std::net::TcpListener::bind("[::1]:0").is_err() {
+            return Ok(false);
+        }
+        let info = self.info().await?;
+        let facts: Facts = self.wire.read(Call::get("say what it is", "/info")).await?;
+        let rootless = facts.security_options.iter().flatten().any(|option| option.contains("rootless"));
+        let machine = facts.operating_system.is_some_and(|system| system.contains("Docker Desktop"));
+        Ok(info.kind == "docker" && !rootless && !machine)
+    }
+}
+
+async fn greet(plain: &Wire) -> Result<VersionDocument, EngineError> {
+    let answer = plain.read(Call::get("say its version", "/version"));
+    match tokio::time::timeout(GREETING, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(gone(plain.endpoint(), format!("no answer within {} s", GREETING.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    /// An engine that gives one answer to everything.
+    fn engine(socket: std::path::PathBuf, status: &'static str, body: &'static str) -> tokio::task::JoinHandle<()> {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        })
+    }
+
+    async fn told(host: &str) -> String {
+        let selection = Selection { docker_host: Some(host.to_owned()), ..Selection::default() };
+        match connect(&selection).await {
+            Ok(engine) => format!("{:?}", engine.info().await.unwrap()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_named_engine_that_does_not_answer_is_told_with_its_place() {
+        let told = told("unix:///nonexistent/docker.sock").await;
+        assert!(told.contains("unix:///nonexistent/docker.sock: No such file or directory"), "{told}");
+        assert!(told.contains("named by DOCKER_HOST, so nothing else was tried"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn every_socket_that_was_tried_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let error = first_that_answers(&[Endpoint::Unix(home.path().join("a.sock")), Endpoint::Unix(home.path().join("b.sock"))])
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("a.sock: No such file") && error.contains("b.sock: No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_of_another_age_is_refused_and_others_are_taken() {
+        let home = tempfile::tempdir().unwrap();
+        for (name, status, body, words) in [
+            (
+                "new",
+                "200 OK",
+                r#"{"Version":"29.0","ApiVersion":"1.52","MinAPIVersion":"1.44","Components":[{"Name":"Engine"}],"New":{}}"#,
+                r#"kind: "docker", version: "29.0", api: "1.52""#,
+            ),
+            (
+                "podman",
+                "200 OK",
+                r#"{"Version":"5.2","ApiVersion":"1.41","MinAPIVersion":"1.24","Components":[{"Name":"Podman Engine"}]}"#,
+                r#"kind: "podman""#,
+            ),
+            (
+                "old",
+                "200 OK",
+                r#"{"Version":"18.9","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#,
+                "speaks API 1.39, and devenv needs 1.41 or newer",
+            ),
+            ("bad", "400 Bad Request", r#"{"message":"client version 1.41 is too old"}"#, "client version 1.41 is too old"),
+            ("odd", "200 OK", "<html>", "was not understood"),
+        ] {
+            let socket = home.path().join(name);
+            let server = engine(socket.clone(), status, body);
+            let told = told(&format!("unix://{}", socket.display())).await;
+            assert!(told.contains(words), "{told}");
+            server.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn events_end_with_an_error_when_the_engine_goes_away() {
+        use futures_util::StreamExt;
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let version = r#"{"ApiVersion":"1.41","MinAPIVersion":null}"#;
+        let event = r#"{"Type":"container","Action":"start","Actor":{"ID":"c","Attributes":{"dev.devenv.owner":"o"}}}"#;
+        let answers = [
+            ("GET /version ", format!("Content-Length: {}\r\n\r\n{version}", version.len())),
+            ("GET /v1.41/events?since=", format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{event}\n\r\n", event.len() + 1)),
+        ];
+        let server = tokio::spawn(async move {
+            for (asked, answer) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let count = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..count]);
+                assert!(request.starts_with(asked), "{request}");
+                stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{answer}").as_bytes()).await.unwrap();
+            }
+        });
+        let selection = Selection { docker_host: Some(format!("unix://{}", socket.display())), ..Selection::default() };
+        let engine = connect(&selection).await.unwrap();
+        let mut events = engine.events(&crate::OwnerId("o".into()));
+        assert_eq!(events.next().await.unwrap().unwrap().container, "c");
+        let error = events.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, EngineError::Unreachable { .. }), "{error}");
+        assert!(events.next().await.is_none());
+        server.await.unwrap();
+    }
+}

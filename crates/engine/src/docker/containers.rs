@@ -1,0 +1,95 @@
+//! Containers as they are: seen, started, paused, removed. `create` and `stop` have files of their own.
+
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    observed::ContainerDocument,
+    wire::{Call, filters, segment},
+};
+use crate::{ContainerState, EngineError, ObservedContainer, OwnerId, labels};
+
+/// Inspections under way at once: the engine answers one in a millisecond, and locks each container for it.
+const AT_ONCE: usize = 16;
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "Id")]
+    id: String,
+}
+
+/// A list gives no exit code and no process, so that each is inspected; one that is removed meanwhile is left out.
+pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
+    let label = format!("{}={owner}", labels::OWNER);
+    let call =
+        Call::get("list containers", "/containers/json").with("all", "true").with("filters", filters(&[("label", &[label.as_str()])]));
+    let listed: Vec<Listed> = client.wire.read(call).await?;
+    let found: Vec<Option<ObservedContainer>> =
+        stream::iter(listed).map(|listed| async move { inspect(client, &listed.id).await }).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// `None` if it is not there, or is nobody's of our kind.
+pub(super) async fn inspect(client: &Client, id: &str) -> Result<Option<ObservedContainer>, EngineError> {
+    Ok(document(client, id).await?.and_then(|document| document.observed()))
+}
+
+pub(super) async fn document(client: &Client, id: &str) -> Result<Option<ContainerDocument>, EngineError> {
+    client.wire.find(Call::get("inspect a container", format!("/containers/{}/json", segment(id)))).await
+}
+
+/// One that runs already is left alone: the engine says so with a status that is a success.
+pub(super) async fn start(client: &Client, id: &str) -> Result<(), EngineError> {
+    client.docker.start_container(id, None).await.map_err(client.explain("start the container"))
+}
+
+pub(super) async fn pause(client: &Client, id: &str) -> Result<(), EngineError> {
+    let result = client.docker.pause_container(id).await.map_err(client.explain("pause the container"));
+    unless(client, id, result, |state| matches!(state, ContainerState::Paused { .. })).await
+}
+
+pub(super) async fn unpause(client: &Client, id: &str) -> Result<(), EngineError> {
+    let result = client.docker.unpause_container(id).await.map_err(client.explain("unpause the container"));
+    unless(client, id, result, |state| matches!(state, ContainerState::Running { .. })).await
+}
+
+/// A refusal is no failure if the container is as it was asked to be.
+async fn unless(
+    client: &Client,
+    id: &str,
+    result: Result<(), EngineError>,
+    wanted: impl Fn(&ContainerState) -> bool,
+) -> Result<(), EngineError> {
+    let Err(EngineError::Refused { .. }) = &result else { return result };
+    match document(client, id).await? {
+        Some(document) if wanted(&document.state()) => Ok(()),
+        _ => result,
+    }
+}
+
+pub(super) async fn remove(client: &Client, id: &str) -> Result<(), EngineError> {
+    let options = RemoveContainerOptionsBuilder::default().v(true).force(true).build();
+    let result = client.docker.remove_container(id, Some(options)).await.map_err(client.explain("remove the container"));
+    match result {
+        Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
+        // Somebody else, or an earlier call of ours, is at it: gone when that is done.
+        Err(EngineError::Refused { status: 409, message, .. }) if message.contains("already in progress") => removed(client, id).await,
+        result => result,
+    }
+}
+
+/// Waits for the end of a removal that is under way.
+async fn removed(client: &Client, id: &str) -> Result<(), EngineError> {
+    let call = Call::post("wait for the container's removal", format!("/containers/{}/wait", segment(id))).with("condition", "removed");
+    match client.wire.open(call).await {
+        Ok(response) => {
+            // The answer ends when it is gone; whatever it says, there is nothing left to do.
+            let _ = response.bytes().await;
+            Ok(())
+        }
+        Err(EngineError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

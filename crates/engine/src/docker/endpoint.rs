@@ -1,0 +1,335 @@
+//! Which engine is meant: pure decisions over the variables, the home and a reader of small files.
+//!
+//! The first that is named decides: the `--context` argument, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context of
+//! Docker's own configuration. There is no falling back from a named one that does not answer. Only when none is named are
+//! the well-known sockets tried.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::EngineError;
+
+/// Everything that has a say in which engine is meant. Empty variables count as unset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `--context`.
+    pub context: Option<String>,
+    pub docker_host: Option<String>,
+    pub docker_context: Option<String>,
+    pub docker_config: Option<PathBuf>,
+    pub docker_tls_verify: Option<String>,
+    pub runtime_directory: Option<PathBuf>,
+    pub home: Option<PathBuf>,
+}
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Unix(PathBuf),
+    /// `host:port`, unencrypted.
+    Tcp(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// By what it was named, for messages.
+    Named { endpoint: Endpoint, by: String },
+    /// Nothing is named: these, in this order.
+    WellKnown(Vec<Endpoint>),
+}
+
+/// Reads a file as text; a parameter so that tests bring their own homes.
+pub(super) type Reader<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+impl Selection {
+    /// From the argument and a look-up of variables.
+    pub fn read(context: Option<String>, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        Self {
+            context,
+            docker_host: variable("DOCKER_HOST"),
+            docker_context: variable("DOCKER_CONTEXT"),
+            docker_config: variable("DOCKER_CONFIG").map(PathBuf::from),
+            docker_tls_verify: variable("DOCKER_TLS_VERIFY"),
+            runtime_directory: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+            home: variable("HOME").map(PathBuf::from),
+        }
+    }
+
+    fn configuration(&self) -> Option<PathBuf> {
+        self.docker_config.clone().or_else(|| self.home.as_ref().map(|home| home.join(".docker")))
+    }
+
+    fn well_known(&self) -> Vec<Endpoint> {
+        let runtime = |path: &str| self.runtime_directory.as_ref().map(|directory| directory.join(path));
+        let home = |path: &str| self.home.as_ref().map(|directory| directory.join(path));
+        [
+            Some(PathBuf::from("/var/run/docker.sock")),
+            runtime("docker.sock"),
+            home(".docker/run/docker.sock"),
+            home(".colima/default/docker.sock"),
+            home(".orbstack/run/docker.sock"),
+            home(".rd/docker.sock"),
+            runtime("podman/podman.sock"),
+            Some(PathBuf::from("/run/podman/podman.sock")),
+        ]
+        .into_iter()
+        .flatten()
+        .map(Endpoint::Unix)
+        .collect()
+    }
+}
+
+/// The endpoint that is named, if one is: what a daemon compares with its own.
+pub fn named_endpoint(selection: &Selection) -> Result<Option<String>, EngineError> {
+    Ok(match resolve(selection, &read_file)? {
+        Choice::Named { endpoint, .. } => Some(endpoint.to_string()),
+        Choice::WellKnown(_) => None,
+    })
+}
+
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+pub(super) fn resolve(selection: &Selection, read: Reader<'_>) -> Result<Choice, EngineError> {
+    if let Some(name) = selection.context.as_deref().filter(|name| *name != "default") {
+        return context(selection, name, "--context", read);
+    }
+    if let Some(host) = &selection.docker_host {
+        let tls = selection.docker_tls_verify.is_some();
+        return parse(host, tls, "DOCKER_HOST").map(|endpoint| Choice::Named { endpoint, by: "DOCKER_HOST".to_owned() });
+    }
+    // The context called `default` is the absence of one, and says so louder than the configuration's current one.
+    if selection.context.is_some() || selection.docker_context.as_deref() == Some("default") {
+        return Ok(Choice::WellKnown(selection.well_known()));
+    }
+    if let Some(name) = &selection.docker_context {
+        return context(selection, name, "DOCKER_CONTEXT", read);
+    }
+    match current_context(selection, read)? {
+        Some((name, file)) => context(selection, &name, &format!("currentContext of {}", file.display()), read),
+        None => Ok(Choice::WellKnown(selection.well_known())),
+    }
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    #[serde(rename = "currentContext", default)]
+    current_context: Option<String>,
+}
+
+fn current_context(selection: &Selection, read: Reader<'_>) -> Result<Option<(String, PathBuf)>, EngineError> {
+    let Some(file) = selection.configuration().map(|directory| directory.join("config.json")) else { return Ok(None) };
+    let text = match read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreachable(file.display(), format!("it names the engine and cannot be read: {error}"))),
+    };
+    let configuration: Configuration = serde_json::from_str(&text)
+        .map_err(|error| unreachable(file.display(), format!("it names the engine and is not valid JSON: {error}")))?;
+    Ok(configuration.current_context.filter(|name| !name.is_empty() && name != "default").map(|name| (name, file)))
+}
+
+#[derive(Deserialize)]
+struct ContextFile {
+    #[serde(rename = "Endpoints", default)]
+    endpoints: std::collections::HashMap<String, ContextEndpoint>,
+}
+
+#[derive(Deserialize)]
+struct ContextEndpoint {
+    #[serde(rename = "Host", default)]
+    host: Option<String>,
+}
+
+fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Result<Choice, EngineError> {
+    let shown = format!("context `{name}`");
+    let by = format!("{by}, {shown}");
+    let Some(configuration) = selection.configuration() else {
+        return Err(unreachable(&shown, format!("named by {by}; neither HOME nor DOCKER_CONFIG is set, so there is no context to read")));
+    };
+    let id = directory_of(name);
+    let file = configuration.join("contexts/meta").join(&id).join("meta.json");
+    let text = read(&file).map_err(|error| {
+        unreachable(&shown, format!("named by {by}; {} cannot be read: {error}; see `docker context ls`", file.display()))
+    })?;
+    let document: ContextFile =
+        serde_json::from_str(&text).map_err(|error| unreachable(&shown, format!("{} is not a context: {error}", file.display())))?;
+    let host = document.endpoints.get("docker").and_then(|endpoint| endpoint.host.as_deref()).filter(|host| !host.is_empty());
+    let Some(host) = host else {
+        return Err(unreachable(&shown, format!("{} names no Docker endpoint", file.display())));
+    };
+    let certificates = configuration.join("contexts/tls").join(&id).join("docker");
+    let tls = ["ca.pem", "cert.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
+    parse(host, tls, &by).map(|endpoint| Choice::Named { endpoint, by })
+}
+
+/// Docker keeps a context in a directory named after the hash of its name.
+fn directory_of(context: &str) -> String {
+    hex::encode(Sha256::digest(context.as_bytes()))
+}
+
+fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
+    let refuse = |what: &str| {
+        Err(unreachable(
+            host,
+            format!("named by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`"),
+        ))
+    };
+    if host.starts_with('/') {
+        return Ok(Endpoint::Unix(PathBuf::from(host)));
+    }
+    match host.split_once("://") {
+        Some(("unix", path)) if !path.is_empty() => Ok(Endpoint::Unix(PathBuf::from(path))),
+        Some(("tcp" | "http", _)) if tls => refuse("engines behind TLS are not supported"),
+        Some((scheme @ ("tcp" | "http"), address)) => {
+            let address = address.trim_end_matches('/');
+            let port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            match (address.is_empty(), port, scheme) {
+                (true, ..) => refuse("it has no host"),
+                (_, true, _) => Ok(Endpoint::Tcp(address.to_owned())),
+                (_, false, "tcp") => Ok(Endpoint::Tcp(format!("{address}:2375"))),
+                (_, false, _) => Ok(Endpoint::Tcp(format!("{address}:80"))),
+            }
+        }
+        Some(("https", _)) => refuse("engines behind TLS are not supported"),
+        Some(("ssh", _)) => refuse("engines behind ssh are not supported"),
+        Some(("npipe", _)) => refuse("Windows pipes are not supported"),
+        _ => refuse("it is not an address of the form unix://PATH or tcp://HOST:PORT"),
+    }
+}
+
+fn unreachable(endpoint: impl fmt::Display, reason: String) -> EngineError {
+    EngineError::Unreachable { endpoint: endpoint.to_string(), reason }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn meta(name: &str) -> String {
+        format!("/h/.docker/contexts/meta/{}/meta.json", directory_of(name))
+    }
+
+    fn host(address: &str) -> String {
+        format!(r#"{{"Name":"x","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"{address}","SkipTLSVerify":false}}}}}}"#)
+    }
+
+    /// What is decided with these variables in a home that holds these files.
+    fn decide(argument: Option<&str>, variables: &[(&str, &str)], files: &[(String, String)]) -> String {
+        let variables: HashMap<&str, &str> = variables.iter().copied().chain([("HOME", "/h")]).collect();
+        let selection = Selection::read(argument.map(str::to_owned), |name| variables.get(name).map(|value| (*value).to_owned()));
+        let read = |path: &Path| {
+            files
+                .iter()
+                .find(|(file, _)| Path::new(file) == path)
+                .map(|(_, text)| text.clone())
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        };
+        match resolve(&selection, &read) {
+            Ok(Choice::Named { endpoint, by }) => format!("{endpoint} ({by})"),
+            Ok(Choice::WellKnown(list)) => format!("well-known, {} sockets", list.len()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_first_that_is_named_decides() {
+        let files = [
+            (meta("colima"), host("unix:///h/.colima/default/docker.sock")),
+            (meta("other"), host("unix:///h/other.sock")),
+            (meta("far"), host("tcp://10.0.0.1")),
+            ("/h/.docker/config.json".to_owned(), r#"{"auths":{},"currentContext":"colima"}"#.to_owned()),
+        ];
+        let host = ("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+        let context = ("DOCKER_CONTEXT", "other");
+        for (argument, variables, expected) in [
+            (Some("colima"), vec![host, context], "unix:///h/.colima/default/docker.sock (--context, context `colima`)"),
+            (Some("default"), vec![host, context], "unix:///nonexistent/docker.sock (DOCKER_HOST)"),
+            (Some("default"), vec![context], "well-known, 6 sockets"),
+            (None, vec![host, context], "unix:///nonexistent/docker.sock (DOCKER_HOST)"),
+            (None, vec![context], "unix:///h/other.sock (DOCKER_CONTEXT, context `other`)"),
+            (None, vec![("DOCKER_CONTEXT", "default")], "well-known, 6 sockets"),
+            (None, vec![("DOCKER_CONTEXT", "far")], "tcp://10.0.0.1:2375 (DOCKER_CONTEXT, context `far`)"),
+            (
+                None,
+                vec![("DOCKER_HOST", "")],
+                "unix:///h/.colima/default/docker.sock (currentContext of /h/.docker/config.json, context `colima`)",
+            ),
+            (None, vec![("DOCKER_CONFIG", "/elsewhere")], "well-known, 6 sockets"),
+            (None, vec![("DOCKER_HOST", "tcp://127.0.0.1:2375/")], "tcp://127.0.0.1:2375 (DOCKER_HOST)"),
+            (None, vec![("DOCKER_HOST", "/run/x.sock")], "unix:///run/x.sock (DOCKER_HOST)"),
+        ] {
+            assert_eq!(decide(argument, &variables, &files), expected, "{argument:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn contexts_lie_where_docker_puts_them() {
+        assert_eq!(directory_of("colima"), "f24fd3749c1368328e2b149bec149cb6795619f244c5b584e844961215dadd16");
+    }
+
+    #[test]
+    fn nothing_named_means_the_well_known_sockets_in_order() {
+        let selection = Selection { home: Some("/h".into()), runtime_directory: Some("/run/user/7".into()), ..Selection::default() };
+        let sockets: Vec<String> = selection.well_known().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            sockets,
+            [
+                "unix:///var/run/docker.sock",
+                "unix:///run/user/7/docker.sock",
+                "unix:///h/.docker/run/docker.sock",
+                "unix:///h/.colima/default/docker.sock",
+                "unix:///h/.orbstack/run/docker.sock",
+                "unix:///h/.rd/docker.sock",
+                "unix:///run/user/7/podman/podman.sock",
+                "unix:///run/podman/podman.sock",
+            ]
+        );
+        for config in ["{}", r#"{"currentContext":""}"#, r#"{"currentContext":"default"}"#] {
+            let files = [("/h/.docker/config.json".to_owned(), config.to_owned())];
+            assert_eq!(decide(None, &[], &files), "well-known, 6 sockets");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_name() {
+        let tls = format!("/h/.docker/contexts/tls/{}/docker/ca.pem", directory_of("far"));
+        let files = [
+            (meta("far"), host("tcp://10.0.0.1:2376")),
+            (tls, "certificate".to_owned()),
+            (meta("empty"), r#"{"Endpoints":{}}"#.to_owned()),
+        ];
+        for (argument, variables, words) in [
+            (Some("gone"), vec![], ["context `gone`", "docker context ls"]),
+            (Some("far"), vec![], ["tcp://10.0.0.1:2376", "TLS are not supported"]),
+            (Some("empty"), vec![], ["context `empty`", "names no Docker endpoint"]),
+            (None, vec![("DOCKER_HOST", "ssh://me@host")], ["ssh://me@host", "ssh are not supported"]),
+            (None, vec![("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS_VERIFY", "1")], ["tcp://h:1", "TLS are not supported"]),
+            (None, vec![("DOCKER_HOST", "what")], ["what", "unix://PATH"]),
+            (None, vec![("DOCKER_CONTEXT", "gone")], ["context `gone`", "DOCKER_CONTEXT"]),
+        ] {
+            let told = decide(argument, &variables, &files);
+            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        }
+        let broken = [("/h/.docker/config.json".to_owned(), "{".to_owned())];
+        assert!(decide(None, &[], &broken).contains("/h/.docker/config.json: it names the engine and is not valid JSON"));
+    }
+}

@@ -1,0 +1,262 @@
+//! Commands inside a running container: collected to their end, or as a session with somebody at the other side.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bollard::{models::ExecConfig, query_parameters::ResizeExecOptionsBuilder};
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::{codec::FramedRead, io::ReaderStream};
+
+use super::{
+    client::Client,
+    error::gone,
+    frames::Frames,
+    wire::{Call, segment},
+};
+use crate::{EngineError, ExecOutput, ExecRequest, ExecSession, ExecStream, SessionRequest, TerminalSize};
+
+const CHUNK: usize = 64 << 10;
+/// Between the end of the output and the exit code: the engine writes one down just after the other.
+const EXIT_CODE: Duration = Duration::from_secs(5);
+
+/// When its deadline passes, the caller is told and the connection dropped; the engine has no way to end the command,
+/// which goes on in the container until it does by itself.
+pub(super) async fn run(client: &Client, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError> {
+    let deadline = request.deadline;
+    let action = format!("run `{}`", request.command.first().map_or("", String::as_str));
+    let run = to_its_end(client, id, request);
+    match deadline {
+        None => run.await,
+        Some(limit) => match tokio::time::timeout(limit, run).await {
+            Ok(output) => output,
+            Err(_) => Err(EngineError::TimedOut { action, limit }),
+        },
+    }
+}
+
+async fn to_its_end(client: &Client, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError> {
+    let input = request.input.as_ref().and_then(|input| input.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    let config = ExecConfig {
+        attach_stdin: Some(input.is_some()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(request.command),
+        user: request.user,
+        env: Some(pairs(&request.environment)),
+        working_dir: request.directory,
+        ..ExecConfig::default()
+    };
+    let (exec, stream) = match begin(client, id, config).await {
+        Ok(begun) => begun,
+        Err(error) => return not_run(error),
+    };
+    let (read, mut write) = tokio::io::split(stream);
+    let mut frames = FramedRead::with_capacity(read, Frames, CHUNK);
+    let feed = async {
+        match input {
+            Some(input) => feed(input, &mut write).await,
+            None => std::future::pending().await,
+        }
+    };
+    // The command may end without having read all its input, so that only the end of its output ends this.
+    let (mut stdout, mut stderr) = tokio::select! {
+        collected = collect(client, &mut frames) => collected?,
+        failed = feed => match failed? {},
+    };
+    let mut code = exit_code(client, &exec).await?;
+    if let Some(found) = engine_refusal(code, &stdout) {
+        code = found;
+        stderr = std::mem::take(&mut stdout);
+    }
+    Ok(ExecOutput { code, stdout, stderr })
+}
+
+fn pairs(environment: &[(String, String)]) -> Vec<String> {
+    environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String, reqwest::Upgraded), EngineError> {
+    let body = serde_json::json!({ "Detach": false, "Tty": config.tty == Some(true), "ConsoleSize": config.console_size }).to_string();
+    let exec = client.docker.create_exec(id, config).await.map_err(client.explain("run a command in the container"))?.id;
+    let call = Call::post("run a command in the container", format!("/exec/{exec}/start"));
+    let stream = client.wire.upgrade(call, body).await?;
+    Ok((exec, stream))
+}
+
+/// Hands the input on and closes it. Fails if it cannot be read: the command must not take half of it for the whole.
+async fn feed(mut input: impl AsyncRead + Unpin, write: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, EngineError> {
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    loop {
+        buffer.clear();
+        let count = input.read_buf(&mut buffer).await.map_err(|error| EngineError::Protocol {
+            action: "feed a command".to_owned(),
+            message: format!("its input could not be read: {error}"),
+        })?;
+        // A command that reads no more is no failure; its output says how it ended.
+        if count == 0 || write.write_all(&buffer).await.is_err() {
+            let _ = write.shutdown().await;
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+pub(super) async fn collect(
+    client: &Client,
+    frames: &mut (impl Stream<Item = io::Result<(ExecStream, Bytes)>> + Unpin),
+) -> Result<(Bytes, Bytes), EngineError> {
+    let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
+    while let Some(frame) = frames.next().await {
+        match frame.map_err(|error| gone(client.endpoint(), format!("the output broke off: {error}")))? {
+            (ExecStream::Stdout, content) => stdout.extend_from_slice(&content),
+            (ExecStream::Stderr, content) => stderr.extend_from_slice(&content),
+        }
+    }
+    Ok((stdout.freeze(), stderr.freeze()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ExecDocument {
+    #[serde(default)]
+    running: bool,
+    exit_code: Option<i64>,
+}
+
+/// The output may be closed while the command goes on, and an engine may be a moment late with the code.
+async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
+    let mut pause = Duration::from_millis(1);
+    let read = async {
+        loop {
+            let call = Call::get("tell a command's exit code", format!("/exec/{}/json", segment(exec)));
+            match client.wire.read::<ExecDocument>(call).await? {
+                ExecDocument { running: false, exit_code: Some(code) } => return Ok(code),
+                _ => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    };
+    match tokio::time::timeout(EXIT_CODE, read).await {
+        Ok(code) => code,
+        Err(_) => Err(EngineError::TimedOut { action: "tell a command's exit code".to_owned(), limit: EXIT_CODE }),
+    }
+}
+
+/// How an engine begins to say that a command cannot be run.
+const REFUSAL: &[u8] = b"OCI runtime exec failed";
+
+/// A command that cannot be run: engines say so on its standard output, with a code of their own. By convention 127 is
+/// "not found", 126 everything else.
+fn engine_refusal(code: i64, stdout: &[u8]) -> Option<i64> {
+    if !matches!(code, 126 | 127) || !stdout.starts_with(REFUSAL) {
+        return None;
+    }
+    Some(refusal_code(&String::from_utf8_lossy(stdout)))
+}
+
+fn refusal_code(message: &str) -> i64 {
+    let not_found = ["executable file not found", "no such file or directory"];
+    if not_found.iter().any(|words| message.contains(words)) { 127 } else { 126 }
+}
+
+/// Newer engines refuse before a stream is opened.
+fn not_run(error: EngineError) -> Result<ExecOutput, EngineError> {
+    match error {
+        EngineError::Refused { message, .. } if message.contains("OCI runtime exec failed") => {
+            Ok(ExecOutput { code: refusal_code(&message), stdout: Bytes::new(), stderr: message.into() })
+        }
+        other => Err(other),
+    }
+}
+
+pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError> {
+    let terminal = request.terminal.is_some();
+    let config = ExecConfig {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(terminal),
+        console_size: request.terminal.map(|size| vec![size.rows.into(), size.columns.into()]),
+        cmd: Some(request.command),
+        user: request.user,
+        env: Some(pairs(&request.environment)),
+        working_dir: request.directory,
+        ..ExecConfig::default()
+    };
+    let (exec, stream) = match begin(client, id, config).await {
+        Ok(begun) => begun,
+        Err(error) => return not_run(error).map(over),
+    };
+    if let Some(size) = request.terminal {
+        // For engines that do not know of a size from the start. One that ended at once has no terminal any more.
+        let _ = resize(client, &exec, size).await;
+    }
+    let (read, write) = tokio::io::split(stream);
+    let broken = {
+        let client = client.clone();
+        move |error: io::Error| gone(client.endpoint(), format!("the output broke off: {error}"))
+    };
+    let output = if terminal {
+        ReaderStream::with_capacity(read, CHUNK).map_ok(|content| (ExecStream::Stdout, content)).map_err(broken).boxed()
+    } else {
+        FramedRead::with_capacity(read, Frames, CHUNK).map_err(broken).boxed()
+    };
+    // What an engine says in the command's place is its very first word.
+    let first = Arc::new(OnceLock::new());
+    let heard = first.clone();
+    let output = output.map_ok(move |(stream, content)| match heard.set(content.clone()) {
+        Ok(()) if content.starts_with(REFUSAL) => (ExecStream::Stderr, content),
+        _ => (stream, content),
+    });
+    let (resizer, resized) = (client.clone(), exec.clone());
+    let (asker, asked) = (client.clone(), exec);
+    Ok(ExecSession {
+        input: Box::pin(write),
+        output: output.boxed(),
+        resize: Arc::new(move |size| {
+            let (client, exec) = (resizer.clone(), resized.clone());
+            async move { resize(&client, &exec, size).await }.boxed()
+        }),
+        exit_code: async move {
+            let code = exit_code(&asker, &asked).await?;
+            Ok(first.get().and_then(|said| engine_refusal(code, said)).unwrap_or(code))
+        }
+        .boxed(),
+    })
+}
+
+/// A session that is over before it began: the engine's reason, and the code.
+fn over(refused: ExecOutput) -> ExecSession {
+    let code = refused.code;
+    ExecSession {
+        input: Box::pin(tokio::io::sink()),
+        output: stream::once(std::future::ready(Ok((ExecStream::Stderr, refused.stderr)))).boxed(),
+        resize: Arc::new(|_| std::future::ready(Ok(())).boxed()),
+        exit_code: std::future::ready(Ok(code)).boxed(),
+    }
+}
+
+async fn resize(client: &Client, exec: &str, size: TerminalSize) -> Result<(), EngineError> {
+    let options = ResizeExecOptionsBuilder::default().w(i32::from(size.columns)).h(i32::from(size.rows)).build();
+    client.docker.resize_exec(exec, options).await.map_err(client.explain("resize a terminal"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_run_is_told_from_one_that_fails() {
+        let missing = b"OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown\r\n";
+        assert_eq!(engine_refusal(126, missing), Some(127));
+        assert_eq!(engine_refusal(126, b"OCI runtime exec failed: exec failed: permission denied"), Some(126));
+        assert_eq!(engine_refusal(126, b"my own words"), None);
+        assert_eq!(engine_refusal(1, missing), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! Images: whether they are here, and fetching them.
+
+use std::collections::HashMap;
+
+use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use futures_util::{StreamExt, stream::BoxStream};
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    error::from_bollard,
+    wire::{Call, segment},
+};
+use crate::{EngineError, ImageDefaults, PullProgress};
+
+pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, EngineError> {
+    #[derive(Deserialize)]
+    struct ImageDocument {
+        #[serde(rename = "Id")]
+        id: String,
+    }
+    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
+    Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
+}
+
+pub(super) async fn defaults(client: &Client, name: &str) -> Result<ImageDefaults, EngineError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ImageDocument {
+        config: Option<ConfigDocument>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ConfigDocument {
+        #[serde(default)]
+        entrypoint: Option<Vec<String>>,
+        #[serde(default)]
+        cmd: Option<Vec<String>>,
+    }
+    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
+    let config = client.wire.read::<ImageDocument>(call).await?.config;
+    let (entrypoint, command) = config.map(|config| (config.entrypoint, config.cmd)).unwrap_or_default();
+    Ok(ImageDefaults { entrypoint: entrypoint.unwrap_or_default(), command: command.unwrap_or_default() })
+}
+
+/// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.
+pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> Result<(), EngineError> {
+    #[derive(Deserialize)]
+    struct Step {
+        error: Option<String>,
+    }
+    let (repository, tag) = split(name);
+    let action = "import an image";
+    let call = Call::post(action, "/images/create").with("fromSrc", "-").with("repo", repository).with("tag", tag);
+    let response = client.wire.open_with(call, reqwest::Body::from(tree), "application/x-tar").await?;
+    let steps = client.wire.documents::<Step>(response, action);
+    futures_util::pin_mut!(steps);
+    while let Some(step) = steps.next().await {
+        if let Some(message) = step?.error {
+            return Err(EngineError::Refused { action: format!("import the image `{name}`"), status: 500, message });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pull(client: &Client, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {
+    let (repository, tag) = split(name);
+    let options = CreateImageOptionsBuilder::default().from_image(repository).tag(tag).build();
+    let endpoint = client.endpoint().clone();
+    let name = name.to_owned();
+    let mut layers = Layers::default();
+    client
+        .docker
+        .create_image(Some(options), None, None)
+        .map(move |item| {
+            let action = format!("pull the image `{name}`");
+            let failed = |error: EngineError| explain(&name, error);
+            let item = item.map_err(|error| failed(from_bollard(&endpoint, &action, error)))?;
+            if let Some(message) = item.error_detail.as_ref().and_then(|detail| detail.message.clone()) {
+                return Err(failed(EngineError::Refused { action, status: 500, message }));
+            }
+            Ok(layers.add(&item))
+        })
+        .boxed()
+}
+
+/// Says what was tried and what else can be done: on a machine without a registry this is the first message that is seen.
+fn explain(name: &str, error: EngineError) -> EngineError {
+    let (status, said) = match error {
+        EngineError::Refused { status, message, .. } => (status, message),
+        EngineError::NotFound { .. } => (404, "the registry has no such image".to_owned()),
+        other => return other,
+    };
+    let recipe = name.rsplit('/').next().and_then(|last| last.split([':', '@']).next()).unwrap_or(name);
+    let message = format!(
+        "{said} (asked {}). Without a registry, `scripts/setup images {recipe}` makes a compatible image from packages; with \
+         the image here, `--offline` uses it without asking",
+        registry(name)
+    );
+    EngineError::Refused { action: format!("pull the image `{name}`"), status, message }
+}
+
+/// The host that an image's name means.
+fn registry(name: &str) -> &str {
+    match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+/// Without a tag the engine would fetch every tag there is.
+fn split(name: &str) -> (&str, &str) {
+    if let Some((repository, digest)) = name.split_once('@') {
+        return (repository, digest);
+    }
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "latest"),
+    }
+}
+
+/// Bytes of all layers that were heard of: the total grows while the engine reads the manifest, the current never shrinks.
+#[derive(Default)]
+struct Layers(HashMap<String, (u64, u64)>);
+
+impl Layers {
+    fn add(&mut self, item: &CreateImageInfo) -> PullProgress {
+        let status = item.status.clone().unwrap_or_default();
+        if let Some(id) = &item.id {
+            let layer = self.0.entry(id.clone()).or_default();
+            let detail = item.progress_detail.as_ref();
+            match status.as_str() {
+                "Downloading" => {
+                    let figure = |figure: Option<i64>| figure.and_then(|figure| u64::try_from(figure).ok()).unwrap_or(0);
+                    layer.0 = layer.0.max(figure(detail.and_then(|detail| detail.current)));
+                    layer.1 = layer.1.max(figure(detail.and_then(|detail| detail.total)));
+                }
+                "Download complete" | "Pull complete" => layer.0 = layer.1,
+                _ => {}
+            }
+        }
+        let message = match &item.id {
+            Some(id) => format!("{id}: {status}"),
+            None => status,
+        };
+        let sum = |part: fn(&(u64, u64)) -> u64| self.0.values().map(part).sum();
+        PullProgress { current_bytes: sum(|layer| layer.0), total_bytes: sum(|layer| layer.1), message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_the_latest() {
+        for (name, expected) in [
+            ("redis:8.0", ("redis", "8.0")),
+            ("redis", ("redis", "latest")),
+            ("localhost:5000/x", ("localhost:5000/x", "latest")),
+            ("localhost:5000/x:1", ("localhost:5000/x", "1")),
+            ("pgvector/pgvector@sha256:ab", ("pgvector/pgvector", "sha256:ab")),
+        ] {
+            assert_eq!(split(name), expected);
+        }
+    }
+
+    #[test]
+    fn bytes_are_summed_over_layers() {
+        let mut layers = Layers::default();
+        let mut hear = |json: &str| {
+            let progress = layers.add(&serde_json::from_str(json).unwrap());
+            (progress.current_bytes, progress.total_bytes, progress.message)
+        };
+        assert_eq!(hear(r#"{"status":"Pulling from library/redis","id":"8.0"}"#), (0, 0, "8.0: Pulling from library/redis".into()));
+        hear(r#"{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}"#);
+        hear(r#"{"status":"Downloading","id":"b","progressDetail":{"current":5,"total":50}}"#);
+        assert_eq!(hear(r#"{"status":"Download complete","id":"b"}"#).0, 60);
+        let extracting = r#"{"status":"Extracting","id":"b","progressDetail":{"current":1,"total":50}}"#;
+        assert_eq!(hear(extracting), (60, 150, "b: Extracting".into()));
+    }
+
+    #[test]
+    fn a_failed_pull_says_what_was_asked_and_what_else_can_be_done() {
+        let refused = EngineError::Refused {
+            action: String::new(),
+            status: 500,
+            message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
+        };
+        insta::assert_snapshot!(explain("pgvector/pgvector:pg17", refused).to_string(), @"the engine refused to pull the image `pgvector/pgvector:pg17`: dial tcp: lookup registry-1.docker.io: no such host (asked docker.io). Without a registry, `scripts/setup images pgvector` makes a compatible image from packages; with the image here, `--offline` uses it without asking");
+    }
+}

@@ -1,0 +1,186 @@
+//! Networks, and what hangs on them.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    containers,
+    reach::Place,
+    wire::{Call, filters, segment},
+};
+use crate::{EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
+
+/// How often a network that got a new guest while it was being removed is cleared again.
+const ATTEMPTS: u32 = 6;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkDocument {
+    id: String,
+    name: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(rename = "IPAM", default)]
+    addresses: Option<AddressDocument>,
+    #[serde(default)]
+    containers: Option<HashMap<String, GuestDocument>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AddressDocument {
+    #[serde(default)]
+    config: Option<Vec<SubnetDocument>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SubnetDocument {
+    #[serde(default)]
+    subnet: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GuestDocument {
+    #[serde(default)]
+    name: String,
+}
+
+impl NetworkDocument {
+    fn labels(&self) -> Option<Labels> {
+        Labels::parse(self.labels.as_ref()?)
+    }
+
+    fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        let configurations = self.addresses.iter().flat_map(|addresses| addresses.config.iter().flatten());
+        configurations.filter_map(|configuration| configuration.subnet.as_deref()?.parse().ok())
+    }
+
+    fn observed(&self) -> Option<ObservedNetwork> {
+        let subnet = self.subnets().find_map(|subnet| match subnet {
+            IpNet::V4(subnet) => Some(subnet),
+            IpNet::V6(_) => None,
+        });
+        Some(ObservedNetwork { id: self.id.clone(), name: self.name.clone(), labels: self.labels()?, subnet })
+    }
+}
+
+pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError> {
+    let label = format!("{}={owner}", labels::OWNER);
+    let networks = filtered(client, &[("label", &[label.as_str()])]).await?;
+    Ok(networks.iter().filter_map(NetworkDocument::observed).collect())
+}
+
+pub(super) async fn subnets(client: &Client) -> Result<Vec<IpNet>, EngineError> {
+    let networks = filtered(client, &[]).await?;
+    Ok(networks.iter().flat_map(NetworkDocument::subnets).collect())
+}
+
+async fn filtered(client: &Client, by: &[(&str, &[&str])]) -> Result<Vec<NetworkDocument>, EngineError> {
+    client.wire.read(Call::get("list networks", "/networks").with("filters", filters(by))).await
+}
+
+/// Names of networks are not unique to an engine, so that one is looked for first.
+pub(super) async fn create(client: &Client, network: &NetworkCreate) -> Result<String, EngineError> {
+    let action = format!("create the network `{}`", network.name);
+    // The filter finds parts of names too.
+    let named = filtered(client, &[("name", &[network.name.as_str()])]).await?;
+    if let Some(there) = named.iter().find(|there| there.name == network.name) {
+        if there.labels().is_some_and(|labels| labels.owner == network.labels.owner) {
+            return Ok(there.id.clone());
+        }
+        let message = "a network of that name is there and is somebody else's".to_owned();
+        return Err(EngineError::Refused { action, status: 409, message });
+    }
+    let configuration = IpamConfig { subnet: Some(network.subnet.to_string()), ..IpamConfig::default() };
+    let request = NetworkCreateRequest {
+        name: network.name.clone(),
+        driver: Some("bridge".to_owned()),
+        labels: Some(network.labels.to_map()),
+        ipam: Some(Ipam { config: Some(vec![configuration]), ..Ipam::default() }),
+        ..NetworkCreateRequest::default()
+    };
+    match client.docker.create_network(request).await.map_err(client.explain(&action)) {
+        Ok(created) => Ok(created.id),
+        Err(EngineError::Refused { message, .. }) if overlaps(&message) => Err(EngineError::SubnetTaken(network.subnet)),
+        Err(error) => Err(error),
+    }
+}
+
+fn overlaps(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("pool overlaps") || message.contains("networks have overlapping") || message.contains("subnet is already used")
+}
+
+/// Guests may come while it is being cleared, and the engine forgets those that left only after a moment: hence the attempts.
+pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, EngineError> {
+    let mut foreign = Vec::new();
+    let mut pause = Duration::from_millis(50);
+    for attempt in 1.. {
+        let call = Call::get("inspect the network", format!("/networks/{}", segment(id)));
+        let Some(network) = client.wire.find::<NetworkDocument>(call).await? else { return Ok(foreign) };
+        let owner = network.labels().map(|labels| labels.owner);
+        for (guest, GuestDocument { name }) in network.containers.iter().flatten() {
+            let own = matches!(client.place().await, Place::Beside(own) if own.id == *guest);
+            let ours = own || owner.is_some() && owner == owner_of(client, guest).await?;
+            cut(client, id, guest).await?;
+            if !ours && !foreign.contains(name) {
+                foreign.push(name.clone());
+            }
+        }
+        match client.docker.remove_network(id).await.map_err(client.explain("remove the network")) {
+            Ok(()) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => return Ok(foreign),
+            Err(EngineError::Refused { message, .. }) if attempt < ATTEMPTS && message.contains("active endpoints") => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(foreign)
+}
+
+async fn owner_of(client: &Client, container: &str) -> Result<Option<OwnerId>, EngineError> {
+    let document = containers::document(client, container).await?;
+    Ok(document.and_then(|document| document.labels()).map(|labels| labels.owner))
+}
+
+async fn cut(client: &Client, network: &str, container: &str) -> Result<(), EngineError> {
+    let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+    match client.docker.disconnect_network(network, request).await.map_err(client.explain("cut a container from the network")) {
+        // It left by itself.
+        Err(EngineError::NotFound { .. } | EngineError::Refused { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlap_is_recognised_in_the_words_of_every_engine() {
+        for message in [
+            "Pool overlaps with other one on this address space",
+            "invalid pool request: Pool overlaps with other one on this address space",
+            "cannot create network 1 (br-1): conflicts with network 2 (br-2): networks have overlapping IPv4",
+            "subnet 10.1.0.0/24 is already used on the host or by another config: subnet is already used",
+        ] {
+            assert!(overlaps(message), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_read_with_absent_and_new_fields() {
+        let json = r#"{"Id":"1","Name":"n","New":1,"Labels":{"dev.devenv.owner":"o"},"IPAM":{"Driver":"default","Config":[{"Subnet":"fd00::/64"},{"Subnet":"10.1.0.0/24"}]}}"#;
+        let network: NetworkDocument = serde_json::from_str(json).unwrap();
+        assert_eq!(network.observed().unwrap().subnet, Some("10.1.0.0/24".parse().unwrap()));
+        let bare: NetworkDocument = serde_json::from_str(r#"{"Id":"1","Name":"host","IPAM":{"Config":null},"Labels":null}"#).unwrap();
+        assert_eq!(bare.observed(), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Ending a container: its own signal, a time to leave, then force.
+
+use std::time::Duration;
+
+use bollard::query_parameters::KillContainerOptionsBuilder;
+
+use super::{
+    client::Client,
+    containers,
+    error::gone,
+    wire::{Call, segment},
+};
+use crate::{ContainerState, EngineError};
+
+/// After SIGKILL a container is gone as soon as its disk lets it; more than this and something is wrong with the engine.
+const FORCED: Duration = Duration::from_secs(30);
+
+enum Standing {
+    Running,
+    Paused,
+    /// Never started, ended, or not there.
+    Ended,
+}
+
+/// Not the engine's own `stop`: that sends the signal that the container was created with, and the caller may want another.
+pub(super) async fn stop(client: &Client, id: &str, signal: &str, grace: Duration) -> Result<(), EngineError> {
+    send(client, id, signal).await?;
+    if let Ok(ended) = tokio::time::timeout(grace, ended(client, id)).await {
+        return ended;
+    }
+    send(client, id, "SIGKILL").await?;
+    match tokio::time::timeout(FORCED, ended(client, id)).await {
+        Ok(ended) => ended,
+        Err(_) => Err(EngineError::TimedOut { action: format!("end container `{id}` by SIGKILL"), limit: FORCED }),
+    }
+}
+
+/// SIGKILL for one that has ended already is done; any other signal has nobody left to hear it.
+pub(super) async fn kill(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
+    let result = signal_only(client, id, signal).await;
+    let forced = matches!(signal, "SIGKILL" | "KILL" | "9");
+    match result {
+        Err(EngineError::Refused { .. }) if forced && matches!(standing(client, id).await?, Standing::Ended) => Ok(()),
+        result => result,
+    }
+}
+
+async fn standing(client: &Client, id: &str) -> Result<Standing, EngineError> {
+    let Some(document) = containers::document(client, id).await? else { return Ok(Standing::Ended) };
+    Ok(match document.state() {
+        ContainerState::Paused { .. } => Standing::Paused,
+        ContainerState::Created | ContainerState::Exited { .. } => Standing::Ended,
+        ContainerState::Other(state) if state == "dead" => Standing::Ended,
+        // To one that is restarting, stopping or being removed a signal does no harm, and its end is awaited.
+        ContainerState::Running { .. } | ContainerState::Other(_) => Standing::Running,
+    })
+}
+
+/// The signal, also to one that is paused: it is heard when the container goes on, so that it is made to go on.
+async fn send(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
+    let before = standing(client, id).await?;
+    if matches!(before, Standing::Ended) {
+        return Ok(());
+    }
+    match signal_only(client, id, signal).await {
+        Ok(()) => {}
+        // It ended between the look and the signal.
+        Err(EngineError::NotFound { .. }) => return Ok(()),
+        Err(error @ EngineError::Refused { .. }) => {
+            return if matches!(standing(client, id).await?, Standing::Ended) { Ok(()) } else { Err(error) };
+        }
+        Err(error) => return Err(error),
+    }
+    if matches!(before, Standing::Running) {
+        return Ok(());
+    }
+    match client.docker.unpause_container(id).await.map_err(client.explain("unpause the container")) {
+        // The engine has let it go on with the signal, or it has ended.
+        Ok(()) | Err(EngineError::Refused { .. } | EngineError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn signal_only(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
+    let options = KillContainerOptionsBuilder::default().signal(signal).build();
+    client.docker.kill_container(id, Some(options)).await.map_err(client.explain(&format!("send {signal}")))
+}
+
+/// Returns at once for one that does not run.
+async fn ended(client: &Client, id: &str) -> Result<(), EngineError> {
+    let call = Call::post("wait for the container's end", format!("/containers/{}/wait", segment(id))).with("condition", "not-running");
+    match client.wire.open(call).await {
+        Ok(response) => match response.bytes().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(gone(client.endpoint(), error.to_string())),
+        },
+        Err(EngineError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

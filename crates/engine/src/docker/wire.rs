@@ -1,0 +1,187 @@
+//! Plain requests to the endpoint, for what is read and streamed: answers are decoded by structures of our own that know
+//! only the fields that we use, so that nothing new in an engine can break them.
+
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use reqwest::{Method, Response, StatusCode, header};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio_util::{
+    codec::{FramedRead, LinesCodec},
+    io::StreamReader,
+};
+
+use super::{
+    endpoint::Endpoint,
+    error::{from_wire, gone, refusal},
+};
+use crate::EngineError;
+
+/// How long an answer that is not a stream may take. Engines are slow under load, never this slow.
+const ANSWER: Duration = Duration::from_mins(1);
+const CONNECT: Duration = Duration::from_secs(5);
+/// A line of a build or of an event is far shorter; more than this is not our protocol.
+const LONGEST_LINE: usize = 8 << 20;
+
+#[derive(Clone)]
+pub(super) struct Wire {
+    client: reqwest::Client,
+    base: Arc<str>,
+    endpoint: Arc<Endpoint>,
+}
+
+/// One request.
+pub(super) struct Call<'a> {
+    /// Reads after "the engine refused to".
+    pub(super) action: &'a str,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Vec<(&'a str, String)>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn get(action: &'a str, path: impl Into<String>) -> Self {
+        Self { action, method: Method::GET, path: path.into(), query: Vec::new() }
+    }
+
+    pub(super) fn post(action: &'a str, path: impl Into<String>) -> Self {
+        Self { method: Method::POST, ..Self::get(action, path) }
+    }
+
+    pub(super) fn with(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    message: String,
+}
+
+impl Wire {
+    /// Without a version in its paths, until one is agreed on.
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
+        // A proxy of the environment must never see what is meant for the engine.
+        let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT);
+        let (builder, base) = match endpoint {
+            Endpoint::Unix(path) => (builder.unix_socket(path.as_path()), "http://engine".to_owned()),
+            Endpoint::Tcp(address) => (builder, format!("http://{address}")),
+        };
+        let client = builder.build().map_err(|error| gone(endpoint, error.to_string()))?;
+        Ok(Self { client, base: base.into(), endpoint: Arc::new(endpoint.clone()) })
+    }
+
+    pub(super) fn versioned(&self, prefix: &str) -> Self {
+        Self { base: format!("{}{prefix}", self.base).into(), ..self.clone() }
+    }
+
+    /// One JSON document.
+    pub(super) async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, EngineError> {
+        let action = call.action.to_owned();
+        let request = self.request(&call)?.timeout(ANSWER);
+        let response = self.send(request, &action).await?;
+        let body = response.bytes().await.map_err(|error| from_wire(&self.endpoint, &action, error))?;
+        serde_json::from_slice(&body).map_err(|error| EngineError::Protocol { action, message: error.to_string() })
+    }
+
+    /// `None` if there is no such thing.
+    pub(super) async fn find<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Option<T>, EngineError> {
+        match self.read(call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An answer that goes on for as long as it likes, once its beginning is here.
+    pub(super) async fn open(&self, call: Call<'_>) -> Result<Response, EngineError> {
+        self.send(self.request(&call)?, call.action).await
+    }
+
+    pub(super) async fn open_with(&self, call: Call<'_>, body: reqwest::Body, kind: &'static str) -> Result<Response, EngineError> {
+        self.send(self.request(&call)?.header(header::CONTENT_TYPE, kind).body(body), call.action).await
+    }
+
+    /// Takes the connection over for a stream in both directions.
+    pub(super) async fn upgrade(&self, call: Call<'_>, body: String) -> Result<reqwest::Upgraded, EngineError> {
+        let request = self
+            .request(&call)?
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "tcp")
+            .body(body);
+        let response = self.send(request, call.action).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let message = format!("no stream was opened, status {}", response.status());
+            return Err(EngineError::Protocol { action: call.action.to_owned(), message });
+        }
+        response.upgrade().await.map_err(|error| from_wire(&self.endpoint, call.action, error))
+    }
+
+    fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, EngineError> {
+        let mut url = reqwest::Url::parse(&format!("{}{}", self.base, call.path))
+            .map_err(|error| EngineError::Protocol { action: call.action.to_owned(), message: error.to_string() })?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        Ok(self.client.request(call.method.clone(), url))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, action: &str) -> Result<Response, EngineError> {
+        let response = request.send().await.map_err(|error| from_wire(&self.endpoint, action, error))?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let message = serde_json::from_str::<Failure>(&text).map_or(text, |failure| failure.message);
+        Err(refusal(action, status.as_u16(), &message))
+    }
+
+    /// Lines of JSON, each decoded; ends with an error if the connection breaks.
+    pub(super) fn documents<T: DeserializeOwned>(
+        &self,
+        response: Response,
+        action: &'static str,
+    ) -> impl Stream<Item = Result<T, EngineError>> + use<T> {
+        let endpoint = Arc::clone(&self.endpoint);
+        FramedRead::new(reader(response), LinesCodec::new_with_max_length(LONGEST_LINE))
+            .map_err(move |error| gone(&endpoint, format!("the stream broke off: {error}")))
+            .try_filter(|line| std::future::ready(!line.trim().is_empty()))
+            .map(move |line| {
+                serde_json::from_str(&line?)
+                    .map_err(|error| EngineError::Protocol { action: action.to_owned(), message: error.to_string() })
+            })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+/// The body as bytes.
+pub(super) fn reader(response: Response) -> impl tokio::io::AsyncRead + Send + Unpin {
+    StreamReader::new(response.bytes_stream().map_err(io::Error::other).boxed())
+}
+
+/// A name as one or more segments of a path: image names hold `/` and `:`, which may stand; the rest is escaped.
+pub(super) fn segment(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// The `filters` parameter.
+pub(super) fn filters(filters: &[(&str, &[&str])]) -> String {
+    let map: serde_json::Map<String, serde_json::Value> =
+        filters.iter().map(|(name, values)| ((*name).to_owned(), serde_json::json!(values))).collect();
+    serde_json::Value::Object(map).to_string()
+}

@@ -1,0 +1,214 @@
+//! What becomes of containers in the scripted engine.
+
+use super::{
+    Container, ContainerCreate, ContainerState, EngineError, EngineEvent, FakeEngine, LogChunk, ObservedContainer, Resources, Sidecar,
+    missing, refused,
+};
+use crate::{CreatedMount, EngineEventKind};
+
+impl Container {
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.observed.state, ContainerState::Running { .. } | ContainerState::Paused { .. })
+    }
+
+    pub(super) fn holds(&self, volume: &str) -> bool {
+        self.asked.mounts.iter().any(|mount| matches!(mount, CreatedMount::Volume { name, .. } if name == volume))
+    }
+}
+
+impl FakeEngine {
+    pub(super) fn add_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
+        let there = self.lock().containers.iter().find(|there| there.observed.name == container.name).map(|there| {
+            let as_asked = there.asked.labels == container.labels
+                && there.observed.state == ContainerState::Created
+                && (&there.asked.network, &there.asked.mounts) == (&container.network, &container.mounts);
+            (there.observed.id.clone(), as_asked, there.observed.labels.same_subject(&container.labels))
+        });
+        match there {
+            None => {}
+            Some((id, true, _)) => return Ok(id),
+            Some((id, false, true)) => self.drop_container(&id),
+            Some((_, false, false)) => return Err(refused("create the container", 409, "the name is already in use")),
+        }
+        let mut state = self.lock();
+        if !state.images.contains_key(&container.image) {
+            return Err(missing("image", &container.image));
+        }
+        let id = format!("container-{}", state.next());
+        state.containers.push(Container {
+            observed: ObservedContainer {
+                id: id.clone(),
+                name: container.name.clone(),
+                labels: container.labels.clone(),
+                image: container.image.clone(),
+                state: ContainerState::Created,
+                started_at: None,
+            },
+            asked: container.clone(),
+            files: Vec::new(),
+            output: Vec::new(),
+            stubborn: false,
+        });
+        Ok(id)
+    }
+
+    /// On the network that is there: whose namespaces it joins makes no difference here.
+    pub(super) fn add_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
+        let network = self.lock().networks.first().map(|network| network.name.clone()).unwrap_or_default();
+        self.add_container(&ContainerCreate {
+            name: sidecar.name.clone(),
+            hostname: String::new(),
+            labels: sidecar.labels.clone(),
+            image: sidecar.image.clone(),
+            entrypoint: None,
+            command: Some(sidecar.command.clone()),
+            user: None,
+            environment: Vec::new(),
+            mounts: sidecar.mounts.clone(),
+            ports: Vec::new(),
+            network,
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGKILL".to_owned(),
+        })
+    }
+
+    pub(super) fn start_container(&self, id: &str) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        let container = state.container(id)?;
+        if container.runs() {
+            return Ok(());
+        }
+        let (id, name, network) = (container.observed.id.clone(), container.observed.name.clone(), container.asked.network.clone());
+        let ports: Vec<u16> = container.asked.ports.iter().map(|port| port.host).collect();
+        if !state.networks.iter().any(|there| there.name == network || there.id == network) {
+            return Err(missing("network", &network));
+        }
+        let held = |port: &u16| {
+            let others = state.containers.iter().filter(|other| other.runs());
+            let mut others = others.flat_map(|other| other.asked.ports.iter().map(|port| port.host));
+            others.any(|other| other == *port)
+        };
+        if let Some(port) = ports.iter().copied().find(held) {
+            return Err(EngineError::PortTaken { port });
+        }
+        let (pid, started_at) = (state.next() as u32, Some(state.now()));
+        let output = state.output_at_start.get(&name).cloned().unwrap_or_default();
+        let container = state.container(&id)?;
+        container.observed.state = ContainerState::Running { pid };
+        container.observed.started_at = started_at;
+        drop(state);
+        self.tell(&id, EngineEventKind::Started);
+        for (stderr, text) in output {
+            self.write(&id, stderr, &text);
+        }
+        self.changed();
+        Ok(())
+    }
+
+    pub(super) fn set_paused(&self, id: &str, paused: bool) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        let container = state.container(id)?;
+        let id = container.observed.id.clone();
+        let (pid, was_paused) = match container.observed.state {
+            ContainerState::Running { pid } => (pid, false),
+            ContainerState::Paused { pid } => (pid, true),
+            _ => return Err(refused("pause or unpause the container", 409, "it is not running")),
+        };
+        if was_paused == paused {
+            return Ok(());
+        }
+        container.observed.state = if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
+        drop(state);
+        self.tell(&id, if paused { EngineEventKind::Paused } else { EngineEventKind::Unpaused });
+        Ok(())
+    }
+
+    pub(super) fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        let (runs, stubborn) = {
+            let mut state = self.lock();
+            let container = state.container(id)?;
+            (container.runs(), container.stubborn)
+        };
+        let forced = signal == "SIGKILL";
+        match (runs, forced) {
+            (false, true) => Ok(()),
+            (false, false) => Err(refused("send the signal", 409, "the container is not running")),
+            (true, forced) => {
+                if forced || (!stubborn && number(signal).is_some()) {
+                    self.end_by(id, signal);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends it as a signal does, if it runs.
+    pub(super) fn end_by(&self, id: &str, signal: &str) {
+        self.end(id, 128 + number(signal).unwrap_or(15));
+    }
+
+    pub(super) fn end(&self, id: &str, code: i64) {
+        let mut state = self.lock();
+        let finished_at = state.now();
+        let Ok(container) = state.container(id) else { return };
+        if !container.runs() {
+            return;
+        }
+        container.observed.state = ContainerState::Exited { code, out_of_memory: false, error: None, finished_at };
+        let id = container.observed.id.clone();
+        drop(state);
+        self.tell(&id, EngineEventKind::Died { code });
+        self.changed();
+    }
+
+    pub(super) fn drop_container(&self, id: &str) {
+        self.end(id, 137);
+        let mut state = self.lock();
+        let Ok(container) = state.container(id) else { return };
+        let (id, labels) = (container.observed.id.clone(), container.observed.labels.clone());
+        state.containers.retain(|container| container.observed.id != id);
+        drop(state);
+        // Nobody may be listening.
+        let _ = self.events.send(Ok(EngineEvent { container: id, labels, kind: EngineEventKind::Removed }));
+        self.changed();
+    }
+
+    pub(super) fn must_run(&self, id: &str) -> Result<(), EngineError> {
+        match self.lock().container(id)?.observed.state {
+            ContainerState::Running { .. } => Ok(()),
+            _ => Err(refused("run a command in the container", 409, "the container is not running")),
+        }
+    }
+
+    pub(super) fn tell(&self, id: &str, kind: EngineEventKind) {
+        let labels = match self.lock().container(id) {
+            Ok(container) => container.observed.labels.clone(),
+            Err(_) => return,
+        };
+        let _ = self.events.send(Ok(EngineEvent { container: id.to_owned(), labels, kind }));
+    }
+
+    pub(super) fn write(&self, id: &str, stderr: bool, text: &str) {
+        let mut state = self.lock();
+        let time = state.now();
+        if let Ok(container) = state.container(id) {
+            container.output.push(LogChunk { time, stderr, text: text.to_owned() });
+        }
+        drop(state);
+        self.changed();
+    }
+}
+
+/// Of the signals that end a program by default.
+fn number(signal: &str) -> Option<i64> {
+    Some(match signal {
+        "SIGINT" => 2,
+        "SIGQUIT" => 3,
+        "SIGKILL" => 9,
+        "SIGTERM" => 15,
+        _ => return None,
+    })
+}

@@ -1,0 +1,265 @@
+//! What a test tells the scripted engine to do, and asks it afterwards.
+
+use tokio::io::AsyncReadExt;
+
+use super::{
+    Arc, ContainerCreate, Duration, EngineError, ExecOutput, FakeEngine, NetworkCreate, ObservedNetwork, PoisonError, PullProgress,
+    UploadFile, broadcast, watch,
+};
+use crate::ExecInput;
+
+/// Calls of which a container gets one at a time from whoever looks after it.
+pub(super) const EXCLUSIVE: &[&str] = &["upload", "start", "stop", "remove_container", "inspect"];
+
+/// Says that something is being done with a container, until it is dropped.
+pub struct Mark {
+    engine: FakeEngine,
+    number: u64,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.engine.lock().marks.remove(&self.number);
+    }
+}
+
+impl Default for FakeEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeEngine {
+    pub fn new() -> Self {
+        let (events, _) = broadcast::channel(1024);
+        let (changes, _) = watch::channel(0);
+        Self { state: Arc::default(), events, changes: Arc::new(changes) }
+    }
+
+    pub fn with_image(self, name: &str) -> Self {
+        self.lock().images.insert(name.to_owned(), format!("sha256:{name}"));
+        self
+    }
+
+    /// An image that is not here and can be pulled, with this progress.
+    pub fn with_pullable(self, name: &str, progress: Vec<PullProgress>) -> Self {
+        self.lock().pullable.insert(name.to_owned(), progress);
+        self
+    }
+
+    /// A subnet that somebody else's network holds.
+    pub fn with_foreign_subnet(self, subnet: ipnet::IpNet) -> Self {
+        self.lock().foreign_subnets.push(subnet);
+        self
+    }
+
+    /// The next call of this operation fails so. Several are used up one by one.
+    pub fn fail_next(&self, operation: &str, error: EngineError) {
+        self.lock().failures.entry(operation.to_owned()).or_default().push_back(error);
+    }
+
+    /// Every call of this operation takes so long.
+    pub fn delay(&self, operation: &str, by: Duration) {
+        self.lock().delays.insert(operation.to_owned(), by);
+    }
+
+    /// What was asked, in order: `start container-3`, `kill container-3 SIGHUP`.
+    pub fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    /// The same, and forgotten.
+    pub fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// It ends by itself. All of these take an id or a name.
+    pub fn die(&self, id: &str, code: i64) {
+        self.end(id, code);
+    }
+
+    /// It hears no signal but SIGKILL.
+    pub fn be_stubborn(&self, id: &str) {
+        if let Ok(container) = self.lock().container(id) {
+            container.stubborn = true;
+        }
+    }
+
+    pub fn log(&self, id: &str, stderr: bool, text: &str) {
+        self.write(id, stderr, text);
+    }
+
+    /// Lines (on stderr if true) that the container of this name writes each time it starts.
+    pub fn log_at_start(&self, name: &str, lines: &[(bool, &str)]) {
+        let lines = lines.iter().map(|(stderr, text)| (*stderr, (*text).to_owned())).collect();
+        self.lock().output_at_start.insert(name.to_owned(), lines);
+    }
+
+    /// Two marks on one container at a time are an overlap.
+    pub fn mark(&self, id: &str, what: &str) -> Mark {
+        let mut state = self.lock();
+        let met: Vec<String> =
+            state.marks.values().filter(|(other, _)| other == id).map(|(_, doing)| format!("{id}: {doing}, {what}")).collect();
+        state.overlaps.extend(met);
+        let number = state.next();
+        state.marks.insert(number, (id.to_owned(), what.to_owned()));
+        drop(state);
+        Mark { engine: self.clone(), number }
+    }
+
+    pub fn overlaps(&self) -> Vec<String> {
+        self.lock().overlaps.clone()
+    }
+
+    /// A network that the engine was still making for somebody who is gone: names need not be unique.
+    pub fn finish_late(&self, network: &NetworkCreate) {
+        let mut state = self.lock();
+        let id = format!("network-{}", state.next());
+        let (name, labels, subnet) = (network.name.clone(), network.labels.clone(), Some(network.subnet));
+        state.networks.push(ObservedNetwork { id, name, labels, subnet });
+    }
+
+    /// Somebody else removes it.
+    pub fn vanish(&self, id: &str) {
+        self.drop_container(id);
+    }
+
+    /// The engine goes away: streams end with an error and calls fail, until it is back.
+    pub fn go_away(&self) {
+        self.lock().gone = true;
+        // Nobody may be listening.
+        let _ = self.events.send(Err("it went away".to_owned()));
+    }
+
+    pub fn come_back(&self) {
+        self.lock().gone = false;
+    }
+
+    /// What a container was created from, and the files written into it.
+    pub fn created(&self, id: &str) -> Option<(ContainerCreate, Vec<UploadFile>)> {
+        let mut state = self.lock();
+        let container = state.container(id).ok()?;
+        Some((container.asked.clone(), container.files.clone()))
+    }
+
+    pub(super) fn answer(command: &[String], input: &[u8]) -> ExecOutput {
+        let (code, stdout) = match command.first().map(String::as_str) {
+            Some("echo") => (0, format!("{}\n", command[1..].join(" ")).into_bytes()),
+            Some("cat") => (0, input.to_vec()),
+            Some("false") => (1, Vec::new()),
+            _ => (0, Vec::new()),
+        };
+        ExecOutput { code, stdout: stdout.into(), stderr: bytes::Bytes::new() }
+    }
+}
+
+pub(super) async fn read_input(input: Option<ExecInput>) -> Vec<u8> {
+    let input = input.and_then(|input| input.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let mut content = Vec::new();
+    if let Some(mut input) = input {
+        // What could be read is what the command gets.
+        let _ = input.read_to_end(&mut content).await;
+    }
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+    use tokio::time::Instant;
+
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::{ContainerState, Engine, EngineEventKind, fake::refused};
+    use devenv_spec::{EnvironmentId, Resources};
+
+    use crate::{Labels, OwnerId};
+
+    fn labels() -> Labels {
+        Labels {
+            owner: OwnerId("o".into()),
+            environment: EnvironmentId::recorded("e"),
+            project: "/p".into(),
+            instance: "default".into(),
+            service: None,
+            spec: None,
+            role: None,
+        }
+    }
+
+    async fn running(engine: &FakeEngine) -> String {
+        let subnet = "10.0.0.0/28".parse().unwrap();
+        engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet }).await.unwrap();
+        let container = ContainerCreate {
+            name: "c".into(),
+            hostname: "c".into(),
+            labels: labels(),
+            image: "i".into(),
+            entrypoint: None,
+            command: None,
+            user: None,
+            environment: Vec::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            network: "n".into(),
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+            stop_signal: "SIGTERM".into(),
+        };
+        let id = engine.create_container(&container).await.unwrap();
+        engine.start(&id).await.unwrap();
+        id
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_and_delays_come_as_scripted_and_calls_are_recorded() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.take_calls();
+        engine.fail_next("kill", refused("send it", 500, "scripted"));
+        assert!(engine.kill(&id, "SIGHUP").await.unwrap_err().to_string().contains("scripted"));
+        engine.kill(&id, "SIGHUP").await.unwrap();
+        engine.delay("inspect", Duration::from_secs(7));
+        let begun = Instant::now();
+        engine.inspect(&id).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(engine.calls(), [format!("kill {id} SIGHUP"), format!("kill {id} SIGHUP"), format!("inspect {id}")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stubborn_container_ends_with_its_grace() {
+        let engine = FakeEngine::new().with_image("i");
+        let id = running(&engine).await;
+        engine.be_stubborn("c");
+        let begun = Instant::now();
+        engine.stop(&id, "SIGTERM", Duration::from_secs(10)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        let state = engine.inspect(&id).await.unwrap().unwrap().state;
+        assert!(matches!(state, ContainerState::Exited { code: 137, .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followed_output_ends_with_the_container_and_events_with_the_engine() {
+        let engine = FakeEngine::new()
+            .with_image("i")
+            .with_pullable("far", vec![PullProgress { current_bytes: 1, total_bytes: 2, message: "half".into() }]);
+        let id = running(&engine).await;
+        let mut events = engine.events(&labels().owner);
+        let output = tokio::spawn(engine.logs(&id, None, true).try_collect::<Vec<_>>());
+        engine.log(&id, true, "last words");
+        engine.die(&id, 3);
+        assert_eq!(output.await.unwrap().unwrap()[0].text, "last words");
+        assert_eq!(events.next().await.unwrap().unwrap().kind, EngineEventKind::Died { code: 3 });
+        let pulled: Vec<_> = engine.pull("far").try_collect().await.unwrap();
+        assert_eq!((pulled.len(), engine.image("far").await.unwrap().is_some()), (1, true));
+        engine.go_away();
+        assert!(matches!(events.next().await, Some(Err(EngineError::Unreachable { .. }))));
+        assert!(events.next().await.is_none());
+        assert!(engine.info().await.is_err());
+        engine.come_back();
+        assert!(engine.info().await.is_ok());
+    }
+}

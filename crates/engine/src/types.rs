@@ -1,0 +1,317 @@
+//! What is asked of an engine and what is seen of it.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use ipnet::Ipv4Net;
+
+use super::Labels;
+use devenv_spec::{PublishedPort, Resources, Size};
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing answers there.
+    #[error("no container engine answers at {endpoint}: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    /// It answers, and speaks no version that we speak.
+    #[error("the engine at {endpoint} speaks API {api}, and devenv needs {needed}")]
+    Version { endpoint: String, api: String, needed: String },
+    #[error("there is no {what} `{name}`")]
+    NotFound { what: &'static str, name: String },
+    /// A port of the host is taken.
+    #[error("port {port} of the host is taken")]
+    PortTaken { port: u16 },
+    /// A subnet overlaps one that another network holds.
+    #[error("the subnet {0} is taken")]
+    SubnetTaken(Ipv4Net),
+    /// The engine refused, in its own words.
+    #[error("the engine refused to {action}: {message}")]
+    Refused { action: String, status: u16, message: String },
+    #[error("the engine's answer to {action} was not understood: {message}")]
+    Protocol { action: String, message: String },
+    /// What was asked for did not end in the time it was given.
+    #[error("could not {action} within {limit:?}")]
+    TimedOut { action: String, limit: Duration },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedContainer {
+    pub id: String,
+    pub name: String,
+    pub labels: Labels,
+    pub image: String,
+    pub state: ContainerState,
+    /// Restarted by the engine or started again: RFC 3339 of the last start.
+    pub started_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    Created,
+    Running {
+        pid: u32,
+    },
+    Paused {
+        pid: u32,
+    },
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+        error: Option<String>,
+        finished_at: String,
+    },
+    /// On its way out, or in a state that this engine knows and we do not.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedNetwork {
+    pub id: String,
+    pub name: String,
+    pub labels: Labels,
+    pub subnet: Option<Ipv4Net>,
+}
+
+/// How the ports that the engine publishes are reached from this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// They are on the loopback that this process has.
+    Here,
+    /// This process is in a container of the engine: others are reached on the networks that it is on, and none is published.
+    Beside,
+    /// They are on that host, on all of its addresses.
+    Elsewhere { host: String },
+}
+
+/// An image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    pub id: String,
+    /// `NAME@sha256:…`, where a registry gave it one.
+    pub digest: Option<String>,
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedVolume {
+    pub name: String,
+    pub labels: Labels,
+    pub mountpoint: PathBuf,
+    pub created_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    pub container: String,
+    pub labels: Labels,
+    pub kind: EngineEventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineEventKind {
+    Started,
+    /// Ended by itself or by somebody: its exit code.
+    Died {
+        code: i64,
+    },
+    OutOfMemory,
+    Paused,
+    Unpaused,
+    Removed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkCreate {
+    pub name: String,
+    pub labels: Labels,
+    pub subnet: Ipv4Net,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeCreate {
+    pub name: String,
+    pub labels: Labels,
+    /// Driver options, for a volume on a device of its own.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A container to create, with every secret and volume already resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerCreate {
+    pub name: String,
+    pub hostname: String,
+    pub labels: Labels,
+    pub image: String,
+    pub entrypoint: Option<Vec<String>>,
+    pub command: Option<Vec<String>>,
+    pub user: Option<String>,
+    pub environment: Vec<(String, String)>,
+    pub mounts: Vec<CreatedMount>,
+    pub ports: Vec<PublishedPort>,
+    pub network: String,
+    pub aliases: Vec<String>,
+    pub resources: Resources,
+    pub shared_memory: Option<Size>,
+    pub init: bool,
+    pub stop_signal: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreatedMount {
+    Volume { name: String, target: String, read_only: bool },
+    Host { path: PathBuf, target: String, read_only: bool },
+    Memory { target: String },
+}
+
+/// What an image runs unless it is told otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageDefaults {
+    pub entrypoint: Vec<String>,
+    /// The arguments of the entrypoint, or the whole command where there is none.
+    pub command: Vec<String>,
+}
+
+/// A file for the engine to write into a container.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UploadFile {
+    pub path: String,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub content: Bytes,
+}
+
+impl fmt::Debug for UploadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UploadFile({}, {} bytes)", self.path, self.content.len())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    pub current_bytes: u64,
+    pub total_bytes: u64,
+    pub message: String,
+}
+
+impl fmt::Display for PullProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{} bytes", self.message, self.current_bytes, self.total_bytes)
+    }
+}
+
+/// A piece of a container's output: a line, or a part of a very long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// The engine's time stamp, RFC 3339 with nanoseconds.
+    pub time: String,
+    pub stderr: bool,
+    /// Without its line end.
+    pub text: String,
+}
+
+#[derive(Clone, Default)]
+pub struct ExecRequest {
+    pub command: Vec<String>,
+    pub user: Option<String>,
+    pub environment: Vec<(String, String)>,
+    pub directory: Option<String>,
+    /// What it reads from its standard input, which is then closed.
+    pub input: Option<ExecInput>,
+    pub deadline: Option<Duration>,
+}
+
+pub type ExecInput = std::sync::Arc<std::sync::Mutex<Option<std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>>>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    pub code: i64,
+    pub stdout: Bytes,
+    pub stderr: Bytes,
+}
+
+/// A command with somebody at the other side.
+#[derive(Debug, Clone, Default)]
+pub struct SessionRequest {
+    pub command: Vec<String>,
+    pub user: Option<String>,
+    pub environment: Vec<(String, String)>,
+    pub directory: Option<String>,
+    /// Give it a terminal of this size, in which its two outputs are one.
+    pub terminal: Option<TerminalSize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    pub columns: u16,
+    pub rows: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecStream {
+    Stdout,
+    Stderr,
+}
+
+/// A command that runs. Its input is closed by shutting it down; dropping all of it leaves the command to itself.
+pub struct ExecSession {
+    pub input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    pub output: BoxStream<'static, Result<(ExecStream, Bytes), EngineError>>,
+    pub resize: Resize,
+    /// To be awaited when the output has ended. A command that could not be run has 126, or 127 if it is not there.
+    pub exit_code: BoxFuture<'static, Result<i64, EngineError>>,
+}
+
+/// Tells a session's terminal its new size.
+pub(crate) type Resize = std::sync::Arc<dyn Fn(TerminalSize) -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync>;
+
+/// A short-lived container of ours that works on volumes.
+#[derive(Debug, Clone)]
+pub struct HelperRun {
+    pub labels: Labels,
+    pub image: String,
+    /// The program and its arguments, instead of the image's own.
+    pub command: Vec<String>,
+    pub mounts: Vec<CreatedMount>,
+    pub user: Option<String>,
+}
+
+/// A container of ours in the namespaces of another.
+#[derive(Debug, Clone)]
+pub struct Sidecar {
+    pub name: String,
+    pub labels: Labels,
+    pub image: String,
+    pub command: Vec<String>,
+    /// The container whose network it joins; none at all without one.
+    pub network_of: Option<String>,
+    /// The container whose processes it sees.
+    pub processes_of: Option<String>,
+    /// Beyond none: `NET_ADMIN`.
+    pub capabilities: Vec<String>,
+    /// Paths of the engine's host.
+    pub devices: Vec<String>,
+    pub mounts: Vec<CreatedMount>,
+}
+
+/// What a container has used since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of all processors together.
+    pub cpu: Duration,
+    /// Of the machine.
+    pub processors: u32,
+    /// Bytes, without the page cache.
+    pub memory: u64,
+    pub memory_limit: u64,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub network: String,
+    pub address: std::net::Ipv4Addr,
+    pub gateway: Option<std::net::Ipv4Addr>,
+    pub prefix: u8,
+}

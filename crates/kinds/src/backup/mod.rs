@@ -1,0 +1,42 @@
+//! Backups: what a service's own tools write of its data, with counts and checksums taken at the same moment.
+//!
+//! A snapshot is a copy of files for this machine and this version; a backup is a dump that another server, also of a
+//! later version, takes. The daemon decides where files go and who may write meanwhile; here is how each kind of data is
+//! written, read back, counted and compared. Nothing here has a password in a process's arguments.
+
+mod compare;
+pub mod postgres;
+pub mod redis;
+mod retention;
+
+use std::{io, path::PathBuf};
+
+pub use compare::{compare, verified};
+pub use retention::outdated;
+
+use devenv_engine::EngineError;
+use devenv_secrets::SecretError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("cannot read a secret")]
+    Secret(#[from] SecretError),
+    #[error("the engine refused")]
+    Engine(#[from] EngineError),
+    #[error("cannot {action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The server's or its tool's own words.
+    #[error("cannot {action}: {reason}")]
+    Refused { action: String, reason: String },
+}
+
+impl BackupError {
+    fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Refused { action: action.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,320 @@
+//! PostgreSQL: `pg_dump` and `pg_restore` in the server's own container, over its socket.
+//!
+//! One session of psql exports a snapshot, has pg_dump use it, and counts in it: so the counts are those of the dump. A
+//! restored database is made beside the one in use, counted there, and takes its place by two renamings.
+
+use std::{
+    io::Cursor,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use devenv_api::Content;
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use super::BackupError;
+use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
+use devenv_spec::PostgresProvision;
+
+/// A server that runs, or another one that its container's tools reach.
+pub struct Server<'a> {
+    pub engine: &'a dyn Engine,
+    pub container: &'a str,
+    /// How psql finds the server, and its password: variables, which no list of processes shows.
+    pub variables: Vec<(String, String)>,
+}
+
+/// How a dump becomes a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dump {
+    /// Of this very service: owners, rights and the ledger are in it.
+    Own,
+    /// From elsewhere: everything becomes the owner's, and the ledger stays the database's own.
+    Foreign,
+}
+
+/// What came out of a restored database, and what the dump itself promised, where it can be seen.
+pub struct Arrived {
+    pub contents: Vec<Content>,
+    pub promised: Vec<Content>,
+}
+
+/// Every table that a dump has the rows of; the checksum does not depend on their order.
+const COUNT: &str = r#"
+SELECT format('SELECT ''=%s'', count(*), coalesce(sum((''x''||left(md5(t::text),15))::bit(60)::bigint),0) FROM %I.%I AS t', replace(format('%I.%I', n.nspname, c.relname), '''', ''''''), n.nspname, c.relname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'devenv') AND n.nspname NOT LIKE 'pg\_toast%'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1 \gexec
+"#;
+
+const PLAIN: &str = "SET client_min_messages = error; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET statement_timeout = 0; SET row_security = off;\n";
+
+/// The dump goes to the output, the counts to the error output, each after a mark.
+const DUMP: &str = r#"set -eu
+printf '%s' "$DEVENV_SQL" | psql -X -q -A -t -F "$(printf '\t')" -v ON_ERROR_STOP=1 --no-password -f -
+"#;
+
+const RESTORE: &str = r#"set -eu
+umask 077
+d=$(mktemp -d /tmp/devenv.XXXXXX)
+trap 'rm -rf "$d"' EXIT
+cat > "$d/dump"
+run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -v "db=$DEVENV_DATABASE" -v "new=$DEVENV_NEW" -v "owner=$DEVENV_OWNER" "$@"; }
+rows() { awk '/^COPY /&&/ FROM stdin;$/{t=$0;sub(/^COPY /,"",t);sub(/ \(.*/,"",t);sub(/ FROM stdin;$/,"",t);n=0;c=1;next} c&&/^\\\.$/{printf "~%s\t%d\n",t,n;c=0;next} c{n++}'; }
+printf '%s' 'DROP DATABASE IF EXISTS :"new" WITH (FORCE); CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0;' | run -d postgres -f -
+if [ "$(head -c 5 "$d/dump")" = PGDMP ]; then
+  pg_restore -l "$d/dump" > "$d/all"
+  if [ "$DEVENV_OWN" = yes ]; then
+    pg_restore --exit-on-error -d "$DEVENV_NEW" "$d/dump"
+  else
+    printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
+    grep -v -E '^[0-9]+; [0-9]+ [0-9]+ (SCHEMA - (public|devenv)|COMMENT - SCHEMA (public|devenv)|COMMENT - EXTENSION|[A-Z ]+ devenv) ' "$d/all" > "$d/list" || true
+    pg_restore --exit-on-error --no-owner --no-privileges --role="$DEVENV_OWNER" -L "$d/list" -d "$DEVENV_NEW" "$d/dump"
+    pg_restore -a --no-owner -L "$d/list" -f - "$d/dump" | rows
+  fi
+else
+  printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
+  { printf 'SET ROLE :"owner";\n'; cat "$d/dump"; } > "$d/script"
+  run -o /dev/null -1 -d "$DEVENV_NEW" -f "$d/script"
+  rows < "$d/dump"
+fi
+if [ "$DEVENV_OWN" != yes ]; then
+  run -A -t -d "$DEVENV_DATABASE" -c "SELECT 1 FROM pg_namespace WHERE nspname = 'devenv'" | grep -q 1 && pg_dump -n devenv -d "$DEVENV_DATABASE" | run -o /dev/null -d "$DEVENV_NEW" -f - || true
+fi
+printf '%s' 'ANALYZE;' | run -d "$DEVENV_NEW" -f -
+printf '%s' "$DEVENV_SQL" | run -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
+"#;
+
+/// Clients may come back between the end of their sessions and the renaming: then once more.
+const SWAP: &str = r#"set -u
+run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -d postgres -v "db=$DEVENV_DATABASE" -v "new=$DEVENV_NEW" -v "old=$DEVENV_OLD" "$@"; }
+printf '%s' 'DROP DATABASE IF EXISTS :"old" WITH (FORCE); ALTER DATABASE :"db" CONNECTION LIMIT 0;' | run -f - || exit 1
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+  printf '%s' 'SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE datname = :'"'db'"' \g /dev/null
+BEGIN; ALTER DATABASE :"db" RENAME TO :"old"; ALTER DATABASE :"new" RENAME TO :"db"; COMMIT; DROP DATABASE :"old" WITH (FORCE);' | run -f - && exit 0
+done
+printf '%s' 'ALTER DATABASE :"db" CONNECTION LIMIT -1;' | run -f -
+exit 1
+"#;
+
+impl<'a> Server<'a> {
+    /// The container's own server, where the socket needs no password.
+    pub fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
+        let variables =
+            [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
+        Self { engine, container, variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
+    }
+
+    /// Writes a dump of the database into the file; what is in it.
+    pub async fn dump(&self, database: &str, kind: Dump, file: &Path) -> Result<Vec<Content>, BackupError> {
+        let fail = |source| BackupError::File { action: "write", path: file.to_owned(), source };
+        let without = if kind == Dump::Foreign { " --exclude-schema=devenv" } else { "" };
+        let sql = format!(
+            "{PLAIN}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSELECT pg_export_snapshot() AS snapshot \\gset\n\\setenv DEVENV_SNAPSHOT :snapshot\n\
+             \\! pg_dump -Fc -Z 1 --no-password --snapshot=\"$DEVENV_SNAPSHOT\"{without} </dev/null && echo '+dumped' >&2\n\\o | cat >&2\n{COUNT}\nCOMMIT;\n"
+        );
+        let mut environment = self.variables.clone();
+        environment.retain(|(name, _)| name != "PGDATABASE");
+        environment.push(("PGDATABASE".to_owned(), database.to_owned()));
+        environment.push(("DEVENV_SQL".to_owned(), sql));
+        let request = SessionRequest { command: shell(DUMP), user: Some("postgres".to_owned()), environment, ..SessionRequest::default() };
+        let mut session = self.engine.exec_session(self.container, request).await?;
+        let mut target = private(file).await.map_err(fail)?;
+        let mut said = Vec::new();
+        while let Some(piece) = session.output.next().await {
+            match piece? {
+                (ExecStream::Stdout, content) => target.write_all(&content).await.map_err(fail)?,
+                (ExecStream::Stderr, content) => said.extend_from_slice(&content),
+            }
+        }
+        target.sync_all().await.map_err(fail)?;
+        let code = session.exit_code.await?;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if code != 0 || !said.lines().any(|line| line == "+dumped") {
+            return Err(BackupError::refused(format!("dump the database `{database}`"), words(&said)));
+        }
+        Ok(counted(database, &said, '='))
+    }
+
+    /// Makes a database beside the one of that name from the dump, and counts what is in it. [`Self::swap`] puts it in
+    /// its place, [`Self::discard`] does away with it.
+    pub async fn restore(
+        &self,
+        provision: &PostgresProvision,
+        database: &str,
+        kind: Dump,
+        dump: ExecInput,
+    ) -> Result<Arrived, BackupError> {
+        let declared = provision.databases.iter().find(|known| known.name == database);
+        let Some(declared) = declared else {
+            return Err(BackupError::refused(format!("restore `{database}`"), "the profile declares no such database"));
+        };
+        let extensions: String = declared
+            .extensions
+            .iter()
+            .map(|extension| format!("CREATE EXTENSION IF NOT EXISTS \"{}\";\n", extension.name.replace('"', "\"\"")))
+            .collect();
+        let mut environment = self.named(database);
+        environment.push(("DEVENV_OWNER".to_owned(), declared.owner.clone()));
+        environment.push(("DEVENV_OWN".to_owned(), if kind == Dump::Own { "yes" } else { "no" }.to_owned()));
+        environment.push(("DEVENV_EXTENSIONS".to_owned(), extensions));
+        environment.push(("DEVENV_SQL".to_owned(), format!("{PLAIN}{COUNT}")));
+        let request = ExecRequest {
+            command: shell(RESTORE),
+            user: Some("postgres".to_owned()),
+            environment,
+            input: Some(dump),
+            ..ExecRequest::default()
+        };
+        let output = self.engine.exec(self.container, request).await?;
+        if output.code != 0 {
+            self.discard(database).await;
+            return Err(BackupError::refused(
+                format!("restore the database `{database}`"),
+                words(&String::from_utf8_lossy(&output.stderr)),
+            ));
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        Ok(Arrived { contents: counted(database, &said, '='), promised: counted(database, &said, '~') })
+    }
+
+    pub async fn swap(&self, database: &str) -> Result<(), BackupError> {
+        let request = ExecRequest {
+            command: shell(SWAP),
+            user: Some("postgres".to_owned()),
+            environment: self.named(database),
+            ..ExecRequest::default()
+        };
+        let output = self.engine.exec(self.container, request).await?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        Err(BackupError::refused(
+            format!("put the restored database in the place of `{database}`"),
+            words(&String::from_utf8_lossy(&output.stderr)),
+        ))
+    }
+
+    pub async fn discard(&self, database: &str) {
+        if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await
+        {
+            tracing::warn!(%error, database, "A database that was not needed could not be dropped.");
+        }
+    }
+
+    /// Roles that scripts have made; their passwords are not in it.
+    pub async fn roles(&self) -> Result<Bytes, BackupError> {
+        let command = ["pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password"].map(str::to_owned).into();
+        let request =
+            ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
+        let output = self.engine.exec(self.container, request).await?;
+        if output.code == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(BackupError::refused("dump the roles", words(&String::from_utf8_lossy(&output.stderr))))
+        }
+    }
+
+    /// Makes the roles that are missing.
+    pub async fn make_roles(&self, script: &str) -> Result<(), BackupError> {
+        let missing: String = script
+            .lines()
+            .filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("GRANT "))
+            .fold(String::new(), |all, line| all + line + "\n");
+        // What is there already is refused, which is fine; what then still lacks a role says so by itself.
+        self.command(&missing, "0").await.map(drop)
+    }
+
+    async fn say(&self, sql: &str) -> Result<(), BackupError> {
+        self.command(sql, "1").await
+    }
+
+    async fn command(&self, sql: &str, stop: &str) -> Result<(), BackupError> {
+        let command = ["psql", "-X", "-q", "--no-password", "-v", &format!("ON_ERROR_STOP={stop}"), "-d", "postgres", "-f", "-"]
+            .map(str::to_owned)
+            .into();
+        let request = ExecRequest {
+            command,
+            user: Some("postgres".to_owned()),
+            environment: self.variables.clone(),
+            input: Some(input(sql.as_bytes().to_vec())),
+            ..ExecRequest::default()
+        };
+        let output = self.engine.exec(self.container, request).await?;
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(BackupError::refused("run a statement", words(&String::from_utf8_lossy(&output.stderr))))
+        }
+    }
+
+    fn named(&self, database: &str) -> Vec<(String, String)> {
+        let mut environment = self.variables.clone();
+        environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
+        environment.push(("DEVENV_NEW".to_owned(), beside(database)));
+        environment.push(("DEVENV_OLD".to_owned(), format!("{database} devenv former")));
+        environment
+    }
+}
+
+fn beside(database: &str) -> String {
+    format!("{database} devenv restored")
+}
+
+pub fn input(bytes: Vec<u8>) -> ExecInput {
+    Arc::new(Mutex::new(Some(Box::pin(Cursor::new(bytes)))))
+}
+
+/// For its owner alone.
+pub async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
+    tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
+}
+
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).into()
+}
+
+/// Lines of `=schema.table`, rows and checksum, apart from whatever else was said.
+fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
+    let mut found: Vec<Content> = said
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.strip_prefix(mark)?.split('\t');
+            let (name, rows) = (parts.next()?, parts.next()?.trim().parse().ok()?);
+            Some(Content { name: format!("{database}/{name}"), rows, checksum: parts.next().map(str::to_owned) })
+        })
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// What the tools said, without our own lines.
+fn words(said: &str) -> String {
+    let lines: Vec<&str> =
+        said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut text = lines.join("; ");
+    if let Some((end, _)) = text.char_indices().nth(1000) {
+        text.truncate(end);
+    }
+    if text.is_empty() { "it said nothing".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_between_other_words() {
+        let said = "pg_dump: warning: x\n+dumped\n=public.item\t3\t123\n=public.\"Odd name\"\t0\t0\n~public.item\t3\n";
+        let contents = counted("app", said, '=');
+        assert_eq!(
+            contents.iter().map(|content| (content.name.as_str(), content.rows)).collect::<Vec<_>>(),
+            [("app/public.\"Odd name\"", 0), ("app/public.item", 3)]
+        );
+        assert_eq!(counted("app", said, '~')[0].checksum, None);
+        assert_eq!(words(said), "pg_dump: warning: x");
+    }
+}

@@ -1,0 +1,53 @@
+//! Kafka: the ends of topics, and how far consumer groups are behind them.
+
+use std::collections::HashMap;
+
+use tokio::net::TcpStream;
+
+use super::Page;
+use devenv_spec::KafkaProvision;
+
+use crate::probe::kafka_wire::{Connection, WireError};
+
+pub(super) async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
+    let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", server.port)).await?);
+    let metadata = broker.metadata(None).await?;
+    let mut page = Page::default();
+    page.gauge("kafka_brokers", "Brokers of the cluster.", &[], metadata.brokers.len() as f64);
+    // The broker's own topics are its own affair.
+    let topics: Vec<(String, u32)> = metadata
+        .topics
+        .into_iter()
+        .filter(|topic| !topic.name.starts_with("__"))
+        .map(|topic| (topic.name, topic.leaders.len() as u32))
+        .collect();
+    for (topic, partitions) in &topics {
+        page.gauge("kafka_topic_partitions", "Partitions of the topic.", &[("topic", topic)], f64::from(*partitions));
+    }
+    let ends: HashMap<(String, i32), i64> =
+        broker.ends(&topics).await?.into_iter().map(|end| ((end.topic, end.partition), end.offset)).collect();
+    for (topic, partitions) in &topics {
+        for partition in 0..*partitions as i32 {
+            if let Some(end) = ends.get(&(topic.clone(), partition)) {
+                let labels = [("topic", topic.as_str()), ("partition", &partition.to_string())];
+                page.gauge("kafka_topic_partition_current_offset", "The offset that the next record gets.", &labels, *end as f64);
+            }
+        }
+    }
+    for group in broker.groups().await? {
+        let committed = match broker.committed(&group).await {
+            // Its coordinator is on its way.
+            Err(WireError::Refused { .. }) => continue,
+            committed => committed?,
+        };
+        for committed in committed {
+            let Some(end) = ends.get(&(committed.topic.clone(), committed.partition)) else { continue };
+            let partition = committed.partition.to_string();
+            let labels = [("consumergroup", group.as_str()), ("topic", committed.topic.as_str()), ("partition", partition.as_str())];
+            page.gauge("kafka_consumergroup_current_offset", "The offset that the group has committed.", &labels, committed.offset as f64);
+            let behind = (end - committed.offset).max(0);
+            page.gauge("kafka_consumergroup_lag", "Records that the group has yet to read.", &labels, behind as f64);
+        }
+    }
+    Ok(page)
+}

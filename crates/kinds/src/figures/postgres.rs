@@ -1,0 +1,60 @@
+//! PostgreSQL: connections, sizes, transactions and deadlocks, by database.
+
+use tokio_postgres::Client;
+
+use super::Page;
+use devenv_spec::PostgresProvision;
+
+use crate::provision::{
+    ProvisionContext,
+    postgres::{Superuser, rows},
+};
+
+const DATABASES: &str = "SELECT datname, pg_database_size(datid), xact_commit, xact_rollback, deadlocks, blks_read, blks_hit, temp_bytes \
+    FROM pg_stat_database WHERE datname IS NOT NULL AND datname NOT LIKE 'template%' ORDER BY 1";
+const CONNECTIONS: &str = "SELECT coalesce(datname, ''), coalesce(state, 'unknown'), count(*) FROM pg_stat_activity \
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 1, 2";
+const SERVER: &str = "SELECT current_setting('max_connections'), extract(epoch FROM pg_postmaster_start_time())";
+
+pub(super) async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, String> {
+    let superuser = Superuser::of(server, cx).map_err(|error| error.to_string())?;
+    superuser.ask("devenv figures", read).await
+}
+
+async fn read(client: Client) -> Result<Page, tokio_postgres::Error> {
+    const BY_DATABASE: [(&str, &str); 7] = [
+        ("pg_database_size_bytes", "Disk space of the database."),
+        ("pg_stat_database_xact_commit", "Transactions that were committed."),
+        ("pg_stat_database_xact_rollback", "Transactions that were rolled back."),
+        ("pg_stat_database_deadlocks", "Deadlocks that were found."),
+        ("pg_stat_database_blks_read", "Blocks that were read from the disk."),
+        ("pg_stat_database_blks_hit", "Blocks that were found in the buffers."),
+        ("pg_stat_database_temp_bytes", "Bytes that queries wrote to temporary files."),
+    ];
+    let mut page = Page::default();
+    for row in rows(&client, DATABASES).await? {
+        let Some((Some(database), values)) = row.split_first() else { continue };
+        for (index, ((name, help), value)) in BY_DATABASE.iter().zip(values).enumerate() {
+            let (labels, value) = ([("datname", database.as_str())], number(value.as_deref()));
+            if index == 0 { page.gauge(name, help, &labels, value) } else { page.counter(name, help, &labels, value) }
+        }
+    }
+    for row in rows(&client, CONNECTIONS).await? {
+        if let [Some(database), Some(state), count] = &row[..] {
+            let labels = [("datname", database.as_str()), ("state", state.as_str())];
+            page.gauge("pg_stat_activity_count", "Connections of clients.", &labels, number(count.as_deref()));
+        }
+    }
+    for row in rows(&client, SERVER).await? {
+        if let [connections, started] = &row[..] {
+            page.gauge("pg_settings_max_connections", "Connections that the server allows.", &[], number(connections.as_deref()));
+            page.gauge("pg_postmaster_start_time_seconds", "When the server started.", &[], number(started.as_deref()));
+        }
+    }
+    Ok(page)
+}
+
+/// The server's own text of a number.
+fn number(text: Option<&str>) -> f64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+}

@@ -1,0 +1,98 @@
+//! Redis: what `INFO` says.
+
+use super::Page;
+use devenv_spec::RedisProvision;
+
+use crate::{
+    probe::redis::{session, words},
+    provision::ProvisionContext,
+};
+
+/// Field of `INFO`, name, help. Those that only grow while the server runs.
+const COUNTERS: [(&str, &str, &str); 7] = [
+    ("total_commands_processed", "redis_commands_processed_total", "Commands that were processed."),
+    ("total_connections_received", "redis_connections_received_total", "Connections that were accepted."),
+    ("rejected_connections", "redis_rejected_connections_total", "Connections that were refused over `maxclients`."),
+    ("keyspace_hits", "redis_keyspace_hits_total", "Look-ups that found a key."),
+    ("keyspace_misses", "redis_keyspace_misses_total", "Look-ups that found none."),
+    ("evicted_keys", "redis_evicted_keys_total", "Keys that were evicted for want of memory."),
+    ("expired_keys", "redis_expired_keys_total", "Keys whose time was over."),
+];
+
+const GAUGES: [(&str, &str, &str); 9] = [
+    ("used_memory", "redis_memory_used_bytes", "Memory in use."),
+    ("maxmemory", "redis_memory_max_bytes", "Memory that may be used; 0 is no limit."),
+    ("used_memory_rss", "redis_memory_used_rss_bytes", "Memory that the system has given."),
+    ("connected_clients", "redis_connected_clients", "Clients that are connected."),
+    ("blocked_clients", "redis_blocked_clients", "Clients that wait in a blocking command."),
+    ("uptime_in_seconds", "redis_uptime_in_seconds", "Since the server started."),
+    ("rdb_changes_since_last_save", "redis_rdb_changes_since_last_save", "Changes since the last dump."),
+    ("rdb_last_save_time", "redis_rdb_last_save_timestamp_seconds", "When the last dump was written."),
+    ("aof_enabled", "redis_aof_enabled", "Whether there is an append-only file."),
+];
+
+/// Fields that say `ok` or `err`.
+const STATUSES: [(&str, &str, &str); 3] = [
+    ("rdb_last_bgsave_status", "redis_rdb_last_bgsave_status", "Whether the last dump was written."),
+    ("aof_last_write_status", "redis_aof_last_write_status", "Whether the last write to the append-only file succeeded."),
+    ("aof_last_bgrewrite_status", "redis_aof_last_bgrewrite_status", "Whether the append-only file was last rewritten."),
+];
+
+pub(super) async fn ask(server: &RedisProvision, cx: &ProvisionContext) -> Result<Page, String> {
+    let password = cx.vault.reveal(&server.password).map_err(|error| error.to_string())?;
+    let tls = cx.trust(server.tls).map_err(|error| error.to_string())?;
+    let info = session(server.port, "default", &password, tls, |mut connection| async move {
+        Ok(redis::cmd("INFO").query_async::<String>(&mut connection).await?)
+    });
+    Ok(read(&info.await.map_err(|error| words(server.port, error))?))
+}
+
+fn read(info: &str) -> Page {
+    let mut page = Page::default();
+    for (field, value) in info.lines().filter_map(|line| line.trim_end().split_once(':')) {
+        if let Some((_, name, help)) = COUNTERS.iter().find(|(known, ..)| *known == field) {
+            page.counter(name, help, &[], value.parse().unwrap_or(f64::NAN));
+        } else if let Some((_, name, help)) = GAUGES.iter().find(|(known, ..)| *known == field) {
+            page.gauge(name, help, &[], value.parse().unwrap_or(f64::NAN));
+        } else if let Some((_, name, help)) = STATUSES.iter().find(|(known, ..)| *known == field) {
+            page.gauge(name, help, &[], f64::from(u8::from(value == "ok")));
+        } else if field.strip_prefix("db").is_some_and(|number| number.parse::<u32>().is_ok()) {
+            // `db0:keys=3,expires=1,avg_ttl=0`
+            for part in value.split(',').filter_map(|part| part.split_once('=')) {
+                let (labels, count) = ([("db", field)], part.1.parse().unwrap_or(f64::NAN));
+                match part.0 {
+                    "keys" => page.gauge("redis_db_keys", "Keys of the database.", &labels, count),
+                    "expires" => page.gauge("redis_db_keys_expiring", "Keys of the database that expire.", &labels, count),
+                    _ => {}
+                }
+            }
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_info_says_has_the_names_that_rules_expect() {
+        let info = "# Memory\r\nused_memory:1048576\r\nmaxmemory:0\r\n# Persistence\r\nrdb_last_bgsave_status:err\r\naof_enabled:1\r\n\
+                    # Stats\r\nevicted_keys:7\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=0\r\n";
+        let text = read(info).to_string();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                "redis_memory_used_bytes 1048576",
+                "redis_memory_max_bytes 0",
+                "redis_rdb_last_bgsave_status 0",
+                "redis_aof_enabled 1",
+                "redis_evicted_keys_total 7",
+                "redis_db_keys{db=\"db0\"} 3",
+                "redis_db_keys_expiring{db=\"db0\"} 1",
+            ]
+        );
+        assert!(read("").is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! Connections to the server, as its superuser: one for short questions, and a few for what takes its time.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use devenv_spec::{PostgresProvision, ServiceName};
+use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    lease::LeaseError,
+    probe::postgres as probe,
+    provision::{
+        ProvisionContext,
+        postgres::{SUPERUSER, Superuser, reason, rows},
+    },
+};
+
+/// Connections that are kept for making and dropping, and for how long they may be of no use.
+const KEPT: usize = 3;
+const IDLE: Duration = Duration::from_secs(10);
+
+pub(super) struct Sessions {
+    pub(super) service: ServiceName,
+    pub(super) provision: PostgresProvision,
+    pub(super) cx: ProvisionContext,
+    /// The connection for short questions.
+    desk: tokio::sync::Mutex<Option<Arc<Client>>>,
+    /// Connections that are of use to whoever comes next, and since when they are of none.
+    idle: Mutex<Vec<(Instant, Client)>>,
+    work: TaskTracker,
+}
+
+impl Sessions {
+    pub(super) fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Arc<Self> {
+        let work = TaskTracker::new();
+        Arc::new(Self { service, provision, cx, desk: tokio::sync::Mutex::default(), idle: Mutex::default(), work })
+    }
+
+    /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
+    pub(super) async fn ask(&self, query: &str) -> Result<Vec<Vec<Option<String>>>, LeaseError> {
+        let client = self.desk().await?;
+        let answer = match rows(&client, query).await {
+            // The server was restarted since the last question.
+            Err(_) if client.is_closed() => rows(&*self.desk().await?, query).await,
+            answer => answer,
+        };
+        answer.map_err(|reason| self.refused("lease a database", reason))
+    }
+
+    /// One statement after the other, on a connection that is kept afterwards.
+    pub(super) async fn on(self: &Arc<Self>, client: Client, statements: &[String]) -> Result<(), LeaseError> {
+        for statement in statements {
+            client.batch_execute(statement).await.map_err(|error| self.refused("lease a database", reason(&error)))?;
+        }
+        self.keep(client);
+        Ok(())
+    }
+
+    /// Connections that the server has left.
+    pub(super) async fn spare(&self) -> Result<usize, LeaseError> {
+        const SPARE: &str = "SELECT current_setting('max_connections')::int - count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'";
+        let spare = self.ask(SPARE).await?.into_iter().flatten().flatten().next();
+        Ok(spare.and_then(|spare| spare.parse().ok()).unwrap_or_default())
+    }
+
+    /// A connection that nobody else uses meanwhile.
+    pub(super) async fn client(&self) -> Result<Client, LeaseError> {
+        let kept = {
+            let mut idle = self.idle.lock().expect("no holder of this lock panics");
+            idle.retain(|(_, client)| !client.is_closed());
+            idle.pop()
+        };
+        match kept {
+            Some((_, client)) => Ok(client),
+            None => self.connect().await,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Client, LeaseError> {
+        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let config = superuser.config("devenv-lease", SUPERUSER);
+        let connected = probe::connect(&config, superuser.tls).await;
+        let (client, connection) =
+            connected.map_err(|error| self.refused("reach the server", probe::words(self.provision.port, &error)))?;
+        // Ends with the client, or with the server.
+        self.work.spawn(connection);
+        Ok(client)
+    }
+
+    pub(super) fn refused(&self, action: &str, reason: impl std::fmt::Display) -> LeaseError {
+        LeaseError::refused(&self.service, action, reason)
+    }
+
+    async fn desk(&self) -> Result<Arc<Client>, LeaseError> {
+        let mut desk = self.desk.lock().await;
+        if let Some(client) = desk.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        Ok(desk.insert(Arc::new(self.connect().await?)).clone())
+    }
+
+    /// For whoever comes soon.
+    fn keep(self: &Arc<Self>, client: Client) {
+        let mut idle = self.idle.lock().expect("no holder of this lock panics");
+        if idle.len() >= KEPT {
+            return;
+        }
+        idle.push((Instant::now(), client));
+        let sessions = Arc::downgrade(self);
+        self.work.spawn(async move {
+            tokio::time::sleep(IDLE).await;
+            if let Some(sessions) = sessions.upgrade() {
+                sessions.idle.lock().expect("no holder of this lock panics").retain(|(since, _)| since.elapsed() < IDLE);
+            }
+        });
+    }
+}

@@ -1,0 +1,278 @@
+//! Redis: a numbered database that nobody uses, with an ACL user who can select no other and administer nothing.
+//!
+//! Numbers are given from the highest down, and one that holds keys is somebody's and is left alone. A client that never
+//! selects a database is in number 0, as with any user; the URL of a lease names its number.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use redis::aio::MultiplexedConnection;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use super::{LeaseError, PREFIX};
+use devenv_spec::{SecretRef, ServiceName};
+
+use crate::{
+    probe::redis::{SessionError, open, session, words},
+    provision::ProvisionContext,
+};
+
+/// What a lease may not do: reach other databases, other clients, the server itself.
+const RULES: &[&str] = &[
+    "~*",
+    "&*",
+    "+@all",
+    "-@admin",
+    "-@dangerous",
+    "+info",
+    "+keys",
+    "+sort",
+    "+flushdb",
+    "+role",
+    "-select",
+    "-swapdb",
+    "-move",
+    "-copy",
+];
+/// For a number to become free.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The leases on one Redis server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RedisLeases {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    service: ServiceName,
+    port: u16,
+    password: SecretRef,
+    tls: bool,
+    cx: ProvisionContext,
+    numbers: Arc<Numbers>,
+    swept: tokio::sync::OnceCell<()>,
+    /// The connection for what a lease waits for.
+    desk: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    work: TaskTracker,
+}
+
+/// Those that are leased, whatever has become of the server's address since.
+#[derive(Default)]
+struct Numbers {
+    taken: Mutex<BTreeSet<u32>>,
+    freed: Notify,
+}
+
+/// A number and its user.
+pub(crate) struct Taken {
+    pub user: String,
+    pub password: String,
+    pub number: u32,
+}
+
+impl RedisLeases {
+    pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
+        Self::with(service, port, password, tls, cx, Arc::default())
+    }
+
+    fn with(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext, numbers: Arc<Numbers>) -> Self {
+        let shared = Shared {
+            service,
+            port,
+            password,
+            tls,
+            cx,
+            numbers,
+            swept: tokio::sync::OnceCell::new(),
+            desk: tokio::sync::Mutex::default(),
+            work: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The same leases on the server as it is now.
+    pub(crate) fn renewed(self, port: u16, password: &SecretRef, tls: bool) -> Self {
+        let shared = &self.shared;
+        if shared.port == port && shared.password == *password && shared.tls == tls {
+            return self;
+        }
+        Self::with(shared.service.clone(), port, password.clone(), tls, shared.cx.clone(), shared.numbers.clone())
+    }
+
+    pub(crate) async fn take(&self, lease: &str) -> Result<Taken, LeaseError> {
+        let shared = &self.shared;
+        shared.swept.get_or_try_init(|| self.sweep()).await?;
+        let number = tokio::time::timeout(LIMIT, self.number()).await;
+        let number = match number {
+            Ok(number) => number?,
+            Err(_) => {
+                let count = shared.numbers.taken.lock().expect("no holder of this lock panics").len() as u32;
+                return Err(LeaseError::NoNumber { service: shared.service.to_string(), count });
+            }
+        };
+        // The secret is one for all leases, so that it is known to whoever takes secrets out of logs; what keeps leases
+        // apart is that nobody can guess another's name.
+        let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
+        let user = format!("{PREFIX}{number}_{lease}");
+        let rules = allowed(&password, number);
+        let mut make = redis::pipe();
+        make.cmd("ACL").arg("SETUSER").arg(&user).arg(&rules).ignore();
+        let made = shared.ask::<()>(&make).await;
+        match made {
+            Ok(()) => Ok(Taken { user, password, number }),
+            Err(error) => {
+                self.free(number);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the user's connections, removes it, and empties its database.
+    pub(crate) async fn give_back(&self, taken: Taken) {
+        let (user, number) = (taken.user, taken.number);
+        let removed = self.shared.session(|connection| async move { remove(connection, &user, number).await }).await;
+        match removed {
+            Ok(()) => self.free(number),
+            // The number stays taken: what it holds is somebody's.
+            Err(error) => tracing::debug!(%error, number, "A leased database of Redis could not be emptied; the next sweep does it."),
+        }
+    }
+
+    /// Removes what leases of an earlier daemon left behind.
+    pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
+        let taken = self.shared.numbers.taken.lock().expect("no holder of this lock panics").clone();
+        self.shared
+            .session(|mut connection| async move {
+                let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await?;
+                for user in users {
+                    let number =
+                        user.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).and_then(|(number, _)| number.parse().ok());
+                    if let Some(number) = number.filter(|number| !taken.contains(number)) {
+                        remove(connection.clone(), &user, number).await?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// The highest number that is neither leased nor holds anything.
+    async fn number(&self) -> Result<u32, LeaseError> {
+        let shared = &self.shared;
+        loop {
+            let freed = shared.numbers.freed.notified();
+            let (count, used) = shared.look().await?;
+            {
+                let mut taken = shared.numbers.taken.lock().expect("no holder of this lock panics");
+                if let Some(number) = (1..count).rev().find(|number| !taken.contains(number) && !used.contains(number)) {
+                    taken.insert(number);
+                    return Ok(number);
+                }
+            }
+            freed.await;
+        }
+    }
+
+    fn free(&self, number: u32) {
+        self.shared.numbers.taken.lock().expect("no holder of this lock panics").remove(&number);
+        self.shared.numbers.freed.notify_one();
+    }
+}
+
+impl Shared {
+    /// Over a connection that is kept: connecting and logging in cost more than all that is asked here. Nothing is asked
+    /// that depends on which database the connection is in.
+    async fn ask<T: redis::FromRedisValue>(&self, question: &redis::Pipeline) -> Result<T, LeaseError> {
+        let refused = |error| LeaseError::refused(&self.service, "lease a database", words(self.port, SessionError::Redis(error)));
+        let kept = self.desk.lock().await.clone();
+        if let Some(mut connection) = kept {
+            match question.query_async(&mut connection).await {
+                // The server was restarted since the last question.
+                Err(error) if error.is_io_error() || error.is_connection_dropped() => {}
+                answer => return answer.map_err(refused),
+            }
+        }
+        let mut connection = self.connect().await?;
+        *self.desk.lock().await = Some(connection.clone());
+        question.query_async(&mut connection).await.map_err(refused)
+    }
+
+    /// How many databases there are, and which of them hold keys.
+    async fn look(&self) -> Result<(u32, BTreeSet<u32>), LeaseError> {
+        let mut question = redis::pipe();
+        question.cmd("CONFIG").arg("GET").arg("databases").cmd("INFO").arg("keyspace");
+        let (settings, keyspace): (Vec<String>, String) = self.ask(&question).await?;
+        Ok((settings.get(1).and_then(|count| count.parse().ok()).unwrap_or(1), numbers(&keyspace)))
+    }
+
+    fn login(&self) -> Result<(String, Option<rustls::ClientConfig>), LeaseError> {
+        let password = self.cx.vault.reveal(&self.password)?;
+        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        Ok((password, tls))
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, LeaseError> {
+        let (password, tls) = self.login()?;
+        let (connection, driver) = open(self.port, "default", &password, tls)
+            .await
+            .map_err(|error| LeaseError::refused(&self.service, "reach the server", words(self.port, error)))?;
+        // Ends with the connection's last clone, or with the server.
+        self.work.spawn(driver);
+        Ok(connection)
+    }
+
+    async fn session<T, W>(&self, work: impl FnOnce(MultiplexedConnection) -> W) -> Result<T, LeaseError>
+    where
+        W: Future<Output = Result<T, SessionError>>,
+    {
+        let (password, tls) = self.login()?;
+        session(self.port, "default", &password, tls, work)
+            .await
+            .map_err(|error| LeaseError::refused(&self.service, "lease a database", words(self.port, error)))
+    }
+}
+
+fn numbers(keyspace: &str) -> BTreeSet<u32> {
+    keyspace.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect()
+}
+
+async fn remove(mut connection: MultiplexedConnection, user: &str, number: u32) -> Result<(), SessionError> {
+    // Removing the user ends its connections too.
+    redis::cmd("ACL").arg("DELUSER").arg(user).query_async::<()>(&mut connection).await?;
+    // One after the other: where the number cannot be selected, another database would be emptied.
+    redis::cmd("SELECT").arg(number).query_async::<()>(&mut connection).await?;
+    redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
+    Ok(())
+}
+
+/// The password as a hash, so that itself it is in no server's memory.
+fn allowed(password: &str, number: u32) -> Vec<String> {
+    let mut rules = vec!["reset".to_owned(), "on".to_owned(), format!("#{}", hex::encode(Sha256::digest(password)))];
+    rules.extend(RULES.iter().map(|rule| (*rule).to_owned()));
+    rules.push(format!("+select|{number}"));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_that_hold_keys_are_known_by_their_numbers() {
+        let keyspace = "# Keyspace\r\ndb0:keys=1000,expires=0,avg_ttl=0\r\ndb12:keys=1,expires=1,avg_ttl=5\r\n";
+        assert_eq!(numbers(keyspace), [0, 12].into());
+    }
+
+    #[test]
+    fn a_lease_may_select_its_own_number_and_the_password_is_not_in_its_rules() {
+        let rules = allowed("secret", 7);
+        assert_eq!(rules.last().unwrap(), "+select|7");
+        assert!(rules.iter().position(|rule| rule == "-select") < rules.iter().position(|rule| rule == "+select|7"));
+        assert!(!rules.iter().any(|rule| rule.contains("secret")));
+    }
+}

@@ -1,0 +1,132 @@
+//! PostgreSQL: a login as the role to its database, over TCP.
+//!
+//! The official image's temporary server, which runs while it initialises, listens on a socket file only; whatever else
+//! might restart behind the port is found by the start time, which whoever asks twice compares.
+
+use std::{error::Error as _, io, time::Duration};
+
+use futures_util::{
+    FutureExt,
+    future::{self, BoxFuture, Either},
+};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{ProbeFailure, Receipt, io_words};
+
+const STARTED: &str = "SELECT date_trunc('milliseconds', pg_postmaster_start_time() AT TIME ZONE 'UTC')";
+
+/// Who logs in, and where.
+pub struct Login<'a> {
+    pub port: u16,
+    pub user: &'a str,
+    pub password: String,
+    pub database: &'a str,
+    /// Encrypted, to a server that the authority vouches for.
+    pub tls: Option<rustls::ClientConfig>,
+}
+
+impl Login<'_> {
+    pub fn config(&self, application: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable })
+            .host("127.0.0.1")
+            .port(self.port)
+            .user(self.user)
+            .password(&self.password)
+            .dbname(self.database)
+            .application_name(application);
+        config
+    }
+}
+
+pub(super) async fn ask_server(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+    let started = answer(login, STARTED).await?;
+    let evidence = format!("logged in as {} to {}, started {started} UTC", login.user, login.database);
+    Ok(Receipt { evidence, life: Some(started) })
+}
+
+/// A pooler's start says nothing about the server's, and its pools do not like prepared statements.
+pub(super) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+    answer(login, "SELECT 1").await?;
+    Ok(Receipt::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
+}
+
+async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {
+    let config = login.config("devenv-probe");
+    session(&config, login.tls.clone(), |client| async move { first_value(&client, query).await })
+        .await
+        .map_err(|error| failure(login.port, &error))
+}
+
+async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postgres::Error> {
+    let messages = client.simple_query(query).await?;
+    let value = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(value.unwrap_or_default().to_owned())
+}
+
+/// A client, and the connection that has to be driven for it.
+pub async fn connect(
+    config: &Config,
+    tls: Option<rustls::ClientConfig>,
+) -> Result<(Client, BoxFuture<'static, Result<(), tokio_postgres::Error>>), tokio_postgres::Error> {
+    Ok(match tls {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            (client, connection.boxed())
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
+            (client, connection.boxed())
+        }
+    })
+}
+
+/// Connects, lets `work` have the client, and sees the connection to its end, all within this future.
+pub async fn session<T, W>(
+    config: &Config,
+    tls: Option<rustls::ClientConfig>,
+    work: impl FnOnce(Client) -> W,
+) -> Result<T, tokio_postgres::Error>
+where
+    W: Future<Output = Result<T, tokio_postgres::Error>>,
+{
+    let (client, connection) = connect(config, tls).await?;
+    let work = std::pin::pin!(work(client));
+    match future::select(work, connection).await {
+        Either::Left((result, connection)) => {
+            // The client is gone by now, so what is left is a word of farewell: no server log mentions a lost peer.
+            let _ = tokio::time::timeout(Duration::from_millis(100), connection).await;
+            result
+        }
+        // The server ended it: its reason is better than the client's "connection closed".
+        Either::Right((Err(error), _)) => Err(error),
+        Either::Right((Ok(()), work)) => work.await,
+    }
+}
+
+/// What went wrong, in the server's words: a driver's own `Display` says only "db error".
+pub fn words(port: u16, error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        let starting = if *error.code() == SqlState::CANNOT_CONNECT_NOW { "not open yet: " } else { "" };
+        let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        return format!("{starting}{}{detail} (SQLSTATE {})", error.message(), error.code().code());
+    }
+    let place = format!("127.0.0.1:{port}");
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(source) => io_words(&place, source),
+        None if error.is_closed() => format!("{place} closed the connection before it answered"),
+        None => match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn failure(port: u16, error: &tokio_postgres::Error) -> ProbeFailure {
+    ProbeFailure { what: words(port, error), answered: error.as_db_error().is_some() }
+}

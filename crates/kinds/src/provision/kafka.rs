@@ -1,0 +1,225 @@
+//! Topics and consumer groups.
+//!
+//! Spoken by hand over one short connection, as the probe does: librdkafka's clients take longer to start and to stop
+//! than all of this takes, and their threads would outlive a cancelled start.
+
+use std::time::Duration;
+
+use tokio::{net::TcpStream, time::sleep};
+
+use super::{Change, ProvisionError};
+use devenv_spec::{KafkaProvision, TopicSpec};
+
+use crate::probe::kafka_wire::{Connection, NewTopic, TOPIC_ALREADY_EXISTS, Topic, WireError};
+
+const NO_SUCH_TOPIC: i16 = 3;
+const AGAIN: Duration = Duration::from_millis(10);
+
+pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+    let stream =
+        TcpStream::connect(("127.0.0.1", wanted.port)).await.map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
+    stream.set_nodelay(true).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
+    let mut broker = Connection::new(stream);
+    let mut changes = topics(&mut broker, &wanted.topics).await?;
+    changes.extend(groups(&mut broker, wanted).await?);
+    Ok(changes)
+}
+
+async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    // All topics, and not ours by name: asking for a topic by name may create it, with the broker's own defaults.
+    let found = metadata(broker).await?;
+    let mut changes = Vec::new();
+    let missing: Vec<&TopicSpec> = wanted.iter().filter(|topic| !found.iter().any(|found| found.name == topic.name)).collect();
+    changes.extend(create(broker, &missing).await?);
+    let mut present = Vec::new();
+    for topic in wanted {
+        if let Some(found) = found.iter().find(|found| found.name == topic.name) {
+            changes.extend(resize(broker, topic, found).await?);
+            present.push(topic);
+        }
+    }
+    changes.extend(set(broker, &present).await?);
+    if changes.iter().any(|change| change.kind == super::ChangeKind::Made) {
+        wait_for_leaders(broker, wanted).await?;
+    }
+    Ok(changes)
+}
+
+async fn create(broker: &mut Connection, missing: &[&TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|topic| NewTopic {
+            name: &topic.name,
+            partitions: topic.partitions,
+            settings: topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        })
+        .collect();
+    let outcomes = broker.create_topics(&new).await.map_err(|error| refused("create the topics", &error))?;
+    let mut changes = Vec::new();
+    for outcome in outcomes {
+        // Somebody else was quicker; the next start looks at its partitions.
+        if outcome.code == TOPIC_ALREADY_EXISTS {
+            continue;
+        }
+        outcome.check("create the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+        let partitions = missing.iter().find(|topic| topic.name == outcome.name).map_or(0, |topic| topic.partitions);
+        changes.push(Change::made(format!("topic `{}` created, partitions: {partitions}", outcome.name)));
+    }
+    Ok(changes)
+}
+
+async fn resize(broker: &mut Connection, wanted: &TopicSpec, found: &Topic) -> Result<Option<Change>, ProvisionError> {
+    let (name, has) = (&wanted.name, found.leaders.len() as u32);
+    if has == wanted.partitions {
+        return Ok(None);
+    }
+    if has > wanted.partitions {
+        return Ok(Some(Change::drift(format!(
+            "topic `{name}` has {has} partitions and the profile says {}: Kafka cannot take partitions away",
+            wanted.partitions
+        ))));
+    }
+    let outcomes = broker.grow(name, wanted.partitions).await.map_err(|error| refused("grow a topic", &error))?;
+    for outcome in outcomes {
+        outcome.check("grow the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+    }
+    Ok(Some(Change::made(format!("topic `{name}` grown from {has} to {} partitions", wanted.partitions))))
+}
+
+async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
+    let asked: Vec<(&str, Vec<&str>)> = wanted
+        .iter()
+        .filter(|topic| !topic.settings.is_empty())
+        .map(|topic| (topic.name.as_str(), topic.settings.keys().map(String::as_str).collect()))
+        .collect();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = broker.topic_settings(&asked).await.map_err(|error| refused("read the topics' settings", &error))?;
+    let mut changes = Vec::new();
+    for topic in wanted {
+        let name = &topic.name;
+        let found = found.get(name).map(Vec::as_slice).unwrap_or_default();
+        let differs: Vec<(&str, &str)> = topic
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, value)| !found.iter().any(|(found, has)| found == name && is_same(has, value)))
+            .collect();
+        if differs.is_empty() {
+            continue;
+        }
+        let action = format!("provide the settings of the topic `{name}`");
+        broker.alter_topic(name, &differs).await.map_err(|error| refused(&action, &error))?;
+        let changed = differs.into_iter();
+        changes.extend(changed.map(|(key, value)| Change::made(format!("`{key}` of the topic `{name}` set to `{value}`"))));
+    }
+    Ok(changes)
+}
+
+/// A value may be written in two ways: `0.50` is `0.5`, and a list may have blanks.
+fn is_same(found: &str, wanted: &str) -> bool {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let list = |text: &str| text.split(',').map(|item| item.trim().to_lowercase()).collect::<Vec<_>>();
+    match (number(found), number(wanted)) {
+        // Large integers are told apart by their digits.
+        (Some(a), Some(b)) if found.contains('.') || wanted.contains('.') => (a - b).abs() < f64::EPSILON,
+        _ => list(found) == list(wanted),
+    }
+}
+
+/// The broker that was asked learns of the controller's decisions a little later.
+async fn wait_for_leaders(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<(), ProvisionError> {
+    loop {
+        let found = metadata(broker).await?;
+        let led = |topic: &TopicSpec| {
+            found.iter().any(|found| {
+                found.name == topic.name
+                    && found.code == 0
+                    && found.leaders.len() >= topic.partitions as usize
+                    && found.leaders.iter().all(|leader| *leader >= 0)
+            })
+        };
+        if wanted.iter().all(led) {
+            return Ok(());
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Asks again until there is an answer. A function could not: its future would have to borrow the connection each time.
+macro_rules! until_settled {
+    ($question:expr, $action:expr) => {
+        loop {
+            if let Some(answer) = settled($question.await, $action).await {
+                break answer;
+            }
+        }
+    };
+}
+
+/// A group exists while it has offsets or members, so it gets offsets: the start of every declared topic.
+async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+    let mut changes = Vec::new();
+    let starts: Vec<(String, u32)> = wanted.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
+    for group in &wanted.consumer_groups {
+        if starts.is_empty() {
+            changes.push(Change::drift(format!("consumer group `{group}` needs a declared topic to have an offset in")));
+            continue;
+        }
+        let action = format!("provide the consumer group `{group}`");
+        until_settled!(broker.find_coordinator(group), &action)?;
+        if !until_settled!(broker.committed(group), &action)?.is_empty() {
+            continue;
+        }
+        match until_settled!(broker.commit_start(group, &starts), &action) {
+            Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
+            // A running consumer has joined meanwhile: the group exists, which is all that was asked.
+            Err(ProvisionError::Refused { reason, .. }) if reason.contains("UNKNOWN_MEMBER_ID") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(changes)
+}
+
+/// Nothing yet, if the coordinator is about to come; the limit is that of the whole provisioning.
+async fn settled<T>(answer: Result<T, WireError>, action: &str) -> Option<Result<T, ProvisionError>> {
+    match answer {
+        Err(error) if error.is_coming() || matches!(error, WireError::Refused { code: NO_SUCH_TOPIC, .. }) => {
+            sleep(AGAIN).await;
+            None
+        }
+        answer => Some(answer.map_err(|error| refused(action, &error))),
+    }
+}
+
+async fn metadata(broker: &mut Connection) -> Result<Vec<Topic>, ProvisionError> {
+    Ok(broker.metadata(None).await.map_err(|error| refused("read the topics", &error))?.topics)
+}
+
+fn refused(action: &str, error: &WireError) -> ProvisionError {
+    match error {
+        WireError::Io(error) => ProvisionError::Unreachable { reason: error.to_string() },
+        WireError::Malformed | WireError::Refused { .. } => ProvisionError::refused(action, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ways_to_write_a_value_are_one_value() {
+        assert!(is_same("0.5", "0.50"));
+        assert!(is_same("compact,delete", "compact, delete"));
+        assert!(!is_same("3600000", "3600001"));
+        assert!(!is_same("9007199254740992", "9007199254740993"));
+        assert!(!is_same("compact", "delete"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What a profile declares to exist inside a service: brought about on every start, and nothing touched that is as asked.
+//!
+//! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
+//! repeated, and a crash between two of them is mended by the next call.
+
+mod kafka;
+pub mod postgres;
+#[cfg(all(test, feature = "docker-tests"))]
+mod real_tests;
+mod redis;
+mod s3;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use devenv_secrets::{SecretError, Vault, tls};
+use devenv_spec::Provision;
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+pub use postgres::mend_superuser;
+
+/// For everything that one service is provisioned with.
+const LIMIT: Duration = Duration::from_mins(1);
+
+#[derive(Clone)]
+pub struct ProvisionContext {
+    pub vault: Vault,
+    /// The certificate that servers with TLS are verified by.
+    pub authority: Option<PathBuf>,
+    /// It was brought about before, so that most likely everything is there.
+    pub again: bool,
+}
+
+/// One thing that was not as the profile says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub what: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is as the profile says now.
+    Made,
+    /// It cannot, or must not, be changed by itself, and is still different.
+    Drift,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    #[error("cannot read a secret")]
+    Secret(#[from] SecretError),
+    #[error("the service cannot be reached: {reason}")]
+    Unreachable { reason: String },
+    /// The data was made with another password than the one that devenv keeps.
+    #[error("the {service} on this volume does not take the password that devenv keeps for `{user}`: {reason}")]
+    WrongPassword { service: &'static str, user: String, reason: String },
+    #[error("cannot {action}: {reason}")]
+    Refused { action: String, reason: String },
+    #[error("the extension `{name}` is not in this server's image")]
+    NoExtension { name: String, close: Vec<String> },
+    #[error("provisioning took longer than {LIMIT:?}")]
+    TimedOut,
+}
+
+impl ProvisionError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::WrongPassword { .. } => Some(
+                "the volume is older than the secrets in devenv's state directory: put that directory back, or make the \
+                 volume anew with `devenv down --volumes` (`devenv undo` takes it back)"
+                    .to_owned(),
+            ),
+            Self::NoExtension { close, .. } if !close.is_empty() => Some(format!("it has {}", close.join(", "))),
+            Self::NoExtension { .. } => Some("choose an image that holds it".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn refused(action: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self::Refused { action: action.into(), reason: reason.to_string() }
+    }
+}
+
+impl Change {
+    fn made(what: impl Into<String>) -> Self {
+        Self { kind: ChangeKind::Made, what: what.into() }
+    }
+
+    fn drift(what: impl Into<String>) -> Self {
+        Self { kind: ChangeKind::Drift, what: what.into() }
+    }
+}
+
+/// Brings it about; what had to be changed for that, in order.
+pub async fn apply(provision: &Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+    let work = match provision {
+        Provision::Postgres(wanted) => postgres::apply(wanted, cx).boxed(),
+        Provision::Redis(wanted) => redis::apply(wanted, cx).boxed(),
+        Provision::Kafka(wanted) => kafka::apply(wanted).boxed(),
+        Provision::S3(wanted) => s3::apply(wanted, cx).boxed(),
+    };
+    timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
+}
+
+impl ProvisionContext {
+    pub fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
+        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provisioning_can_move_between_threads() {
+        fn movable<F: Send>(_: impl Fn(Provision, ProvisionContext) -> F) {}
+        movable(|provision, cx| async move { apply(&provision, &cx).await });
+    }
+}

@@ -1,0 +1,195 @@
+//! Roles, then databases, then what is in them, as the superuser over TCP.
+//!
+//! What is there is read first, in one question for the server and one per database, so that nothing is written, and no
+//! line appears in the server's log, when all is as asked. Where it was so before, all questions are asked at once.
+
+mod database;
+mod mend;
+mod password;
+pub mod settings;
+mod superuser;
+
+pub use mend::mend_superuser;
+pub use superuser::{SUPERUSER, Superuser};
+
+use std::collections::HashMap;
+
+use futures_util::future::{join, join_all, try_join_all};
+use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
+
+use super::{Change, ProvisionContext, ProvisionError};
+use devenv_spec::PostgresProvision;
+
+/// What is there now.
+struct Found {
+    roles: HashMap<String, RoleFound>,
+    databases: HashMap<String, DatabaseFound>,
+}
+
+struct RoleFound {
+    /// May log in and do nothing else.
+    plain: bool,
+    verifier: Option<String>,
+}
+
+struct DatabaseFound {
+    owner: String,
+    /// Anybody may connect or make temporary tables.
+    open: bool,
+    /// The owner may connect.
+    owned: bool,
+    /// Lines of `name=value`.
+    settings: Vec<String>,
+}
+
+const ROLES: &str = "SELECT rolname, rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication \
+    OR rolbypassrls), rolpassword FROM pg_catalog.pg_authid";
+
+const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
+    has_database_privilege('public', d.oid, 'CONNECT') OR has_database_privilege('public', d.oid, 'TEMP'), \
+    has_database_privilege(datdba, d.oid, 'CONNECT'), pg_catalog.array_to_string(s.setconfig, E'\\n') \
+    FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
+
+pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+    let server = Superuser::of(wanted, cx)?;
+    let mut roles = Vec::new();
+    for role in &wanted.roles {
+        if role.name != SUPERUSER {
+            roles.push((role.name.as_str(), cx.vault.reveal(&role.password)?));
+        }
+    }
+    let shared = |client: Client| async move {
+        let found = look(&client).await?;
+        let (mut changes, mut script) = (Vec::new(), Vec::new());
+        provide_roles(&roles, &found, &mut changes, &mut script);
+        close_shared(&found, &mut changes, &mut script);
+        execute(&client, &script, "provide the roles").await?;
+        Ok((found, changes))
+    };
+    let complete = wanted.databases.iter().map(async |database| cx.again && database::is_complete(&server, database).await);
+    let (shared, complete) = join(server.session("postgres", shared), join_all(complete)).await;
+    let (found, mut changes) = shared?;
+    // Each in its own connections, all at once: making a database takes far longer than asking for it.
+    let databases = wanted
+        .databases
+        .iter()
+        .zip(complete)
+        .map(|(database, complete)| database::provide(&server, database, found.databases.get(&database.name), complete));
+    changes.extend(try_join_all(databases).await?.into_iter().flatten());
+    Ok(changes)
+}
+
+async fn look(client: &Client) -> Result<Found, ProvisionError> {
+    let read = |rows: Vec<Vec<Option<String>>>| rows.into_iter();
+    let (roles, databases) = futures_util::try_join!(rows(client, ROLES), rows(client, DATABASES))
+        .map_err(|error| failed("read what the server holds", &error))?;
+    let is_true = |value: Option<String>| value.as_deref() == Some("t");
+    let roles = read(roles).filter_map(|row| {
+        let [name, plain, verifier] = <[_; 3]>::try_from(row).ok()?;
+        Some((name?, RoleFound { plain: is_true(plain), verifier }))
+    });
+    let databases = read(databases).filter_map(|row| {
+        let [name, owner, open, owned, settings] = <[_; 5]>::try_from(row).ok()?;
+        let settings = settings.unwrap_or_default().lines().map(str::to_owned).collect();
+        Some((name?, DatabaseFound { owner: owner?, open: is_true(open), owned: is_true(owned), settings }))
+    });
+    Ok(Found { roles: roles.collect(), databases: databases.collect() })
+}
+
+fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
+    for (name, password) in wanted {
+        let quoted = identifier(name);
+        match found.roles.get(*name) {
+            None => {
+                changes.push(Change::made(format!("role `{name}` created")));
+                script.push(format!("CREATE ROLE {quoted} WITH {PLAIN} PASSWORD {}", verifier(password)));
+            }
+            Some(role) => {
+                if !role.plain {
+                    changes.push(Change::made(format!("role `{name}` may log in and has no other right now")));
+                    script.push(format!("ALTER ROLE {quoted} WITH {PLAIN}"));
+                }
+                if !role.verifier.as_deref().is_some_and(|verifier| password::matches(verifier, password)) {
+                    changes.push(Change::made(format!("password of the role `{name}` set to the one that devenv keeps")));
+                    script.push(format!("ALTER ROLE {quoted} WITH PASSWORD {}", verifier(password)));
+                }
+            }
+        }
+    }
+}
+
+const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+
+/// The password never leaves this process: the server stores what it would have computed from it.
+fn verifier(password: &str) -> String {
+    literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()))
+}
+
+/// A service's role reaches its own database only, so those that every server has are closed to it too.
+fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
+    for name in ["postgres", "template1"] {
+        if found.databases.get(name).is_some_and(|database| database.open) {
+            changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
+            script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC", identifier(name)));
+        }
+    }
+}
+
+/// Whether the server has gone away under the question: it restarts, or its connection was cut.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    const GOING: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    error.is_closed() || error.code().map_or_else(|| error.as_db_error().is_none(), |code| GOING.contains(code))
+}
+
+fn failed(action: &str, error: &tokio_postgres::Error) -> ProvisionError {
+    let reason = reason(error);
+    if is_lost(error) { ProvisionError::Unreachable { reason } } else { ProvisionError::refused(action, reason) }
+}
+
+pub async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+    let messages = client.simple_query(query).await?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+async fn execute(client: &Client, statements: &[String], action: &str) -> Result<(), ProvisionError> {
+    if statements.is_empty() {
+        return Ok(());
+    }
+    client.batch_execute(&statements.join(";\n")).await.map_err(|error| failed(action, &error))
+}
+
+pub fn reason(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code().code()),
+        None => error.to_string(),
+    }
+}
+
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Right whatever `standard_conforming_strings` says.
+pub fn literal(value: &str) -> String {
+    if value.contains('\\') {
+        format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", value.replace('\'', "''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_cannot_leave_their_quotes() {
+        assert_eq!(identifier(r#"a"; DROP"#), r#""a""; DROP""#);
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"\'; DROP"), r"E'\\''; DROP'");
+    }
+}

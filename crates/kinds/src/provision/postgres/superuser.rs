@@ -1,0 +1,65 @@
+//! The superuser's way into a server, over TCP.
+
+use devenv_spec::PostgresProvision;
+use futures_util::FutureExt;
+use tokio_postgres::{Client, Config, error::SqlState};
+
+use crate::{
+    probe::postgres as probe,
+    provision::{ProvisionContext, ProvisionError},
+};
+
+pub const SUPERUSER: &str = "postgres";
+
+/// Our own statements stay out of the log, and a database's own settings cannot get in their way. What they bring about is
+/// brought about again at the next start, so no commit waits for the disk: what must not be lost is in the same journal.
+const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+    -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
+    -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
+    -c row_security=on -c synchronous_commit=off";
+
+pub struct Superuser {
+    port: u16,
+    password: String,
+    pub tls: Option<rustls::ClientConfig>,
+}
+
+impl Superuser {
+    pub fn of(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Self, ProvisionError> {
+        Ok(Self { port: server.port, password: cx.vault.reveal(&server.password)?, tls: cx.trust(server.tls)? })
+    }
+
+    /// Of a session that the server lists under the application's name.
+    pub fn config(&self, application: &str, database: &str) -> Config {
+        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
+        let mut config = login.config(application);
+        config.options(OPTIONS);
+        config
+    }
+
+    /// Works in a session in the superuser's own database; what went wrong, in words.
+    pub async fn ask<T, W>(&self, application: &str, work: impl FnOnce(Client) -> W) -> Result<T, String>
+    where
+        W: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let config = self.config(application, SUPERUSER);
+        probe::session(&config, self.tls.clone(), work).await.map_err(|error| probe::words(self.port, &error))
+    }
+
+    pub(super) async fn session<T, W>(&self, database: &str, work: impl FnOnce(Client) -> W) -> Result<T, ProvisionError>
+    where
+        W: Future<Output = Result<T, ProvisionError>>,
+    {
+        let config = self.config("devenv-provision", database);
+        // What the work fails with is told by itself; the session's own errors are those of the connection.
+        probe::session(&config, self.tls.clone(), |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
+            let reason = probe::words(self.port, &error);
+            Err(match error.code() {
+                Some(code) if *code == SqlState::INVALID_PASSWORD => {
+                    ProvisionError::WrongPassword { service: "PostgreSQL", user: SUPERUSER.to_owned(), reason }
+                }
+                _ => ProvisionError::Unreachable { reason },
+            })
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! From the profile's paths to scripts: which files there are, in which order, of which kind, with which checksum.
+//!
+//! The project's own files come first; what it lacks is looked for among the shipped ones, so that a shipped profile
+//! works in an empty directory.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use devenv_api::LedgerMode;
+use sha2::{Digest, Sha256};
+
+use super::ScriptError;
+use devenv_shipped as shipped;
+use devenv_spec::ScriptTarget;
+
+/// One script or data set, found and read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// As users write it: relative to the project.
+    pub path: String,
+    pub content: Content,
+    pub kind: ScriptKind,
+    pub mode: LedgerMode,
+    /// SHA-256, in hexadecimal.
+    pub checksum: String,
+    pub seed: bool,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file, or the directory of a dump in directory format.
+    File(PathBuf),
+    Shipped(&'static [u8]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptKind {
+    Sql,
+    Shell,
+    Csv,
+    /// `pg_dump` in custom or tar format.
+    Dump,
+    /// `pg_dump` in directory format.
+    DumpDirectory,
+    RedisCommands,
+    RedisKeys,
+    KafkaTopics,
+    KafkaRecords,
+}
+
+/// Checksums by a file's identity, size and time of change, so that an unchanged file is read once.
+#[derive(Debug, Default)]
+pub struct Checksums {
+    known: Mutex<HashMap<PathBuf, (Stamp, Known)>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp(u64, u64, u64, i64, i64);
+
+#[derive(Debug, Clone)]
+struct Known {
+    checksum: String,
+    mode: LedgerMode,
+}
+
+/// The scripts of `paths`, in the order in which they are applied.
+pub fn gather(
+    project: &Path,
+    target: &ScriptTarget,
+    paths: &[String],
+    seed: bool,
+    checksums: &Checksums,
+) -> Result<Vec<Script>, ScriptError> {
+    let mut scripts = Vec::new();
+    for path in paths {
+        let path = path.trim_end_matches('/');
+        for (name, content) in listed(project, path)? {
+            let Some(kind) = kind_of(target, &name, &content)? else { continue };
+            let unreadable = |error: io::Error| ScriptError::of(&name, format!("cannot be read: {error}"));
+            let known = checksums.of(&content).map_err(unreadable)?;
+            let size = size_of(&content).map_err(unreadable)?;
+            scripts.push(Script { path: name, content, kind, mode: known.mode, checksum: known.checksum, seed, size });
+        }
+    }
+    Ok(scripts)
+}
+
+fn listed(project: &Path, path: &str) -> Result<Vec<(String, Content)>, ScriptError> {
+    let file = project.join(path);
+    let unreadable = |error: io::Error| ScriptError::of(path, format!("cannot be read: {error}"));
+    match fs::metadata(&file) {
+        Ok(found) if found.is_dir() && !is_dump(&file) => {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&file).map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.path().is_dir());
+                if !is_passed_over(&name) && (!kind || is_dump(&entry.path())) {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            Ok(names.into_iter().map(|name| (format!("{path}/{name}"), Content::File(file.join(name)))).collect())
+        }
+        Ok(_) => Ok(vec![(path.to_owned(), Content::File(file))]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let inside = format!("{path}/");
+            let found: Vec<_> = shipped::FILES
+                .iter()
+                .filter(|(name, _)| {
+                    *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !is_passed_over(name))
+                })
+                .map(|(name, text)| ((*name).to_owned(), Content::Shipped(text.as_bytes())))
+                .collect();
+            if found.is_empty() {
+                return Err(ScriptError::of(path, "there is no such file or directory")
+                    .hint(format!("the profile names it relative to {}", project.display())));
+            }
+            Ok(found)
+        }
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+fn is_passed_over(name: &str) -> bool {
+    let plain = Path::new(name)
+        .extension()
+        .is_some_and(|ending| ["md", "swp", "bak", "orig"].iter().any(|other| ending.eq_ignore_ascii_case(other)));
+    plain || name.starts_with('.') || name.ends_with('~') || name.starts_with('#')
+}
+
+fn is_dump(path: &Path) -> bool {
+    path.join("toc.dat").is_file() || path.join("toc.dat.gz").is_file()
+}
+
+fn kind_of(target: &ScriptTarget, name: &str, content: &Content) -> Result<Option<ScriptKind>, ScriptError> {
+    if matches!(content, Content::File(path) if path.is_dir()) {
+        return Ok(Some(ScriptKind::DumpDirectory));
+    }
+    let lower = name.to_ascii_lowercase();
+    let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
+    let ends = |ending: &str| plain.ends_with(ending);
+    let packed = plain.len() != lower.len();
+    let (kind, endings) = match target {
+        ScriptTarget::Postgres { .. } => (
+            match () {
+                () if ends(".sql") => Some(ScriptKind::Sql),
+                () if ends(".csv") => Some(ScriptKind::Csv),
+                () if ends(".sh") && !packed => Some(ScriptKind::Shell),
+                () if (ends(".dump") || ends(".pgdump") || ends(".tar")) && !packed => Some(ScriptKind::Dump),
+                () => None,
+            },
+            "`.sql`, `.csv` (both also `.gz`, `.xz`, `.zst`), `.sh`, `.dump`, and directories of pg_dump",
+        ),
+        ScriptTarget::Redis { .. } => (
+            match () {
+                () if ends(".redis") => Some(ScriptKind::RedisCommands),
+                () if ends(".jsonl") => Some(ScriptKind::RedisKeys),
+                () => None,
+            },
+            "`.redis` and `.jsonl`",
+        ),
+        ScriptTarget::Kafka { .. } => (
+            match () {
+                () if ends(".kafka.yaml") || ends(".kafka.yml") => Some(ScriptKind::KafkaTopics),
+                () if ends(".jsonl") => Some(ScriptKind::KafkaRecords),
+                () => None,
+            },
+            "`.kafka.yaml` and `.jsonl`",
+        ),
+    };
+    match kind {
+        Some(kind) => Ok(Some(kind)),
+        None => Err(ScriptError::of(name, "is no script that this kind of service takes").hint(format!("it takes {endings}"))),
+    }
+}
+
+impl Checksums {
+    fn of(&self, content: &Content) -> io::Result<Known> {
+        match content {
+            Content::Shipped(bytes) => {
+                let mut digest = Digester::default();
+                digest.add(bytes);
+                Ok(digest.finish())
+            }
+            Content::File(path) if path.is_dir() => {
+                let mut names: Vec<_> = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>()?;
+                names.sort();
+                let mut digest = Digester::default();
+                for name in names {
+                    let known = self.of(&Content::File(path.join(&name)))?;
+                    digest.add(name.as_encoded_bytes());
+                    digest.add(known.checksum.as_bytes());
+                }
+                Ok(Known { mode: LedgerMode::Once, ..digest.finish() })
+            }
+            Content::File(path) => self.of_file(path),
+        }
+    }
+
+    fn of_file(&self, path: &Path) -> io::Result<Known> {
+        let mut file = fs::File::open(path)?;
+        let found = file.metadata()?;
+        let stamp = Stamp(
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime() * 1_000_000_000 + found.mtime_nsec(),
+            found.ctime() * 1_000_000_000 + found.ctime_nsec(),
+        );
+        if let Some((seen, known)) = self.known.lock().expect("no holder of this lock panics").get(path)
+            && *seen == stamp
+        {
+            return Ok(known.clone());
+        }
+        let mut digest = Digester::default();
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                count => digest.add(&buffer[..count]),
+            }
+        }
+        let known = digest.finish();
+        self.known.lock().expect("no holder of this lock panics").insert(path.to_owned(), (stamp, known.clone()));
+        Ok(known)
+    }
+}
+
+/// A checksum, and the first line on the way.
+#[derive(Default)]
+struct Digester {
+    digest: Sha256,
+    head: Vec<u8>,
+}
+
+impl Digester {
+    fn add(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        let room = 200usize.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn finish(self) -> Known {
+        let checksum = hex::encode(self.digest.finalize());
+        Known { checksum, mode: declared_mode(&self.head) }
+    }
+}
+
+/// `-- devenv: mode=on-change` (or after `#`) on the first line; after `#!…` on the second.
+fn declared_mode(head: &[u8]) -> LedgerMode {
+    let head = String::from_utf8_lossy(head);
+    let line = head.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
+    let Some(said) = line.trim_start_matches(['-', '#', ' ']).strip_prefix("devenv:") else { return LedgerMode::Once };
+    match said.split_whitespace().find_map(|word| word.strip_prefix("mode=")) {
+        Some("on-change") if line.starts_with(['-', '#']) => LedgerMode::OnChange,
+        Some("always") if line.starts_with(['-', '#']) => LedgerMode::Always,
+        _ => LedgerMode::Once,
+    }
+}
+
+fn size_of(content: &Content) -> io::Result<u64> {
+    match content {
+        Content::Shipped(bytes) => Ok(bytes.len() as u64),
+        Content::File(path) if path.is_dir() => fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.len())).sum(),
+        Content::File(path) => Ok(fs::metadata(path)?.len()),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use devenv_spec::SecretRef;
+
+    fn postgres() -> ScriptTarget {
+        ScriptTarget::Postgres { port: 0, tls: false, superuser: SecretRef::new("db", "postgres") }
+    }
+
+    /// One file as a script for PostgreSQL.
+    pub fn file(project: &Path, path: &str) -> Script {
+        gather(project, &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_directory_is_taken_in_file_name_order_without_what_editors_leave() {
+        let project = tempfile::tempdir().unwrap();
+        let at = |name: &str| project.path().join(name);
+        fs::create_dir_all(at("init/dump")).unwrap();
+        fs::create_dir_all(at("init/other")).unwrap();
+        for name in [
+            "init/02-b.sql",
+            "init/01-a.sql.zst",
+            "init/10-c.csv",
+            "init/.hidden.sql",
+            "init/01-a.sql~",
+            "init/README.md",
+            "init/dump/toc.dat",
+            "x.sh",
+        ] {
+            fs::write(at(name), name).unwrap();
+        }
+        let found = gather(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
+        let found: Vec<_> = found.iter().map(|script| (script.path.as_str(), script.kind)).collect();
+        assert_eq!(
+            found,
+            [
+                ("init/01-a.sql.zst", ScriptKind::Sql),
+                ("init/02-b.sql", ScriptKind::Sql),
+                ("init/10-c.csv", ScriptKind::Csv),
+                ("init/dump", ScriptKind::DumpDirectory),
+                ("x.sh", ScriptKind::Shell)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_of_no_known_kind_is_an_error_with_its_path() {
+        let project = tempfile::tempdir().unwrap();
+        fs::write(project.path().join("a.xlsx"), "").unwrap();
+        let fails =
+            |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
+        assert_eq!(fails("none"), "none: there is no such file or directory");
+        assert_eq!(fails("a.xlsx"), "a.xlsx: is no script that this kind of service takes");
+    }
+
+    #[test]
+    fn a_changed_byte_changes_the_checksum_and_the_first_line_may_say_the_mode() {
+        let project = tempfile::tempdir().unwrap();
+        let path = project.path().join("a.sql");
+        let checksums = Checksums::default();
+        let mut seen = Vec::new();
+        for (text, mode) in [
+            ("SELECT 1;", LedgerMode::Once),
+            ("SELECT 2;", LedgerMode::Once),
+            ("-- devenv: mode=on-change\nSELECT 1;", LedgerMode::OnChange),
+            ("-- devenv: mode=always", LedgerMode::Always),
+            ("SELECT 1; -- devenv: mode=always", LedgerMode::Once),
+        ] {
+            fs::write(&path, text).unwrap();
+            let script = gather(project.path(), &postgres(), &["a.sql".into()], false, &checksums).unwrap().remove(0);
+            assert_eq!(script.mode, mode, "{text}");
+            assert!(!seen.contains(&script.checksum), "{text}");
+            seen.push(script.checksum);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Scripts and data sets: applied once each, in order, and recorded in a ledger that lives with the data.
+//!
+//! The ledger is part of the data (a table of each database, a key of Redis, a topic of Kafka), so it travels with every
+//! copy of a volume and can never say something else than the data. Where a server has transactions, a script and its
+//! row are one of them; where a script refuses that, its row says so before the script begins. [`plan`] decides, the
+//! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
+
+mod csv;
+pub mod files;
+mod kafka;
+pub mod plan;
+mod postgres;
+#[cfg(all(test, feature = "docker-tests"))]
+mod postgres_tests;
+mod psql;
+mod redis;
+mod redis_lines;
+mod row;
+mod scan;
+#[cfg(all(test, feature = "docker-tests"))]
+mod service_tests;
+#[cfg(all(test, feature = "docker-tests"))]
+mod shape_tests;
+mod source;
+#[cfg(any(feature = "testing", all(test, feature = "docker-tests")))]
+pub mod testing;
+
+use std::path::Path;
+
+use devenv_api::LedgerEntry;
+#[cfg(all(test, feature = "docker-tests"))]
+use devenv_api::LedgerState;
+
+use devenv_engine::Engine;
+use devenv_secrets::Vault;
+use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
+pub use files::Checksums;
+use files::Script;
+pub use plan::Recorded;
+use plan::{INTERRUPTED, Verdict};
+
+/// Everything that applying needs besides the scripts.
+pub struct ScriptContext<'a> {
+    pub engine: &'a dyn Engine,
+    /// The id of the service's container, which runs.
+    pub container: &'a str,
+    pub vault: &'a Vault,
+    pub project: &'a Path,
+    /// The local certificate authority's certificate, for a service with TLS.
+    pub authority: Option<&'a Path>,
+    pub checksums: &'a Checksums,
+    pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+}
+
+/// How far a script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    pub path: &'a str,
+    pub rows: u64,
+    /// Of the file, read so far.
+    pub bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// A script that was not applied. Nothing of it is recorded as done, and the next run goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}{}: {message}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub struct ScriptError {
+    pub path: String,
+    pub line: Option<u64>,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// What is recorded in one database, or in a service that has none.
+pub type DatabaseRecords = (Option<String>, Vec<Recorded>);
+
+/// Which scripts of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    All,
+    /// All but the data sets.
+    Init,
+    Seeds,
+}
+
+impl ScriptError {
+    pub fn of(path: &str, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line: None, message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn at(mut self, line: impl Into<Option<u64>>) -> Self {
+        self.line = line.into();
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Choice {
+    fn takes(self, source: &ScriptSource) -> bool {
+        match self {
+            Self::All => true,
+            Self::Init => !source.seed,
+            Self::Seeds => source.seed,
+        }
+    }
+}
+
+/// What the data said before and says after applying, also after a failure.
+pub struct Applied {
+    pub before: Vec<DatabaseRecords>,
+    pub after: Vec<DatabaseRecords>,
+    pub result: Result<(), ScriptError>,
+}
+
+/// Applies what is pending, in order, and stops at the first failure.
+///
+/// One at a time for each service: whatever another one has begun there is taken for what a dead run has left behind.
+pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Applied, ScriptError> {
+    let before = recorded(set, cx).await?;
+    let mut after = before.clone();
+    let mut result = Ok(());
+    for source in set.sources.iter().filter(|source| choice.takes(source)) {
+        let known = after.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
+        let known = &mut known.expect("every source's ledger has been read").1;
+        result = apply_source(set, source, known, cx).await;
+        if result.is_err() {
+            break;
+        }
+    }
+    Ok(Applied { before, after, result })
+}
+
+/// `known` is what the source's ledger says, and is kept true. Where it says that nothing is pending, no server is asked.
+async fn apply_source(
+    set: &ScriptSet,
+    source: &ScriptSource,
+    known: &mut Vec<Recorded>,
+    cx: &ScriptContext<'_>,
+) -> Result<(), ScriptError> {
+    let scripts = gather(set, source, cx)?;
+    let decide = |script: &Script, known: &[Recorded]| plan::decide(script, known.iter().find(|found| found.path == script.path));
+    if !scripts.iter().any(|script| matches!(decide(script, known), Verdict::Apply | Verdict::Interrupted)) {
+        return Ok(());
+    }
+    let mut store = Store::open(set, &source.place, cx).await?;
+    *known = store.settled(cx).await?;
+    let mut result = Ok(());
+    for script in &scripts {
+        if decide(script, known) == Verdict::Interrupted {
+            // What an earlier run had on its way may have begun only since, and may be at work.
+            *known = store.settled(cx).await?;
+        }
+        result = match decide(script, known) {
+            Verdict::Apply => store.apply(script, cx).await,
+            Verdict::Keep | Verdict::Changed => Ok(()),
+            Verdict::Interrupted => store.interrupted(script).await.and(Err(interrupted(set, script))),
+        };
+        if result.is_err() {
+            break;
+        }
+    }
+    match (result, store.recorded().await) {
+        (result, Ok(now)) => {
+            *known = now;
+            store.close().await;
+            result
+        }
+        (result, Err(lost)) => result.and(Err(lost)),
+    }
+}
+
+fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
+    ScriptError::of(&script.path, INTERRUPTED).hint(format!(
+        "`devenv reset {}` starts over; `devenv ledger accept {}` says that it is complete as it is; an edited script is applied again",
+        set.service, script.path
+    ))
+}
+
+/// What the data says, by database: to be kept by whoever asks often, since it changes only by what is done here.
+pub async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<DatabaseRecords>, ScriptError> {
+    let mut found: Vec<DatabaseRecords> = Vec::new();
+    for source in &set.sources {
+        let database = source.place.database().map(str::to_owned);
+        if found.iter().all(|(known, _)| *known != database) {
+            let mut store = Store::open(set, &source.place, cx).await?;
+            found.push((database, store.recorded().await?));
+            store.close().await;
+        }
+    }
+    Ok(found)
+}
+
+/// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
+pub fn view(set: &ScriptSet, recorded: &[DatabaseRecords], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
+    let mut entries = Vec::new();
+    for (database, recorded) in recorded {
+        let mut scripts = Vec::new();
+        for source in set.sources.iter().filter(|source| source.place.database() == database.as_deref()) {
+            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums)?);
+        }
+        entries.extend(plan::view(set.service.as_str(), database.as_deref(), &scripts.iter().collect::<Vec<_>>(), recorded));
+    }
+    Ok(entries)
+}
+
+/// The entries that are drift.
+#[cfg(all(test, feature = "docker-tests"))]
+pub fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
+    entries.iter().filter(|entry| entry.state == LedgerState::Changed).cloned().collect()
+}
+
+/// Records today's file as what was applied, without touching data. `false` if no source of the set has that path.
+pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
+    let mut accepted = false;
+    for source in &set.sources {
+        for script in gather(set, source, cx)?.iter().filter(|script| script.path == path) {
+            let mut store = Store::open(set, &source.place, cx).await?;
+            store.accept(script).await?;
+            store.close().await;
+            accepted = true;
+        }
+    }
+    Ok(accepted)
+}
+
+/// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
+pub fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        let place = match &source.place {
+            ScriptPlace::Service => String::new(),
+            ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
+        };
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)? {
+            found.push((format!("{place}: {}", script.path), script.checksum));
+        }
+    }
+    Ok(found)
+}
+
+fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
+    files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
+}
+
+/// One ledger with what it is a ledger of.
+enum Store {
+    Postgres(Box<postgres::Database>),
+    Redis(redis::Server),
+    Kafka(kafka::Broker),
+}
+
+impl Store {
+    async fn open(set: &ScriptSet, place: &ScriptPlace, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
+        let service = set.service.as_str();
+        match (&set.target, place) {
+            (ScriptTarget::Postgres { port, tls, superuser }, ScriptPlace::Database { name, role, password }) => {
+                let database = postgres::Database::open(
+                    postgres::Place { service, port: *port, tls: *tls, superuser, database: name, role, password },
+                    cx,
+                )
+                .await?;
+                Ok(Self::Postgres(Box::new(database)))
+            }
+            (ScriptTarget::Postgres { .. }, ScriptPlace::Service) => Err(ScriptError::of(service, "scripts of PostgreSQL need a database")),
+            (ScriptTarget::Redis { port, tls, password }, _) => {
+                Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?))
+            }
+            (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port))),
+        }
+    }
+
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        match self {
+            Self::Postgres(database) => database.recorded().await,
+            Self::Redis(server) => server.recorded().await,
+            Self::Kafka(broker) => broker.recorded().await,
+        }
+    }
+
+    /// Ends or awaits what an earlier run, which died, has left behind; what is recorded then.
+    async fn settled(&mut self, cx: &ScriptContext<'_>) -> Result<Vec<Recorded>, ScriptError> {
+        match self {
+            Self::Postgres(database) => database.settle(cx).await?,
+            // A dead client's commands are over with its connection; a dead producer is fenced off by the next.
+            Self::Redis(_) | Self::Kafka(_) => {}
+        }
+        self.recorded().await
+    }
+
+    /// Records that nobody is at a script any more that was running.
+    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.interrupted(script).await,
+            Self::Redis(server) => server.interrupted(script).await,
+            // Its records and its row are one transaction.
+            Self::Kafka(_) => Ok(()),
+        }
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.apply(script, cx).await,
+            Self::Redis(server) => server.apply(script, cx).await,
+            Self::Kafka(broker) => broker.apply(script, cx).await,
+        }
+    }
+
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        match self {
+            Self::Postgres(database) => database.accept(script).await,
+            Self::Redis(server) => server.accept(script).await,
+            Self::Kafka(broker) => broker.accept(script).await,
+        }
+    }
+
+    /// Leaves with a word of farewell, so that whoever comes next finds nobody here.
+    async fn close(self) {
+        match self {
+            Self::Postgres(database) => database.close().await,
+            Self::Redis(_) | Self::Kafka(_) => {}
+        }
+    }
+}
+
+fn mode_text(mode: devenv_api::LedgerMode) -> &'static str {
+    match mode {
+        devenv_api::LedgerMode::Once => "once",
+        devenv_api::LedgerMode::OnChange => "on-change",
+        devenv_api::LedgerMode::Always => "always",
+    }
+}
+
+fn mode_from(text: &str) -> devenv_api::LedgerMode {
+    match text {
+        "on-change" => devenv_api::LedgerMode::OnChange,
+        "always" => devenv_api::LedgerMode::Always,
+        _ => devenv_api::LedgerMode::Once,
+    }
+}

@@ -1,0 +1,65 @@
+//! What dependants and `devenv env` are told about a service: variables with their full names, short forms, addresses.
+
+use std::fmt::Write as _;
+
+use devenv_spec::{Template, Variable};
+use indexmap::IndexMap;
+
+use super::Context;
+
+/// Where the local authority's certificate stands in a container of the product.
+pub(super) const AUTHORITY_IN_CONTAINER: &str = "/run/devenv/authority.crt";
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Connection {
+    /// `NAME_URL` and the like, with their full names.
+    pub variables: IndexMap<String, Variable>,
+    /// `DATABASE_URL` and the like: they belong to the first service of the kind.
+    pub short_forms: IndexMap<String, Variable>,
+    /// Addresses to show, without secrets.
+    pub urls: IndexMap<String, String>,
+}
+
+impl Connection {
+    /// `NAME_SUFFIX`.
+    pub(super) fn variable(&mut self, cx: &Context<'_>, suffix: &str, value: Variable) {
+        self.variables.insert(cx.variable_name(suffix), value);
+    }
+
+    pub(super) fn short_form(&mut self, name: &str, value: Variable) {
+        self.short_forms.insert(name.to_owned(), value);
+    }
+
+    pub(super) fn url(&mut self, name: &str, url: String) {
+        self.urls.insert(name.to_owned(), url);
+    }
+
+    /// `NAME_HOST` and `NAME_PORT`.
+    pub(super) fn host_and_port(&mut self, cx: &Context<'_>, container_port: u16) {
+        self.variable(cx, "HOST", cx.address(container_port, |host, _| Template::text(host)));
+        self.variable(cx, "PORT", cx.address(container_port, |_, port| Template::text(port.to_string())));
+    }
+
+    /// Where clients find the certificate that vouches for this service's.
+    pub(super) fn authority(&mut self, cx: &Context<'_>) {
+        self.variables.insert("DEVENV_CA_FILE".to_owned(), authority(cx));
+    }
+}
+
+/// The authority's certificate, as a path.
+pub(super) fn authority(cx: &Context<'_>) -> Variable {
+    Variable { host: Template::text(cx.authority.display().to_string()), container: Template::text(AUTHORITY_IN_CONTAINER) }
+}
+
+/// A name as it stands in a URL; `/` stays, so that paths do too.
+pub(super) fn in_url(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}

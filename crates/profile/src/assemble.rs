@@ -1,0 +1,153 @@
+//! The pure middle of loading: layers as text in, one checked document out. All that is wrong is told at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+};
+
+use indexmap::IndexMap;
+
+use super::{
+    check,
+    env_file::Given,
+    interpolate::{self, Grammar, Lookup},
+    merge::merge,
+    shape::{self, Shape},
+    source::{FileId, Findings, Sources},
+    tree::{Content, Node},
+    validate,
+    yaml::{self, Parsed},
+};
+
+/// One file of a profile, in the order in which they are laid on one another.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub file: FileId,
+    pub root: Node,
+    pub complete: bool,
+    /// Shipped with devenv: what it names is looked for in the project, then among the shipped files.
+    pub built_in: bool,
+}
+
+/// Layers on one another, variables filled in, everything checked.
+pub(super) struct Assembled {
+    /// With variables filled in.
+    pub(super) layers: Vec<Layer>,
+    pub(super) merged: Node,
+    pub(super) variables: Variables,
+}
+
+/// The most that variables may add to one profile, in bytes.
+const MOST: usize = 16 << 20;
+
+/// So many variables that are not set are told.
+const UNSET: usize = 200;
+
+/// Parses one file; what is wrong with it as YAML is told.
+pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
+    let Parsed { root, complete } = yaml::parse(sources, file, findings);
+    Layer { file, root, complete, built_in }
+}
+
+/// The layers as they are written, on one another.
+pub(super) fn lay(layers: &[Layer]) -> Option<Node> {
+    let document = Shape::Record(shape::DOCUMENT.clone());
+    layers.iter().map(|layer| layer.root.clone()).reduce(|base, over| {
+        // An empty file changes nothing.
+        if matches!(over.content, Content::Null) { base } else { merge(base, over, &document) }
+    })
+}
+
+/// Fills in, checks and merges the layers.
+pub(super) fn assemble(mut layers: Vec<Layer>, sources: &Sources, variables: Variables, findings: &mut Findings) -> Option<Assembled> {
+    for layer in &mut layers {
+        interpolate::fill(&mut layer.root, sources, &variables);
+        let cut_off = (!layer.complete).then(|| findings.last_line(layer.file)).flatten();
+        let before = findings.len();
+        check::layer(&layer.root, layer.complete, findings);
+        // Of a file that ends in a syntax error, what stands before that line can be trusted.
+        if let Some(line) = cut_off {
+            findings.retain_since(before, |finding| finding.span.line < line);
+        }
+    }
+    let merged = lay(&layers)?;
+    if layers.iter().all(|layer| layer.complete) {
+        check::whole(&merged, findings);
+        validate::document(&merged, sources, findings);
+    }
+    Some(Assembled { layers, merged, variables })
+}
+
+/// The variables that a profile may use: the process's environment, then `env_file`, then its own `variables`.
+pub(crate) struct Variables {
+    pub(super) process: BTreeMap<String, String>,
+    pub(super) files: IndexMap<String, Given>,
+    /// As they are written; a value may name other variables.
+    profile: IndexMap<String, String>,
+    known: RefCell<HashMap<String, Option<String>>>,
+    left: Cell<usize>,
+}
+
+impl Variables {
+    pub(super) fn new(process: &BTreeMap<String, String>, files: IndexMap<String, Given>, written: Option<&Node>) -> Self {
+        let profile = written
+            .into_iter()
+            .flat_map(Node::entries)
+            .filter_map(|(name, entry)| Some((name.to_owned(), entry.node.text()?.to_owned())))
+            .collect();
+        Self { process: process.clone(), files, profile, known: RefCell::default(), left: Cell::new(MOST) }
+    }
+
+    /// What services and `devenv env` get: the profile's own and those of its files, each by the one order of precedence.
+    pub(super) fn given(&self) -> IndexMap<String, String> {
+        self.profile.keys().chain(self.files.keys()).filter_map(|name| Some((name.clone(), self.value(name)?))).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<String> {
+        if let Some(value) = self.process.get(name) {
+            return Some(value.clone());
+        }
+        if let Some(given) = self.files.get(name) {
+            return Some(given.value.clone());
+        }
+        let written = self.profile.get(name)?;
+        if let Some(known) = self.known.borrow().get(name) {
+            return known.clone();
+        }
+        // A variable that names itself, perhaps through others, is not set.
+        self.known.borrow_mut().insert(name.to_owned(), None);
+        let expanded = interpolate::expand(written, self, Grammar::Profile);
+        let value = expanded.troubles.is_empty().then_some(expanded.text);
+        self.known.borrow_mut().insert(name.to_owned(), value.clone());
+        value
+    }
+}
+
+impl Lookup for Variables {
+    fn value(&self, name: &str) -> Option<String> {
+        let value = self.find(name);
+        let cost = value.as_ref().map_or(MOST / UNSET, String::len);
+        let left = self.left.get().checked_sub(cost);
+        self.left.set(left.unwrap_or_default());
+        value.filter(|_| left.is_some())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.process.keys().chain(self.files.keys()).chain(self.profile.keys()).cloned().collect()
+    }
+
+    fn exhausted(&self) -> bool {
+        self.left.get() == 0
+    }
+}
+
+/// The process's environment alone: all that `extends` and `env_file` may name.
+impl Lookup for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}

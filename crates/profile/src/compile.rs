@@ -1,0 +1,354 @@
+//! From a validated profile to the environment's spec: the only place that sees all services of a profile at once.
+//!
+//! Two steps, because leasing happens in between and is not pure: [`needs`] lists the ports and secrets, the daemon finds
+//! them, and [`compile`] is then told which host ports there are. Kinds are asked in three rounds, each knowing what the one
+//! before found out: facts, connections, descriptions.
+
+use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
+
+use devenv_kinds::service::{Connection, Context, Description, FIGURES, Facts, Kind, PortNeed, scripts};
+use devenv_spec::{
+    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, SecretRef, ServiceName, ServiceSpec,
+    Stop, Template, Variable, WatchRule, Workload,
+};
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+
+use crate::{OnChange, Profile, ServiceProfile, Watch};
+
+/// What a disk of its own holds unless its size is said.
+const DEVICE_SIZE: devenv_spec::Size = devenv_spec::Size::mebibytes(1024);
+
+/// What has to exist before a profile can be compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    pub ports: Vec<PortRequest>,
+    pub secrets: Vec<SecretRef>,
+    /// Services that encrypt, and need a certificate.
+    pub certificates: Vec<ServiceName>,
+}
+
+/// A port of the host that a service needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRequest {
+    pub service: ServiceName,
+    /// In the container; what the lease is kept under.
+    pub container: u16,
+    /// The one that will do, if the profile names it.
+    pub fixed: Option<u16>,
+}
+
+/// What was found for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leases {
+    pub environment: EnvironmentId,
+    pub instance: String,
+    pub subnet: Ipv4Net,
+    /// Host ports by container port, of every service.
+    pub ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
+    /// The local certificate authority's certificate, on the host.
+    pub authority: PathBuf,
+}
+
+/// The host ports and secrets that a profile's services need.
+pub fn needs(profile: &Profile) -> Needs {
+    let ports = profile.services.iter().flat_map(|(name, service)| {
+        port_needs(service).into_iter().map(|need| PortRequest { service: name.clone(), container: need.container, fixed: need.fixed })
+    });
+    let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
+    let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
+    Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
+}
+
+/// The whole environment as plain data.
+pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
+    let compiler = Compiler { profile, leases };
+    let facts = compiler.facts();
+    let connections = compiler.connections(&facts);
+    let variables = compiler.variables(&connections);
+    let services = profile.services.iter().zip(connections.into_values()).map(|((name, service), connection)| {
+        let description = compiler.ask(name, service, &facts, &variables, |kind, cx| kind.as_service().describe(cx));
+        (name.clone(), compiler.service(name, service, description, connection))
+    });
+    EnvironmentSpec {
+        id: leases.environment.clone(),
+        project: profile.project.clone(),
+        instance: leases.instance.clone(),
+        profile: profile.name.clone(),
+        subnet: leases.subnet,
+        figures: compiler.figures(),
+        services: services.collect(),
+        variables: variables.clone(),
+    }
+}
+
+struct Compiler<'a> {
+    profile: &'a Profile,
+    leases: &'a Leases,
+}
+
+impl Compiler<'_> {
+    fn facts(&self) -> IndexMap<ServiceName, Facts> {
+        let (nobody, nothing) = (IndexMap::new(), IndexMap::new());
+        self.each(|name, service| self.ask(name, service, &nobody, &nothing, |kind, cx| kind.as_service().facts(cx)))
+    }
+
+    fn connections(&self, facts: &IndexMap<ServiceName, Facts>) -> IndexMap<ServiceName, Connection> {
+        let nothing = IndexMap::new();
+        self.each(|name, service| self.ask(name, service, facts, &nothing, |kind, cx| kind.as_service().connection(cx)))
+    }
+
+    fn each<T>(&self, ask: impl Fn(&ServiceName, &ServiceProfile) -> T) -> IndexMap<ServiceName, T> {
+        self.profile.services.iter().map(|(name, service)| (name.clone(), ask(name, service))).collect()
+    }
+
+    fn ask<T>(
+        &self,
+        name: &ServiceName,
+        service: &ServiceProfile,
+        neighbours: &IndexMap<ServiceName, Facts>,
+        variables: &IndexMap<String, Variable>,
+        question: impl Fn(&Kind, &Context<'_>) -> T,
+    ) -> T {
+        static NO_PORTS: BTreeMap<u16, u16> = BTreeMap::new();
+        let cx = Context {
+            environment: &self.leases.environment,
+            project: &self.profile.project,
+            name,
+            declared: service.declared(),
+            ports: self.leases.ports.get(name).unwrap_or(&NO_PORTS),
+            neighbours,
+            variables,
+            assets: &self.profile.assets,
+            authority: &self.leases.authority,
+            figures: self.figures(),
+        };
+        question(&service.kind, &cx)
+    }
+
+    /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins.
+    fn variables(&self, connections: &IndexMap<ServiceName, Connection>) -> IndexMap<String, Variable> {
+        let mut variables = IndexMap::new();
+        for connection in connections.values() {
+            variables.extend(connection.variables.clone());
+        }
+        let mut short_forms: IndexMap<String, Variable> = IndexMap::new();
+        for connection in connections.values() {
+            // All of them or none: the TLS of one server is nothing to the port of another.
+            if !connection.short_forms.keys().any(|name| short_forms.contains_key(name)) {
+                short_forms.extend(connection.short_forms.clone());
+            }
+        }
+        variables.extend(short_forms);
+        let own = [
+            ("DEVENV_ENVIRONMENT", self.leases.environment.as_str().to_owned()),
+            ("DEVENV_PROJECT", self.profile.project.display().to_string()),
+            ("DEVENV_INSTANCE", self.leases.instance.clone()),
+        ];
+        for (name, value) in own {
+            variables.insert(name.to_owned(), Variable::same(Template::text(value)));
+        }
+        for (name, value) in &self.profile.variables {
+            variables.insert(name.clone(), Variable::same(Template::text(value.as_str())));
+        }
+        variables
+    }
+
+    /// A kind's description, with what the profile's common fields say instead.
+    fn service(&self, name: &ServiceName, service: &ServiceProfile, description: Description, connection: Connection) -> ServiceSpec {
+        let mut workload = description.workload;
+        if let Workload::Container(container) = &mut workload {
+            if let Some(image) = &service.image {
+                container.image = Image::Named(image.clone());
+            }
+            container.ports = self.published(name);
+            if let Some(storage) = service.storage.as_ref().filter(|storage| storage.faultable) {
+                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, devenv_spec::MountSource::Volume(_)));
+                volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
+            }
+            container.resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
+        }
+
+        let mut depends_on = service.depends_on.clone();
+        for dependency in service.kind.as_service().dependencies() {
+            if let Ok(dependency) = dependency.parse() {
+                depends_on.entry(dependency).or_insert(Condition::Ready);
+            }
+        }
+
+        let stop = service.stop.as_ref();
+        let restart = service.restart.as_ref();
+        let mut policy = description.restart;
+        policy.policy = restart.and_then(|restart| restart.policy).unwrap_or(policy.policy);
+        policy.attempts = restart.and_then(|restart| restart.attempts).unwrap_or(policy.attempts);
+        ServiceSpec {
+            name: name.clone(),
+            kind: service.kind.name().to_owned(),
+            depends_on,
+            on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
+            optional: service.optional,
+            probe: description.probe,
+            scripts: scripts(name, &service.kind, &description.provision),
+            provision: description.provision,
+            proof: description.proof,
+            ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),
+            stop: Stop {
+                signal: stop.and_then(|stop| stop.signal.clone()).unwrap_or(description.stop.signal),
+                grace: stop.and_then(|stop| stop.grace).map_or(description.stop.grace, Period::duration),
+            },
+            restart: policy,
+            watch: service.watch.iter().map(|watch| self.watch(watch, &workload)).collect(),
+            workload,
+            urls: connection.urls,
+        }
+    }
+
+    fn watch(&self, watch: &Watch, workload: &Workload) -> WatchRule {
+        let project = &self.profile.project;
+        let path = |path: &String| project.join(path).components().collect();
+        let words = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+        let signal = |other: &str| watch.signal.clone().unwrap_or_else(|| other.to_owned());
+        WatchRule {
+            paths: watch.paths.iter().map(path).collect(),
+            ignore: watch.ignore.clone(),
+            build: watch.build.clone(),
+            directory: match workload {
+                Workload::Process(process) => process.directory.clone(),
+                Workload::Container(_) => project.clone(),
+            },
+            reaction: match watch.on_change {
+                OnChange::Restart => Reaction::Restart,
+                OnChange::Signal => Reaction::Signal(signal("SIGHUP")),
+                OnChange::Swap => Reaction::Swap,
+                OnChange::Sync => Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone() },
+                OnChange::Rebuild => Reaction::Rebuild,
+                OnChange::Run => Reaction::Run(words(&watch.run)),
+            },
+        }
+    }
+
+    /// On the network's gateway, at the port that was leased for whichever service wants figures first.
+    fn figures(&self) -> Option<SocketAddrV4> {
+        let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
+        Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
+    }
+
+    fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
+        let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != FIGURES);
+        leased.map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() }).collect()
+    }
+}
+
+/// What the kind needs, with the profile's fixed ports in it, and then what only the profile asks for.
+fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
+    let mut asked = service.ports.clone();
+    let mut needs = service.kind.as_service().ports();
+    for need in &mut needs {
+        need.fixed = asked.remove(&need.known_as).or_else(|| asked.remove(&need.container)).or(need.fixed);
+    }
+    if !matches!(service.kind, Kind::Process(_)) {
+        needs.extend(asked.into_iter().map(|(container, host)| PortNeed { fixed: Some(host), ..PortNeed::any(container) }));
+    }
+    needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Given, given};
+    use devenv_spec::{OnDependencyRestart, Probe, RestartWhen};
+    use serde_json::json;
+
+    #[test]
+    fn short_forms_belong_to_the_first_service_of_their_kind_and_wholly() {
+        let spec = Given::nothing()
+            .and("events", json!({ "redpanda": {} }))
+            .and("audit", json!({ "kafka": {} }))
+            .and("main", json!({ "postgres": {} }))
+            .and("other", json!({ "postgres": { "tls": true } }))
+            .spec();
+        assert_eq!(spec.variables["KAFKA_BROKERS"].container.to_string(), "events:9092");
+        assert_eq!(spec.variables["PGUSER"].host.to_string(), "main");
+        assert!(!spec.variables.contains_key("PGSSLMODE"));
+        assert_eq!(spec.variables["AUDIT_BROKERS"].container.to_string(), "audit:9092");
+    }
+
+    #[test]
+    fn the_profiles_own_variables_come_last_and_win() {
+        let mut given = given("db", json!({ "postgres": {} }));
+        given.profile.variables.insert("DATABASE_URL".into(), "postgres://elsewhere/x".into());
+        given.profile.variables.insert("FEATURE".into(), "on".into());
+        let spec = given.spec();
+        assert_eq!(spec.variables["DATABASE_URL"].container.to_string(), "postgres://elsewhere/x");
+        assert_eq!(spec.variables.keys().last().unwrap(), "FEATURE");
+        assert_eq!(spec.variables["DEVENV_ENVIRONMENT"].host.to_string(), "shop-default-1a2b3c4d");
+        assert_eq!(spec.variables["DEVENV_PROJECT"].host.to_string(), "/home/ada/shop");
+        assert_eq!(spec.variables["DEVENV_INSTANCE"].host.to_string(), "default");
+    }
+
+    #[test]
+    fn what_the_profile_says_of_a_service_is_done_instead_of_what_its_kind_does() {
+        let spec = given("db", json!({ "postgres": {} }))
+            .with(|service| {
+                service.image = Some("postgres:17-alpine".into());
+                service.stop = serde_json::from_value(json!({ "grace": "3s" })).unwrap();
+                service.restart = serde_json::from_value(json!({ "attempts": 9 })).unwrap();
+                service.ready_timeout = Some("5m".parse().unwrap());
+                service.resources.cpus = Some(1.5);
+                service.ports.extend([(5432, 15432), (8008, 18008)]);
+                service.on_dependency_restart = Some(OnDependencyRestart::Signal);
+                service.optional = true;
+            })
+            .spec();
+        let db = &spec.services["db"];
+        assert_eq!(db.container().unwrap().image.name(), "postgres:17-alpine");
+        assert_eq!(db.stop, Stop::new("SIGINT", 3));
+        assert_eq!((db.restart.policy, db.restart.attempts), (RestartWhen::Always, 9));
+        assert_eq!(db.ready_timeout.as_secs(), 300);
+        assert_eq!(db.container().unwrap().resources.cpus, Some(1.5));
+        assert_eq!(db.ports(), BTreeMap::from([(5432, 15432), (8008, 18008)]));
+        assert_eq!(db.on_dependency_restart, OnDependencyRestart::Signal);
+        assert!(db.optional);
+        assert!(matches!(db.probe, Probe::Postgres { port: 15432, .. }));
+    }
+
+    #[test]
+    fn services_of_the_product_follow_their_dependencies_and_servers_stand() {
+        let spec = Given::nothing().and("db", json!({ "postgres": {} })).and("api", json!({ "process": { "command": ["api"] } })).spec();
+        assert_eq!(spec.services["db"].on_dependency_restart, OnDependencyRestart::Ignore);
+        assert_eq!(spec.services["api"].on_dependency_restart, OnDependencyRestart::Restart);
+        assert_eq!(spec.services["api"].restart.policy, RestartWhen::OnFailure);
+        assert_eq!(spec.services["api"].ready_timeout.as_secs(), 60);
+    }
+
+    #[test]
+    fn a_service_is_the_same_whatever_stands_beside_it_and_in_whatever_order_its_settings_are_written() {
+        let alone = given("db", json!({ "postgres": { "settings": { "a.b": "1", "c.d": "2" } } })).spec();
+        let beside =
+            given("db", json!({ "postgres": { "settings": { "c.d": "2", "a.b": "1" } } })).and("cache", json!({ "redis": {} })).spec();
+        assert_eq!(alone.services["db"].hash(), beside.services["db"].hash());
+    }
+
+    #[test]
+    fn no_argument_variable_or_readable_file_of_a_server_names_a_secret() {
+        let given = Given::nothing()
+            .and("db", json!({ "postgres": { "tls": true } }))
+            .and("cache", json!({ "redis": { "tls": true, "users": { "app": { "rules": "+@all" } } } }))
+            .and("events", json!({ "kafka": {} }))
+            .and("panda", json!({ "redpanda": {} }))
+            .and("pool", json!({ "pgbouncer": { "service": "db" } }))
+            .and("tracing", json!({ "jaeger": {} }))
+            .and("metrics", json!({ "prometheus": {} }))
+            .and("boards", json!({ "grafana": {} }))
+            .and("files", json!({ "s3": {} }));
+        for service in given.spec().services.values() {
+            let container = service.container().unwrap();
+            for (name, value) in &container.environment {
+                assert!(!value.holds_secret(), "{}: {name}", service.name);
+            }
+            for file in &container.files {
+                assert!(!file.content.holds_secret() || file.mode == 0o400, "{}: {}", service.name, file.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A checked tree as JSON of the types that its places want, and from there as the types.
+
+use devenv_kinds::service::Kind;
+use devenv_spec::ServiceName;
+use indexmap::IndexMap;
+use serde_json::{Map, Number, Value};
+
+use super::{
+    check,
+    document::{ServiceFields, ServiceProfile},
+    merge::within,
+    shape::{self, Shape},
+    source::Findings,
+    tree::{Content, Node},
+};
+
+/// The value of a tree. What does not fit its shape (and was told as a problem) becomes text.
+pub(super) fn json(node: &Node, shape: &Shape) -> Value {
+    match &node.content {
+        Content::Null => Value::Null,
+        Content::List(items) => {
+            let inner = within(shape, "").unwrap_or(&Shape::Any);
+            items.iter().map(|item| json(item, inner)).collect()
+        }
+        Content::Map(entries) => entries
+            .iter()
+            .map(|(key, entry)| (key.clone(), json(&entry.node, within(shape, key).unwrap_or(&Shape::Any))))
+            .collect::<Map<_, _>>()
+            .into(),
+        Content::Scalar(scalar) => {
+            let text = scalar.text.as_str();
+            let typed = match shape {
+                Shape::Boolean => text.parse::<bool>().ok().map(Value::Bool),
+                Shape::Integer { .. } => check::integer(text).map(Value::from),
+                Shape::Number => check::number(text).and_then(Number::from_f64).map(Value::Number),
+                _ => None,
+            };
+            typed.unwrap_or_else(|| Value::String(text.to_owned()))
+        }
+    }
+}
+
+/// The kind of a service, if its fields are right.
+pub(super) fn kind(service: &Node) -> Option<Kind> {
+    let record = shape::service();
+    let (name, entry) = service.entries().find(|(name, _)| record.exactly_one.iter().any(|one| one == name))?;
+    let value = json(&entry.node, &record.fields.get(name)?.shape);
+    serde_json::from_value(Value::Object(Map::from_iter([(name.to_owned(), value)]))).ok()
+}
+
+/// The services of a document without problems. What the types still refuse is told.
+pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<ServiceName, ServiceProfile> {
+    let record = shape::service();
+    let mut found = IndexMap::new();
+    for (name, entry) in services.entries() {
+        let mut fields = Map::new();
+        let mut kind = Map::new();
+        for (field, inner) in entry.node.entries() {
+            let shape = within_record(record, field);
+            let value = json(&inner.node, shape);
+            if record.exactly_one.iter().any(|one| one == field) {
+                kind.insert(field.to_owned(), value);
+            } else if !value.is_null() {
+                fields.insert(field.to_owned(), value);
+            }
+        }
+        let typed = name.parse::<ServiceName>().map_err(|error| error.to_string()).and_then(|name| {
+            let fields: ServiceFields = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+            let kind: Kind = serde_json::from_value(Value::Object(kind)).map_err(|error| error.to_string())?;
+            Ok((name, fields.with_kind(kind)))
+        });
+        match typed {
+            Ok((name, service)) => {
+                found.insert(name, service);
+            }
+            Err(message) => {
+                findings.error(entry.key, "invalid", format!("`{name}` does not hold: {message}"));
+            }
+        }
+    }
+    found
+}
+
+fn within_record<'a>(record: &'a shape::Record, field: &str) -> &'a Shape {
+    record.fields.get(field).map_or(&Shape::Any, |field| &field.shape)
+}

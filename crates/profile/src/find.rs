@@ -1,0 +1,169 @@
+//! Where profiles are: the project's `profiles/`, the user's directory, the binary. The first that has a name wins.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    embedded,
+    source::{Findings, Sources},
+    spelling,
+    yaml::{self, LARGEST},
+};
+
+/// One profile that can be named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProfileEntry {
+    pub name: String,
+    pub description: Option<String>,
+    pub source: Origin,
+    /// None if it is in the binary.
+    pub path: Option<PathBuf>,
+}
+
+/// Where a profile is from, nearest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Named by its path.
+    Path,
+    Project,
+    User,
+    BuiltIn,
+}
+
+/// A profile's text, not yet looked at.
+pub(super) struct Located {
+    pub(super) name: String,
+    /// As people know the file.
+    pub(super) shown: String,
+    /// The same for the same file, however it was named.
+    pub(super) identity: PathBuf,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) origin: Origin,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The nearest ancestor that holds `profiles/`, else the directory itself.
+pub fn find_project(start: &Path) -> PathBuf {
+    let start = fs::canonicalize(start).unwrap_or_else(|_| start.to_owned());
+    start.ancestors().find(|directory| directory.join("profiles").is_dir()).unwrap_or(&start).to_owned()
+}
+
+/// All profiles that can be named, by name; of two with one name, the one that is taken.
+pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> {
+    let mut found: BTreeMap<String, ProfileEntry> = BTreeMap::new();
+    for (name, text) in embedded::PROFILES {
+        let entry = ProfileEntry { name: (*name).to_owned(), description: description(text), source: Origin::BuiltIn, path: None };
+        found.insert(entry.name.clone(), entry);
+    }
+    let places = [(user_directory.map(Path::to_owned), Origin::User), (Some(project.join("profiles")), Origin::Project)];
+    for (directory, source) in places {
+        for path in directory.iter().flat_map(|directory| children(directory)) {
+            let extension = path.extension().is_some_and(|extension| extension == "yaml");
+            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| extension) else { continue };
+            let text = fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            let entry = ProfileEntry { name: name.to_owned(), description: description(&text), source, path: Some(path.clone()) };
+            found.insert(entry.name.clone(), entry);
+        }
+    }
+    found.into_values().collect()
+}
+
+pub(super) fn is_path(profile: &str) -> bool {
+    profile.contains('/') || Path::new(profile).extension().is_some_and(|extension| extension == "yaml")
+}
+
+/// Finds a profile. A path is looked for from `beside` (or here), then from the project; a name in its three places, or
+/// only in those behind `behind`.
+pub(super) fn find(
+    profile: &str,
+    project: &Path,
+    user_directory: Option<&Path>,
+    beside: Option<&Path>,
+    behind: Option<Origin>,
+) -> Option<Located> {
+    if is_path(profile) {
+        let first = beside.map_or_else(|| PathBuf::from(profile), |directory| directory.join(profile));
+        let path = [first, project.join(profile)].into_iter().find(|path| path.is_file())?;
+        return located(&path, Origin::Path);
+    }
+    let visible = |origin: Origin| behind.is_none_or(|behind| origin > behind);
+    let file = format!("{profile}.yaml");
+    let places = [(Some(project.join("profiles")), Origin::Project), (user_directory.map(Path::to_owned), Origin::User)];
+    for (directory, origin) in places {
+        let path = directory.filter(|_| visible(origin)).map(|directory| directory.join(&file)).filter(|path| path.is_file());
+        if let Some(path) = path {
+            return located(&path, origin);
+        }
+    }
+    let text = embedded::profile(profile).filter(|_| visible(Origin::BuiltIn))?;
+    Some(Located {
+        name: profile.to_owned(),
+        shown: format!("built-in/{file}"),
+        identity: PathBuf::from(format!("built-in:{profile}")),
+        directory: None,
+        origin: Origin::BuiltIn,
+        bytes: text.as_bytes().to_vec(),
+    })
+}
+
+fn located(path: &Path, origin: Origin) -> Option<Located> {
+    // One byte more than the most shows that there is more.
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(fs::File::open(path).ok()?, LARGEST as u64 + 1), &mut bytes).ok()?;
+    Some(Located {
+        name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+        shown: shown(path),
+        identity: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+        directory: path.parent().map(Path::to_owned),
+        origin,
+        bytes,
+    })
+}
+
+/// A path as people would type it from here.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    relative.unwrap_or(path).display().to_string()
+}
+
+/// The files of a directory in file-name order, by their path in the profile.
+pub(super) fn files_in(named: &str, on_disk: &Path) -> Vec<String> {
+    let named = named.trim_end_matches('/');
+    children(on_disk)
+        .into_iter()
+        .filter(|path| path.is_file())
+        .filter_map(|path| Some(format!("{named}/{}", path.file_name()?.to_str()?)))
+        .collect()
+}
+
+/// A path that exists and is spelled almost like one that does not.
+pub(super) fn similar(project: &Path, missing: &str) -> Option<String> {
+    let path = Path::new(missing);
+    let parent = path.parent()?;
+    let wanted = path.file_name()?.to_str()?;
+    let names: Vec<String> =
+        children(&project.join(parent)).iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+    let near = spelling::nearest(wanted, names.iter().map(String::as_str))?;
+    Some(parent.join(near).display().to_string())
+}
+
+/// What a directory holds, by name; nothing if it cannot be read.
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+fn description(text: &str) -> Option<String> {
+    let mut sources = Sources::default();
+    let file = sources.add("", text);
+    let root = yaml::parse(&sources, file, &mut Findings::default()).root;
+    root.get("description")?.text().map(str::to_owned)
+}

@@ -1,0 +1,149 @@
+//! Dependencies: that they exist, can come true, and do not go round in circles.
+
+use devenv_kinds::service::Kind;
+use devenv_spec::{Condition, ServiceName};
+use indexmap::IndexMap;
+
+use super::{
+    document::ServiceProfile,
+    source::{Findings, Span},
+    spelling::{all_of, did_you_mean},
+    tree::Node,
+    validate::{Service, entry_of},
+};
+
+/// Checks `depends_on` and the services that kinds name in their own fields.
+pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut Findings) {
+    let names: Vec<&str> = node.entries().map(|(name, _)| name).collect();
+    let mut edges: IndexMap<&str, Vec<(String, Span)>> = IndexMap::new();
+    for (name, entry) in node.entries() {
+        let known = edges.entry(name).or_default();
+        for (wanted, dependency) in entry.node.get("depends_on").into_iter().flat_map(Node::entries) {
+            let Some(target) = entry_of(node, wanted) else {
+                unknown(wanted, dependency.key, &names, findings);
+                continue;
+            };
+            if wanted == name {
+                findings.error(dependency.key, "dependency-cycle", format!("`{name}` depends on itself")).hint("remove this line");
+                continue;
+            }
+            let ends = ["process", "container"].iter().any(|kind| target.node.entry(kind).is_some());
+            if dependency.node.text() == Some("completed") && !ends && services.iter().any(|service| service.name == wanted) {
+                findings
+                    .error(dependency.node.span, "never-completed", format!("`{wanted}` is a server and never completes"))
+                    .hint("write `ready`");
+            }
+            known.push((wanted.to_owned(), dependency.key));
+        }
+    }
+    for service in services {
+        for wanted in references(service.typed.as_ref()) {
+            let span = place_of(service.fields, &wanted).unwrap_or(service.key);
+            if entry_of(node, &wanted).is_none() {
+                unknown(&wanted, span, &names, findings);
+            }
+        }
+        for wanted in waited_for(service.typed.as_ref()) {
+            let span = place_of(service.fields, &wanted).unwrap_or(service.key);
+            if wanted != service.name && entry_of(node, &wanted).is_some() {
+                edges.entry(service.name).or_default().push((wanted, span));
+            }
+        }
+    }
+    for cycle in cycles(&edges) {
+        let from = cycle[0].0;
+        let text: Vec<&str> = cycle.iter().map(|(name, _)| *name).chain([from]).collect();
+        findings
+            .error(cycle[0].1, "dependency-cycle", format!("these services wait for one another: {}", text.join(" -> ")))
+            .hint("remove one of these dependencies");
+    }
+}
+
+/// The services without which a kind can do nothing become its dependencies.
+pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile>) {
+    let names: Vec<ServiceName> = services.keys().cloned().collect();
+    for (name, service) in services {
+        for wanted in waited_for(Some(&service.kind)) {
+            if let Some(target) = names.iter().find(|one| one.as_str() == wanted && *one != name) {
+                service.depends_on.entry(target.clone()).or_insert(Condition::Ready);
+            }
+        }
+    }
+}
+
+fn references(kind: Option<&Kind>) -> Vec<String> {
+    kind.map(|kind| kind.as_service().references()).unwrap_or_default()
+}
+
+fn waited_for(kind: Option<&Kind>) -> Vec<String> {
+    kind.map(|kind| kind.as_service().dependencies()).unwrap_or_default()
+}
+
+pub(super) fn unknown(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {
+    if findings.touches(span) {
+        return;
+    }
+    let hint = did_you_mean(wanted, names.iter().copied())
+        .unwrap_or_else(|| format!("the services of this profile are {}", all_of(names.iter().copied())));
+    findings.error(span, "unknown-service", format!("there is no service `{wanted}`")).hint(hint);
+}
+
+/// Where a text stands among the fields.
+pub(super) fn place_of(node: &Node, text: &str) -> Option<Span> {
+    if node.text() == Some(text) {
+        return Some(node.span);
+    }
+    let named = node.entry("service").filter(|entry| entry.node.text() == Some(text)).map(|entry| entry.node.span);
+    named
+        .or_else(|| node.items().find_map(|item| place_of(item, text)))
+        .or_else(|| node.entries().find_map(|(_, entry)| place_of(&entry.node, text)))
+}
+
+/// Each circle once, from its first service in the profile's order, with the place of the dependency that leads on.
+fn cycles<'a>(edges: &'a IndexMap<&'a str, Vec<(String, Span)>>) -> Vec<Vec<(&'a str, Span)>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Done,
+    }
+    let mut marks = vec![Mark::New; edges.len()];
+    let mut found = Vec::new();
+    for start in 0..edges.len() {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        marks[start] = Mark::Open;
+        // The way from the start: each service, and which of its dependencies is looked at.
+        let mut way: Vec<(usize, usize)> = vec![(start, 0)];
+        while let Some((index, next)) = way.last_mut() {
+            let (index, position) = (*index, *next);
+            let Some((target, _)) = edges[index].get(position) else {
+                marks[index] = Mark::Done;
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(target) = edges.get_index_of(target.as_str()) else { continue };
+            match marks[target] {
+                Mark::Done => {}
+                Mark::New => {
+                    marks[target] = Mark::Open;
+                    way.push((target, 0));
+                }
+                Mark::Open => {
+                    let from = way.iter().position(|(index, _)| *index == target).unwrap_or_default();
+                    let cycle = way[from..]
+                        .iter()
+                        .filter_map(|(index, next)| {
+                            let (name, targets) = edges.get_index(*index)?;
+                            Some((*name, targets.get(next - 1)?.1))
+                        })
+                        .collect();
+                    found.push(cycle);
+                }
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,64 @@
+//! Profiles: from text to a validated [`Profile`], with every problem of a file told at once.
+//!
+//! Pure, but for `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
+//! validated. The way: `yaml` reads a `tree` of values with places, `interpolate` fills in variables, `check` compares each layer with
+//! the `shape`s of the types, `merge` lays the layers on one another, `validate` looks at what the whole means,
+//! `convert` makes the types, and `origin` remembers where everything came from.
+
+mod assemble;
+mod check;
+mod compile;
+mod convert;
+mod diagnostic;
+mod document;
+mod embedded;
+mod env_file;
+mod find;
+mod graph;
+#[cfg(test)]
+mod hostile;
+mod interpolate;
+pub mod load;
+mod merge;
+mod origin;
+pub mod reading;
+#[cfg(test)]
+mod reference;
+mod references;
+mod rules;
+mod schema;
+mod shape;
+mod source;
+mod spelling;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod validate;
+mod yaml;
+
+pub use compile::{Leases, Needs, PortRequest, compile, needs};
+pub use devenv_kinds::service::declared::Probe;
+pub use document::{OnChange, Profile, ResourceLimits, ServiceProfile, Watch};
+pub use find::ProfileEntry;
+pub use load::{LoadError, LoadRequest, Report};
+pub use origin::Explanation;
+
+/// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
+#[cfg(any(test, fuzzing))]
+pub fn check_bytes(bytes: &[u8]) {
+    let mut sources = source::Sources::default();
+    let mut findings = source::Findings::default();
+    let file = sources.add("fuzz.yaml", String::from_utf8_lossy(bytes));
+    let layer = assemble::read(&sources, file, false, &mut findings);
+    let variables = assemble::Variables::new(&std::collections::BTreeMap::new(), indexmap::IndexMap::new(), layer.root.get("variables"));
+    let assembled = assemble::assemble(vec![layer], &sources, variables, &mut findings);
+    if !findings.has_errors() {
+        let merged = assembled.map(|assembled| assembled.merged);
+        let services = merged.as_ref().and_then(|root| root.get("services"));
+        let _ = services.map(|node| convert::services(node, &mut findings));
+    }
+    findings.sort();
+    let _ = diagnostic::render(&findings, &sources);
+}

@@ -1,0 +1,343 @@
+//! From a profile's name to the validated profile. With `find`, the only reader of the disk here.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use devenv_api::{ApiError, ErrorCode, Problem};
+use indexmap::IndexMap;
+
+use super::{
+    assemble::{self, Assembled, Layer, Variables},
+    convert, diagnostic,
+    document::Profile,
+    embedded,
+    env_file::{self, Given},
+    find::{self, Located, Origin},
+    graph,
+    interpolate::{self, Grammar},
+    origin::Origins,
+    references::{self, Named, Need},
+    source::{FileId, Findings, Sources, Span},
+    spelling::{all_of, did_you_mean, one_of},
+    tree::Node,
+    yaml::LARGEST,
+};
+
+pub use super::find::{find_project, list};
+
+/// What is to be loaded, and with which variables.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadRequest<'a> {
+    pub project: &'a Path,
+    /// A name, or a path when it contains `/` or ends in `.yaml`.
+    pub profile: &'a str,
+    /// The process's environment.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Where the user's own profiles are.
+    pub user_directory: Option<&'a Path>,
+}
+
+/// A profile without errors.
+pub struct Loaded {
+    pub profile: Profile,
+    pub origins: Origins,
+    /// Warnings.
+    pub report: Report,
+}
+
+/// Everything that was found, with the texts to show it in.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    findings: Findings,
+    sources: Sources,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("there is no profile `{name}`")]
+    NotFound { name: String, hint: String },
+    #[error("the profile `{name}` does not hold")]
+    Invalid { name: String, report: Report },
+}
+
+/// Loads, checks and converts a profile with everything that it extends.
+pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
+    let located = find::find(request.profile, request.project, request.user_directory, None, None).ok_or_else(|| {
+        let known: Vec<String> = list(request.project, request.user_directory).into_iter().map(|entry| entry.name).collect();
+        let names = || known.iter().map(String::as_str);
+        let there = format!("there are {}", all_of(names()));
+        let hint = if find::is_path(request.profile) {
+            "the path is looked for from here, then from the project".to_owned()
+        } else {
+            did_you_mean(request.profile, names()).map_or(there.clone(), |meant| format!("{meant} ({there})"))
+        };
+        LoadError::NotFound { name: request.profile.to_owned(), hint }
+    })?;
+    let name = located.name.clone();
+    let mut loader = Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new() };
+    loader.layer(located);
+    loader.finish(&name)
+}
+
+impl Report {
+    pub(super) fn new(findings: Findings, sources: Sources) -> Self {
+        Self { findings, sources }
+    }
+
+    pub fn problems(&self) -> Vec<Problem> {
+        self.findings.problems(&self.sources)
+    }
+
+    /// For a person: each line quoted, what is wrong marked.
+    pub fn render(&self) -> String {
+        diagnostic::render(&self.findings, &self.sources)
+    }
+}
+
+impl LoadError {
+    /// Empty if there is no such profile.
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::NotFound { .. } => Vec::new(),
+            Self::Invalid { report, .. } => report.problems(),
+        }
+    }
+
+    /// As a failing command tells it.
+    pub fn to_api(&self) -> ApiError {
+        let mut error = ApiError::new(ErrorCode::InvalidProfile, self.to_string());
+        error.problems = self.problems();
+        match self {
+            Self::NotFound { hint, .. } => error.hint(hint.clone()),
+            Self::Invalid { .. } => error,
+        }
+    }
+}
+
+/// So many profiles may extend one another in a row.
+const DEEPEST: usize = 32;
+
+struct Loader<'a> {
+    request: &'a LoadRequest<'a>,
+    report: Report,
+    layers: Vec<Layer>,
+    /// Files that are laid already: one that is reached twice counts once, at its first place.
+    done: Vec<PathBuf>,
+    /// The files that are being read, each extending the next.
+    open: Vec<(PathBuf, String)>,
+}
+
+impl Loader<'_> {
+    /// Reads a file and what it extends, lowest layer first.
+    fn layer(&mut self, located: Located) {
+        let file = self.source(&located.shown, &located.bytes);
+        let built_in = located.origin == Origin::BuiltIn;
+        let layer = assemble::read(&self.report.sources, file, built_in, &mut self.report.findings);
+        self.open.push((located.identity.clone(), located.name.clone()));
+        // Filled in from the process's environment alone: the others are not known before all layers are.
+        let extends: Vec<_> = layer.root.get("extends").into_iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect();
+        for (wanted, span) in extends {
+            self.extend(&located, &wanted, span);
+        }
+        self.open.pop();
+        self.done.push(located.identity);
+        self.layers.push(layer);
+    }
+
+    fn extend(&mut self, from: &Located, wanted: &str, span: Span) {
+        let LoadRequest { project, user_directory, .. } = *self.request;
+        // A profile that extends its own name means the one that it hides.
+        let behind = (!find::is_path(wanted) && wanted == from.name).then_some(from.origin);
+        let Some(found) = find::find(wanted, project, user_directory, from.directory.as_deref(), behind) else {
+            let known: Vec<String> = list(project, user_directory).into_iter().map(|entry| entry.name).collect();
+            let names = || known.iter().map(String::as_str).filter(|name| *name != from.name);
+            let hint = did_you_mean(wanted, names()).unwrap_or_else(|| format!("expected {}, or a path", one_of(names())));
+            self.report.findings.error(span, "unknown-profile", format!("there is no profile `{wanted}`")).hint(hint);
+            return;
+        };
+        if let Some(position) = self.open.iter().position(|(identity, _)| *identity == found.identity) {
+            let mut way: Vec<&str> = self.open[position..].iter().map(|(_, name)| name.as_str()).collect();
+            way.push(&found.name);
+            let message = format!("these profiles extend one another: {}", way.join(" -> "));
+            self.report.findings.error(span, "extends-cycle", message).hint("remove this `extends`");
+            return;
+        }
+        if self.open.len() >= DEEPEST {
+            self.report.findings.error(span, "too-deep", format!("profiles extend one another more than {DEEPEST} deep"));
+        } else if !self.done.contains(&found.identity) {
+            self.layer(found);
+        }
+    }
+
+    fn filled(&self, node: &Node) -> Option<(String, Span)> {
+        let expanded = interpolate::expand(node.text()?, self.request.environment, Grammar::Profile);
+        // What is not set is told when the whole document is checked.
+        expanded.troubles.is_empty().then_some((expanded.text, node.span))
+    }
+
+    /// Adds a file's text; bytes that are no UTF-8 are told and replaced.
+    fn source(&mut self, shown: &str, bytes: &[u8]) -> FileId {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let file = self.report.sources.add(shown, String::from_utf8_lossy(bytes));
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let at = error.valid_up_to();
+            let span = self.report.sources.span(file, at, at + '\u{fffd}'.len_utf8());
+            let message = format!("the file is not UTF-8: byte 0x{:02x} is not text", bytes[at]);
+            self.report.findings.error(span, "not-utf8", message).hint("save the file as UTF-8");
+        }
+        file
+    }
+
+    fn finish(mut self, name: &str) -> Result<Loaded, LoadError> {
+        let layers = std::mem::take(&mut self.layers);
+        let files = self.env_files(&layers);
+        let written = assemble::lay(&layers).and_then(|root| root.get("variables").cloned());
+        let variables = Variables::new(self.request.environment, files, written.as_ref());
+        let Report { findings, sources } = &mut self.report;
+        let mut assembled = assemble::assemble(layers, sources, variables, findings).expect("the profile itself is a layer");
+        let Assembled { layers, merged, .. } = &mut assembled;
+        references::expand(merged, |node, path| directory(self.request.project, shipped(layers, node.span), path));
+        let named = references::files(&assembled.merged);
+        let mut assets = BTreeMap::new();
+        for one in &named {
+            self.file(one, &assembled.layers, &mut assets);
+        }
+        let Report { findings, .. } = &mut self.report;
+        let mut services = IndexMap::new();
+        if !findings.has_errors() {
+            services = assembled.merged.get("services").map(|node| convert::services(node, findings)).unwrap_or_default();
+            graph::add_references(&mut services);
+        }
+        for (name, service) in &services {
+            let entry = assembled.merged.get("services").and_then(|node| node.entry(name.as_str()));
+            for path in service.kind.as_service().assets() {
+                let span = entry.map(|entry| graph::place_of(&entry.node, &path).unwrap_or(entry.key));
+                if let Some(span) = span.filter(|_| !assets.contains_key(&path)) {
+                    self.file(&Named { path, span, need: Need::Text }, &assembled.layers, &mut assets);
+                }
+            }
+        }
+        self.report.findings.sort();
+        if self.report.findings.has_errors() {
+            return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });
+        }
+        let description = assembled.merged.get("description").and_then(Node::text).map(str::to_owned);
+        let profile = Profile {
+            name: name.to_owned(),
+            description,
+            project: self.request.project.to_owned(),
+            variables: assembled.variables.given(),
+            services,
+            assets,
+        };
+        let origins = Origins::new(assembled, self.report.sources.clone());
+        Ok(Loaded { profile, origins, report: self.report })
+    }
+
+    /// The variables of all `env_file`s, a later one over an earlier one.
+    fn env_files(&mut self, layers: &[Layer]) -> IndexMap<String, Given> {
+        let list = assemble::lay(layers).and_then(|root| root.get("env_file").cloned());
+        let mut given = IndexMap::new();
+        for (path, span) in list.iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect::<Vec<_>>() {
+            let (path, may_miss) = path.strip_suffix('?').map_or((path.as_str(), false), |path| (path, true));
+            let on_disk = self.request.project.join(path);
+            match read(&on_disk) {
+                Ok(bytes) => {
+                    let file = self.source(&find::shown(&on_disk), &bytes);
+                    let Report { findings, sources } = &mut self.report;
+                    given.extend(env_file::parse(sources, file, self.request.environment, &given, findings));
+                }
+                Err(Unread::Missing) if may_miss => {}
+                Err(unread) => {
+                    self.report
+                        .findings
+                        .error(span, "missing-file", format!("`{path}` {}", unread.reason()))
+                        .hint(format!("create {}, or write `{path}?` if it may be missing", find::shown(&on_disk)));
+                }
+            }
+        }
+        given
+    }
+
+    /// Checks that a file is there, and reads it if its text is wanted.
+    fn file(&mut self, named: &Named, layers: &[Layer], assets: &mut BTreeMap<String, String>) {
+        let on_disk = self.request.project.join(&named.path);
+        let shipped = if shipped(layers, named.span) { embedded::files(&named.path) } else { Vec::new() };
+        let there = on_disk.exists();
+        if there && named.need == Need::Text {
+            match read(&on_disk).map(String::from_utf8) {
+                Ok(Ok(text)) => {
+                    assets.insert(named.path.clone(), text);
+                }
+                Ok(Err(_)) => {
+                    self.report.findings.error(named.span, "not-utf8", format!("`{}` is not UTF-8", named.path));
+                }
+                Err(unread) => {
+                    self.report.findings.error(named.span, "missing-file", format!("`{}` {}", named.path, unread.reason()));
+                }
+            }
+        } else if !there && !shipped.is_empty() {
+            if named.need == Need::Text {
+                assets.extend(shipped.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())));
+            }
+        } else if !there && !self.report.findings.touches(named.span) {
+            let hint = find::similar(self.request.project, &named.path)
+                .map_or_else(|| "paths start at the project's directory".to_owned(), |near| format!("did you mean `{near}`?"));
+            let message = format!("`{}` does not exist", named.path);
+            match named.need {
+                Need::Text | Need::File => self.report.findings.error(named.span, "missing-file", message),
+                Need::Later => self.report.findings.warning(named.span, "missing-file", message),
+            }
+            .hint(hint);
+        }
+    }
+}
+
+/// Whether a place is in a shipped profile.
+fn shipped(layers: &[Layer], span: Span) -> bool {
+    layers.iter().any(|layer| layer.built_in && layer.file == span.file)
+}
+
+/// What a directory of the project holds, or else one that ships with the profile that names it.
+fn directory(project: &Path, shipped: bool, path: &str) -> Option<Vec<String>> {
+    let on_disk = project.join(path);
+    if on_disk.exists() {
+        return on_disk.is_dir().then(|| find::files_in(path, &on_disk));
+    }
+    let files = if shipped { embedded::files(path) } else { Vec::new() };
+    let only = files.first().is_some_and(|(known, _)| *known == path);
+    (!files.is_empty() && !only).then(|| files.into_iter().map(|(path, _)| path.to_owned()).collect())
+}
+
+enum Unread {
+    Missing,
+    NotAFile,
+    TooLarge,
+    Other(std::io::Error),
+}
+
+impl Unread {
+    fn reason(&self) -> String {
+        match self {
+            Self::Missing => "does not exist".to_owned(),
+            Self::NotAFile => "is not a file".to_owned(),
+            Self::TooLarge => format!("has more than {LARGEST} bytes"),
+            Self::Other(error) => format!("cannot be read: {error}"),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Unread> {
+    let kind = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Unread::Missing,
+        _ => Unread::Other(error),
+    };
+    let metadata = fs::metadata(path).map_err(kind)?;
+    if !metadata.is_file() {
+        return Err(Unread::NotAFile);
+    }
+    if metadata.len() > LARGEST as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
+}

@@ -1,0 +1,169 @@
+//! The texts that a profile is made of, and places in them.
+
+use devenv_api::{Problem, Severity};
+
+/// Which of the [`Sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(usize);
+
+/// A place in a file: bytes `start..end`, and where that is for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    pub file: FileId,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// Every file that was read, by the name that people know it by.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub name: String,
+    pub text: String,
+    /// Where each line begins, in bytes.
+    lines: Vec<usize>,
+}
+
+/// Something wrong at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub span: Span,
+    pub severity: Severity,
+    /// A stable word such as `unknown-field`.
+    pub code: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Whoever has this many problems is not helped by more of them.
+const MOST: usize = 1000;
+
+/// Collects everything that is wrong, so that it is told at once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings(Vec<Finding>);
+
+impl Sources {
+    pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect();
+        self.files.push(Source { name: name.into(), text, lines });
+        FileId(self.files.len() - 1)
+    }
+
+    pub fn get(&self, file: FileId) -> &Source {
+        &self.files[file.0]
+    }
+
+    /// The place of some bytes; out of range is the end of the file.
+    pub fn span(&self, file: FileId, start: usize, end: usize) -> Span {
+        let Source { text, lines, .. } = self.get(file);
+        let mut start = start.min(text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut end = end.clamp(start, text.len());
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+        let line = lines.partition_point(|begin| *begin <= start);
+        let column = text[lines[line - 1]..start].chars().count() + 1;
+        Span { file, line: line as u32, column: column as u32, start, end }
+    }
+
+    /// `file:line:column`, as editors and terminals understand it.
+    pub fn place(&self, span: Span) -> String {
+        format!("{}:{}:{}", self.get(span.file).name, span.line, span.column)
+    }
+
+    pub fn slice(&self, span: Span) -> &str {
+        self.get(span.file).text.get(span.start..span.end).unwrap_or_default()
+    }
+}
+
+impl Findings {
+    pub fn error(&mut self, span: Span, code: &'static str, message: impl Into<String>) -> &mut Finding {
+        self.push(span, Severity::Error, code, message.into())
+    }
+
+    pub fn warning(&mut self, span: Span, code: &'static str, message: impl Into<String>) -> &mut Finding {
+        self.push(span, Severity::Warning, code, message.into())
+    }
+
+    fn push(&mut self, span: Span, severity: Severity, code: &'static str, message: String) -> &mut Finding {
+        self.0.truncate(MOST);
+        self.0.push(Finding { span, severity, code, message, hint: None });
+        let last = self.0.len() - 1;
+        &mut self.0[last]
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Whether something was already found at this place.
+    pub fn touches(&self, span: Span) -> bool {
+        self.0.iter().any(|finding| finding.span == span)
+    }
+
+    /// The last line of a file at which something was found.
+    pub fn last_line(&self, file: FileId) -> Option<u32> {
+        self.0.iter().filter(|finding| finding.span.file == file).map(|finding| finding.span.line).max()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.0.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Drops some of those that were added after the first `count`.
+    pub fn retain_since(&mut self, count: usize, keep: impl Fn(&Finding) -> bool) {
+        let mut later = self.0.split_off(count.min(self.0.len()));
+        later.retain(keep);
+        self.0.append(&mut later);
+    }
+
+    /// In the order of the files, each thing once.
+    pub fn sort(&mut self) {
+        self.0.sort_by_key(|finding| finding.span);
+        self.0.dedup();
+    }
+
+    pub fn problems(&self, sources: &Sources) -> Vec<Problem> {
+        self.0
+            .iter()
+            .map(|finding| Problem {
+                file: sources.get(finding.span.file).name.clone(),
+                line: finding.span.line,
+                column: finding.span.column,
+                severity: finding.severity,
+                code: finding.code.to_owned(),
+                message: finding.message.clone(),
+                hint: finding.hint.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Finding {
+    pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A hint, if there is one to give.
+    pub fn maybe_hint(&mut self, hint: Option<String>) -> &mut Self {
+        self.hint = hint.or(self.hint.take());
+        self
+    }
+}

@@ -1,0 +1,422 @@
+//! The loader through its front door: files in, problems or a profile out.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::load::{LoadError, LoadRequest, Loaded, find_project, list, load};
+
+/// Fails when a generated file is not what the types say; `UPDATE=1` writes it.
+pub(super) fn stays_current(path: &str, wanted: &str) {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, wanted).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == wanted, "{path} is stale: run `make reference`");
+}
+
+/// A project on disk.
+pub(super) struct Project {
+    directory: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+}
+
+impl Project {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
+        let project = Self { directory: tempfile::tempdir().unwrap(), environment: BTreeMap::new() };
+        fs::create_dir(project.path().join("profiles")).unwrap();
+        for (path, text) in files {
+            project.write(path, text.as_bytes());
+        }
+        project
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(super) fn load(&self, profile: &str) -> Result<Loaded, LoadError> {
+        let user = self.path().join("user");
+        load(&LoadRequest { project: self.path(), profile, environment: &self.environment, user_directory: Some(&user) })
+    }
+
+    fn told(&self, profile: &str) -> Vec<String> {
+        match self.load(profile) {
+            Ok(loaded) => lines(&loaded.report.problems(), self.path()),
+            Err(LoadError::NotFound { name, hint }) => vec![format!("no profile {name}: {hint}")],
+            Err(error) => lines(&error.problems(), self.path()),
+        }
+    }
+}
+
+fn lines(problems: &[devenv_api::Problem], project: &Path) -> Vec<String> {
+    let prefix = format!("{}/", project.display());
+    problems
+        .iter()
+        .map(|problem| {
+            let hint = problem.hint.as_ref().map(|hint| format!(" [{hint}]")).unwrap_or_default();
+            let severity = if problem.severity == devenv_api::Severity::Warning { " (warning)" } else { "" };
+            format!("{}:{}:{}: {}{severity}: {}{hint}", problem.file, problem.line, problem.column, problem.code, problem.message)
+                .replace(&prefix, "")
+        })
+        .collect()
+}
+
+pub(super) fn fixtures(folder: &str) -> Vec<PathBuf> {
+    let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/fixtures/profiles").join(folder);
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// A project in which the fixture is the profile `fixture`, with what good profiles name.
+fn project_of(fixture: &Path) -> Project {
+    let project = Project::new(&[
+        ("init-scripts/postgres/01.sql", "select 1;"),
+        ("seed-data/demo/postgres/item.csv", "id\n1\n"),
+        ("rules/alerts.yml", "groups: []\n"),
+        ("dashboards/shop.json", "{}"),
+        ("services/api/Dockerfile", "FROM scratch\n"),
+        (".env", "FROM_FILE=file\nPORT_FROM_FILE=8081\n"),
+        ("broken.env", "A=1\nB B=2\nC='open\n"),
+        ("profiles/base.yaml", "services:\n  db:\n    postgres: { version: \"16\", settings: { work_mem: 8MB } }\n"),
+        ("profiles/loop.yaml", "extends: [fixture]\nservices: {}\n"),
+        ("profiles/wrong.yaml", "services:\n  cache:\n    redis: { maxmemory: lots }\n"),
+    ])
+    .with("HOME", "/home/me")
+    .with("SHELL_PORT", "8080")
+    .with("SHELL_WORD", "word");
+    project.write("profiles/fixture.yaml", &fs::read(fixture).unwrap());
+    project
+}
+
+#[test]
+fn each_bad_profile_is_told_with_all_its_places() {
+    let fixtures = fixtures("bad");
+    assert!(fixtures.len() >= 60, "only {} bad profiles", fixtures.len());
+    let mut stale = Vec::new();
+    for fixture in fixtures {
+        let project = project_of(&fixture);
+        assert!(project.load("fixture").is_err(), "{} loads", fixture.display());
+        let found = project.told("fixture").join("\n") + "\n";
+        let expected = fixture.with_extension("expected");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &found).unwrap();
+        }
+        let wanted = fs::read_to_string(&expected).unwrap_or_default();
+        if found != wanted {
+            stale.push(format!("{}\nwanted:\n{wanted}found:\n{found}", fixture.display()));
+        }
+    }
+    assert!(stale.is_empty(), "{}", stale.join("\n"));
+}
+
+#[test]
+fn each_good_profile_loads_without_a_word() {
+    for fixture in fixtures("good") {
+        assert_eq!(project_of(&fixture).told("fixture"), Vec::<String>::new(), "{}", fixture.display());
+    }
+}
+
+#[test]
+fn every_shipped_profile_loads() {
+    let project = Project::new(&[]);
+    for entry in list(project.path(), None) {
+        assert_eq!(project.told(&entry.name), Vec::<String>::new(), "{}", entry.name);
+        assert!(entry.description.is_some(), "{}", entry.name);
+    }
+}
+
+/// The cases that whoever drives the binary relies on: file, line, and a word that is told there.
+#[test]
+fn the_promised_lines_and_words_are_told() {
+    let shop = "description: a shop's data services\nservices:\n  db:\n    postgres:\n      version: \"17\"\n      extensions: [vector, uuid-ossp, pg_trgm, pg_stat_statements]\n      databases: { orders: { owner: orders } }\n  cache:\n    redis: { version: \"8.0\", persistence: { aof: everysec, rdb: \"60 1\" }, maxmemory: 64MiB, policy: allkeys-lru }\n";
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\nservices: {}\n";
+    let not_text = [shop.as_bytes(), b"  \xff\xfe: 1\n"].concat();
+    let cases: Vec<(&str, Vec<u8>, u32, &str)> = vec![
+        ("unknown-key", shop.replace("maxmemory", "maxmemroy").into(), 9, "maxmemory"),
+        ("unknown-kind", shop.replace("    redis:", "    rediss:").into(), 9, "redis"),
+        ("duplicate-key", format!("{shop}  cache:\n    redis: {{}}\n").into(), 10, "cache"),
+        ("wrong-type", shop.replace("[vector, uuid-ossp, pg_trgm, pg_stat_statements]", "vector").into(), 6, "extensions"),
+        ("bad-size", shop.replace("64MiB", "64 parsecs").into(), 9, "maxmemory"),
+        ("bad-policy", shop.replace("allkeys-lru", "allkeys-lrru").into(), 9, "allkeys-lru"),
+        ("unknown-dependency", format!("{shop}    depends_on: {{ dbb: ready }}\n").into(), 10, "db"),
+        ("unset-variable", shop.replace("\"17\"", "\"${NO_SUCH_VARIABLE}\"").into(), 5, "NO_SUCH_VARIABLE"),
+        ("tab", shop.replace("  db:", "\tdb:").into(), 3, ""),
+        ("not-utf8", not_text, 10, "UTF-8"),
+        ("empty", Vec::new(), 1, "services"),
+        ("alias-bomb", bomb.into(), 5, "alias"),
+        ("rdb", shop.replace("60 1", "60 one").into(), 9, "rdb"),
+        ("owner", shop.replace("owner: orders", "ownr: orders").into(), 7, "owner"),
+    ];
+    let project = Project::new(&[("profiles/shop.yaml", shop)]);
+    assert_eq!(project.told("shop"), Vec::<String>::new());
+    for (name, text, line, word) in cases {
+        project.write(&format!("profiles/{name}.yaml"), &text);
+        let Err(error) = project.load(name) else { panic!("{name} loads") };
+        let problems = error.problems();
+        let told = problems.iter().any(|one| {
+            let text = format!("{} {} {:?}", one.code, one.message, one.hint).to_lowercase();
+            one.line == line && text.contains(&word.to_lowercase())
+        });
+        assert!(told, "{name}: {problems:#?}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_come_at_once() {
+    let text = "services:\n  db:\n    postgres:\n      version: 12\n      databases: { orders: { ownr: orders } }\n  cache:\n    depends_on: { dbb: ready }\n    redis: { persistence: { rdb: \"60 one\" }, maxmemroy: 64MiB, policy: lru }\n    ready_timeout: soon\n    image: ${NOT_SET}\n";
+    let project = Project::new(&[("profiles/x.yaml", text)]);
+    let Err(error) = project.load("x") else { panic!("it loads") };
+    let codes: Vec<(u32, String)> = error.problems().into_iter().map(|problem| (problem.line, problem.code)).collect();
+    let codes: Vec<(u32, &str)> = codes.iter().map(|(line, code)| (*line, code.as_str())).collect();
+    assert_eq!(
+        codes,
+        [
+            (4, "bad-version"),
+            (5, "unknown-field"),
+            (7, "unknown-service"),
+            (8, "bad-value"),
+            (8, "unknown-field"),
+            (8, "bad-value"),
+            (9, "bad-duration"),
+            (10, "unset-variable"),
+        ]
+    );
+}
+
+#[test]
+fn a_person_sees_the_line_the_mark_and_the_hint() {
+    let project = Project::new(&[("profiles/x.yaml", "services:\n  cache:\n    redis: { maxmemroy: 64MiB }\n")]);
+    let Err(LoadError::Invalid { report, .. }) = project.load("x") else { panic!("it loads") };
+    let text = anstream::adapter::strip_str(&report.render()).to_string().replace(&format!("{}/", project.path().display()), "");
+    insta::assert_snapshot!(text, @"
+    error[unknown-field]: `maxmemroy` is not a field of `redis`
+     --> profiles/x.yaml:3:14
+      |
+    3 |     redis: { maxmemroy: 64MiB }
+      |              ^^^^^^^^^
+      |
+      = help: did you mean `maxmemory`? (expected `version`, `persistence`, `maxmemory`, `policy`, `databases`, `settings`, `users`, `tls`, `init` or `seed`)
+    ");
+}
+
+#[test]
+fn precedence_is_process_environment_then_env_file_then_profile() {
+    let text = "env_file: [.env]\nvariables: { A: profile, B: profile, C: profile, D: \"${A}-${B}-${C}\" }\nservices:\n  db:\n    postgres: { settings: { search_path: \"${A} ${B} ${C}\" } }\n";
+    let project = Project::new(&[("profiles/x.yaml", text), (".env", "A=file\nB=file\n")]).with("A", "process");
+    let loaded = project.load("x").ok().unwrap();
+    let variables: Vec<String> = loaded.profile.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(variables, ["A=process", "B=file", "C=profile", "D=process-file-profile"]);
+    let explanation = loaded.origins.explain("services.db.postgres.settings.search_path").unwrap();
+    assert_eq!(explanation.value, Some("process file profile".into()));
+}
+
+#[test]
+fn explain_prints_every_layer_that_touched_a_value() {
+    let project = Project::new(&[
+        ("profiles/base.yaml", "services:\n  db:\n    postgres: { version: 16, settings: { a.b: 1 } }\n"),
+        ("profiles/team.yaml", "services:\n  db:\n    postgres:\n      version: ${MAJOR}\n"),
+        ("profiles/x.yaml", "extends: [base, team]\nservices:\n  db:\n    optional: true\n"),
+    ])
+    .with("MAJOR", "18");
+    let loaded = project.load("x").ok().unwrap();
+    let explain = |key: &str| match loaded.origins.explain(key) {
+        Ok(explanation) => explanation.to_string().replace(&format!("{}/", project.path().display()), ""),
+        Err(unknown) => format!("{unknown} {:?}", unknown.hint),
+    };
+    let keys = [
+        "services.db.postgres.version",
+        "services.db.optional",
+        "services.db.postgres.settings.a.b",
+        "services.db.postgres.tls",
+        "services.db.postgres.tsl",
+        "services.dv",
+        "services.db.redis",
+    ];
+    let text: String = keys.iter().map(|key| explain(key) + "\n").collect();
+    insta::assert_snapshot!(text, @r#"
+    services.db.postgres.version = 18
+      profiles/base.yaml:3:26: 16 (replaced)
+      profiles/team.yaml:4:16: 18, written ${MAJOR}, MAJOR from the environment
+
+    services.db.optional = true
+      profiles/x.yaml:4:15: true
+
+    services.db.postgres.settings.a.b = 1
+      profiles/base.yaml:3:47: 1
+
+    services.db.postgres.tls = false (the default)
+
+    the profile has no `services.db.postgres.tsl` Some("did you mean `tls`?")
+    the profile has no `services.dv` Some("did you mean `db`?")
+    the profile has no `services.db.redis` None
+    "#);
+    insta::assert_snapshot!(loaded.origins.effective_yaml(), @r"
+    services:
+      db:
+        postgres:
+          version: '18'
+          settings:
+            a.b: '1'
+        optional: true
+    ");
+}
+
+#[test]
+fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
+    let project = Project::new(&[
+        ("profiles/shop.yaml", "extends: [default]\ndescription: ours\nservices: {}\n"),
+        ("profiles/default.yaml", "extends: [default]\nservices: { mine: { process: { command: [x] } } }\n"),
+        ("user/default.yaml", "extends: [default]\nservices: { users: { redis: {} } }\n"),
+        ("user/other.yaml", "description: theirs\nservices: {}\n"),
+        ("profiles/deep/one.yaml", "extends: [two.yaml, ../shop.yaml, profiles/deep/two.yaml]\nservices: {}\n"),
+        ("profiles/deep/two.yaml", "services: { two: { redis: {} } }\n"),
+    ]);
+    let user = project.path().join("user");
+    let listed: Vec<String> = list(project.path(), Some(&user))
+        .iter()
+        .map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some()))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            "complianceflow BuiltIn true",
+            "data BuiltIn true",
+            "default Project false",
+            "invoice-api BuiltIn true",
+            "lawyers-hub BuiltIn true",
+            "legal-platform BuiltIn true",
+            "observability BuiltIn true",
+            "other User true",
+            "platform-wrapper BuiltIn true",
+            "power-cut-kafka BuiltIn true",
+            "power-cut-postgres BuiltIn true",
+            "power-cut-postgres-async BuiltIn true",
+            "power-cut-postgres-no-fsync BuiltIn true",
+            "power-cut-redis-always BuiltIn true",
+            "power-cut-redis-everysec BuiltIn true",
+            "power-cut-redis-never BuiltIn true",
+            "power-cut-redis-no BuiltIn true",
+            "power-cut-redis-rdb BuiltIn true",
+            "shop Project true"
+        ]
+    );
+    let names = |profile: &str| {
+        let loaded = project.load(profile).ok().unwrap();
+        loaded.profile.services.keys().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
+    assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
+    assert_eq!(
+        project.told("shp"),
+        [
+            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
+        ]
+    );
+    assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
+}
+
+#[test]
+fn a_profile_reached_twice_counts_once_at_its_first_place() {
+    let project = Project::new(&[
+        ("profiles/a.yaml", "services: { db: { postgres: { version: 14 } } }\n"),
+        ("profiles/b.yaml", "extends: [a]\nservices: { db: { postgres: { version: 15 } } }\n"),
+        ("profiles/c.yaml", "extends: [a]\nservices: { db: { optional: true } }\n"),
+        ("profiles/d.yaml", "extends: [b, c]\n"),
+    ]);
+    let loaded = project.load("d").ok().unwrap();
+    assert_eq!(loaded.origins.explain("services.db.postgres.version").unwrap().value, Some("15".into()));
+}
+
+#[test]
+fn a_service_waits_for_those_without_which_it_can_do_nothing() {
+    let text = "services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n  metrics:\n    prometheus: { scrape: { api: { service: api } } }\n  api:\n    process: { command: [x], port: 0 }\n    depends_on: { metrics: started }\n";
+    let project = Project::new(&[("profiles/x.yaml", text)]);
+    let loaded = project.load("x").ok().unwrap();
+    let waits: Vec<String> = loaded
+        .profile
+        .services
+        .iter()
+        .map(|(name, service)| format!("{name}: {:?}", service.depends_on.keys().map(ToString::to_string).collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(waits, ["pool: [\"db\"]", "db: []", "metrics: []", "api: [\"metrics\"]"]);
+    project.write(
+        "profiles/y.yaml",
+        b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n",
+    );
+    assert_eq!(
+        project.told("y"),
+        [
+            "profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"
+        ]
+    );
+}
+
+#[test]
+fn rules_and_dashboards_come_as_text_and_directories_as_their_files() {
+    let project = Project::new(&[
+        ("profiles/x.yaml", "services:\n  metrics:\n    prometheus: { rules: [rules, one.yml] }\n"),
+        ("rules/b.yml", "b"),
+        ("rules/a.yaml", "a"),
+        ("rules/README.md", "not a rule"),
+        ("one.yml", "one"),
+    ]);
+    let loaded = project.load("x").ok().unwrap();
+    let assets: Vec<(&str, &str)> = loaded.profile.assets.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    assert_eq!(assets, [("one.yml", "one"), ("rules/a.yaml", "a"), ("rules/b.yml", "b")]);
+    let metrics = loaded.profile.services.values().next().unwrap();
+    assert_eq!(metrics.kind.as_service().assets(), ["rules/a.yaml", "rules/b.yml", "one.yml"]);
+}
+
+#[test]
+fn an_unset_variable_matters_only_where_it_counts() {
+    let project = Project::new(&[
+        ("profiles/base.yaml", "services: { db: { postgres: { version: \"${NOT_SET}\" } } }\n"),
+        ("profiles/x.yaml", "extends: [base]\nservices: { db: { postgres: { version: 15 } } }\n"),
+    ]);
+    assert_eq!(project.told("x"), Vec::<String>::new());
+    assert_eq!(project.told("base").len(), 1);
+}
+
+/// Every key that a profile can have gets an explanation.
+#[test]
+fn every_key_of_a_full_profile_can_be_explained() {
+    for fixture in fixtures("good") {
+        let project = project_of(&fixture);
+        let loaded = project.load("fixture").ok().unwrap();
+        let mut keys = Vec::new();
+        all_keys("", &loaded.origins.effective(), &mut keys);
+        for key in keys {
+            let explanation = loaded.origins.explain(&key).unwrap_or_else(|error| panic!("{error}"));
+            assert!(!explanation.layers.is_empty() && explanation.layers.iter().any(|touch| touch.counts), "{key}: {explanation:?}");
+        }
+    }
+}
+
+fn all_keys(path: &str, value: &serde_json::Value, keys: &mut Vec<String>) {
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        keys.push(key.clone());
+        all_keys(&key, inner, keys);
+    }
+}

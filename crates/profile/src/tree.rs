@@ -1,0 +1,141 @@
+//! A document as a tree of values that know their place, and that keep what was written.
+
+use indexmap::IndexMap;
+
+use super::source::{Findings, Span};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub span: Span,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Nothing, `~` or `null`.
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(IndexMap<String, Entry>),
+}
+
+/// One key of a mapping with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub key: Span,
+    pub node: Node,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scalar {
+    pub text: String,
+    /// Neither quoted nor a block: its type follows from its spelling.
+    pub plain: bool,
+    /// What interpolation made of it, if it was asked to.
+    pub filled: Option<Box<Filled>>,
+}
+
+/// A scalar with variables in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filled {
+    /// As it stands in the file.
+    pub written: String,
+    /// The variables that were used.
+    pub names: Vec<String>,
+    /// What was wrong; told only if this value is the one that counts.
+    pub trouble: Findings,
+}
+
+impl Node {
+    pub fn map(&self) -> Option<&IndexMap<String, Entry>> {
+        match &self.content {
+            Content::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub fn list(&self) -> Option<&[Node]> {
+        match &self.content {
+            Content::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn scalar(&self) -> Option<&Scalar> {
+        match &self.content {
+            Content::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar; none if a variable in it is not set, which is told already.
+    pub fn text(&self) -> Option<&str> {
+        self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
+    }
+
+    pub(super) fn map_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
+        match &mut self.content {
+            Content::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.map_mut()?.get_mut(key).map(|entry| &mut entry.node)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.map()?.get(key)
+    }
+
+    /// Each key of a mapping with its entry; nothing for anything else.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.map().into_iter().flatten().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Each item of a list; nothing for anything else.
+    pub fn items(&self) -> impl Iterator<Item = &Node> {
+        self.list().into_iter().flatten()
+    }
+
+    /// For people: what this is.
+    pub(super) fn noun(&self) -> String {
+        match &self.content {
+            Content::Null => "nothing".to_owned(),
+            Content::List(_) => "a list".to_owned(),
+            Content::Map(_) => "a mapping".to_owned(),
+            Content::Scalar(scalar) => format!("`{}`", shortened(scalar.written())),
+        }
+    }
+}
+
+impl Scalar {
+    /// As it stands in the file, without what variables put in: that may be a secret.
+    pub fn written(&self) -> &str {
+        self.filled.as_ref().map_or(&self.text, |filled| &filled.written)
+    }
+
+    /// A variable in it is not set.
+    pub fn is_broken(&self) -> bool {
+        self.filled.as_ref().is_some_and(|filled| filled.trouble.has_errors())
+    }
+
+    /// A scalar that variables were put into means what its text means, quoted or not.
+    pub fn typed_by_spelling(&self) -> bool {
+        self.plain || self.filled.is_some()
+    }
+}
+
+/// Enough of a text to recognise it.
+pub(super) fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < text.len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,332 @@
+//! YAML text to a tree.
+//!
+//! Read from the parser's events rather than through serde, so that a duplicate key or a wrong type does not hide the next
+//! problem, and a number where text is wanted keeps its spelling (`8.0` stays `8.0`). Bounded in size, depth and
+//! what aliases may expand to: no text makes it panic, hang or eat the memory.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Tag};
+
+use super::{
+    source::{FileId, Findings, Sources, Span},
+    tree::{Content, Entry, Node, Scalar},
+};
+
+/// The largest file, in bytes.
+pub(super) const LARGEST: usize = 1 << 20;
+/// The deepest nesting.
+const DEEPEST: usize = 64;
+/// What aliases may add in all, in bytes of text and 64 for each value.
+const ALIASES: usize = 1 << 20;
+
+/// What came of a text.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub root: Node,
+    /// False if the text ends in a syntax error: then only what stands before it is known.
+    pub complete: bool,
+}
+
+/// Reads one document. What is wrong with it as YAML goes to `findings`.
+pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed {
+    let text = sources.get(file).text.as_str();
+    let start = sources.span(file, 0, 0);
+    if text.len() > LARGEST {
+        findings.error(start, "too-large", format!("the file has {} bytes, and the most is {LARGEST}", text.len()));
+        return Parsed { root: Node { span: start, content: Content::Null }, complete: false };
+    }
+    let options = granit_parser::options! {
+        emit_comments: false,
+        emit_unresolved_aliases: true,
+        flow_nesting_limit: DEEPEST,
+        block_nesting_limit: DEEPEST,
+    };
+    let mut builder = Builder { text, file, findings, stack: Vec::new(), root: None, anchors: HashMap::new(), expanded: 0 };
+    let complete = builder.read(Parser::new_from_str_with_options(text, options), sources).is_some();
+    builder.close_all();
+    Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete }
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    file: FileId,
+    findings: &'a mut Findings,
+    stack: Vec<Frame>,
+    root: Option<Node>,
+    anchors: HashMap<usize, Node>,
+    expanded: usize,
+}
+
+/// A list or mapping that is still open.
+struct Frame {
+    span: Span,
+    anchor: usize,
+    open: Open,
+}
+
+enum Open {
+    List(Vec<Node>),
+    Map { entries: IndexMap<String, Entry>, key: Option<Key>, merged: Vec<Node> },
+}
+
+/// A key that waits for its value.
+enum Key {
+    Named(String, Span),
+    /// `<<`: what follows is merged in.
+    Merge,
+    /// Already told; its value is dropped.
+    Wrong,
+}
+
+impl Builder<'_> {
+    fn read<'t>(
+        &mut self,
+        parser: impl Iterator<Item = Result<(Event<'t>, granit_parser::Span), ScanError>>,
+        sources: &Sources,
+    ) -> Option<()> {
+        for event in parser {
+            let (event, span) = match event {
+                Ok(found) => found,
+                Err(error) => {
+                    self.syntax(&error, sources);
+                    return None;
+                }
+            };
+            let span = self.span(span);
+            match event {
+                Event::Scalar(text, style, anchor, tag) => {
+                    self.tagged(span, tag.as_deref());
+                    let plain = matches!(style, ScalarStyle::Plain) && !is_text(tag.as_deref());
+                    let content = if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
+                        Content::Null
+                    } else {
+                        Content::Scalar(Scalar { text: text.into_owned(), plain, filled: None })
+                    };
+                    self.add(Node { span, content }, anchor)?;
+                }
+                Event::SequenceStart(_, anchor, tag) => {
+                    self.tagged(span, tag.as_deref());
+                    self.stack.push(Frame { span, anchor, open: Open::List(Vec::new()) });
+                }
+                Event::MappingStart(_, anchor, tag) => {
+                    self.tagged(span, tag.as_deref());
+                    let open = Open::Map { entries: IndexMap::new(), key: None, merged: Vec::new() };
+                    self.stack.push(Frame { span, anchor, open });
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close(span.end)?,
+                Event::Alias(id) => {
+                    if let Some(node) = self.anchors.get(&id).cloned() {
+                        self.spend(&node, span)?;
+                        self.add(node, 0)?;
+                    } else {
+                        self.findings.error(span, "recursive-alias", "this alias stands within what it names");
+                        self.add(Node { span, content: Content::Null }, 0)?;
+                    }
+                }
+                Event::UnresolvedAlias(name) => {
+                    self.findings.error(span, "unknown-alias", format!("nothing before this is anchored as `&{name}`"));
+                    self.add(Node { span, content: Content::Null }, 0)?;
+                }
+                Event::DocumentStart(..) if self.root.is_some() => {
+                    self.findings
+                        .error(span, "second-document", "a second document begins here, and a profile is one")
+                        .hint("remove the `---`, or put the rest into a file of its own");
+                    return None;
+                }
+                _ => {}
+            }
+            if self.stack.len() > DEEPEST {
+                self.findings.error(span, "too-deep", format!("nested more than {DEEPEST} deep"));
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Puts a complete value where it belongs. None when reading must end.
+    fn add(&mut self, node: Node, anchor: usize) -> Option<()> {
+        if anchor != 0 {
+            self.spend(&node, node.span)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        let findings = &mut *self.findings;
+        match self.stack.last_mut().map(|frame| &mut frame.open) {
+            None => self.root = Some(node),
+            Some(Open::List(items)) => items.push(node),
+            Some(Open::Map { entries, key, merged }) => match key.take() {
+                None => *key = Some(key_of(&node, entries, findings)),
+                Some(Key::Named(name, span)) => {
+                    entries.insert(name, Entry { key: span, node });
+                }
+                Some(Key::Merge) => merged.push(node),
+                Some(Key::Wrong) => {}
+            },
+        }
+        Some(())
+    }
+
+    fn close(&mut self, end: usize) -> Option<()> {
+        let frame = self.stack.pop()?;
+        let span = Span { end: end.max(frame.span.start), ..frame.span };
+        let content = match frame.open {
+            Open::List(items) => Content::List(items),
+            Open::Map { mut entries, key, merged } => {
+                // A key whose value a syntax error cut off is still a key.
+                if let Some(Key::Named(name, key)) = key {
+                    entries.insert(name, Entry { key, node: Node { span: key, content: Content::Null } });
+                }
+                for node in merged {
+                    self.merge(node, &mut entries);
+                }
+                Content::Map(entries)
+            }
+        };
+        self.add(Node { span, content }, frame.anchor)
+    }
+
+    fn close_all(&mut self) {
+        while let Some(frame) = self.stack.last() {
+            let end = frame.span.end;
+            self.close(end);
+        }
+    }
+
+    /// `<<: *base`, or a list of them: what is already there wins.
+    fn merge(&mut self, node: Node, entries: &mut IndexMap<String, Entry>) {
+        match node.content {
+            Content::Map(more) => {
+                for (key, entry) in more {
+                    entries.entry(key).or_insert(entry);
+                }
+            }
+            Content::List(nodes) if nodes.iter().all(|node| node.map().is_some()) => {
+                for node in nodes {
+                    self.merge(node, entries);
+                }
+            }
+            _ => {
+                self.findings.error(node.span, "wrong-type", "`<<` takes a mapping, or a list of mappings");
+            }
+        }
+    }
+
+    /// Anchors and aliases copy; the copies are counted, so that a short text cannot become a large tree.
+    fn spend(&mut self, node: &Node, span: Span) -> Option<()> {
+        self.expanded = self.expanded.saturating_add(cost(node, ALIASES - self.expanded.min(ALIASES) + 1));
+        if self.expanded <= ALIASES {
+            return Some(());
+        }
+        self.findings
+            .error(span, "too-many-aliases", "aliases expand this file to more than a profile may hold")
+            .hint("write out what is needed, or use `extends`");
+        None
+    }
+
+    /// Tags other than those of plain YAML mean nothing here, and dropping them silently would change a meaning.
+    fn tagged(&mut self, span: Span, tag: Option<&Tag>) {
+        if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
+            self.findings
+                .error(span, "unknown-tag", format!("the tag `{}` means nothing in a profile", tag.original()))
+                .hint("put text that begins with `!` in quotes");
+        }
+    }
+
+    fn span(&self, span: granit_parser::Span) -> Span {
+        let start = span.start.byte_offset().unwrap_or_default();
+        Span {
+            file: self.file,
+            line: span.start.line() as u32,
+            column: span.start.col() as u32 + 1,
+            start,
+            end: span.end.byte_offset().unwrap_or(start).max(start),
+        }
+    }
+
+    fn syntax(&mut self, error: &ScanError, sources: &Sources) {
+        let offset = error.marker().byte_offset().unwrap_or(self.text.len());
+        let mut span = sources.span(self.file, offset, offset + 1);
+        if let Some(tab) = indented_with_tab(self.text, span.line) {
+            span = sources.span(self.file, tab, tab + 1);
+            self.findings.error(span, "tab", "a tab is used as indentation, which YAML does not allow").hint("indent with spaces");
+            return;
+        }
+        let line = self.text.lines().nth(span.line as usize - 1).unwrap_or_default();
+        let message = format!("this is not YAML: {}", error.info());
+        let finding = self.findings.error(span, "syntax", message);
+        if line.contains("${") {
+            finding.hint("within `{…}` or `[…]`, `${NAME}` needs quotes: \"${NAME}\"");
+        }
+    }
+}
+
+fn key_of(node: &Node, entries: &IndexMap<String, Entry>, findings: &mut Findings) -> Key {
+    let name = match &node.content {
+        Content::Scalar(scalar) if scalar.plain && scalar.text == "<<" => return Key::Merge,
+        Content::Scalar(scalar) => scalar.text.clone(),
+        Content::Null => "null".to_owned(),
+        Content::List(_) | Content::Map(_) => {
+            findings
+                .error(node.span, "wrong-key", "a key must be text, not a list or mapping")
+                .hint("`${NAME}` or `{…}` where text is meant needs quotes");
+            return Key::Wrong;
+        }
+    };
+    if let Some(first) = entries.get(&name) {
+        findings
+            .error(node.span, "duplicate-key", format!("`{name}` is given twice: the first is on line {}", first.key.line))
+            .hint("remove one of them, or put both into one");
+        return Key::Wrong;
+    }
+    Key::Named(name, node.span)
+}
+
+/// Bytes of text and 64 for each value, counted no further than `limit`.
+fn cost(node: &Node, limit: usize) -> usize {
+    let mut sum = 64;
+    match &node.content {
+        Content::Null => {}
+        Content::Scalar(scalar) => sum += scalar.text.len(),
+        Content::List(items) => {
+            for item in items {
+                if sum > limit {
+                    break;
+                }
+                sum += cost(item, limit - sum);
+            }
+        }
+        Content::Map(entries) => {
+            for (key, entry) in entries {
+                if sum > limit {
+                    break;
+                }
+                sum += key.len() + cost(&entry.node, limit - sum);
+            }
+        }
+    }
+    sum
+}
+
+fn is_text(tag: Option<&Tag>) -> bool {
+    tag.and_then(Tag::core_suffix) == Some("str")
+}
+
+/// The first tab in the indentation at or right before `line`: the parser notices some of them only on the line after.
+fn indented_with_tab(text: &str, line: u32) -> Option<usize> {
+    let mut offset = 0;
+    let mut found = None;
+    for (number, content) in text.split_inclusive('\n').enumerate() {
+        if number as u32 + 1 > line {
+            break;
+        }
+        if number as u32 + 2 >= line {
+            let indentation = content.len() - content.trim_start_matches([' ', '\t']).len();
+            if let Some(tab) = content[..indentation].find('\t').filter(|_| !content.trim().is_empty()) {
+                found = found.or(Some(offset + tab));
+            }
+        }
+        offset += content.len();
+    }
+    found
+}

@@ -1,0 +1,60 @@
+//! Builds the small static programs that go into containers, with the compiler alone: they have no dependencies, so
+//! neither cargo's lock nor a network is in the way. Their bytes are embedded in the binary.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// By the names of their crates, and what is missing without them.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("holder", "faults that need it will be refused"),
+    ("launcher", "variables with secrets will stand in the descriptions of containers"),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for (name, loss) in PROGRAMS {
+        println!("cargo::rerun-if-changed=../{name}/src");
+        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where")).join(name);
+        // Containers are Linux; elsewhere there is nothing to build them for.
+        if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
+            fs::write(&out, []).expect("the output directory can be written");
+            continue;
+        }
+        if let Err(reason) = build(name, &out) {
+            // A check of the sources must not fail where no static C library is installed.
+            println!("cargo::warning=the {name} could not be built, so {loss}: {reason}");
+            fs::write(&out, []).expect("the output directory can be written");
+        }
+    }
+}
+
+fn build(name: &str, out: &Path) -> Result<(), String> {
+    let variable = |name: &str| env::var(name).map_err(|_| format!("{name} is not set"));
+    let mut rustc = Command::new(variable("RUSTC")?);
+    rustc
+        .args(["--edition", "2024", "--crate-name", name, "--crate-type", "bin", "--cap-lints", "allow"])
+        .args([
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "opt-level=2",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+            "-C",
+            "relocation-model=static",
+        ])
+        .args(["--target", &variable("TARGET")?])
+        .arg("-o")
+        .arg(out)
+        .arg(format!("../{name}/src/main.rs"));
+    if let Ok(linker) = variable("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={linker}"));
+    }
+    let output = rustc.output().map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).replace('\n', " ")) }
+}

@@ -1,0 +1,207 @@
+//! Secrets: generated once, kept in files with mode 0600 beside the environment's state, resolved at the last moment.
+//!
+//! Whoever acts on a service asks [`Vault::resolve`] to fill a [`Template`]; nothing else sees a value. A secret lives as
+//! long as the volume that it opens, so a kept volume is never met by a new password.
+
+pub mod tls;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use devenv_spec::{SecretRef, Template};
+use rand::RngExt;
+use secrecy::{ExposeSecret, SecretString};
+
+const LENGTH: usize = 32;
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The secrets of one environment. Cheap to clone; `Debug` shows no value.
+#[derive(Clone)]
+pub struct Vault {
+    directory: PathBuf,
+    known: Arc<Mutex<HashMap<SecretRef, SecretString>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the secret `{name}` in {path}")]
+pub struct SecretError {
+    name: SecretRef,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", self.directory.display())
+    }
+}
+
+impl Vault {
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, known: Arc::default() }
+    }
+
+    /// Makes sure that the secret exists: read back if it was generated before, else generated and written first.
+    pub fn ensure(&self, name: &SecretRef) -> Result<SecretString, SecretError> {
+        let mut known = self.known.lock().expect("no holder of this lock panics");
+        if let Some(secret) = known.get(name) {
+            return Ok(secret.clone());
+        }
+        let path = self.directory.join(name.as_str());
+        let fail = |source| SecretError { name: name.clone(), path: path.clone(), source };
+        let value = match fs::read_to_string(&path) {
+            Ok(value) if !value.is_empty() => value,
+            Ok(_) => generate(&path).map_err(fail)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => generate(&path).map_err(fail)?,
+            Err(error) => return Err(fail(error)),
+        };
+        let secret = SecretString::from(value);
+        known.insert(name.clone(), secret.clone());
+        Ok(secret)
+    }
+
+    /// As [`Self::ensure`], for many at once: a disk takes about as long to sync them all as to sync one.
+    pub fn ensure_all(&self, names: &[SecretRef]) -> Result<(), SecretError> {
+        let generated = |name: &SecretRef| {
+            let path = self.directory.join(name.as_str());
+            if path.exists() { Ok(()) } else { generate(&path).map(drop) }.map_err(|source| SecretError {
+                name: name.clone(),
+                path,
+                source,
+            })
+        };
+        // What is generated under the lock is nobody else's meanwhile.
+        let known = self.known.lock().expect("no holder of this lock panics");
+        std::thread::scope(|scope| {
+            let missing: Vec<_> =
+                names.iter().filter(|name| !known.contains_key(name)).map(|name| scope.spawn(|| generated(name))).collect();
+            missing.into_iter().try_for_each(|thread| thread.join().expect("writing a file does not panic"))
+        })?;
+        drop(known);
+        names.iter().try_for_each(|name| self.ensure(name).map(drop))
+    }
+
+    /// Whether it has been generated or kept before.
+    pub fn has(&self, name: &SecretRef) -> bool {
+        self.known.lock().expect("no holder of this lock panics").contains_key(name) || self.directory.join(name.as_str()).exists()
+    }
+
+    /// Keeps a secret that was made elsewhere, such as a server's key.
+    pub fn keep(&self, name: &SecretRef, value: &str) -> Result<(), SecretError> {
+        let path = self.directory.join(name.as_str());
+        write(&path, value).map_err(|source| SecretError { name: name.clone(), path: path.clone(), source })?;
+        self.known.lock().expect("no holder of this lock panics").insert(name.clone(), SecretString::from(value));
+        Ok(())
+    }
+
+    /// The value, to be handed to a driver at once.
+    pub fn reveal(&self, name: &SecretRef) -> Result<String, SecretError> {
+        Ok(self.ensure(name)?.expose_secret().to_owned())
+    }
+
+    /// The text with its secrets in it.
+    pub fn resolve(&self, template: &Template) -> Result<String, SecretError> {
+        for secret in template.secrets() {
+            self.ensure(secret)?;
+        }
+        let known = self.known.lock().expect("no holder of this lock panics");
+        Ok(template.fill(|secret| known.get(secret).map(|value| value.expose_secret().to_owned()).unwrap_or_default()))
+    }
+
+    /// Variables with their secrets in them.
+    pub fn resolve_all<'a>(
+        &self,
+        variables: impl Iterator<Item = (&'a String, &'a Template)>,
+    ) -> Result<Vec<(String, String)>, SecretError> {
+        variables.map(|(name, value)| Ok((name.clone(), self.resolve(value)?))).collect()
+    }
+
+    /// Replaces every known secret in a text that comes from elsewhere, such as a service's log.
+    pub fn redact(&self, text: &str) -> String {
+        let known = self.known.lock().expect("no holder of this lock panics");
+        let mut text = std::borrow::Cow::Borrowed(text);
+        for secret in known.values() {
+            if text.contains(secret.expose_secret()) {
+                text = text.replace(secret.expose_secret(), "********").into();
+            }
+        }
+        text.into_owned()
+    }
+
+    /// Reads back what was generated in an earlier life.
+    pub fn load(&self) -> io::Result<()> {
+        let services = match fs::read_dir(&self.directory) {
+            Ok(services) => services,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for service in services {
+            let service = service?;
+            for secret in fs::read_dir(service.path())? {
+                let secret = secret?;
+                let (Some(service), Some(name)) =
+                    (service.file_name().to_str().map(str::to_owned), secret.file_name().to_str().map(str::to_owned))
+                else {
+                    continue;
+                };
+                // What an interrupted write left; former versions ended it in `.tmp`.
+                if devenv_files::is_unfinished(Path::new(&name)) || Path::new(&name).extension().is_some_and(|extension| extension == "tmp")
+                {
+                    continue;
+                }
+                let name = SecretRef::new(&service, &name);
+                let value = fs::read_to_string(secret.path())?;
+                if !value.is_empty() {
+                    self.known.lock().expect("no holder of this lock panics").insert(name, SecretString::from(value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn generate(path: &Path) -> io::Result<String> {
+    let mut random = rand::rng();
+    let value: String = (0..LENGTH).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
+    write(path, &value)?;
+    Ok(value)
+}
+
+/// Written whole or not at all, and only for the owner to read.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    devenv_files::write_atomically(path, value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_private_and_the_same_the_next_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = SecretRef::new("db", "app");
+        let first = Vault::new(directory.path().into()).reveal(&name).unwrap();
+        // What a killed writer left is no secret.
+        let (_, interrupted) = devenv_files::unfinished(&directory.path().join("db/app"), 0o600).unwrap().keep().unwrap();
+        fs::write(interrupted, "y").unwrap();
+        let again = Vault::new(directory.path().into());
+        again.load().unwrap();
+        assert_eq!(again.reveal(&name).unwrap(), first);
+        assert_eq!(first.len(), 32);
+        let mode = fs::metadata(directory.path().join("db/app")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(again.redact(&format!("x{first}y")), "x********y");
+        assert!(!format!("{again:?}").contains(&first));
+    }
+}

@@ -1,0 +1,152 @@
+//! What an environment is made of, as plain data: pure, shared by all, made by kinds, read by the planner and the engine.
+//!
+//! Nothing here does anything. A secret never stands in a spec: a [`Template`] names it by a [`SecretRef`], and only the
+//! effect layers put the value in at the last moment.
+
+mod hash;
+mod name;
+mod probe;
+mod provision;
+mod quantity;
+mod script;
+mod template;
+mod watch;
+mod workload;
+
+use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf, time::Duration};
+
+pub use devenv_api::Condition;
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+pub use hash::{SpecHash, differences};
+pub use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
+pub use probe::Probe;
+pub use provision::{
+    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision, S3Provision, TopicSpec,
+};
+pub use quantity::{Period, Size};
+pub use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
+pub use template::{SecretRef, Template};
+pub use watch::{Reaction, WatchRule};
+pub use workload::{ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload};
+
+/// One environment, complete: what the planner compares with what is observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentSpec {
+    pub id: EnvironmentId,
+    pub project: PathBuf,
+    pub instance: String,
+    pub profile: String,
+    pub subnet: Ipv4Net,
+    /// Where the daemon serves figures to those in the network who collect them.
+    #[serde(default)]
+    pub figures: Option<SocketAddrV4>,
+    pub services: IndexMap<ServiceName, ServiceSpec>,
+    /// What `devenv env` prints: connections of all services, then the profile's own variables.
+    pub variables: IndexMap<String, Variable>,
+}
+
+/// One service, complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    pub name: ServiceName,
+    /// The kind's name, for people; nothing is decided by it.
+    pub kind: String,
+    pub workload: Workload,
+    pub depends_on: IndexMap<ServiceName, Condition>,
+    pub on_dependency_restart: OnDependencyRestart,
+    pub optional: bool,
+    pub probe: Probe,
+    /// Brought about after the first answer and before ready, each time, idempotently.
+    pub provision: Vec<Provision>,
+    /// Applied once each after provisioning and before ready.
+    #[serde(default)]
+    pub scripts: Option<ScriptSet>,
+    /// What proves that a client can do real work, once provisioning is done; the probe itself if there is none.
+    pub proof: Option<Probe>,
+    pub ready_timeout: Duration,
+    pub stop: Stop,
+    pub restart: RestartPolicy,
+    /// What follows when files change.
+    #[serde(default)]
+    pub watch: Vec<WatchRule>,
+    /// Addresses to show and open; they hold no secret.
+    pub urls: IndexMap<String, String>,
+}
+
+/// A variable in the two forms in which it is true.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Variable {
+    /// For programs on the host.
+    pub host: Template,
+    /// For containers on the environment's network.
+    pub container: Template,
+}
+
+/// What happens to a service when one that it depends on has been restarted without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDependencyRestart {
+    Ignore,
+    Signal,
+    Restart,
+}
+
+/// How a service is asked to end, and how long it may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub signal: String,
+    pub grace: Duration,
+}
+
+/// What follows when a service ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    pub policy: RestartWhen,
+    /// Restarts in a row, without having been ready for a while, before it is a crash loop.
+    pub attempts: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartWhen {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl Stop {
+    pub fn new(signal: &str, grace_seconds: u64) -> Self {
+        Self { signal: signal.to_owned(), grace: Duration::from_secs(grace_seconds) }
+    }
+}
+
+impl Variable {
+    /// The same on the host and in containers.
+    pub fn same(value: Template) -> Self {
+        Self { host: value.clone(), container: value }
+    }
+}
+
+impl ServiceSpec {
+    pub fn container(&self) -> Option<&ContainerSpec> {
+        match &self.workload {
+            Workload::Container(container) => Some(container),
+            Workload::Process(_) => None,
+        }
+    }
+
+    pub fn hash(&self) -> SpecHash {
+        SpecHash::of(&self.workload)
+    }
+
+    /// Host ports by container port.
+    pub fn ports(&self) -> BTreeMap<u16, u16> {
+        match &self.workload {
+            Workload::Container(container) => container.ports.iter().map(|port| (port.container, port.host)).collect(),
+            Workload::Process(process) => process.ports.iter().map(|port| (*port, *port)).collect(),
+        }
+    }
+}

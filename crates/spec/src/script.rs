@@ -1,0 +1,50 @@
+//! Scripts and data sets that the profile declares for one service, before anybody has looked at the files.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SecretRef, ServiceName};
+
+/// Everything that is to be applied to one service, in order: `admin_init`, then `init`, then `seed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptSet {
+    pub service: ServiceName,
+    pub target: ScriptTarget,
+    pub sources: Vec<ScriptSource>,
+}
+
+/// The server, as reached from the host on the loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptTarget {
+    Postgres { port: u16, tls: bool, superuser: SecretRef },
+    Redis { port: u16, tls: bool, password: SecretRef },
+    Kafka { port: u16 },
+}
+
+/// Paths of the profile that are applied in one place by one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptSource {
+    pub place: ScriptPlace,
+    /// Files and directories, relative to the project.
+    pub paths: Vec<String>,
+    /// A data set, and no script of the schema.
+    pub seed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptPlace {
+    /// The service itself, which knows no databases of its own.
+    Service,
+    /// A database of PostgreSQL, as its owner or as the superuser (`postgres`).
+    Database { name: String, role: String, password: SecretRef },
+}
+
+impl ScriptPlace {
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Service => None,
+            Self::Database { name, .. } => Some(name),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Text that may name secrets without holding them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of one secret of an environment: `db/orders` is the role `orders` of the service `db`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretRef(String);
+
+impl SecretRef {
+    pub fn new(service: &str, name: &str) -> Self {
+        Self(format!("{service}/{name}"))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Text in which secrets stand by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    Text(String),
+    Secret(SecretRef),
+}
+
+impl Template {
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(vec![Part::Text(text.into())])
+    }
+
+    pub fn secret(secret: SecretRef) -> Self {
+        Self(vec![Part::Secret(secret)])
+    }
+
+    #[must_use]
+    pub fn then(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Text(text.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn then_secret(mut self, secret: SecretRef) -> Self {
+        self.0.push(Part::Secret(secret));
+        self
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Secret(secret) => Some(secret),
+        })
+    }
+
+    pub fn holds_secret(&self) -> bool {
+        self.secrets().next().is_some()
+    }
+
+    /// The text with every secret replaced by `********`.
+    pub fn redacted(&self) -> String {
+        self.fill(|_| "********".to_owned())
+    }
+
+    /// The text with every secret replaced by what `value` says.
+    pub fn fill(&self, mut value: impl FnMut(&SecretRef) -> String) -> String {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Secret(secret) => text.push_str(&value(secret)),
+            }
+        }
+        text
+    }
+}
+
+impl From<&str> for Template {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Template {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fill(|secret| format!("${{secret:{secret}}}")))
+    }
+}

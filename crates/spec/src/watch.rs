@@ -1,0 +1,70 @@
+//! What follows when files of the project change.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One `watch` entry of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchRule {
+    /// Files and directories, absolute.
+    pub paths: Vec<PathBuf>,
+    /// Globs of what does not count.
+    pub ignore: Vec<String>,
+    /// A command that must succeed first.
+    pub build: Option<Vec<String>>,
+    /// Where commands of this rule run: absolute.
+    pub directory: PathBuf,
+    pub reaction: Reaction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reaction {
+    /// Stop it, and start it again.
+    Restart,
+    Signal(String),
+    /// Start the new version beside the old one, and move connections when it is ready.
+    Swap,
+    /// Copy what changed into the container, below `to`; then send it the signal, or start it again as it is.
+    Sync {
+        to: String,
+        signal: Option<String>,
+    },
+    /// Build its image anew, and replace the container.
+    Rebuild,
+    /// Run a command.
+    Run(Vec<String>),
+}
+
+impl WatchRule {
+    /// Where a watched file belongs in the container: below `to`, as it lies below the directory that is watched.
+    pub fn target(&self, file: &std::path::Path) -> Option<String> {
+        let Reaction::Sync { to, .. } = &self.reaction else { return None };
+        let root = self.paths.iter().filter(|root| file.starts_with(root)).max_by_key(|root| root.as_os_str().len())?;
+        let below = file.strip_prefix(root).ok()?;
+        let below = if below.as_os_str().is_empty() { std::path::Path::new(file.file_name()?) } else { below };
+        Some(format!("{}/{}", to.trim_end_matches('/'), below.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_below_the_target_as_it_lies_below_what_is_watched() {
+        let rule = WatchRule {
+            paths: vec!["/p/src".into(), "/p/src/static".into(), "/p/app.toml".into()],
+            ignore: Vec::new(),
+            build: None,
+            directory: "/p".into(),
+            reaction: Reaction::Sync { to: "/app/".into(), signal: None },
+        };
+        let target = |file: &str| rule.target(std::path::Path::new(file));
+        assert_eq!(target("/p/src/a/b.py").as_deref(), Some("/app/a/b.py"));
+        assert_eq!(target("/p/src/static/x.css").as_deref(), Some("/app/x.css"), "the nearest of those that are watched");
+        assert_eq!(target("/p/app.toml").as_deref(), Some("/app/app.toml"));
+        assert_eq!(target("/elsewhere"), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! What runs: a container or a process on the host.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Size, Template};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    Container(ContainerSpec),
+    Process(ProcessSpec),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub image: Image,
+    /// Instead of the image's own.
+    pub entrypoint: Option<Vec<String>>,
+    /// Instead of the image's own.
+    pub command: Option<Vec<String>>,
+    pub user: Option<String>,
+    pub environment: IndexMap<String, Template>,
+    /// Written into the container before each of its starts.
+    pub files: Vec<FileSpec>,
+    pub mounts: Vec<Mount>,
+    pub ports: Vec<PublishedPort>,
+    /// Names on the environment's network, besides the service's own.
+    pub aliases: Vec<String>,
+    pub resources: Resources,
+    /// Size of `/dev/shm`.
+    pub shared_memory: Option<Size>,
+    /// Have the engine run a small init as process 1, which reaps children.
+    pub init: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Image {
+    Named(String),
+    Built(ImageBuild),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageBuild {
+    /// Absolute.
+    pub context: PathBuf,
+    /// Relative to the context.
+    pub dockerfile: String,
+    pub target: Option<String>,
+    pub arguments: IndexMap<String, String>,
+    /// The name that the built image gets.
+    pub tag: String,
+}
+
+impl Image {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Named(name) => name,
+            Self::Built(build) => &build.tag,
+        }
+    }
+}
+
+/// A file that the supervisor writes into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// Absolute path in the container.
+    pub path: String,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub content: Template,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    pub read_only: bool,
+    /// A volume with a file system of its own, of this size, on a loop device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Size>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountSource {
+    /// A volume of the service, by its short name (`data`); which engine volume that is today is the state's affair.
+    Volume(String),
+    /// A path on the host.
+    Host(PathBuf),
+    /// Memory.
+    Memory,
+}
+
+/// A container's port on the host's loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    pub container: u16,
+    pub host: u16,
+    /// `127.0.0.1` unless the profile says otherwise.
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    pub memory: Option<Size>,
+    pub cpus: Option<f64>,
+}
+
+/// A program on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    pub command: Vec<String>,
+    /// Absolute.
+    pub directory: PathBuf,
+    pub environment: IndexMap<String, Template>,
+    /// The port it is told to listen on, and its debugger's.
+    pub ports: Vec<u16>,
+    /// The daemon holds these ports, and gives the process others in their place, so that versions can be swapped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fronted: bool,
+}
+
+impl ContainerSpec {
+    /// A container of `image` with nothing else said.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: Image::Named(image.into()),
+            entrypoint: None,
+            command: None,
+            user: None,
+            environment: IndexMap::new(),
+            files: Vec::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            aliases: Vec::new(),
+            resources: Resources::default(),
+            shared_memory: None,
+            init: false,
+        }
+    }
+
+    /// Those that must not stand in the container's description.
+    pub fn secret_variables(&self) -> impl Iterator<Item = (&String, &Template)> {
+        self.environment.iter().filter(|(_, value)| value.holds_secret())
+    }
+
+    pub fn plain_variables(&self) -> impl Iterator<Item = (&String, &Template)> {
+        self.environment.iter().filter(|(_, value)| !value.holds_secret())
+    }
+}
+
+impl FileSpec {
+    /// For the service's user alone.
+    pub fn private(path: impl Into<String>, user: u32, content: impl Into<Template>) -> Self {
+        Self { path: path.into(), mode: 0o400, uid: user, gid: user, content: content.into() }
+    }
+
+    /// For everybody in the container.
+    pub fn readable(path: impl Into<String>, content: impl Into<Template>) -> Self {
+        Self { path: path.into(), mode: 0o444, uid: 0, gid: 0, content: content.into() }
+    }
+}
+
+impl Mount {
+    /// A volume of the service.
+    pub fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
+        Self { source: MountSource::Volume(name.into()), target: target.into(), read_only: false, device: None }
+    }
+
+    /// Memory, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
+    pub fn memory(target: impl Into<String>) -> Self {
+        Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None }
+    }
+}
