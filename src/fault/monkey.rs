@@ -28,27 +28,31 @@ impl FaultKind for Monkey {
     }
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        let faults: Vec<String> = values
-            .text("faults")
-            .unwrap_or_default()
-            .split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect();
-        if let Some(unknown) = faults.iter().find(|name| *name == "monkey" || super::find(name).is_none()) {
+        let faults = listed("faults", values.text("faults").unwrap_or_default())?;
+        if let Some(unknown) = faults.iter().find(|name| **name == "monkey" || super::find(name).is_none()) {
             return Err(Refusal::new(format!("`{unknown}` is no fault for a monkey")).hint("`devenv chaos faults` lists them"));
         }
         let services = match values.text("services") {
             None => vec![target.spec.name.clone()],
             Some(names) => {
-                let named: Vec<&str> = names.split(',').map(str::trim).collect();
+                let named = listed("services", names)?;
                 if let Some(unknown) = named.iter().find(|name| !target.services.iter().any(|service| service.as_str() == **name)) {
                     return Err(Refusal::new(format!("there is no service `{unknown}`")));
                 }
                 target.services.iter().filter(|service| named.contains(&service.as_str())).cloned().collect()
             }
         };
+        let faults = faults.into_iter().map(str::to_owned).collect();
         let (every, lasting) = (values.duration("every").unwrap_or_default(), values.duration("lasting").unwrap_or_default());
         Ok(Injection { action: Action::Monkey { faults, services, every, lasting }, sign: Sign::Effect })
     }
+}
+
+/// The names in a list with commas; at least one.
+fn listed<'a>(parameter: &str, text: &'a str) -> Result<Vec<&'a str>, Refusal> {
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Err(Refusal::new(format!("`{parameter}` names nothing")).hint("give names with commas between: `kill,pause`"));
+    }
+    Ok(names)
 }

@@ -70,6 +70,21 @@ fn a_fault_that_cannot_bite_there_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_list_without_a_name_in_it_is_refused_and_an_empty_place_in_a_list_is_skipped() {
+    for (parameters, expected) in [
+        ([("faults", ","), ("services", "cache")], "`faults` names nothing"),
+        ([("faults", " , "), ("services", "cache")], "`faults` names nothing"),
+        ([("faults", "kill"), ("services", ",")], "`services` names nothing"),
+    ] {
+        assert_eq!(describe("monkey", "redis", &parameters).unwrap_err().reason, expected);
+    }
+    match describe("monkey", "redis", &[("faults", "kill,,pause,"), ("services", "cache,,db,")]).unwrap().action {
+        Action::Monkey { faults, services, .. } => assert_eq!((faults.len(), services.len()), (2, 2)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_spec_reads_back_from_its_journal() {
     let spec = parse("latency", &[("delay", "80ms"), ("probability", "30%")]).unwrap();
     let text = serde_json::to_string(&spec).unwrap();
