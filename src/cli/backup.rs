@@ -22,7 +22,8 @@ use crate::paths;
 /// Back data up, list and restore backups, and practise it.
 ///
 /// PostgreSQL is dumped by pg_dump, Redis by BGSAVE, an S3 store file by file, each with row counts and checksums. The last
-/// backup of each of seven days is kept. Backups stay when volumes are removed.
+/// backup of each of seven days is kept; backups of named services are counted separately from full ones. Backups stay when
+/// volumes are removed.
 ///
 /// Example: devenv backup db
 #[derive(Debug, clap::Args)]

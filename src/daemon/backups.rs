@@ -20,7 +20,7 @@ use crate::{
     engine::{ExecInput, Labels, VolumeCreate},
     provision::{self, ProvisionContext},
     snapshot::{copy_tree, digest_tree},
-    spec::{MountSource, PostgresProvision, Provision, RedisProvision, ServiceName, ServiceSpec},
+    spec::{EnvironmentSpec, MountSource, PostgresProvision, Provision, RedisProvision, ServiceName, ServiceSpec},
     store::{create_private, write_atomically},
 };
 
@@ -50,7 +50,14 @@ impl Environments {
         sweep(&root);
         let directory = root.join(&id);
         create_private(&directory).map_err(internal)?;
-        let mut made = Backup { id, created_at: now.to_string(), services: Vec::new(), size: 0, removed: Vec::new() };
+        let mut made = Backup {
+            id,
+            created_at: now.to_string(),
+            services: Vec::new(),
+            size: 0,
+            partial: is_partial(&spec, names),
+            removed: Vec::new(),
+        };
         for (name, service) in spec.services.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
             let Some(way) = way(service) else { continue };
             made.services.push(self.back_up(environment, name, service, way, &directory).await?);
@@ -67,8 +74,7 @@ impl Environments {
         made.size = made.services.iter().flat_map(|part| &part.files).map(|file| file.size).sum();
         write_atomically(&directory.join(MANIFEST), &serde_json::to_vec_pretty(&made).expect("a manifest is plain data"))
             .map_err(internal)?;
-        let ids: Vec<String> = list(&root).into_iter().map(|backup| backup.id).collect();
-        for old in backup::outdated(&ids) {
+        for old in backup::outdated(&list(&root)) {
             fs::remove_dir_all(root.join(&old)).map_err(internal)?;
             made.removed.push(old);
         }
@@ -337,6 +343,12 @@ impl Environments {
     pub(super) fn has_backups(&self, environment: &Environment) -> bool {
         !list(&self.backup_root(environment)).is_empty()
     }
+}
+
+/// Whether a backup of the services `names` (all, if there are none) leaves out something that can be backed up.
+fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
+    let can_be_backed_up = |service: &ServiceSpec| way(service).is_some_and(|way| !matches!(way, Way::No(_)));
+    !names.is_empty() && spec.services.iter().any(|(name, service)| can_be_backed_up(service) && !names.contains(name))
 }
 
 /// `None` for services that keep nothing of the user's.

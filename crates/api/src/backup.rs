@@ -20,6 +20,9 @@ pub struct Backup {
     pub services: Vec<BackupPart>,
     /// Bytes.
     pub size: u64,
+    /// It holds only the services that were named, not all that could be backed up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// Older backups that made room for this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
