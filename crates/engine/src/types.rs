@@ -30,6 +30,9 @@ pub enum EngineError {
     Refused { action: String, status: u16, message: String },
     #[error("the engine's answer to {action} was not understood: {message}")]
     Protocol { action: String, message: String },
+    /// More than is ever kept in memory.
+    #[error("could not {action}: it is larger than {} MiB", limit >> 20)]
+    TooLarge { action: String, limit: usize },
     /// What was asked for did not end in the time it was given.
     #[error("could not {action} within {limit:?}")]
     TimedOut { action: String, limit: Duration },

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     client::Client,
     error::from_wire,
-    wire::{Call, segment},
+    wire::{ARCHIVE, Call, segment},
 };
 use crate::{EngineError, ImageFacts};
 
@@ -36,7 +36,7 @@ pub(super) async fn facts(client: &Client, name: &str) -> Result<Option<ImageFac
 
 pub(super) fn save(client: Client, names: Vec<String>) -> BoxStream<'static, Result<Bytes, EngineError>> {
     stream::once(async move {
-        let call = names.iter().fold(Call::get(SAVE, "/images/get"), |call, name| call.with("names", name.clone()));
+        let call = names.iter().fold(Call::get(SAVE, "/images/get").within(ARCHIVE), |call, name| call.with("names", name.clone()));
         let response = client.wire.open(call).await?;
         let endpoint = client.endpoint().clone();
         Ok::<_, EngineError>(response.bytes_stream().map_err(move |error| from_wire(&endpoint, SAVE, error)))
@@ -55,7 +55,7 @@ struct Step {
 
 /// The engine says what it loads as it goes, and an error may come in the middle of it.
 pub(super) async fn load(client: &Client, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>, EngineError> {
-    let call = Call::post(LOAD, "/images/load").with("quiet", "1");
+    let call = Call::post(LOAD, "/images/load").with("quiet", "1").within(ARCHIVE);
     let response = client.wire.open_with(call, reqwest::Body::wrap_stream(archive), "application/x-tar").await?;
     let mut steps = client.wire.documents::<Step>(response, LOAD).boxed();
     let mut names = Vec::new();

@@ -11,7 +11,10 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::{client::Client, wire::Call};
+use super::{
+    client::Client,
+    wire::{ARCHIVE, Call},
+};
 use devenv_spec::ImageBuild;
 
 use crate::EngineError;
@@ -39,7 +42,9 @@ pub(super) fn build(client: Client, build: ImageBuild) -> BoxStream<'static, Res
             .with("dockerfile", build.dockerfile.clone())
             .with("buildargs", arguments)
             .with("rm", "true")
-            .with("forcerm", "true");
+            .with("forcerm", "true")
+            // The first word comes when the context is there.
+            .within(ARCHIVE);
         if let Some(target) = &build.target {
             call = call.with("target", target.clone());
         }

@@ -284,4 +284,108 @@ mod tests {
         assert!(events.next().await.is_none());
         server.await.unwrap();
     }
+
+    /// An engine that says its version, and answers everything else with what `rest` does.
+    fn engine_that<F>(
+        socket: std::path::PathBuf,
+        rest: impl Fn(tokio::net::UnixStream) -> F + Send + 'static,
+    ) -> tokio::task::JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let count = stream.read(&mut request).await.unwrap_or_default();
+                if request[..count].starts_with(b"GET /version ") {
+                    let version = r#"{"ApiVersion":"1.41","MinAPIVersion":null}"#;
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{version}", version.len());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                } else {
+                    tokio::spawn(rest(stream));
+                }
+            }
+        })
+    }
+
+    async fn connected(socket: &std::path::Path) -> Arc<dyn Engine> {
+        let selection = Selection { docker_host: Some(format!("unix://{}", socket.display())), ..Selection::default() };
+        connect(&selection).await.unwrap()
+    }
+
+    async fn ends_in_time<T>(what: &str, call: impl Future<Output = Result<T, EngineError>>) {
+        let answer = tokio::time::timeout(Duration::from_hours(2), call).await;
+        match answer.unwrap_or_else(|_| panic!("{what} waits for ever")) {
+            Ok(_) => panic!("{what} succeeded"),
+            Err(error @ (EngineError::Unreachable { .. } | EngineError::TimedOut { .. })) => {
+                let told = error.to_string();
+                assert!(told.contains(" within ") || told.contains("in time"), "{what}: {told}");
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_call_to_an_engine_that_falls_silent_waits_for_ever() {
+        use futures_util::{StreamExt, TryStreamExt, stream};
+
+        use crate::{ExecRequest, OwnerId, SessionRequest, UploadFile};
+
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("s");
+        let server = engine_that(socket.clone(), |stream| async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
+        let engine = connected(&socket).await;
+        // Hours pass in no time from here on.
+        tokio::time::pause();
+        let command = vec!["true".to_owned()];
+        let exec = ExecRequest { command: command.clone(), ..ExecRequest::default() };
+        let session = SessionRequest { command, ..SessionRequest::default() };
+        let file = UploadFile { path: "/f".to_owned(), mode: 0o400, uid: 0, gid: 0, content: "x".into() };
+        let owner = OwnerId("o".to_owned());
+        ends_in_time("containers", engine.containers(&owner)).await;
+        ends_in_time("volumes", engine.volumes(&owner)).await;
+        ends_in_time("image", engine.image("x:1")).await;
+        ends_in_time("user", engine.user("c")).await;
+        ends_in_time("upload", engine.upload("c", &[file])).await;
+        ends_in_time("start", engine.start("c")).await;
+        ends_in_time("stop", engine.stop("c", "SIGTERM", Duration::from_secs(1))).await;
+        ends_in_time("kill", engine.kill("c", "SIGKILL")).await;
+        ends_in_time("pause", engine.pause("c")).await;
+        ends_in_time("unpause", engine.unpause("c")).await;
+        ends_in_time("remove_container", engine.remove_container("c")).await;
+        ends_in_time("remove_network", engine.remove_network("n")).await;
+        ends_in_time("remove_volume", engine.remove_volume("v")).await;
+        ends_in_time("inspect", engine.inspect("c")).await;
+        ends_in_time("exec", engine.exec("c", exec)).await;
+        ends_in_time("exec_session", engine.exec_session("c", session)).await;
+        ends_in_time("limits", engine.limits("c")).await;
+        ends_in_time("usage", engine.usage("c")).await;
+        ends_in_time("events", engine.events(&owner).try_next()).await;
+        ends_in_time("logs", engine.logs("c", None, false).try_next()).await;
+        ends_in_time("pull", engine.pull("x:1").try_next()).await;
+        ends_in_time("save_images", engine.save_images(&["x:1".to_owned()]).try_next()).await;
+        ends_in_time("load_images", engine.load_images(stream::empty().boxed())).await;
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up_before_it_fills_the_memory() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("s");
+        let server = engine_that(socket.clone(), |mut stream| async move {
+            let piece = vec![b' '; 1 << 20];
+            let mut written = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+            while written.is_ok() {
+                written = stream.write_all(&piece).await;
+            }
+        });
+        let engine = connected(&socket).await;
+        let error = engine.inspect("c").await.unwrap_err();
+        assert_eq!(error.to_string(), "could not inspect a container: it is larger than 64 MiB");
+        server.abort();
+    }
 }

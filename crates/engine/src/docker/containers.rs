@@ -1,5 +1,7 @@
 //! Containers as they are: seen, started, paused, removed. `create` and `stop` have files of their own.
 
+use std::time::Duration;
+
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
@@ -13,6 +15,9 @@ use crate::{ContainerState, EngineError, ObservedContainer, OwnerId, labels};
 
 /// Inspections under way at once: the engine answers one in a millisecond, and locks each container for it.
 const AT_ONCE: usize = 16;
+
+/// A removal that another call began: as long as the engine takes to unmount and delete the container's layer.
+const REMOVAL: Duration = Duration::from_mins(2);
 
 #[derive(Deserialize)]
 struct Listed {
@@ -83,13 +88,17 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<(), EngineError>
 /// Waits for the end of a removal that is under way.
 async fn removed(client: &Client, id: &str) -> Result<(), EngineError> {
     let call = Call::post("wait for the container's removal", format!("/containers/{}/wait", segment(id))).with("condition", "removed");
-    match client.wire.open(call).await {
-        Ok(response) => {
-            // The answer ends when it is gone; whatever it says, there is nothing left to do.
-            let _ = response.bytes().await;
-            Ok(())
+    let wait = async {
+        match client.wire.open(call.without_limit()).await {
+            Ok(response) => {
+                // The answer ends when it is gone; whatever it says, there is nothing left to do.
+                let _ = response.bytes().await;
+                Ok(())
+            }
+            Err(EngineError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        Err(EngineError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
+    };
+    let timed_out = |_| EngineError::TimedOut { action: format!("see the removal of container `{id}` end"), limit: REMOVAL };
+    tokio::time::timeout(REMOVAL, wait).await.map_err(timed_out)?
 }

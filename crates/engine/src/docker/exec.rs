@@ -23,6 +23,8 @@ use super::{
 use crate::{EngineError, ExecOutput, ExecRequest, ExecSession, ExecStream, SessionRequest, TerminalSize};
 
 const CHUNK: usize = 64 << 10;
+/// Of a command's output that is collected. What may be larger goes through a session, piece by piece.
+const LARGEST: usize = 64 << 20;
 /// Between the end of the output and the exit code: the engine writes one down just after the other.
 const EXIT_CODE: Duration = Duration::from_secs(5);
 
@@ -113,9 +115,13 @@ pub(super) async fn collect(
 ) -> Result<(Bytes, Bytes), EngineError> {
     let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
     while let Some(frame) = frames.next().await {
-        match frame.map_err(|error| gone(client.endpoint(), format!("the output broke off: {error}")))? {
-            (ExecStream::Stdout, content) => stdout.extend_from_slice(&content),
-            (ExecStream::Stderr, content) => stderr.extend_from_slice(&content),
+        let (stream, content) = frame.map_err(|error| gone(client.endpoint(), format!("the output broke off: {error}")))?;
+        if stdout.len() + stderr.len() + content.len() > LARGEST {
+            return Err(EngineError::TooLarge { action: "keep what a command writes".to_owned(), limit: LARGEST });
+        }
+        match stream {
+            ExecStream::Stdout => stdout.extend_from_slice(&content),
+            ExecStream::Stderr => stderr.extend_from_slice(&content),
         }
     }
     Ok((stdout.freeze(), stderr.freeze()))

@@ -8,6 +8,8 @@ use tokio_util::codec::Decoder;
 use crate::ExecStream;
 
 const HEADER: usize = 8;
+/// Engines send some dozens of KiB at once; more than this is not their framing, and would be kept in memory.
+const LONGEST: usize = 16 << 20;
 
 /// Cuts a stream into frames. What is left of a frame when the stream ends is dropped: its end will never come.
 #[derive(Debug, Default)]
@@ -27,6 +29,9 @@ impl Decoder for Frames {
             other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of the unknown kind {other}"))),
         };
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if length > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
+        }
         if source.len() < HEADER + length {
             source.reserve(HEADER + length - source.len());
             return Ok(None);
@@ -65,5 +70,11 @@ mod tests {
             assert!(source.is_empty());
         }
         assert!(Frames.decode(&mut BytesMut::from(&b"garbage!"[..])).is_err());
+    }
+
+    #[test]
+    fn no_memory_is_reserved_for_a_frame_that_claims_gigabytes() {
+        let mut source = BytesMut::from(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff][..]);
+        assert!(Frames.decode(&mut source).is_err());
     }
 }

@@ -87,7 +87,8 @@ async fn to_its_end(client: &Client, id: &str) -> Result<ExecOutput, EngineError
     containers::start(client, id).await?;
     let (stdout, stderr) = exec::collect(client, &mut FramedRead::new(stream, Frames)).await?;
     let protocol = |message: String| EngineError::Protocol { action: "wait for a helper container".to_owned(), message };
-    let ended = ended.bytes().await.map_err(|error| protocol(error.to_string()))?;
+    // Its output is over, and so it is: what is left is its removal.
+    let ended = client.wire.body(ended, "remove a helper container").await?;
     let ended: Ended = serde_json::from_slice(&ended).map_err(|error| protocol(error.to_string()))?;
     if let Some(error) = ended.error.filter(|error| !error.message.is_empty()) {
         return Err(protocol(error.message));

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     client::Client,
     error::from_bollard,
-    wire::{Call, segment},
+    wire::{ARCHIVE, Call, segment},
 };
 use crate::{EngineError, ImageDefaults, PullProgress};
 
@@ -51,7 +51,7 @@ pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> R
     }
     let (repository, tag) = split(name);
     let action = "import an image";
-    let call = Call::post(action, "/images/create").with("fromSrc", "-").with("repo", repository).with("tag", tag);
+    let call = Call::post(action, "/images/create").with("fromSrc", "-").with("repo", repository).with("tag", tag).within(ARCHIVE);
     let response = client.wire.open_with(call, reqwest::Body::from(tree), "application/x-tar").await?;
     let steps = client.wire.documents::<Step>(response, action);
     futures_util::pin_mut!(steps);

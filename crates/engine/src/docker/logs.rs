@@ -31,6 +31,8 @@ pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) 
         if let Some(since) = since? {
             call = call.with("since", since);
         }
+        // Of a container that says nothing, some engines say nothing either, not even that they listen.
+        let call = if follow { call.without_limit() } else { call };
         let response = client.wire.open(call).await?;
         let frames = FramedRead::new(reader(response), Frames);
         let frames = frames.map_err(move |error| gone(client.endpoint(), format!("the output broke off: {error}")));

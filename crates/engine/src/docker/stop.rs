@@ -14,6 +14,8 @@ use crate::{ContainerState, EngineError};
 
 /// After SIGKILL a container is gone as soon as its disk lets it; more than this and something is wrong with the engine.
 const FORCED: Duration = Duration::from_secs(30);
+/// For a signal to be sent, which is three or four short requests.
+const SIGNALLED: Duration = Duration::from_secs(30);
 
 enum Standing {
     Running,
@@ -58,6 +60,11 @@ async fn standing(client: &Client, id: &str) -> Result<Standing, EngineError> {
 
 /// The signal, also to one that is paused: it is heard when the container goes on, so that it is made to go on.
 async fn send(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
+    let timed_out = |_| EngineError::TimedOut { action: format!("send {signal} to container `{id}`"), limit: SIGNALLED };
+    tokio::time::timeout(SIGNALLED, send_unhurried(client, id, signal)).await.map_err(timed_out)?
+}
+
+async fn send_unhurried(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
     let before = standing(client, id).await?;
     if matches!(before, Standing::Ended) {
         return Ok(());
@@ -86,10 +93,10 @@ async fn signal_only(client: &Client, id: &str, signal: &str) -> Result<(), Engi
     client.docker.kill_container(id, Some(options)).await.map_err(client.explain(&format!("send {signal}")))
 }
 
-/// Returns at once for one that does not run.
+/// Returns at once for one that does not run. The caller limits how long it waits.
 async fn ended(client: &Client, id: &str) -> Result<(), EngineError> {
     let call = Call::post("wait for the container's end", format!("/containers/{}/wait", segment(id))).with("condition", "not-running");
-    match client.wire.open(call).await {
+    match client.wire.open(call.without_limit()).await {
         Ok(response) => match response.bytes().await {
             Ok(_) => Ok(()),
             Err(error) => Err(gone(client.endpoint(), error.to_string())),

@@ -31,9 +31,7 @@ async fn file(client: &Client, id: &str, path: &str) -> Result<Vec<u8>, EngineEr
     let action = format!("read {path} of the container");
     let call = Call::get(&action, format!("/containers/{}/archive", segment(id))).with("path", path);
     let archive = match client.wire.open(call).await {
-        Ok(response) => {
-            response.bytes().await.map_err(|error| EngineError::Protocol { action: action.clone(), message: error.to_string() })?
-        }
+        Ok(response) => client.wire.body(response, &action).await?,
         Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };

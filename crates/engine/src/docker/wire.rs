@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -17,8 +18,15 @@ use super::{
 };
 use crate::EngineError;
 
-/// How long an answer that is not a stream may take. Engines are slow under load, never this slow.
+/// How long an answer that is not a stream may take, and the beginning of one that is. Engines are slow under load, never
+/// this slow.
 const ANSWER: Duration = Duration::from_mins(1);
+/// The same for what an engine answers only after it has read or written a whole archive.
+pub(super) const ARCHIVE: Duration = Duration::from_mins(30);
+/// An answer that is read as a whole is far smaller.
+const LARGEST: usize = 64 << 20;
+/// Of a refusal's text.
+const LARGEST_REFUSAL: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A line of a build or of an event is far shorter; more than this is not our protocol.
 const LONGEST_LINE: usize = 8 << 20;
@@ -37,15 +45,26 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) query: Vec<(&'a str, String)>,
+    /// For the beginning of the answer; none where the engine may rightly be silent until something happens.
+    limit: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(action: &'a str, path: impl Into<String>) -> Self {
-        Self { action, method: Method::GET, path: path.into(), query: Vec::new() }
+        Self { action, method: Method::GET, path: path.into(), query: Vec::new(), limit: Some(ANSWER) }
     }
 
     pub(super) fn post(action: &'a str, path: impl Into<String>) -> Self {
         Self { method: Method::POST, ..Self::get(action, path) }
+    }
+
+    pub(super) fn within(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// The engine says nothing until something happens: the caller has a limit of its own, or waits as long as it takes.
+    pub(super) fn without_limit(self) -> Self {
+        Self { limit: None, ..self }
     }
 
     pub(super) fn with(mut self, name: &'a str, value: impl Into<String>) -> Self {
@@ -79,9 +98,8 @@ impl Wire {
     /// One JSON document.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, EngineError> {
         let action = call.action.to_owned();
-        let request = self.request(&call)?.timeout(ANSWER);
-        let response = self.send(request, &action).await?;
-        let body = response.bytes().await.map_err(|error| from_wire(&self.endpoint, &action, error))?;
+        let response = self.open(call).await?;
+        let body = self.body(response, &action).await?;
         serde_json::from_slice(&body).map_err(|error| EngineError::Protocol { action, message: error.to_string() })
     }
 
@@ -96,11 +114,32 @@ impl Wire {
 
     /// An answer that goes on for as long as it likes, once its beginning is here.
     pub(super) async fn open(&self, call: Call<'_>) -> Result<Response, EngineError> {
-        self.send(self.request(&call)?, call.action).await
+        self.send(self.request(&call)?, &call).await
+    }
+
+    /// The rest of an answer that is no stream.
+    pub(super) async fn body(&self, response: Response, action: &str) -> Result<Bytes, EngineError> {
+        let read = self.read_up_to(LARGEST, response, action);
+        tokio::time::timeout(ANSWER, read).await.map_err(|_| self.silent(action, ANSWER))?
+    }
+
+    async fn read_up_to(&self, limit: usize, mut response: Response, action: &str) -> Result<Bytes, EngineError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| from_wire(&self.endpoint, action, error))? {
+            if body.len() + chunk.len() > limit {
+                return Err(EngineError::TooLarge { action: action.to_owned(), limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    fn silent(&self, action: &str, limit: Duration) -> EngineError {
+        gone(&self.endpoint, format!("it did not {action} within {} s", limit.as_secs()))
     }
 
     pub(super) async fn open_with(&self, call: Call<'_>, body: reqwest::Body, kind: &'static str) -> Result<Response, EngineError> {
-        self.send(self.request(&call)?.header(header::CONTENT_TYPE, kind).body(body), call.action).await
+        self.send(self.request(&call)?.header(header::CONTENT_TYPE, kind).body(body), &call).await
     }
 
     /// Takes the connection over for a stream in both directions.
@@ -111,7 +150,7 @@ impl Wire {
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "tcp")
             .body(body);
-        let response = self.send(request, call.action).await?;
+        let response = self.send(request, &call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let message = format!("no stream was opened, status {}", response.status());
             return Err(EngineError::Protocol { action: call.action.to_owned(), message });
@@ -128,13 +167,19 @@ impl Wire {
         Ok(self.client.request(call.method.clone(), url))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, action: &str) -> Result<Response, EngineError> {
-        let response = request.send().await.map_err(|error| from_wire(&self.endpoint, action, error))?;
+    async fn send(&self, request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<Response, EngineError> {
+        let action = call.action;
+        let answer = match call.limit {
+            Some(limit) => tokio::time::timeout(limit, request.send()).await.map_err(|_| self.silent(action, limit))?,
+            None => request.send().await,
+        };
+        let response = answer.map_err(|error| from_wire(&self.endpoint, action, error))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
-        let text = response.text().await.unwrap_or_default();
+        let read = tokio::time::timeout(ANSWER, self.read_up_to(LARGEST_REFUSAL, response, action)).await;
+        let text = read.ok().and_then(Result::ok).map_or_else(String::new, |text| String::from_utf8_lossy(&text).into_owned());
         let message = serde_json::from_str::<Failure>(&text).map_or(text, |failure| failure.message);
         Err(refusal(action, status.as_u16(), &message))
     }
