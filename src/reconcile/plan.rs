@@ -62,11 +62,14 @@ pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
 
 fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant) -> Option<Operation> {
     match service.wanted {
+        // Once was enough, until it ends or somebody asks again.
+        Wanted::Running | Wanted::Stopped if matches!(service.life, Life::Unstoppable(..)) => None,
         Wanted::Running => towards_running(state, service, now),
         Wanted::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
         Wanted::Gone => match &service.life {
             Life::Absent => None,
-            Life::Failed(None, _) => Some(Operation::Remove),
+            // It is removed by force.
+            Life::Failed(None, _) | Life::Unstoppable(..) => Some(Operation::Remove),
             life if life.runs() => may_stop(state, name).then_some(Operation::Stop),
             _ => Some(Operation::Remove),
         },
@@ -98,7 +101,7 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         Life::Idle(_) => dependencies_hold(state, &service.spec).then_some(Operation::Start),
         Life::Running(_) | Life::Unhealthy(..) => Some(Operation::Settle),
         Life::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
-        Life::Ready(..) | Life::Completed(_) | Life::Failed(..) | Life::CrashLoop(..) => None,
+        Life::Ready(..) | Life::Completed(_) | Life::Failed(..) | Life::CrashLoop(..) | Life::Unstoppable(..) => None,
     }
 }
 
@@ -158,7 +161,9 @@ fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, ap
         return step(name, Action::Recreate, Consequence::Recreate, &reason);
     }
     match &service.life {
-        Life::Failed(_, failure) | Life::CrashLoop(_, failure) => step(name, Action::Start, Consequence::None, &failure.reason),
+        Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => {
+            step(name, Action::Start, Consequence::None, &failure.reason)
+        }
         life if life.runs() && service.spec.provision != spec.provision => {
             step(name, Action::None, Consequence::None, "what it declares is brought about while it runs")
         }

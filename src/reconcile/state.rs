@@ -129,6 +129,8 @@ pub(crate) enum Life {
     Failed(Option<Instance>, Failure),
     /// It ended again and again.
     CrashLoop(Instance, Failure),
+    /// It could not be stopped, so that it may still run: nothing takes its place until it ends, or somebody asks again.
+    Unstoppable(Instance, Failure),
 }
 
 /// Why a service is not what was asked: in a line, and with everything known.
@@ -199,6 +201,7 @@ impl Service {
             && match (&self.wanted, &self.life) {
                 (Wanted::Running, Life::Ready(..) | Life::Completed(_)) => !self.outdated(),
                 (Wanted::Running, Life::Failed(..) | Life::CrashLoop(..)) => true,
+                (Wanted::Running | Wanted::Stopped, Life::Unstoppable(..)) => true,
                 (Wanted::Stopped, life) => !life.runs(),
                 (Wanted::Gone, life) => *life == Life::Absent,
                 (Wanted::Running, _) => false,
@@ -207,7 +210,7 @@ impl Service {
 
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.life {
-            Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure),
+            Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => Some(failure),
             _ => None,
         }
     }
@@ -223,7 +226,8 @@ impl Life {
             | Self::Unhealthy(instance, _)
             | Self::Backoff(instance, ..)
             | Self::Completed(instance)
-            | Self::CrashLoop(instance, _) => Some(instance),
+            | Self::CrashLoop(instance, _)
+            | Self::Unstoppable(instance, _) => Some(instance),
             Self::Failed(instance, _) => instance.as_ref(),
         }
     }
@@ -231,7 +235,7 @@ impl Life {
     /// Whether something may run. A failed service may: it is left for whoever wants to look.
     pub(crate) fn runs(&self) -> bool {
         match self {
-            Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) => true,
+            Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) | Self::Unstoppable(..) => true,
             Self::Absent | Self::Idle(_) | Self::Backoff(..) | Self::Completed(_) | Self::Failed(None, _) | Self::CrashLoop(..) => false,
         }
     }
@@ -273,13 +277,20 @@ impl State {
 }
 
 impl Service {
+    /// Somebody asks for something else than before: what could not be stopped is tried once more.
+    pub(crate) fn may_be_stopped_again(&mut self) {
+        if let Life::Unstoppable(instance, _) = &self.life {
+            self.life = Life::Running(instance.clone());
+        }
+    }
+
     /// Whoever gave up tries again; whoever is ready proves it again, with what the profile declares now.
     pub(crate) fn second_chance(&mut self) {
         self.attempts = 0;
         self.image = ImageState::Unknown;
         self.life = match std::mem::replace(&mut self.life, Life::Absent) {
             Life::Failed(None, _) => Life::Absent,
-            Life::Failed(Some(instance), _) => Life::Running(instance),
+            Life::Failed(Some(instance), _) | Life::Unstoppable(instance, _) => Life::Running(instance),
             Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
             Life::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Life::Running(instance),
             other => other,

@@ -86,6 +86,8 @@ fn phase(state: &State) -> Phase {
     let required = || services().filter(|service| !service.spec.optional && service.wanted == Wanted::Running);
     if !exists && services().next().is_none() {
         Phase::Absent
+    } else if services().any(|service| matches!(service.life, Life::Unstoppable(..))) {
+        Phase::Failed
     } else if required().next().is_none() && services().all(|service| service.wanted != Wanted::Running) {
         if services().any(|service| service.life.runs()) { Phase::Stopping } else { Phase::Stopped }
     } else if required().any(|service| service.failure().is_some()) || matches!(state.network, Network::Failed { .. }) {
@@ -151,14 +153,14 @@ fn state_of(service: &Service) -> ServiceState {
         Life::Ready(..) => ServiceState::Ready,
         Life::Unhealthy(..) => ServiceState::Unhealthy,
         Life::Completed(_) => ServiceState::Completed,
-        Life::Failed(..) => ServiceState::Failed,
+        Life::Failed(..) | Life::Unstoppable(..) => ServiceState::Failed,
         Life::CrashLoop(..) => ServiceState::CrashLoop,
     }
 }
 
 fn reason(service: &Service) -> Option<String> {
     match &service.life {
-        Life::Failed(_, failure) | Life::CrashLoop(_, failure) => Some(failure.reason.clone()),
+        Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => Some(failure.reason.clone()),
         Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
         _ if service.held_back.is_some() => service.held_back.clone(),
         Life::Ready(..) if service.spec.probe == Probe::None => Some("it runs; it has no `probe` that would tell more".to_owned()),

@@ -122,6 +122,7 @@ impl Actor {
             service.wanted = Wanted::Gone;
             service.restart = None;
             service.cause = Some(cause);
+            service.may_be_stopped_again();
             if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
                 self.stop_watching(&name);
             }
@@ -146,6 +147,7 @@ impl Actor {
             let cause = self.events.emit(News::of(name, kind, format!("{word} was asked for")));
             let service = self.state.services.get_mut(name).expect("checked above");
             service.cause = Some(cause);
+            service.may_be_stopped_again();
             match verb {
                 Verb::Start | Verb::Restart => {
                     service.wanted = Wanted::Running;

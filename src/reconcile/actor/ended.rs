@@ -160,19 +160,50 @@ impl Actor {
     }
 
     fn stopped(&mut self, name: &ServiceName, result: Result<(), OperationError>) {
+        let Some(service) = self.finish(name) else { return };
         if let Err(error) = result {
             if error.is_engine_gone() {
+                // What has become of it is seen when the engine is looked at again.
                 self.engine_is_gone();
-            } else {
-                self.emit(name, "service.stop-failed", format!("{name} could not be stopped: {error}"));
+                return;
             }
+            let (instance, wanted) = (service.life.instance().cloned(), service.wanted);
+            self.emit(name, "service.stop-failed", format!("cannot stop {name}: {error}"));
+            match (instance, wanted) {
+                (Some(instance), Wanted::Running | Wanted::Stopped) => self.could_not_be_stopped(name, instance, &error),
+                // It is removed next, by force.
+                (Some(instance), Wanted::Gone) => self.set_life(name, Life::Idle(instance)),
+                (None, _) => {}
+            }
+            return;
         }
-        let Some(service) = self.finish(name) else { return };
         if let Some(instance) = service.life.instance().cloned() {
             service.life = if service.spec.container().is_some() { Life::Idle(instance) } else { Life::Absent };
         }
         service.restart = None;
         self.emit(name, "service.stopped", format!("{name} was stopped"));
+    }
+
+    /// It may still run, so that nothing may be started in its place.
+    fn could_not_be_stopped(&mut self, name: &ServiceName, instance: Instance, error: &OperationError) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        let failure = self.effects.refused(&service.spec, "cannot stop it, and it may still be running", error).into_failure();
+        service.restart = None;
+        service.life = Life::Unstoppable(instance, failure.clone());
+        let reloading = std::mem::take(&mut service.reloading);
+        self.emit_with(
+            name,
+            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+        );
+        if reloading {
+            self.tell_reload_failed(name, &failure, "the next change is waited for");
+        }
+    }
+
+    fn set_life(&mut self, name: &ServiceName, life: Life) {
+        if let Some(service) = self.state.services.get_mut(name) {
+            service.life = life;
+        }
     }
 
     fn removed(&mut self, name: &ServiceName, result: Result<(), OperationError>) {

@@ -147,7 +147,7 @@ impl Actor {
         self.tell_reload_failed(name, failure, &consequence);
     }
 
-    fn tell_reload_failed(&mut self, name: &ServiceName, failure: &Failure, consequence: &str) {
+    pub(super) fn tell_reload_failed(&mut self, name: &ServiceName, failure: &Failure, consequence: &str) {
         let message = format!("the new version of {name} did not become ready: {}; {consequence}", failure.reason);
         self.emit_with(name, News::of(name, "service.reload-failed", message).with("detail", failure.detail.clone()));
     }
@@ -180,6 +180,7 @@ fn begin_anew(service: &mut Service, reason: RestartReason) {
     service.life = match std::mem::replace(&mut service.life, Life::Absent) {
         Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
         Life::Failed(None, _) => Life::Absent,
+        Life::Unstoppable(instance, _) => Life::Running(instance),
         other => other,
     };
 }

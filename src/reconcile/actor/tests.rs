@@ -207,6 +207,55 @@ async fn a_service_moved_to_another_volume_is_made_anew_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_could_not_be_stopped_gets_no_second_copy_and_is_not_called_stopped() {
+    let refused = || EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) };
+    for verb in [Verb::Restart, Verb::Stop] {
+        let world = World::new();
+        let life = world.start().await;
+        life.up(&world).await;
+        let before = world.container("db").await.id;
+        world.engine.take_calls();
+        world.engine.fail_next("stop", refused());
+        let names = vec!["db".parse().unwrap()];
+        let turn = life.handle.services(names.clone(), verb).await.unwrap();
+        let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
+        assert_eq!((life.state("db"), view.status.phase), (ServiceState::Failed, Phase::Failed));
+        assert!(view.failures[0].failure.reason.starts_with("cannot stop it, and it may still be running"), "{:?}", view.failures);
+        let calls = world.engine.calls();
+        assert!(!calls.iter().any(|call| call.starts_with("start ") || call.starts_with("create_container")), "{calls:?}");
+        assert_eq!(world.container("db").await.id, before);
+        assert!(!life.kinds("db").contains(&"service.stopped".to_owned()), "{:?}", life.kinds("db"));
+        // Asked again it is stopped, and all is as before.
+        let turn = life.handle.services(names.clone(), Verb::Restart).await.unwrap();
+        let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
+        assert_eq!((life.state("db"), view.failures.len()), (ServiceState::Ready, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_stopped_is_started_anew_once_it_has_ended() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    world.engine.fail_next("stop", EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) });
+    let names = vec!["db".parse().unwrap()];
+    let turn = life.handle.services(names.clone(), Verb::Restart).await.unwrap();
+    within(life.handle.until_settled(turn, &names)).await.unwrap();
+    world.engine.die(&world.container("db").await.id, 137);
+    life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_removes_by_force_what_could_not_be_stopped() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    world.engine.fail_next("stop", EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) });
+    let view = life.down(false).await;
+    assert_eq!((view.status.phase, world.leftovers().await), (Phase::Absent, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
     let world = World::new();
     let life = world.start().await;
