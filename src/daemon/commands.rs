@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path, process::Stdio, time::Duration};
 use devenv_api::LogStream;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::{log::Writer, process};
@@ -14,6 +14,8 @@ use crate::{log::Writer, process};
 const TOLD_LINES: usize = 40;
 /// Lines that are written to the log in one piece at most.
 const BATCH: usize = 1024;
+/// A longer line is written and told in pieces, so that one without an end does not fill the memory.
+const LONGEST_LINE: usize = 64 << 10;
 /// For what a command left running to close its output.
 const LEFTOVERS: Duration = Duration::from_millis(500);
 
@@ -36,6 +38,23 @@ pub(super) enum Ran {
         lines: Vec<String>,
     },
     Cancelled,
+}
+
+/// The last lines of an output, however much there was of it.
+#[derive(Default)]
+pub(super) struct LastLines(VecDeque<String>);
+
+impl LastLines {
+    pub(super) fn push(&mut self, line: &[u8]) {
+        if self.0.len() == TOLD_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(String::from_utf8_lossy(&line[..line.len().min(LONGEST_LINE)]).into_owned());
+    }
+
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.0.into()
+    }
 }
 
 /// Returns when it has ended, or nothing is left of it after it was cancelled.
@@ -62,15 +81,12 @@ pub(super) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
     };
     let mut lines =
         stream::select(lines(child.stdout.take(), LogStream::Stdout), lines(child.stderr.take(), LogStream::Stderr)).ready_chunks(BATCH);
-    let mut last: VecDeque<String> = VecDeque::new();
+    let mut last = LastLines::default();
     let mut note = |chunk: Vec<(LogStream, Vec<u8>)>| {
         let now = Timestamp::now();
         for (stream, line) in chunk {
             log.push(now, command.run, stream, &line);
-            if last.len() == TOLD_LINES {
-                last.pop_front();
-            }
-            last.push_back(String::from_utf8_lossy(&line).into_owned());
+            last.push(&line);
         }
         // A log that cannot be written counts what it loses.
         let _ = log.flush();
@@ -102,8 +118,8 @@ pub(super) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
     match status {
         None => Ran::Cancelled,
         Some(Ok(status)) if status.success() => Ran::Well,
-        Some(Ok(status)) => Ran::Badly { how: format!("failed with {status}"), lines: last.into() },
-        Some(Err(error)) => Ran::Badly { how: format!("was lost: {error}"), lines: last.into() },
+        Some(Ok(status)) => Ran::Badly { how: format!("failed with {status}"), lines: last.into_lines() },
+        Some(Err(error)) => Ran::Badly { how: format!("was lost: {error}"), lines: last.into_lines() },
     }
 }
 
@@ -111,7 +127,7 @@ fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, from: LogStream)
     let Some(pipe) = pipe else { return stream::empty().boxed() };
     stream::unfold(BufReader::new(pipe), move |mut reader| async move {
         let mut line = Vec::new();
-        match reader.read_until(b'\n', &mut line).await {
+        match (&mut reader).take(LONGEST_LINE as u64).read_until(b'\n', &mut line).await {
             Ok(count) if count > 0 => {
                 if line.ends_with(b"\n") {
                     line.pop();
@@ -122,4 +138,27 @@ fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, from: LogStream)
         }
     })
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_read_in_pieces() {
+        let endless = tokio::io::repeat(b'x').take(3 * LONGEST_LINE as u64 + 5);
+        let pieces: Vec<usize> = lines(Some(endless), LogStream::Stdout).map(|(_, line)| line.len()).collect().await;
+        assert_eq!(pieces, [LONGEST_LINE, LONGEST_LINE, LONGEST_LINE, 5]);
+    }
+
+    #[test]
+    fn of_a_long_output_only_the_last_lines_are_kept() {
+        let mut last = LastLines::default();
+        for number in 0..1000 {
+            last.push(format!("line {number}").as_bytes());
+        }
+        last.push(&vec![b'x'; 10 * LONGEST_LINE]);
+        let lines = last.into_lines();
+        assert_eq!((lines.len(), lines[0].as_str(), lines[TOLD_LINES - 1].len()), (TOLD_LINES, "line 961", LONGEST_LINE));
+    }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    commands::{self, Command, Ran},
+    commands::{self, Command, LastLines, Ran},
     hosts::Hosts,
     reload::upload,
 };
@@ -185,13 +185,17 @@ impl Work<'_> {
         let files = tokio::task::spawn_blocking(read).await.unwrap_or_default();
         let gone: Vec<String> = paths.iter().filter(|path| !path.exists()).filter_map(|path| self.rule.target(path)).collect();
         let copied = async {
-            self.tools.engine.upload(&container, &files).await?;
+            self.tools.engine.upload(&container, &files).await.map_err(|error| error.to_string())?;
             if !gone.is_empty() {
                 let command = ["rm", "-rf", "--"].into_iter().map(ToOwned::to_owned).chain(gone.clone()).collect();
                 let request = ExecRequest { command, user: Some("0".to_owned()), deadline: Some(REMOVING), ..ExecRequest::default() };
-                self.tools.engine.exec(&container, request).await?;
+                let output = self.tools.engine.exec(&container, request).await.map_err(|error| error.to_string())?;
+                if output.code != 0 {
+                    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                    return Err(format!("files that are gone could not be removed there: `rm` ended with code {}: {said}", output.code));
+                }
             }
-            Ok::<(), crate::engine::EngineError>(())
+            Ok::<(), String>(())
         };
         match copied.await {
             Ok(()) => {
@@ -214,7 +218,7 @@ impl Work<'_> {
         let Some(Image::Built(build)) = self.spec.container().map(|container| &container.image) else { return Err(Ended::Given) };
         let words = ["docker".to_owned(), "build".to_owned(), build.context.display().to_string()];
         let mut log = self.tools.logs.writer(name.as_str()).ok();
-        let (mut lines, mut output, began) = (self.tools.engine.build(build), Vec::new(), Instant::now());
+        let (mut lines, mut last, began) = (self.tools.engine.build(build), LastLines::default(), Instant::now());
         // Dropping the stream half way ends the build.
         while let Some(line) = tokio::select! {
             line = lines.next() => line,
@@ -227,12 +231,9 @@ impl Work<'_> {
                         // A log that cannot be written counts what it loses.
                         let _ = log.flush();
                     }
-                    output.push(line);
+                    last.push(line.as_bytes());
                 }
-                Err(error) => {
-                    let last = output.split_off(output.len().saturating_sub(40));
-                    return Err(self.failed("build", &words, &format!("failed: {error}"), last, cause));
-                }
+                Err(error) => return Err(self.failed("build", &words, &format!("failed: {error}"), last.into_lines(), cause)),
             }
         }
         let message = format!("the image of {name} was built in {} ms", began.elapsed().as_millis());
