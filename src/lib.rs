@@ -2,6 +2,7 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
+mod blocking;
 mod chaos;
 mod cli;
 mod daemon;

@@ -14,6 +14,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    blocking,
     engine::OwnerId,
     spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload},
 };
@@ -233,7 +234,8 @@ impl Store {
         let directory = self.environment(&record.id);
         create_private(&directory)?;
         let text = serde_json::to_vec(record).expect("a record is plain data");
-        write_atomically(&directory.join("environment.json"), &text)
+        // The environment's task goes on only when it is on the disk.
+        blocking::in_place(|| write_atomically(&directory.join("environment.json"), &text))
     }
 
     /// One environment as it was saved last.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{describe, golden::Golden, hosts::Hosts, loops, output::Output, reload, versions::Versions};
 use crate::{
-    diagnosis,
+    blocking, diagnosis,
     engine::{Engine, UploadFile},
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, ProbeContext},
@@ -150,7 +150,8 @@ impl Caretaker for DaemonCaretaker {
     fn last_run(&self, service: &ServiceName) -> u32 {
         let mut runs = self.runs.lock().expect("no holder of this lock panics");
         *runs.entry(service.clone()).or_insert_with(|| {
-            let last = self.logs.tail(service.as_str(), None, 1).ok().and_then(|lines| lines.last().map(|line| line.run));
+            let last = blocking::in_place(|| self.logs.tail(service.as_str(), None, 1)).ok();
+            let last = last.and_then(|lines| lines.last().map(|line| line.run));
             last.unwrap_or(0).max(self.hosts.last_run(service))
         })
     }
@@ -200,11 +201,11 @@ impl Caretaker for DaemonCaretaker {
     }
 
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
-        self.versions.fall_back(spec)
+        blocking::in_place(|| self.versions.fall_back(spec))
     }
 
     fn go_on(&self, service: &ServiceName) {
-        self.versions.go_on(service);
+        blocking::in_place(|| self.versions.go_on(service));
     }
 
     async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
@@ -216,13 +217,13 @@ impl Caretaker for DaemonCaretaker {
     }
 
     fn keep_crash(&self, service: &ServiceName, run: u32) {
-        if let Err(error) = self.logs.pin_crash(service.as_str(), run) {
+        if let Err(error) = blocking::in_place(|| self.logs.pin_crash(service.as_str(), run)) {
             tracing::warn!(%error, %service, "The last lines of a crash could not be kept.");
         }
     }
 
     fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {
-        let lines = self.logs.tail(service.as_str(), Some(run), 30).unwrap_or_default();
+        let lines = blocking::in_place(|| self.logs.tail(service.as_str(), Some(run), 30)).unwrap_or_default();
         lines.into_iter().map(|line| self.vault.redact(&line.text)).collect()
     }
 

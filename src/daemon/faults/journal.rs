@@ -11,6 +11,7 @@ use devenv_api::Fault;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    blocking,
     fault::FaultSpec,
     spec::ServiceName,
     store::{StoreError, create_private, write_atomically},
@@ -131,11 +132,15 @@ impl Journal {
     pub(super) fn save(&self, entry: &Entry) -> Result<(), StoreError> {
         create_private(&self.directory)?;
         let text = serde_json::to_vec(entry).expect("an entry is plain data");
-        write_atomically(&self.path(&entry.fault.id), &text)
+        blocking::in_place(|| write_atomically(&self.path(&entry.fault.id), &text))
     }
 
     /// In the order of their injection. A file that cannot be read is told of and left alone.
     pub(super) fn entries(&self) -> Vec<Entry> {
+        blocking::in_place(|| self.read_entries())
+    }
+
+    fn read_entries(&self) -> Vec<Entry> {
         let Ok(files) = fs::read_dir(&self.directory) else { return Vec::new() };
         let mut entries: Vec<Entry> = files
             .flatten()
@@ -158,7 +163,7 @@ impl Journal {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Entry> {
-        fs::read(self.path(id)).ok().and_then(|text| serde_json::from_slice(&text).ok())
+        blocking::in_place(|| fs::read(self.path(id))).ok().and_then(|text| serde_json::from_slice(&text).ok())
     }
 
     pub(super) fn forget(&self, id: &str) {
@@ -212,5 +217,17 @@ mod tests {
         assert_eq!((read.len(), &read[0].undo, &read[0].spec), (1, &entry.undo, &entry.spec));
         journal.forget("f1");
         assert!(journal.find("f1").is_none());
+    }
+
+    #[test]
+    fn a_journal_that_is_slow_to_read_does_not_hold_a_thread_of_the_runtime() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::of(directory.path());
+        create_private(&directory.path().join("faults")).unwrap();
+        let slow = journal.path("f1");
+        rustix::fs::mknodat(rustix::fs::CWD, &slow, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
+            .unwrap();
+        let reads = journal.clone();
+        blocking::lets_others_go_on(|| async move { assert!(reads.entries().is_empty()) }, move || fs::write(slow, "nothing").unwrap());
     }
 }

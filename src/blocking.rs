@@ -1,0 +1,50 @@
+//! Short work that blocks, such as a file that is read or synced, in the middle of a task.
+//!
+//! Called by those who must have its result before they go on, in their own order: the environment's task saves its
+//! record, the fault journal is read. Long work belongs to `tokio::task::spawn_blocking`.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// Does it here; what else this thread of the runtime has to do goes on in another.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        // Tests have one thread, and threads of no runtime hold nobody up.
+        _ => work(),
+    }
+}
+
+/// For tests: whether another task of a runtime with one thread goes on while `work` blocks for as long as that task does
+/// not call what it is given.
+#[cfg(test)]
+pub(crate) fn lets_others_go_on<W>(work: impl FnOnce() -> W + Send + 'static, release: impl FnOnce() + Send + 'static)
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        let other = tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            // It may block as well, until somebody reads what it writes.
+            tokio::task::spawn_blocking(release).await.unwrap();
+        });
+        work().await;
+        other.await.unwrap();
+        let _ = done.send(());
+    });
+    let ended = is_done.recv_timeout(std::time::Duration::from_secs(20));
+    runtime.shutdown_background();
+    ended.expect("the only thread of the runtime is held");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_tasks_go_on_while_one_blocks_in_place() {
+        let (release, released) = std::sync::mpsc::channel();
+        lets_others_go_on(|| async move { in_place(|| released.recv().unwrap()) }, move || release.send(()).unwrap());
+    }
+}
