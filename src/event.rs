@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -18,8 +18,10 @@ use tokio::sync::broadcast;
 
 use crate::spec::{EnvironmentId, ServiceName};
 
-/// History beyond this many bytes is dropped, oldest first, when the file is opened.
-const KEPT_BYTES: u64 = 8 << 20;
+/// When the file has grown to this it becomes the former one, and another is begun: history is never more than two of them.
+const FILE_BYTES: u64 = 4 << 20;
+/// Of a file's end, where the last event is looked for.
+const TAIL_BYTES: u64 = 64 << 10;
 /// A follower that falls further behind than this is told from the file again.
 const FOLLOWERS_LAG: usize = 1024;
 
@@ -39,6 +41,8 @@ struct Shared {
 #[derive(Debug)]
 struct Writer {
     file: File,
+    /// Bytes in the file.
+    size: u64,
     sequence: u64,
 }
 
@@ -78,24 +82,24 @@ impl News {
 
 impl EventLog {
     pub(crate) fn open(environment: &EnvironmentId, path: &Path) -> io::Result<Self> {
-        let mut kept = read(path)?;
-        let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
-        if size > KEPT_BYTES {
-            kept.drain(..kept.len() / 2);
-            let text: String = kept.iter().map(line).collect();
-            devenv_files::write_with(path, text.as_bytes(), devenv_files::PRIVATE, devenv_files::Durability::Cached)?;
-        }
-        let sequence = kept.last().map_or(0, |event| event.sequence);
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        // One that an earlier devenv let grow.
+        keep_end(path, 2 * FILE_BYTES)?;
+        let last = match last_event(path)? {
+            Some(last) => Some(last),
+            None => last_event(&former(path))?,
+        };
+        let mut file = open_to_append(path)?;
         if !ends_with_newline(path)? {
             // The last writer died in the middle of a line: what it wrote is no event.
             file.write_all(b"\n")?;
         }
+        let size = file.metadata()?.len();
+        let sequence = last.map_or(0, |event| event.sequence);
         Ok(Self {
             shared: Arc::new(Shared {
                 environment: environment.clone(),
                 path: path.to_owned(),
-                state: Mutex::new(Writer { file, sequence }),
+                state: Mutex::new(Writer { file, size, sequence }),
                 sender: broadcast::channel(FOLLOWERS_LAG).0,
             }),
         })
@@ -115,7 +119,7 @@ impl EventLog {
             data: Value::Object(news.data),
         };
         tracing::debug!(environment = %event.environment, service = event.service, kind = event.kind, "{}", event.message);
-        if let Err(error) = writer.file.write_all(line(&event).as_bytes()) {
+        if let Err(error) = writer.append(&line(&event), &self.shared.path) {
             tracing::warn!(%error, path = %self.shared.path.display(), "An event could not be kept.");
         }
         let sequence = event.sequence;
@@ -124,19 +128,24 @@ impl EventLog {
         sequence
     }
 
-    /// All of history, and everything after it.
+    /// All of history, and everything after it. Blocks while it reads, and holds up nobody who has something to tell.
     pub(crate) fn history_and_rest(&self) -> io::Result<(Vec<Event>, broadcast::Receiver<Event>)> {
-        let _writer = self.shared.state.lock().expect("no holder of this lock panics");
-        Ok((read(&self.shared.path)?, self.shared.sender.subscribe()))
+        let (files, rest) = {
+            let writer = self.shared.state.lock().expect("no holder of this lock panics");
+            // What is told from now on is in the rest, and not read.
+            let files = [opened(&former(&self.shared.path))?, opened(&self.shared.path)?.map(|(file, _)| (file, writer.size))];
+            (files, self.shared.sender.subscribe())
+        };
+        Ok((read(files)?, rest))
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.shared.sender.subscribe()
     }
 
-    /// The last change of a service and what led to it, oldest first.
+    /// The last change of a service and what led to it, oldest first. Blocks while it reads.
     pub(crate) fn why(&self, service: &str) -> io::Result<Vec<Event>> {
-        let history = read(&self.shared.path)?;
+        let (history, _) = self.history_and_rest()?;
         let find = |sequence: u64| history.iter().find(|event| event.sequence == sequence);
         let mut chain = Vec::new();
         let mut next = history.iter().rev().find(|event| event.service.as_deref() == Some(service));
@@ -150,29 +159,81 @@ impl EventLog {
     }
 }
 
+impl Writer {
+    fn append(&mut self, line: &str, path: &Path) -> io::Result<()> {
+        if self.size >= FILE_BYTES {
+            fs::rename(path, former(path))?;
+            self.file = open_to_append(path)?;
+            self.size = 0;
+        }
+        self.file.write_all(line.as_bytes())?;
+        self.size += line.len() as u64;
+        Ok(())
+    }
+}
+
 fn line(event: &Event) -> String {
     let mut line = serde_json::to_string(event).expect("an event is plain data");
     line.push('\n');
     line
 }
 
-fn read(path: &Path) -> io::Result<Vec<Event>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
+/// Where the file goes when another one is begun.
+fn former(path: &Path) -> PathBuf {
+    path.with_extension("former.ndjson")
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// A file to read, if it is there, and its size.
+fn opened(path: &Path) -> io::Result<Option<(File, u64)>> {
+    match File::open(path) {
+        Ok(file) => {
+            let size = file.metadata()?.len();
+            Ok(Some((file, size)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The events in the first bytes of these files.
+fn read(files: impl IntoIterator<Item = Option<(File, u64)>>) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
-    for line in BufReader::new(file).split(b'\n') {
-        if let Ok(event) = serde_json::from_slice(&line?) {
-            events.push(event);
+    for (file, size) in files.into_iter().flatten() {
+        for line in BufReader::new(file.take(size)).split(b'\n') {
+            if let Ok(event) = serde_json::from_slice(&line?) {
+                events.push(event);
+            }
         }
     }
     Ok(events)
 }
 
+/// The last event in the file; the whole of it is read only where its end is nothing but part of one line.
+fn last_event(path: &Path) -> io::Result<Option<Event>> {
+    let Some((mut file, size)) = opened(path)? else { return Ok(None) };
+    let tail = size.min(TAIL_BYTES);
+    file.seek(SeekFrom::End(-tail.cast_signed()))?;
+    if let Some(last) = read([Some((file, tail))])?.pop() {
+        return Ok(Some(last));
+    }
+    Ok(read([opened(path)?])?.pop())
+}
+
+/// Drops the beginning of a file that is larger than `limit`, up to the end of a line.
+fn keep_end(path: &Path, limit: u64) -> io::Result<()> {
+    let Some((mut file, size)) = opened(path)?.filter(|(_, size)| *size > limit) else { return Ok(()) };
+    file.seek(SeekFrom::Start(size - limit / 2))?;
+    let mut end = Vec::new();
+    file.take(limit / 2).read_to_end(&mut end)?;
+    let first = end.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    devenv_files::write_with(path, &end[first..], devenv_files::PRIVATE, devenv_files::Durability::Cached)
+}
+
 fn ends_with_newline(path: &Path) -> io::Result<bool> {
-    use std::io::{Read, Seek, SeekFrom};
     let mut file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(true);
@@ -204,5 +265,48 @@ mod tests {
         assert_eq!(history.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
         let why: Vec<String> = log.why("db").unwrap().into_iter().map(|event| event.kind).collect();
         assert_eq!(why, ["environment.asked", "service.started", "service.ready"]);
+    }
+
+    #[test]
+    fn a_history_that_only_grows_stays_small_on_the_disk_and_goes_on_with_its_numbers() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.ndjson");
+        let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
+        let long = "x".repeat(32 << 10);
+        for _ in 0..500 {
+            log.emit(News::new("noise", long.clone()));
+        }
+        let on_disk =
+            |directory: &Path| -> u64 { fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
+        assert!(on_disk(directory.path()) <= 2 * FILE_BYTES + (64 << 10), "{}", on_disk(directory.path()));
+        let (history, _) = log.history_and_rest().unwrap();
+        let numbers: Vec<u64> = history.iter().map(|event| event.sequence).collect();
+        assert!(
+            numbers.len() > 100 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1) && numbers.last() == Some(&500),
+            "{numbers:?}"
+        );
+        drop(log);
+        let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
+        assert_eq!(log.emit(News::new("noise", "")), 501);
+    }
+
+    #[test]
+    fn a_file_that_an_earlier_version_let_grow_is_cut_when_it_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.ndjson");
+        let event = |sequence| Event {
+            sequence,
+            time: String::new(),
+            environment: "e".into(),
+            service: None,
+            kind: "noise".into(),
+            message: "x".repeat(32 << 10),
+            data: Value::Null,
+        };
+        fs::write(&path, (1..=400).map(|sequence| line(&event(sequence))).collect::<String>()).unwrap();
+        let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() <= FILE_BYTES);
+        assert_eq!(log.emit(News::new("noise", "")), 401);
+        assert!(log.history_and_rest().unwrap().0.len() > 100);
     }
 }

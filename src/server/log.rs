@@ -11,7 +11,7 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{daemon::Daemon, log::Query, reconcile::CommandError};
+use crate::{blocking, daemon::Daemon, log::Query, reconcile::CommandError};
 
 /// Lines on their way to a client that reads more slowly than we do.
 const WAITING: usize = 1024;
@@ -79,10 +79,7 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
 
 pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Json<EventsRequest>) -> Result<Response, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    let (history, rest) = environment
-        .handle
-        .events
-        .history_and_rest()
+    let (history, rest) = blocking::in_place(|| environment.handle.events.history_and_rest())
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
     let history = stream::iter(history);
     if !request.follow {
@@ -103,10 +100,7 @@ pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Jso
 
 pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<WhyRequest>) -> Result<Json<Why>, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    let events = environment
-        .handle
-        .events
-        .why(&request.service)
+    let events = blocking::in_place(|| environment.handle.events.why(&request.service))
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
     if events.is_empty() {
         return Err(CommandError::NoService(request.service).into());
