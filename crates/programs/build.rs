@@ -8,10 +8,8 @@ use std::{
 };
 
 /// By the names of their crates, and what is missing without them.
-const PROGRAMS: [(&str, &str); 2] = [
-    ("holder", "faults that need it will be refused"),
-    ("launcher", "variables with secrets will stand in the descriptions of containers"),
-];
+const PROGRAMS: [(&str, &str); 2] =
+    [("holder", "faults that need it will be refused"), ("launcher", "containers with secret variables will be refused")];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -25,7 +23,12 @@ fn main() {
         }
         if let Err(reason) = build(name, &out) {
             // A check of the sources must not fail where no static C library is installed.
-            println!("cargo::warning=the {name} could not be built, so {loss}: {reason}");
+            println!("cargo::warning=THIS DEVENV WILL BE INCOMPLETE: the {name} could not be built, so {loss}");
+            println!(
+                "cargo::warning=install a static C library (Debian and Ubuntu: libc6-dev, Fedora: glibc-static) and build again: {reason}"
+            );
+            // There is no such file, so that every build tries again.
+            println!("cargo::rerun-if-changed={}.missing", out.display());
             fs::write(&out, []).expect("the output directory can be written");
         }
     }

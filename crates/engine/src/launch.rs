@@ -10,10 +10,29 @@ use devenv_spec::ContainerSpec;
 const PROGRAM_PATH: &str = "/run/devenv/launch";
 const VARIABLES_PATH: &str = "/run/devenv/variables";
 
-/// Whether a launcher is to stand before what the container runs. Where none could be made, secrets have to be variables
-/// like any other.
-pub fn is_wanted(container: &ContainerSpec) -> bool {
-    !PROGRAM.is_empty() && container.secret_variables().next().is_some()
+/// There is no launcher in this binary, and without one the secrets would be told to everybody who may ask the engine.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its secret variables ({}) cannot be kept out of the container's description: this devenv was built where no static C \
+     library is installed; install one (Debian and Ubuntu: `libc6-dev`, Fedora: `glibc-static`) and build devenv again",
+    variables.join(", ")
+)]
+pub struct NoLauncher {
+    variables: Vec<String>,
+}
+
+/// Whether a launcher has to stand before what the container runs.
+pub fn is_wanted(container: &ContainerSpec) -> Result<bool, NoLauncher> {
+    is_wanted_of(PROGRAM, container)
+}
+
+fn is_wanted_of(program: &[u8], container: &ContainerSpec) -> Result<bool, NoLauncher> {
+    let variables: Vec<String> = container.secret_variables().map(|(name, _)| name.clone()).collect();
+    match (variables.is_empty(), program.is_empty()) {
+        (true, _) => Ok(false),
+        (false, false) => Ok(true),
+        (false, true) => Err(NoLauncher { variables }),
+    }
 }
 
 /// The entrypoint that stands before what would run otherwise, and its arguments. By the engine's rules an image's own
@@ -39,6 +58,7 @@ pub fn files(user: u32, variables: &[(String, String)]) -> [UploadFile; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devenv_spec::{SecretRef, Template};
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -59,6 +79,17 @@ mod tests {
             assert_eq!(launcher, ["/run/devenv/launch", "/run/devenv/variables"]);
             assert_eq!(command, words(expected));
         }
+    }
+
+    #[test]
+    fn without_a_launcher_secrets_are_refused_and_never_put_into_the_description() {
+        let mut container = ContainerSpec::new("app:1");
+        assert_eq!(is_wanted_of(b"", &container), Ok(false), "without secrets none is needed");
+        container.environment.insert("PLAIN".to_owned(), "1".into());
+        container.environment.insert("TOKEN".to_owned(), Template::secret(SecretRef::new("app", "token")));
+        assert_eq!(is_wanted_of(b"program", &container), Ok(true));
+        let refused = is_wanted_of(b"", &container).unwrap_err().to_string();
+        assert!(refused.contains("(TOKEN)") && refused.contains("libc6-dev"), "{refused}");
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Effects {
         let mut aliases = vec![subject.spec.name.as_str().to_owned()];
         aliases.extend(container.aliases.iter().cloned());
         let image = container.image.name();
-        let launched = launch::is_wanted(container);
+        let launched = launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))?;
         let (environment, entrypoint, command) = if launched {
             let defaults = self.engine.image_defaults(image).await?;
             let (entrypoint, command) = launch::behind(defaults, container.entrypoint.as_ref(), container.command.as_ref());

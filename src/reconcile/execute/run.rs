@@ -61,7 +61,7 @@ impl Effects {
             let content = Bytes::from(self.vault.resolve(&file.content)?);
             files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
         }
-        if launch::is_wanted(container) {
+        if launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))? {
             let user = self.engine.user(&instance.id).await?;
             files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
         }
