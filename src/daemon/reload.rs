@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +56,7 @@ impl Reloader {
     /// Starts the task in `tasks`, whose owner awaits it.
     pub(super) fn spawn(handle: Handle, tools: Arc<Tools>, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Self {
         let (asks, inbox) = mpsc::channel(ASKS);
-        let task = Task { handle, tools, inbox, watching: None, jobs: JoinSet::new(), services: HashMap::new(), working: HashSet::new() };
+        let task = Task { handle, tools, inbox, watching: None, jobs: Jobs::default(), services: HashMap::new(), working: HashSet::new() };
         tasks.spawn(task.run(stop));
         Self { asks }
     }
@@ -99,8 +99,7 @@ struct Task {
     tools: Arc<Tools>,
     inbox: mpsc::Receiver<Ask>,
     watching: Option<Watching>,
-    /// Each returns the service that it was for, and what it did not come to.
-    jobs: JoinSet<(ServiceName, Changes)>,
+    jobs: Jobs,
     services: HashMap<ServiceName, Reloading>,
     /// Services of which the watcher has been told that they are at work.
     working: HashSet<ServiceName>,
@@ -123,10 +122,34 @@ struct Reloading {
 /// What changed and has not been answered, by rule.
 type Changes = std::collections::BTreeMap<usize, BTreeSet<PathBuf>>;
 
+/// Jobs under way, and the services that they are for: one that panics says nothing itself.
+#[derive(Default)]
+struct Jobs {
+    /// Each returns what it did not come to.
+    set: JoinSet<Changes>,
+    services: HashMap<tokio::task::Id, ServiceName>,
+}
+
+impl Jobs {
+    fn spawn(&mut self, service: ServiceName, job: impl Future<Output = Changes> + Send + 'static) {
+        let job = self.set.spawn(job);
+        self.services.insert(job.id(), service);
+    }
+
+    /// The next one that ends; `None` if there is none. Cancel-safe.
+    async fn next(&mut self) -> Option<(ServiceName, Result<Changes, JoinError>)> {
+        let (job, ended) = match self.set.join_next_with_id().await? {
+            Ok((job, left)) => (job, Ok(left)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        self.services.remove(&job).map(|service| (service, ended))
+    }
+}
+
 enum Input {
     Ask(Ask),
     Observed(Option<Observation>),
-    JobEnded(Option<(ServiceName, Changes)>),
+    JobEnded(ServiceName, Result<Changes, JoinError>),
     Viewed,
     Stop,
 }
@@ -140,16 +163,17 @@ impl Task {
                 () = stop.cancelled() => Input::Stop,
                 ask = self.inbox.recv() => ask.map_or(Input::Stop, Input::Ask),
                 observation = next(&mut self.watching) => Input::Observed(observation),
-                Some(ended) = self.jobs.join_next() => Input::JobEnded(ended.ok()),
+                Some((service, ended)) = self.jobs.next() => Input::JobEnded(service, ended),
                 changed = views.changed() => if changed.is_ok() { Input::Viewed } else { Input::Stop },
             };
             match input {
                 Input::Ask(ask) => self.watch(ask).await,
                 Input::Observed(Some(observation)) => self.observed(observation),
                 Input::Observed(None) => self.watching = None,
-                Input::JobEnded(Some((service, left))) => self.job_ended(service, left),
-                // A job that panicked has been told of by the runtime; what a new view changes is done below.
-                Input::JobEnded(None) | Input::Viewed => {}
+                Input::JobEnded(service, Ok(left)) => self.job_ended(service, left),
+                Input::JobEnded(service, Err(error)) => self.job_failed(service, &error),
+                // What it changes is done below.
+                Input::Viewed => {}
                 Input::Stop => break,
             }
             let view = views.borrow_and_update().clone();
@@ -158,7 +182,7 @@ impl Task {
             }
             self.tell_work(&view);
         }
-        self.jobs.shutdown().await;
+        self.jobs.set.shutdown().await;
     }
 
     async fn watch(&mut self, ask: Ask) {
@@ -244,10 +268,16 @@ impl Task {
         watching.watcher.work_begins(name.as_str(), Some(&tools.marker(&name)));
         self.working.insert(name.clone());
         self.services.insert(name.clone(), Reloading { outdated, waiting: Changes::new() });
-        self.jobs.spawn(async move {
-            let left = react(job, &handle, &tools).await;
-            (name, left)
-        });
+        self.jobs.spawn(name, async move { react(job, &handle, &tools).await });
+    }
+
+    /// It panicked. Its service is told of, and reloaded at the next change.
+    fn job_failed(&mut self, name: ServiceName, error: &JoinError) {
+        tracing::error!(%error, service = %name, "A reload panicked.");
+        let message =
+            format!("cannot reload {name}: internal error, please report it with the daemon's log; the next change is tried again");
+        self.handle.events.emit(News::of(&name, "service.reload-failed", message));
+        self.job_ended(name, Changes::new());
     }
 
     fn job_ended(&mut self, name: ServiceName, left: Changes) {
@@ -323,5 +353,22 @@ async fn next(watching: &mut Option<Watching>) -> Option<Observation> {
     match watching {
         Some(watching) => watching.observations.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_that_panics_ends_for_its_service_like_any_other() {
+        let mut jobs = Jobs::default();
+        jobs.spawn("api".parse().unwrap(), async { panic!("a variable that is not UTF-8") });
+        let (service, ended) = jobs.next().await.unwrap();
+        assert_eq!(service.as_str(), "api");
+        assert!(ended.unwrap_err().is_panic());
+        jobs.spawn("api".parse().unwrap(), async { Changes::new() });
+        assert!(jobs.next().await.unwrap().1.is_ok());
+        assert!(jobs.next().await.is_none() && jobs.services.is_empty());
     }
 }
