@@ -248,8 +248,8 @@ struct Address {
     host: String,
     port: u16,
     database: String,
-    /// `sslmode` and its like.
-    options: Vec<(String, String)>,
+    /// What `sslmode` and its like mean, as variables of the tools.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Address {
@@ -275,10 +275,21 @@ impl Address {
             return Err(wrong("it names no host"));
         }
         let database = decoded(database);
-        let options =
-            query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+        let mut settings = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            settings.push(setting(&decoded(name), decoded(value)).map_err(|why| wrong(&why))?);
+        }
         let database = if database.is_empty() { user.clone().unwrap_or_else(|| "postgres".to_owned()) } else { database };
-        Ok(Some(Self { scheme: found.to_owned(), user, password, host: host.trim_matches(['[', ']']).to_owned(), port, database, options }))
+        Ok(Some(Self {
+            scheme: found.to_owned(),
+            user,
+            password,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            database,
+            settings,
+        }))
     }
 
     fn shown(&self) -> String {
@@ -300,10 +311,49 @@ impl Address {
         ];
         variables.extend(self.user.clone().map(|user| ("PGUSER".to_owned(), user)));
         variables.extend(self.password.clone().map(|password| ("PGPASSWORD".to_owned(), password)));
-        variables
-            .extend(self.options.iter().filter(|(name, _)| name == "sslmode").map(|(_, value)| ("PGSSLMODE".to_owned(), value.clone())));
+        // What the address says counts, and not what we would say.
+        variables.retain(|(name, _)| !self.settings.iter().any(|(set, _)| set == name));
+        variables.extend(self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         variables
     }
+}
+
+/// Options of an address that the tools take as a variable.
+const OPTIONS: [(&str, &str); 13] = [
+    ("sslmode", "PGSSLMODE"),
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("sslsni", "PGSSLSNI"),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
+    ("channel_binding", "PGCHANNELBINDING"),
+    ("require_auth", "PGREQUIREAUTH"),
+    ("gssencmode", "PGGSSENCMODE"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    ("application_name", "PGAPPNAME"),
+    ("client_encoding", "PGCLIENTENCODING"),
+    ("options", "PGOPTIONS"),
+];
+/// Options that name files of this host.
+const FILES: [&str; 6] = ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile"];
+
+/// An option as a variable of the tools, or why it cannot be honoured: none is left out in silence.
+fn setting(name: &str, value: String) -> Result<(&'static str, String), String> {
+    if let Some((_, variable)) = OPTIONS.iter().find(|(known, _)| *known == name) {
+        return Ok((variable, value));
+    }
+    // The certificates that the system trusts are no file of ours.
+    if name == "sslrootcert" && value == "system" {
+        return Ok(("PGSSLROOTCERT", value));
+    }
+    if FILES.contains(&name) {
+        return Err(format!("`{name}` names a file, and the tools run in the service's container, which does not have it"));
+    }
+    if matches!(name, "host" | "hostaddr" | "port" | "user" | "password" | "dbname") {
+        return Err(format!("`{name}` is given as an option; write it as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`"));
+    }
+    let known: Vec<&str> = OPTIONS.iter().map(|(name, _)| *name).collect();
+    Err(format!("its option `{name}` means nothing here; remove it (known are {})", known.join(", ")))
 }
 
 fn decoded(text: &str) -> String {
@@ -335,5 +385,23 @@ mod tests {
         assert!(Address::parse("dumps/a.dump", "postgres").is_ok_and(|found| found.is_none()));
         assert!(Address::parse("mysql://h/x", "postgres").is_err());
         assert!(Address::parse("postgres://h:x/x", "postgres").is_err());
+    }
+
+    #[test]
+    fn every_option_of_an_address_is_taken_or_refused_by_its_name() {
+        let address = Address::parse("postgres://h/d?application_name=a%20b&connect_timeout=3&sslrootcert=system", "postgres");
+        let variables = address.ok().flatten().unwrap().variables("172.20.0.1".to_owned(), 4000);
+        for (name, value) in [("PGAPPNAME", "a b"), ("PGCONNECT_TIMEOUT", "3"), ("PGSSLROOTCERT", "system")] {
+            assert_eq!(variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str()), Some(value));
+        }
+        for (query, words) in [
+            ("sslrootcert=/etc/ca.pem", "`sslrootcert` names a file"),
+            ("schema=public", "its option `schema` means nothing here"),
+            ("sslmode=require&pgbouncer", "its option `pgbouncer` means nothing here"),
+            ("host=/run/postgresql", "`host` is given as an option"),
+        ] {
+            let Err(error) = Address::parse(&format!("postgres://h/d?{query}"), "postgres") else { panic!("{query}") };
+            assert!(error.message.contains(words), "{}", error.message);
+        }
     }
 }
