@@ -3,7 +3,7 @@
 //!
 //! Theory of operation. A version is the files that the service's rules watch and, where a rule builds, what its command
 //! names. They are copied once the version is ready, if nothing changed since its start: else nobody knows what it read.
-//! To fall back leaves a mark. While that is there, and none of the files has changed since, starts are those of the
+//! To fall back leaves a mark that lists the files. While that is there, and all are as it says, starts are those of the
 //! version that was kept: in a tree that mirrors the project, in which the kept files are real and all else is links to
 //! what the project has.
 //!
@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs::{self, File, Metadata},
-    io,
+    io::{self, Write},
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::Mutex,
@@ -107,12 +107,13 @@ impl Versions {
         }
     }
 
-    /// From now on the version that was kept is started: the number of its run, if there is one.
+    /// From now on the version that was kept is started: the number of its run, if there is one. Blocks.
     pub(super) fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
         let kept = self.manifest(&spec.name).filter(|kept| kept.spec == spec.hash())?;
         // Once: when it does not become ready either, there is nothing to go back to.
-        let marked = File::create_new(self.mark(&spec.name));
-        marked.inspect_err(|error| tracing::debug!(%error, service = %spec.name, "There is no going back.")).ok().map(|_| kept.run)
+        let marked = File::create_new(self.mark(&spec.name))
+            .and_then(|mut mark| mark.write_all(&serde_json::to_vec(&self.stamps(&spec.name, &spec.watch)).map_err(io::Error::other)?));
+        marked.inspect_err(|error| tracing::debug!(%error, service = %spec.name, "There is no going back.")).ok().map(|()| kept.run)
     }
 
     /// From now on the project's files are started as they are.
@@ -158,13 +159,27 @@ impl Versions {
 
     /// The version to start, if the mark is there and nothing was written since. While it is there nothing is copied.
     fn fallen_back_to(&self, service: &ServiceName, rules: &[WatchRule]) -> Option<Manifest> {
-        let marked = fs::metadata(self.mark(service)).and_then(|mark| mark.modified()).ok()?;
-        let written = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.modified().is_ok_and(|at| at > marked));
-        if self.watched(service, rules).iter().any(written) {
+        let mark = fs::read(self.mark(service)).ok()?;
+        let is_same = match serde_json::from_slice::<BTreeMap<PathBuf, Stamp>>(&mark) {
+            Ok(then) => then == self.stamps(service, rules),
+            // Of an earlier devenv, which went by times alone.
+            Err(_) => {
+                let marked = fs::metadata(self.mark(service)).and_then(|mark| mark.modified()).ok()?;
+                let written = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.modified().is_ok_and(|at| at > marked));
+                !self.watched(service, rules).iter().any(written)
+            }
+        };
+        if !is_same {
             self.go_on(service);
             return None;
         }
         self.manifest(service)
+    }
+
+    /// The watched files as they are. Times alone would not do: a file that is restored may have an old one.
+    fn stamps(&self, service: &ServiceName, rules: &[WatchRule]) -> BTreeMap<PathBuf, Stamp> {
+        let stamp = |path: PathBuf| Some((fs::metadata(&path).ok().as_ref().and_then(Stamp::of)?, path));
+        self.watched(service, rules).into_iter().filter_map(stamp).map(|(stamp, path)| (path, stamp)).collect()
     }
 
     fn copy(&self, spec: &ServiceSpec, run: u32, started: SystemTime) -> Result<(), NotKept> {

@@ -145,6 +145,39 @@ fn it_is_left_when_its_files_are_saved_again_or_a_restart_is_asked_for() {
 }
 
 #[test]
+fn it_is_left_when_a_file_is_restored_with_an_old_time_or_one_is_removed() {
+    let long_ago = SystemTime::now() - Duration::from_hours(10_000);
+    let restored = |project: &Project| {
+        project.write("backup", "WORD=mended\n");
+        File::options().write(true).open(project.path("backup")).unwrap().set_modified(long_ago).unwrap();
+        fs::rename(project.path("backup"), project.path("api/src/greet.part")).unwrap();
+    };
+    let removed = |project: &Project| fs::remove_file(project.path("api/src/greet.part")).unwrap();
+    for change in [&restored as &dyn Fn(&Project), &removed] {
+        let project = Project::new();
+        project.write("api/src/greet.part", "WORD=good\n");
+        project.is_ready(1);
+        project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+        project.versions.fall_back(&project.spec).unwrap();
+        assert_eq!(project.runs(), "good today shared");
+        change(&project);
+        assert_ne!(project.runs(), "good today shared");
+    }
+}
+
+#[test]
+fn a_mark_of_an_earlier_devenv_still_counts() {
+    let project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(1);
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    File::create_new(project.versions.mark(&project.spec.name)).unwrap();
+    assert_eq!(project.runs(), "good today shared");
+    project.write("api/src/greet.part", "WORD=mended\n");
+    assert_eq!(project.runs(), "mended today shared");
+}
+
+#[test]
 fn what_was_written_after_the_start_is_not_kept_for_nobody_knows_what_was_read() {
     let project = Project::new();
     project.write("api/src/greet.part", "WORD=good\n");
