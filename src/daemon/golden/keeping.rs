@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     blocking,
     journal::{Journal, NextWriter, Watched},
-    kept::{Kept, Shelf, forget_file},
+    kept::{Claim, Kept, Shelf, forget_file},
     spare::Spare,
 };
 use crate::{
@@ -44,6 +44,7 @@ pub(super) struct Keeping {
     pub(super) kept: Kept,
     pub(super) from: PathBuf,
     pub(super) server: Watched,
+    pub(super) _claim: Claim,
 }
 
 #[derive(Debug, thiserror::Error)]

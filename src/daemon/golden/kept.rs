@@ -27,6 +27,7 @@ const WHOLE: &str = "json";
 const SPARE: &str = "spare";
 const LOCK: &str = "lock";
 const OVERTAKEN: &str = "overtaken";
+const CLAIM: &str = "claim";
 
 /// What is known of a golden volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub(super) struct Kept {
     /// The copy is whole and on the disk.
     pub(super) complete: bool,
 }
+
+/// The right to make the golden volume of a key, for as long as it is held.
+pub(super) struct Claim(#[expect(dead_code, reason = "it is a lock")] fs::File);
 
 /// Where the files of a key are.
 #[derive(Debug, Clone)]
@@ -62,6 +66,13 @@ impl Shelf {
     /// Held by the one who makes the spare copy.
     pub(super) fn lock(&self) -> PathBuf {
         self.file(LOCK)
+    }
+
+    /// `None` while another one is at it.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        create_private(&self.directory).ok()?;
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.file(CLAIM)).ok()?;
+        lock.try_lock().ok().map(|()| Claim(lock))
     }
 
     fn file(&self, what: &str) -> PathBuf {
@@ -124,7 +135,7 @@ pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, bu
             stay.insert(spare_of(&kept.volume));
             stay.insert(kept.volume);
         } else if !dry_run {
-            for what in [WHOLE, SPARE, LOCK, OVERTAKEN] {
+            for what in [WHOLE, SPARE, LOCK, OVERTAKEN, CLAIM] {
                 forget_file(&path.with_extension(what));
             }
         }
@@ -191,6 +202,18 @@ mod tests {
         assert_eq!(retained(&store, &projects, BUDGET, true), names(&["new", "making"]));
         assert_eq!(retained(&store, &projects, 0, false), names(&["making"]));
         assert_eq!(retained(&store, &projects, BUDGET, false), names(&["making"]));
+    }
+
+    #[test]
+    fn a_golden_volume_is_made_by_one_of_those_who_come_at_the_same_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let key = GoldenKey::of(crate::snapshot::GoldenInput { kind: "postgres", image: "sha256:1", settings: &[], scripts: &[] });
+        let shelf = Shelf::of(&store, &key);
+        let claim = shelf.claim().unwrap();
+        assert!(shelf.claim().is_none());
+        drop(claim);
+        assert!(shelf.claim().is_some());
     }
 
     #[tokio::test]

@@ -78,9 +78,14 @@ impl Golden {
         let Some(place) = self.place(spec).await else { return Ok(()) };
         let emptied = |error: io::Error| Evidence::of(format!("its half-filled volume could not be emptied: {error}"));
         remove_tree(&place.directory.join(FILLING)).map_err(emptied)?;
-        // Of a first start that never answered nobody has seen anything, and a server refuses the half of it.
+        // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
         if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
-            remove_tree(&place.directory.join(DATA)).map_err(emptied)?;
+            let data = place.directory.join(DATA);
+            if served(&data) {
+                self.answered(&spec.name)?;
+            } else {
+                remove_tree(&data).map_err(emptied)?;
+            }
         }
         if let Ok(found) = fs::read_to_string(place.directory.join(DATA).join("PG_VERSION")) {
             return version::version_fits(spec, found.trim());
@@ -159,6 +164,8 @@ impl Golden {
         let Some(provision) = postgres(spec) else { return };
         let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
         let shelf = Shelf::of(&self.store, &key);
+        // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
+        let Some(claim) = shelf.claim() else { return };
         if shelf.read().is_some() {
             return;
         }
@@ -180,6 +187,7 @@ impl Golden {
             from: place.directory,
             server: Watched { provision: provision.clone(), cx },
             key,
+            _claim: claim,
         };
         // Neither is tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
         if shelf.was_overtaken() {
@@ -267,6 +275,13 @@ pub(super) fn postgres(spec: &ServiceSpec) -> Option<&PostgresProvision> {
     })
 }
 
+/// Whether a server that others can reach has been started on the data: it writes its command there. It may have come up
+/// after nobody waited for it any more, and then what is there may be somebody's. What makes the data runs none, or one
+/// without an address.
+fn served(data: &Path) -> bool {
+    fs::read_to_string(data.join("postmaster.opts")).is_ok_and(|command| !command.contains("\"listen_addresses=\""))
+}
+
 fn remove_tree(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -276,4 +291,24 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_on_which_a_server_was_started_for_others_is_never_taken_for_a_half_made_first_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        assert!(!served(data), "initdb was under way");
+        for (command, expected) in [
+            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"listen_addresses=\" \"-p\" \"5432\"\n", false),
+            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"config_file=/etc/devenv/postgres/postgresql.conf\"\n", true),
+            ("/usr/lib/postgresql/17/bin/postgres\n", true),
+        ] {
+            fs::write(data.join("postmaster.opts"), command).unwrap();
+            assert_eq!(served(data), expected, "{command}");
+        }
+    }
 }
