@@ -9,6 +9,7 @@ mod daemon;
 mod doctor;
 mod event;
 mod fault;
+mod inherit;
 mod log;
 mod net;
 mod paths;

@@ -100,6 +100,7 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
         fail_on_drift: false,
         warm: false,
         timeout_ms: None,
+        inherited: Some(crate::inherit::of_this_process()),
     })
 }
 

@@ -89,7 +89,8 @@ impl DaemonCaretaker {
             },
             Workload::Process(process) => ExecTarget::Process {
                 directory: process.directory.clone(),
-                environment: self.hosts.variables(spec, instance.run, &self.vault),
+                // As above.
+                environment: self.hosts.variables(spec, instance.run, &self.vault).unwrap_or_default(),
             },
         };
         ProbeContext {

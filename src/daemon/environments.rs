@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ShellVariables, Status};
 use tokio::{
     sync::{Semaphore, broadcast},
     task::JoinSet,
@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, internal, passages, react::Tools,
-    reload::Reloader, usage::Usage,
+    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, inherited::Inherited, internal, passages,
+    react::Tools, reload::Reloader, usage::Usage,
 };
 use crate::{
     engine::{Engine, OwnerId, Reach},
@@ -84,6 +84,11 @@ pub(crate) struct Environment {
 impl Environment {
     pub(crate) fn is_open(&self) -> Result<(), CommandError> {
         if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    /// What is started from now on on the host inherits these variables.
+    pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
+        self.caretaker.hosts.inherited.keep(variables).map_err(internal)
     }
 
     pub(crate) fn ask_no_registry(&self, offline: bool) {
@@ -189,7 +194,9 @@ impl Environments {
     }
 
     pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
-        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), self.shared.store.environment(id).join("keepers")))
+        let directory = self.shared.store.environment(id);
+        let inherited = Inherited::open(directory.join("inherited.json"));
+        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
     }
 
     /// Starts the task of an environment.

@@ -11,14 +11,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use devenv_api::ShellVariables;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::fronts::{self, Fronts, Ports};
+use super::{
+    fronts::{self, Fronts, Ports},
+    inherited::Inherited,
+};
 use crate::{
     log::Logs,
     process::{self, Adopted, Ending, ProcessError, Running, Signal, StartRequest, Supervisor},
     reconcile::{Exit, Handle, ObservedProcess},
-    secret::Vault,
+    secret::{SecretError, Vault},
     spec::{ProcessSpec, ServiceName, ServiceSpec, Workload},
 };
 
@@ -34,6 +38,7 @@ pub(super) struct Hosts {
     directory: PathBuf,
     supervisor: Supervisor,
     fronts: Fronts,
+    pub(super) inherited: Inherited,
     starts: Mutex<HashMap<ServiceName, BTreeMap<u32, Start>>>,
     /// Whom to tell of a process's end; set as soon as the environment's task exists.
     handle: OnceLock<Handle>,
@@ -56,12 +61,13 @@ impl Drop for Start {
 }
 
 impl Hosts {
-    pub(super) fn new(owner: &str, environment: &str, directory: PathBuf) -> Self {
+    pub(super) fn new(owner: &str, environment: &str, directory: PathBuf, inherited: Inherited) -> Self {
         Self {
             marker: format!("{owner}:{environment}"),
             directory,
             supervisor: Supervisor::new(),
             fronts: Fronts::default(),
+            inherited,
             starts: Mutex::default(),
             handle: OnceLock::new(),
         }
@@ -150,13 +156,14 @@ impl Hosts {
         let Workload::Process(process) = &spec.workload else { return Ok(String::new()) };
         let keeper = self.directory.join(format!("{}.{run}", spec.name));
         let ports = if process.fronted { self.front(spec, process, &keeper).await? } else { Ports::new() };
+        let variables = variables(process, &self.inherited.current(), &ports, vault)?;
         let request = StartRequest {
             environment: self.marker.clone(),
             service: spec.name.to_string(),
             run,
             command: process.command.clone(),
             directory: process.directory.clone(),
-            variables: variables(spec, &ports, vault),
+            variables,
             logs: logs.directory().to_owned(),
             keeper,
         };
@@ -175,9 +182,14 @@ impl Hosts {
         Ok(ports)
     }
 
-    /// What the process of this start is given.
-    pub(super) fn variables(&self, spec: &ServiceSpec, run: u32, vault: &Vault) -> Vec<(String, String)> {
-        variables(spec, &self.ports(&spec.name, run), vault)
+    /// What the process of this start is given; what it inherits may have changed since it was started.
+    pub(super) fn variables(&self, spec: &ServiceSpec, run: u32, vault: &Vault) -> Result<Vec<(String, String)>, StartError> {
+        let inherited = self.inherited.current();
+        match &spec.workload {
+            Workload::Process(process) => variables(process, &inherited, &self.ports(&spec.name, run), vault),
+            // For commands on the host that are about a container.
+            Workload::Container(_) => Ok(inherited.0.clone().into_iter().collect()),
+        }
     }
 
     /// Where this start really listens.
@@ -334,6 +346,12 @@ pub(super) enum StartError {
     Process(#[from] ProcessError),
     #[error("its ports could not be held")]
     Ports(#[source] std::io::Error),
+    #[error("cannot resolve its variable `{name}`")]
+    Variable {
+        name: String,
+        #[source]
+        source: SecretError,
+    },
 }
 
 /// In a keeper's directory: where its program really listens.
@@ -349,23 +367,18 @@ fn remove(directory: &Path) {
     }
 }
 
-/// The daemon's own variables (a program on the host needs its `PATH` and `HOME`), then the service's.
-fn variables(spec: &ServiceSpec, ports: &Ports, vault: &Vault) -> Vec<(String, String)> {
-    let Workload::Process(process) = &spec.workload else { return Vec::new() };
-    let mut variables: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| !process.environment.contains_key(name))
-        .collect();
+/// What it inherits (a program on the host needs a `PATH` and a `HOME`), then the service's own. Without one of those it would
+/// not be the program that the profile means.
+fn variables(process: &ProcessSpec, inherited: &ShellVariables, ports: &Ports, vault: &Vault) -> Result<Vec<(String, String)>, StartError> {
+    let is_own = |name: &String| process.environment.contains_key(name);
+    let mut variables: Vec<(String, String)> =
+        inherited.0.iter().filter(|(name, _)| !is_own(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, template) in &process.environment {
-        match vault.resolve(template) {
-            Ok(value) => {
-                let own = value.parse().ok().and_then(|port: u16| ports.get(&port)).filter(|_| PORT_VARIABLES.contains(&name.as_str()));
-                variables.push((name.clone(), own.map_or(value, ToString::to_string)));
-            }
-            Err(error) => tracing::error!(%error, service = %spec.name, "A variable could not be given to a process."),
-        }
+        let value = vault.resolve(template).map_err(|source| StartError::Variable { name: name.clone(), source })?;
+        let own = value.parse().ok().and_then(|port: u16| ports.get(&port)).filter(|_| PORT_VARIABLES.contains(&name.as_str()));
+        variables.push((name.clone(), own.map_or(value, ToString::to_string)));
     }
-    variables
+    Ok(variables)
 }
 
 /// As shells tell it: 128 and the signal's number.
@@ -374,5 +387,40 @@ fn code(ending: Ending) -> i64 {
         Ending::Code(code) => i64::from(code),
         Ending::Signal(signal) => 128 + i64::from(signal),
         Ending::Lost => -1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+
+    use super::*;
+    use crate::spec::{SecretRef, Template};
+
+    fn process(environment: IndexMap<String, Template>) -> ProcessSpec {
+        ProcessSpec { command: vec!["true".to_owned()], directory: "/".into(), environment, ports: vec![8080], fronted: true }
+    }
+
+    #[test]
+    fn a_process_gets_what_the_shell_that_asked_has_and_the_profile_has_the_last_word() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::new(directory.path().join("secrets"));
+        let inherited =
+            ShellVariables(BTreeMap::from([("PATH", "/new/bin"), ("TOKEN", "shell's")].map(|(a, b)| (a.to_owned(), b.to_owned()))));
+        let process = process(IndexMap::from([("TOKEN".to_owned(), "profile's".into()), ("PORT".to_owned(), "8080".into())]));
+        let given = variables(&process, &inherited, &Ports::from([(8080, 41_000)]), &vault).unwrap();
+        let expected = [("PATH", "/new/bin"), ("TOKEN", "profile's"), ("PORT", "41000")];
+        assert_eq!(given, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_process_is_not_started_without_a_variable_whose_secret_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        // A file where the directory of secrets should be: nothing can be read or made there, not even by root.
+        fs::write(directory.path().join("secrets"), "").unwrap();
+        let vault = Vault::new(directory.path().join("secrets"));
+        let process = process(IndexMap::from([("TOKEN".to_owned(), Template::secret(SecretRef::new("api", "token")))]));
+        let error = variables(&process, &ShellVariables::default(), &Ports::new(), &vault).unwrap_err();
+        assert_eq!(error.to_string(), "cannot resolve its variable `TOKEN`");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod gc;
 mod golden;
 mod hosts;
 pub(crate) mod images;
+mod inherited;
 mod leases;
 mod ledger;
 mod loops;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     commands::{self, Command, LastLines, Ran},
+    describe,
     hosts::Hosts,
     reload::upload,
 };
@@ -22,7 +23,7 @@ use crate::{
     log::Logs,
     reconcile::{Handle, Reload},
     secret::Vault,
-    spec::{Image, Reaction, ServiceName, ServiceSpec, WatchRule, Workload},
+    spec::{Image, Reaction, ServiceName, ServiceSpec, WatchRule},
 };
 
 /// Files that an event names.
@@ -133,9 +134,9 @@ impl Work<'_> {
             Ok(log) => log,
             Err(error) => return Err(self.failed(what, words, &format!("has no log to write to: {error}"), Vec::new(), cause)),
         };
-        let variables = match &self.spec.workload {
-            Workload::Process(_) => self.tools.hosts.variables(self.spec, run, &self.tools.vault),
-            Workload::Container(_) => std::env::vars().collect(),
+        let variables = match self.tools.hosts.variables(self.spec, run, &self.tools.vault) {
+            Ok(variables) => variables,
+            Err(error) => return Err(self.failed(what, words, &format!("cannot be started: {}", describe(&error)), Vec::new(), cause)),
         };
         let command = Command {
             words,
@@ -192,7 +193,7 @@ impl Work<'_> {
                 let output = self.tools.engine.exec(&container, request).await.map_err(|error| error.to_string())?;
                 if output.code != 0 {
                     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                    return Err(format!("files that are gone could not be removed there: `rm` ended with code {}: {said}", output.code));
+                    return Err(format!("cannot remove deleted files there: `rm` exited with code {}: {said}", output.code));
                 }
             }
             Ok::<(), String>(())
@@ -204,9 +205,9 @@ impl Work<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.handle.events.emit(
-                    News::of(name, "service.sync-failed", format!("files could not be copied into {name}: {error}")).because(Some(cause)),
-                );
+                self.handle
+                    .events
+                    .emit(News::of(name, "service.sync-failed", format!("cannot copy files into {name}: {error}")).because(Some(cause)));
                 Err(Ended::Given)
             }
         }

@@ -41,6 +41,9 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
         if request.warm { daemon.environments.ensure_warm(&request.target)? } else { daemon.environments.ensure(&request.target)? };
     environment.usage.note();
     environment.ask_no_registry(request.offline);
+    if let Some(variables) = request.inherited {
+        environment.inherit(variables)?;
+    }
     let spec = daemon.environments.compile(&environment, request.document).await?;
     let begun = Instant::now();
     let limit = request.timeout_ms.map(Duration::from_millis);

@@ -37,7 +37,8 @@ pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL,
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
     AcceptRequest, ApplyRequest, DownRequest, EnvironmentTarget, EventsRequest, ExecTarget, GcReport, GcRequest, LogsRequest, NamedRequest,
-    Removed, ServicesRequest, UpMessage, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
+    Removed, ServicesRequest, ShellVariables, UpMessage, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why,
+    WhyRequest,
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

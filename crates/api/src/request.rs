@@ -1,5 +1,7 @@
 //! What clients ask of the daemon.
 
+use std::{collections::BTreeMap, fmt};
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,20 @@ pub struct UpRequest {
     pub warm: bool,
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Those of the shell that asks: processes on the host inherit them. Without, they inherit what they did before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<ShellVariables>,
+}
+
+/// Variables of a shell. They may hold secrets, so that `Debug` shows none.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShellVariables(pub BTreeMap<String, String>);
+
+impl fmt::Debug for ShellVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShellVariables({})", self.0.len())
+    }
 }
 
 /// One line of the answer to `up` and other long requests: events as they happen, then one of the last two.

@@ -1,0 +1,95 @@
+//! PURE but for [`of_this_process`]: which variables of a shell the processes of an environment inherit.
+//!
+//! The command line sends those of the shell that asks for the environment with `up`; the daemon keeps them with the
+//! environment (`daemon/inherited.rs`). Without them a process would get those of whichever shell first started the daemon.
+
+use std::ffi::OsString;
+
+use devenv_api::ShellVariables;
+
+/// They say where a terminal or a login session is, and mean nothing to a process that outlives it.
+const OF_A_SESSION: [&str; 38] = [
+    "ALACRITTY_LOG",
+    "ALACRITTY_SOCKET",
+    "ALACRITTY_WINDOW_ID",
+    "COLUMNS",
+    "GNOME_TERMINAL_SCREEN",
+    "GNOME_TERMINAL_SERVICE",
+    "GPG_TTY",
+    "INVOCATION_ID",
+    "ITERM_SESSION_ID",
+    "JOURNAL_STREAM",
+    "KITTY_LISTEN_ON",
+    "KITTY_PID",
+    "KITTY_WINDOW_ID",
+    "KONSOLE_DBUS_SERVICE",
+    "KONSOLE_DBUS_SESSION",
+    "KONSOLE_DBUS_WINDOW",
+    "LINES",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "STY",
+    "TERM_SESSION_ID",
+    "TMUX",
+    "TMUX_PANE",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "WEZTERM_PANE",
+    "WINDOWID",
+    "WT_SESSION",
+    "XDG_SESSION_ID",
+    "_",
+];
+/// devenv's own settings and marks are about the command that was given, and not about what it starts.
+const OURS: &str = "DEVENV_";
+
+/// Those of the shell that this command was given in.
+pub(crate) fn of_this_process() -> ShellVariables {
+    filtered(std::env::vars_os())
+}
+
+/// A variable that is not UTF-8 is left out: no process of a service has ever been given one.
+pub(crate) fn filtered(variables: impl IntoIterator<Item = (OsString, OsString)>) -> ShellVariables {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let kept = |(name, _): &(String, String)| !name.starts_with(OURS) && !OF_A_SESSION.contains(&name.as_str());
+    ShellVariables(variables.into_iter().filter_map(text).filter(kept).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_program_needs_is_inherited_and_what_belongs_to_a_terminal_or_to_devenv_is_not() {
+        let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let shell = [
+            variable("PATH", "/opt/node/bin:/usr/bin"),
+            variable("HOME", "/home/ada"),
+            variable("LANG", "C.UTF-8"),
+            variable("VIRTUAL_ENV", "/p/.venv"),
+            variable("TOKEN", "new"),
+            variable("DEVENV_MARKER", "another's"),
+            variable("DEVENV_STATE_DIR", "/s"),
+            variable("TMUX", "/tmp/tmux-0/default,1,0"),
+            variable("PWD", "/p"),
+            (OsString::from("NOT_UTF_8"), OsString::from_vec(vec![0xff])),
+        ];
+        let names: Vec<String> = filtered(shell).0.into_keys().collect();
+        assert_eq!(names, ["HOME", "LANG", "PATH", "TOKEN", "VIRTUAL_ENV"]);
+    }
+
+    #[test]
+    fn a_terminals_variables_are_listed_once_and_in_order() {
+        assert!(OF_A_SESSION.is_sorted());
+    }
+}
