@@ -36,6 +36,19 @@ struct SockaddrNetlink {
     groups: u32,
 }
 
+/// `struct statvfs`, of which the first fields are used: sizes are words of the machine, and counts have 64 bits.
+#[repr(C)]
+#[derive(Default)]
+struct Statvfs<Word> {
+    block_size: Word,
+    fragment_size: Word,
+    blocks: u64,
+    free: u64,
+    available: u64,
+    /// More than any C library puts there.
+    rest: [u64; 16],
+}
+
 unsafe extern "C" {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     fn bind(fd: c_int, address: *const c_void, length: u32) -> c_int;
@@ -46,8 +59,11 @@ unsafe extern "C" {
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+    // By their usual names, glibc on 32-bit machines counts in 32 bits, and musl always in 64.
+    #[cfg_attr(all(target_pointer_width = "32", target_env = "gnu"), link_name = "fallocate64")]
     fn fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int;
-    fn statvfs(path: *const c_char, buffer: *mut c_void) -> c_int;
+    #[cfg_attr(all(target_pointer_width = "32", target_env = "gnu"), link_name = "statvfs64")]
+    fn statvfs(path: *const c_char, buffer: *mut Statvfs<c_ulong>) -> c_int;
     fn ptrace(request: c_long, pid: c_long, address: c_long, data: c_long) -> c_long;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
 }
@@ -155,11 +171,12 @@ pub fn allocate(fd: &OwnedFd, offset: u64, length: u64) -> io::Result<()> {
 /// Bytes that are free for everybody, and for root.
 pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
     let path = CString::new(path)?;
-    // Larger than any `struct statvfs`; its first five fields are words: block size, fragment size, blocks, free, available.
-    let mut buffer = [0u64; 32];
-    // SAFETY: the buffer is larger than the structure.
-    checked(unsafe { statvfs(path.as_ptr(), buffer.as_mut_ptr().cast()) } as isize)?;
-    Ok((buffer[1] * buffer[4], buffer[1] * buffer[3]))
+    let mut found = Statvfs::default();
+    // SAFETY: the buffer is no smaller than the structure.
+    checked(unsafe { statvfs(path.as_ptr(), &raw mut found) } as isize)?;
+    #[expect(clippy::useless_conversion, reason = "a word of another machine may have 32 bits")]
+    let fragment = u64::from(found.fragment_size);
+    Ok((fragment * found.available, fragment * found.free))
 }
 
 /// Stops a file system as a power cut does: what is not on the disk is forgotten.
@@ -194,4 +211,31 @@ pub fn reap() {
     let mut status: c_int = 0;
     // SAFETY: the status is a valid integer.
     while unsafe { waitpid(-1, &raw mut status, WNOHANG | WALL) } > 0 {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{mem::offset_of, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn counts_of_blocks_lie_where_machines_of_32_and_64_bits_have_them() {
+        let offsets_32 = [offset_of!(Statvfs<u32>, fragment_size), offset_of!(Statvfs<u32>, free), offset_of!(Statvfs<u32>, available)];
+        let offsets_64 = [offset_of!(Statvfs<u64>, fragment_size), offset_of!(Statvfs<u64>, free), offset_of!(Statvfs<u64>, available)];
+        assert_eq!((offsets_32, offsets_64), ([4, 16, 24], [8, 24, 32]));
+    }
+
+    #[test]
+    fn free_space_is_what_other_programs_see() {
+        let output = Command::new("stat").args(["--file-system", "--format=%S %a %f", "/proc"]).output().unwrap();
+        assert_eq!(free_space("/proc").unwrap(), (0, 0), "{output:?}");
+        let output = Command::new("stat").args(["--file-system", "--format=%S %f", "/"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let [size, free] = text.split_whitespace().map(|word| word.parse::<u64>().unwrap()).collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
+        let found = free_space("/").unwrap().1;
+        assert!(found.abs_diff(size * free) < 1 << 30, "{found} and {text}");
+    }
 }
