@@ -1,11 +1,12 @@
 //! Why a service failed, told from what it left behind: pure, and silent rather than wrong.
 //!
-//! The reconciler calls [`diagnose`] once a service has given up. One table, from the most telling evidence to the least;
+//! The reconciler calls [`diagnose`] once a service has given up. Causes are gone through from the most telling to the least, a kind's own after what any service may have;
 //! an entry needs the very words that its cause is known to leave, because a wrong diagnosis costs more than none.
 
 mod table;
 
-use table::TABLE;
+use crate::capability::{Cause, Place, ServiceKind};
+use table::{FIRST, LAST};
 
 /// What is known about a failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,28 +31,6 @@ pub struct Diagnosis {
     pub fix: String,
 }
 
-/// One cause that leaves words behind.
-struct Matcher {
-    /// A kind's name, or empty for all.
-    kind: &'static str,
-    place: Place,
-    /// All of these in one line; the case does not matter.
-    words: &'static [&'static str],
-    /// `{service}` is the service, `{1}` and `{2}` what stands in the line's first and second pair of quotes, `{rest}`
-    /// what follows the first of the words.
-    cause: &'static str,
-    fix: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Log,
-    Probe,
-    Engine,
-    /// Wherever it is said: programs and engines report the same error of the system.
-    Anywhere,
-}
-
 /// The most telling cause, if there is one that is known.
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     if evidence.out_of_memory {
@@ -60,14 +39,12 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
             fix: format!("raise `services.{0}.resources.memory`, or have `{0}` use less", evidence.service),
         });
     }
-    TABLE.iter().find_map(|matcher| matcher.diagnose(evidence)).or_else(|| by_exit_code(evidence))
+    let own = crate::find(&evidence.kind).map_or(&[][..], ServiceKind::causes);
+    FIRST.iter().chain(own).chain(LAST).find_map(|cause| cause.diagnose(evidence)).or_else(|| by_exit_code(evidence))
 }
 
-impl Matcher {
+impl Cause {
     fn diagnose(&self, evidence: &Evidence) -> Option<Diagnosis> {
-        if !(self.kind.is_empty() || self.kind == evidence.kind) {
-            return None;
-        }
         // The newest line first: a kept log may hold causes that were mended since.
         let line = self.lines(evidence).into_iter().rev().find(|line| self.fits(line))?;
         let fill = |text: &str| {
@@ -90,11 +67,7 @@ impl Matcher {
 
     fn fits(&self, line: &str) -> bool {
         let line = line.to_lowercase();
-        // What PostgreSQL writes with this mark is the affair of a client of its own.
-        if self.kind == "postgres" && self.place == Place::Log && line.contains("error:  ") {
-            return false;
-        }
-        self.words.iter().all(|word| line.contains(word))
+        self.words.iter().all(|word| line.contains(word)) && !self.without.iter().any(|word| line.contains(word))
     }
 }
 

@@ -6,9 +6,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 
-use devenv_kinds::service::{Connection, Context, Description, FIGURES, Facts, Kind, PortNeed, scripts};
+use devenv_kinds::{
+    Kind,
+    describe::{Connection, Context, Description, FIGURES, Facts, PortNeed},
+};
 use devenv_spec::{
-    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, SecretRef, ServiceName, ServiceSpec,
+    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, ScriptSet, SecretRef, ServiceName, ServiceSpec,
     Stop, Template, Variable, WatchRule, Workload,
 };
 use indexmap::IndexMap;
@@ -55,8 +58,8 @@ pub fn needs(profile: &Profile) -> Needs {
     let ports = profile.services.iter().flat_map(|(name, service)| {
         port_needs(service).into_iter().map(|need| PortRequest { service: name.clone(), container: need.container, fixed: need.fixed })
     });
-    let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.as_service().secrets(name.as_str()));
-    let certificates = profile.services.iter().filter(|(_, service)| service.kind.as_service().encrypts()).map(|(name, _)| name.clone());
+    let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.fields().secrets(name.as_str()));
+    let certificates = profile.services.iter().filter(|(_, service)| service.kind.fields().encrypts()).map(|(name, _)| name.clone());
     Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
 
@@ -67,7 +70,7 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     let connections = compiler.connections(&facts);
     let variables = compiler.variables(&connections);
     let services = profile.services.iter().zip(connections.into_values()).map(|((name, service), connection)| {
-        let description = compiler.ask(name, service, &facts, &variables, |kind, cx| kind.as_service().describe(cx));
+        let description = compiler.ask(name, service, &facts, &variables, |kind, cx| kind.fields().describe(cx));
         (name.clone(), compiler.service(name, service, description, connection))
     });
     EnvironmentSpec {
@@ -90,12 +93,12 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn facts(&self) -> IndexMap<ServiceName, Facts> {
         let (nobody, nothing) = (IndexMap::new(), IndexMap::new());
-        self.each(|name, service| self.ask(name, service, &nobody, &nothing, |kind, cx| kind.as_service().facts(cx)))
+        self.each(|name, service| self.ask(name, service, &nobody, &nothing, |kind, cx| kind.fields().facts(cx)))
     }
 
     fn connections(&self, facts: &IndexMap<ServiceName, Facts>) -> IndexMap<ServiceName, Connection> {
         let nothing = IndexMap::new();
-        self.each(|name, service| self.ask(name, service, facts, &nothing, |kind, cx| kind.as_service().connection(cx)))
+        self.each(|name, service| self.ask(name, service, facts, &nothing, |kind, cx| kind.fields().connection(cx)))
     }
 
     fn each<T>(&self, ask: impl Fn(&ServiceName, &ServiceProfile) -> T) -> IndexMap<ServiceName, T> {
@@ -170,12 +173,13 @@ impl Compiler<'_> {
         }
 
         let mut depends_on = service.depends_on.clone();
-        for dependency in service.kind.as_service().dependencies() {
+        for dependency in service.kind.fields().dependencies() {
             if let Ok(dependency) = dependency.parse() {
                 depends_on.entry(dependency).or_insert(Condition::Ready);
             }
         }
 
+        let scripts = description.scripts.filter(|scripts| !scripts.sources.is_empty());
         let stop = service.stop.as_ref();
         let restart = service.restart.as_ref();
         let mut policy = description.restart;
@@ -188,7 +192,7 @@ impl Compiler<'_> {
             on_dependency_restart: service.on_dependency_restart.unwrap_or(description.on_dependency_restart),
             optional: service.optional,
             probe: description.probe,
-            scripts: scripts(name, &service.kind, &description.provision),
+            scripts: scripts.map(|scripts| ScriptSet { service: name.clone(), target: scripts.target, sources: scripts.sources }),
             provision: description.provision,
             proof: description.proof,
             ready_timeout: service.ready_timeout.map_or(description.ready_timeout, Period::duration),
@@ -242,11 +246,11 @@ impl Compiler<'_> {
 /// What the kind needs, with the profile's fixed ports in it, and then what only the profile asks for.
 fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
     let mut asked = service.ports.clone();
-    let mut needs = service.kind.as_service().ports();
+    let mut needs = service.kind.fields().ports();
     for need in &mut needs {
         need.fixed = asked.remove(&need.known_as).or_else(|| asked.remove(&need.container)).or(need.fixed);
     }
-    if !matches!(service.kind, Kind::Process(_)) {
+    if service.kind.fields().publishes_ports() {
         needs.extend(asked.into_iter().map(|(container, host)| PortNeed { fixed: Some(host), ..PortNeed::any(container) }));
     }
     needs
@@ -256,7 +260,7 @@ fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
 mod tests {
     use super::*;
     use crate::testing::{Given, given};
-    use devenv_spec::{OnDependencyRestart, Probe, RestartWhen};
+    use devenv_spec::{OnDependencyRestart, RestartWhen};
     use serde_json::json;
 
     #[test]
@@ -309,7 +313,7 @@ mod tests {
         assert_eq!(db.ports(), BTreeMap::from([(5432, 15432), (8008, 18008)]));
         assert_eq!(db.on_dependency_restart, OnDependencyRestart::Signal);
         assert!(db.optional);
-        assert!(matches!(db.probe, Probe::Postgres { port: 15432, .. }));
+        assert_eq!(devenv_kinds::probe::port(&db.probe), Some(15432));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A checked tree as JSON of the types that its places want, and from there as the types.
 
-use devenv_kinds::service::Kind;
+use devenv_kinds::Kind;
 use devenv_spec::ServiceName;
 use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};

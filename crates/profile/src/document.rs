@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use devenv_kinds::service::{Declared, Kind, declared::Probe};
+use devenv_kinds::{
+    Kind,
+    describe::declared::{Declared, Probe},
+};
 use devenv_spec::{OnDependencyRestart, Period, RestartWhen, ServiceName, Size};
 use indexmap::IndexMap;
 use schemars::JsonSchema;

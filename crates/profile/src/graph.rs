@@ -1,6 +1,6 @@
 //! Dependencies: that they exist, can come true, and do not go round in circles.
 
-use devenv_kinds::service::Kind;
+use devenv_kinds::Kind;
 use devenv_spec::{Condition, ServiceName};
 use indexmap::IndexMap;
 
@@ -72,11 +72,11 @@ pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile
 }
 
 fn references(kind: Option<&Kind>) -> Vec<String> {
-    kind.map(|kind| kind.as_service().references()).unwrap_or_default()
+    kind.map(|kind| kind.fields().references()).unwrap_or_default()
 }
 
 fn waited_for(kind: Option<&Kind>) -> Vec<String> {
-    kind.map(|kind| kind.as_service().dependencies()).unwrap_or_default()
+    kind.map(|kind| kind.fields().dependencies()).unwrap_or_default()
 }
 
 pub(super) fn unknown(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {

@@ -39,7 +39,7 @@ mod validate;
 mod yaml;
 
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
-pub use devenv_kinds::service::declared::Probe;
+pub use devenv_kinds::describe::declared::Probe;
 pub use document::{OnChange, Profile, ResourceLimits, ServiceProfile, Watch};
 pub use find::ProfileEntry;
 pub use load::{LoadError, LoadRequest, Report};

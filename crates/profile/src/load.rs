@@ -213,7 +213,7 @@ impl Loader<'_> {
         }
         for (name, service) in &services {
             let entry = assembled.merged.get("services").and_then(|node| node.entry(name.as_str()));
-            for path in service.kind.as_service().assets() {
+            for path in service.kind.fields().assets() {
                 let span = entry.map(|entry| graph::place_of(&entry.node, &path).unwrap_or(entry.key));
                 if let Some(span) = span.filter(|_| !assets.contains_key(&path)) {
                     self.file(&Named { path, span, need: Need::Text }, &assembled.layers, &mut assets);

@@ -3,7 +3,7 @@
 //! Two forms: [`exact`] says what a value is once variables are filled in, and the checks read it; [`published`] is for
 //! editors, which see a file as it is written, with `${NAME}` for a number and a bare number for text.
 
-use devenv_kinds::service::Kind;
+use devenv_kinds::Kind;
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 

@@ -129,7 +129,7 @@ impl Record {
 
     /// Whether this is a service rather than something else of which exactly one field is given.
     pub(super) fn is_service(&self) -> bool {
-        self.exactly_one.iter().map(String::as_str).eq(devenv_kinds::service::Kind::NAMES.iter().copied())
+        self.exactly_one.iter().map(String::as_str).eq(devenv_kinds::Kind::NAMES.iter().copied())
     }
 }
 
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn a_service_has_exactly_one_kind_and_every_part_of_the_document_is_understood() {
         let service = service();
-        assert_eq!(service.exactly_one, devenv_kinds::service::Kind::NAMES);
-        for kind in devenv_kinds::service::Kind::NAMES {
+        assert_eq!(service.exactly_one, devenv_kinds::Kind::NAMES);
+        for kind in devenv_kinds::Kind::NAMES {
             assert!(matches!(service.fields[*kind].shape, Shape::Record(_)), "{kind}");
         }
         assert_eq!(nothing_known("", &Shape::Record(DOCUMENT.clone())), Vec::<String>::new());

@@ -385,7 +385,7 @@ fn rules_and_dashboards_come_as_text_and_directories_as_their_files() {
     let assets: Vec<(&str, &str)> = loaded.profile.assets.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     assert_eq!(assets, [("one.yml", "one"), ("rules/a.yaml", "a"), ("rules/b.yml", "b")]);
     let metrics = loaded.profile.services.values().next().unwrap();
-    assert_eq!(metrics.kind.as_service().assets(), ["rules/a.yaml", "rules/b.yml", "one.yml"]);
+    assert_eq!(metrics.kind.fields().assets(), ["rules/a.yaml", "rules/b.yml", "one.yml"]);
 }
 
 #[test]

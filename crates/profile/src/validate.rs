@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use devenv_kinds::service::Kind;
+use devenv_kinds::Kind;
 use devenv_spec::ServiceName;
 
 use super::{

@@ -5,8 +5,8 @@
 
 mod hash;
 mod name;
+mod of_kind;
 mod probe;
-mod provision;
 mod quantity;
 mod script;
 mod template;
@@ -23,11 +23,9 @@ use serde::{Deserialize, Serialize};
 pub use hash::{SpecHash, differences};
 pub use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub use probe::Probe;
-pub use provision::{
-    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Provision, RedisProvision, S3Provision, TopicSpec,
-};
+pub use of_kind::{OfKind, Undecodable};
 pub use quantity::{Period, Size};
-pub use script::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
+pub use script::{ScriptPlace, ScriptSet, ScriptSource};
 pub use template::{SecretRef, Template};
 pub use watch::{Reaction, WatchRule};
 pub use workload::{ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload};
@@ -60,7 +58,7 @@ pub struct ServiceSpec {
     pub optional: bool,
     pub probe: Probe,
     /// Brought about after the first answer and before ready, each time, idempotently.
-    pub provision: Vec<Provision>,
+    pub provision: Vec<OfKind>,
     /// Applied once each after provisioning and before ready.
     #[serde(default)]
     pub scripts: Option<ScriptSet>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::SecretRef;
+use super::OfKind;
 
 /// A protocol-level question, asked from the host at `127.0.0.1:port` unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,16 +12,6 @@ use super::SecretRef;
 pub enum Probe {
     /// Nothing to ask: running is ready.
     None,
-    /// Log in over TCP as `user` and run `SELECT 1`, twice, with the same `pg_postmaster_start_time()`.
-    Postgres { port: u16, user: String, password: SecretRef, database: String, tls: bool },
-    /// The same through a pooler, whose start time is not the server's.
-    Pgbouncer { port: u16, user: String, password: SecretRef, database: String },
-    /// AUTH, PING, and `loading:0`.
-    Redis { port: u16, user: String, password: SecretRef, tls: bool },
-    /// Metadata with a controller, the advertised address connectable, a coordinator found.
-    Kafka { port: u16 },
-    /// Health, query API, and an OTLP post.
-    Jaeger { health: u16, query: u16, otlp_http: u16 },
     /// `GET path` answers with `status`.
     Http { port: u16, path: String, status: u16 },
     /// A connection is accepted and kept.
@@ -30,6 +20,9 @@ pub enum Probe {
     Log { pattern: String },
     /// A command in the service ends with 0.
     Exec { command: Vec<String> },
+    /// A question in the protocol of one kind of server, which that kind alone understands.
+    #[serde(untagged)]
+    OfKind(OfKind),
 }
 
 impl Probe {
@@ -40,5 +33,23 @@ impl Probe {
             *port = ports.get(port).copied().unwrap_or(*port);
         }
         probe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn records_of_the_former_version_are_read_and_written_as_they_were() {
+        for (encoded, probe) in [
+            (json!("none"), Probe::None),
+            (json!({ "tcp": { "port": 80 } }), Probe::Tcp { port: 80 }),
+            (json!({ "kafka": { "port": 9094 } }), Probe::OfKind(OfKind { kind: "kafka".into(), value: json!({ "port": 9094 }) })),
+        ] {
+            assert_eq!(serde_json::from_value::<Probe>(encoded.clone()).unwrap(), probe);
+            assert_eq!(serde_json::to_value(&probe).unwrap(), encoded);
+        }
     }
 }

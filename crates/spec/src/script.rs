@@ -2,23 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SecretRef, ServiceName};
+use super::{OfKind, SecretRef, ServiceName};
 
 /// Everything that is to be applied to one service, in order: `admin_init`, then `init`, then `seed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptSet {
     pub service: ServiceName,
-    pub target: ScriptTarget,
+    /// The server, as its kind reaches it from the host on the loopback.
+    pub target: OfKind,
     pub sources: Vec<ScriptSource>,
-}
-
-/// The server, as reached from the host on the loopback.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScriptTarget {
-    Postgres { port: u16, tls: bool, superuser: SecretRef },
-    Redis { port: u16, tls: bool, password: SecretRef },
-    Kafka { port: u16 },
 }
 
 /// Paths of the profile that are applied in one place by one role.
@@ -36,7 +28,7 @@ pub struct ScriptSource {
 pub enum ScriptPlace {
     /// The service itself, which knows no databases of its own.
     Service,
-    /// A database of PostgreSQL, as its owner or as the superuser (`postgres`).
+    /// A database of the server, as its owner or as the superuser.
     Database { name: String, role: String, password: SecretRef },
 }
 

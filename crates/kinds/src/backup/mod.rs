@@ -5,8 +5,6 @@
 //! written, read back, counted and compared. Nothing here has a password in a process's arguments.
 
 mod compare;
-pub mod postgres;
-pub mod redis;
 mod retention;
 
 use std::{io, path::PathBuf};
@@ -36,7 +34,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Refused { action: action.into(), reason: reason.into() }
     }
 }

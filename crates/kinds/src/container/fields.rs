@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind, connection::AUTHORITY_IN_CONTAINER, product};
+use crate::describe::{AUTHORITY_IN_CONTAINER, Connection, Context, Describe, Description, Facts, PortNeed, product};
 
 /// Any image, or one built from a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +57,7 @@ fn default_dockerfile() -> String {
     "Dockerfile".to_owned()
 }
 
-impl ServiceKind for Container {
+impl Describe for Container {
     fn ports(&self) -> Vec<PortNeed> {
         self.expose.iter().copied().map(PortNeed::any).collect()
     }

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::Context;
 
 /// Where the local authority's certificate stands in a container of the product.
-pub(super) const AUTHORITY_IN_CONTAINER: &str = "/run/devenv/authority.crt";
+pub(crate) const AUTHORITY_IN_CONTAINER: &str = "/run/devenv/authority.crt";
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Connection {
@@ -22,37 +22,37 @@ pub struct Connection {
 
 impl Connection {
     /// `NAME_SUFFIX`.
-    pub(super) fn variable(&mut self, cx: &Context<'_>, suffix: &str, value: Variable) {
+    pub(crate) fn variable(&mut self, cx: &Context<'_>, suffix: &str, value: Variable) {
         self.variables.insert(cx.variable_name(suffix), value);
     }
 
-    pub(super) fn short_form(&mut self, name: &str, value: Variable) {
+    pub(crate) fn short_form(&mut self, name: &str, value: Variable) {
         self.short_forms.insert(name.to_owned(), value);
     }
 
-    pub(super) fn url(&mut self, name: &str, url: String) {
+    pub(crate) fn url(&mut self, name: &str, url: String) {
         self.urls.insert(name.to_owned(), url);
     }
 
     /// `NAME_HOST` and `NAME_PORT`.
-    pub(super) fn host_and_port(&mut self, cx: &Context<'_>, container_port: u16) {
+    pub(crate) fn host_and_port(&mut self, cx: &Context<'_>, container_port: u16) {
         self.variable(cx, "HOST", cx.address(container_port, |host, _| Template::text(host)));
         self.variable(cx, "PORT", cx.address(container_port, |_, port| Template::text(port.to_string())));
     }
 
     /// Where clients find the certificate that vouches for this service's.
-    pub(super) fn authority(&mut self, cx: &Context<'_>) {
+    pub(crate) fn authority(&mut self, cx: &Context<'_>) {
         self.variables.insert("DEVENV_CA_FILE".to_owned(), authority(cx));
     }
 }
 
 /// The authority's certificate, as a path.
-pub(super) fn authority(cx: &Context<'_>) -> Variable {
+pub(crate) fn authority(cx: &Context<'_>) -> Variable {
     Variable { host: Template::text(cx.authority.display().to_string()), container: Template::text(AUTHORITY_IN_CONTAINER) }
 }
 
 /// A name as it stands in a URL; `/` stays, so that paths do too.
-pub(super) fn in_url(text: &str) -> String {
+pub(crate) fn in_url(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use super::Declared;
 
 /// By this name a container reaches the host: the engine layer gives it to every container.
-pub(super) const HOST_FROM_CONTAINER: &str = "host.docker.internal";
+pub(crate) const HOST_FROM_CONTAINER: &str = "host.docker.internal";
 const LOOPBACK: &str = "127.0.0.1";
 
 /// Everything is decided before a kind is asked: ports are leased and secrets have names.

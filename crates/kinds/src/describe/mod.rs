@@ -1,39 +1,25 @@
-//! The kinds: each turns its fields of a profile into plain data. Pure, one file each, and no kind knows another.
+//! Describing a service: a kind turns its fields of a profile into plain data. Pure.
 //!
-//! [`needs`] says what has to be leased, [`compile`] then makes the whole environment's spec out of a profile. To add a
-//! kind: a file with a type that implements [`ServiceKind`], and its three lines below.
+//! The compiler of profiles asks: first what has to be leased, then facts, connections and descriptions, in three rounds,
+//! each knowing what the one before found out.
 
 mod connection;
-mod container;
 mod context;
 pub mod declared;
-mod grafana;
-mod jaeger;
-mod kafka;
-mod pgbouncer;
-mod postgres;
-mod process;
-mod product;
-mod prometheus;
-mod redis;
-mod redpanda;
-mod s3;
-mod scripts;
-mod topics;
+pub(crate) mod product;
 
 use std::time::Duration;
 
-use devenv_spec::{ContainerSpec, OnDependencyRestart, Probe, Provision, RestartPolicy, RestartWhen, SecretRef, Stop, Workload};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use devenv_spec::{ContainerSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload};
 
 pub use connection::Connection;
+pub(crate) use connection::{AUTHORITY_IN_CONTAINER, authority, in_url};
+pub(crate) use context::HOST_FROM_CONTAINER;
 pub use context::{Context, DatabaseFacts, FIGURES, Facts, Metrics, MetricsEndpoint};
 pub use declared::Declared;
-pub use scripts::scripts;
 
-/// What a kind says about one service of its own.
-pub trait ServiceKind {
+/// What a kind says about one service of its own, from its fields.
+pub trait Describe {
     /// The container ports it needs on the host, before any is leased.
     fn ports(&self) -> Vec<PortNeed>;
 
@@ -45,6 +31,11 @@ pub trait ServiceKind {
 
     /// The variables and addresses that its dependants and `devenv env` get.
     fn connection(&self, cx: &Context<'_>) -> Connection;
+
+    /// Whether ports that only the profile names are ports of its container.
+    fn publishes_ports(&self) -> bool {
+        true
+    }
 
     /// Whether it needs a certificate.
     fn encrypts(&self) -> bool {
@@ -90,11 +81,28 @@ impl PortNeed {
     }
 }
 
+/// The scripts and data sets of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredScripts {
+    /// The server, as the kind reaches it.
+    pub target: OfKind,
+    pub sources: Vec<ScriptSource>,
+}
+
+impl DeclaredScripts {
+    /// To `target`, in order; sources without paths are left out.
+    pub fn of(target: OfKind, sources: impl IntoIterator<Item = ScriptSource>) -> Self {
+        Self { target, sources: sources.into_iter().filter(|source| !source.paths.is_empty()).collect() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     pub workload: Workload,
     pub probe: Probe,
-    pub provision: Vec<Provision>,
+    /// Brought about after the first answer and before ready.
+    pub provision: Vec<OfKind>,
+    pub scripts: Option<DeclaredScripts>,
     pub proof: Option<Probe>,
     pub stop: Stop,
     pub restart: RestartPolicy,
@@ -109,6 +117,7 @@ impl Description {
             workload: Workload::Container(container),
             probe,
             provision: Vec::new(),
+            scripts: None,
             proof: None,
             stop,
             restart: RestartPolicy { policy: RestartWhen::Always, attempts: ATTEMPTS },
@@ -123,6 +132,7 @@ impl Description {
             workload,
             probe,
             provision: Vec::new(),
+            scripts: None,
             proof: None,
             stop: Stop::new("SIGTERM", 10),
             restart: RestartPolicy { policy: RestartWhen::OnFailure, attempts: ATTEMPTS },
@@ -135,45 +145,3 @@ impl Description {
 /// Restarts in a row before it is a crash loop.
 const ATTEMPTS: u32 = 5;
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-
-macro_rules! kinds {
-    ($($name:literal $module:ident $type:ident,)*) => {
-        /// A service's kind with its fields, under the kind's name.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-        pub enum Kind {
-            $(#[serde(rename = $name)] $type($module::$type),)*
-        }
-
-        impl Kind {
-            /// Every kind's name.
-            pub const NAMES: &[&str] = &[$($name),*];
-
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$type(_) => $name,)*
-                }
-            }
-
-            pub fn as_service(&self) -> &dyn ServiceKind {
-                match self {
-                    $(Self::$type(kind) => kind,)*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    "postgres" postgres Postgres,
-    "redis" redis Redis,
-    "kafka" kafka Kafka,
-    "redpanda" redpanda Redpanda,
-    "pgbouncer" pgbouncer Pgbouncer,
-    "jaeger" jaeger Jaeger,
-    "prometheus" prometheus Prometheus,
-    "grafana" grafana Grafana,
-    "s3" s3 S3,
-    "container" container Container,
-    "process" process Process,
-}

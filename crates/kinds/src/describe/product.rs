@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use super::{Context, declared};
 
 /// What a service of the product is given: the variables of all the environment in one form, and its own name in traces.
-pub(super) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template) -> IndexMap<String, Template> {
+pub(crate) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template) -> IndexMap<String, Template> {
     let mut variables: IndexMap<_, _> = cx.variables.iter().map(|(name, variable)| (name.clone(), form(variable).clone())).collect();
     if variables.contains_key("OTEL_EXPORTER_OTLP_ENDPOINT") {
         variables.entry("OTEL_SERVICE_NAME".to_owned()).or_insert_with(|| Template::text(cx.name.as_str()));
@@ -16,7 +16,7 @@ pub(super) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template)
 }
 
 /// A profile's probe, asked of the host port that `port` finds for the one that the profile names, or for none.
-pub(super) fn probe(asked: &declared::Probe, port: impl Fn(Option<u16>) -> u16) -> Probe {
+pub(crate) fn probe(asked: &declared::Probe, port: impl Fn(Option<u16>) -> u16) -> Probe {
     match asked {
         declared::Probe::Http(http) => Probe::Http { port: port(http.port), path: http.path.clone(), status: http.status },
         declared::Probe::Tcp(tcp) => Probe::Tcp { port: port(tcp.port) },

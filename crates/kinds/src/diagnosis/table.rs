@@ -1,511 +1,162 @@
-//! The causes that are known, each by the words it leaves. The first that fits is told, so the particular come before the
-//! general.
+//! Causes that any service may have, each by the words it leaves. The particular come before the general; a kind's own causes
+//! come between the two tables.
 
-use super::{
-    Matcher,
-    Place::{self, Anywhere, Engine, Log, Probe},
-};
-
-const fn entry(kind: &'static str, place: Place, words: &'static [&'static str], cause: &'static str, fix: &'static str) -> Matcher {
-    Matcher { kind, place, words, cause, fix }
-}
+use crate::capability::{Cause, Place};
 
 /// Words are in small letters.
-pub(super) const TABLE: &[Matcher] = &[
+pub(super) const FIRST: &[Cause] = &[
     // What the engine says: the service never ran.
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["exec format error"],
         "the image of `{service}` is made for another processor than this machine's",
         "use an image that is built for this machine, or build it here with `build:`",
     ),
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         &["exec format error"],
         "a program in the image of `{service}` is made for another processor than this machine's, or a script lacks its `#!` line",
         "use an image that is built for this machine, or give the script its first line",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["executable file not found"],
         "the command of `{service}` starts a program that its image does not hold: `{1}`",
         "check `command` and `entrypoint` of `{service}`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["no such file or directory", "exec"],
         "the command of `{service}` starts a program that its image does not hold",
         "check `command` and `entrypoint` of `{service}`; for a script, check that its interpreter is in the image",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["permission denied", "exec"],
         "the command of `{service}` is a file that may not be executed",
         "make it executable (`chmod +x`) where the image is built",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["port is already allocated"],
         "a port of `{service}` on the host is taken by another container",
         "see who has it with `docker ps`, or choose another one under `services.{service}.ports`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["address already in use"],
         "a port of `{service}` on the host is taken by another program",
         "see who has it with `ss -ltnp`, or choose another one under `services.{service}.ports`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["toomanyrequests"],
         "the registry refuses more downloads for now",
         "log in with `docker login`, or wait; images that are here already are not asked for",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["pull access denied"],
         "the image of `{service}` does not exist in the registry, or it is private",
         "check the image's name; log in with `docker login` if it is private; build it if it is local",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["manifest", "unknown"],
         "the registry has the image of `{service}` but not this version of it",
         "check the `version` or the image's tag",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["no matching manifest"],
         "the image of `{service}` is not published for this machine's processor",
         "use a version that is, or build it here with `build:`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["no such image"],
         "the image of `{service}` is not on this machine, and was not to be downloaded",
         "fetch it with `docker pull`, or start without `--offline`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["no such host"],
         "the registry's name cannot be resolved: this machine is not connected, or needs a proxy",
         "check the network; with the images on this machine, `devenv up` needs none",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["tls handshake timeout"],
         "the registry does not answer in time: the network is slow, or a proxy is in the way",
         "check the network and the engine's proxy settings, then try again",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["dial tcp", "i/o timeout"],
         "the registry cannot be reached",
         "check the network and the engine's proxy settings, then try again",
     ),
-    entry(
-        "",
-        Anywhere,
+    Cause::new(
+        Place::Anywhere,
         &["network is unreachable"],
         "there is no way to the network that `{service}` wants to reach",
         "check this machine's network, and that the address is one that containers can reach",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["bind source path does not exist"],
         "a file or directory that `{service}` mounts does not exist on this machine",
         "create it, or correct `services.{service}.volumes`",
     ),
-    entry(
-        "",
-        Engine,
+    Cause::new(
+        Place::Engine,
         &["not a directory", "mount"],
         "`{service}` mounts a file on a directory, or a directory on a file",
         "check both sides of `services.{service}.volumes`: the host's path may be missing and have been made a directory",
     ),
     // The disk: whoever says it, nothing else matters until there is room.
-    entry(
-        "",
-        Anywhere,
+    Cause::new(
+        Place::Anywhere,
         &["no space left on device"],
         "the disk that `{service}` writes to is full",
         "make room (`devenv gc --all`, `docker system df`), then start it again",
     ),
-    entry(
-        "",
-        Anywhere,
+    Cause::new(
+        Place::Anywhere,
         &["disk quota exceeded"],
         "the disk quota that `{service}` writes under is used up",
         "make room or raise the quota, then start it again",
     ),
-    // PostgreSQL.
-    entry(
-        "postgres",
-        Log,
-        &["could not map anonymous shared memory"],
-        "PostgreSQL asks for more shared memory than there is: `shared_buffers` is too large for the memory it was given",
-        "lower `settings.shared_buffers` of `{service}`, or raise `services.{service}.resources.memory`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["cannot allocate memory"],
-        "PostgreSQL asks for more memory than it was given: `shared_buffers` is too large for it",
-        "lower `settings.shared_buffers` of `{service}`, or raise `services.{service}.resources.memory`",
-    ),
-    entry(
-        "postgres",
-        Probe,
-        &["no pg_hba.conf entry"],
-        "the server lets nobody in from outside: the first start of `{service}` was broken off before its data was whole",
-        "make it anew with `devenv reset {service}`, or take it back from a snapshot",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["initialized by postgresql version", "not compatible"],
-        "the data of `{service}` was made by another major version of PostgreSQL than the one that is to run",
-        "set the `version` back to that of the data and `devenv backup` it first; or drop the data with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["database files are incompatible with server"],
-        "the data of `{service}` was made by another major version of PostgreSQL, or one that was built differently",
-        "set the `version` back to that of the data and `devenv backup` it first; or drop the data with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["in 18+, these docker images are configured to store database data"],
-        "the volume holds data in the place where images before PostgreSQL 18 kept it",
-        "set the `version` back to that of the data and `devenv backup` it first; or drop the data with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["is not a valid data directory"],
-        "the volume of `{service}` holds something that is no PostgreSQL data, or only a part of it",
-        "take the volume back from a snapshot, or make it anew with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["exists but is not empty"],
-        "PostgreSQL wants to initialise a volume in which there is something else",
-        "make the volume of `{service}` anew with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["lock file", "already exists"],
-        "another PostgreSQL runs on the same data",
-        "stop the other one: two services, or two environments, must not share a volume",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["unrecognized configuration parameter"],
-        "PostgreSQL of this version knows no setting `{1}`",
-        "correct or remove `{1}` under `settings` of `{service}`; the setting of an extension needs its library preloaded",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["invalid value for parameter"],
-        "PostgreSQL does not take the value `{2}` for its setting `{1}`",
-        "correct `{1}` under `settings` of `{service}`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["is outside the valid range for parameter"],
-        "PostgreSQL does not take so small or so large a value for its setting `{1}`",
-        "correct `{1}` under `settings` of `{service}`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["could not access file", "no such file or directory"],
-        "PostgreSQL is to load the library `{1}`, which its image does not hold",
-        "remove it from `shared_preload_libraries`, or use an image that holds the extension",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["data directory", "has wrong ownership"],
-        "the data of `{service}` belongs to another user than the one PostgreSQL runs as",
-        "use a volume of devenv's own rather than a directory of the host, or `chown` it to the image's user",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["data directory", "has invalid permissions"],
-        "the data of `{service}` may be read by others, which PostgreSQL refuses",
-        "`chmod 0700` the directory, or use a volume of devenv's own",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["could not locate a valid checkpoint record"],
-        "the data of `{service}` is damaged: its write-ahead log has no valid checkpoint",
-        "restore a snapshot with `devenv snapshot restore`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "postgres",
-        Log,
-        &["database is uninitialized and superuser password is not specified"],
-        "the image wants a superuser password and was given none",
-        "remove what overrides the environment of `{service}` in the profile",
-    ),
-    entry(
-        "postgres",
-        Probe,
-        &["password authentication failed"],
-        "the data of `{service}` was made with another password than the one that devenv keeps",
-        "put devenv's state directory back, or make the volume anew with `devenv down --volumes` (`devenv undo` takes it back)",
-    ),
-    entry(
-        "postgres",
-        Probe,
-        &["too many clients already"],
-        "all connections of PostgreSQL are taken",
-        "raise `settings.max_connections` of `{service}`, or lower the pools of its clients",
-    ),
-    entry(
-        "pgbouncer",
-        Probe,
-        &["server_login_retry"],
-        "the pooler cannot log in to its database server",
-        "see the log of the database for the reason, and the pooler's with `devenv logs {service}`",
-    ),
-    // Redis.
-    entry(
-        "redis",
-        Log,
-        &[">>> '"],
-        "Redis of this version does not take a line of its configuration: '{rest}",
-        "correct it under `settings` of `{service}`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["bad directive or wrong number of arguments"],
-        "Redis of this version knows no such setting, or not with this value",
-        "correct `settings` of `{service}`: `devenv logs {service}` quotes the line",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["fatal config file error"],
-        "Redis does not take its configuration",
-        "correct `settings` of `{service}`: `devenv logs {service}` quotes the line",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["bad file format reading the append only file"],
-        "the append-only file of `{service}` is damaged",
-        "restore a snapshot with `devenv snapshot restore`, or repair a copy with `redis-check-aof --fix`, which cuts the rest off",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["unexpected end of file reading the append only file"],
-        "the append-only file of `{service}` ends in the middle of a command",
-        "set `aof-load-truncated: yes`, or repair a copy with `redis-check-aof --fix`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["can't handle rdb format version"],
-        "the data of `{service}` was written by a newer Redis than the one that is to run",
-        "set the `version` to that of the data, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["fatal error loading the db"],
-        "the dump of `{service}` cannot be read",
-        "restore a snapshot with `devenv snapshot restore`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["wrong signature trying to load db from file"],
-        "the dump of `{service}` is no Redis dump",
-        "restore a snapshot with `devenv snapshot restore`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["short read or oom loading db"],
-        "the dump of `{service}` ends in the middle",
-        "restore a snapshot with `devenv snapshot restore`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["can't open", "append", "permission denied"],
-        "the data of `{service}` belongs to another user than the one Redis runs as",
-        "use a volume of devenv's own rather than a directory of the host, or `chown` it to the image's user",
-    ),
-    entry(
-        "redis",
-        Log,
-        &["out of memory allocating"],
-        "Redis ran out of memory",
-        "lower `maxmemory` of `{service}`, or raise `services.{service}.resources.memory`",
-    ),
-    entry(
-        "redis",
-        Probe,
-        &["wrongpass"],
-        "Redis takes another password than the one that devenv keeps",
-        "remove `requirepass` and ACL settings of your own from `settings` of `{service}`",
-    ),
-    entry(
-        "redis",
-        Probe,
-        &["misconf"],
-        "Redis cannot write its dump and refuses to be written to",
-        "see `devenv logs {service}` for the reason, most often a full disk",
-    ),
-    // Kafka.
-    entry(
-        "kafka",
-        Log,
-        &["invalid cluster.id in"],
-        "the volume of `{service}` belongs to another Kafka cluster than the one that is to run on it",
-        "remove `CLUSTER_ID` from the profile, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["inconsistentclusteridexception"],
-        "the volume of `{service}` belongs to another Kafka cluster than the one that is to run on it",
-        "remove `CLUSTER_ID` from the profile, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["stored node id", "doesn't match"],
-        "the volume of `{service}` belongs to a Kafka broker with another id",
-        "remove `node.id` from `settings` of `{service}`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry("kafka", Log, &["outofmemoryerror"], "Kafka's Java machine ran out of memory", "raise `services.{service}.resources.memory`"),
-    entry(
-        "kafka",
-        Log,
-        &["there is insufficient memory for the java runtime environment"],
-        "there is too little memory for Kafka's Java machine",
-        "raise `services.{service}.resources.memory`",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["advertised.listeners", "requirement failed"],
-        "Kafka's listeners do not fit together",
-        "remove `listeners` and `advertised.listeners` from `settings` of `{service}`: devenv sets both",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["error creating broker listeners"],
-        "Kafka's listeners do not fit together",
-        "remove `listeners` and `advertised.listeners` from `settings` of `{service}`: devenv sets both",
-    ),
-    entry("kafka", Log, &["configexception: "], "Kafka does not take its configuration: {rest}", "correct `settings` of `{service}`"),
-    entry(
-        "kafka",
-        Log,
-        &["corruptrecordexception"],
-        "the volume of `{service}` is damaged, as by two brokers that wrote to it at once",
-        "restore a snapshot with `devenv snapshot restore`, or make the volume anew with `devenv down --volumes`",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["accessdeniedexception: "],
-        "Kafka may not use {rest}: it belongs to another user than the one Kafka runs as",
-        "use a volume of devenv's own rather than a directory of the host, or `chown` it to the image's user",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["configexception"],
-        "Kafka does not take its configuration",
-        "correct `settings` of `{service}`: `devenv logs {service}` quotes the setting",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["all log dirs in", "have failed"],
-        "Kafka cannot write to its volume any more",
-        "see the error above in `devenv logs {service}`: most often a full disk, or files of another user",
-    ),
-    entry(
-        "kafka",
-        Log,
-        &["failed to acquire lock on file"],
-        "another Kafka runs on the same volume",
-        "stop the other one: two services, or two environments, must not share a volume",
-    ),
-    entry(
-        "kafka",
-        Probe,
-        &["tells its clients to use"],
-        "Kafka tells its clients another address than the one on which it is published",
-        "remove `advertised.listeners` from `settings` of `{service}`: devenv sets it",
-    ),
+];
+
+pub(super) const LAST: &[Cause] = &[
     // Whatever it is.
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         &["address already in use"],
         "`{service}` wants to listen on a port that is taken already",
         "see who has it with `ss -ltnp`; a program of yours should listen on the port in its variable `PORT`",
     ),
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         &["eaddrinuse"],
         "`{service}` wants to listen on a port that is taken already",
         "see who has it with `ss -ltnp`; a program of yours should listen on the port in its variable `PORT`",
     ),
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         &["too many open files"],
         "`{service}` has more files and connections open than it may",
         "raise the limit (`ulimit -n`), or find what it does not close",
     ),
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         &["illegal instruction"],
         "a program in the image of `{service}` needs a newer processor than this machine's",
         "use an image that is built for older processors",
     ),
-    entry(
-        "",
-        Log,
+    Cause::new(
+        Place::Log,
         // A path is in it: a database that refuses a table to a client means something else.
         &["permission denied", "/"],
         "`{service}` may not use a file that it needs",

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind};
+use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
 
 /// Grafana, with data sources and dashboards provisioned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,9 +28,9 @@ const PASSWORD_FILE: &str = "/run/devenv/grafana-password";
 const PROVISIONING: &str = "/etc/grafana/provisioning";
 const DASHBOARDS: &str = "/run/devenv/dashboards";
 /// What there is to see without a dashboard of the product's own.
-const OVERVIEW: &str = include_str!("grafana-overview.json");
+const OVERVIEW: &str = include_str!("overview.json");
 
-impl ServiceKind for Grafana {
+impl Describe for Grafana {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT)]
     }

@@ -1,10 +1,11 @@
 //! Jaeger: traces by OTLP, with its query API and page.
 
-use devenv_spec::{ContainerSpec, Mount, Probe, SecretRef, Stop, Template, Variable};
+use devenv_spec::{ContainerSpec, Mount, SecretRef, Stop, Template, Variable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind};
+use super::spec::JaegerProbe;
+use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
 
 /// Jaeger: traces by OTLP, with its query API and page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +32,7 @@ const OTLP_HTTP: u16 = 4318;
 const HEALTH: u16 = 13133;
 const FIGURES: u16 = 8888;
 
-impl ServiceKind for Jaeger {
+impl Describe for Jaeger {
     fn ports(&self) -> Vec<PortNeed> {
         [QUERY, OTLP_GRPC, OTLP_HTTP, HEALTH].map(PortNeed::any).into()
     }
@@ -45,7 +46,8 @@ impl ServiceKind for Jaeger {
         // Without it, it listens on the container's own loopback.
         container.environment.insert("JAEGER_LISTEN_HOST".into(), Template::text("0.0.0.0"));
         container.mounts.push(Mount::memory("/tmp"));
-        let probe = Probe::Jaeger { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
+        let probe = JaegerProbe { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
+        let probe = probe.into_probe();
         // It waits ten seconds for clients that keep their connections, and has nothing but memory to lose.
         Description::server(container, probe, Stop::new("SIGTERM", 1))
     }

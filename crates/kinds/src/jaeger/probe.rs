@@ -1,13 +1,31 @@
 //! Jaeger: healthy, answering queries, and taking spans.
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use reqwest::Method;
 
-use super::{ProbeFailure, Receipt, http::expect};
+use super::{JaegerKind, spec::JaegerProbe};
+use crate::{
+    capability::Probes,
+    probe::{ProbeContext, ProbeFailure, Receipt, http},
+};
 
-pub(super) async fn ask(health: u16, query: u16, otlp_http: u16) -> Result<Receipt, ProbeFailure> {
-    expect(Method::GET, health, "/status", None, 200).await?;
-    expect(Method::GET, query, "/api/services", None, 200).await?;
-    // No span in it, so nothing is stored; a receiver that is not there yet refuses it all the same.
-    expect(Method::POST, otlp_http, "/v1/traces", Some(r#"{"resourceSpans":[]}"#), 200).await?;
-    Ok(Receipt::of("healthy, answers queries, takes spans over OTLP"))
+#[async_trait]
+impl Probes for JaegerKind {
+    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+        let JaegerProbe { health, query, otlp_http } = question.decode()?;
+        http::expect(Method::GET, health, "/status", None, 200).await?;
+        http::expect(Method::GET, query, "/api/services", None, 200).await?;
+        // No span in it, so nothing is stored; a receiver that is not there yet refuses it all the same.
+        http::expect(Method::POST, otlp_http, "/v1/traces", Some(r#"{"resourceSpans":[]}"#), 200).await?;
+        Ok(Receipt::of("healthy, answers queries, takes spans over OTLP"))
+    }
+
+    fn port(&self, question: &OfKind) -> Option<u16> {
+        question.decode().ok().map(|probe: JaegerProbe| probe.query)
+    }
+
+    fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
+        Some(http::greeting(padding))
+    }
 }

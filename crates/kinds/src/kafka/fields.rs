@@ -12,10 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Connection, Context, Description, Facts, Metrics, PortNeed, ServiceKind,
-    topics::{self, HOST, NETWORK, Topic},
-};
+use super::topics::{self, Declared, HOST, NETWORK, Topic};
+use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, PortNeed};
 
 /// Apache Kafka, one broker in KRaft mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,7 +54,7 @@ const CONTROLLER: u16 = 9093;
 /// added: the image's class-data archives would then be refused.
 const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true";
 
-impl ServiceKind for Kafka {
+impl Describe for Kafka {
     fn ports(&self) -> Vec<PortNeed> {
         topics::ports()
     }
@@ -77,7 +75,8 @@ impl ServiceKind for Kafka {
         container.mounts.push(Mount::volume("data", "/var/lib/kafka/data"));
         container.mounts.push(Mount::memory("/etc/kafka/secrets"));
         container.mounts.push(Mount::memory("/mnt/shared/config"));
-        topics::describe(cx, container, &self.topics, &self.consumer_groups)
+        let declared = Declared { topics: &self.topics, consumer_groups: &self.consumer_groups, init: &self.init, seed: &self.seed };
+        topics::describe(cx, container, &declared)
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

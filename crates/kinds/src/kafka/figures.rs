@@ -2,14 +2,30 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use tokio::net::TcpStream;
 
-use super::Page;
-use devenv_spec::KafkaProvision;
+use super::{
+    KafkaKind,
+    spec::KafkaProvision,
+    wire::{Connection, WireError},
+};
+use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
 
-use crate::probe::kafka_wire::{Connection, WireError};
+#[async_trait]
+impl Figures for KafkaKind {
+    fn up(&self) -> (&'static str, &'static str) {
+        ("kafka_up", "Whether the broker answers.")
+    }
 
-pub(super) async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
+    async fn ask(&self, provision: &OfKind, _: &ProvisionContext) -> Result<Page, String> {
+        let server = provision.decode().map_err(|error| error.to_string())?;
+        ask(&server).await.map_err(|error| error.to_string())
+    }
+}
+
+async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
     let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", server.port)).await?);
     let metadata = broker.metadata(None).await?;
     let mut page = Page::default();

@@ -6,20 +6,78 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
+use devenv_spec::{ServiceName, ServiceSpec};
+use indexmap::IndexMap;
 use tokio::net::TcpStream;
 
-use super::{LeaseError, PREFIX};
-use devenv_spec::ServiceName;
-
-use crate::probe::kafka_wire::{Connection, WireError};
+use super::{
+    KafkaKind,
+    spec::KafkaProvision,
+    wire::{Connection, WireError},
+};
+use crate::{
+    capability::{Leases, Lessor, Part},
+    lease::{LeaseError, PREFIX, variables::set},
+    provision::ProvisionContext,
+};
 
 /// A group cannot be deleted while it has members, and those of a dead holder are members until their session ends.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(3);
 
+impl Leases for KafkaKind {
+    fn lessor(&self, service: &ServiceSpec, _: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
+        Some(Arc::new(KafkaLeases::new(service.name.clone(), KafkaProvision::of(service)?.port)))
+    }
+}
+
+#[async_trait]
+impl Lessor for KafkaLeases {
+    fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
+        Some(Arc::new(self.clone().renewed(KafkaProvision::of(service)?.port)))
+    }
+
+    fn databases(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    async fn take(&self, lease: &str, _: Option<&str>, _: &str) -> Result<Box<dyn Part>, LeaseError> {
+        Ok(Box::new(PrivatePrefix { prefix: KafkaLeases::take(self, lease), leases: self.clone() }))
+    }
+
+    async fn sweep(&self) -> Result<(), LeaseError> {
+        KafkaLeases::sweep(self).await
+    }
+}
+
+/// A prefix that was leased.
+struct PrivatePrefix {
+    leases: KafkaLeases,
+    prefix: String,
+}
+
+#[async_trait]
+impl Part for PrivatePrefix {
+    fn make_private(&self, variables: &mut IndexMap<String, String>) {
+        make_private(&self.leases.service, &self.prefix, variables);
+    }
+
+    async fn give_back(self: Box<Self>) {
+        self.leases.give_back(&self.prefix).await;
+    }
+}
+
+fn make_private(service: &ServiceName, prefix: &str, variables: &mut IndexMap<String, String>) {
+    for name in ["TOPIC_PREFIX", "GROUP_PREFIX"] {
+        set(variables, format!("{}_{name}", service.variable()), prefix);
+        variables.entry(format!("KAFKA_{name}")).or_insert_with(|| prefix.to_owned());
+    }
+}
+
 /// The leases on one broker. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct KafkaLeases {
+struct KafkaLeases {
     service: ServiceName,
     port: u16,
     /// Prefixes that are leased.
@@ -27,23 +85,23 @@ pub(crate) struct KafkaLeases {
 }
 
 impl KafkaLeases {
-    pub(crate) fn new(service: ServiceName, port: u16) -> Self {
+    fn new(service: ServiceName, port: u16) -> Self {
         Self { service, port, held: Arc::default() }
     }
 
     /// The same leases on the broker as it is now.
-    pub(crate) fn renewed(self, port: u16) -> Self {
+    fn renewed(self, port: u16) -> Self {
         Self { port, ..self }
     }
 
-    pub(crate) fn take(&self, lease: &str) -> String {
+    fn take(&self, lease: &str) -> String {
         let prefix = format!("{PREFIX}{lease}.");
         self.held.lock().expect("no holder of this lock panics").insert(prefix.clone());
         prefix
     }
 
     /// Deletes what was made with the prefix.
-    pub(crate) async fn give_back(&self, prefix: &str) {
+    async fn give_back(&self, prefix: &str) {
         self.held.lock().expect("no holder of this lock panics").remove(prefix);
         for attempt in 1..=ATTEMPTS {
             match self.remove(prefix).await {
@@ -59,7 +117,7 @@ impl KafkaLeases {
     }
 
     /// Deletes what leases of an earlier daemon left behind.
-    pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
+    async fn sweep(&self) -> Result<(), LeaseError> {
         match self.remove(PREFIX).await {
             Ok(_) => Ok(()),
             Err(error) => Err(LeaseError::refused(&self.service, "delete the topics of leases", error)),
@@ -83,5 +141,19 @@ impl KafkaLeases {
             broker.delete_topics(&topics).await?;
         }
         Ok(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_lease_has_the_short_forms() {
+        let mut variables = IndexMap::new();
+        make_private(&"events".parse().unwrap(), "x.", &mut variables);
+        make_private(&"audit".parse().unwrap(), "y.", &mut variables);
+        assert_eq!((variables["KAFKA_TOPIC_PREFIX"].as_str(), variables["EVENTS_GROUP_PREFIX"].as_str()), ("x.", "x."));
+        assert_eq!(variables["AUDIT_TOPIC_PREFIX"], "y.");
     }
 }

@@ -8,16 +8,46 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use tokio::time::{Instant, sleep};
 
-use super::kafka_wire::{Connection, WireError};
-use super::{ProbeFailure, Receipt, connect, unreachable};
+use super::{
+    KafkaKind,
+    spec::KafkaProbe,
+    wire::{Connection, WireError},
+};
+use crate::{
+    capability::Probes,
+    probe::{ProbeContext, ProbeFailure, Receipt, connect, unreachable},
+};
 
 const GROUP: &str = "devenv-probe";
 /// A coordinator that is about to come is waited for on the same connection, for so long.
 const COMING: Duration = Duration::from_millis(500);
 
-pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
+#[async_trait]
+impl Probes for KafkaKind {
+    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+        ask(question.decode::<KafkaProbe>()?.port).await
+    }
+
+    fn port(&self, question: &OfKind) -> Option<u16> {
+        question.decode().ok().map(|probe: KafkaProbe| probe.port)
+    }
+
+    /// ApiVersions 0, correlation 1; without padding no client id, else a long one.
+    fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
+        const HEADER: [u8; 8] = [0, 18, 0, 0, 0, 0, 0, 1];
+        let said = match padding {
+            None => [&HEADER[..], &[0xff, 0xff]].concat(),
+            Some(padding) => [&HEADER[..], &(padding as u16).to_be_bytes(), &vec![b'x'; padding]].concat(),
+        };
+        Some([&(said.len() as u32).to_be_bytes()[..], &said].concat())
+    }
+}
+
+async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
     let mut broker = Connection::new(connect(port).await?);
     let failed = |error| failure(port, error);
     let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;

@@ -5,17 +5,31 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use tokio::{net::TcpStream, time::sleep};
 
-use super::{Change, ProvisionError};
-use devenv_spec::{KafkaProvision, TopicSpec};
-
-use crate::probe::kafka_wire::{Connection, NewTopic, TOPIC_ALREADY_EXISTS, Topic, WireError};
+use super::{
+    KafkaKind,
+    spec::{KafkaProvision, TopicSpec},
+    wire::{Connection, NewTopic, TOPIC_ALREADY_EXISTS, Topic, WireError},
+};
+use crate::{
+    capability::Provisions,
+    provision::{Change, ChangeKind, ProvisionContext, ProvisionError},
+};
 
 const NO_SUCH_TOPIC: i16 = 3;
 const AGAIN: Duration = Duration::from_millis(10);
 
-pub(super) async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+#[async_trait]
+impl Provisions for KafkaKind {
+    async fn apply(&self, wanted: &OfKind, _: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+        apply(&wanted.decode()?).await
+    }
+}
+
+async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
     let stream =
         TcpStream::connect(("127.0.0.1", wanted.port)).await.map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
     stream.set_nodelay(true).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
@@ -42,7 +56,7 @@ async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Cha
         }
     }
     changes.extend(set(broker, &present).await?);
-    if changes.iter().any(|change| change.kind == super::ChangeKind::Made) {
+    if changes.iter().any(|change| change.kind == ChangeKind::Made) {
         wait_for_leaders(broker, wanted).await?;
     }
     Ok(changes)

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
+use devenv_spec::{OfKind, ScriptPlace};
 use indexmap::IndexMap;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -23,20 +25,48 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    Progress, ScriptContext, ScriptError,
-    files::{Script, ScriptKind},
-    plan::Recorded,
-    redis_lines::{lines, plain},
-    row::{self, Row},
-    source,
+use super::{KafkaKind, spec::KafkaTarget, wire};
+use crate::{
+    capability::{ScriptStore, Scripts},
+    script::{
+        Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat,
+        lines::{lines, plain},
+        row::{self, Row},
+        source,
+    },
 };
-use crate::probe::kafka_wire;
 
+const TOPICS: ScriptFormat = ScriptFormat("kafka-topics");
+const RECORDS: ScriptFormat = ScriptFormat("kafka-records");
 const LEDGER: &str = "__devenv_ledger";
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(super) struct Broker {
+#[async_trait]
+impl Scripts for KafkaKind {
+    fn format(&self, name: &str, _packed: bool) -> Option<ScriptFormat> {
+        [(".kafka.yaml", TOPICS), (".kafka.yml", TOPICS), (".jsonl", RECORDS)]
+            .iter()
+            .find(|(ending, _)| name.ends_with(ending))
+            .map(|(_, format)| *format)
+    }
+
+    fn endings(&self) -> &'static str {
+        "`.kafka.yaml` and `.jsonl`"
+    }
+
+    async fn open(
+        &self,
+        service: &str,
+        target: &OfKind,
+        _: &ScriptPlace,
+        _: &ScriptContext<'_>,
+    ) -> Result<Box<dyn ScriptStore>, ScriptError> {
+        let KafkaTarget { port } = target.decode().map_err(|error| ScriptError::of(service, error.to_string()))?;
+        Ok(Box::new(Broker { service: service.to_owned(), address: format!("127.0.0.1:{port}") }))
+    }
+}
+
+struct Broker {
     service: String,
     address: String,
 }
@@ -78,22 +108,9 @@ fn one() -> u32 {
     1
 }
 
-impl Broker {
-    pub(super) fn open(service: &str, port: u16) -> Self {
-        Self { service: service.to_owned(), address: format!("127.0.0.1:{port}") }
-    }
-
-    fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.address).set("broker.address.family", "v4").set("client.id", "devenv");
-        config
-    }
-
-    fn broken(&self, error: &KafkaError) -> ScriptError {
-        ScriptError::of(&self.service, error.to_string())
-    }
-
-    pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+#[async_trait]
+impl ScriptStore for Broker {
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
         let config = self.config();
         let found = tokio::task::spawn_blocking(move || read_ledger(config))
             .await
@@ -102,11 +119,11 @@ impl Broker {
         Ok(row::recorded(found))
     }
 
-    pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.write(script, Row::applied(script, None, Duration::ZERO)).await
     }
 
-    pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let result = self.send(script, cx).await;
         if let Err(error) = &result
             && let Err(unrecorded) = self.write(script, Row::failed(script, error)).await
@@ -114,6 +131,18 @@ impl Broker {
             tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
         }
         result
+    }
+}
+
+impl Broker {
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address).set("broker.address.family", "v4").set("client.id", "devenv");
+        config
+    }
+
+    fn broken(&self, error: &KafkaError) -> ScriptError {
+        ScriptError::of(&self.service, error.to_string())
     }
 
     async fn send(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
@@ -145,15 +174,15 @@ impl Broker {
     /// A topic that is there already is as good. Asked by hand, as provisioning does: a client of librdkafka may wait for a
     /// minute to learn which broker is the controller.
     async fn create(&self, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
-        let topic = kafka_wire::NewTopic { name, partitions, settings: settings.to_vec() };
+        let topic = wire::NewTopic { name, partitions, settings: settings.to_vec() };
         let asked = async {
-            let mut broker = kafka_wire::Connection::new(TcpStream::connect(&self.address).await?);
+            let mut broker = wire::Connection::new(TcpStream::connect(&self.address).await?);
             broker.create_topics(&[topic]).await
         };
         let fail = |error: String| ScriptError::of(&self.service, error);
         let outcomes = timeout(PATIENCE, asked).await.map_err(|_| fail(format!("the topic {name} was not created within {PATIENCE:?}")))?;
         for outcome in outcomes.map_err(|error| fail(error.to_string()))? {
-            if outcome.code != kafka_wire::TOPIC_ALREADY_EXISTS {
+            if outcome.code != wire::TOPIC_ALREADY_EXISTS {
                 outcome.check("create the topic").map_err(|error| fail(error.to_string()))?;
             }
         }
@@ -255,7 +284,7 @@ type Taker<'a> = dyn FnMut(Option<u64>, &Record) -> Result<(), ScriptError> + 'a
 
 /// Calls with every record and its line; the answer is the topics that the file declares.
 fn read(script: &Script, with: &mut Taker<'_>) -> Result<IndexMap<String, Topic>, ScriptError> {
-    if script.kind == ScriptKind::KafkaTopics {
+    if script.format == TOPICS {
         let input = source::open(script).map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
         let document: Option<Document> = serde_yaml::from_reader(input).map_err(|error| {
             let line = error.location().map(|location| location.line() as u64);

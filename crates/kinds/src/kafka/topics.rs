@@ -1,16 +1,17 @@
 //! What is said of Kafka and of Redpanda alike: topics, groups, and where clients find the broker.
 
-use devenv_spec::{ContainerSpec, KafkaProvision, Probe, Provision, Stop, Template, TopicSpec, Variable};
+use devenv_spec::{ContainerSpec, ScriptPlace, ScriptSource, Stop, Template, Variable};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, Description, PortNeed};
+use super::spec::{KafkaProbe, KafkaProvision, KafkaTarget, TopicSpec};
+use crate::describe::{Connection, Context, DeclaredScripts, Description, PortNeed};
 
 /// Of the listener for containers; also the number by which a profile fixes the port, for it is the usual one.
-pub(super) const NETWORK: u16 = 9092;
+pub(crate) const NETWORK: u16 = 9092;
 /// Of the listener for programs on the host.
-pub(super) const HOST: u16 = 9094;
+pub(crate) const HOST: u16 = 9094;
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,22 +34,36 @@ fn one() -> u32 {
     1
 }
 
-pub(super) fn ports() -> Vec<PortNeed> {
+pub(crate) fn ports() -> Vec<PortNeed> {
     vec![PortNeed { known_as: NETWORK, ..PortNeed::any(HOST) }]
 }
 
-/// A broker that is probed by Kafka's protocol, with its topics and groups.
-pub(super) fn describe(cx: &Context<'_>, container: ContainerSpec, topics: &IndexMap<String, Topic>, groups: &[String]) -> Description {
-    let topics =
-        topics.iter().map(|(name, topic)| TopicSpec { name: name.clone(), partitions: topic.partitions, settings: topic.settings.clone() });
-    let provision = KafkaProvision { port: cx.port(HOST), topics: topics.collect(), consumer_groups: groups.to_vec() };
+/// What a broker declares, whichever server it is.
+pub(crate) struct Declared<'a> {
+    pub(crate) topics: &'a IndexMap<String, Topic>,
+    pub(crate) consumer_groups: &'a [String],
+    pub(crate) init: &'a [String],
+    pub(crate) seed: &'a [String],
+}
+
+/// A broker that is probed by Kafka's protocol, with its topics, groups and scripts.
+pub(crate) fn describe(cx: &Context<'_>, container: ContainerSpec, declared: &Declared<'_>) -> Description {
+    let topics = declared.topics.iter().map(|(name, topic)| TopicSpec {
+        name: name.clone(),
+        partitions: topic.partitions,
+        settings: topic.settings.clone(),
+    });
+    let port = cx.port(HOST);
+    let provision = KafkaProvision { port, topics: topics.collect(), consumer_groups: declared.consumer_groups.to_vec() };
+    let source = |paths: &[String], seed| ScriptSource { place: ScriptPlace::Service, paths: paths.to_vec(), seed };
     Description {
-        provision: vec![Provision::Kafka(provision)],
-        ..Description::server(container, Probe::Kafka { port: cx.port(HOST) }, Stop::new("SIGTERM", 30))
+        scripts: Some(DeclaredScripts::of(KafkaTarget { port }.into_target(), [source(declared.init, false), source(declared.seed, true)])),
+        provision: vec![provision.into_provision()],
+        ..Description::server(container, KafkaProbe { port }.into_probe(), Stop::new("SIGTERM", 30))
     }
 }
 
-pub(super) fn connection(cx: &Context<'_>) -> Connection {
+pub(crate) fn connection(cx: &Context<'_>) -> Connection {
     let brokers = Variable {
         host: cx.address(HOST, |host, port| Template::text(format!("{host}:{port}"))).host,
         container: Template::text(format!("{}:{NETWORK}", cx.name)),

@@ -10,7 +10,8 @@ use devenv_spec::{ContainerSpec, FileSpec, Probe, SecretRef, Stop, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, DatabaseFacts, Description, Facts, PortNeed, ServiceKind, connection::in_url};
+use super::spec::PgbouncerProbe;
+use crate::describe::{Connection, Context, DatabaseFacts, Describe, Description, Facts, PortNeed, in_url};
 
 /// PgBouncer before a PostgreSQL service, with the same roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,7 +52,7 @@ const USER: u32 = 70;
 const CONFIGURATION: &str = "/etc/pgbouncer/pgbouncer.ini";
 const USERS: &str = "/etc/pgbouncer/userlist.txt";
 
-impl ServiceKind for Pgbouncer {
+impl Describe for Pgbouncer {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT)]
     }
@@ -68,11 +69,14 @@ impl ServiceKind for Pgbouncer {
         container.user = Some(format!("{USER}:{USER}"));
         container.files.push(FileSpec::private(CONFIGURATION, USER, self.configuration(server)));
         container.files.push(FileSpec::private(USERS, USER, users(server)));
-        let probe = server.databases.first().map_or(Probe::Tcp { port: cx.port(PORT) }, |first| Probe::Pgbouncer {
-            port: cx.port(PORT),
-            user: first.owner.clone(),
-            password: first.password.clone(),
-            database: first.database.clone(),
+        let probe = server.databases.first().map_or(Probe::Tcp { port: cx.port(PORT) }, |first| {
+            let probe = PgbouncerProbe {
+                port: cx.port(PORT),
+                user: first.owner.clone(),
+                password: first.password.clone(),
+                database: first.database.clone(),
+            };
+            probe.into_probe()
         });
         // Its gentler signals wait for clients to leave; a pooler has nothing that could be lost.
         Description::server(container, probe, Stop::new("SIGQUIT", 5))

@@ -14,9 +14,10 @@ use devenv_api::Content;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::BackupError;
 use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
-use devenv_spec::PostgresProvision;
+
+use super::spec::PostgresProvision;
+use crate::backup::BackupError;
 
 /// A server that runs, or another one that its container's tools reach.
 pub struct Server<'a> {

@@ -5,17 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use devenv_spec::{
-    ContainerSpec, ExtensionSpec, FileSpec, Mount, PostgresDatabase, PostgresProvision, PostgresRole, Probe, Provision, SecretRef, Size,
-    Stop, Template, Variable,
-};
+use devenv_spec::{ContainerSpec, FileSpec, Mount, ScriptPlace, ScriptSource, SecretRef, Size, Stop, Template, Variable};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Connection, Context, DatabaseFacts, Description, Facts, Metrics, PortNeed, ServiceKind,
-    connection::{authority, in_url},
+use super::spec::{ExtensionSpec, PostgresDatabase, PostgresProbe, PostgresProvision, PostgresRole, PostgresTarget};
+use crate::describe::{
+    Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed, authority, in_url,
 };
 
 /// PostgreSQL: a server with its roles, databases and extensions.
@@ -131,7 +128,7 @@ struct Declared<'a> {
     settings: IndexMap<String, String>,
 }
 
-impl ServiceKind for Postgres {
+impl Describe for Postgres {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT)]
     }
@@ -171,17 +168,21 @@ impl ServiceKind for Postgres {
         }
         container.command = Some(command);
 
-        let login = |user: &str, database: &str| Probe::Postgres {
-            port: cx.port(PORT),
-            user: user.to_owned(),
-            password: cx.secret(user),
-            database: database.to_owned(),
-            tls: self.tls,
+        let login = |user: &str, database: &str| {
+            let probe = PostgresProbe {
+                port: cx.port(PORT),
+                user: user.to_owned(),
+                password: cx.secret(user),
+                database: database.to_owned(),
+                tls: self.tls,
+            };
+            probe.into_probe()
         };
         let declared = self.declared(cx.name.as_str());
         let proof = declared.first().map(|database| login(database.owner, database.name));
         Description {
-            provision: vec![Provision::Postgres(self.provision(cx))],
+            scripts: Some(self.scripts(cx)),
+            provision: vec![self.provision(cx).into_provision()],
             proof,
             // SIGINT is PostgreSQL's fast shutdown: sessions are ended, and the checkpoint is what takes its time.
             ..Description::server(container, login(SUPERUSER, SUPERUSER), Stop::new("SIGINT", 30))
@@ -353,6 +354,24 @@ impl Postgres {
         PostgresProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(SUPERUSER), roles, databases }
     }
 
+    /// Those of the server first, then those of each database; data sets after all scripts.
+    fn scripts(&self, cx: &Context<'_>) -> DeclaredScripts {
+        let declared = self.declared(cx.name.as_str());
+        let source = |database: &Declared<'_>, role: &str, paths: &[String], seed: bool| ScriptSource {
+            place: ScriptPlace::Database { name: database.name.to_owned(), role: role.to_owned(), password: cx.secret(role) },
+            paths: paths.to_vec(),
+            seed,
+        };
+        let first = &declared[0];
+        let mut sources = vec![source(first, SUPERUSER, &self.admin_init, false), source(first, first.owner, &self.init, false)];
+        let own = || declared.iter().filter_map(|database| Some((database, self.databases.get(database.name)?)));
+        sources.extend(own().map(|(database, fields)| source(database, database.owner, &fields.init, false)));
+        sources.push(source(first, first.owner, &self.seed, true));
+        sources.extend(own().map(|(database, fields)| source(database, database.owner, &fields.seed, true)));
+        let target = PostgresTarget { port: cx.port(PORT), tls: self.tls, superuser: cx.secret(SUPERUSER) };
+        DeclaredScripts::of(target.into_target(), sources)
+    }
+
     fn url(&self, cx: &Context<'_>, database: &Declared<'_>) -> Variable {
         let certificate = authority(cx);
         let plain = cx.address(PORT, |host, port| {
@@ -385,6 +404,7 @@ mod tests {
     use super::*;
     use devenv_spec::EnvironmentSpec;
 
+    use devenv_spec::Probe;
     use devenv_profile::{needs, testing::given};
     use serde_json::json;
 
@@ -457,7 +477,8 @@ mod tests {
             spec.variables["DATABASE_URL"].host.to_string(),
             "postgres://rate-limits:${secret:rate-limits/rate-limits}@127.0.0.1:20000/rate-limits"
         );
-        let Some(Probe::Postgres { user, database, .. }) = &spec.services["rate-limits"].proof else { panic!("no proof") };
+        let Some(Probe::OfKind(proof)) = &spec.services["rate-limits"].proof else { panic!("no proof") };
+        let PostgresProbe { user, database, .. } = proof.decode().unwrap();
         assert_eq!((user.as_str(), database.as_str()), ("rate-limits", "rate-limits"));
     }
 
@@ -537,7 +558,7 @@ mod tests {
             }}),
         )
         .spec();
-        let [Provision::Postgres(provision)] = spec.services["db"].provision.as_slice() else { panic!("no provision") };
+        let provision = PostgresProvision::of(&spec.services["db"]).unwrap();
         let created = |index: usize| {
             let database: &PostgresDatabase = &provision.databases[index];
             database.extensions.iter().map(|extension| extension.name.as_str()).collect::<Vec<_>>()
@@ -556,7 +577,7 @@ mod tests {
             }}),
         );
         let spec = given.spec();
-        let [Provision::Postgres(provision)] = spec.services["db"].provision.as_slice() else { panic!("no provision") };
+        let provision = PostgresProvision::of(&spec.services["db"]).unwrap();
         assert_eq!(provision.roles, [PostgresRole { name: "app".into(), password: SecretRef::new("db", "app") }]);
         assert_eq!(needs(&given.profile).secrets, [SecretRef::new("db", "postgres"), SecretRef::new("db", "app")]);
     }
@@ -615,5 +636,34 @@ mod tests {
     fn setting(spec: &EnvironmentSpec, name: &str) -> Option<String> {
         let command = spec.services["db"].container().unwrap().command.as_ref().unwrap();
         command.iter().find_map(|argument| argument.strip_prefix(&format!("{name}="))).map(str::to_owned)
+    }
+
+
+    #[test]
+    fn scripts_of_the_superuser_come_first_then_every_init_and_then_every_seed() {
+        let spec = given(
+            "db",
+            json!({ "postgres": {
+                "admin_init": ["admin"], "init": ["init"], "seed": ["seed"],
+                "databases": { "a": { "owner": "ann", "init": ["a-init"] }, "b": { "init": ["b-init"], "seed": ["b-seed"] } },
+            }}),
+        )
+        .spec();
+        let sources = &spec.services["db"].scripts.as_ref().unwrap().sources;
+        let shown = sources.iter().map(|source| match &source.place {
+            ScriptPlace::Service => "service".to_owned(),
+            ScriptPlace::Database { name, role, password } => format!("{} in {name} as {role} with {password}", source.paths[0]),
+        });
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [
+                "admin in a as postgres with db/postgres",
+                "init in a as ann with db/ann",
+                "a-init in a as ann with db/ann",
+                "b-init in b as b with db/b",
+                "seed in a as ann with db/ann",
+                "b-seed in b as b with db/b"
+            ]
+        );
     }
 }

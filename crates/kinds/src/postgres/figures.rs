@@ -1,14 +1,15 @@
 //! PostgreSQL: connections, sizes, transactions and deadlocks, by database.
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use tokio_postgres::Client;
 
-use super::Page;
-use devenv_spec::PostgresProvision;
-
-use crate::provision::{
-    ProvisionContext,
-    postgres::{Superuser, rows},
+use super::{
+    PostgresKind,
+    provision::{Superuser, rows},
+    spec::PostgresProvision,
 };
+use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
 
 const DATABASES: &str = "SELECT datname, pg_database_size(datid), xact_commit, xact_rollback, deadlocks, blks_read, blks_hit, temp_bytes \
     FROM pg_stat_database WHERE datname IS NOT NULL AND datname NOT LIKE 'template%' ORDER BY 1";
@@ -16,7 +17,19 @@ const CONNECTIONS: &str = "SELECT coalesce(datname, ''), coalesce(state, 'unknow
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 1, 2";
 const SERVER: &str = "SELECT current_setting('max_connections'), extract(epoch FROM pg_postmaster_start_time())";
 
-pub(super) async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, String> {
+#[async_trait]
+impl Figures for PostgresKind {
+    fn up(&self) -> (&'static str, &'static str) {
+        ("pg_up", "Whether PostgreSQL answers.")
+    }
+
+    async fn ask(&self, provision: &OfKind, cx: &ProvisionContext) -> Result<Page, String> {
+        let server = provision.decode().map_err(|error| error.to_string())?;
+        ask(&server, cx).await
+    }
+}
+
+async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, String> {
     let superuser = Superuser::of(server, cx).map_err(|error| error.to_string())?;
     superuser.ask("devenv figures", read).await
 }

@@ -5,6 +5,7 @@
 
 use std::{error::Error as _, io, time::Duration};
 
+use async_trait::async_trait;
 use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either},
@@ -12,7 +13,18 @@ use futures_util::{
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{ProbeFailure, Receipt, io_words};
+use devenv_spec::OfKind;
+
+use super::{PostgresKind, spec::PostgresProbe};
+use crate::{
+    capability::Probes,
+    probe::{ProbeContext, ProbeFailure, Receipt, io_words},
+};
+
+/// The server's word for a password that it does not take.
+const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
+/// A request for TLS, which is answered by one letter before any login: the length, and the number that stands for it.
+pub(crate) const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 const STARTED: &str = "SELECT date_trunc('milliseconds', pg_postmaster_start_time() AT TIME ZONE 'UTC')";
 
@@ -24,6 +36,29 @@ pub struct Login<'a> {
     pub database: &'a str,
     /// Encrypted, to a server that the authority vouches for.
     pub tls: Option<rustls::ClientConfig>,
+}
+
+#[async_trait]
+impl Probes for PostgresKind {
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+        let PostgresProbe { port, user, password, database, tls } = question.decode()?;
+        ask_server(&Login { port, user: &user, password: cx.reveal(&password)?, database: &database, tls: cx.trust(tls)? }).await
+    }
+
+    fn port(&self, question: &OfKind) -> Option<u16> {
+        question.decode().ok().map(|probe: PostgresProbe| probe.port)
+    }
+
+    /// With padding, a start-up packet: version 3.0, and a long name.
+    fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
+        let Some(padding) = padding else { return Some(TLS_REQUEST.to_vec()) };
+        let said = [&b"\0\x03\0\0user\0devenv\0application_name\0"[..], &vec![b'x'; padding], &[0, 0]].concat();
+        Some([&(said.len() as u32 + 4).to_be_bytes()[..], &said].concat())
+    }
+
+    fn is_wrong_password(&self, failure: &ProbeFailure) -> bool {
+        failure.what.contains(WRONG_PASSWORD)
+    }
 }
 
 impl Login<'_> {
@@ -41,14 +76,14 @@ impl Login<'_> {
     }
 }
 
-pub(super) async fn ask_server(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+async fn ask_server(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
     let started = answer(login, STARTED).await?;
     let evidence = format!("logged in as {} to {}, started {started} UTC", login.user, login.database);
     Ok(Receipt { evidence, life: Some(started) })
 }
 
 /// A pooler's start says nothing about the server's, and its pools do not like prepared statements.
-pub(super) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
     answer(login, "SELECT 1").await?;
     Ok(Receipt::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
 }

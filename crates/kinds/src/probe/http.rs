@@ -22,8 +22,16 @@ pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<Receipt, P
     Ok(Receipt::of(format!("GET {path} answered {status}")))
 }
 
+/// The shortest question that any HTTP server answers, made longer by `padding` bytes.
+pub(crate) fn greeting(padding: Option<usize>) -> Vec<u8> {
+    match padding {
+        None => b"GET / HTTP/1.0\r\n\r\n".to_vec(),
+        Some(padding) => format!("GET / HTTP/1.0\r\nx-padding: {}\r\n\r\n", "x".repeat(padding)).into_bytes(),
+    }
+}
+
 /// Sends one request and accepts only `status`; the answer's body.
-pub(super) async fn expect(method: Method, port: u16, path: &str, json: Option<&'static str>, status: u16) -> Result<String, ProbeFailure> {
+pub(crate) async fn expect(method: Method, port: u16, path: &str, json: Option<&'static str>, status: u16) -> Result<String, ProbeFailure> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut request = CLIENT.request(method.clone(), format!("http://127.0.0.1:{port}{slash}{path}"));
     if let Some(json) = json {

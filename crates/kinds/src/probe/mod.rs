@@ -4,15 +4,10 @@
 //! it opens is driven inside its own future, so dropping that future ends everything.
 
 mod exec;
-mod http;
-mod jaeger;
-mod kafka;
-pub mod kafka_wire;
+pub(crate) mod http;
 mod log;
-pub mod postgres;
 #[cfg(all(test, feature = "docker-tests"))]
 pub mod real_tests;
-pub mod redis;
 mod runner;
 mod tcp;
 
@@ -20,9 +15,11 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use devenv_engine::Engine;
 use devenv_secrets::{Vault, tls};
-use devenv_spec::Probe;
+use devenv_spec::{Probe, SecretRef, Undecodable};
 use futures_util::stream::BoxStream;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::capability::ServiceKind;
 
 pub use runner::{NotReady, Schedule, until_ready, watchful};
 
@@ -75,17 +72,17 @@ pub struct ProbeFailure {
 }
 
 impl Receipt {
-    fn of(evidence: impl Into<String>) -> Self {
+    pub(crate) fn of(evidence: impl Into<String>) -> Self {
         Self { evidence: evidence.into(), life: None }
     }
 }
 
 impl ProbeFailure {
-    fn silent(what: impl Into<String>) -> Self {
+    pub(crate) fn silent(what: impl Into<String>) -> Self {
         Self { what: what.into(), answered: false }
     }
 
-    fn said(what: impl Into<String>) -> Self {
+    pub(crate) fn said(what: impl Into<String>) -> Self {
         Self { what: what.into(), answered: true }
     }
 }
@@ -109,60 +106,85 @@ async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result
 async fn question(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
     match probe {
         Probe::None => Ok(Receipt::of("running, and nothing to ask")),
-        Probe::Postgres { port, user, password, database, tls } => {
-            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database, tls: trust(*tls, cx)? };
-            postgres::ask_server(&login).await
-        }
-        Probe::Pgbouncer { port, user, password, database } => {
-            let login = postgres::Login { port: *port, user, password: reveal(cx, password)?, database, tls: None };
-            postgres::ask_pooler(&login).await
-        }
-        Probe::Redis { port, user, password, tls } => redis::ask(*port, user, &reveal(cx, password)?, trust(*tls, cx)?).await,
-        Probe::Kafka { port } => kafka::ask(*port).await,
-        Probe::Jaeger { health, query, otlp_http } => jaeger::ask(*health, *query, *otlp_http).await,
         Probe::Http { port, path, status } => http::ask(*port, path, *status).await,
         Probe::Tcp { port } => tcp::ask(*port).await,
         Probe::Log { .. } => Err(ProbeFailure::silent("a log is read with a limit of its own")),
         Probe::Exec { command } => exec::ask(command, &cx.target).await,
+        Probe::OfKind(question) => match crate::of(question).and_then(ServiceKind::probes) {
+            Some(probes) => probes.ask(question, cx).await,
+            None => Err(ProbeFailure::silent(format!("the kind `{}` has no probe of its own in this version", question.kind))),
+        },
+    }
+}
+
+/// The host port that the question is asked at, if it is asked at one.
+pub fn port(probe: &Probe) -> Option<u16> {
+    match probe {
+        Probe::Http { port, .. } | Probe::Tcp { port } => Some(*port),
+        Probe::OfKind(question) => crate::of(question).and_then(ServiceKind::probes)?.port(question),
+        Probe::Exec { .. } | Probe::None | Probe::Log { .. } => None,
+    }
+}
+
+/// Bytes that the service answers before any login, `padding` bytes longer if that is given; `None` if it answers none.
+pub fn greeting(probe: &Probe, padding: Option<usize>) -> Option<Vec<u8>> {
+    match (probe, padding) {
+        (Probe::OfKind(question), padding) => crate::of(question).and_then(ServiceKind::probes)?.greeting(padding),
+        (Probe::Http { .. }, padding) => Some(http::greeting(padding)),
+        (Probe::Tcp { .. } | Probe::Exec { .. } | Probe::None | Probe::Log { .. }, Some(_)) => None,
+        (Probe::Tcp { .. } | Probe::Exec { .. } | Probe::None | Probe::Log { .. }, None) => Some(http::greeting(None)),
+    }
+}
+
+/// Whether the failure says that the server's data came with another password than this environment's.
+pub fn is_wrong_password(probe: &Probe, failure: &ProbeFailure) -> bool {
+    match probe {
+        Probe::OfKind(question) => {
+            crate::of(question).and_then(ServiceKind::probes).is_some_and(|probes| probes.is_wrong_password(failure))
+        }
+        Probe::None | Probe::Http { .. } | Probe::Tcp { .. } | Probe::Log { .. } | Probe::Exec { .. } => false,
     }
 }
 
 fn place(probe: &Probe) -> String {
-    match probe {
-        Probe::Postgres { port, .. }
-        | Probe::Pgbouncer { port, .. }
-        | Probe::Redis { port, .. }
-        | Probe::Kafka { port }
-        | Probe::Http { port, .. }
-        | Probe::Tcp { port } => format!(" from 127.0.0.1:{port}"),
-        Probe::Jaeger { health, .. } => format!(" from 127.0.0.1:{health}"),
-        Probe::Exec { command } => format!(" from `{}`", command.join(" ")),
-        Probe::None | Probe::Log { .. } => String::new(),
+    match (probe, port(probe)) {
+        (Probe::Exec { command }, _) => format!(" from `{}`", command.join(" ")),
+        (_, Some(port)) => format!(" from 127.0.0.1:{port}"),
+        (_, None) => String::new(),
     }
 }
 
-fn reveal(cx: &ProbeContext, secret: &devenv_spec::SecretRef) -> Result<String, ProbeFailure> {
-    cx.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
+impl ProbeContext {
+    pub(crate) fn reveal(&self, secret: &SecretRef) -> Result<String, ProbeFailure> {
+        self.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
+    }
+
+    /// What a client of a server that encrypts trusts.
+    pub(crate) fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
+        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
+    }
 }
 
-fn trust(encrypts: bool, cx: &ProbeContext) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
-    tls::trust(encrypts, cx.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
+impl From<Undecodable> for ProbeFailure {
+    fn from(error: Undecodable) -> Self {
+        Self::silent(format!("{error}: {}", error.source))
+    }
 }
 
 /// A connection to the published port. It proves nothing yet: docker-proxy accepts before the server listens, and hangs
 /// up a moment later.
-async fn connect(port: u16) -> Result<TcpStream, ProbeFailure> {
+pub(crate) async fn connect(port: u16) -> Result<TcpStream, ProbeFailure> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| unreachable(port, &error))?;
     stream.set_nodelay(true).map_err(|error| unreachable(port, &error))?;
     Ok(stream)
 }
 
-fn unreachable(port: u16, error: &io::Error) -> ProbeFailure {
+pub(crate) fn unreachable(port: u16, error: &io::Error) -> ProbeFailure {
     ProbeFailure::silent(io_words(&format_args!("127.0.0.1:{port}"), error))
 }
 
 /// An error of the network, in words that say what it means for a service that is starting.
-fn io_words(place: &dyn fmt::Display, error: &io::Error) -> String {
+pub(crate) fn io_words(place: &dyn fmt::Display, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("nothing listens on {place}"),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {

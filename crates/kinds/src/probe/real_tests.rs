@@ -11,6 +11,8 @@ use std::{
 use super::*;
 use devenv_spec::SecretRef;
 
+use crate::{jaeger::spec::JaegerProbe, kafka::spec::KafkaProbe, postgres::spec::PostgresProbe, redis::spec::RedisProbe};
+
 /// A container that is removed with its anonymous volumes when the test is done with it.
 pub struct Running(pub String);
 
@@ -122,13 +124,13 @@ async fn postgres_is_seen_soon_after_its_first_boot_and_never_before() {
     let (_directory, vault) = vault();
     let password = SecretRef::new("db", "postgres");
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&password).unwrap());
-    let probe = |port| Probe::Postgres {
+    let probe = |port| PostgresProbe {
         port,
         user: "postgres".to_owned(),
         password: password.clone(),
         database: "postgres".to_owned(),
         tls: false,
-    };
+    }.into_probe();
     let word = "database system is ready to accept connections";
     let delays = boots("postgres:17", 5432, &["-e", &environment], &[], word, &vault, probe).await;
     assert!(delays[delays.len() / 2] < Duration::from_millis(500), "{delays:?}");
@@ -141,13 +143,13 @@ async fn a_postgres_failure_is_told_in_the_servers_words() {
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&password).unwrap());
     let port = free_port();
     let _container = start("postgres:17", port, 5432, &["-e", &environment], &[]);
-    let login = |password: SecretRef, database: &str| Probe::Postgres {
+    let login = |password: SecretRef, database: &str| PostgresProbe {
         port,
         user: "postgres".to_owned(),
         password,
         database: database.to_owned(),
         tls: false,
-    };
+    }.into_probe();
     ready(&login(password.clone(), "postgres"), &vault).await;
     let cx = context(&vault);
     assert_eq!(
@@ -162,7 +164,7 @@ async fn redis_is_seen_soon_after_it_accepts_connections() {
     let (_directory, vault) = vault();
     let password = SecretRef::new("cache", "default");
     let secret = vault.reveal(&password).unwrap();
-    let probe = |port| Probe::Redis { port, user: "default".to_owned(), password: password.clone(), tls: false };
+    let probe = |port| RedisProbe { port, user: "default".to_owned(), password: password.clone(), tls: false }.into_probe();
     let command = ["redis-server", "--requirepass", &secret];
     let delays = boots("redis:8.0", 6379, &[], &command, "Ready to accept", &vault, probe).await;
     assert!(delays[delays.len() / 2] < Duration::from_millis(500), "{delays:?}");
@@ -170,7 +172,7 @@ async fn redis_is_seen_soon_after_it_accepts_connections() {
     let port = free_port();
     let _container = start("redis:8.0", port, 6379, &[], &command);
     ready(&probe(port), &vault).await;
-    let wrong = Probe::Redis { port, user: "default".to_owned(), password: SecretRef::new("cache", "x"), tls: false };
+    let wrong = RedisProbe { port, user: "default".to_owned(), password: SecretRef::new("cache", "x"), tls: false }.into_probe();
     let failure = ask(&wrong, &context(&vault)).await.unwrap_err();
     assert_eq!(failure, ProbeFailure::said("WRONGPASS invalid username-password pair or user is disabled."));
 }
@@ -205,7 +207,7 @@ async fn kafka_is_seen_when_a_consumer_group_could_work() {
     for _ in 0..count() {
         let port = free_port();
         let container = start_kafka(port);
-        ready(&Probe::Kafka { port }, &vault).await;
+        ready(&KafkaProbe { port }.into_probe(), &vault).await;
         SEEN.with(|seen| seen.set(Some(jiff::Timestamp::now())));
         delays.push(since_logged(&container, "Kafka Server started"));
     }
@@ -217,7 +219,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
     let (_directory, vault) = vault();
     let (told, port) = (free_port(), free_port());
     let container = start_kafka(told);
-    ready(&Probe::Kafka { port: told }, &vault).await;
+    ready(&KafkaProbe { port: told }.into_probe(), &vault).await;
     // The same broker, behind a port that it does not know of.
     let address = docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &container.0]);
     let address = String::from_utf8(address.stdout).unwrap().trim().to_owned();
@@ -228,7 +230,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
         let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
     };
     let cx = context(&vault);
-    let probe = Probe::Kafka { port };
+    let probe = KafkaProbe { port }.into_probe();
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
     assert_eq!(failure.unwrap_err().what, format!("the broker tells its clients to use 127.0.0.1:{told}, and not 127.0.0.1:{port}"));
 }
@@ -240,5 +242,5 @@ async fn jaeger_is_seen_when_it_takes_spans() {
     let published = [format!("127.0.0.1:{query}:16686"), format!("127.0.0.1:{otlp_http}:4318")];
     let options = ["-p", &published[0], "-p", &published[1]];
     let _container = start("jaegertracing/jaeger:2.13.0", health, 13133, &options, &[]);
-    ready(&Probe::Jaeger { health, query, otlp_http }, &vault).await;
+    ready(&JaegerProbe { health, query, otlp_http }.into_probe(), &vault).await;
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use devenv_spec::{Probe, ProcessSpec, SecretRef, Template, Variable, Workload};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind, context::HOST_FROM_CONTAINER, product};
+use crate::describe::{Connection, Context, Describe, Description, Facts, HOST_FROM_CONTAINER, PortNeed, product};
 
 /// A program on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,10 +28,15 @@ pub struct Process {
 const LEASED: u16 = 0;
 const LEASED_FOR_DEBUGGER: u16 = 1;
 
-impl ServiceKind for Process {
+impl Describe for Process {
     fn ports(&self) -> Vec<PortNeed> {
         let debug_port = self.debug_key().map(need);
         self.port.map(need).into_iter().chain(debug_port).collect()
+    }
+
+    /// It has no container.
+    fn publishes_ports(&self) -> bool {
+        false
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind, context::FIGURES};
+use crate::describe::{Connection, Context, Describe, Description, FIGURES, Facts, Metrics, MetricsEndpoint, PortNeed};
 
 /// Prometheus, scraping what the environment has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +47,7 @@ const PORT: u16 = 9090;
 const ENVIRONMENT: &str = "devenv/environment";
 const CONFIGURATION: &str = "/etc/prometheus/prometheus.yml";
 
-impl ServiceKind for Prometheus {
+impl Describe for Prometheus {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT), PortNeed::any(FIGURES)]
     }

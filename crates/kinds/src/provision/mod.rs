@@ -3,21 +3,16 @@
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
 //! repeated, and a crash between two of them is mended by the next call.
 
-mod kafka;
-pub mod postgres;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
-mod redis;
-mod s3;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use devenv_secrets::{SecretError, Vault, tls};
-use devenv_spec::Provision;
-use futures_util::FutureExt;
+use devenv_spec::{OfKind, Undecodable};
 use tokio::time::timeout;
 
-pub use postgres::mend_superuser;
+use crate::capability::ServiceKind;
 
 /// For everything that one service is provisioned with.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -59,6 +54,10 @@ pub enum ProvisionError {
     Refused { action: String, reason: String },
     #[error("the extension `{name}` is not in this server's image")]
     NoExtension { name: String, close: Vec<String> },
+    #[error("the kind `{kind}` provisions nothing in this version")]
+    NoSuchKind { kind: String },
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
     #[error("provisioning took longer than {LIMIT:?}")]
     TimedOut,
 }
@@ -78,29 +77,27 @@ impl ProvisionError {
         }
     }
 
-    fn refused(action: impl Into<String>, reason: impl fmt::Display) -> Self {
+    pub(crate) fn refused(action: impl Into<String>, reason: impl fmt::Display) -> Self {
         Self::Refused { action: action.into(), reason: reason.to_string() }
     }
 }
 
 impl Change {
-    fn made(what: impl Into<String>) -> Self {
+    pub(crate) fn made(what: impl Into<String>) -> Self {
         Self { kind: ChangeKind::Made, what: what.into() }
     }
 
-    fn drift(what: impl Into<String>) -> Self {
+    pub(crate) fn drift(what: impl Into<String>) -> Self {
         Self { kind: ChangeKind::Drift, what: what.into() }
     }
 }
 
 /// Brings it about; what had to be changed for that, in order.
-pub async fn apply(provision: &Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-    let work = match provision {
-        Provision::Postgres(wanted) => postgres::apply(wanted, cx).boxed(),
-        Provision::Redis(wanted) => redis::apply(wanted, cx).boxed(),
-        Provision::Kafka(wanted) => kafka::apply(wanted).boxed(),
-        Provision::S3(wanted) => s3::apply(wanted, cx).boxed(),
+pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+    let Some(provisions) = crate::of(provision).and_then(ServiceKind::provisions) else {
+        return Err(ProvisionError::NoSuchKind { kind: provision.kind.clone() });
     };
+    let work = provisions.apply(provision, cx);
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
 }
 
@@ -116,7 +113,7 @@ mod tests {
 
     #[test]
     fn provisioning_can_move_between_threads() {
-        fn movable<F: Send>(_: impl Fn(Provision, ProvisionContext) -> F) {}
+        fn movable<F: Send>(_: impl Fn(OfKind, ProvisionContext) -> F) {}
         movable(|provision, cx| async move { apply(&provision, &cx).await });
     }
 }

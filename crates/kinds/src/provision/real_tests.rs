@@ -4,14 +4,18 @@
 use std::time::Instant;
 
 use super::*;
-use devenv_spec::{
-    ExtensionSpec, KafkaProvision, PostgresDatabase, PostgresProvision, PostgresRole, Probe, RedisProvision, S3Provision, SecretRef,
-    TopicSpec,
+use devenv_spec::{Probe, SecretRef};
+
+use crate::{
+    kafka::spec::{KafkaProbe, KafkaProvision, TopicSpec},
+    postgres::spec::{ExtensionSpec, PostgresDatabase, PostgresProbe, PostgresProvision, PostgresRole},
+    redis::spec::{RedisProbe, RedisProvision},
+    s3::spec::S3Provision,
 };
 
 use crate::probe::real_tests::{Running, docker, free_port, ready, start, start_kafka, vault};
 
-async fn made(provision: &Provision, vault: &Vault) -> Vec<String> {
+async fn made(provision: &OfKind, vault: &Vault) -> Vec<String> {
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let started = Instant::now();
     let changes = apply(provision, &cx).await.unwrap_or_else(|error| panic!("{error:?}"));
@@ -42,13 +46,13 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&superuser).unwrap());
     let port = free_port();
     let container = start("pgvector/pgvector:pg17", port, 5432, &["-e", &environment], &["postgres", "-c", "log_statement=all"]);
-    let login = |user: &str, secret: &SecretRef, database: &str| Probe::Postgres {
+    let login = |user: &str, secret: &SecretRef, database: &str| PostgresProbe {
         port,
         user: user.to_owned(),
         password: secret.clone(),
         database: database.to_owned(),
         tls: false,
-    };
+    }.into_probe();
     ready(&login("postgres", &superuser, "postgres"), &vault).await;
     let secret = |name: &str| SecretRef::new("db", name);
     let role = |name: &str| PostgresRole { name: name.to_owned(), password: secret(name) };
@@ -59,11 +63,11 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
         roles: vec![role("orders"), role("Odd \"role\"")],
         databases: vec![database("orders", "orders", &["vector", "uuid-ossp"]), database("other's", "Odd \"role\"", &[])],
     };
-    let first = made(&Provision::Postgres(wanted.clone()), &vault).await;
+    let first = made(&wanted.clone().into_provision(), &vault).await;
     assert!(first.contains(&"role `orders` created".to_owned()), "{first:?}");
     assert!(first.contains(&"extension `vector` created in `orders`".to_owned()), "{first:?}");
     for _ in 0..3 {
-        assert_eq!(made(&Provision::Postgres(wanted.clone()), &vault).await, Vec::<String>::new());
+        assert_eq!(made(&wanted.clone().into_provision(), &vault).await, Vec::<String>::new());
     }
     let cx = crate::probe::real_tests::context(&vault);
     let can = async |user: &str, database: &str| crate::probe::ask(&login(user, &secret(user), database), &cx).await;
@@ -79,7 +83,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     psql("DROP EXTENSION vector");
     psql("ALTER DATABASE orders SET statement_timeout = '1s'");
     assert_eq!(
-        made(&Provision::Postgres(wanted.clone()), &vault).await,
+        made(&wanted.clone().into_provision(), &vault).await,
         [
             "role `orders` may log in and has no other right now",
             "password of the role `orders` set to the one that devenv keeps",
@@ -94,11 +98,11 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
 
     wanted.databases[0].extensions.push(ExtensionSpec { name: "pgvector".to_owned() });
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
-    let error = apply(&Provision::Postgres(wanted.clone()), &cx).await.unwrap_err();
+    let error = apply(&wanted.clone().into_provision(), &cx).await.unwrap_err();
     assert_eq!(error.to_string(), "the extension `pgvector` is not in this server's image");
     assert_eq!(error.hint().unwrap(), "it has vector");
     wanted.password = secret("lost");
-    let error = apply(&Provision::Postgres(wanted), &cx).await.unwrap_err();
+    let error = apply(&wanted.into_provision(), &cx).await.unwrap_err();
     assert!(matches!(error, ProvisionError::WrongPassword { .. }), "{error}");
 }
 
@@ -110,16 +114,16 @@ async fn eight_databases_are_made_at_once() {
     let port = free_port();
     let _container = start("postgres:17", port, 5432, &["-e", &environment], &[]);
     let user = "postgres".to_owned();
-    let probe = Probe::Postgres { port, database: user.clone(), user, password: superuser.clone(), tls: false };
+    let probe = PostgresProbe { port, database: user.clone(), user, password: superuser.clone(), tls: false }.into_probe();
     ready(&probe, &vault).await;
     let names: Vec<String> = (1..=8).map(|number| format!("service{number}")).collect();
-    let wanted = Provision::Postgres(PostgresProvision {
+    let wanted = PostgresProvision {
         port,
         tls: false,
         password: superuser,
         roles: names.iter().map(|name| PostgresRole { name: name.clone(), password: SecretRef::new("db", name) }).collect(),
         databases: names.iter().map(|name| database(name, name, &["uuid-ossp", "pg_trgm"])).collect(),
-    });
+    }.into_provision();
     assert_eq!(made(&wanted, &vault).await.len(), 8 * 7 + 2);
     for _ in 0..3 {
         assert_eq!(made(&wanted, &vault).await, Vec::<String>::new());
@@ -133,7 +137,7 @@ async fn redis_gets_its_users_once() {
     let secret = vault.reveal(&password).unwrap();
     let port = free_port();
     let container = start("redis:8.0", port, 6379, &[], &["redis-server", "--requirepass", &secret]);
-    let probe = |user: &str, password: SecretRef| Probe::Redis { port, user: user.to_owned(), password, tls: false };
+    let probe = |user: &str, password: SecretRef| RedisProbe { port, user: user.to_owned(), password, tls: false }.into_probe();
     ready(&probe("default", password.clone()), &vault).await;
     let app = SecretRef::new("cache", "app");
     let mut wanted = RedisProvision {
@@ -142,21 +146,21 @@ async fn redis_gets_its_users_once() {
         password,
         users: vec![("app".to_owned(), "~app:* +@all -@dangerous (~other:* +get)".to_owned(), app.clone())],
     };
-    assert_eq!(made(&Provision::Redis(wanted.clone()), &vault).await, ["ACL user `app` created"]);
+    assert_eq!(made(&wanted.clone().into_provision(), &vault).await, ["ACL user `app` created"]);
     for _ in 0..3 {
-        assert_eq!(made(&Provision::Redis(wanted.clone()), &vault).await, Vec::<String>::new());
+        assert_eq!(made(&wanted.clone().into_provision(), &vault).await, Vec::<String>::new());
     }
     // It may not ask INFO, and is ready all the same.
     assert_eq!(ready(&probe("app", app), &vault).await.evidence, "PONG as app");
     out(&container, &["redis-cli", "-a", &secret, "ACL", "SETUSER", "app", "+@dangerous"]);
     out(&container, &["redis-cli", "-a", &secret, "ACL", "SETUSER", "stranger", "on"]);
     assert_eq!(
-        made(&Provision::Redis(wanted.clone()), &vault).await,
+        made(&wanted.clone().into_provision(), &vault).await,
         ["ACL user `app` changed", "ACL user `stranger` is not in the profile, and was left"]
     );
     wanted.users[0].1 = "~app:* +@nonsense".to_owned();
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
-    let error = apply(&Provision::Redis(wanted), &cx).await.unwrap_err();
+    let error = apply(&wanted.into_provision(), &cx).await.unwrap_err();
     assert!(error.to_string().contains("Unknown command or category name"), "{error}");
 }
 
@@ -165,7 +169,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
     let (_directory, vault) = vault();
     let port = free_port();
     let container = start_kafka(port);
-    ready(&Probe::Kafka { port }, &vault).await;
+    ready(&KafkaProbe { port }.into_probe(), &vault).await;
     let topic = |name: &str, partitions, retention: &str| TopicSpec {
         name: name.to_owned(),
         partitions,
@@ -177,7 +181,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
         consumer_groups: vec!["user-consumer".to_owned(), "case-consumer".to_owned()],
     };
     assert_eq!(
-        made(&Provision::Kafka(wanted.clone()), &vault).await,
+        made(&wanted.clone().into_provision(), &vault).await,
         [
             "topic `user-events` created, partitions: 2",
             "topic `declaration-events` created, partitions: 4",
@@ -186,11 +190,11 @@ async fn kafka_gets_its_topics_and_groups_once() {
         ]
     );
     for _ in 0..3 {
-        assert_eq!(made(&Provision::Kafka(wanted.clone()), &vault).await, Vec::<String>::new());
+        assert_eq!(made(&wanted.clone().into_provision(), &vault).await, Vec::<String>::new());
     }
     wanted.topics = vec![topic("user-events", 3, "7200000"), topic("declaration-events", 1, "3600000")];
     assert_eq!(
-        made(&Provision::Kafka(wanted), &vault).await,
+        made(&wanted.into_provision(), &vault).await,
         [
             "topic `user-events` grown from 2 to 3 partitions",
             "topic `declaration-events` has 4 partitions and the profile says 1: Kafka cannot take partitions away",
@@ -201,7 +205,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
     assert!(tools.contains("user-consumer") && tools.contains("case-consumer"), "{tools}");
     let wrong = KafkaProvision { port, topics: vec![topic("bad", 1, "soon")], consumer_groups: Vec::new() };
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
-    let error = apply(&Provision::Kafka(wrong), &cx).await.unwrap_err();
+    let error = apply(&wrong.into_provision(), &cx).await.unwrap_err();
     assert!(error.to_string().contains("retention.ms"), "{error}");
 }
 
@@ -218,14 +222,14 @@ async fn an_s3_store_gets_its_buckets_once() {
     let _container = start("versity/versitygw:v1.8.0", port, 7070, &options, &["posix", "/data"]);
     ready(&Probe::Tcp { port }, &vault).await;
     let mut wanted = S3Provision { port, access_key, secret_key, buckets: vec!["documents".to_owned(), "exports-1".to_owned()] };
-    assert_eq!(made(&Provision::S3(wanted.clone()), &vault).await, ["bucket `documents` created", "bucket `exports-1` created"]);
+    assert_eq!(made(&wanted.clone().into_provision(), &vault).await, ["bucket `documents` created", "bucket `exports-1` created"]);
     for _ in 0..3 {
-        assert_eq!(made(&Provision::S3(wanted.clone()), &vault).await, Vec::<String>::new());
+        assert_eq!(made(&wanted.clone().into_provision(), &vault).await, Vec::<String>::new());
     }
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     wanted.buckets = vec!["Bad_Name".to_owned()];
-    assert!(matches!(apply(&Provision::S3(wanted.clone()), &cx).await, Err(ProvisionError::Refused { .. })));
+    assert!(matches!(apply(&wanted.clone().into_provision(), &cx).await, Err(ProvisionError::Refused { .. })));
     wanted.buckets = vec!["reports".to_owned()];
     wanted.secret_key = SecretRef::new("files", "lost");
-    assert!(matches!(apply(&Provision::S3(wanted), &cx).await, Err(ProvisionError::WrongPassword { .. })));
+    assert!(matches!(apply(&wanted.into_provision(), &cx).await, Err(ProvisionError::WrongPassword { .. })));
 }

@@ -15,10 +15,11 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::{BackupError, postgres::private};
 use devenv_engine::{Engine, ExecStream, SessionRequest};
 use devenv_secrets::{Vault, tls};
-use devenv_spec::RedisProvision;
+
+use super::spec::RedisProvision;
+use crate::{backup::BackupError, postgres::backup::private};
 
 /// Writers wait no longer.
 const HELD: Duration = Duration::from_secs(10);

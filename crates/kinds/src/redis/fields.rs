@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use devenv_spec::{ContainerSpec, FileSpec, Mount, Probe, Provision, RedisProvision, SecretRef, Size, Stop, Template, Variable};
+use devenv_spec::{ContainerSpec, FileSpec, Mount, ScriptPlace, ScriptSource, SecretRef, Size, Stop, Template, Variable};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, Description, Facts, Metrics, PortNeed, ServiceKind};
+use super::spec::{RedisProbe, RedisProvision, RedisTarget};
+use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed};
 
 /// Redis, with its durability said plainly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -118,7 +119,7 @@ fi; exec docker-entrypoint.sh \"$@\"";
 const CERTIFICATE: &str = "/run/devenv/tls/server.crt";
 const KEY: &str = "/run/devenv/tls/server.key";
 
-impl ServiceKind for Redis {
+impl Describe for Redis {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT)]
     }
@@ -148,11 +149,13 @@ impl ServiceKind for Redis {
         let disk = cx.declared.faultable;
         container.mounts.push(if disk || self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
 
-        let probe = Probe::Redis { port: cx.port(PORT), user: DEFAULT_USER.to_owned(), password: cx.secret(DEFAULT_USER), tls: self.tls };
+        let probe = RedisProbe { port: cx.port(PORT), user: DEFAULT_USER.to_owned(), password: cx.secret(DEFAULT_USER), tls: self.tls };
+        let probe = probe.into_probe();
         let users = self.users.iter().map(|(name, user)| (name.clone(), user.rules.clone(), cx.secret(name)));
         let provision = RedisProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(DEFAULT_USER), users: users.collect() };
         Description {
-            provision: vec![Provision::Redis(provision)],
+            scripts: Some(self.scripts(cx)),
+            provision: vec![provision.into_provision()],
             ..Description::server(container, probe, Stop::new("SIGTERM", self.grace_seconds()))
         }
     }
@@ -231,6 +234,12 @@ impl Redis {
             let _ = writeln!(text, "port {PORT}");
         }
         Template::text(text).then("requirepass ").then_secret(cx.secret(DEFAULT_USER)).then("\n")
+    }
+
+    fn scripts(&self, cx: &Context<'_>) -> DeclaredScripts {
+        let source = |paths: &[String], seed| ScriptSource { place: ScriptPlace::Service, paths: paths.to_vec(), seed };
+        let target = RedisTarget { port: cx.port(PORT), tls: self.tls, password: cx.secret(DEFAULT_USER) };
+        DeclaredScripts::of(target.into_target(), [source(&self.init, false), source(&self.seed, true)])
     }
 
     fn url(&self, cx: &Context<'_>, user: &str) -> Variable {

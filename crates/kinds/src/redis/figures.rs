@@ -1,12 +1,14 @@
 //! Redis: what `INFO` says.
 
-use super::Page;
-use devenv_spec::RedisProvision;
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 
-use crate::{
-    probe::redis::{session, words},
-    provision::ProvisionContext,
+use super::{
+    RedisKind,
+    probe::{session, words},
+    spec::RedisProvision,
 };
+use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
 
 /// Field of `INFO`, name, help. Those that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 7] = [
@@ -38,7 +40,19 @@ const STATUSES: [(&str, &str, &str); 3] = [
     ("aof_last_bgrewrite_status", "redis_aof_last_bgrewrite_status", "Whether the append-only file was last rewritten."),
 ];
 
-pub(super) async fn ask(server: &RedisProvision, cx: &ProvisionContext) -> Result<Page, String> {
+#[async_trait]
+impl Figures for RedisKind {
+    fn up(&self) -> (&'static str, &'static str) {
+        ("redis_up", "Whether Redis answers.")
+    }
+
+    async fn ask(&self, provision: &OfKind, cx: &ProvisionContext) -> Result<Page, String> {
+        let server = provision.decode().map_err(|error| error.to_string())?;
+        ask(&server, cx).await
+    }
+}
+
+async fn ask(server: &RedisProvision, cx: &ProvisionContext) -> Result<Page, String> {
     let password = cx.vault.reveal(&server.password).map_err(|error| error.to_string())?;
     let tls = cx.trust(server.tls).map_err(|error| error.to_string())?;
     let info = session(server.port, "default", &password, tls, |mut connection| async move {

@@ -9,16 +9,25 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
+use devenv_spec::{SecretRef, ServiceName, ServiceSpec};
+use indexmap::IndexMap;
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::{LeaseError, PREFIX};
-use devenv_spec::{SecretRef, ServiceName};
-
+use super::{
+    RedisKind,
+    probe::{SessionError, open, session, words},
+    spec::RedisProvision,
+};
 use crate::{
-    probe::redis::{SessionError, open, session, words},
+    capability::{Leases, Lessor, Part},
+    lease::{
+        LeaseError, PREFIX,
+        variables::{replace, set},
+    },
     provision::ProvisionContext,
 };
 
@@ -42,9 +51,76 @@ const RULES: &[&str] = &[
 /// For a number to become free.
 const LIMIT: Duration = Duration::from_secs(30);
 
+impl Leases for RedisKind {
+    fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
+        let RedisProvision { port, tls, password, .. } = RedisProvision::of(service)?;
+        Some(Arc::new(RedisLeases::new(service.name.clone(), port, password, tls, cx.clone())))
+    }
+}
+
+#[async_trait]
+impl Lessor for RedisLeases {
+    fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
+        let RedisProvision { port, tls, password, .. } = RedisProvision::of(service)?;
+        Some(Arc::new(self.clone().renewed(port, &password, tls)))
+    }
+
+    fn databases(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    async fn take(&self, lease: &str, _: Option<&str>, _: &str) -> Result<Box<dyn Part>, LeaseError> {
+        let taken = RedisLeases::take(self, lease).await?;
+        Ok(Box::new(PrivateNumber { service: self.shared.service.clone(), leases: self.clone(), taken }))
+    }
+
+    async fn sweep(&self) -> Result<(), LeaseError> {
+        RedisLeases::sweep(self).await
+    }
+}
+
+/// A numbered database that was leased.
+struct PrivateNumber {
+    service: ServiceName,
+    leases: RedisLeases,
+    taken: Taken,
+}
+
+#[async_trait]
+impl Part for PrivateNumber {
+    fn make_private(&self, variables: &mut IndexMap<String, String>) {
+        self.taken.make_private(&self.service, variables);
+    }
+
+    async fn give_back(self: Box<Self>) {
+        self.leases.give_back(self.taken).await;
+    }
+}
+
+impl Taken {
+    fn make_private(&self, service: &ServiceName, variables: &mut IndexMap<String, String>) {
+        let own = |suffix: &str| format!("{}_{suffix}", service.variable());
+        if let Some(old) = variables.get(&own("URL")).cloned() {
+            replace(variables, &old, &self.url(&old));
+        }
+        set(variables, own("USER"), &self.user);
+        set(variables, own("PASSWORD"), &self.password);
+        set(variables, own("DATABASE"), &self.number.to_string());
+    }
+
+    /// `redis://USER:SECRET@HOST:PORT/0` with its own user and number.
+    fn url(&self, shared: &str) -> String {
+        let Self { user, password, number } = self;
+        let (scheme, rest) = shared.split_once("://").unwrap_or(("redis", shared));
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let server = place.split_once('/').map_or(place, |(server, _)| server);
+        format!("{scheme}://{user}:{password}@{server}/{number}")
+    }
+}
+
 /// The leases on one Redis server. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct RedisLeases {
+struct RedisLeases {
     shared: Arc<Shared>,
 }
 
@@ -69,14 +145,14 @@ struct Numbers {
 }
 
 /// A number and its user.
-pub(crate) struct Taken {
-    pub user: String,
-    pub password: String,
-    pub number: u32,
+struct Taken {
+    user: String,
+    password: String,
+    number: u32,
 }
 
 impl RedisLeases {
-    pub(crate) fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
+    fn new(service: ServiceName, port: u16, password: SecretRef, tls: bool, cx: ProvisionContext) -> Self {
         Self::with(service, port, password, tls, cx, Arc::default())
     }
 
@@ -96,7 +172,7 @@ impl RedisLeases {
     }
 
     /// The same leases on the server as it is now.
-    pub(crate) fn renewed(self, port: u16, password: &SecretRef, tls: bool) -> Self {
+    fn renewed(self, port: u16, password: &SecretRef, tls: bool) -> Self {
         let shared = &self.shared;
         if shared.port == port && shared.password == *password && shared.tls == tls {
             return self;
@@ -104,7 +180,7 @@ impl RedisLeases {
         Self::with(shared.service.clone(), port, password.clone(), tls, shared.cx.clone(), shared.numbers.clone())
     }
 
-    pub(crate) async fn take(&self, lease: &str) -> Result<Taken, LeaseError> {
+    async fn take(&self, lease: &str) -> Result<Taken, LeaseError> {
         let shared = &self.shared;
         shared.swept.get_or_try_init(|| self.sweep()).await?;
         let number = tokio::time::timeout(LIMIT, self.number()).await;
@@ -133,7 +209,7 @@ impl RedisLeases {
     }
 
     /// Ends the user's connections, removes it, and empties its database.
-    pub(crate) async fn give_back(&self, taken: Taken) {
+    async fn give_back(&self, taken: Taken) {
         let (user, number) = (taken.user, taken.number);
         let removed = self.shared.session(|connection| async move { remove(connection, &user, number).await }).await;
         match removed {
@@ -144,7 +220,7 @@ impl RedisLeases {
     }
 
     /// Removes what leases of an earlier daemon left behind.
-    pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
+    async fn sweep(&self) -> Result<(), LeaseError> {
         let taken = self.shared.numbers.taken.lock().expect("no holder of this lock panics").clone();
         self.shared
             .session(|mut connection| async move {
@@ -274,5 +350,15 @@ mod tests {
         assert_eq!(rules.last().unwrap(), "+select|7");
         assert!(rules.iter().position(|rule| rule == "-select") < rules.iter().position(|rule| rule == "+select|7"));
         assert!(!rules.iter().any(|rule| rule.contains("secret")));
+    }
+
+    #[test]
+    fn a_lease_has_its_own_user_and_number() {
+        let url = "redis://default:s@127.0.0.1:2/0";
+        let mut variables: IndexMap<String, String> = [("CACHE_URL", url), ("REDIS_URL", url)].map(|(name, url)| (name.to_owned(), url.to_owned())).into();
+        let taken = Taken { user: "u".to_owned(), password: "p".to_owned(), number: 15 };
+        taken.make_private(&"cache".parse().unwrap(), &mut variables);
+        assert_eq!(variables["REDIS_URL"], "redis://u:p@127.0.0.1:2/15");
+        assert_eq!(variables["CACHE_URL"], variables["REDIS_URL"]);
     }
 }

@@ -3,6 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either},
@@ -12,7 +14,11 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{ProbeFailure, Receipt, connect};
+use super::{RedisKind, spec::RedisProbe};
+use crate::{
+    capability::Probes,
+    probe::{ProbeContext, ProbeFailure, Receipt, connect},
+};
 
 /// The server answered and said no, or nothing was heard of it.
 pub enum SessionError {
@@ -26,7 +32,26 @@ impl From<RedisError> for SessionError {
     }
 }
 
-pub(super) async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientConfig>) -> Result<Receipt, ProbeFailure> {
+#[async_trait]
+impl Probes for RedisKind {
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+        let RedisProbe { port, user, password, tls } = question.decode()?;
+        ask(port, &user, &cx.reveal(&password)?, cx.trust(tls)?).await
+    }
+
+    fn port(&self, question: &OfKind) -> Option<u16> {
+        question.decode().ok().map(|probe: RedisProbe| probe.port)
+    }
+
+    fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
+        Some(match padding {
+            None => b"PING\r\n".to_vec(),
+            Some(padding) => format!("PING {}\r\n", "x".repeat(padding)).into_bytes(),
+        })
+    }
+}
+
+async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientConfig>) -> Result<Receipt, ProbeFailure> {
     let persistence = session(port, user, password, tls, |mut connection| async move {
         ::redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(::redis::cmd("INFO").arg("persistence").query_async::<String>(&mut connection).await)

@@ -2,15 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use redis::aio::MultiplexedConnection;
 use sha2::{Digest, Sha256};
 
-use super::{Change, ProvisionContext, ProvisionError};
-use devenv_spec::RedisProvision;
+use super::{
+    RedisKind,
+    probe::{SessionError, session, words},
+    spec::RedisProvision,
+};
+use crate::{
+    capability::Provisions,
+    provision::{Change, ProvisionContext, ProvisionError},
+};
 
-use crate::probe::redis::{SessionError, session, words};
+#[async_trait]
+impl Provisions for RedisKind {
+    async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+        apply(&wanted.decode()?, cx).await
+    }
+}
 
-pub(super) async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
     if wanted.users.is_empty() {
         return Ok(Vec::new());
     }

@@ -10,10 +10,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Connection, Context, Description, Facts, Metrics, MetricsEndpoint, PortNeed, ServiceKind,
-    topics::{self, HOST, NETWORK, Topic},
-};
+use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
+use crate::kafka::topics::{self, Declared, HOST, NETWORK, Topic};
 
 /// Redpanda, with the interface of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +48,7 @@ fn yes() -> bool {
 const ADMIN: u16 = 9644;
 const BOOTSTRAP: &str = "/etc/redpanda/.bootstrap.yaml";
 
-impl ServiceKind for Redpanda {
+impl Describe for Redpanda {
     fn ports(&self) -> Vec<PortNeed> {
         topics::ports()
     }
@@ -75,7 +73,8 @@ impl ServiceKind for Redpanda {
         container.command = Some(arguments.into());
         container.files.push(FileSpec::readable(BOOTSTRAP, self.bootstrap()));
         container.mounts.push(Mount::volume("data", "/var/lib/redpanda/data"));
-        topics::describe(cx, container, &self.topics, &self.consumer_groups)
+        let declared = Declared { topics: &self.topics, consumer_groups: &self.consumer_groups, init: &self.init, seed: &self.seed };
+        topics::describe(cx, container, &declared)
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

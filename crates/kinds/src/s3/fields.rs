@@ -3,11 +3,12 @@
 //! It takes its root keys from arguments or variables alone, and both are seen by `inspect`. So a shell, which the image
 //! has, reads them from a file that only root reads, and becomes the gateway: then they are in that process alone.
 
-use devenv_spec::{ContainerSpec, FileSpec, Mount, Probe, Provision, S3Provision, SecretRef, Stop, Template, Variable};
+use devenv_spec::{ContainerSpec, FileSpec, Mount, Probe, SecretRef, Stop, Template, Variable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Context, Description, Facts, PortNeed, ServiceKind};
+use super::spec::S3Provision;
+use crate::describe::{Connection, Context, Describe, Description, Facts, PortNeed};
 
 /// An S3-compatible store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +29,7 @@ const PORT: u16 = 7070;
 const KEYS: &str = "/run/devenv/s3-keys";
 const REGION: &str = "us-east-1";
 
-impl ServiceKind for S3 {
+impl Describe for S3 {
     fn ports(&self) -> Vec<PortNeed> {
         vec![PortNeed::any(PORT)]
     }
@@ -57,7 +58,7 @@ impl ServiceKind for S3 {
             buckets: self.buckets.clone(),
         };
         let probe = Probe::Http { port: cx.port(PORT), path: "/health".to_owned(), status: 200 };
-        Description { provision: vec![Provision::S3(provision)], ..Description::server(container, probe, Stop::new("SIGTERM", 5)) }
+        Description { provision: vec![provision.into_provision()], ..Description::server(container, probe, Stop::new("SIGTERM", 5)) }
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

@@ -2,11 +2,16 @@
 
 use std::{sync::LazyLock, time::Duration};
 
+use async_trait::async_trait;
+use devenv_spec::OfKind;
 use reqwest::{Client, Method, Response, StatusCode};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
-use super::{Change, ProvisionContext, ProvisionError};
-use devenv_spec::S3Provision;
+use super::{S3Kind, spec::S3Provision};
+use crate::{
+    capability::Provisions,
+    provision::{Change, ProvisionContext, ProvisionError},
+};
 
 /// Any region signs; this one is what such stores and clients assume.
 const REGION: &str = "us-east-1";
@@ -17,7 +22,14 @@ const VALID: Duration = Duration::from_mins(5);
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options need nothing of the system"));
 
-pub(super) async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+#[async_trait]
+impl Provisions for S3Kind {
+    async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+        apply(&wanted.decode()?, cx).await
+    }
+}
+
+async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
     let credentials = Credentials::new(cx.vault.reveal(&wanted.access_key)?, cx.vault.reveal(&wanted.secret_key)?);
     let mut changes = Vec::new();
     for name in &wanted.buckets {

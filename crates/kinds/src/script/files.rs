@@ -17,7 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::ScriptError;
 use devenv_shipped as shipped;
-use devenv_spec::ScriptTarget;
+use devenv_spec::OfKind;
+
+use crate::capability::{Scripts, ServiceKind};
 
 /// One script or data set, found and read once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Script {
     /// As users write it: relative to the project.
     pub path: String,
     pub content: Content,
-    pub kind: ScriptKind,
+    pub format: ScriptFormat,
     pub mode: LedgerMode,
     /// SHA-256, in hexadecimal.
     pub checksum: String,
@@ -41,20 +43,9 @@ pub enum Content {
     Shipped(&'static [u8]),
 }
 
+/// One of the formats that the kind of the service knows, by a name of its own: `sql`, `csv`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScriptKind {
-    Sql,
-    Shell,
-    Csv,
-    /// `pg_dump` in custom or tar format.
-    Dump,
-    /// `pg_dump` in directory format.
-    DumpDirectory,
-    RedisCommands,
-    RedisKeys,
-    KafkaTopics,
-    KafkaRecords,
-}
+pub struct ScriptFormat(pub &'static str);
 
 /// Checksums by a file's identity, size and time of change, so that an unchanged file is read once.
 #[derive(Debug, Default)]
@@ -72,37 +63,34 @@ struct Known {
 }
 
 /// The scripts of `paths`, in the order in which they are applied.
-pub fn gather(
-    project: &Path,
-    target: &ScriptTarget,
-    paths: &[String],
-    seed: bool,
-    checksums: &Checksums,
-) -> Result<Vec<Script>, ScriptError> {
+pub fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
+    let Some(kind) = crate::of(target).and_then(ServiceKind::scripts) else {
+        return Err(ScriptError::of(&target.kind, "takes no scripts in this version"));
+    };
     let mut scripts = Vec::new();
     for path in paths {
         let path = path.trim_end_matches('/');
-        for (name, content) in listed(project, path)? {
-            let Some(kind) = kind_of(target, &name, &content)? else { continue };
+        for (name, content) in listed(project, path, kind)? {
+            let format = format_of(kind, &name, &content)?;
             let unreadable = |error: io::Error| ScriptError::of(&name, format!("cannot be read: {error}"));
             let known = checksums.of(&content).map_err(unreadable)?;
             let size = size_of(&content).map_err(unreadable)?;
-            scripts.push(Script { path: name, content, kind, mode: known.mode, checksum: known.checksum, seed, size });
+            scripts.push(Script { path: name, content, format, mode: known.mode, checksum: known.checksum, seed, size });
         }
     }
     Ok(scripts)
 }
 
-fn listed(project: &Path, path: &str) -> Result<Vec<(String, Content)>, ScriptError> {
+fn listed(project: &Path, path: &str, scripts: &dyn Scripts) -> Result<Vec<(String, Content)>, ScriptError> {
     let file = project.join(path);
     let unreadable = |error: io::Error| ScriptError::of(path, format!("cannot be read: {error}"));
     match fs::metadata(&file) {
-        Ok(found) if found.is_dir() && !is_dump(&file) => {
+        Ok(found) if found.is_dir() && scripts.directory(&file).is_none() => {
             let mut names = Vec::new();
             for entry in fs::read_dir(&file).map_err(unreadable)? {
                 let entry = entry.map_err(unreadable)?;
-                let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.path().is_dir());
-                if !is_passed_over(&name) && (!kind || is_dump(&entry.path())) {
+                let (name, is_directory) = (entry.file_name().to_string_lossy().into_owned(), entry.path().is_dir());
+                if !is_passed_over(&name) && (!is_directory || scripts.directory(&entry.path()).is_some()) {
                     names.push(name);
                 }
             }
@@ -136,50 +124,18 @@ fn is_passed_over(name: &str) -> bool {
     plain || name.starts_with('.') || name.ends_with('~') || name.starts_with('#')
 }
 
-fn is_dump(path: &Path) -> bool {
-    path.join("toc.dat").is_file() || path.join("toc.dat.gz").is_file()
-}
-
-fn kind_of(target: &ScriptTarget, name: &str, content: &Content) -> Result<Option<ScriptKind>, ScriptError> {
-    if matches!(content, Content::File(path) if path.is_dir()) {
-        return Ok(Some(ScriptKind::DumpDirectory));
+fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<ScriptFormat, ScriptError> {
+    if let Content::File(path) = content
+        && path.is_dir()
+        && let Some(format) = scripts.directory(path)
+    {
+        return Ok(format);
     }
     let lower = name.to_ascii_lowercase();
     let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
-    let ends = |ending: &str| plain.ends_with(ending);
-    let packed = plain.len() != lower.len();
-    let (kind, endings) = match target {
-        ScriptTarget::Postgres { .. } => (
-            match () {
-                () if ends(".sql") => Some(ScriptKind::Sql),
-                () if ends(".csv") => Some(ScriptKind::Csv),
-                () if ends(".sh") && !packed => Some(ScriptKind::Shell),
-                () if (ends(".dump") || ends(".pgdump") || ends(".tar")) && !packed => Some(ScriptKind::Dump),
-                () => None,
-            },
-            "`.sql`, `.csv` (both also `.gz`, `.xz`, `.zst`), `.sh`, `.dump`, and directories of pg_dump",
-        ),
-        ScriptTarget::Redis { .. } => (
-            match () {
-                () if ends(".redis") => Some(ScriptKind::RedisCommands),
-                () if ends(".jsonl") => Some(ScriptKind::RedisKeys),
-                () => None,
-            },
-            "`.redis` and `.jsonl`",
-        ),
-        ScriptTarget::Kafka { .. } => (
-            match () {
-                () if ends(".kafka.yaml") || ends(".kafka.yml") => Some(ScriptKind::KafkaTopics),
-                () if ends(".jsonl") => Some(ScriptKind::KafkaRecords),
-                () => None,
-            },
-            "`.kafka.yaml` and `.jsonl`",
-        ),
-    };
-    match kind {
-        Some(kind) => Ok(Some(kind)),
-        None => Err(ScriptError::of(name, "is no script that this kind of service takes").hint(format!("it takes {endings}"))),
-    }
+    scripts.format(plain, plain.len() != lower.len()).ok_or_else(|| {
+        ScriptError::of(name, "is no script that this kind of service takes").hint(format!("it takes {}", scripts.endings()))
+    })
 }
 
 impl Checksums {
@@ -277,10 +233,9 @@ fn size_of(content: &Content) -> io::Result<u64> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use devenv_spec::SecretRef;
 
-    fn postgres() -> ScriptTarget {
-        ScriptTarget::Postgres { port: 0, tls: false, superuser: SecretRef::new("db", "postgres") }
+    fn postgres() -> OfKind {
+        OfKind { kind: "postgres".to_owned(), value: serde_json::Value::Null }
     }
 
     /// One file as a script for PostgreSQL.
@@ -307,15 +262,15 @@ pub mod tests {
             fs::write(at(name), name).unwrap();
         }
         let found = gather(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
-        let found: Vec<_> = found.iter().map(|script| (script.path.as_str(), script.kind)).collect();
+        let found: Vec<_> = found.iter().map(|script| (script.path.as_str(), script.format.0)).collect();
         assert_eq!(
             found,
             [
-                ("init/01-a.sql.zst", ScriptKind::Sql),
-                ("init/02-b.sql", ScriptKind::Sql),
-                ("init/10-c.csv", ScriptKind::Csv),
-                ("init/dump", ScriptKind::DumpDirectory),
-                ("x.sh", ScriptKind::Shell)
+                ("init/01-a.sql.zst", "sql"),
+                ("init/02-b.sql", "sql"),
+                ("init/10-c.csv", "csv"),
+                ("init/dump", "dump-directory"),
+                ("x.sh", "shell")
             ]
         );
     }

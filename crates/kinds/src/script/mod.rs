@@ -5,23 +5,15 @@
 //! row are one of them; where a script refuses that, its row says so before the script begins. [`plan`] decides, the
 //! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
 
-mod csv;
 pub mod files;
-mod kafka;
+pub(crate) mod lines;
 pub mod plan;
-mod postgres;
-#[cfg(all(test, feature = "docker-tests"))]
-mod postgres_tests;
-mod psql;
-mod redis;
-mod redis_lines;
-mod row;
-mod scan;
+pub(crate) mod row;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
 #[cfg(all(test, feature = "docker-tests"))]
 mod shape_tests;
-mod source;
+pub(crate) mod source;
 #[cfg(any(feature = "testing", all(test, feature = "docker-tests")))]
 pub mod testing;
 
@@ -31,11 +23,11 @@ use devenv_api::LedgerEntry;
 #[cfg(all(test, feature = "docker-tests"))]
 use devenv_api::LedgerState;
 
+use crate::capability::{ScriptStore, ServiceKind};
 use devenv_engine::Engine;
 use devenv_secrets::Vault;
-use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget};
-pub use files::Checksums;
-use files::Script;
+use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource};
+pub use files::{Checksums, Script, ScriptFormat};
 pub use plan::Recorded;
 use plan::{INTERRUPTED, Verdict};
 
@@ -149,8 +141,9 @@ async fn apply_source(
     if !scripts.iter().any(|script| matches!(decide(script, known), Verdict::Apply | Verdict::Interrupted)) {
         return Ok(());
     }
-    let mut store = Store::open(set, &source.place, cx).await?;
-    *known = store.settled(cx).await?;
+    let mut store = open(set, &source.place, cx).await?;
+    store.settle(cx).await?;
+    *known = store.recorded().await?;
     let mut result = Ok(());
     for script in &scripts {
         if decide(script, known) == Verdict::Interrupted {
@@ -189,7 +182,7 @@ pub async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<Dat
     for source in &set.sources {
         let database = source.place.database().map(str::to_owned);
         if found.iter().all(|(known, _)| *known != database) {
-            let mut store = Store::open(set, &source.place, cx).await?;
+            let mut store = open(set, &source.place, cx).await?;
             found.push((database, store.recorded().await?));
             store.close().await;
         }
@@ -221,7 +214,7 @@ pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Resu
     let mut accepted = false;
     for source in &set.sources {
         for script in gather(set, source, cx)?.iter().filter(|script| script.path == path) {
-            let mut store = Store::open(set, &source.place, cx).await?;
+            let mut store = open(set, &source.place, cx).await?;
             store.accept(script).await?;
             store.close().await;
             accepted = true;
@@ -249,87 +242,15 @@ fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Res
     files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
 }
 
-/// One ledger with what it is a ledger of.
-enum Store {
-    Postgres(Box<postgres::Database>),
-    Redis(redis::Server),
-    Kafka(kafka::Broker),
-}
-
-impl Store {
-    async fn open(set: &ScriptSet, place: &ScriptPlace, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
-        let service = set.service.as_str();
-        match (&set.target, place) {
-            (ScriptTarget::Postgres { port, tls, superuser }, ScriptPlace::Database { name, role, password }) => {
-                let database = postgres::Database::open(
-                    postgres::Place { service, port: *port, tls: *tls, superuser, database: name, role, password },
-                    cx,
-                )
-                .await?;
-                Ok(Self::Postgres(Box::new(database)))
-            }
-            (ScriptTarget::Postgres { .. }, ScriptPlace::Service) => Err(ScriptError::of(service, "scripts of PostgreSQL need a database")),
-            (ScriptTarget::Redis { port, tls, password }, _) => {
-                Ok(Self::Redis(redis::Server::open(service, *port, *tls, password, cx).await?))
-            }
-            (ScriptTarget::Kafka { port }, _) => Ok(Self::Kafka(kafka::Broker::open(service, *port))),
-        }
-    }
-
-    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
-        match self {
-            Self::Postgres(database) => database.recorded().await,
-            Self::Redis(server) => server.recorded().await,
-            Self::Kafka(broker) => broker.recorded().await,
-        }
-    }
-
-    /// Ends or awaits what an earlier run, which died, has left behind; what is recorded then.
-    async fn settled(&mut self, cx: &ScriptContext<'_>) -> Result<Vec<Recorded>, ScriptError> {
-        match self {
-            Self::Postgres(database) => database.settle(cx).await?,
-            // A dead client's commands are over with its connection; a dead producer is fenced off by the next.
-            Self::Redis(_) | Self::Kafka(_) => {}
-        }
-        self.recorded().await
-    }
-
-    /// Records that nobody is at a script any more that was running.
-    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
-        match self {
-            Self::Postgres(database) => database.interrupted(script).await,
-            Self::Redis(server) => server.interrupted(script).await,
-            // Its records and its row are one transaction.
-            Self::Kafka(_) => Ok(()),
-        }
-    }
-
-    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
-        match self {
-            Self::Postgres(database) => database.apply(script, cx).await,
-            Self::Redis(server) => server.apply(script, cx).await,
-            Self::Kafka(broker) => broker.apply(script, cx).await,
-        }
-    }
-
-    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
-        match self {
-            Self::Postgres(database) => database.accept(script).await,
-            Self::Redis(server) => server.accept(script).await,
-            Self::Kafka(broker) => broker.accept(script).await,
-        }
-    }
-
-    /// Leaves with a word of farewell, so that whoever comes next finds nobody here.
-    async fn close(self) {
-        match self {
-            Self::Postgres(database) => database.close().await,
-            Self::Redis(_) | Self::Kafka(_) => {}
-        }
+async fn open(set: &ScriptSet, place: &ScriptPlace, cx: &ScriptContext<'_>) -> Result<Box<dyn ScriptStore>, ScriptError> {
+    let service = set.service.as_str();
+    match crate::of(&set.target).and_then(ServiceKind::scripts) {
+        Some(scripts) => scripts.open(service, &set.target, place, cx).await,
+        None => Err(ScriptError::of(service, format!("the kind `{}` takes no scripts in this version", set.target.kind))),
     }
 }
 
-fn mode_text(mode: devenv_api::LedgerMode) -> &'static str {
+pub(crate) fn mode_text(mode: devenv_api::LedgerMode) -> &'static str {
     match mode {
         devenv_api::LedgerMode::Once => "once",
         devenv_api::LedgerMode::OnChange => "on-change",
@@ -337,7 +258,7 @@ fn mode_text(mode: devenv_api::LedgerMode) -> &'static str {
     }
 }
 
-fn mode_from(text: &str) -> devenv_api::LedgerMode {
+pub(crate) fn mode_from(text: &str) -> devenv_api::LedgerMode {
     match text {
         "on-change" => devenv_api::LedgerMode::OnChange,
         "always" => devenv_api::LedgerMode::Always,

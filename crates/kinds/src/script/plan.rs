@@ -103,13 +103,13 @@ pub const INTERRUPTED: &str = "it was cut off half-way, and it does not run in a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::files::{Content, ScriptKind};
+    use crate::script::files::{Content, ScriptFormat};
 
     fn script(path: &str, checksum: &str, mode: LedgerMode) -> Script {
         Script {
             path: path.into(),
             content: Content::Shipped(b""),
-            kind: ScriptKind::Sql,
+            format: ScriptFormat("sql"),
             mode,
             checksum: checksum.into(),
             seed: false,

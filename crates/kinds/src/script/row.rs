@@ -12,7 +12,7 @@ use super::{
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     checksum: String,
     mode: String,
     state: String,
@@ -27,20 +27,20 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn applied(script: &Script, rows: Option<u64>, took: Duration) -> Self {
+    pub(crate) fn applied(script: &Script, rows: Option<u64>, took: Duration) -> Self {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         Self { applied_at: Some(now), duration_ms: Some(took.as_millis() as u64), rows, ..Self::of(script, "applied") }
     }
 
-    pub(super) fn running(script: &Script) -> Self {
+    pub(crate) fn running(script: &Script) -> Self {
         Self::of(script, "running")
     }
 
-    pub(super) fn interrupted(script: &Script) -> Self {
+    pub(crate) fn interrupted(script: &Script) -> Self {
         Self { error: Some(INTERRUPTED.to_owned()), ..Self::of(script, "interrupted") }
     }
 
-    pub(super) fn failed(script: &Script, error: &ScriptError) -> Self {
+    pub(crate) fn failed(script: &Script, error: &ScriptError) -> Self {
         Self { error: Some(error.to_string()), ..Self::of(script, "failed") }
     }
 
@@ -56,13 +56,13 @@ impl Row {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).expect("a row is plain data")
     }
 }
 
 /// In the order of application.
-pub(super) fn recorded(rows: HashMap<String, Row>) -> Vec<Recorded> {
+pub(crate) fn recorded(rows: HashMap<String, Row>) -> Vec<Recorded> {
     let mut recorded: Vec<Recorded> = rows
         .into_iter()
         .map(|(path, row)| Recorded {

@@ -15,7 +15,9 @@ use super::{
     testing::{Server, apply, docker, engine, ledger},
 };
 use devenv_secrets::{Vault, tls::Authority};
-use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget, SecretRef};
+use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, SecretRef, OfKind};
+
+use crate::{kafka::spec::KafkaTarget, redis::spec::RedisTarget};
 
 pub(super) struct Project {
     pub(super) directory: tempfile::TempDir,
@@ -26,7 +28,7 @@ pub(super) struct Project {
     checksums: Checksums,
 }
 
-fn set(name: &str, target: ScriptTarget) -> ScriptSet {
+fn set(name: &str, target: OfKind) -> ScriptSet {
     let sources = vec![ScriptSource { place: ScriptPlace::Service, paths: vec!["seed".into()], seed: true }];
     ScriptSet { service: name.parse().unwrap(), target, sources }
 }
@@ -63,7 +65,7 @@ impl Project {
         }
         let server = Server::start(6379, &arguments);
         server.until(|| docker(&["logs", &server.id]).contains("Ready to accept"));
-        let target = ScriptTarget::Redis { port: server.port, tls, password: secret };
+        let target = RedisTarget { port: server.port, tls, password: secret }.into_target();
         Self { directory, vault, set: set("cache", target), server, authority, checksums: Checksums::default() }
     }
 
@@ -100,7 +102,7 @@ impl Project {
         Self {
             directory,
             vault: Vault::new("/nonexistent".into()),
-            set: set("events", ScriptTarget::Kafka { port }),
+            set: set("events", KafkaTarget { port }.into_target()),
             server,
             authority: None,
             checksums: Checksums::default(),
@@ -252,7 +254,7 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
         checksums: &checksums,
         progress: &|_| {},
     };
-    apply(&set("events", ScriptTarget::Kafka { port: port.parse().unwrap() }), Choice::All, &cx).await.unwrap();
+    apply(&set("events", KafkaTarget { port: port.parse().unwrap() }.into_target()), Choice::All, &cx).await.unwrap();
 }
 
 #[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]

@@ -11,9 +11,10 @@ use super::{
     testing::{Server, apply, engine},
 };
 use devenv_secrets::Vault;
-use devenv_spec::{PostgresDatabase, PostgresProvision, Provision, ScriptSet, SecretRef};
+use devenv_profile::testing::given;
+use devenv_spec::{ScriptSet, SecretRef};
 
-use crate::service::{Kind, scripts};
+use crate::Kind;
 
 fn profile(shape: &str) -> Value {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(format!("profiles/{shape}.yaml"));
@@ -50,7 +51,6 @@ async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
     let server = Server::postgres(&vault.reveal(&superuser).unwrap());
     let kind = kind(shape, "db", "postgres");
     let Kind::Postgres(declared) = &kind else { panic!("no database") };
-    let mut databases = Vec::new();
     for (name, database) in &declared.databases {
         let owner = database.owner.clone().unwrap();
         let password = vault.reveal(&SecretRef::new("db", &owner)).unwrap();
@@ -59,11 +59,9 @@ async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
         for extension in &declared.extensions {
             server.psql(name, &format!("create extension \"{extension}\""));
         }
-        databases.push(PostgresDatabase { name: name.clone(), owner, extensions: Vec::new(), settings: indexmap::IndexMap::new() });
     }
-    let provision = PostgresProvision { port: server.port, tls: false, password: superuser, roles: Vec::new(), databases };
-    let set = scripts(&"db".parse().unwrap(), &kind, &[Provision::Postgres(provision)]).unwrap();
-    let entries = applied(&set, &vault, &server.id).await;
+    let spec = given("db", json!(kind)).with(|service| drop(service.ports.insert(5432, server.port))).spec();
+    let entries = applied(spec.services["db"].scripts.as_ref().unwrap(), &vault, &server.id).await;
     (server, entries)
 }
 

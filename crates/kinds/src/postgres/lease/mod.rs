@@ -21,11 +21,14 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
+use devenv_spec::{ServiceName, ServiceSpec, variable_form};
 use futures_util::{
     FutureExt, StreamExt,
     future::{join_all, ready},
     stream::FuturesUnordered,
 };
+use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_postgres::Client;
@@ -35,12 +38,18 @@ use self::{
     sessions::Sessions,
     stock::{MAKING, Stock, Taken},
 };
-use super::{LeaseError, PREFIX};
-use devenv_spec::{PostgresDatabase, PostgresProvision, ServiceName};
-
-use crate::provision::{
-    ProvisionContext,
-    postgres::{identifier, literal, reason, settings},
+use super::{
+    PostgresKind,
+    provision::{identifier, literal, reason, settings},
+    spec::{PostgresDatabase, PostgresProvision},
+};
+use crate::{
+    capability::{Leases, Lessor, Part},
+    lease::{
+        LeaseError, PREFIX, new_id,
+        variables::{replace, set, with_database},
+    },
+    provision::ProvisionContext,
 };
 
 const TEMPLATE: &str = "devenv_template_";
@@ -61,9 +70,90 @@ const COPY_FILES: u64 = 256 << 20;
 const LONGEST_NAME: usize = 63;
 const LIMIT: Duration = Duration::from_mins(1);
 
+impl Leases for PostgresKind {
+    fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
+        let provision = PostgresProvision::of(service)?;
+        Some(Arc::new(PostgresLeases::new(service.name.clone(), provision, cx.clone())))
+    }
+}
+
+#[async_trait]
+impl Lessor for PostgresLeases {
+    fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
+        Some(Arc::new(self.clone().renewed(&PostgresProvision::of(service)?)))
+    }
+
+    fn databases(&self) -> Option<Vec<String>> {
+        Some(self.shared.sessions.provision.databases.iter().map(|database| database.name.clone()).collect())
+    }
+
+    async fn take(&self, _: &str, database: Option<&str>, data: &str) -> Result<Box<dyn Part>, LeaseError> {
+        let database = database.unwrap_or_default();
+        let name = PostgresLeases::take(self, database, data).await?;
+        let service = self.shared.sessions.service.clone();
+        Ok(Box::new(PrivateDatabase { leases: self.clone(), copy: Copied { service, database: database.to_owned(), name } }))
+    }
+
+    async fn sweep(&self) -> Result<(), LeaseError> {
+        PostgresLeases::sweep(self).await
+    }
+}
+
+/// A copy that was leased.
+struct PrivateDatabase {
+    leases: PostgresLeases,
+    copy: Copied,
+}
+
+/// A copy of `database`, called `name`.
+struct Copied {
+    service: ServiceName,
+    database: String,
+    name: String,
+}
+
+#[async_trait]
+impl Part for PrivateDatabase {
+    fn database(&self) -> Option<&str> {
+        Some(&self.copy.name)
+    }
+
+    fn make_private(&self, variables: &mut IndexMap<String, String>) {
+        self.copy.make_private(variables);
+    }
+
+    async fn give_back(self: Box<Self>) {
+        self.leases.give_back(self.copy.name).await;
+    }
+}
+
+impl Copied {
+    fn make_private(&self, variables: &mut IndexMap<String, String>) {
+        let service = self.service.variable();
+        let own = |suffix: &str| format!("{service}_{}_{suffix}", variable_form(&self.database));
+        let get = |variables: &IndexMap<String, String>, name: &str| variables.get(name).cloned();
+        let Some(old) = get(variables, &own("URL")) else { return };
+        let new = with_database(&old, &self.name);
+        replace(variables, &old, &new);
+        set(variables, own("DATABASE"), &self.name);
+        // The short forms lead to the first database of the first server; in a lease, to the leased one of that server.
+        let port = format!("{service}_PORT");
+        if variables.contains_key("PGPORT") && get(variables, "PGPORT") == get(variables, &port) {
+            set(variables, "DATABASE_URL".to_owned(), &new);
+            set(variables, "PGDATABASE".to_owned(), &self.name);
+            for (short, long) in [("PGUSER", own("USER")), ("PGPASSWORD", own("PASSWORD"))] {
+                if let Some(value) = get(variables, &long) {
+                    set(variables, short.to_owned(), &value);
+                }
+            }
+        }
+        set(variables, format!("{service}_URL"), &new);
+    }
+}
+
 /// The leases on one PostgreSQL server. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct PostgresLeases {
+struct PostgresLeases {
     shared: Arc<Shared>,
 }
 
@@ -93,12 +183,12 @@ struct Doomed {
 }
 
 impl PostgresLeases {
-    pub(crate) fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Self {
+    fn new(service: ServiceName, provision: PostgresProvision, cx: ProvisionContext) -> Self {
         Self::with(service, provision, cx, Arc::default())
     }
 
     /// The same leases on the server as it is now.
-    pub(crate) fn renewed(self, provision: &PostgresProvision) -> Self {
+    fn renewed(self, provision: &PostgresProvision) -> Self {
         let sessions = &self.shared.sessions;
         if sessions.provision == *provision {
             return self;
@@ -122,7 +212,7 @@ impl PostgresLeases {
     }
 
     /// A database of its own, with what `database` holds; its name.
-    pub(crate) async fn take(&self, database: &str, data: &str) -> Result<String, LeaseError> {
+    async fn take(&self, database: &str, data: &str) -> Result<String, LeaseError> {
         let shared = &self.shared;
         let taken = async {
             // Never closed; and what was left is dropped in the end.
@@ -161,7 +251,7 @@ impl PostgresLeases {
     }
 
     /// Ends every connection to the database and removes it, in the background.
-    pub(crate) async fn give_back(&self, name: String) {
+    async fn give_back(&self, name: String) {
         let shared = &self.shared;
         let close = format!(
             "ALTER DATABASE {} ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}",
@@ -175,7 +265,7 @@ impl PostgresLeases {
     }
 
     /// Drops what leases of an earlier daemon left behind.
-    pub(crate) async fn sweep(&self) -> Result<(), LeaseError> {
+    async fn sweep(&self) -> Result<(), LeaseError> {
         let query = format!("SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, {})", literal(PREFIX));
         let found = self.shared.sessions.ask(&query).await?;
         let names: Vec<String> = found.into_iter().filter_map(|row| row.into_iter().next()?).collect();
@@ -268,7 +358,7 @@ impl Shared {
 
     /// A new one.
     fn name(&self, size: u32) -> String {
-        let name = format!("{PREFIX}{}", super::new_id());
+        let name = format!("{PREFIX}{}", new_id());
         self.alive().insert(name.clone(), size);
         name
     }
@@ -411,5 +501,67 @@ mod tests {
         assert_eq!(template_name("app"), "devenv_template_app");
         assert!(template_name(&one).len() <= LONGEST_NAME);
         assert_ne!(template_name(&one), template_name(&other));
+    }
+
+    fn given(variables: &[(&str, &str)]) -> IndexMap<String, String> {
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn lines(variables: &IndexMap<String, String>) -> String {
+        variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
+    #[test]
+    fn everything_that_led_to_the_shared_database_leads_to_the_private_one() {
+        let first = "postgres://app:s@127.0.0.1:1/app?sslmode=verify-full";
+        let mut variables = given(&[
+            ("DB_URL", first),
+            ("DB_PORT", "1"),
+            ("DB_APP_URL", first),
+            ("DB_APP_USER", "app"),
+            ("DB_APP_PASSWORD", "s"),
+            ("DB_APP_DATABASE", "app"),
+            ("DB_AUDIT_URL", "postgres://audit:t@127.0.0.1:1/audit"),
+            ("DB_AUDIT_DATABASE", "audit"),
+            ("DATABASE_URL", first),
+            ("PGPORT", "1"),
+            ("PGUSER", "app"),
+            ("PGDATABASE", "app"),
+            ("STORE", first),
+        ]);
+        Copied { service: "db".parse().unwrap(), database: "app".to_owned(), name: "x".to_owned() }.make_private(&mut variables);
+        insta::assert_snapshot!(lines(&variables), @r"
+        DB_URL=postgres://app:s@127.0.0.1:1/x?sslmode=verify-full
+        DB_PORT=1
+        DB_APP_URL=postgres://app:s@127.0.0.1:1/x?sslmode=verify-full
+        DB_APP_USER=app
+        DB_APP_PASSWORD=s
+        DB_APP_DATABASE=x
+        DB_AUDIT_URL=postgres://audit:t@127.0.0.1:1/audit
+        DB_AUDIT_DATABASE=audit
+        DATABASE_URL=postgres://app:s@127.0.0.1:1/x?sslmode=verify-full
+        PGPORT=1
+        PGUSER=app
+        PGDATABASE=x
+        STORE=postgres://app:s@127.0.0.1:1/x?sslmode=verify-full
+        PGPASSWORD=s
+        ");
+    }
+
+    #[test]
+    fn the_short_forms_follow_a_lease_on_another_database() {
+        let mut variables = given(&[
+            ("DB_URL", "postgres://a:s@h:1/a"),
+            ("DB_PORT", "1"),
+            ("DB_B_URL", "postgres://b:t@h:1/b"),
+            ("DB_B_USER", "b"),
+            ("DB_B_PASSWORD", "t"),
+            ("DATABASE_URL", "postgres://a:s@h:1/a"),
+            ("PGPORT", "1"),
+            ("PGUSER", "a"),
+        ]);
+        Copied { service: "db".parse().unwrap(), database: "b".to_owned(), name: "x".to_owned() }.make_private(&mut variables);
+        assert_eq!(variables["DATABASE_URL"], "postgres://b:t@h:1/x");
+        assert_eq!((variables["PGUSER"].as_str(), variables["PGPASSWORD"].as_str()), ("b", "t"));
     }
 }

@@ -5,17 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_spec::{PostgresProvision, ServiceName};
+use devenv_spec::ServiceName;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     lease::LeaseError,
-    probe::postgres as probe,
-    provision::{
-        ProvisionContext,
-        postgres::{SUPERUSER, Superuser, reason, rows},
+    postgres::{
+        probe,
+        provision::{SUPERUSER, Superuser, reason, rows},
+        spec::PostgresProvision,
     },
+    provision::ProvisionContext,
 };
 
 /// Connections that are kept for making and dropping, and for how long they may be of no use.

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{DatabaseFound, Superuser, execute, failed, identifier, literal, rows, settings};
-use devenv_spec::PostgresDatabase;
-
-use crate::provision::{Change, ProvisionError};
+use crate::{
+    postgres::spec::PostgresDatabase,
+    provision::{Change, ProvisionError},
+};
 
 const INSIDE: &str = "SELECT 'extension', extname FROM pg_catalog.pg_extension UNION ALL \
     SELECT 'public', pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'public'";

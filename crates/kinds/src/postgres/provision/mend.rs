@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
+use crate::{postgres::spec::PostgresProvision, provision::ProvisionError};
 use devenv_engine::{Engine, ExecRequest};
 use devenv_secrets::Vault;
-use devenv_spec::PostgresProvision;
-
-use crate::provision::ProvisionError;
 
 /// Makes the vault's password that of the superuser. Only its verifier reaches the server, and no log of it.
 pub async fn mend_superuser(engine: &dyn Engine, container: &str, wanted: &PostgresProvision, vault: &Vault) -> Result<(), ProvisionError> {

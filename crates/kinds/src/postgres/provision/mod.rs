@@ -14,11 +14,18 @@ pub use superuser::{SUPERUSER, Superuser};
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
+use devenv_engine::Engine;
+use devenv_secrets::Vault;
+use devenv_spec::OfKind;
 use futures_util::future::{join, join_all, try_join_all};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
-use super::{Change, ProvisionContext, ProvisionError};
-use devenv_spec::PostgresProvision;
+use super::{PostgresKind, spec::PostgresProvision};
+use crate::{
+    capability::Provisions,
+    provision::{Change, ProvisionContext, ProvisionError},
+};
 
 /// What is there now.
 struct Found {
@@ -50,7 +57,25 @@ const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     has_database_privilege(datdba, d.oid, 'CONNECT'), pg_catalog.array_to_string(s.setconfig, E'\\n') \
     FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0";
 
-pub(super) async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+#[async_trait]
+impl Provisions for PostgresKind {
+    async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+        apply(&wanted.decode()?, cx).await
+    }
+
+    async fn mend_password(
+        &self,
+        wanted: &OfKind,
+        engine: &dyn Engine,
+        container: &str,
+        vault: &Vault,
+    ) -> Result<Option<String>, ProvisionError> {
+        mend_superuser(engine, container, &wanted.decode()?, vault).await?;
+        Ok(Some("the superuser's password was set to this environment's".to_owned()))
+    }
+}
+
+async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
     let server = Superuser::of(wanted, cx)?;
     let mut roles = Vec::new();
     for role in &wanted.roles {

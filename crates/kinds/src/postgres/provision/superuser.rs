@@ -1,11 +1,10 @@
 //! The superuser's way into a server, over TCP.
 
-use devenv_spec::PostgresProvision;
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, error::SqlState};
 
 use crate::{
-    probe::postgres as probe,
+    postgres::{probe, spec::PostgresProvision},
     provision::{ProvisionContext, ProvisionError},
 };
 

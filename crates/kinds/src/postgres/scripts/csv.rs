@@ -5,12 +5,8 @@ use std::{io::Read, pin::pin};
 use bytes::Bytes;
 use futures_util::SinkExt;
 
-use super::{
-    Progress, ScriptContext, ScriptError,
-    files::Script,
-    postgres::{Database, Mark, identifier, told},
-    source,
-};
+use super::{Database, Mark, identifier, literal, told};
+use crate::script::{Progress, Script, ScriptContext, ScriptError, mode_text, source};
 
 const LONGEST_HEADER: u64 = 1024 * 1024;
 
@@ -53,10 +49,10 @@ pub(super) async fn copy(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     let rows = sink.finish().await.map_err(located)?;
     let record = format!(
         "SELECT devenv.record({}, {}, {}, 'applied', {rows}, NULL, {}, true)",
-        super::postgres::literal(&script.path),
-        super::postgres::literal(&script.checksum),
-        super::postgres::literal(super::mode_text(script.mode)),
-        super::postgres::literal(&mark.batch)
+        literal(&script.path),
+        literal(&script.checksum),
+        literal(mode_text(script.mode)),
+        literal(&mark.batch)
     );
     transaction.batch_execute(&record).await.map_err(|error| server(&error))?;
     transaction.commit().await.map_err(|error| server(&error))?;

@@ -4,21 +4,37 @@
 //! `devenv.record`, which writes the script's row in the script's own transaction and refuses if that has ended.
 //! Each attempt claims its script first, so that what a killed attempt has still on its way can neither begin nor commit.
 
-use std::time::Duration;
+mod csv;
+mod psql;
+#[cfg(all(test, feature = "docker-tests"))]
+mod real_tests;
+mod scan;
 
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
 use devenv_api::LedgerMode;
+use devenv_secrets::tls;
+use devenv_spec::{OfKind, ScriptPlace, SecretRef};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    ScriptContext, ScriptError, csv,
-    files::{Script, ScriptKind},
-    mode_from, mode_text,
-    plan::{INTERRUPTED, Recorded, RecordedState},
-    psql,
+use super::{PostgresKind, spec::PostgresTarget};
+use crate::{
+    capability::{ScriptStore, Scripts},
+    script::{
+        Recorded, Script, ScriptContext, ScriptError, ScriptFormat, mode_from, mode_text,
+        plan::{INTERRUPTED, RecordedState},
+    },
 };
-use devenv_secrets::tls;
-use devenv_spec::SecretRef;
+
+const SQL: ScriptFormat = ScriptFormat("sql");
+const SHELL: ScriptFormat = ScriptFormat("shell");
+const CSV: ScriptFormat = ScriptFormat("csv");
+/// `pg_dump` in custom or tar format.
+const DUMP: ScriptFormat = ScriptFormat("dump");
+/// `pg_dump` in directory format.
+const DUMP_DIRECTORY: ScriptFormat = ScriptFormat("dump-directory");
 
 const SUPERUSER: &str = "postgres";
 /// Of the sessions that read and write the ledger.
@@ -89,6 +105,69 @@ $body$;
 REVOKE ALL ON SCHEMA devenv FROM PUBLIC;
 REVOKE ALL ON FUNCTION devenv.record FROM PUBLIC;
 ";
+
+#[async_trait]
+impl Scripts for PostgresKind {
+    fn format(&self, name: &str, packed: bool) -> Option<ScriptFormat> {
+        let ends = |ending: &str| name.ends_with(ending);
+        match () {
+            () if ends(".sql") => Some(SQL),
+            () if ends(".csv") => Some(CSV),
+            () if ends(".sh") && !packed => Some(SHELL),
+            () if (ends(".dump") || ends(".pgdump") || ends(".tar")) && !packed => Some(DUMP),
+            () => None,
+        }
+    }
+
+    fn directory(&self, path: &Path) -> Option<ScriptFormat> {
+        (path.join("toc.dat").is_file() || path.join("toc.dat.gz").is_file()).then_some(DUMP_DIRECTORY)
+    }
+
+    fn endings(&self) -> &'static str {
+        "`.sql`, `.csv` (both also `.gz`, `.xz`, `.zst`), `.sh`, `.dump`, and directories of pg_dump"
+    }
+
+    async fn open(
+        &self,
+        service: &str,
+        target: &OfKind,
+        place: &ScriptPlace,
+        cx: &ScriptContext<'_>,
+    ) -> Result<Box<dyn ScriptStore>, ScriptError> {
+        let PostgresTarget { port, tls, superuser } = target.decode().map_err(|error| ScriptError::of(service, error.to_string()))?;
+        let ScriptPlace::Database { name, role, password } = place else {
+            return Err(ScriptError::of(service, "scripts of PostgreSQL need a database"));
+        };
+        Ok(Box::new(Database::open(Place { service, port, tls, superuser: &superuser, database: name, role, password }, cx).await?))
+    }
+}
+
+#[async_trait]
+impl ScriptStore for Database {
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        Database::recorded(self).await
+    }
+
+    async fn settle(&mut self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        Database::settle(self, cx).await
+    }
+
+    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        Database::interrupted(self, script).await
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        Database::apply(self, script, cx).await
+    }
+
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        Database::accept(self, script).await
+    }
+
+    async fn close(self: Box<Self>) {
+        Database::close(*self).await;
+    }
+}
 
 /// Where scripts run, and as whom.
 pub(super) struct Place<'a> {
@@ -268,14 +347,12 @@ impl Database {
         if self.claim(&mark, cx).await? {
             return Ok(());
         }
-        let result = match script.kind {
-            ScriptKind::Csv => csv::copy(self, &mark, cx).await,
-            ScriptKind::Sql => psql::sql(self, &mark, cx).await,
-            ScriptKind::Shell => psql::shell(self, &mark, cx).await,
-            ScriptKind::Dump | ScriptKind::DumpDirectory => psql::dump(self, &mark, cx).await,
-            ScriptKind::RedisCommands | ScriptKind::RedisKeys | ScriptKind::KafkaTopics | ScriptKind::KafkaRecords => {
-                Err(ScriptError::of(&script.path, "is no script for PostgreSQL"))
-            }
+        let result = match script.format {
+            CSV => csv::copy(self, &mark, cx).await,
+            SQL => psql::sql(self, &mark, cx).await,
+            SHELL => psql::shell(self, &mark, cx).await,
+            DUMP | DUMP_DIRECTORY => psql::dump(self, &mark, cx).await,
+            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("PostgreSQL takes no script of the format `{other}`"))),
         };
         match result {
             // The row itself is the witness: it stands only if all of the script does.

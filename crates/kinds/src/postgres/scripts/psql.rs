@@ -15,11 +15,13 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Progress, ScriptContext, ScriptError,
+    DUMP_DIRECTORY, Database, FED, Mark, SESSION_OPTIONS, STAGED,
     csv::copy_line,
-    files::{Content, Script, ScriptKind},
-    postgres::{Database, FED, Mark, SESSION_OPTIONS, STAGED},
     scan::{Scan, Scanner},
+};
+use crate::script::{
+    Progress, Script, ScriptContext, ScriptError,
+    files::Content,
     source::{self, Flow},
 };
 use devenv_engine::{ExecOutput, ExecRequest};
@@ -165,8 +167,8 @@ pub(super) async fn dump(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     let sh = |receive: &str| {
         vec!["sh".to_owned(), "-c".to_owned(), format!("{receive}{RUN_DUMP}"), "devenv-dump".to_owned(), script.size.to_string()]
     };
-    let output = match (&script.content, script.kind) {
-        (Content::File(directory), ScriptKind::DumpDirectory) => {
+    let output = match (&script.content, script.format) {
+        (Content::File(directory), DUMP_DIRECTORY) => {
             let directory = directory.clone();
             let packed = tokio::task::spawn_blocking(move || pack(&directory))
                 .await

@@ -4,12 +4,16 @@ use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use devenv_api::{LedgerEntry, LedgerState};
 
-use super::{
-    Checksums, Choice, ScriptContext, ScriptError, accept, drift,
-    testing::{Server, apply, docker, engine, ledger},
-};
 use devenv_secrets::Vault;
-use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, ScriptTarget, SecretRef};
+use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, SecretRef};
+
+use crate::{
+    postgres::spec::PostgresTarget,
+    script::{
+        Checksums, Choice, ScriptContext, ScriptError, accept, drift,
+        testing::{Server, apply, docker, engine, ledger},
+    },
+};
 
 struct Project {
     directory: tempfile::TempDir,
@@ -31,7 +35,7 @@ impl Project {
         let place = ScriptPlace::Database { name: "app".into(), role: "app".into(), password: owner };
         let set = ScriptSet {
             service: "db".parse().unwrap(),
-            target: ScriptTarget::Postgres { port: server.port, tls: false, superuser },
+            target: PostgresTarget { port: server.port, tls: false, superuser }.into_target(),
             sources: vec![
                 ScriptSource { place: place.clone(), paths: vec!["init".into()], seed: false },
                 ScriptSource { place, paths: vec!["seed".into()], seed: true },
@@ -279,7 +283,7 @@ async fn an_applying_process_can_be_started_from_outside() {
     let place = ScriptPlace::Database { name: "app".into(), role: "app".into(), password: SecretRef::new("db", "app") };
     let set = ScriptSet {
         service: "db".parse().unwrap(),
-        target: ScriptTarget::Postgres { port, tls: false, superuser: SecretRef::new("db", "postgres") },
+        target: PostgresTarget { port, tls: false, superuser: SecretRef::new("db", "postgres") }.into_target(),
         sources: vec![
             ScriptSource { place: place.clone(), paths: vec!["init".into()], seed: false },
             ScriptSource { place, paths: vec!["seed".into()], seed: true },
@@ -365,8 +369,7 @@ async fn an_encrypted_server_takes_every_kind_and_a_foreign_authority_is_refused
     project.server.until(|| project.sql("show ssl") == "on");
     project.write("init/01.sql", "CREATE TABLE item (id int);\n").write("seed/item.csv", "id\n1\n");
     let mut set = project.set.clone();
-    let ScriptTarget::Postgres { tls, .. } = &mut set.target else { unreachable!() };
-    *tls = true;
+    set.target = PostgresTarget { tls: true, ..set.target.decode().unwrap() }.into_target();
     let apply = async |authority: &devenv_secrets::tls::Authority| {
         project.with(async |cx| apply(&set, Choice::All, &ScriptContext { authority: Some(authority.certificate()), ..*cx }).await).await
     };

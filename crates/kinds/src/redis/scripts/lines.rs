@@ -1,12 +1,10 @@
-//! PURE but for reading the file: what the lines of `.redis` and `.jsonl` say.
-
-use std::io::{BufRead, BufReader};
+//! PURE: what the lines of `.redis` and `.jsonl` say.
 
 use ::redis::Cmd;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ScriptError, files::Script, source};
+use crate::script::{Script, ScriptError, lines::plain};
 use devenv_spec::Period;
 
 /// One line of a `.redis` file.
@@ -46,19 +44,6 @@ impl Command {
     pub(super) fn name(&self) -> String {
         self.words.first().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).unwrap_or_default()
     }
-}
-
-/// Calls with every line that is not empty, with its number.
-pub(super) fn lines(script: &Script, mut with: impl FnMut(u64, &str) -> Result<(), ScriptError>) -> Result<(), ScriptError> {
-    let fail = |error: std::io::Error, line| ScriptError::of(&script.path, format!("cannot be read: {error}")).at(line);
-    let input = BufReader::with_capacity(256 * 1024, source::open(script).map_err(|error| fail(error, None))?);
-    for (number, line) in (1..).zip(input.lines()) {
-        let line = line.map_err(|error| fail(error, Some(number)))?;
-        if !line.trim().is_empty() {
-            with(number, line.trim_start_matches('\u{feff}'))?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<Vec<Cmd>, ScriptError> {
@@ -130,14 +115,6 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
         commands.push(command);
     }
     Ok(commands)
-}
-
-/// Text as it is, anything else as compact JSON.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// A command line as `redis-cli` splits it; nothing for a comment.

@@ -6,20 +6,29 @@
 //! run in one script of the server together with their row, which nobody can come between, and which stops at the first
 //! command that fails.
 
+mod lines;
 mod spare;
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Progress, ScriptContext, ScriptError,
-    files::{Script, ScriptKind},
-    plan::Recorded,
-    redis_lines::{Command, key_commands, lines, words},
-    row::{self, Row},
-};
 use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, TlsCertificates, aio::MultiplexedConnection};
+use async_trait::async_trait;
 use devenv_secrets::tls;
-use devenv_spec::SecretRef;
+use devenv_spec::{OfKind, ScriptPlace};
+
+use self::lines::{Command, key_commands, words};
+use super::{RedisKind, spec::RedisTarget};
+use crate::{
+    capability::{ScriptStore, Scripts},
+    script::{
+        Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat,
+        lines::lines,
+        row::{self, Row},
+    },
+};
+
+const COMMANDS: ScriptFormat = ScriptFormat("redis-commands");
+const KEYS: ScriptFormat = ScriptFormat("redis-keys");
 
 const LEDGER: &str = "devenv:ledger";
 const KEYS_AT_ONCE: usize = 1000;
@@ -45,21 +54,70 @@ redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(entry))
 return { failure and line or '', failure or '' }
 ";
 
-pub(super) struct Server {
+#[async_trait]
+impl Scripts for RedisKind {
+    fn format(&self, name: &str, _packed: bool) -> Option<ScriptFormat> {
+        [(".redis", COMMANDS), (".jsonl", KEYS)].iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, format)| *format)
+    }
+
+    fn endings(&self) -> &'static str {
+        "`.redis` and `.jsonl`"
+    }
+
+    async fn open(
+        &self,
+        service: &str,
+        target: &OfKind,
+        _: &ScriptPlace,
+        cx: &ScriptContext<'_>,
+    ) -> Result<Box<dyn ScriptStore>, ScriptError> {
+        let target = target.decode().map_err(|error| ScriptError::of(service, error.to_string()))?;
+        Ok(Box::new(Server::open(service, target, cx).await?))
+    }
+}
+
+struct Server {
     service: String,
     connection: MultiplexedConnection,
 }
 
+#[async_trait]
+impl ScriptStore for Server {
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        let rows = self.rows().await.map_err(|error| self.broken(&error))?;
+        let readable = rows.into_iter().filter_map(|(path, row)| Some((path, serde_json::from_str::<Row>(&row).ok()?)));
+        Ok(row::recorded(readable.collect()))
+    }
+
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.write(script, &Row::applied(script, None, Duration::ZERO)).await?;
+        self.keep_spare().await;
+        Ok(())
+    }
+
+    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.write(script, &Row::interrupted(script)).await?;
+        self.keep_spare().await;
+        Ok(())
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        let result = if script.format == KEYS { self.keys(script, cx).await } else { self.commands(script).await };
+        if let Err(error) = &result
+            && let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await
+        {
+            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
+        }
+        self.keep_spare().await;
+        result
+    }
+}
+
 impl Server {
-    pub(super) async fn open(
-        service: &str,
-        port: u16,
-        tls: bool,
-        password: &SecretRef,
-        cx: &ScriptContext<'_>,
-    ) -> Result<Self, ScriptError> {
+    async fn open(service: &str, target: RedisTarget, cx: &ScriptContext<'_>) -> Result<Self, ScriptError> {
+        let RedisTarget { port, tls, password } = target;
         let fail = |error: String| ScriptError::of(service, error);
-        let password = cx.vault.reveal(password).map_err(|error| fail(error.to_string()))?;
+        let password = cx.vault.reveal(&password).map_err(|error| fail(error.to_string()))?;
         let client = if tls {
             let authority = cx.authority.ok_or_else(|| fail("its certificate authority is not known".to_owned()))?;
             let root = std::fs::read(authority).map_err(|error| fail(error.to_string()))?;
@@ -81,42 +139,10 @@ impl Server {
         ScriptError::of(&self.service, error.to_string())
     }
 
-    pub(super) async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
-        let rows = self.rows().await.map_err(|error| self.broken(&error))?;
-        let readable = rows.into_iter().filter_map(|(path, row)| Some((path, serde_json::from_str::<Row>(&row).ok()?)));
-        Ok(row::recorded(readable.collect()))
-    }
-
     async fn write(&mut self, script: &Script, row: &Row) -> Result<(), ScriptError> {
         let written: Result<(), _> =
             ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(row.text()).query_async(&mut self.connection).await;
         written.map_err(|error| self.broken(&error))
-    }
-
-    pub(super) async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
-        self.write(script, &Row::applied(script, None, Duration::ZERO)).await?;
-        self.keep_spare().await;
-        Ok(())
-    }
-
-    pub(super) async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
-        self.write(script, &Row::interrupted(script)).await?;
-        self.keep_spare().await;
-        Ok(())
-    }
-
-    pub(super) async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
-        let result = match script.kind {
-            ScriptKind::RedisKeys => self.keys(script, cx).await,
-            _ => self.commands(script).await,
-        };
-        if let Err(error) = &result
-            && let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await
-        {
-            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
-        }
-        self.keep_spare().await;
-        result
     }
 
     /// The same keys again are the same keys: an attempt that was cut off needs no trace.

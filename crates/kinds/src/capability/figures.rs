@@ -1,0 +1,16 @@
+//! What a server says of itself, for Prometheus.
+
+use async_trait::async_trait;
+use devenv_spec::OfKind;
+
+use crate::{figures::Page, provision::ProvisionContext};
+
+/// The figures of one kind.
+#[async_trait]
+pub trait Figures: Send + Sync {
+    /// Name and help of the figure that says whether the server answers.
+    fn up(&self) -> (&'static str, &'static str);
+
+    /// Asks the server; the reason if it does not answer. `provision` is what the kind declared of it.
+    async fn ask(&self, provision: &OfKind, cx: &ProvisionContext) -> Result<Page, String>;
+}

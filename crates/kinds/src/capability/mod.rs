@@ -1,0 +1,60 @@
+//! What a kind can do besides describing its services: one small trait for each ability, all object-safe.
+//!
+//! The core finds a kind by the name on record ([`crate::find`]), asks it for an ability and works through that; `None` means
+//! that the kind has none of it. Nothing outside a kind's folder depends on which kind it is. An ability gets what the kind
+//! itself has written into the spec ([`OfKind`](devenv_spec::OfKind)) and decodes it into the kind's own types.
+
+mod diagnosis;
+mod figures;
+mod files;
+mod lease;
+mod probe;
+mod provision;
+mod scripts;
+
+pub use diagnosis::{Cause, Place};
+pub use figures::Figures;
+pub use files::{FileField, FileUse};
+pub use lease::{Leases, Lessor, Part};
+pub use probe::Probes;
+pub use provision::Provisions;
+pub use scripts::{ScriptStore, Scripts};
+
+/// One kind of service. Each folder implements it once, on a type without data of its own.
+pub trait ServiceKind: Send + Sync {
+    /// As profiles write it, and as records keep it.
+    fn name(&self) -> &'static str;
+
+    /// Text for the reference, in Markdown.
+    fn docs(&self) -> &'static str;
+
+    /// The fields of the kind that name files of the project.
+    fn files(&self) -> &'static [FileField] {
+        &[]
+    }
+
+    fn probes(&self) -> Option<&dyn Probes> {
+        None
+    }
+
+    fn provisions(&self) -> Option<&dyn Provisions> {
+        None
+    }
+
+    fn scripts(&self) -> Option<&dyn Scripts> {
+        None
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
+
+    fn figures(&self) -> Option<&dyn Figures> {
+        None
+    }
+
+    /// Causes of failures that leave words behind, the most telling first.
+    fn causes(&self) -> &'static [Cause] {
+        &[]
+    }
+}

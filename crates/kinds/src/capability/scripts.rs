@@ -1,0 +1,58 @@
+//! Applying scripts and data sets to a server, with the ledger that lives in its data.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use devenv_spec::{OfKind, ScriptPlace};
+
+use crate::script::{Recorded, Script, ScriptContext, ScriptError, ScriptFormat};
+
+/// The scripts of one kind.
+#[async_trait]
+pub trait Scripts: Send + Sync {
+    /// The format of a file, by its name in small letters without the ending of a compression; `None` if it is no script
+    /// of this kind. `packed`: it had such an ending.
+    fn format(&self, name: &str, packed: bool) -> Option<ScriptFormat>;
+
+    /// The format of a directory that is one script, such as a dump. `None` if the files in it are scripts of their own.
+    fn directory(&self, _path: &Path) -> Option<ScriptFormat> {
+        None
+    }
+
+    /// The endings that [`Self::format`] knows, for people.
+    fn endings(&self) -> &'static str;
+
+    /// Opens the ledger of a place of the service.
+    async fn open(
+        &self,
+        service: &str,
+        target: &OfKind,
+        place: &ScriptPlace,
+        cx: &ScriptContext<'_>,
+    ) -> Result<Box<dyn ScriptStore>, ScriptError>;
+}
+
+/// One ledger with the data that it is a ledger of.
+#[async_trait]
+pub trait ScriptStore: Send {
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError>;
+
+    /// Ends or awaits what an earlier run, which died, has left behind. Nothing to do where a dead client's work ends with
+    /// its connection.
+    async fn settle(&mut self, _cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        Ok(())
+    }
+
+    /// Records that a script that was running was cut off. Nothing to do where a script and its row are one transaction.
+    async fn interrupted(&mut self, _script: &Script) -> Result<(), ScriptError> {
+        Ok(())
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError>;
+
+    /// Records today's file as what was applied, without touching data.
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError>;
+
+    /// Takes leave of the server, so that the next to come finds no session of ours.
+    async fn close(self: Box<Self>) {}
+}

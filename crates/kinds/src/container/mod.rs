@@ -1,0 +1,33 @@
+//! A container of the product, from any image.
+
+mod fields;
+
+use crate::capability::{FileField, FileUse, ServiceKind};
+
+pub use fields::Container;
+
+/// As profiles and records name it.
+pub const NAME: &str = "container";
+
+/// The kind itself.
+pub struct ContainerKind;
+
+pub(crate) const KIND: ContainerKind = ContainerKind;
+
+impl ServiceKind for ContainerKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[
+            FileField { path: &["build", "context"], used_for: FileUse::Needed },
+            FileField { path: &["volumes", "*", "source"], used_for: FileUse::Mounted },
+        ];
+        FILES
+    }
+}

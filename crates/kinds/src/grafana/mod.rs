@@ -1,0 +1,30 @@
+//! Grafana, with data sources and dashboards provisioned.
+
+mod fields;
+
+use crate::capability::{FileField, FileUse, ServiceKind};
+
+pub use fields::Grafana;
+
+/// As profiles and records name it.
+pub const NAME: &str = "grafana";
+
+/// The kind itself.
+pub struct GrafanaKind;
+
+pub(crate) const KIND: GrafanaKind = GrafanaKind;
+
+impl ServiceKind for GrafanaKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[FileField { path: &["dashboards"], used_for: FileUse::Text(&["json"]) }];
+        FILES
+    }
+}

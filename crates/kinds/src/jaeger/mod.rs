@@ -1,0 +1,31 @@
+//! Jaeger: traces by OTLP.
+
+mod fields;
+mod probe;
+pub mod spec;
+
+use crate::capability::{Probes, ServiceKind};
+
+pub use fields::Jaeger;
+
+/// As profiles and records name it.
+pub const NAME: &str = "jaeger";
+
+/// The kind itself.
+pub struct JaegerKind;
+
+pub(crate) const KIND: JaegerKind = JaegerKind;
+
+impl ServiceKind for JaegerKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn probes(&self) -> Option<&dyn Probes> {
+        Some(self)
+    }
+}

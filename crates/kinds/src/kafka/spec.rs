@@ -1,0 +1,56 @@
+//! What brokers of this protocol write into a spec, and read back: the probe, topics and groups, where scripts go. Pure.
+
+use devenv_spec::{OfKind, Probe, ServiceSpec};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::NAME;
+
+/// Metadata with a controller, the advertised address connectable, a coordinator found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaProbe {
+    pub port: u16,
+}
+
+/// The broker, as scripts reach it from the host on the loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaTarget {
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaProvision {
+    pub port: u16,
+    pub topics: Vec<TopicSpec>,
+    pub consumer_groups: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: u32,
+    pub settings: IndexMap<String, String>,
+}
+
+impl KafkaProbe {
+    pub fn into_probe(self) -> Probe {
+        Probe::OfKind(OfKind::new(NAME, &self))
+    }
+}
+
+impl KafkaTarget {
+    pub fn into_target(self) -> OfKind {
+        OfKind::new(NAME, &self)
+    }
+}
+
+impl KafkaProvision {
+    pub fn into_provision(self) -> OfKind {
+        OfKind::new(NAME, &self)
+    }
+
+    /// What the service declares, if it is a broker of this protocol.
+    pub fn of(service: &ServiceSpec) -> Option<Self> {
+        service.provision.iter().filter(|provision| provision.kind == NAME).find_map(|provision| provision.decode().ok())
+    }
+}

@@ -1,0 +1,68 @@
+//! PostgreSQL: databases with owners, scripts with a ledger in each, leases that are copies, dumps.
+
+pub mod backup;
+mod diagnosis;
+mod fields;
+mod figures;
+mod lease;
+pub mod probe;
+pub mod provision;
+mod scripts;
+pub mod spec;
+
+use crate::capability::{Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+
+pub use fields::Postgres;
+
+/// As profiles and records name it.
+pub const NAME: &str = "postgres";
+
+/// The kind itself.
+pub struct PostgresKind;
+
+pub(crate) const KIND: PostgresKind = PostgresKind;
+
+impl ServiceKind for PostgresKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[
+            FileField::scripts(&["admin_init"]),
+            FileField::scripts(&["init"]),
+            FileField::scripts(&["seed"]),
+            FileField::scripts(&["databases", "*", "init"]),
+            FileField::scripts(&["databases", "*", "seed"]),
+        ];
+        FILES
+    }
+
+    fn probes(&self) -> Option<&dyn Probes> {
+        Some(self)
+    }
+
+    fn provisions(&self) -> Option<&dyn Provisions> {
+        Some(self)
+    }
+
+    fn scripts(&self) -> Option<&dyn Scripts> {
+        Some(self)
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
+    fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn causes(&self) -> &'static [Cause] {
+        diagnosis::CAUSES
+    }
+}

@@ -1,0 +1,30 @@
+//! A program on the host.
+
+mod fields;
+
+use crate::capability::{FileField, FileUse, ServiceKind};
+
+pub use fields::Process;
+
+/// As profiles and records name it.
+pub const NAME: &str = "process";
+
+/// The kind itself.
+pub struct ProcessKind;
+
+pub(crate) const KIND: ProcessKind = ProcessKind;
+
+impl ServiceKind for ProcessKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[FileField { path: &["directory"], used_for: FileUse::Needed }];
+        FILES
+    }
+}

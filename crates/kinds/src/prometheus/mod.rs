@@ -1,0 +1,30 @@
+//! Prometheus, scraping what the environment has.
+
+mod fields;
+
+use crate::capability::{FileField, FileUse, ServiceKind};
+
+pub use fields::Prometheus;
+
+/// As profiles and records name it.
+pub const NAME: &str = "prometheus";
+
+/// The kind itself.
+pub struct PrometheusKind;
+
+pub(crate) const KIND: PrometheusKind = PrometheusKind;
+
+impl ServiceKind for PrometheusKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[FileField { path: &["rules"], used_for: FileUse::Text(&["yml", "yaml"]) }];
+        FILES
+    }
+}

@@ -1,0 +1,62 @@
+//! Redis: ACL users, commands and keys as scripts, leases by numbered database, dumps.
+
+pub mod backup;
+mod diagnosis;
+mod fields;
+mod figures;
+mod lease;
+pub mod probe;
+mod provision;
+mod scripts;
+pub mod spec;
+
+use crate::capability::{Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+
+pub use fields::Redis;
+
+/// As profiles and records name it.
+pub const NAME: &str = "redis";
+
+/// The kind itself.
+pub struct RedisKind;
+
+pub(crate) const KIND: RedisKind = RedisKind;
+
+impl ServiceKind for RedisKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];
+        FILES
+    }
+
+    fn probes(&self) -> Option<&dyn Probes> {
+        Some(self)
+    }
+
+    fn provisions(&self) -> Option<&dyn Provisions> {
+        Some(self)
+    }
+
+    fn scripts(&self) -> Option<&dyn Scripts> {
+        Some(self)
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
+    fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn causes(&self) -> &'static [Cause] {
+        diagnosis::CAUSES
+    }
+}

@@ -1,0 +1,37 @@
+//! Redpanda: another server of Kafka's protocol, which does all that Kafka's abilities ask of one.
+
+mod fields;
+
+use crate::{
+    capability::{FileField, Leases, ServiceKind},
+    kafka,
+};
+
+pub use fields::Redpanda;
+
+/// As profiles and records name it.
+pub const NAME: &str = "redpanda";
+
+/// The kind itself.
+pub struct RedpandaKind;
+
+pub(crate) const KIND: RedpandaKind = RedpandaKind;
+
+impl ServiceKind for RedpandaKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];
+        FILES
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(&kafka::KIND)
+    }
+}

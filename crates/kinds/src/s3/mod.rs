@@ -1,0 +1,31 @@
+//! An S3-compatible store.
+
+mod fields;
+mod provision;
+pub mod spec;
+
+use crate::capability::{Provisions, ServiceKind};
+
+pub use fields::S3;
+
+/// As profiles and records name it.
+pub const NAME: &str = "s3";
+
+/// The kind itself.
+pub struct S3Kind;
+
+pub(crate) const KIND: S3Kind = S3Kind;
+
+impl ServiceKind for S3Kind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn provisions(&self) -> Option<&dyn Provisions> {
+        Some(self)
+    }
+}
