@@ -22,7 +22,7 @@ mod watch;
 
 // Crates under the names that they have here.
 use devenv_engine as engine;
-use devenv_kinds::{backup, diagnosis, figures, lease, probe, provision, script, service};
+use devenv_kinds::{self as kinds, backup, diagnosis, figures, lease, probe, provision, script};
 use devenv_profile as profile;
 use devenv_secrets::{self as secret, tls};
 use devenv_spec as spec;

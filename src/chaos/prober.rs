@@ -21,7 +21,7 @@ use super::{
     recovery::Answers,
     workload::{postgres, redis},
 };
-use crate::probe::kafka_wire;
+use crate::kinds::kafka::wire;
 
 pub(crate) const PERIOD: Duration = Duration::from_millis(20);
 /// An answer that takes longer is none.
@@ -155,7 +155,7 @@ async fn ask(address: &Address, line: &mut Line) -> Result<(), ()> {
         (Address::Kafka { brokers }, Line::None) => {
             let stream = TcpStream::connect(brokers.split(',').next().unwrap_or_default()).await.map_err(drop)?;
             stream.set_nodelay(true).map_err(drop)?;
-            kafka_wire::Connection::new(stream).metadata(None).await.map(drop).map_err(drop)
+            wire::Connection::new(stream).metadata(None).await.map(drop).map_err(drop)
         }
         (Address::Http { url }, Line::None) => {
             // Any answer is one: what the status means is the supervisor's affair.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     paths::Paths,
     profile::{Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
-    service::Kind,
+    kinds::Kind,
     spec::Image,
 };
 
@@ -113,12 +113,7 @@ impl Loaded {
     /// What a scenario needs to know of the services.
     pub(super) fn chaos_services(&self) -> crate::chaos::Services {
         let facts = |name: &str, kind: &Kind| {
-            let databases = match kind {
-                Kind::Postgres(postgres) if postgres.databases.is_empty() => vec![name.to_owned()],
-                Kind::Postgres(postgres) => postgres.databases.keys().cloned().collect(),
-                _ => Vec::new(),
-            };
-            crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases }
+            crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases: kind.fields().databases(name) }
         };
         crate::chaos::Services(
             self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect(),

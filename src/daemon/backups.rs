@@ -14,22 +14,26 @@ use devenv_api::{ApiError, Backup, BackupFile, BackupPart, Backups, Compared, Co
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Environments, describe, environments::Environment, golden, internal, no_engine};
+use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
-    backup::{self, BackupError, compare, postgres, redis, verified},
+    backup::{self, BackupError, compare, verified},
     engine::{ExecInput, Labels, VolumeCreate},
     provision::{self, ProvisionContext},
     snapshot::{copy_tree, digest_tree},
-    spec::{EnvironmentSpec, MountSource, PostgresProvision, Provision, RedisProvision, ServiceName, ServiceSpec},
+    kinds::{
+        postgres::{backup as postgres, spec::PostgresProvision},
+        redis::{backup as redis, spec::RedisProvision},
+    },
+    spec::{EnvironmentSpec, MountSource, ServiceName, ServiceSpec},
     store::{create_private, write_atomically},
 };
 
 const MANIFEST: &str = "manifest.json";
 
 /// How a service's data is backed up.
-enum Way<'a> {
-    Postgres(&'a PostgresProvision),
-    Redis(&'a RedisProvision),
+enum Way {
+    Postgres(PostgresProvision),
+    Redis(RedisProvision),
     Files,
     No(&'static str),
 }
@@ -87,7 +91,7 @@ impl Environments {
         environment: &Environment,
         name: &ServiceName,
         service: &ServiceSpec,
-        way: Way<'_>,
+        way: Way,
         directory: &Path,
     ) -> Result<BackupPart, ApiError> {
         let mut part =
@@ -112,7 +116,7 @@ impl Environments {
             Way::Redis(provision) => {
                 let instance = environment.instance(name)?;
                 let file = format!("{name}.rdb");
-                let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
                     .await
                     .map_err(|error| told(&error))?;
                 part.contents =
@@ -168,7 +172,7 @@ impl Environments {
             }
             match way {
                 Way::No(_) => {}
-                Way::Postgres(provision) => compared.push(self.restore_postgres(environment, &name, provision, part, &directory).await?),
+                Way::Postgres(provision) => compared.push(self.restore_postgres(environment, &name, &provision, part, &directory).await?),
                 Way::Redis(_) => fresh.extend(self.redis_volume(environment, &name, service, &directory.join(&part.files[0].name)).await?),
                 Way::Files => {
                     let (key, volume, target) = self.fresh_volume(environment, &name, service).await?;
@@ -185,7 +189,7 @@ impl Environments {
             let name: ServiceName = part.service.parse().map_err(internal)?;
             match spec.services.get(&name).and_then(way) {
                 Some(Way::Redis(provision)) => {
-                    let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+                    let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
                         .await
                         .map_err(|error| told(&error))?;
                     compared.push(compare(&part.service, &part.contents, &server.contents().await.map_err(|error| told(&error))?));
@@ -254,7 +258,7 @@ impl Environments {
             authority: Some(environment.caretaker.authority().to_owned()),
             again: false,
         };
-        provision::apply(&Provision::Postgres(provision.clone()), &cx)
+        provision::apply(&provision.clone().into_provision(), &cx)
             .await
             .map(drop)
             .map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))
@@ -352,16 +356,17 @@ fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
 }
 
 /// `None` for services that keep nothing of the user's.
-fn way(service: &ServiceSpec) -> Option<Way<'_>> {
-    if let Some(provision) = golden::postgres(service) {
+fn way(service: &ServiceSpec) -> Option<Way> {
+    if let Some(provision) = PostgresProvision::of(service) {
         return Some(Way::Postgres(provision));
     }
-    service.provision.first().map(|provision| match provision {
-        Provision::Postgres(postgres) => Way::Postgres(postgres),
-        Provision::Redis(redis) if volume_key(&service.name, service).is_some() => Way::Redis(redis),
-        Provision::Redis(_) => Way::No("it keeps nothing: its persistence is off"),
-        Provision::Kafka(_) => Way::No("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them"),
-        Provision::S3(_) => Way::Files,
+    if let Some(provision) = RedisProvision::of(service) {
+        let has_volume = volume_key(&service.name, service).is_some();
+        return Some(if has_volume { Way::Redis(provision) } else { Way::No("it keeps nothing: its persistence is off") });
+    }
+    service.provision.first().map(|provision| match provision.kind.as_str() {
+        "s3" => Way::Files,
+        _ => Way::No("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them"),
     })
 }
 

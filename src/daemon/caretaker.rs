@@ -23,7 +23,7 @@ use crate::{
     reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
     script::{Checksums, DatabaseRecords},
     secret::Vault,
-    spec::{Provision, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
+    spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::{Record, Store},
     tls, watch,
 };
@@ -48,7 +48,7 @@ pub(crate) struct DaemonCaretaker {
     /// Whose turn it is at each service's ledger.
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been brought about in each service.
-    provisioned: Mutex<HashMap<ServiceName, Vec<Provision>>>,
+    provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
 }
 
 impl DaemonCaretaker {

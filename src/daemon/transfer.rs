@@ -11,16 +11,19 @@ use super::{
     Environments,
     backups::{opened, told},
     environments::Environment,
-    golden, internal,
+    internal,
 };
 use crate::{
-    backup::{
-        compare,
-        postgres::{Dump, Server},
-        redis, verified,
+    backup::{compare, verified},
+    kinds::{
+        postgres::{
+            backup::{Dump, Server},
+            spec::PostgresProvision,
+        },
+        redis::{backup as redis, spec::RedisProvision},
     },
     net::Tunnel,
-    spec::{PostgresProvision, Provision, ServiceName, ServiceSpec},
+    spec::{ServiceName, ServiceSpec},
 };
 
 impl Environments {
@@ -30,16 +33,16 @@ impl Environments {
         let place = PathBuf::from(&request.place);
         let instance = environment.instance(&name)?;
         let mut databases = Vec::new();
-        if let Some(provision) = golden::postgres(&service) {
+        if let Some(provision) = PostgresProvision::of(&service) {
             let server = Server::own(self.engine().as_ref(), &instance.id);
             let all = request.database.is_none() && place.is_dir();
-            for (database, file) in targets(provision, request.database.as_deref(), &place, all)? {
+            for (database, file) in targets(&provision, request.database.as_deref(), &place, all)? {
                 let before = server.dump(&database, Dump::Foreign, &file).await.map_err(|error| told(&error))?;
                 keep_manifest(&file, &before)?;
                 databases.push(compare(&database, &before, &before));
             }
-        } else if let Some(provision) = redis_of(&service) {
-            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+        } else if let Some(provision) = RedisProvision::of(&service) {
+            let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
                 .await
                 .map_err(|error| told(&error))?;
             let before = server.dump(self.engine().as_ref(), &instance.id, &place).await.map_err(|error| told(&error))?;
@@ -63,12 +66,12 @@ impl Environments {
         let began = Instant::now();
         let (name, service) = service(environment, &request.service).await?;
         let saved = self.save_backup(environment, std::slice::from_ref(&name)).await?;
-        let (place, databases) = if let Some(provision) = golden::postgres(&service) {
+        let (place, databases) = if let Some(provision) = PostgresProvision::of(&service) {
             match Address::parse(&request.place, "postgres")? {
-                Some(address) => (address.shown(), vec![self.import_from_server(environment, &name, provision, request, &address).await?]),
-                None => (request.place.clone(), self.import_files(environment, &name, provision, request).await?),
+                Some(address) => (address.shown(), vec![self.import_from_server(environment, &name, &provision, request, &address).await?]),
+                None => (request.place.clone(), self.import_files(environment, &name, &provision, request).await?),
             }
-        } else if let Some(provision) = redis_of(&service) {
+        } else if let Some(provision) = RedisProvision::of(&service) {
             if Address::parse(&request.place, "redis")?.is_some() {
                 return Err(ApiError::new(ErrorCode::Usage, "Redis is imported from a dump file")
                     .hint("`redis-cli -u URL --rdb FILE` writes one; the password goes into REDISCLI_AUTH"));
@@ -85,7 +88,7 @@ impl Environments {
             }
             let fresh = self.redis_volume(environment, &name, &service, &file).await?;
             self.move_and_wait(environment, fresh).await?;
-            let mut server = redis::Server::open(provision, &environment.vault, environment.caretaker.authority())
+            let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
                 .await
                 .map_err(|error| told(&error))?;
             let after = server.contents().await.map_err(|error| told(&error))?;
@@ -195,13 +198,6 @@ async fn service(environment: &Environment, name: &str) -> Result<(ServiceName, 
     found.ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, format!("there is no service `{name}` in this environment"))
             .hint("`devenv status` lists the services")
-    })
-}
-
-fn redis_of(service: &ServiceSpec) -> Option<&crate::spec::RedisProvision> {
-    service.provision.iter().find_map(|provision| match provision {
-        Provision::Redis(redis) => Some(redis),
-        Provision::Postgres(_) | Provision::Kafka(_) | Provision::S3(_) => None,
     })
 }
 

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use crate::{
     profile::Profile,
-    service::{Context, Facts},
+    kinds::describe::{Context, Facts},
     spec::{EnvironmentId, Image, Workload},
 };
 
@@ -33,9 +33,9 @@ pub(super) fn images(profile: &Profile) -> Vec<Image> {
                 authority: Path::new(""),
                 figures: None,
             };
-            facts.insert(name.clone(), service.kind.as_service().facts(&cx));
+            facts.insert(name.clone(), service.kind.fields().facts(&cx));
             if !neighbours.is_empty()
-                && let Workload::Container(container) = service.kind.as_service().describe(&cx).workload
+                && let Workload::Container(container) = service.kind.fields().describe(&cx).workload
             {
                 images.insert(container.image.name().to_owned(), container.image);
             }

@@ -10,16 +10,13 @@ use tokio::sync::mpsc;
 
 use super::DaemonCaretaker;
 use crate::{
-    daemon::golden,
     probe::{self, NotReady, ProbeContext, ProbeFailure, Receipt, Schedule},
     provision::{self, Change, ProvisionContext, ProvisionError},
     reconcile::{Evidence, Instance, Settling as News},
     script::{Choice, ScriptError},
-    spec::{Probe, Provision, ServiceSpec},
+    spec::{OfKind, Probe, ServiceSpec},
 };
 
-/// PostgreSQL's word for it.
-const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
 /// A proof is waited for so long, whatever provisioning and scripts have left of the service's time.
 const PROOF: Duration = Duration::from_secs(10);
 
@@ -68,17 +65,17 @@ impl<'a> Settlement<'a> {
     async fn answer(&self) -> Result<Receipt, Evidence> {
         let refused = tokio::sync::Notify::new();
         let hear = |failure: &ProbeFailure| {
-            if failure.what.contains(WRONG_PASSWORD) {
+            if probe::is_wrong_password(&self.probe, failure) {
                 refused.notify_one();
             }
         };
         let mend = async {
-            if let Some(provision) = golden::postgres(self.spec) {
-                refused.notified().await;
+            refused.notified().await;
+            for declared in &self.spec.provision {
                 let engine = self.caretaker.engine.as_ref();
-                match provision::mend_superuser(engine, &self.instance.id, provision, &self.caretaker.vault).await {
-                    Ok(()) => self.tell(News::Changed("the superuser's password was set to this environment's".to_owned())),
-                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "The superuser's password could not be set."),
+                match provision::mend_password(declared, engine, &self.instance.id, &self.caretaker.vault).await {
+                    Ok(changed) => changed.into_iter().for_each(|what| self.tell(News::Changed(what))),
+                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "The server's password could not be set."),
                 }
             }
             std::future::pending::<()>().await;
@@ -145,7 +142,7 @@ impl<'a> Settlement<'a> {
 
     /// Provisions, and again from the start when the server has gone away meanwhile and come back within its time: every
     /// step may be repeated.
-    async fn provide(&self, provision: &Provision, again: bool) -> Result<Vec<Change>, Evidence> {
+    async fn provide(&self, provision: &OfKind, again: bool) -> Result<Vec<Change>, Evidence> {
         loop {
             match provision::apply(provision, &self.provisioning(again)).await {
                 Ok(changes) => return Ok(changes),

@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::spec::{Probe, ServiceSpec};
+use crate::{
+    probe,
+    spec::{Probe, ServiceSpec},
+};
 
 /// What was heard.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,25 +47,9 @@ const UNDER_WAY: Duration = Duration::from_millis(400);
 impl Question {
     pub(super) fn of(spec: &ServiceSpec, address: Option<Ipv4Addr>) -> Self {
         let ports = spec.ports();
-        let first = match &spec.probe {
-            Probe::Postgres { port, .. }
-            | Probe::Pgbouncer { port, .. }
-            | Probe::Redis { port, .. }
-            | Probe::Kafka { port }
-            | Probe::Http { port, .. }
-            | Probe::Tcp { port } => Some(*port),
-            Probe::Jaeger { query, .. } => Some(*query),
-            Probe::None | Probe::Log { .. } | Probe::Exec { .. } => ports.values().next().copied(),
-        };
+        let first = probe::port(&spec.probe).or_else(|| ports.values().next().copied());
         let inner = ports.iter().find(|(_, host)| Some(**host) == first).or_else(|| ports.iter().next()).map(|(container, _)| *container);
-        let words = match &spec.probe {
-            // The length, and the number that asks for TLS: answered by one letter.
-            Probe::Postgres { .. } | Probe::Pgbouncer { .. } => vec![0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f],
-            Probe::Redis { .. } => b"PING\r\n".to_vec(),
-            // ApiVersions 0, correlation 1, no client id.
-            Probe::Kafka { .. } => vec![0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
-            _ => b"GET / HTTP/1.0\r\n\r\n".to_vec(),
-        };
+        let words = probe::greeting(&spec.probe, None).unwrap_or_default();
         let direct = address.zip(inner).map(|(address, port)| SocketAddr::from((address, port)));
         Self { published: first, direct, words, protocol: spec.probe.clone() }
     }
@@ -71,7 +58,7 @@ impl Question {
     pub(super) fn long(&self, rate: u64) -> Option<Self> {
         self.published?;
         let length = (UNDER_WAY.as_secs_f64() * rate as f64) as usize;
-        Some(Self { words: long_words(&self.protocol, length.clamp(64, LONGEST))?, ..self.clone() })
+        Some(Self { words: probe::greeting(&self.protocol, Some(length.clamp(64, LONGEST)))?, ..self.clone() })
     }
 
     /// How long its words are under way at so many bytes a second.
@@ -132,26 +119,6 @@ impl Question {
     }
 }
 
-/// A question that a server of this protocol answers before any login, with so much padding.
-fn long_words(protocol: &Probe, padding: usize) -> Option<Vec<u8>> {
-    let padded = |before: &[u8], after: &[u8]| [before, &vec![b'x'; padding], after].concat();
-    Some(match protocol {
-        // A start-up packet: version 3.0, and a long name.
-        Probe::Postgres { .. } => {
-            let said = padded(b"\0\x03\0\0user\0devenv\0application_name\0", &[0, 0]);
-            [&(said.len() as u32 + 4).to_be_bytes()[..], &said].concat()
-        }
-        Probe::Redis { .. } => padded(b"PING ", b"\r\n"),
-        // ApiVersions with a long client id.
-        Probe::Kafka { .. } => {
-            let said = padded(&[&[0, 18, 0, 0, 0, 0, 0, 1][..], &(padding as u16).to_be_bytes()].concat(), &[]);
-            [&(said.len() as u32).to_be_bytes()[..], &said].concat()
-        }
-        Probe::Http { .. } | Probe::Jaeger { .. } => padded(b"GET / HTTP/1.0\r\nx-padding: ", b"\r\n\r\n"),
-        Probe::Pgbouncer { .. } | Probe::Tcp { .. } | Probe::None | Probe::Log { .. } | Probe::Exec { .. } => return None,
-    })
-}
-
 impl std::fmt::Display for Heard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -164,19 +131,4 @@ impl std::fmt::Display for Heard {
 
 pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_question_says_its_own_length_where_the_protocol_wants_it() {
-        let length = |words: &[u8]| u32::from_be_bytes(words[..4].try_into().unwrap()) as usize;
-        let kafka = long_words(&Probe::Kafka { port: 1 }, 300).unwrap();
-        assert_eq!((length(&kafka), &kafka[12..14]), (kafka.len() - 4, &300u16.to_be_bytes()[..]));
-        let http = long_words(&Probe::Http { port: 1, path: "/".to_owned(), status: 200 }, 64).unwrap();
-        assert!(http.ends_with(b"xx\r\n\r\n") && http.len() > 64);
-        assert_eq!(long_words(&Probe::Tcp { port: 1 }, 64), None);
-    }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::{
     secret::Vault,
-    spec::{Provision, ServiceName, ServiceSpec},
+    spec::{ServiceName, ServiceSpec},
     tls,
 };
 
@@ -36,7 +36,7 @@ impl Server {
         tls::trust(encrypts, Some(&self.authority)).map_err(|error| error.to_string())
     }
 
-    fn provision<T>(&self, choose: impl Fn(&Provision) -> Option<T>) -> Result<T, String> {
-        self.spec.provision.iter().find_map(choose).ok_or_else(|| format!("{} is no server that this fault knows", self.spec.name))
+    fn provision<T>(&self, of: impl Fn(&ServiceSpec) -> Option<T>) -> Result<T, String> {
+        of(&self.spec).ok_or_else(|| format!("{} is no server that this fault knows", self.spec.name))
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use tokio_postgres::Client;
 
 use crate::{
-    provision::{ProvisionContext, postgres::Superuser},
-    spec::PostgresProvision,
+    kinds::postgres::{provision::Superuser, spec::PostgresProvision},
+    provision::ProvisionContext,
 };
 
 /// The files of the write-ahead log that a start after the checkpoint reads, by name: the others are kept for reuse alone.

@@ -31,7 +31,8 @@ use crate::{
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
     snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
-    spec::{EnvironmentId, MountSource, PostgresProvision, Provision, ServiceName, ServiceSpec, Workload},
+    kinds::postgres::spec::PostgresProvision,
+    spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, write_atomically},
 };
 use journal::Watched;
@@ -71,7 +72,7 @@ impl Golden {
     /// Before a start: fills an empty volume from a golden one, and refuses data of another major version.
     pub(super) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
         self.empty.lock().expect("no holder of this lock panics").remove(&spec.name);
-        if postgres(spec).is_none() {
+        if PostgresProvision::of(spec).is_none() {
             return Ok(());
         }
         // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
@@ -161,7 +162,7 @@ impl Golden {
         if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
             return;
         }
-        let Some(provision) = postgres(spec) else { return };
+        let Some(provision) = PostgresProvision::of(spec) else { return };
         let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
         let shelf = Shelf::of(&self.store, &key);
         // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
@@ -185,7 +186,7 @@ impl Golden {
                 complete: false,
             },
             from: place.directory,
-            server: Watched { provision: provision.clone(), cx },
+            server: Watched { provision, cx },
             key,
             _claim: claim,
         };
@@ -224,7 +225,7 @@ impl Golden {
         let mut workload = container.clone();
         // What differs from one environment to the next.
         workload.ports.clear();
-        let mut provision = postgres(spec)?.clone();
+        let mut provision = PostgresProvision::of(spec)?;
         provision.port = 0;
         let text = |value: serde_json::Result<String>| value.expect("a spec is plain data");
         let settings = [
@@ -266,13 +267,6 @@ impl Golden {
     fn unanswered(&self, service: &ServiceName) -> PathBuf {
         self.store.environment(&self.environment).join(format!("unanswered-{service}"))
     }
-}
-
-pub(super) fn postgres(spec: &ServiceSpec) -> Option<&PostgresProvision> {
-    spec.provision.iter().find_map(|provision| match provision {
-        Provision::Postgres(postgres) => Some(postgres),
-        Provision::Redis(_) | Provision::Kafka(_) | Provision::S3(_) => None,
-    })
 }
 
 /// Whether a server that others can reach has been started on the data: it writes its command there. It may have come up

@@ -32,6 +32,11 @@ pub trait Describe {
     /// The variables and addresses that its dependants and `devenv env` get.
     fn connection(&self, cx: &Context<'_>) -> Connection;
 
+    /// The databases that it has from the start, where clients name one.
+    fn databases(&self, _service: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether ports that only the profile names are ports of its container.
     fn publishes_ports(&self) -> bool {
         true

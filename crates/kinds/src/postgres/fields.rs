@@ -147,6 +147,10 @@ impl Describe for Postgres {
         names.into_iter().map(|name| SecretRef::new(service, name)).collect()
     }
 
+    fn databases(&self, service: &str) -> Vec<String> {
+        self.declared(service).into_iter().map(|database| database.name.to_owned()).collect()
+    }
+
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(self.image());
         let (mount, data) = self.layout();

@@ -193,3 +193,19 @@ pub(crate) fn io_words(place: &dyn fmt::Display, error: &io::Error) -> String {
         _ => format!("cannot reach {place}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::spec::KafkaProbe;
+
+    #[test]
+    fn a_long_question_says_its_own_length_where_the_protocol_wants_it() {
+        let length = |words: &[u8]| u32::from_be_bytes(words[..4].try_into().unwrap()) as usize;
+        let kafka = greeting(&KafkaProbe { port: 1 }.into_probe(), Some(300)).unwrap();
+        assert_eq!((length(&kafka), &kafka[12..14]), (kafka.len() - 4, &300u16.to_be_bytes()[..]));
+        let http = greeting(&Probe::Http { port: 1, path: "/".to_owned(), status: 200 }, Some(64)).unwrap();
+        assert!(http.ends_with(b"xx\r\n\r\n") && http.len() > 64);
+        assert_eq!(greeting(&Probe::Tcp { port: 1 }, Some(64)), None);
+    }
+}

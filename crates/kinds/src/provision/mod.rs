@@ -8,6 +8,7 @@ mod real_tests;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use devenv_engine::Engine;
 use devenv_secrets::{SecretError, Vault, tls};
 use devenv_spec::{OfKind, Undecodable};
 use tokio::time::timeout;
@@ -99,6 +100,19 @@ pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Chan
     };
     let work = provisions.apply(provision, cx);
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
+}
+
+/// Sets this environment's password in a server whose data came with another one; what was changed.
+pub async fn mend_password(
+    provision: &OfKind,
+    engine: &dyn Engine,
+    container: &str,
+    vault: &Vault,
+) -> Result<Option<String>, ProvisionError> {
+    match crate::of(provision).and_then(ServiceKind::provisions) {
+        Some(provisions) => provisions.mend_password(provision, engine, container, vault).await,
+        None => Ok(None),
+    }
 }
 
 impl ProvisionContext {

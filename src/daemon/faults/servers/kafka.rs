@@ -11,17 +11,14 @@ use rdkafka::{
 };
 
 use super::Server;
-use crate::spec::Provision;
+use crate::kinds::kafka::spec::KafkaProvision;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const RECORD: usize = 256 * 1024;
 
 impl Server {
     fn broker(&self) -> Result<ClientConfig, String> {
-        let port = self.provision(|provision| match provision {
-            Provision::Kafka(kafka) => Some(kafka.port),
-            _ => None,
-        })?;
+        let port = self.provision(KafkaProvision::of)?.port;
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", format!("127.0.0.1:{port}"));
         Ok(config)

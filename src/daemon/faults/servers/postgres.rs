@@ -8,9 +8,9 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, error::SqlState};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Server, Told};
-use crate::{
-    probe::postgres::{Login, connect, words},
-    spec::{PostgresProvision, Provision},
+use crate::kinds::postgres::{
+    probe::{Login, connect, words},
+    spec::PostgresProvision,
 };
 
 const SUPERUSER: &str = "postgres";
@@ -32,10 +32,7 @@ struct Way {
 
 impl Server {
     fn postgres(&self) -> Result<PostgresProvision, String> {
-        self.provision(|provision| match provision {
-            Provision::Postgres(postgres) => Some(postgres.clone()),
-            _ => None,
-        })
+        self.provision(PostgresProvision::of)
     }
 
     fn login(&self, database: Option<&str>, superuser: bool) -> Result<Way, String> {

@@ -6,9 +6,9 @@ use redis::{AsyncCommands, RedisError, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{Server, Told};
-use crate::{
-    probe::redis::{self as probe, SessionError},
-    spec::Provision,
+use crate::kinds::redis::{
+    probe::{self, SessionError},
+    spec::RedisProvision,
 };
 
 const ANSWER: Duration = Duration::from_secs(5);
@@ -20,10 +20,7 @@ impl Server {
     where
         W: Future<Output = Result<T, RedisError>>,
     {
-        let (port, password, encrypts) = self.provision(|provision| match provision {
-            Provision::Redis(redis) => Some((redis.port, redis.password.clone(), redis.tls)),
-            _ => None,
-        })?;
+        let RedisProvision { port, password, tls: encrypts, .. } = self.provision(RedisProvision::of)?;
         let password = self.vault.reveal(&password).map_err(|error| error.to_string())?;
         let session = probe::session(port, "default", &password, self.trust(encrypts)?, |connection| async move {
             work(connection).await.map_err(SessionError::from)
