@@ -17,7 +17,10 @@ use super::{
     session::Session,
     table,
 };
-use crate::paths;
+use crate::{
+    kinds::{self, capability::FileUse},
+    paths,
+};
 
 /// Back data up, list and restore backups, and practise it.
 ///
@@ -263,19 +266,10 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
         for field in ["depends_on", "ports"] {
             empty(service, field);
         }
-        for kind in ["postgres", "redis"] {
-            let Some(fields) = find(service, kind) else { continue };
-            for field in ["init", "seed", "admin_init"] {
-                empty(fields, field);
-            }
-            for database in
-                fields.get_mut("databases").and_then(serde_json::Value::as_object_mut).into_iter().flat_map(serde_json::Map::values_mut)
-            {
-                for field in ["init", "seed"] {
-                    if let Some(database) = database.as_object_mut() {
-                        empty(database, field);
-                    }
-                }
+        for kind in kinds::all() {
+            let Some(fields) = find(service, kind.name()) else { continue };
+            for field in kind.files().iter().filter(|field| field.used_for == FileUse::Script) {
+                empty_below(fields, field.path);
             }
         }
     }
@@ -287,6 +281,25 @@ fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
         Some(serde_json::Value::Object(map)) => map.clear(),
         Some(serde_json::Value::Array(list)) => list.clear(),
         _ => {}
+    }
+}
+
+/// The same for what stands at the path; `*` is every entry of a mapping.
+fn empty_below(fields: &mut serde_json::Map<String, serde_json::Value>, path: &[&str]) {
+    match path {
+        [] => {}
+        [name] => empty(fields, name),
+        [name, "*", rest @ ..] => {
+            let entries = fields.get_mut(*name).and_then(serde_json::Value::as_object_mut);
+            for entry in entries.into_iter().flat_map(serde_json::Map::values_mut).filter_map(serde_json::Value::as_object_mut) {
+                empty_below(entry, rest);
+            }
+        }
+        [name, rest @ ..] => {
+            if let Some(fields) = fields.get_mut(*name).and_then(serde_json::Value::as_object_mut) {
+                empty_below(fields, rest);
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The files and directories that a document names.
 
+use devenv_kinds::capability::{FileField, FileUse};
+
 use super::{
     source::Span,
     tree::{Content, Node, Scalar},
@@ -24,15 +26,12 @@ pub(super) enum Need {
     Later,
 }
 
-/// Lists of files whose text is wanted, and what the names of such files end in.
-const TEXTS: [(&str, &str, &[&str]); 2] = [("prometheus", "rules", &["yml", "yaml"]), ("grafana", "dashboards", &["json"])];
-
 /// Puts the files of a directory in its place. `files` lists what a directory holds, and is none for anything else.
 pub(super) fn expand(root: &mut Node, files: impl Fn(&Node, &str) -> Option<Vec<String>>) {
     let services = root.get_mut("services").and_then(Node::map_mut);
     for service in services.into_iter().flat_map(|services| services.values_mut()) {
-        for (kind, field, endings) in TEXTS {
-            let list = service.node.get_mut(kind).and_then(|fields| fields.get_mut(field));
+        for (kind, field, endings) in texts() {
+            let list = [kind].iter().chain(field.path).try_fold(&mut service.node, |node, name| node.get_mut(name));
             let Some(Content::List(items)) = list.map(|list| &mut list.content) else { continue };
             let expanded = items.iter().flat_map(|item| match item.text().and_then(|path| files(item, path)) {
                 None => vec![item.clone()],
@@ -51,43 +50,64 @@ pub(super) fn expand(root: &mut Node, files: impl Fn(&Node, &str) -> Option<Vec<
 pub(super) fn files(root: &Node) -> Vec<Named> {
     let mut found = Vec::new();
     for (_, service) in root.get("services").into_iter().flat_map(Node::entries) {
-        for kind in ["postgres", "redis", "kafka", "redpanda"] {
-            let Some(fields) = service.node.get(kind) else { continue };
-            for field in ["admin_init", "init", "seed"] {
-                each(fields.get(field), Need::File, &mut found);
-            }
-            for (_, database) in fields.get("databases").into_iter().flat_map(Node::entries) {
-                each(database.node.get("init"), Need::File, &mut found);
-                each(database.node.get("seed"), Need::File, &mut found);
-            }
-        }
-        for (kind, field, _) in TEXTS {
-            each(service.node.get(kind).and_then(|fields| fields.get(field)), Need::Text, &mut found);
-        }
-        if let Some(container) = service.node.get("container") {
-            one(container.get("build").and_then(|build| build.get("context")), Need::File, &mut found);
-            for volume in container.get("volumes").into_iter().flat_map(Node::items) {
-                let source = volume.get("source").filter(|node| node.text().is_some_and(|path| path.starts_with(['.', '/'])));
-                one(source, Need::Later, &mut found);
+        for kind in devenv_kinds::all() {
+            let Some(fields) = service.node.get(kind.name()) else { continue };
+            for field in kind.files() {
+                let mut nodes = Vec::new();
+                below(fields, field.path, &mut nodes);
+                let need = match field.used_for {
+                    FileUse::Script | FileUse::Needed => Need::File,
+                    FileUse::Text(_) => Need::Text,
+                    FileUse::Mounted => {
+                        nodes.retain(|node| node.text().is_some_and(|path| path.starts_with(['.', '/'])));
+                        Need::Later
+                    }
+                };
+                for node in nodes {
+                    each(node, need, &mut found);
+                }
             }
         }
-        one(service.node.get("process").and_then(|fields| fields.get("directory")), Need::File, &mut found);
         for watch in service.node.get("watch").into_iter().flat_map(Node::items) {
-            each(watch.get("paths"), Need::Later, &mut found);
+            if let Some(paths) = watch.get("paths") {
+                each(paths, Need::Later, &mut found);
+            }
         }
     }
     found
 }
 
-fn each(list: Option<&Node>, need: Need, found: &mut Vec<Named>) {
-    for node in list.into_iter().flat_map(Node::items) {
-        one(Some(node), need, found);
+/// The fields whose files' text is wanted, and what the names of such files end in.
+fn texts() -> impl Iterator<Item = (&'static str, &'static FileField, &'static [&'static str])> {
+    devenv_kinds::all().flat_map(|kind| {
+        kind.files().iter().filter_map(move |field| match field.used_for {
+            FileUse::Text(endings) => Some((kind.name(), field, endings)),
+            FileUse::Script | FileUse::Needed | FileUse::Mounted => None,
+        })
+    })
+}
+
+/// What stands at the path from a node down; `*` is every entry of a mapping or a list.
+fn below<'a>(node: &'a Node, path: &[&str], found: &mut Vec<&'a Node>) {
+    match path.split_first() {
+        None => found.push(node),
+        Some((&"*", rest)) => {
+            node.entries().for_each(|(_, entry)| below(&entry.node, rest, found));
+            node.items().for_each(|item| below(item, rest, found));
+        }
+        Some((name, rest)) => {
+            if let Some(node) = node.get(name) {
+                below(node, rest, found);
+            }
+        }
     }
 }
 
-fn one(node: Option<&Node>, need: Need, found: &mut Vec<Named>) {
-    let Some(node) = node else { return };
-    if let Some(path) = node.text() {
-        found.push(Named { path: path.to_owned(), span: node.span, need });
+/// A path, or a list of paths.
+fn each(node: &Node, need: Need, found: &mut Vec<Named>) {
+    for node in node.items().chain([node]) {
+        if let Some(path) = node.text() {
+            found.push(Named { path: path.to_owned(), span: node.span, need });
+        }
     }
 }
