@@ -16,6 +16,7 @@ pub mod lease;
 pub mod probe;
 pub mod provision;
 pub mod script;
+pub mod transfer;
 
 use devenv_spec::OfKind;
 use schemars::JsonSchema;

@@ -7,7 +7,10 @@
 mod compare;
 mod retention;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub use compare::{compare, verified};
 pub use retention::outdated;
@@ -37,4 +40,9 @@ impl BackupError {
     pub(crate) fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Refused { action: action.into(), reason: reason.into() }
     }
+}
+
+/// For its owner alone.
+pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
+    tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
 }

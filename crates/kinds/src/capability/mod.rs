@@ -4,21 +4,27 @@
 //! that the kind has none of it. Nothing outside a kind's folder depends on which kind it is. An ability gets what the kind
 //! itself has written into the spec ([`OfKind`](devenv_spec::OfKind)) and decodes it into the kind's own types.
 
+mod backup;
 mod diagnosis;
 mod figures;
 mod files;
+mod golden;
 mod lease;
 mod probe;
 mod provision;
 mod scripts;
+mod transfer;
 
+pub use backup::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
 pub use diagnosis::{Cause, Place};
 pub use figures::Figures;
 pub use files::{FileField, FileUse};
+pub use golden::{Golden, GoldenServer, LogRange};
 pub use lease::{Leases, Lessor, Part};
 pub use probe::Probes;
 pub use provision::Provisions;
 pub use scripts::{ScriptStore, Scripts};
+pub use transfer::{RemoteSource, Transfers};
 
 /// One kind of service. Each folder implements it once, on a type without data of its own.
 pub trait ServiceKind: Send + Sync {
@@ -46,6 +52,18 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+
+    fn transfers(&self) -> Option<&dyn Transfers> {
+        None
+    }
+
+    fn golden(&self) -> Option<&dyn Golden> {
         None
     }
 

@@ -1,5 +1,6 @@
 //! Apache Kafka: topics and groups, records as scripts, leases by prefix. What it has of the protocol is Redpanda's too.
 
+mod backup;
 mod diagnosis;
 mod fields;
 mod figures;
@@ -11,7 +12,7 @@ pub mod spec;
 pub(crate) mod topics;
 pub mod wire;
 
-use crate::capability::{Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use crate::capability::{Backups, Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
 
 pub use fields::Kafka;
 
@@ -54,6 +55,10 @@ impl ServiceKind for KafkaKind {
     }
 
     fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
         Some(self)
     }
 

@@ -9,37 +9,40 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use devenv_api::Content;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
 use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
+use devenv_spec::ServiceSpec;
 
-use super::spec::PostgresProvision;
-use crate::backup::BackupError;
+use super::{
+    PostgresKind,
+    provision::{identifier, literal},
+    spec::PostgresProvision,
+};
+use crate::{
+    backup::{BackupError, private},
+    capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
+};
 
 /// A server that runs, or another one that its container's tools reach.
-pub struct Server<'a> {
-    pub engine: &'a dyn Engine,
-    pub container: &'a str,
+pub(super) struct Server<'a> {
+    pub(super) engine: &'a dyn Engine,
+    pub(super) container: &'a str,
     /// How psql finds the server, and its password: variables, which no list of processes shows.
-    pub variables: Vec<(String, String)>,
+    pub(super) variables: Vec<(String, String)>,
 }
 
 /// How a dump becomes a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dump {
+pub(super) enum Dump {
     /// Of this very service: owners, rights and the ledger are in it.
     Own,
     /// From elsewhere: everything becomes the owner's, and the ledger stays the database's own.
     Foreign,
-}
-
-/// What came out of a restored database, and what the dump itself promised, where it can be seen.
-pub struct Arrived {
-    pub contents: Vec<Content>,
-    pub promised: Vec<Content>,
 }
 
 /// Every table that a dump has the rows of; the checksum does not depend on their order.
@@ -89,28 +92,87 @@ printf '%s' 'ANALYZE;' | run -d "$DEVENV_NEW" -f -
 printf '%s' "$DEVENV_SQL" | run -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
 "#;
 
-/// Clients may come back between the end of their sessions and the renaming: then once more.
+/// Clients may come back between the end of their sessions and the renaming: then once more. What was in use is dropped once
+/// all have their new place; where that fails, the next swap drops it.
 const SWAP: &str = r#"set -u
-run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -d postgres -v "db=$DEVENV_DATABASE" -v "new=$DEVENV_NEW" -v "old=$DEVENV_OLD" "$@"; }
-printf '%s' 'DROP DATABASE IF EXISTS :"old" WITH (FORCE); ALTER DATABASE :"db" CONNECTION LIMIT 0;' | run -f - || exit 1
+run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -d postgres -f -; }
+printf '%s' "$DEVENV_PREPARE" | run || { printf '%s' "$DEVENV_REOPEN" | run; exit 1; }
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
-  printf '%s' 'SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE datname = :'"'db'"' \g /dev/null
-BEGIN; ALTER DATABASE :"db" RENAME TO :"old"; ALTER DATABASE :"new" RENAME TO :"db"; COMMIT; DROP DATABASE :"old" WITH (FORCE);' | run -f - && exit 0
+  if printf '%s' "$DEVENV_RENAME" | run; then printf '%s' "$DEVENV_DROP" | run || true; exit 0; fi
 done
-printf '%s' 'ALTER DATABASE :"db" CONNECTION LIMIT -1;' | run -f -
+printf '%s' "$DEVENV_REOPEN" | run
 exit 1
 "#;
 
+#[async_trait]
+impl Backups for PostgresKind {
+    fn way(&self, _: &ServiceSpec) -> Way {
+        Way::Dump
+    }
+
+    async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError> {
+        let (service, server) = (&site.service.name, Server::own(site.engine, site.container));
+        let mut dumped = Dumped::default();
+        let roles = format!("{service}.roles.sql");
+        let file = directory.join(&roles);
+        let failed = |source| BackupError::File { action: "write", path: file.clone(), source };
+        let mut target = private(&file).await.map_err(failed)?;
+        target.write_all(&server.roles().await?).await.map_err(failed)?;
+        target.sync_all().await.map_err(failed)?;
+        dumped.files.push(DumpedFile { name: roles, database: None });
+        for database in declared(site)?.databases {
+            let name = format!("{service}.{}.dump", database.name.replace('/', "_"));
+            dumped.contents.extend(server.dump(&database.name, Dump::Own, &directory.join(&name)).await?);
+            dumped.files.push(DumpedFile { name, database: Some(database.name) });
+        }
+        Ok(dumped)
+    }
+
+    fn restores(&self) -> Option<Restores<'_>> {
+        Some(Restores::Staged(self))
+    }
+}
+
+#[async_trait]
+impl StagedRestore for PostgresKind {
+    async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError> {
+        let server = Server::own(site.engine, site.container);
+        let failed = |source| BackupError::File { action: "read", path: part.file.clone(), source };
+        let Some(database) = &part.database else {
+            server.make_roles(&tokio::fs::read_to_string(&part.file).await.map_err(failed)?).await?;
+            return Ok(Arrived::default());
+        };
+        let dump: ExecInput = Arc::new(Mutex::new(Some(Box::pin(tokio::fs::File::open(&part.file).await.map_err(failed)?))));
+        server.restore(&declared(site)?, database, if part.own { Dump::Own } else { Dump::Foreign }, dump).await
+    }
+
+    async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        Server::own(site.engine, site.container).swap(databases).await
+    }
+
+    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]) {
+        let server = Server::own(site.engine, site.container);
+        for database in databases {
+            server.discard(database).await;
+        }
+    }
+}
+
+fn declared(site: &ServerSite<'_>) -> Result<PostgresProvision, BackupError> {
+    let found = PostgresProvision::of(site.service);
+    found.ok_or_else(|| BackupError::refused("look at the service", format!("`{}` declares no database", site.service.name)))
+}
+
 impl<'a> Server<'a> {
     /// The container's own server, where the socket needs no password.
-    pub fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
+    pub(super) fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
         let variables =
             [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
         Self { engine, container, variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
     }
 
     /// Writes a dump of the database into the file; what is in it.
-    pub async fn dump(&self, database: &str, kind: Dump, file: &Path) -> Result<Vec<Content>, BackupError> {
+    pub(super) async fn dump(&self, database: &str, kind: Dump, file: &Path) -> Result<Vec<Content>, BackupError> {
         let fail = |source| BackupError::File { action: "write", path: file.to_owned(), source };
         let without = if kind == Dump::Foreign { " --exclude-schema=devenv" } else { "" };
         let sql = format!(
@@ -142,7 +204,7 @@ impl<'a> Server<'a> {
 
     /// Makes a database beside the one of that name from the dump, and counts what is in it. [`Self::swap`] puts it in
     /// its place, [`Self::discard`] does away with it.
-    pub async fn restore(
+    pub(super) async fn restore(
         &self,
         provision: &PostgresProvision,
         database: &str,
@@ -182,24 +244,45 @@ impl<'a> Server<'a> {
         Ok(Arrived { contents: counted(database, &said, '='), promised: counted(database, &said, '~') })
     }
 
-    pub async fn swap(&self, database: &str) -> Result<(), BackupError> {
-        let request = ExecRequest {
-            command: shell(SWAP),
-            user: Some("postgres".to_owned()),
-            environment: self.named(database),
-            ..ExecRequest::default()
-        };
+    /// All of them, or none.
+    async fn swap(&self, databases: &[String]) -> Result<(), BackupError> {
+        let each = |statement: &dyn Fn(&str) -> String| databases.iter().map(|name| statement(name)).collect::<String>();
+        let old = |name: &str| identifier(&format!("{name} devenv former"));
+        let names = databases.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
+        let drop = each(&|name| format!("DROP DATABASE IF EXISTS {} WITH (FORCE);\n", old(name)));
+        let renamings = each(&|name| {
+            let (used, new) = (identifier(name), identifier(&beside(name)));
+            format!("ALTER DATABASE {used} RENAME TO {}; ALTER DATABASE {new} RENAME TO {used};\n", old(name))
+        });
+        let mut environment = self.variables.clone();
+        let steps = [
+            ("DEVENV_PREPARE", drop.clone() + &each(&|name| format!("ALTER DATABASE {} CONNECTION LIMIT 0;\n", identifier(name)))),
+            (
+                "DEVENV_RENAME",
+                format!(
+                    "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE datname IN ({names}) \\g /dev/null\n\
+                     BEGIN;\n{renamings}COMMIT;\n"
+                ),
+            ),
+            ("DEVENV_DROP", drop),
+            ("DEVENV_REOPEN", each(&|name| format!("ALTER DATABASE {} CONNECTION LIMIT -1;\n", identifier(name)))),
+        ];
+        environment.extend(steps.map(|(name, sql)| (name.to_owned(), sql)));
+        let request = ExecRequest { command: shell(SWAP), user: Some("postgres".to_owned()), environment, ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 {
             return Ok(());
         }
         Err(BackupError::refused(
-            format!("put the restored database in the place of `{database}`"),
+            format!(
+                "put the restored data in the place of {}",
+                databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            ),
             words(&String::from_utf8_lossy(&output.stderr)),
         ))
     }
 
-    pub async fn discard(&self, database: &str) {
+    pub(super) async fn discard(&self, database: &str) {
         if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await
         {
             tracing::warn!(%error, database, "A database that was not needed could not be dropped.");
@@ -207,7 +290,7 @@ impl<'a> Server<'a> {
     }
 
     /// Roles that scripts have made; their passwords are not in it.
-    pub async fn roles(&self) -> Result<Bytes, BackupError> {
+    pub(super) async fn roles(&self) -> Result<Bytes, BackupError> {
         let command = ["pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password"].map(str::to_owned).into();
         let request =
             ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
@@ -220,7 +303,7 @@ impl<'a> Server<'a> {
     }
 
     /// Makes the roles that are missing.
-    pub async fn make_roles(&self, script: &str) -> Result<(), BackupError> {
+    pub(super) async fn make_roles(&self, script: &str) -> Result<(), BackupError> {
         let missing: String = script
             .lines()
             .filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("GRANT "))
@@ -256,7 +339,6 @@ impl<'a> Server<'a> {
         let mut environment = self.variables.clone();
         environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
         environment.push(("DEVENV_NEW".to_owned(), beside(database)));
-        environment.push(("DEVENV_OLD".to_owned(), format!("{database} devenv former")));
         environment
     }
 }
@@ -265,13 +347,8 @@ fn beside(database: &str) -> String {
     format!("{database} devenv restored")
 }
 
-pub fn input(bytes: Vec<u8>) -> ExecInput {
+fn input(bytes: Vec<u8>) -> ExecInput {
     Arc::new(Mutex::new(Some(Box::pin(Cursor::new(bytes)))))
-}
-
-/// For its owner alone.
-pub async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
-    tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
 }
 
 fn shell(script: &str) -> Vec<String> {

@@ -408,8 +408,8 @@ mod tests {
     use super::*;
     use devenv_spec::EnvironmentSpec;
 
-    use devenv_spec::Probe;
     use devenv_profile::{needs, testing::given};
+    use devenv_spec::Probe;
     use serde_json::json;
 
     #[test]
@@ -641,7 +641,6 @@ mod tests {
         let command = spec.services["db"].container().unwrap().command.as_ref().unwrap();
         command.iter().find_map(|argument| argument.strip_prefix(&format!("{name}="))).map(str::to_owned)
     }
-
 
     #[test]
     fn scripts_of_the_superuser_come_first_then_every_init_and_then_every_seed() {

@@ -1,16 +1,18 @@
 //! PostgreSQL: databases with owners, scripts with a ledger in each, leases that are copies, dumps.
 
-pub mod backup;
+mod backup;
 mod diagnosis;
 mod fields;
 mod figures;
+mod golden;
 mod lease;
 pub mod probe;
 pub mod provision;
 mod scripts;
 pub mod spec;
+mod transfer;
 
-use crate::capability::{Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use crate::capability::{Backups, Cause, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
 
 pub use fields::Postgres;
 
@@ -59,6 +61,18 @@ impl ServiceKind for PostgresKind {
     }
 
     fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+
+    fn transfers(&self) -> Option<&dyn Transfers> {
+        Some(self)
+    }
+
+    fn golden(&self) -> Option<&dyn Golden> {
         Some(self)
     }
 

@@ -124,13 +124,10 @@ async fn postgres_is_seen_soon_after_its_first_boot_and_never_before() {
     let (_directory, vault) = vault();
     let password = SecretRef::new("db", "postgres");
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&password).unwrap());
-    let probe = |port| PostgresProbe {
-        port,
-        user: "postgres".to_owned(),
-        password: password.clone(),
-        database: "postgres".to_owned(),
-        tls: false,
-    }.into_probe();
+    let probe = |port| {
+        PostgresProbe { port, user: "postgres".to_owned(), password: password.clone(), database: "postgres".to_owned(), tls: false }
+            .into_probe()
+    };
     let word = "database system is ready to accept connections";
     let delays = boots("postgres:17", 5432, &["-e", &environment], &[], word, &vault, probe).await;
     assert!(delays[delays.len() / 2] < Duration::from_millis(500), "{delays:?}");
@@ -143,13 +140,9 @@ async fn a_postgres_failure_is_told_in_the_servers_words() {
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&password).unwrap());
     let port = free_port();
     let _container = start("postgres:17", port, 5432, &["-e", &environment], &[]);
-    let login = |password: SecretRef, database: &str| PostgresProbe {
-        port,
-        user: "postgres".to_owned(),
-        password,
-        database: database.to_owned(),
-        tls: false,
-    }.into_probe();
+    let login = |password: SecretRef, database: &str| {
+        PostgresProbe { port, user: "postgres".to_owned(), password, database: database.to_owned(), tls: false }.into_probe()
+    };
     ready(&login(password.clone(), "postgres"), &vault).await;
     let cx = context(&vault);
     assert_eq!(

@@ -46,13 +46,9 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&superuser).unwrap());
     let port = free_port();
     let container = start("pgvector/pgvector:pg17", port, 5432, &["-e", &environment], &["postgres", "-c", "log_statement=all"]);
-    let login = |user: &str, secret: &SecretRef, database: &str| PostgresProbe {
-        port,
-        user: user.to_owned(),
-        password: secret.clone(),
-        database: database.to_owned(),
-        tls: false,
-    }.into_probe();
+    let login = |user: &str, secret: &SecretRef, database: &str| {
+        PostgresProbe { port, user: user.to_owned(), password: secret.clone(), database: database.to_owned(), tls: false }.into_probe()
+    };
     ready(&login("postgres", &superuser, "postgres"), &vault).await;
     let secret = |name: &str| SecretRef::new("db", name);
     let role = |name: &str| PostgresRole { name: name.to_owned(), password: secret(name) };
@@ -123,7 +119,8 @@ async fn eight_databases_are_made_at_once() {
         password: superuser,
         roles: names.iter().map(|name| PostgresRole { name: name.clone(), password: SecretRef::new("db", name) }).collect(),
         databases: names.iter().map(|name| database(name, name, &["uuid-ossp", "pg_trgm"])).collect(),
-    }.into_provision();
+    }
+    .into_provision();
     assert_eq!(made(&wanted, &vault).await.len(), 8 * 7 + 2);
     for _ in 0..3 {
         assert_eq!(made(&wanted, &vault).await, Vec::<String>::new());

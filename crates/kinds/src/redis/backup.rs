@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read,
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,11 +16,16 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
+use async_trait::async_trait;
 use devenv_engine::{Engine, ExecStream, SessionRequest};
 use devenv_secrets::{Vault, tls};
+use devenv_spec::{MountSource, ServiceSpec};
 
-use super::spec::RedisProvision;
-use crate::{backup::BackupError, postgres::backup::private};
+use super::{RedisKind, spec::RedisProvision};
+use crate::{
+    backup::{BackupError, private},
+    capability::{Backups, Dumped, DumpedFile, RemoteSource, Restores, ServerSite, Transfers, VolumeRestore, Way},
+};
 
 /// Writers wait no longer.
 const HELD: Duration = Duration::from_secs(10);
@@ -50,12 +56,88 @@ end
 return out
 ";
 
-pub struct Server {
+/// Where the server looks for a dump at its start.
+const FILE: &str = "dump.rdb";
+
+#[async_trait]
+impl Backups for RedisKind {
+    fn way(&self, service: &ServiceSpec) -> Way {
+        let mut mounts = service.container().into_iter().flat_map(|container| &container.mounts);
+        if mounts.any(|mount| matches!(mount.source, MountSource::Volume(_))) {
+            Way::Dump
+        } else {
+            Way::Skipped("it keeps nothing: its persistence is off")
+        }
+    }
+
+    async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError> {
+        let name = format!("{}.rdb", site.service.name);
+        let contents = Server::of(site).await?.dump(site.engine, site.container, &directory.join(&name)).await?;
+        Ok(Dumped { files: vec![DumpedFile { name, database: None }], contents })
+    }
+
+    fn restores(&self) -> Option<Restores<'_>> {
+        Some(Restores::Volume(self))
+    }
+}
+
+/// Where there is an append-only file too, Redis reads that and not the dump; from a dump alone, the container's start makes
+/// the base of a new one.
+#[async_trait]
+impl VolumeRestore for RedisKind {
+    fn file(&self) -> &'static str {
+        FILE
+    }
+
+    async fn contents(&self, site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError> {
+        Server::of(site).await?.contents().await
+    }
+}
+
+#[async_trait]
+impl Transfers for RedisKind {
+    fn databases(&self, _: &ServiceSpec) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn ending(&self) -> &'static str {
+        "rdb"
+    }
+
+    async fn export(&self, site: &ServerSite<'_>, _: Option<&str>, file: &Path) -> Result<Vec<Content>, BackupError> {
+        Server::of(site).await?.dump(site.engine, site.container, file).await
+    }
+
+    fn check(&self, file: &Path) -> Result<(), (String, Option<String>)> {
+        let mut magic = [0; 5];
+        let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic));
+        match read {
+            Ok(()) if &magic == b"REDIS" => Ok(()),
+            Ok(()) => Err((
+                format!("{} is no dump of Redis", file.display()),
+                Some("a `.jsonl` of keys is a data set: `seed:` in the profile".to_owned()),
+            )),
+            Err(error) => Err((format!("cannot read {}: {error}", file.display()), None)),
+        }
+    }
+
+    fn remote(&self) -> Result<&dyn RemoteSource, &'static str> {
+        Err("`redis-cli -u URL --rdb FILE` writes a dump file; the password goes into REDISCLI_AUTH")
+    }
+}
+
+struct Server {
     connection: MultiplexedConnection,
 }
 
 impl Server {
-    pub async fn open(wanted: &RedisProvision, vault: &Vault, authority: &Path) -> Result<Self, BackupError> {
+    async fn of(site: &ServerSite<'_>) -> Result<Self, BackupError> {
+        let declared = RedisProvision::of(site.service)
+            .ok_or_else(|| BackupError::refused("look at the service", format!("`{}` is no Redis server", site.service.name)))?;
+        Self::open(&declared, site.vault, site.authority).await
+    }
+
+    async fn open(wanted: &RedisProvision, vault: &Vault, authority: &Path) -> Result<Self, BackupError> {
         let refused = |reason: String| BackupError::refused("reach Redis", reason);
         let password = vault.reveal(&wanted.password)?;
         let client = if wanted.tls {
@@ -77,7 +159,7 @@ impl Server {
     }
 
     /// Has the server write a dump, and takes it out of its container.
-    pub async fn dump(&mut self, engine: &dyn Engine, container: &str, file: &Path) -> Result<Vec<Content>, BackupError> {
+    async fn dump(&mut self, engine: &dyn Engine, container: &str, file: &Path) -> Result<Vec<Content>, BackupError> {
         self.until_idle().await?;
         let before = self.persistence().await?;
         self.ask::<()>(cmd("CLIENT").arg("PAUSE").arg(HELD.as_millis() as u64).arg("WRITE")).await?;
@@ -122,7 +204,7 @@ impl Server {
     }
 
     /// The keys that do not expire, by numbered database. Those that do may be gone by the time anybody compares.
-    pub async fn contents(&mut self) -> Result<Vec<Content>, BackupError> {
+    async fn contents(&mut self) -> Result<Vec<Content>, BackupError> {
         let keyspace = self.info("keyspace").await?;
         let mut contents = Vec::new();
         for name in keyspace.keys().filter(|name| name.starts_with("db")) {

@@ -355,7 +355,8 @@ mod tests {
     #[test]
     fn a_lease_has_its_own_user_and_number() {
         let url = "redis://default:s@127.0.0.1:2/0";
-        let mut variables: IndexMap<String, String> = [("CACHE_URL", url), ("REDIS_URL", url)].map(|(name, url)| (name.to_owned(), url.to_owned())).into();
+        let mut variables: IndexMap<String, String> =
+            [("CACHE_URL", url), ("REDIS_URL", url)].map(|(name, url)| (name.to_owned(), url.to_owned())).into();
         let taken = Taken { user: "u".to_owned(), password: "p".to_owned(), number: 15 };
         taken.make_private(&"cache".parse().unwrap(), &mut variables);
         assert_eq!(variables["REDIS_URL"], "redis://u:p@127.0.0.1:2/15");

@@ -1,6 +1,6 @@
 //! Redis: ACL users, commands and keys as scripts, leases by numbered database, dumps.
 
-pub mod backup;
+mod backup;
 mod diagnosis;
 mod fields;
 mod figures;
@@ -10,7 +10,7 @@ mod provision;
 mod scripts;
 pub mod spec;
 
-use crate::capability::{Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use crate::capability::{Backups, Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
 
 pub use fields::Redis;
 
@@ -53,6 +53,14 @@ impl ServiceKind for RedisKind {
     }
 
     fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+
+    fn transfers(&self) -> Option<&dyn Transfers> {
         Some(self)
     }
 

@@ -3,7 +3,7 @@
 mod fields;
 
 use crate::{
-    capability::{FileField, Leases, ServiceKind},
+    capability::{Backups, FileField, Leases, ServiceKind},
     kafka,
 };
 
@@ -32,6 +32,10 @@ impl ServiceKind for RedpandaKind {
     }
 
     fn leases(&self) -> Option<&dyn Leases> {
+        Some(&kafka::KIND)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
         Some(&kafka::KIND)
     }
 }

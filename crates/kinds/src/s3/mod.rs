@@ -1,10 +1,11 @@
 //! An S3-compatible store.
 
+mod backup;
 mod fields;
 mod provision;
 pub mod spec;
 
-use crate::capability::{Provisions, ServiceKind};
+use crate::capability::{Backups, Provisions, ServiceKind};
 
 pub use fields::S3;
 
@@ -26,6 +27,10 @@ impl ServiceKind for S3Kind {
     }
 
     fn provisions(&self) -> Option<&dyn Provisions> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
         Some(self)
     }
 }

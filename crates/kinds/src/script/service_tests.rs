@@ -15,7 +15,7 @@ use super::{
     testing::{Server, apply, docker, engine, ledger},
 };
 use devenv_secrets::{Vault, tls::Authority};
-use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource, SecretRef, OfKind};
+use devenv_spec::{OfKind, ScriptPlace, ScriptSet, ScriptSource, SecretRef};
 
 use crate::{kafka::spec::KafkaTarget, redis::spec::RedisTarget};
 

@@ -10,8 +10,8 @@ use super::{
     service_tests::Project,
     testing::{Server, apply, engine},
 };
-use devenv_secrets::Vault;
 use devenv_profile::testing::given;
+use devenv_secrets::Vault;
 use devenv_spec::{ScriptSet, SecretRef};
 
 use crate::Kind;

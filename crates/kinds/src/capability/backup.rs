@@ -1,0 +1,109 @@
+//! Dumps of a server's data, and what is brought back from them.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use devenv_api::Content;
+use devenv_engine::Engine;
+use devenv_secrets::Vault;
+use devenv_spec::ServiceSpec;
+
+use crate::backup::BackupError;
+
+/// A service that runs in a container, and the ways into it.
+pub struct ServerSite<'a> {
+    pub service: &'a ServiceSpec,
+    pub engine: &'a dyn Engine,
+    /// The id of its container.
+    pub container: &'a str,
+    pub vault: &'a Vault,
+    /// The certificate that servers with TLS are verified by.
+    pub authority: &'a Path,
+}
+
+/// How the data of a service is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The server writes dumps: [`Backups::dump`].
+    Dump,
+    /// The files of its volume are copied while the service is held still.
+    Files,
+    /// It is not, for this reason.
+    Skipped(&'static str),
+}
+
+/// The backups of one kind.
+#[async_trait]
+pub trait Backups: Send + Sync {
+    fn way(&self, service: &ServiceSpec) -> Way;
+
+    /// Writes dumps into the directory, and counts what is in them at the same moment.
+    async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError>;
+
+    /// How a dump comes back; `None` where [`Self::way`] is never [`Way::Dump`].
+    fn restores(&self) -> Option<Restores<'_>>;
+}
+
+/// What a backup of one service consists of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Dumped {
+    pub files: Vec<DumpedFile>,
+    pub contents: Vec<Content>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedFile {
+    /// In the directory of the backup.
+    pub name: String,
+    /// The database that it holds, where it holds one.
+    pub database: Option<String>,
+}
+
+/// The two ways in which dumps come back.
+pub enum Restores<'a> {
+    /// Beside what is in use, whose place it takes in one step while the server runs.
+    Staged(&'a dyn StagedRestore),
+    /// As a file in a new volume, to which the service moves.
+    Volume(&'a dyn VolumeRestore),
+}
+
+/// One file that is brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// The database that it becomes; `None` for what all databases need, such as roles.
+    pub database: Option<String>,
+    pub file: PathBuf,
+    /// From a backup of this very service; else from elsewhere, and everything in it becomes the owner's.
+    pub own: bool,
+}
+
+/// What came out of a dump, and what the dump itself promised, where that can be seen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arrived {
+    pub contents: Vec<Content>,
+    pub promised: Vec<Content>,
+}
+
+/// Restores databases beside those in use.
+#[async_trait]
+pub trait StagedRestore: Send + Sync {
+    /// Makes one part beside what is in use, which is not touched, and counts what is in it. A part that cannot be made leaves
+    /// nothing behind.
+    async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError>;
+
+    /// Puts all staged databases in the place of those in use: all of them, or none.
+    async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
+
+    /// Removes what was staged. What cannot be removed is in the way of nobody.
+    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]);
+}
+
+/// Restores by a file in a new volume.
+#[async_trait]
+pub trait VolumeRestore: Send + Sync {
+    /// The name of the file in the volume, where the server looks for it at its start.
+    fn file(&self) -> &'static str;
+
+    /// Counts what the server holds.
+    async fn contents(&self, site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError>;
+}

@@ -1,0 +1,27 @@
+//! Why Kafka has no backup.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use devenv_spec::ServiceSpec;
+
+use super::KafkaKind;
+use crate::{
+    backup::BackupError,
+    capability::{Backups, Dumped, Restores, ServerSite, Way},
+};
+
+#[async_trait]
+impl Backups for KafkaKind {
+    fn way(&self, _: &ServiceSpec) -> Way {
+        Way::Skipped("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them")
+    }
+
+    async fn dump(&self, _: &ServerSite<'_>, _: &Path) -> Result<Dumped, BackupError> {
+        Ok(Dumped::default())
+    }
+
+    fn restores(&self) -> Option<Restores<'_>> {
+        None
+    }
+}
