@@ -17,26 +17,18 @@ use sha2::{Digest, Sha256};
 use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
     backup::{self, BackupError, compare, verified},
-    engine::{ExecInput, Labels, VolumeCreate},
+    engine::{Labels, VolumeCreate},
+    kinds::{
+        self, ServiceKind,
+        capability::{Arrived, Backups as BackupAbility, Dumped, Restores, ServerSite, Staged, StagedRestore, Way},
+    },
     provision::{self, ProvisionContext},
     snapshot::{copy_tree, digest_tree},
-    kinds::{
-        postgres::{backup as postgres, spec::PostgresProvision},
-        redis::{backup as redis, spec::RedisProvision},
-    },
     spec::{EnvironmentSpec, MountSource, ServiceName, ServiceSpec},
     store::{create_private, write_atomically},
 };
 
 const MANIFEST: &str = "manifest.json";
-
-/// How a service's data is backed up.
-enum Way {
-    Postgres(PostgresProvision),
-    Redis(RedisProvision),
-    Files,
-    No(&'static str),
-}
 
 impl Environments {
     pub(crate) async fn save_backup(&self, environment: &Environment, names: &[ServiceName]) -> Result<Backup, ApiError> {
@@ -63,8 +55,8 @@ impl Environments {
             removed: Vec::new(),
         };
         for (name, service) in spec.services.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
-            let Some(way) = way(service) else { continue };
-            made.services.push(self.back_up(environment, name, service, way, &directory).await?);
+            let Some(backups) = backups_of(service) else { continue };
+            made.services.push(self.back_up(environment, name, service, backups, &directory).await?);
         }
         if made.services.iter().all(|part| part.skipped.is_some()) {
             let why = made
@@ -91,37 +83,21 @@ impl Environments {
         environment: &Environment,
         name: &ServiceName,
         service: &ServiceSpec,
-        way: Way,
+        backups: &dyn BackupAbility,
         directory: &Path,
     ) -> Result<BackupPart, ApiError> {
         let mut part =
             BackupPart { service: name.to_string(), kind: service.kind.clone(), files: Vec::new(), contents: Vec::new(), skipped: None };
-        match way {
-            Way::No(why) => part.skipped = Some(why.to_owned()),
-            Way::Postgres(provision) => {
+        match backups.way(service) {
+            Way::Skipped(why) => part.skipped = Some(why.to_owned()),
+            Way::Dump => {
                 let instance = environment.instance(name)?;
-                let server = postgres::Server::own(self.engine().as_ref(), &instance.id);
-                let roles = format!("{name}.roles.sql");
-                let text = server.roles().await.map_err(|error| told(&error))?;
-                write_atomically(&directory.join(&roles), &text).map_err(internal)?;
-                part.files.push(filed(directory, roles, None).await?);
-                for database in &provision.databases {
-                    let file = format!("{name}.{}.dump", database.name.replace('/', "_"));
-                    part.contents.extend(
-                        server.dump(&database.name, postgres::Dump::Own, &directory.join(&file)).await.map_err(|error| told(&error))?,
-                    );
-                    part.files.push(filed(directory, file, Some(database.name.clone())).await?);
+                let Dumped { files, contents } =
+                    backups.dump(&self.site(environment, service, &instance.id), directory).await.map_err(|error| told(&error))?;
+                part.contents = contents;
+                for file in files {
+                    part.files.push(filed(directory, file.name, file.database).await?);
                 }
-            }
-            Way::Redis(provision) => {
-                let instance = environment.instance(name)?;
-                let file = format!("{name}.rdb");
-                let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
-                    .await
-                    .map_err(|error| told(&error))?;
-                part.contents =
-                    server.dump(self.engine().as_ref(), &instance.id, &directory.join(&file)).await.map_err(|error| told(&error))?;
-                part.files.push(filed(directory, file, None).await?);
             }
             Way::Files => {
                 let from = self.held_directory(environment, name, service).await?;
@@ -144,6 +120,17 @@ impl Environments {
         Ok(part)
     }
 
+    /// The service's server, for the abilities of its kind.
+    pub(super) fn site<'a>(&'a self, environment: &'a Environment, service: &'a ServiceSpec, container: &'a str) -> ServerSite<'a> {
+        ServerSite {
+            service,
+            engine: self.engine().as_ref(),
+            container,
+            vault: &environment.vault,
+            authority: environment.caretaker.authority(),
+        }
+    }
+
     pub(crate) fn backups(&self, environment: &Environment) -> Backups {
         Backups { backups: list(&self.backup_root(environment)) }
     }
@@ -163,48 +150,86 @@ impl Environments {
         let directory = root.join(&wanted.id);
         let spec = environment.spec().await?;
         let mut compared = Vec::new();
+        let mut staged = Vec::new();
         let mut fresh = BTreeMap::new();
+        let mut parts = Vec::new();
         for part in wanted.services.iter().filter(|part| part.skipped.is_none()) {
             let name: ServiceName = part.service.parse().map_err(internal)?;
-            let Some((service, way)) = spec.services.get(&name).and_then(|service| Some((service, way(service)?))) else { continue };
+            let Some((service, backups)) = spec.services.get(&name).and_then(|service| Some((service, backups_of(service)?))) else {
+                continue;
+            };
             for file in &part.files {
                 check(&directory, file).await?;
             }
-            match way {
-                Way::No(_) => {}
-                Way::Postgres(provision) => compared.push(self.restore_postgres(environment, &name, &provision, part, &directory).await?),
-                Way::Redis(_) => fresh.extend(self.redis_volume(environment, &name, service, &directory.join(&part.files[0].name)).await?),
-                Way::Files => {
-                    let (key, volume, target) = self.fresh_volume(environment, &name, service).await?;
-                    let source = directory.join(&part.files[0].name);
-                    tokio::task::spawn_blocking(move || copy_tree(&source, &target)).await.map_err(internal)?.map_err(internal)?;
-                    fresh.insert(key, volume);
+            parts.push((part, service, backups));
+        }
+        // What is staged takes its place last, when nothing else can fail any more.
+        for (part, service, backups) in &parts {
+            match (backups.way(service), backups.restores()) {
+                (Way::Dump, Some(Restores::Staged(restore))) => match self.stage(environment, service, restore, part, &directory).await {
+                    Ok((all, same)) => {
+                        staged.push((*service, restore, all));
+                        compared.push(same);
+                    }
+                    Err(error) => {
+                        self.discard(environment, &staged).await;
+                        return Err(error);
+                    }
+                },
+                (Way::Dump, Some(Restores::Volume(restore))) => {
+                    let filled = self.volume_with(environment, service, restore.file(), &directory.join(&part.files[0].name)).await;
+                    match filled {
+                        Ok(filled) => fresh.extend(filled),
+                        Err(error) => {
+                            self.discard(environment, &staged).await;
+                            return Err(error);
+                        }
+                    }
                 }
+                (Way::Files, _) => {
+                    let source = directory.join(&part.files[0].name);
+                    let filled = async {
+                        let (key, volume, target) = self.fresh_volume(environment, &service.name, service).await?;
+                        tokio::task::spawn_blocking(move || copy_tree(&source, &target)).await.map_err(internal)?.map_err(internal)?;
+                        Ok::<_, ApiError>((key, volume))
+                    };
+                    match filled.await {
+                        Ok((key, volume)) => drop(fresh.insert(key, volume)),
+                        Err(error) => {
+                            self.discard(environment, &staged).await;
+                            return Err(error);
+                        }
+                    }
+                }
+                (Way::Dump | Way::Skipped(_), _) => {}
             }
+        }
+        for (service, restore, databases) in &staged {
+            let instance = environment.instance(&service.name)?;
+            restore.swap(&self.site(environment, service, &instance.id), databases).await.map_err(|error| told(&error))?;
+            self.provision_again(environment, service).await?;
+            environment.reread(&service.name).await;
         }
         if !fresh.is_empty() {
             self.move_and_wait(environment, fresh).await?;
         }
-        for part in wanted.services.iter().filter(|part| part.skipped.is_none()) {
-            let name: ServiceName = part.service.parse().map_err(internal)?;
-            match spec.services.get(&name).and_then(way) {
-                Some(Way::Redis(provision)) => {
-                    let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
-                        .await
-                        .map_err(|error| told(&error))?;
-                    compared.push(compare(&part.service, &part.contents, &server.contents().await.map_err(|error| told(&error))?));
+        for (part, service, backups) in &parts {
+            let after = match (backups.way(service), backups.restores()) {
+                (Way::Dump, Some(Restores::Volume(restore))) => {
+                    let instance = environment.instance(&service.name)?;
+                    restore.contents(&self.site(environment, service, &instance.id)).await.map_err(|error| told(&error))?
                 }
-                Some(Way::Files) => {
-                    let held = self.held_directory(environment, &name, &spec.services[&name]).await?;
-                    let digest = tokio::task::spawn_blocking(move || digest_tree(&held).map(|digest| (digest, files_below(&held))))
+                (Way::Files, _) => {
+                    let held = self.held_directory(environment, &service.name, service).await?;
+                    let (digest, rows) = tokio::task::spawn_blocking(move || digest_tree(&held).map(|digest| (digest, files_below(&held))))
                         .await
                         .map_err(internal)?
                         .map_err(internal)?;
-                    let after = [Content { name: "files".to_owned(), rows: digest.1, checksum: Some(digest.0.checksum) }];
-                    compared.push(compare(&part.service, &part.contents, &after));
+                    vec![Content { name: "files".to_owned(), rows, checksum: Some(digest.checksum) }]
                 }
-                Some(Way::Postgres(_) | Way::No(_)) | None => {}
-            }
+                (Way::Dump | Way::Skipped(_), _) => continue,
+            };
+            compared.push(compare(&part.service, &part.contents, &after));
         }
         environment.handle.events.emit(crate::event::News::new("backup.restored", format!("the backup {} was restored", wanted.id)));
         Ok(Restored {
@@ -215,67 +240,78 @@ impl Environments {
         })
     }
 
-    async fn restore_postgres(
+    /// Makes all of a part's databases beside those in use, and compares them with the backup; their names.
+    async fn stage(
         &self,
         environment: &Environment,
-        name: &ServiceName,
-        provision: &PostgresProvision,
+        service: &ServiceSpec,
+        restore: &dyn StagedRestore,
         part: &BackupPart,
         directory: &Path,
-    ) -> Result<Compared, ApiError> {
-        let instance = environment.instance(name)?;
-        let server = postgres::Server::own(self.engine().as_ref(), &instance.id);
-        if let Some(roles) = part.files.iter().find(|file| file.database.is_none()) {
-            let text = fs::read_to_string(directory.join(&roles.name)).map_err(internal)?;
-            server.make_roles(&text).await.map_err(|error| told(&error))?;
-        }
-        let mut after = Vec::new();
-        let databases: Vec<(&BackupFile, &String)> = part.files.iter().filter_map(|file| Some((file, file.database.as_ref()?))).collect();
-        for (file, database) in &databases {
-            let dump = opened(&directory.join(&file.name)).await?;
-            after.extend(server.restore(provision, database, postgres::Dump::Own, dump).await.map_err(|error| told(&error))?.contents);
+    ) -> Result<(Vec<String>, Compared), ApiError> {
+        let instance = environment.instance(&service.name)?;
+        let site = self.site(environment, service, &instance.id);
+        let (mut databases, mut after) = (Vec::new(), Vec::new());
+        // What all databases need comes before them.
+        let ordered =
+            part.files.iter().filter(|file| file.database.is_none()).chain(part.files.iter().filter(|file| file.database.is_some()));
+        for file in ordered {
+            let staged = Staged { database: file.database.clone(), file: directory.join(&file.name), own: true };
+            match restore.stage(&site, &staged).await {
+                Ok(Arrived { contents, .. }) => {
+                    after.extend(contents);
+                    databases.extend(staged.database);
+                }
+                Err(error) => {
+                    restore.discard(&site, &databases).await;
+                    return Err(told(&error).hint("nothing was changed"));
+                }
+            }
         }
         let compared = compare(&part.service, &part.contents, &after);
-        if !compared.differences.is_empty() {
-            for (_, database) in &databases {
-                server.discard(database).await;
+        if compared.differences.is_empty() {
+            return Ok((databases, compared));
+        }
+        restore.discard(&site, &databases).await;
+        let message = format!("what came out of the backup of `{}` is not what went in: {}", service.name, compared.differences.join("; "));
+        Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"))
+    }
+
+    async fn discard(&self, environment: &Environment, staged: &[(&ServiceSpec, &dyn StagedRestore, Vec<String>)]) {
+        for (service, restore, databases) in staged {
+            if let Ok(instance) = environment.instance(&service.name) {
+                restore.discard(&self.site(environment, service, &instance.id), databases).await;
             }
-            let message = format!("what came out of the backup of `{name}` is not what went in: {}", compared.differences.join("; "));
-            return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
         }
-        for (_, database) in &databases {
-            server.swap(database).await.map_err(|error| told(&error))?;
-        }
-        self.provision_again(environment, provision).await?;
-        environment.reread(name).await;
-        Ok(compared)
     }
 
     /// A database that took the place of another has its contents and not yet its settings and rights.
-    pub(super) async fn provision_again(&self, environment: &Environment, provision: &PostgresProvision) -> Result<(), ApiError> {
+    pub(super) async fn provision_again(&self, environment: &Environment, service: &ServiceSpec) -> Result<(), ApiError> {
         let cx = ProvisionContext {
             vault: environment.vault.clone(),
             authority: Some(environment.caretaker.authority().to_owned()),
             again: false,
         };
-        provision::apply(&provision.clone().into_provision(), &cx)
-            .await
-            .map(drop)
-            .map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))
+        for declared in &service.provision {
+            provision::apply(declared, &cx)
+                .await
+                .map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))?;
+        }
+        Ok(())
     }
 
-    /// A new volume with nothing but the dump. Where there is an append-only file too, Redis reads that and not the dump;
-    /// from a dump alone, the container's start makes the base of a new one.
-    pub(super) async fn redis_volume(
+    /// A new volume with nothing but the dump, under the name by which the server looks for it at its start.
+    pub(super) async fn volume_with(
         &self,
         environment: &Environment,
-        name: &ServiceName,
         service: &ServiceSpec,
+        file: &str,
         dump: &Path,
     ) -> Result<BTreeMap<String, String>, ApiError> {
+        let name = &service.name;
         let owner = fs::metadata(self.held_directory(environment, name, service).await?).map_err(internal)?;
         let (key, volume, target) = self.fresh_volume(environment, name, service).await?;
-        let file = target.join("dump.rdb");
+        let file = target.join(file);
         let source = dump.to_owned();
         let copied = tokio::task::spawn_blocking(move || {
             use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -351,23 +387,13 @@ impl Environments {
 
 /// Whether a backup of the services `names` (all, if there are none) leaves out something that can be backed up.
 fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
-    let can_be_backed_up = |service: &ServiceSpec| way(service).is_some_and(|way| !matches!(way, Way::No(_)));
+    let can_be_backed_up = |service: &ServiceSpec| backups_of(service).is_some_and(|backups| !matches!(backups.way(service), Way::Skipped(_)));
     !names.is_empty() && spec.services.iter().any(|(name, service)| can_be_backed_up(service) && !names.contains(name))
 }
 
 /// `None` for services that keep nothing of the user's.
-fn way(service: &ServiceSpec) -> Option<Way> {
-    if let Some(provision) = PostgresProvision::of(service) {
-        return Some(Way::Postgres(provision));
-    }
-    if let Some(provision) = RedisProvision::of(service) {
-        let has_volume = volume_key(&service.name, service).is_some();
-        return Some(if has_volume { Way::Redis(provision) } else { Way::No("it keeps nothing: its persistence is off") });
-    }
-    service.provision.first().map(|provision| match provision.kind.as_str() {
-        "s3" => Way::Files,
-        _ => Way::No("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them"),
-    })
+fn backups_of(service: &ServiceSpec) -> Option<&'static dyn BackupAbility> {
+    kinds::find(&service.kind).and_then(ServiceKind::backups)
 }
 
 fn volume_key(name: &ServiceName, service: &ServiceSpec) -> Option<String> {
@@ -433,13 +459,6 @@ pub(super) async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {
         }
     };
     tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(internal)
-}
-
-pub(super) async fn opened(path: &Path) -> Result<ExecInput, ApiError> {
-    let file = tokio::fs::File::open(path)
-        .await
-        .map_err(|error| ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", path.display())))?;
-    Ok(std::sync::Arc::new(std::sync::Mutex::new(Some(Box::pin(file)))))
 }
 
 fn files_below(directory: &Path) -> u64 {

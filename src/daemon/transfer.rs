@@ -7,20 +7,13 @@ use std::{
 
 use devenv_api::{ApiError, Compared, Content, ErrorCode, TransferRequest, Transferred};
 
-use super::{
-    Environments,
-    backups::{opened, told},
-    environments::Environment,
-    internal,
-};
+use super::{Environments, backups::told, environments::Environment, internal};
 use crate::{
     backup::{compare, verified},
     kinds::{
-        postgres::{
-            backup::{Dump, Server},
-            spec::PostgresProvision,
-        },
-        redis::{backup as redis, spec::RedisProvision},
+        self, ServiceKind,
+        capability::{Arrived, Backups, RemoteSource, Restores, ServerSite, Staged, StagedRestore, Transfers},
+        transfer::Address,
     },
     net::Tunnel,
     spec::{ServiceName, ServiceSpec},
@@ -30,26 +23,16 @@ impl Environments {
     pub(crate) async fn export(&self, environment: &Environment, request: &TransferRequest) -> Result<Transferred, ApiError> {
         let began = Instant::now();
         let (name, service) = service(environment, &request.service).await?;
+        let transfers = transfers_of(&service)?;
         let place = PathBuf::from(&request.place);
         let instance = environment.instance(&name)?;
+        let site = self.site(environment, &service, &instance.id);
+        let all = request.database.is_none() && place.is_dir();
         let mut databases = Vec::new();
-        if let Some(provision) = PostgresProvision::of(&service) {
-            let server = Server::own(self.engine().as_ref(), &instance.id);
-            let all = request.database.is_none() && place.is_dir();
-            for (database, file) in targets(&provision, request.database.as_deref(), &place, all)? {
-                let before = server.dump(&database, Dump::Foreign, &file).await.map_err(|error| told(&error))?;
-                keep_manifest(&file, &before)?;
-                databases.push(compare(&database, &before, &before));
-            }
-        } else if let Some(provision) = RedisProvision::of(&service) {
-            let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
-                .await
-                .map_err(|error| told(&error))?;
-            let before = server.dump(self.engine().as_ref(), &instance.id, &place).await.map_err(|error| told(&error))?;
-            keep_manifest(&place, &before)?;
-            databases.push(compare(name.as_str(), &before, &before));
-        } else {
-            return Err(unsupported(&name, &service));
+        for (database, file) in targets(transfers, &service, request.database.as_deref(), &place, all)? {
+            let before = transfers.export(&site, database.as_deref(), &file).await.map_err(|error| told(&error))?;
+            keep_manifest(&file, &before)?;
+            databases.push(compare(database.as_deref().unwrap_or(name.as_str()), &before, &before));
         }
         Ok(Transferred {
             service: name.to_string(),
@@ -65,41 +48,46 @@ impl Environments {
     pub(crate) async fn import(&self, environment: &Environment, request: &TransferRequest) -> Result<Transferred, ApiError> {
         let began = Instant::now();
         let (name, service) = service(environment, &request.service).await?;
+        let transfers = transfers_of(&service)?;
+        let restores = kinds::find(&service.kind).and_then(ServiceKind::backups).and_then(Backups::restores);
+        let restores = restores.ok_or_else(|| unsupported(&service))?;
+        let wrong = |what: &str| ApiError::new(ErrorCode::Usage, format!("the address cannot be used: {what}"));
+        let address = Address::parse(&request.place).map_err(wrong)?;
+        let remote = match &address {
+            None => None,
+            Some(address) => {
+                let remote = transfers
+                    .remote()
+                    .map_err(|hint| ApiError::new(ErrorCode::Usage, format!("`{name}` is imported from a dump file")).hint(hint))?;
+                if !remote.is_scheme(&address.scheme) {
+                    return Err(wrong(&format!("its scheme is `{}`, which is not one of this service's", address.scheme)));
+                }
+                remote.check(address).map_err(|why| wrong(&why))?;
+                Some((remote, address))
+            }
+        };
         let saved = self.save_backup(environment, std::slice::from_ref(&name)).await?;
-        let (place, databases) = if let Some(provision) = PostgresProvision::of(&service) {
-            match Address::parse(&request.place, "postgres")? {
-                Some(address) => (address.shown(), vec![self.import_from_server(environment, &name, &provision, request, &address).await?]),
-                None => (request.place.clone(), self.import_files(environment, &name, &provision, request).await?),
+        let instance = environment.instance(&name)?;
+        let site = self.site(environment, &service, &instance.id);
+        let databases = match (restores, remote) {
+            (Restores::Staged(restore), Some((remote, address))) => {
+                vec![self.import_from_server(environment, &site, transfers, restore, request, (remote, address)).await?]
             }
-        } else if let Some(provision) = RedisProvision::of(&service) {
-            if Address::parse(&request.place, "redis")?.is_some() {
-                return Err(ApiError::new(ErrorCode::Usage, "Redis is imported from a dump file")
-                    .hint("`redis-cli -u URL --rdb FILE` writes one; the password goes into REDISCLI_AUTH"));
+            (Restores::Staged(restore), None) => self.import_files(environment, &site, transfers, restore, request).await?,
+            (Restores::Volume(restore), _) => {
+                let file = PathBuf::from(&request.place);
+                transfers.check(&file).map_err(refused)?;
+                let fresh = self.volume_with(environment, &service, restore.file(), &file).await?;
+                self.move_and_wait(environment, fresh).await?;
+                let instance = environment.instance(&name)?;
+                let after = restore.contents(&self.site(environment, &service, &instance.id)).await.map_err(|error| told(&error))?;
+                let before = manifest(&file).unwrap_or_else(|| after.clone());
+                vec![compare(name.as_str(), &before, &after)]
             }
-            let file = PathBuf::from(&request.place);
-            let is_dump = std::fs::File::open(&file).and_then(|mut file| {
-                let mut magic = [0; 5];
-                std::io::Read::read_exact(&mut file, &mut magic)?;
-                Ok(&magic == b"REDIS")
-            });
-            if !is_dump.map_err(|error| ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display())))? {
-                return Err(ApiError::new(ErrorCode::Usage, format!("{} is no dump of Redis", file.display()))
-                    .hint("a `.jsonl` of keys is a data set: `seed:` in the profile"));
-            }
-            let fresh = self.redis_volume(environment, &name, &service, &file).await?;
-            self.move_and_wait(environment, fresh).await?;
-            let mut server = redis::Server::open(&provision, &environment.vault, environment.caretaker.authority())
-                .await
-                .map_err(|error| told(&error))?;
-            let after = server.contents().await.map_err(|error| told(&error))?;
-            let before = manifest(&file).unwrap_or_else(|| after.clone());
-            (request.place.clone(), vec![compare(name.as_str(), &before, &after)])
-        } else {
-            return Err(unsupported(&name, &service));
         };
         Ok(Transferred {
             service: name.to_string(),
-            place,
+            place: address.map_or_else(|| request.place.clone(), |address| address.shown()),
             verified: verified(&databases),
             databases,
             backup: Some(saved.id),
@@ -107,88 +95,95 @@ impl Environments {
         })
     }
 
+    /// All databases are made and compared before the first takes its place, and then all do at once.
     async fn import_files(
         &self,
         environment: &Environment,
-        name: &ServiceName,
-        provision: &PostgresProvision,
+        site: &ServerSite<'_>,
+        transfers: &dyn Transfers,
+        restore: &dyn StagedRestore,
         request: &TransferRequest,
     ) -> Result<Vec<Compared>, ApiError> {
         let place = PathBuf::from(&request.place);
-        let instance = environment.instance(name)?;
-        let server = Server::own(self.engine().as_ref(), &instance.id);
-        let mut compared = Vec::new();
-        for (database, file) in targets(provision, request.database.as_deref(), &place, place.is_dir())? {
-            let arrived = server.restore(provision, &database, Dump::Foreign, opened(&file).await?).await.map_err(|error| told(&error))?;
+        let targets = targets(transfers, site.service, request.database.as_deref(), &place, place.is_dir())?;
+        for (_, file) in &targets {
+            transfers.check(file).map_err(refused)?;
+        }
+        let (mut compared, mut databases) = (Vec::new(), Vec::new());
+        for (database, file) in targets {
+            let staged = Staged { database, file: file.clone(), own: false };
+            let arrived = restore.stage(site, &staged).await.map_err(|error| told(&error));
+            let arrived = match arrived {
+                Ok(arrived) => arrived,
+                Err(error) => {
+                    restore.discard(site, &databases).await;
+                    return Err(error.hint("nothing was changed"));
+                }
+            };
+            let database = staged.database.unwrap_or_default();
+            databases.push(database.clone());
             // A manifest of our own says more than the dump itself, in which rows can be counted.
             let source = manifest(&file).unwrap_or(arrived.promised);
-            compared.push(self.put_in_place(&server, &database, &source, &arrived.contents).await?);
+            compared.push(compare(&database, &source, &arrived.contents));
         }
-        self.provision_again(environment, provision).await?;
-        environment.reread(name).await;
+        self.put_in_place(environment, site, restore, &databases, &compared).await?;
         Ok(compared)
     }
 
     async fn import_from_server(
         &self,
         environment: &Environment,
-        name: &ServiceName,
-        provision: &PostgresProvision,
+        site: &ServerSite<'_>,
+        transfers: &dyn Transfers,
+        restore: &dyn StagedRestore,
         request: &TransferRequest,
-        address: &Address,
+        (remote, address): (&dyn RemoteSource, &Address),
     ) -> Result<Compared, ApiError> {
-        let database = match &request.database {
-            Some(database) => database.clone(),
-            None => provision.databases.first().map(|database| database.name.clone()).unwrap_or_default(),
-        };
-        let instance = environment.instance(name)?;
+        let known = transfers.databases(site.service);
+        let database = request.database.clone().or_else(|| known.first().cloned()).unwrap_or_default();
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let gateway = record
             .subnet
             .and_then(|subnet| subnet.hosts().next())
             .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
         // The tools are in a container, which does not reach what listens on this host's loopback.
-        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port)
+        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port.unwrap_or_else(|| remote.port()))
             .await
             .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
         let file = tempfile::NamedTempFile::new().map_err(internal)?;
-        let mut server = Server::own(self.engine().as_ref(), &instance.id);
-        server.variables = address.variables(gateway.to_string(), tunnel.port());
-        let before = server
-            .dump(&address.database, Dump::Foreign, file.path())
+        let before = remote
+            .fetch(site, address, (gateway.to_string(), tunnel.port()), file.path())
             .await
             .map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&told(&error).message)))?;
         drop(tunnel);
-        let server = Server::own(self.engine().as_ref(), &instance.id);
-        let arrived =
-            server.restore(provision, &database, Dump::Foreign, opened(file.path()).await?).await.map_err(|error| told(&error))?;
-        let named = |contents: Vec<Content>| -> Vec<Content> {
-            contents
-                .into_iter()
-                .map(|content| Content { name: content.name.replacen(&address.database, &database, 1), ..content })
-                .collect()
-        };
-        let compared = self.put_in_place(&server, &database, &named(before), &arrived.contents).await?;
-        self.provision_again(environment, provision).await?;
-        environment.reread(name).await;
+        let staged = Staged { database: Some(database.clone()), file: file.path().to_owned(), own: false };
+        let Arrived { contents, .. } = restore.stage(site, &staged).await.map_err(|error| told(&error))?;
+        let theirs = remote.database(address);
+        let named: Vec<Content> =
+            before.into_iter().map(|content| Content { name: content.name.replacen(&theirs, &database, 1), ..content }).collect();
+        let compared = compare(&database, &named, &contents);
+        self.put_in_place(environment, site, restore, &[database], std::slice::from_ref(&compared)).await?;
         Ok(compared)
     }
 
     async fn put_in_place(
         &self,
-        server: &Server<'_>,
-        database: &str,
-        source: &[Content],
-        arrived: &[Content],
-    ) -> Result<Compared, ApiError> {
-        let compared = compare(database, source, arrived);
-        if !compared.differences.is_empty() {
-            server.discard(database).await;
-            let message = format!("what arrived is not what was sent: {}", compared.differences.join("; "));
+        environment: &Environment,
+        site: &ServerSite<'_>,
+        restore: &dyn StagedRestore,
+        databases: &[String],
+        compared: &[Compared],
+    ) -> Result<(), ApiError> {
+        let differences: Vec<&str> = compared.iter().flat_map(|one| &one.differences).map(String::as_str).collect();
+        if !differences.is_empty() {
+            restore.discard(site, databases).await;
+            let message = format!("what arrived is not what was sent: {}", differences.join("; "));
             return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
         }
-        server.swap(database).await.map_err(|error| told(&error))?;
-        Ok(compared)
+        restore.swap(site, databases).await.map_err(|error| told(&error))?;
+        self.provision_again(environment, site.service).await?;
+        environment.reread(&site.service.name).await;
+        Ok(())
     }
 }
 
@@ -201,22 +196,48 @@ async fn service(environment: &Environment, name: &str) -> Result<(ServiceName, 
     })
 }
 
-fn unsupported(name: &ServiceName, service: &ServiceSpec) -> ApiError {
-    ApiError::new(ErrorCode::Usage, format!("`{name}` is a {} service, which has no dump", service.kind))
-        .hint("PostgreSQL and Redis have; `devenv snapshot` copies the data of all")
+fn transfers_of(service: &ServiceSpec) -> Result<&'static dyn Transfers, ApiError> {
+    kinds::find(&service.kind).and_then(ServiceKind::transfers).ok_or_else(|| unsupported(service))
 }
 
-/// One database and the file, or every one of them with its file in a directory.
-fn targets(provision: &PostgresProvision, wanted: Option<&str>, place: &Path, all: bool) -> Result<Vec<(String, PathBuf)>, ApiError> {
-    let names: Vec<&str> = provision.databases.iter().map(|database| database.name.as_str()).collect();
+fn unsupported(service: &ServiceSpec) -> ApiError {
+    let able: Vec<&str> = kinds::all().filter(|kind| kind.transfers().is_some()).map(ServiceKind::name).collect();
+    ApiError::new(ErrorCode::Usage, format!("`{}` is a {} service, which has no dump", service.name, service.kind))
+        .hint(format!("services of the kinds {} have; `devenv snapshot` copies the data of all", able.join(", ")))
+}
+
+fn refused((what, hint): (String, Option<String>)) -> ApiError {
+    let error = ApiError::new(ErrorCode::Usage, what);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// One database and the file, or every one of them with its file in a directory; the server as a whole where it has none.
+fn targets(
+    transfers: &dyn Transfers,
+    service: &ServiceSpec,
+    wanted: Option<&str>,
+    place: &Path,
+    all: bool,
+) -> Result<Vec<(Option<String>, PathBuf)>, ApiError> {
+    let names = transfers.databases(service);
     match wanted {
-        Some(name) if !names.contains(&name) => {
+        _ if names.is_empty() => Ok(vec![(None, place.to_owned())]),
+        Some(name) if !names.iter().any(|known| known == name) => {
             Err(ApiError::new(ErrorCode::NotFound, format!("the profile declares no database `{name}`"))
                 .hint(format!("it declares {}", names.join(", "))))
         }
-        Some(name) => Ok(vec![(name.to_owned(), place.to_owned())]),
-        None if all => Ok(names.iter().map(|name| ((*name).to_owned(), place.join(format!("{name}.dump")))).collect()),
-        None => Ok(vec![(names.first().copied().unwrap_or_default().to_owned(), place.to_owned())]),
+        Some(name) => Ok(vec![(Some(name.to_owned()), place.to_owned())]),
+        None if all => Ok(names
+            .into_iter()
+            .map(|name| {
+                let file = place.join(format!("{name}.{}", transfers.ending()));
+                (Some(name), file)
+            })
+            .collect()),
+        None => Ok(vec![(names.into_iter().next(), place.to_owned())]),
     }
 }
 
@@ -233,171 +254,4 @@ fn keep_manifest(file: &Path, contents: &[Content]) -> Result<(), ApiError> {
 
 fn manifest(file: &Path) -> Option<Vec<Content>> {
     serde_json::from_slice(&std::fs::read(manifest_of(file)).ok()?).ok()
-}
-
-/// A server that the user names, taken apart so that its password is never part of a command.
-#[derive(PartialEq, Eq)]
-struct Address {
-    scheme: String,
-    user: Option<String>,
-    password: Option<String>,
-    host: String,
-    port: u16,
-    database: String,
-    /// What `sslmode` and its like mean, as variables of the tools.
-    settings: Vec<(&'static str, String)>,
-}
-
-impl Address {
-    /// `None` if it is a path.
-    fn parse(text: &str, scheme: &str) -> Result<Option<Self>, ApiError> {
-        let Some((found, rest)) = text.split_once("://") else { return Ok(None) };
-        let wrong = |what: &str| ApiError::new(ErrorCode::Usage, format!("the address cannot be used: {what}"));
-        if !found.starts_with(scheme) {
-            return Err(wrong(&format!("its scheme is `{found}`, and this service's is `{scheme}`")));
-        }
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-            Some((user, password)) => (Some(decoded(user)), Some(decoded(password)).filter(|password| !password.is_empty())),
-            None => (None, None),
-        };
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wrong("its port is no number"))?),
-            _ => (host, 5432),
-        };
-        if host.is_empty() {
-            return Err(wrong("it names no host"));
-        }
-        let database = decoded(database);
-        let mut settings = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            settings.push(setting(&decoded(name), decoded(value)).map_err(|why| wrong(&why))?);
-        }
-        let database = if database.is_empty() { user.clone().unwrap_or_else(|| "postgres".to_owned()) } else { database };
-        Ok(Some(Self {
-            scheme: found.to_owned(),
-            user,
-            password,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            database,
-            settings,
-        }))
-    }
-
-    fn shown(&self) -> String {
-        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-        format!("{}://{user}{}:{}/{}", self.scheme, self.host, self.port, self.database)
-    }
-
-    fn redact(&self, text: &str) -> String {
-        self.password.as_ref().map_or_else(|| text.to_owned(), |password| text.replace(password, "********"))
-    }
-
-    /// The name stays the server's own, for its certificate; the way there is the tunnel's.
-    fn variables(&self, gateway: String, port: u16) -> Vec<(String, String)> {
-        let mut variables = vec![
-            ("PGHOST".to_owned(), self.host.clone()),
-            ("PGHOSTADDR".to_owned(), gateway),
-            ("PGPORT".to_owned(), port.to_string()),
-            ("PGCONNECT_TIMEOUT".to_owned(), "10".to_owned()),
-        ];
-        variables.extend(self.user.clone().map(|user| ("PGUSER".to_owned(), user)));
-        variables.extend(self.password.clone().map(|password| ("PGPASSWORD".to_owned(), password)));
-        // What the address says counts, and not what we would say.
-        variables.retain(|(name, _)| !self.settings.iter().any(|(set, _)| set == name));
-        variables.extend(self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        variables
-    }
-}
-
-/// Options of an address that the tools take as a variable.
-const OPTIONS: [(&str, &str); 13] = [
-    ("sslmode", "PGSSLMODE"),
-    ("sslnegotiation", "PGSSLNEGOTIATION"),
-    ("sslsni", "PGSSLSNI"),
-    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
-    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
-    ("channel_binding", "PGCHANNELBINDING"),
-    ("require_auth", "PGREQUIREAUTH"),
-    ("gssencmode", "PGGSSENCMODE"),
-    ("connect_timeout", "PGCONNECT_TIMEOUT"),
-    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
-    ("application_name", "PGAPPNAME"),
-    ("client_encoding", "PGCLIENTENCODING"),
-    ("options", "PGOPTIONS"),
-];
-/// Options that name files of this host.
-const FILES: [&str; 6] = ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile"];
-
-/// An option as a variable of the tools, or why it cannot be honoured: none is left out in silence.
-fn setting(name: &str, value: String) -> Result<(&'static str, String), String> {
-    if let Some((_, variable)) = OPTIONS.iter().find(|(known, _)| *known == name) {
-        return Ok((variable, value));
-    }
-    // The certificates that the system trusts are no file of ours.
-    if name == "sslrootcert" && value == "system" {
-        return Ok(("PGSSLROOTCERT", value));
-    }
-    if FILES.contains(&name) {
-        return Err(format!("`{name}` names a file, and the tools run in the service's container, which does not have it"));
-    }
-    if matches!(name, "host" | "hostaddr" | "port" | "user" | "password" | "dbname") {
-        return Err(format!("`{name}` is given as an option; write it as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`"));
-    }
-    let known: Vec<&str> = OPTIONS.iter().map(|(name, _)| *name).collect();
-    Err(format!("its option `{name}` means nothing here; remove it (known are {})", known.join(", ")))
-}
-
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten().and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        out.push(hex.unwrap_or(bytes[at]));
-        at += if hex.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_taken_apart_and_shown_without_its_password() {
-        let address =
-            Address::parse("postgres://ada:p%40ss%2F1@db.example:6543/shop?sslmode=verify-full", "postgres").ok().flatten().unwrap();
-        assert_eq!(address.password.as_deref(), Some("p@ss/1"));
-        assert_eq!(address.shown(), "postgres://ada@db.example:6543/shop");
-        assert_eq!(address.redact("no: p@ss/1"), "no: ********");
-        let variables = address.variables("172.20.0.1".to_owned(), 4000);
-        assert!(variables.contains(&("PGSSLMODE".to_owned(), "verify-full".to_owned())));
-        assert!(variables.contains(&("PGHOST".to_owned(), "db.example".to_owned())));
-        assert_eq!(Address::parse("postgresql://h/", "postgres").ok().flatten().unwrap().port, 5432);
-        assert!(Address::parse("dumps/a.dump", "postgres").is_ok_and(|found| found.is_none()));
-        assert!(Address::parse("mysql://h/x", "postgres").is_err());
-        assert!(Address::parse("postgres://h:x/x", "postgres").is_err());
-    }
-
-    #[test]
-    fn every_option_of_an_address_is_taken_or_refused_by_its_name() {
-        let address = Address::parse("postgres://h/d?application_name=a%20b&connect_timeout=3&sslrootcert=system", "postgres");
-        let variables = address.ok().flatten().unwrap().variables("172.20.0.1".to_owned(), 4000);
-        for (name, value) in [("PGAPPNAME", "a b"), ("PGCONNECT_TIMEOUT", "3"), ("PGSSLROOTCERT", "system")] {
-            assert_eq!(variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str()), Some(value));
-        }
-        for (query, words) in [
-            ("sslrootcert=/etc/ca.pem", "`sslrootcert` names a file"),
-            ("schema=public", "its option `schema` means nothing here"),
-            ("sslmode=require&pgbouncer", "its option `pgbouncer` means nothing here"),
-            ("host=/run/postgresql", "`host` is given as an option"),
-        ] {
-            let Err(error) = Address::parse(&format!("postgres://h/d?{query}"), "postgres") else { panic!("{query}") };
-            assert!(error.message.contains(words), "{}", error.message);
-        }
-    }
 }

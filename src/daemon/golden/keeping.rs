@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 
 use super::{
     blocking,
-    journal::{Journal, NextWriter, Watched},
     kept::{Claim, Kept, Shelf, forget_file},
     spare::Spare,
 };
 use crate::{
     engine::{Engine, Labels, VolumeCreate},
+    kinds::capability::{GoldenServer, LogRange},
     snapshot::{Copied, GoldenKey, copy_tree_without, size_of},
     store::{Store, StoreError, write_atomically},
 };
@@ -43,7 +43,9 @@ pub(super) struct Keeping {
     pub(super) store: Store,
     pub(super) kept: Kept,
     pub(super) from: PathBuf,
-    pub(super) server: Watched,
+    pub(super) server: Box<dyn GoldenServer>,
+    /// Files of the running server that the copy must not have.
+    pub(super) left_behind: &'static [&'static str],
     pub(super) _claim: Claim,
 }
 
@@ -65,13 +67,13 @@ pub(super) enum KeepError {
 
 impl Keeping {
     /// Behind the back of everybody; `writer` is the next one after the data as it is to be.
-    pub(super) async fn behind(self, writer: NextWriter) {
+    pub(super) async fn behind(self, writer: String) {
         let began = Instant::now();
         let copied = async {
             let to = self.begin().await?;
             for _ in 0..ATTEMPTS {
-                let (journal, position) = self.server.checkpoint().await.map_err(KeepError::Server)?;
-                let copied = self.copy(&to, journal).await;
+                let (log, position) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+                let copied = self.copy(&to, log).await;
                 let now = self.server.position().await.map_err(KeepError::Server)?;
                 if self.server.next_writer().await.map_err(KeepError::Server)? != writer {
                     return Err(KeepError::Overtaken);
@@ -96,12 +98,12 @@ impl Keeping {
         let mut paused = Duration::ZERO;
         let copied = async {
             let to = self.begin().await?;
-            let (journal, _) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+            let (log, _) = self.server.checkpoint().await.map_err(KeepError::Server)?;
             let list = serde_json::to_vec(&[&self.container]).expect("a list of names is plain data");
             write_atomically(&self.paused, &list)?;
             let stopped = Instant::now();
             self.engine.pause(&self.container).await?;
-            let copied = self.copy(&to, journal).await;
+            let copied = self.copy(&to, log).await;
             let unpaused = self.engine.unpause(&self.container).await;
             paused = stopped.elapsed();
             if unpaused.is_ok() {
@@ -116,9 +118,9 @@ impl Keeping {
         self.finish(copied, began, paused).await;
     }
 
-    async fn copy(&self, to: &Path, journal: Journal) -> io::Result<Copied> {
+    async fn copy(&self, to: &Path, log: Box<dyn LogRange>) -> io::Result<Copied> {
         let (from, to) = (self.from.clone(), to.to_owned());
-        blocking(move || copy_tree_without(&from, &to, |path| journal.is_needless(path))).await
+        blocking(move || copy_tree_without(&from, &to, |path| log.is_needless(path))).await
     }
 
     /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
@@ -157,9 +159,10 @@ impl Keeping {
     async fn complete(&self, copied: Result<Copied, KeepError>) -> Result<(Copied, Spare), KeepError> {
         let copied = copied?;
         let to = directory_of(&*self.engine, &self.kept.volume).await?;
+        let left_behind = self.left_behind;
         blocking(move || {
             // Of the server that runs there; another one would look for it.
-            for left in ["pgdata/postmaster.pid", "pgdata/postmaster.opts"] {
+            for left in left_behind {
                 forget_file(&to.join(left));
             }
             Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)

@@ -1,4 +1,5 @@
-//! Golden volumes: PostgreSQL's data as it is after provisioning, scripts and data sets, kept to start others from.
+//! Golden volumes: a server's data as it is after provisioning, scripts and data sets, kept to start others from. The kind
+//! of the server says what decides the data, and how to see that it is at rest.
 //!
 //! A copy is made once, at the first settling of a start that began on an empty volume ([`keeping`] says how nobody waits
 //! for it). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
@@ -8,11 +9,9 @@
 //! Whatever is cut off half way is nothing: a volume is golden as soon as a small file says so ([`kept`]), data is filled
 //! in under another name and renamed, and a first start of which no answer was ever heard begins again on an empty volume.
 
-mod journal;
 mod keeping;
 mod kept;
 mod spare;
-mod version;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,15 +26,14 @@ use tokio::sync::oneshot;
 
 use crate::{
     engine::{Engine, Labels, ObservedVolume, OwnerId},
+    kinds::{self, ServiceKind, capability},
     provision::ProvisionContext,
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
     snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
-    kinds::postgres::spec::PostgresProvision,
     spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, write_atomically},
 };
-use journal::Watched;
 use keeping::Keeping;
 use kept::{Kept, Shelf};
 use spare::Spare;
@@ -44,9 +42,8 @@ pub(super) use kept::{BUDGET, bytes, discard_unfinished, retained};
 
 /// The label of a golden volume's role.
 pub(super) const ROLE: &str = "golden";
-/// The data's directory in its volume, and its name until it is whole.
-const DATA: &str = "pgdata";
-const FILLING: &str = "pgdata.filling";
+/// Follows the name of the data's directory until it is whole.
+const FILLING: &str = "filling";
 
 /// The golden volumes of a daemon, for one environment's services.
 pub(super) struct Golden {
@@ -72,32 +69,30 @@ impl Golden {
     /// Before a start: fills an empty volume from a golden one, and refuses data of another major version.
     pub(super) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
         self.empty.lock().expect("no holder of this lock panics").remove(&spec.name);
-        if PostgresProvision::of(spec).is_none() {
-            return Ok(());
-        }
+        let Some(rules) = rules(spec) else { return Ok(()) };
         // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
         let Some(place) = self.place(spec).await else { return Ok(()) };
         let emptied = |error: io::Error| Evidence::of(format!("its half-filled volume could not be emptied: {error}"));
-        remove_tree(&place.directory.join(FILLING)).map_err(emptied)?;
+        remove_tree(&place.filling(rules)).map_err(emptied)?;
         // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
         if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
-            let data = place.directory.join(DATA);
-            if served(&data) {
+            let data = place.data(rules);
+            if rules.served(&data) {
                 self.answered(&spec.name)?;
             } else {
                 remove_tree(&data).map_err(emptied)?;
             }
         }
-        if let Ok(found) = fs::read_to_string(place.directory.join(DATA).join("PG_VERSION")) {
-            return version::version_fits(spec, found.trim());
+        if let Some(readable) = rules.check(spec, &place.data(rules)) {
+            return readable.map_err(|(cause, fix)| Evidence { diagnosis: Some((cause.clone(), fix)), ..Evidence::of(cause) });
         }
-        let filled = self.fill(spec, project, checksums, &place).await.unwrap_or_else(|error| {
+        let filled = self.fill(rules, spec, project, checksums, &place).await.unwrap_or_else(|error| {
             // A slower start is no failure.
             tracing::warn!(%error, service = %spec.name, "A volume could not be filled from a golden one.");
             false
         });
         if !filled {
-            remove_tree(&place.directory.join(FILLING)).map_err(emptied)?;
+            remove_tree(&place.filling(rules)).map_err(emptied)?;
             write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes()).map_err(|error| {
                 Evidence::of(format!("it could not be noted that it starts for the first time: {}", super::describe(&error)))
             })?;
@@ -121,16 +116,23 @@ impl Golden {
         self.empty.lock().expect("no holder of this lock panics").contains(service)
     }
 
-    async fn fill(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums, place: &Place) -> io::Result<bool> {
+    async fn fill(
+        &self,
+        rules: &dyn capability::Golden,
+        spec: &ServiceSpec,
+        project: &Path,
+        checksums: &Checksums,
+        place: &Place,
+    ) -> io::Result<bool> {
         let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
         let shelf = Shelf::of(&self.store, &key);
         let Some(kept) = shelf.read().filter(|kept| kept.complete) else { return Ok(false) };
         let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
         let began = Instant::now();
         let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
-        let data = place.directory.join(DATA);
+        let data = place.data(rules);
         let is_moved = match self.volume(&spare.volume()).await {
-            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(DATA), &data) {
+            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), &data) {
                 Ok(()) => true,
                 // On another file system, or made anew at this very moment.
                 Err(error) => {
@@ -141,7 +143,7 @@ impl Golden {
             _ => false,
         };
         if !is_moved {
-            let (from, filling) = (golden.mountpoint.join(DATA), place.directory.join(FILLING));
+            let (from, filling) = (golden.mountpoint.join(rules.directory()), place.filling(rules));
             // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
             blocking(move || {
                 fs::create_dir(&filling)?;
@@ -162,7 +164,8 @@ impl Golden {
         if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
             return;
         }
-        let Some(provision) = PostgresProvision::of(spec) else { return };
+        let Some(rules) = rules(spec) else { return };
+        let Some(server) = spec.provision.iter().find_map(|declared| rules.server(declared, cx.clone())) else { return };
         let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
         let shelf = Shelf::of(&self.store, &key);
         // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
@@ -186,7 +189,8 @@ impl Golden {
                 complete: false,
             },
             from: place.directory,
-            server: Watched { provision, cx },
+            server,
+            left_behind: rules.left_behind(),
             key,
             _claim: claim,
         };
@@ -225,13 +229,11 @@ impl Golden {
         let mut workload = container.clone();
         // What differs from one environment to the next.
         workload.ports.clear();
-        let mut provision = PostgresProvision::of(spec)?;
-        provision.port = 0;
+        let rules = rules(spec)?;
+        let provision = spec.provision.iter().find_map(|declared| rules.key(declared))?;
         let text = |value: serde_json::Result<String>| value.expect("a spec is plain data");
-        let settings = [
-            ("workload".to_owned(), text(serde_json::to_string(&Workload::Container(workload)))),
-            ("provision".to_owned(), text(serde_json::to_string(&provision))),
-        ];
+        let settings =
+            [("workload".to_owned(), text(serde_json::to_string(&Workload::Container(workload)))), ("provision".to_owned(), provision)];
         Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))
     }
 
@@ -269,11 +271,19 @@ impl Golden {
     }
 }
 
-/// Whether a server that others can reach has been started on the data: it writes its command there. It may have come up
-/// after nobody waited for it any more, and then what is there may be somebody's. What makes the data runs none, or one
-/// without an address.
-fn served(data: &Path) -> bool {
-    fs::read_to_string(data.join("postmaster.opts")).is_ok_and(|command| !command.contains("\"listen_addresses=\""))
+/// What the service's kind says of golden volumes; nothing for a kind that has none.
+fn rules(spec: &ServiceSpec) -> Option<&'static dyn capability::Golden> {
+    kinds::find(&spec.kind).and_then(ServiceKind::golden)
+}
+
+impl Place {
+    fn data(&self, rules: &dyn capability::Golden) -> PathBuf {
+        self.directory.join(rules.directory())
+    }
+
+    fn filling(&self, rules: &dyn capability::Golden) -> PathBuf {
+        self.directory.join(format!("{}.{FILLING}", rules.directory()))
+    }
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {
@@ -285,24 +295,4 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn data_on_which_a_server_was_started_for_others_is_never_taken_for_a_half_made_first_start() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path();
-        assert!(!served(data), "initdb was under way");
-        for (command, expected) in [
-            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"listen_addresses=\" \"-p\" \"5432\"\n", false),
-            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"config_file=/etc/devenv/postgres/postgresql.conf\"\n", true),
-            ("/usr/lib/postgresql/17/bin/postgres\n", true),
-        ] {
-            fs::write(data.join("postmaster.opts"), command).unwrap();
-            assert_eq!(served(data), expected, "{command}");
-        }
-    }
 }

@@ -22,6 +22,9 @@ pub trait Golden: Send + Sync {
     /// no data yet.
     fn check(&self, service: &ServiceSpec, data: &Path) -> Option<Result<(), (String, String)>>;
 
+    /// Whether a server that others can reach has been started on the data: then what is there may be somebody's.
+    fn served(&self, data: &Path) -> bool;
+
     /// The server, to be watched while it is copied.
     fn server(&self, provision: &OfKind, cx: ProvisionContext) -> Option<Box<dyn GoldenServer>>;
 }

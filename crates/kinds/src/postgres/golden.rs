@@ -35,6 +35,12 @@ impl Golden for PostgresKind {
         Some(version_fits(service, found.trim()))
     }
 
+    /// The server writes its command there. It may have come up after nobody waited for it any more. What makes the data runs
+    /// no server, or one without an address.
+    fn served(&self, data: &Path) -> bool {
+        std::fs::read_to_string(data.join("postmaster.opts")).is_ok_and(|command| !command.contains("\"listen_addresses=\""))
+    }
+
     fn server(&self, provision: &OfKind, cx: ProvisionContext) -> Option<Box<dyn GoldenServer>> {
         Some(Box::new(Watched { declared: provision.decode().ok()?, cx }))
     }
@@ -126,6 +132,21 @@ fn major_of(image: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_on_which_a_server_was_started_for_others_is_never_taken_for_a_half_made_first_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        assert!(!PostgresKind.served(data), "initdb was under way");
+        for (command, expected) in [
+            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"listen_addresses=\" \"-p\" \"5432\"\n", false),
+            ("/usr/lib/postgresql/17/bin/postgres \"-c\" \"config_file=/etc/devenv/postgres/postgresql.conf\"\n", true),
+            ("/usr/lib/postgresql/17/bin/postgres\n", true),
+        ] {
+            std::fs::write(data.join("postmaster.opts"), command).unwrap();
+            assert_eq!(PostgresKind.served(data), expected, "{command}");
+        }
+    }
 
     #[test]
     fn only_the_logs_files_from_the_checkpoint_on_are_copied() {

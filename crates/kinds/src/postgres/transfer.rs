@@ -163,7 +163,7 @@ mod tests {
             ("sslmode=require&pgbouncer", "its option `pgbouncer` means nothing here"),
             ("host=/run/postgresql", "`host` is given as an option"),
         ] {
-            let error = PostgresKind.check(&parsed(&format!("postgres://h/d?{query}"))).unwrap_err();
+            let error = RemoteSource::check(&PostgresKind, &parsed(&format!("postgres://h/d?{query}"))).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -148,7 +148,8 @@ async fn apply_source(
     for script in &scripts {
         if decide(script, known) == Verdict::Interrupted {
             // What an earlier run had on its way may have begun only since, and may be at work.
-            *known = store.settled(cx).await?;
+            store.settle(cx).await?;
+            *known = store.recorded().await?;
         }
         result = match decide(script, known) {
             Verdict::Apply => store.apply(script, cx).await,
