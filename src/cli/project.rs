@@ -16,9 +16,9 @@ use super::{
     session::Session,
 };
 use crate::{
+    kinds::Kind,
     paths::Paths,
     profile::{Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
-    kinds::Kind,
     spec::Image,
 };
 
@@ -112,9 +112,8 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
 impl Loaded {
     /// What a scenario needs to know of the services.
     pub(super) fn chaos_services(&self) -> crate::chaos::Services {
-        let facts = |name: &str, kind: &Kind| {
-            crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases: kind.fields().databases(name) }
-        };
+        let facts =
+            |name: &str, kind: &Kind| crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases: kind.fields().databases(name) };
         crate::chaos::Services(
             self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect(),
         )

@@ -387,7 +387,8 @@ impl Environments {
 
 /// Whether a backup of the services `names` (all, if there are none) leaves out something that can be backed up.
 fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
-    let can_be_backed_up = |service: &ServiceSpec| backups_of(service).is_some_and(|backups| !matches!(backups.way(service), Way::Skipped(_)));
+    let can_be_backed_up =
+        |service: &ServiceSpec| backups_of(service).is_some_and(|backups| !matches!(backups.way(service), Way::Skipped(_)));
     !names.is_empty() && spec.services.iter().any(|(name, service)| can_be_backed_up(service) && !names.contains(name))
 }
 

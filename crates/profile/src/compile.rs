@@ -11,8 +11,8 @@ use devenv_kinds::{
     describe::{Connection, Context, Description, FIGURES, Facts, PortNeed},
 };
 use devenv_spec::{
-    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, ScriptSet, SecretRef, ServiceName, ServiceSpec,
-    Stop, Template, Variable, WatchRule, Workload,
+    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, ScriptSet, SecretRef, ServiceName,
+    ServiceSpec, Stop, Template, Variable, WatchRule, Workload,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;

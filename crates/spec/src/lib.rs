@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use hash::{SpecHash, differences};
 pub use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
-pub use probe::Probe;
 pub use of_kind::{OfKind, Undecodable};
+pub use probe::Probe;
 pub use quantity::{Period, Size};
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
 pub use template::{SecretRef, Template};

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use indexmap::IndexMap;
 
 use crate::{
-    profile::Profile,
     kinds::describe::{Context, Facts},
+    profile::Profile,
     spec::{EnvironmentId, Image, Workload},
 };
 
