@@ -3,29 +3,29 @@
 //! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
 
 mod blocking;
-mod chaos;
 mod cli;
 mod daemon;
 mod doctor;
 mod event;
-mod fault;
 mod inherit;
-mod log;
 mod net;
 mod paths;
-mod process;
 mod reconcile;
 mod server;
-mod snapshot;
 mod store;
-mod watch;
 
 // Crates under the names that they have here.
+use devenv_chaos as chaos;
 use devenv_engine as engine;
+use devenv_faults as fault;
 use devenv_kinds::{self as kinds, backup, diagnosis, figures, lease, probe, provision, script};
+use devenv_logs as log;
+use devenv_processes as process;
 use devenv_profile as profile;
 use devenv_secrets::{self as secret, tls};
+use devenv_snapshots as snapshot;
 use devenv_spec as spec;
+use devenv_watch as watch;
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {

@@ -9,7 +9,7 @@ use std::{
 
 /// By the names of their crates, and what is missing without them.
 const PROGRAMS: [(&str, &str); 2] =
-    [("holder", "faults that need it will be refused"), ("launcher", "containers with secret variables will be refused")];
+    [("fault-agent", "faults that need it will be refused"), ("launcher", "containers with secret variables will be refused")];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -38,7 +38,7 @@ fn build(name: &str, out: &Path) -> Result<(), String> {
     let variable = |name: &str| env::var(name).map_err(|_| format!("{name} is not set"));
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc
-        .args(["--edition", "2024", "--crate-name", name, "--crate-type", "bin", "--cap-lints", "allow"])
+        .args(["--edition", "2024", "--crate-name", &name.replace('-', "_"), "--crate-type", "bin", "--cap-lints", "allow"])
         .args([
             "-C",
             "target-feature=+crt-static",

@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{Environments, environments::Environment, internal};
 use crate::{
     event::News,
-    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, InvalidFault, Network, Postgres, Refusal, Restart, Target, Undoing},
+    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, Network, Postgres, Restart, Target, Undoing},
     reconcile::CommandError,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
@@ -298,26 +298,6 @@ fn is_id(id: &str) -> bool {
 fn new_id(fault: &str) -> String {
     let fault: String = fault.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(30).collect();
     format!("{fault}-{:06x}", rand::random::<u32>() & 0x00ff_ffff)
-}
-
-impl From<InvalidFault> for ApiError {
-    fn from(error: InvalidFault) -> Self {
-        let told = Self::new(ErrorCode::Usage, error.to_string());
-        match error.hint() {
-            Some(hint) => told.hint(hint),
-            None => told,
-        }
-    }
-}
-
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        let told = Self::new(ErrorCode::Failed, refusal.reason);
-        match refusal.hint {
-            Some(hint) => told.hint(hint),
-            None => told,
-        }
-    }
 }
 
 /// The volume of a service that is a file system of its own.

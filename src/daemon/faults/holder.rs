@@ -1,10 +1,10 @@
-//! Holders: the small program of `crates/holder` in a container of its own, within the namespaces of its target.
+//! Holders: the small program of `crates/fault-agent` in a container of its own, within the namespaces of its target.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use devenv_api::{ApiError, ErrorCode};
-use devenv_programs::HOLDER as PROGRAM;
+use devenv_programs::FAULT_AGENT as PROGRAM;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 

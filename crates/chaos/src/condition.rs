@@ -1,0 +1,239 @@
+//! PURE: conditions such as `jobs.ok-ratio >= 0.999 over 3s` or `host.disk-free < 2GiB`.
+
+use std::{fmt, time::Duration};
+
+use devenv_profile::reading::{did_you_mean, one_of};
+use devenv_spec::{Period, Size};
+
+/// A figure compared with a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub figure: Figure,
+    pub comparison: Comparison,
+    pub value: f64,
+    /// Over this time up to now; of figures that are about a moment, the last value.
+    pub over: Duration,
+    /// As it is written.
+    pub text: String,
+}
+
+/// What can be looked at: `jobs.rate`, `cache.ready`, `host.disk-free`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// A workload, a service or `host`.
+    pub owner: String,
+    pub name: FigureName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureName {
+    /// Operations acknowledged, of those that ended.
+    OkRatio,
+    /// Operations acknowledged a second.
+    Rate,
+    /// Operations that did not succeed.
+    Errors,
+    /// The time under which 99 of a hundred operations were, in milliseconds.
+    P99,
+    /// Jobs accepted and not yet completed.
+    Outstanding,
+    /// 1 if the service is ready, else 0.
+    Ready,
+    /// Bytes free where the state directory is.
+    DiskFree,
+    /// Bytes of memory available.
+    MemoryFree,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
+    Equal,
+    Unlike,
+}
+
+/// Whose figures there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Workload,
+    Service,
+    Host,
+}
+
+/// What is wrong with a condition, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidCondition {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// 99.9 % and 0.999 are the same, whatever their bits.
+const HAIR: f64 = 1e-9;
+/// The time over which ratios and rates are taken if none is said.
+const OVER: Duration = Duration::from_secs(1);
+
+const FIGURES: &[(&str, FigureName, Owner)] = &[
+    ("ok-ratio", FigureName::OkRatio, Owner::Workload),
+    ("rate", FigureName::Rate, Owner::Workload),
+    ("errors", FigureName::Errors, Owner::Workload),
+    ("p99", FigureName::P99, Owner::Workload),
+    ("outstanding", FigureName::Outstanding, Owner::Workload),
+    ("ready", FigureName::Ready, Owner::Service),
+    ("disk-free", FigureName::DiskFree, Owner::Host),
+    ("memory-free", FigureName::MemoryFree, Owner::Host),
+];
+
+/// The longer signs first: `>=` begins with `>`.
+const COMPARISONS: &[(&str, Comparison)] = &[
+    (">=", Comparison::AtLeast),
+    ("<=", Comparison::AtMost),
+    ("==", Comparison::Equal),
+    ("!=", Comparison::Unlike),
+    (">", Comparison::Above),
+    ("<", Comparison::Below),
+];
+
+impl Condition {
+    /// `FIGURE >= VALUE over DURATION`; `owner` says what a name stands for.
+    pub fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
+        let text = text.trim();
+        let at = text.find(['<', '>', '=', '!']).ok_or_else(|| InvalidCondition {
+            message: format!("`{text}` compares nothing"),
+            hint: Some("write it as `jobs.rate >= 100` or `host.disk-free < 2GiB`".to_owned()),
+        })?;
+        Self::of(text[..at].trim(), &text[at..], owner)
+    }
+
+    /// The figure and the rest apart, as `steady` has them. A bare `true` or value means that it is equal.
+    pub fn of(figure: &str, rest: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
+        let figure = Figure::parse(figure, owner)?;
+        let rest = rest.trim();
+        let (comparison, value) = COMPARISONS
+            .iter()
+            .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))
+            .unwrap_or((Comparison::Equal, rest));
+        let (value, over) = match value.split_once(" over ") {
+            None => (value.trim(), OVER),
+            Some((value, over)) => {
+                let over: Period = over.trim().parse().map_err(|_| InvalidCondition {
+                    message: format!("`{}` is not a duration", over.trim()),
+                    hint: Some("write it as `over 3s`".to_owned()),
+                })?;
+                (value.trim(), over.duration().max(Duration::from_millis(100)))
+            }
+        };
+        let number = number(value).ok_or_else(|| InvalidCondition {
+            message: format!("`{value}` is not a value to compare with"),
+            hint: Some("a value is a number, `true`, `99.9%`, a size such as `2GiB` or a duration such as `80ms`".to_owned()),
+        })?;
+        Ok(Self { text: format!("{figure} {rest}"), figure, comparison, value: number, over })
+    }
+
+    pub fn holds(&self, figure: f64) -> bool {
+        match self.comparison {
+            Comparison::AtLeast => figure >= self.value - HAIR,
+            Comparison::AtMost => figure <= self.value + HAIR,
+            Comparison::Above => figure > self.value,
+            Comparison::Below => figure < self.value,
+            Comparison::Equal => (figure - self.value).abs() < HAIR,
+            Comparison::Unlike => (figure - self.value).abs() >= HAIR,
+        }
+    }
+}
+
+impl Figure {
+    fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
+        let Some((who, name)) = text.split_once('.') else {
+            return Err(InvalidCondition {
+                message: format!("`{text}` is no figure"),
+                hint: Some("a figure is `WORKLOAD.rate`, `SERVICE.ready` or `host.disk-free`".to_owned()),
+            });
+        };
+        let whose = if who == "host" { Some(Owner::Host) } else { owner(who) };
+        let Some(whose) = whose else {
+            return Err(InvalidCondition { message: format!("`{who}` is neither a workload nor a service, nor `host`"), hint: None });
+        };
+        let known = || FIGURES.iter().filter(|(_, _, of)| *of == whose).map(|(name, _, _)| *name);
+        match FIGURES.iter().find(|(known, _, of)| *known == name && *of == whose) {
+            Some((_, found, _)) => Ok(Self { owner: who.to_owned(), name: *found }),
+            None => Err(InvalidCondition {
+                message: format!("`{who}` has no figure `{name}`"),
+                hint: Some(did_you_mean(name, known()).unwrap_or_else(|| format!("expected {}", one_of(known())))),
+            }),
+        }
+    }
+}
+
+/// A number, a truth, a percentage, bytes or milliseconds.
+fn number(text: &str) -> Option<f64> {
+    match text {
+        "true" => return Some(1.0),
+        "false" => return Some(0.0),
+        _ => {}
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        return percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0);
+    }
+    if let Ok(size) = text.parse::<Size>() {
+        return Some(size.bytes() as f64);
+    }
+    if let Ok(period) = text.parse::<Period>() {
+        return Some(period.duration().as_secs_f64() * 1000.0);
+    }
+    text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = FIGURES.iter().find(|(_, name, _)| *name == self.name).map_or("", |(text, _, _)| *text);
+        write!(f, "{}.{name}", self.owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(name: &str) -> Option<Owner> {
+        match name {
+            "jobs" => Some(Owner::Workload),
+            "cache" => Some(Owner::Service),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn conditions_read_as_they_are_written() {
+        for (text, value, over, holds, fails) in [
+            ("host.disk-free < 2GiB", 2_147_483_648.0, 1000, 1e9, 3e9),
+            ("jobs.ok-ratio >= 99.9% over 3s", 0.999, 3000, 0.999, 0.99),
+            ("jobs.p99 <= 80ms", 80.0, 1000, 80.0, 81.0),
+            ("cache.ready == true", 1.0, 1000, 1.0, 0.0),
+            ("jobs.outstanding > 50000", 50000.0, 1000, 50001.0, 50000.0),
+        ] {
+            let condition = Condition::parse(text, owner).unwrap();
+            assert!((condition.value - value).abs() < 1e-9, "{text}");
+            assert_eq!(condition.over, Duration::from_millis(over), "{text}");
+            assert!(condition.holds(holds) && !condition.holds(fails), "{text}");
+            assert_eq!(condition.text, text);
+        }
+        assert!(Condition::of("cache.ready", "true", owner).unwrap().holds(1.0));
+    }
+
+    #[test]
+    fn what_is_no_condition_is_told_with_what_is_known() {
+        let told = |text: &str| {
+            let error = Condition::parse(text, owner).unwrap_err();
+            format!("{} / {}", error.message, error.hint.unwrap_or_default())
+        };
+        assert_eq!(told("jobs.rat > 1"), "`jobs` has no figure `rat` / did you mean `rate`?");
+        assert_eq!(told("host.ready > 1"), "`host` has no figure `ready` / expected `disk-free` or `memory-free`");
+        assert_eq!(told("jbos.rate > 1"), "`jbos` is neither a workload nor a service, nor `host` / ");
+        assert!(told("jobs.rate > soon").starts_with("`soon` is not a value"));
+        assert!(told("jobs.rate").starts_with("`jobs.rate` compares nothing"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Everybody who works during a run: the workloads' clients and the probers, on threads of their own, so that neither
+//! the runner nor the terminal is in their way.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    address::Variables,
+    ledger::Ledger,
+    prober::{self, Seen},
+    scenario::{Scenario, Workload},
+    traffic::Traffic,
+    workload::{self, Book, Site, Work, WorkError},
+};
+
+pub(crate) struct Crew {
+    /// `None` once it was shut down.
+    runtime: Option<Runtime>,
+    pub workers: Vec<Worker>,
+    pub seen: HashMap<String, Seen>,
+    tasks: JoinSet<()>,
+    clients: JoinSet<()>,
+    stop_clients: CancellationToken,
+    stop: CancellationToken,
+}
+
+/// One workload at work.
+pub(crate) struct Worker {
+    pub workload: Workload,
+    pub work: Arc<dyn Work>,
+    pub book: Book,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CrewError {
+    #[error("cannot start threads for the workloads: {0}")]
+    Threads(#[source] std::io::Error),
+    #[error("cannot write a ledger: {0}")]
+    Ledger(#[source] std::io::Error),
+    #[error("the workload `{name}` cannot be set up: {source}")]
+    SetUp { name: String, source: WorkError },
+}
+
+/// Two are enough: the machine's others belong to what is put to the test.
+const THREADS: usize = 2;
+const SET_UP: Duration = Duration::from_secs(30);
+/// Longer than any client's patience.
+const LAST_OPERATIONS: Duration = Duration::from_secs(10);
+
+impl Crew {
+    /// Sets the workloads up; nobody works yet.
+    pub(crate) async fn assemble(
+        scenario: &Scenario,
+        variables: &Variables,
+        kinds: &HashMap<String, String>,
+        run: &str,
+        directory: &Path,
+        began: Instant,
+    ) -> Result<Self, CrewError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("devenv-chaos")
+            .enable_all()
+            .build()
+            .map_err(CrewError::Threads)?;
+        let mut crew = Self {
+            runtime: Some(runtime),
+            workers: Vec::new(),
+            seen: HashMap::new(),
+            tasks: JoinSet::new(),
+            clients: JoinSet::new(),
+            stop_clients: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        for workload in &scenario.workloads {
+            let failed = |source| CrewError::SetUp { name: workload.name.clone(), source };
+            let kind = workload.service.as_ref().and_then(|service| kinds.get(service)).map_or("", String::as_str);
+            let work = workload::work(&Site { workload, variables, kind, run }).map_err(failed)?;
+            timeout(SET_UP, work.set_up()).await.unwrap_or(Err(WorkError::Late(SET_UP))).map_err(failed)?;
+            let ledger = Ledger::create(&directory.join(format!("{}.ledger", workload.name)), began).map_err(CrewError::Ledger)?;
+            let book = Book { ledger, traffic: Traffic::new(began) };
+            crew.workers.push(Worker { workload: workload.clone(), work, book });
+        }
+        Ok(crew)
+    }
+
+    /// Asks this service every 20 ms from now on; not one that has no address.
+    pub(crate) fn watch(&mut self, service: &str, kind: &str, variables: &Variables, began: Instant) {
+        let (Ok(address), Some(runtime)) = (variables.address(service, kind, None), &self.runtime) else { return };
+        let seen = self.seen.entry(service.to_owned()).or_default().clone();
+        self.tasks.spawn_on(prober::probe(address, seen, began, self.stop.clone()), runtime.handle());
+    }
+
+    /// Everybody begins.
+    pub(crate) fn begin(&mut self) {
+        let Some(runtime) = &self.runtime else { return };
+        for worker in &self.workers {
+            let (work, book, stop) = (Arc::clone(&worker.work), worker.book.clone(), self.stop.clone());
+            self.tasks.spawn_on(async move { work.complete(&book, stop).await }, runtime.handle());
+            for number in 0..worker.workload.clients {
+                let per_second = worker.workload.rate / f64::from(worker.workload.clients);
+                let client =
+                    workload::drive(worker.work.client(number), number, per_second, worker.book.clone(), self.stop_clients.clone());
+                self.clients.spawn_on(client, runtime.handle());
+            }
+        }
+    }
+
+    /// No new operations; those under way are seen to their end.
+    pub(crate) async fn stop_clients(&mut self) {
+        self.stop_clients.cancel();
+        let all = async { while self.clients.join_next().await.is_some() {} };
+        // What is not over by then is unknown, as the ledger says by saying nothing.
+        let _ = timeout(LAST_OPERATIONS, all).await;
+    }
+
+    /// Waits until all that was accepted is completed; what is left is nobody's any more.
+    pub(crate) async fn drain(&self, limit: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < limit && self.workers.iter().any(|worker| worker.work.outstanding().is_some_and(|left| left > 0)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The rest ends too: probers, and whoever completes jobs.
+    pub(crate) async fn dismiss(&mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = timeout(Duration::from_secs(2), all).await;
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stop_clients.cancel();
+        self.stop.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            // To wait here would hold up the runtime that this is dropped on.
+            runtime.shutdown_background();
+        }
+    }
+}

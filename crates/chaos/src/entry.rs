@@ -1,0 +1,311 @@
+//! The life of one entry of the timeline: its time, the injection, the healing, the way back.
+
+use std::{cell::RefCell, time::Duration};
+
+use devenv_api::{Fault, PlannedFault, ServiceState};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{
+    door::Order,
+    gauge, plan,
+    runner::Run,
+    scenario::{Entry, Moment, Start},
+};
+use devenv_faults::Undoing;
+
+/// How far an entry is; written by its own life, read by the others and by the runner.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    pub phase: Phase,
+    /// When the injection was asked for, and when it was answered: microseconds of the run.
+    pub asked_us: Option<u64>,
+    pub injected_us: Option<u64>,
+    /// When the fault was there, as the daemon has it.
+    pub fault_us: Option<u64>,
+    pub healed_us: Option<u64>,
+    pub recovered_us: Option<u64>,
+    /// The supervisor was seen to call the service something other than ready.
+    pub left_ready: bool,
+    pub fault: Option<Fault>,
+    pub refused: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// For something that happens to another entry.
+    #[default]
+    WaitsForAnother,
+    /// For its time, or for a condition.
+    Waits,
+    /// Injected, and to be healed or recovered.
+    Acts,
+    /// Injected, and lasting until the timeline ends.
+    Lasts,
+    Over,
+}
+
+/// All entries' progress, with a bell that rings when something changes.
+pub(crate) struct Board {
+    entries: RefCell<Vec<Progress>>,
+    bell: watch::Sender<()>,
+    /// True once what lasts to the end of the timeline is to be healed.
+    release: watch::Sender<bool>,
+}
+
+/// An answer to an injection takes the time of a witness; much more means that the daemon is in trouble.
+const INJECTION: Duration = Duration::from_mins(1);
+const TICK: Duration = Duration::from_millis(20);
+
+impl Board {
+    pub(crate) fn new(entries: usize) -> Self {
+        Self { entries: RefCell::new(vec![Progress::default(); entries]), bell: watch::Sender::new(()), release: watch::Sender::new(false) }
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&[Progress]) -> T) -> T {
+        read(&self.entries.borrow())
+    }
+
+    fn write(&self, index: usize, write: impl FnOnce(&mut Progress)) {
+        write(&mut self.entries.borrow_mut()[index]);
+        self.bell.send_replace(());
+    }
+
+    /// Until something about the entries has changed to what is looked for.
+    async fn until<T>(&self, look: impl Fn(&[Progress]) -> Option<T>) -> T {
+        let mut bell = self.bell.subscribe();
+        loop {
+            if let Some(found) = self.read(&look) {
+                return found;
+            }
+            // The sender is this board, so there is always another.
+            let _ = bell.changed().await;
+        }
+    }
+
+    /// Nothing happens any more but what lasts to the end.
+    pub(crate) fn only_lasting_ones_left(&self) -> bool {
+        let over = |progress: &Progress| matches!(progress.phase, Phase::Over | Phase::Lasts | Phase::WaitsForAnother);
+        self.read(|entries| entries.iter().all(over) && entries.iter().any(|entry| entry.phase == Phase::Lasts))
+    }
+
+    pub(crate) fn release(&self) {
+        self.release.send_replace(true);
+    }
+}
+
+/// Lives through one entry. Cut off at any point it leaves a fault behind that is known to the board.
+pub(crate) async fn live(run: &Run<'_>, index: usize) {
+    let entry = &run.scenario.timeline[index];
+    if begins(run, entry, index).await.is_some() && injected(run, entry, index).await.is_some() {
+        healed(run, entry, index).await;
+        recovered(run, entry, index).await;
+    }
+    run.board.write(index, |progress| progress.phase = Phase::Over);
+}
+
+/// Waits for its time; `None` if that never comes.
+async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
+    let delay = plan::delay(&run.plan.plan[index]);
+    match &entry.start {
+        Start::At(_) => {
+            run.board.write(index, |progress| progress.phase = Phase::Waits);
+            run.sleep_until(run.zero_us() + micros(delay)).await;
+        }
+        Start::After { id, moment, .. } => {
+            let before = run.scenario.timeline.iter().position(|entry| entry.id == *id)?;
+            let happened = run.board.until(|entries| happened(&entries[before], *moment)).await?;
+            run.board.write(index, |progress| progress.phase = Phase::Waits);
+            run.sleep_until(happened + micros(delay)).await;
+        }
+        Start::When(condition) => {
+            run.board.write(index, |progress| progress.phase = Phase::Waits);
+            while !gauge::holds(condition, &run.crew, run.working_for(), run.directory) {
+                sleep(TICK).await;
+            }
+        }
+    }
+    Some(())
+}
+
+/// When it happened; `Some(None)` if it never will.
+#[expect(clippy::option_option, reason = "not yet, never, and when are three things")]
+fn happened(progress: &Progress, moment: Moment) -> Option<Option<u64>> {
+    let at = match moment {
+        Moment::Injected => progress.injected_us.filter(|_| progress.witnessed()),
+        Moment::Healed => progress.healed_us,
+        Moment::Recovered => progress.recovered_us,
+    };
+    if at.is_some() || progress.phase == Phase::Over { Some(at) } else { None }
+}
+
+impl Progress {
+    pub(crate) fn witnessed(&self) -> bool {
+        self.fault.as_ref().and_then(|fault| fault.witness.as_ref()).is_some_and(|witness| witness.observed)
+    }
+}
+
+pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> Order {
+    Order {
+        id,
+        fault: entry.fault.clone(),
+        service: entry.on.clone(),
+        for_ms: planned.for_ms,
+        parameters: entry.parameters.clone(),
+        seed: planned.seed,
+    }
+}
+
+async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
+    let mut order = order(entry, &run.plan.plan[index], run.fault_id(&entry.id));
+    // What lasts to the end has a limit all the same: nobody may be left to heal it.
+    order.for_ms = order.for_ms.or_else(|| entry.lasts().then(|| run.left().as_millis() as u64 + 10_000));
+    run.journal.write(
+        Some(&entry.on),
+        "fault.injecting",
+        format!("{}: {} on {} is injected", entry.id, entry.fault, entry.on),
+        json!({ "id": entry.id, "fault": entry.fault, "daemon_id": order.id, "for_ms": order.for_ms, "parameters": order.parameters, "at_ms": run.at_ms() }),
+    );
+    let asked = run.now_us();
+    run.board.write(index, |progress| {
+        progress.phase = Phase::Acts;
+        progress.asked_us = Some(asked);
+    });
+    let answer = timeout(INJECTION, run.door.inject(&order)).await;
+    let now = run.now_us();
+    match answer {
+        Ok(Ok(mut fault)) => {
+            let at = run.us_of(&fault.injected_at).filter(|at| (asked..=now).contains(at)).unwrap_or(asked);
+            fault.id.clone_from(&entry.id);
+            let (seen, what) = match &fault.witness {
+                Some(witness) if witness.observed => ("", witness.what.clone()),
+                Some(witness) => (", and was not seen to bite", witness.what.clone()),
+                None => (", and nothing is known of its effect", String::new()),
+            };
+            let message = format!("{}: {} is on {}{seen}: {what}", entry.id, entry.fault, entry.on);
+            let data = json!({ "id": entry.id, "witness": fault.witness, "at_ms": run.at_ms() });
+            run.journal.write(Some(&entry.on), "fault.injected", message, data);
+            run.board.write(index, |progress| {
+                progress.injected_us = Some(now);
+                progress.fault_us = Some(at);
+                progress.fault = Some(fault);
+            });
+            Some(())
+        }
+        Ok(Err(error)) => {
+            refused(run, entry, index, error.message);
+            None
+        }
+        Err(_) => {
+            refused(run, entry, index, format!("no answer within {INJECTION:?}"));
+            None
+        }
+    }
+}
+
+fn refused(run: &Run<'_>, entry: &Entry, index: usize, why: String) {
+    let message = format!("{}: {} could not be injected: {why}", entry.id, entry.fault);
+    run.journal.write(Some(&entry.on), "fault.refused", message, json!({ "id": entry.id, "at_ms": run.at_ms() }));
+    run.board.write(index, |progress| progress.refused = Some(why));
+}
+
+/// Sees to it that the fault ends: at its time, or at the end of the timeline, or by itself.
+async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
+    let fault_us = run.board.read(|entries| entries[index].fault_us.or(entries[index].asked_us)).unwrap_or_default();
+    if let Some(lasting) = entry.lasting {
+        run.sleep_until(fault_us + micros(lasting)).await;
+        heal(run, entry).await;
+    } else if entry.lasts() {
+        run.board.write(index, |progress| progress.phase = Phase::Lasts);
+        let mut release = run.board.release.subscribe();
+        // The board lives as long as the run.
+        let _ = release.wait_for(|released| *released).await;
+        run.board.write(index, |progress| progress.phase = Phase::Acts);
+        heal(run, entry).await;
+    }
+    if entry.undone_by == Undoing::Nothing && entry.lasting.is_none() && !entry.ends_itself {
+        // There is nothing to undo.
+        let now = run.now_us();
+        run.board.write(index, |progress| progress.healed_us = Some(now));
+        return;
+    }
+    let (healed, at) = loop {
+        let faults = run.door.faults().await.unwrap_or_default();
+        let id = run.fault_id(&entry.id);
+        match faults.iter().find(|fault| fault.id == id) {
+            Some(fault) if fault.healed_at.is_none() => {}
+            Some(fault) => break (fault.healed_at.clone(), fault.healed_at.as_deref().and_then(|at| run.us_of(at))),
+            // Not remembered: then it is not there either, unless nobody answered.
+            None if !faults.is_empty() || run.door.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) => {
+                break (None, None);
+            }
+            None => {}
+        }
+        sleep(TICK).await;
+    };
+    let now = run.now_us();
+    let at = at.filter(|at| (fault_us..=now).contains(at)).unwrap_or(now);
+    run.journal.write(
+        Some(&entry.on),
+        "fault.healed",
+        format!("{}: {} is healed", entry.id, entry.fault),
+        json!({ "id": entry.id, "at_ms": run.ms_of(at) }),
+    );
+    run.board.write(index, |progress| {
+        progress.healed_us = Some(at);
+        if let Some(fault) = &mut progress.fault {
+            fault.healed_at = healed;
+        }
+    });
+}
+
+async fn heal(run: &Run<'_>, entry: &Entry) {
+    if let Err(error) = run.door.heal(&[run.fault_id(&entry.id)]).await {
+        // The end of the run heals everything again, and verifies it.
+        run.journal.write(
+            Some(&entry.on),
+            "fault.not-healed",
+            format!("{}: healing failed: {}", entry.id, error.message),
+            json!({ "id": entry.id }),
+        );
+    }
+}
+
+/// Waits until the service answers again and the supervisor calls it ready.
+async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
+    let (from, witnessed) = run
+        .board
+        .read(|entries| (entries[index].healed_us.max(entries[index].injected_us).unwrap_or_default(), entries[index].witnessed()));
+    if !witnessed {
+        return;
+    }
+    let seen = run.crew.seen.get(&entry.on);
+    loop {
+        if seen.is_none_or(|seen| seen.answers_since(from))
+            && let Ok(status) = run.door.status().await
+        {
+            let state = status.services.iter().find(|service| service.name == entry.on).map(|service| service.state);
+            if matches!(state, Some(ServiceState::Ready | ServiceState::Completed)) {
+                break;
+            }
+            run.board.write(index, |progress| progress.left_ready = true);
+        }
+        sleep(TICK).await;
+    }
+    let now = run.now_us();
+    run.board.write(index, |progress| progress.recovered_us = Some(now));
+    let ready = run.ready_us(index).map(|ready| run.ms_of(ready));
+    run.journal.write(
+        Some(&entry.on),
+        "fault.recovered",
+        format!("{}: {} has recovered", entry.id, entry.on),
+        json!({ "id": entry.id, "at_ms": run.at_ms(), "ready_at_ms": ready }),
+    );
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}

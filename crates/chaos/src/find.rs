@@ -1,0 +1,108 @@
+//! Where scenarios are: the project's `chaos/`, then the binary.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::validate::shown;
+use devenv_profile::reading::{did_you_mean, one_of};
+
+/// A scenario's text, not yet looked at.
+#[derive(Debug)]
+pub struct Located {
+    pub name: String,
+    /// As people know the file.
+    pub shown: String,
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no scenario `{name}`")]
+pub struct NotFound {
+    pub name: String,
+    pub hint: String,
+}
+
+/// The shipped scenarios, by name.
+const SHIPPED: &[(&str, &str)] = &[
+    ("redis-outage", include_str!("../../../chaos/redis-outage.yaml")),
+    ("redis-disaster", include_str!("../../../chaos/redis-disaster.yaml")),
+    ("postgres-kill", include_str!("../../../chaos/postgres-kill.yaml")),
+    ("kafka-broker-loss", include_str!("../../../chaos/kafka-broker-loss.yaml")),
+    ("partition", include_str!("../../../chaos/partition.yaml")),
+    ("slow-network", include_str!("../../../chaos/slow-network.yaml")),
+    ("daemon-death", include_str!("../../../chaos/daemon-death.yaml")),
+    ("power-cut-redis-always", include_str!("../../../chaos/power-cut-redis-always.yaml")),
+    ("power-cut-redis-everysec", include_str!("../../../chaos/power-cut-redis-everysec.yaml")),
+    ("power-cut-redis-waitaof", include_str!("../../../chaos/power-cut-redis-waitaof.yaml")),
+    ("power-cut-redis-no", include_str!("../../../chaos/power-cut-redis-no.yaml")),
+    ("power-cut-redis-rdb", include_str!("../../../chaos/power-cut-redis-rdb.yaml")),
+    ("power-cut-redis-never", include_str!("../../../chaos/power-cut-redis-never.yaml")),
+    ("power-cut-postgres", include_str!("../../../chaos/power-cut-postgres.yaml")),
+    ("power-cut-postgres-async", include_str!("../../../chaos/power-cut-postgres-async.yaml")),
+    ("power-cut-postgres-no-fsync", include_str!("../../../chaos/power-cut-postgres-no-fsync.yaml")),
+    ("power-cut-kafka", include_str!("../../../chaos/power-cut-kafka.yaml")),
+];
+
+/// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.
+pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
+    let is_path = scenario.contains('/') || Path::new(scenario).extension().is_some_and(|extension| extension == "yaml");
+    let candidates = if is_path {
+        vec![PathBuf::from(scenario), project.join(scenario)]
+    } else {
+        vec![project.join("chaos").join(format!("{scenario}.yaml"))]
+    };
+    if let Some((path, bytes)) = candidates.into_iter().find_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))) {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok(Located { name, shown: shown(&path), bytes });
+    }
+    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| !is_path && *name == scenario) {
+        return Ok(Located { name: (*name).to_owned(), shown: format!("built-in/{name}.yaml"), bytes: text.as_bytes().to_vec() });
+    }
+    let known = list(project);
+    let names = || known.iter().map(String::as_str);
+    let hint = if is_path {
+        "the path is looked for from here, then from the project".to_owned()
+    } else {
+        did_you_mean(scenario, names()).unwrap_or_else(|| format!("expected {}, or a path", one_of(names())))
+    };
+    Err(NotFound { name: scenario.to_owned(), hint })
+}
+
+/// The names of all that can be named.
+pub(crate) fn list(project: &Path) -> Vec<String> {
+    let own = fs::read_dir(project.join("chaos")).into_iter().flatten().filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let name = path.file_stem()?.to_str()?.to_owned();
+        path.extension().is_some_and(|extension| extension == "yaml").then_some(name)
+    });
+    let mut names: Vec<String> = own.chain(SHIPPED.iter().map(|(name, _)| (*name).to_owned())).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::{profile_of, read};
+
+    #[test]
+    fn every_shipped_scenario_holds() {
+        for (name, text) in SHIPPED {
+            let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()));
+            assert!(scenario.description.is_some() && profile_of(name, text.as_bytes()).is_some() && !scenario.checks.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_projects_own_go_before_shipped_ones_and_a_slip_is_understood() {
+        let project = tempfile::tempdir().unwrap();
+        fs::create_dir(project.path().join("chaos")).unwrap();
+        fs::write(project.path().join("chaos/partition.yaml"), "mine").unwrap();
+        assert_eq!(find("partition", project.path()).unwrap().bytes, b"mine");
+        assert_eq!(find("chaos/partition.yaml", project.path()).unwrap().name, "partition");
+        assert_eq!(find("redis-outge", project.path()).unwrap_err().hint, "did you mean `redis-outage`?");
+    }
+}

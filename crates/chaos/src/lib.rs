@@ -1,0 +1,53 @@
+//! Chaos scenarios: a workload, a timeline of faults, and a verdict that has been earned.
+//!
+//! The command line runs them, through the daemon's client; nothing here knows the daemon or the engine. From a file to a
+//! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `crew`)
+//! injects, heals and waits; clients (`workload`) write into a `ledger` what they were told; in the end what is there is
+//! held against it (`tally`, `check`, `verdict`: pure), and told (`report`).
+
+mod address;
+mod check;
+mod condition;
+mod crew;
+mod document;
+mod door;
+mod entry;
+mod find;
+mod gauge;
+mod journal;
+mod ledger;
+mod outcome;
+pub mod plan;
+mod prober;
+mod recovery;
+pub mod report;
+mod runner;
+mod scenario;
+mod shrink;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod validate;
+mod verdict;
+mod workload;
+
+pub use door::{Door, Order};
+pub use find::{Located, find};
+pub use runner::{Inputs, RunError, run};
+pub use scenario::Scenario;
+pub use shrink::{shrunk, without};
+pub use validate::{ServiceFacts, Services, profile_of, read};
+
+/// The hidden command that reads a topic in a process of its own, if the arguments ask for it.
+pub fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<std::process::ExitCode> {
+    workload::kafka::main_if_asked(arguments)
+}
+
+/// The file whose lock a run of this environment holds.
+pub fn lock_name(project: &str, instance: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(project).chain_update([0]).chain_update(instance).finalize();
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:016x}.lock")
+}

@@ -1,0 +1,208 @@
+//! What came of a run, once nobody works any more: what is there against the ledgers, the ways back, the figures.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant as Clock},
+};
+
+use devenv_api::{Fault, Recovery, WorkloadFigures};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    address::Variables,
+    check::Evidence,
+    crew::Worker,
+    entry::Progress,
+    ledger::Operation,
+    prober::Seen,
+    recovery,
+    runner::Run,
+    scenario::Claim,
+    tally::{Observed, Tally},
+    traffic,
+    verdict::Fate,
+    workload::{self, WorkError},
+};
+use devenv_faults::Undoing;
+
+/// For one look at what is there, and for a service that is only just back.
+const READ_BACK: Duration = Duration::from_secs(30);
+/// For a check that is a command.
+const COMMAND: Duration = Duration::from_mins(2);
+
+impl Run<'_> {
+    /// What each workload wrote against what is there, over fresh connections.
+    pub(super) async fn tallies(&self) -> (HashMap<String, Result<Tally, String>>, HashMap<String, Vec<Operation>>) {
+        let mut tallies = HashMap::new();
+        let mut all = HashMap::new();
+        for worker in &self.crew.workers {
+            let name = worker.workload.name.clone();
+            let operations = match worker.book.ledger.operations() {
+                Ok(operations) => operations,
+                Err(error) => {
+                    tallies.insert(name, Err(format!("the ledger: {error}")));
+                    continue;
+                }
+            };
+            let began = Clock::now();
+            let observed = loop {
+                match timeout(READ_BACK, worker.work.read_back()).await.unwrap_or(Err(WorkError::Late(READ_BACK))) {
+                    Err(_) if began.elapsed() < READ_BACK => sleep(Duration::from_millis(100)).await,
+                    outcome => break outcome,
+                }
+            };
+            let took = began.elapsed().as_secs_f64() * 1000.0;
+            match observed {
+                Ok(Some(observed)) => {
+                    let tally = Tally::judge(&operations, &observed);
+                    self.tell_tally(&name, &tally, &observed, took);
+                    tallies.insert(name.clone(), Ok(tally));
+                }
+                Ok(None) => {}
+                Err(error) => drop(tallies.insert(name.clone(), Err(error.to_string()))),
+            }
+            all.insert(name, operations);
+        }
+        (tallies, all)
+    }
+
+    fn tell_tally(&self, name: &str, tally: &Tally, observed: &Observed, took: f64) {
+        let message = format!("{name}: {} of {} acknowledged were lost", tally.lost, tally.acknowledged);
+        let data = json!({ "workload": name, "found": observed.found.len(), "read_ms": took, "at_ms": self.at_ms() });
+        self.journal.write(None, "workload.read", message, data);
+    }
+
+    pub(super) async fn evidence(&self, tallies: HashMap<String, Result<Tally, String>>, end_us: u64, variables: &Variables) -> Evidence {
+        let mut commands = HashMap::new();
+        for one in &self.scenario.checks {
+            let Claim::Command { command } = &one.claim else { continue };
+            let outcome = match workload::prepared(command, variables) {
+                Some(mut prepared) => match timeout(COMMAND, prepared.stdout(std::process::Stdio::null()).status()).await {
+                    Ok(Ok(status)) => Ok(status.code().unwrap_or(-1)),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err(format!("it did not end within {COMMAND:?}")),
+                },
+                None => Err("it names no program".to_owned()),
+            };
+            commands.insert(one.name.clone(), outcome);
+        }
+        let affected = self.board.read(|entries| {
+            let span = |progress: &Progress| Some((progress.asked_us?, progress.recovered_us.unwrap_or(end_us)));
+            entries.iter().zip(&self.scenario.timeline).filter_map(|(progress, entry)| Some((entry.id.clone(), span(progress)?))).collect()
+        });
+        Evidence {
+            tallies,
+            recoveries: self.recoveries(end_us),
+            answers: self.crew.seen.iter().map(|(service, seen)| (service.clone(), seen.answers())).collect(),
+            span_us: (self.zero_us(), end_us),
+            affected_us: affected,
+            commands,
+        }
+    }
+
+    fn recoveries(&self, end_us: u64) -> Vec<Recovery> {
+        let entries = self.board.read(<[Progress]>::to_vec);
+        let mut recoveries = Vec::new();
+        for (index, (entry, progress)) in self.scenario.timeline.iter().zip(&entries).enumerate() {
+            let Some(fault_us) = progress.fault_us else { continue };
+            let until = entries.iter().filter_map(|other| other.fault_us).filter(|at| *at > fault_us).min().unwrap_or(end_us);
+            let on_it = self.crew.workers.iter().filter(|worker| worker.workload.service.as_ref() == Some(&entry.on));
+            let samples: Vec<_> = on_it.map(|worker| worker.book.traffic.all()).collect();
+            let way = recovery::way(&samples, fault_us, until.max(progress.recovered_us.unwrap_or(0)));
+            let silent = self
+                .crew
+                .seen
+                .get(&entry.on)
+                .and_then(|seen| seen.answers().silent_after(fault_us, progress.recovered_us.unwrap_or(end_us)));
+            let since = |at: u64| at.saturating_sub(fault_us) as f64 / 1000.0;
+            recoveries.push(Recovery {
+                fault: entry.id.clone(),
+                service: entry.on.clone(),
+                fault_at: self.time_of(fault_us),
+                first_error_ms: [way.first_error, silent].into_iter().flatten().min().map(since),
+                heal_ms: progress.healed_us.filter(|_| entry.undone_by != Undoing::Nothing || entry.lasting.is_some()).map(since),
+                ready_ms: self.ready_us(index).map(since),
+                ok_ms: way.ok.map(since),
+                baseline_ms: way.baseline.map(since),
+            });
+        }
+        recoveries
+    }
+
+    /// When the service of an entry was ready for good again: the fault itself if it never stopped.
+    pub(super) fn ready_us(&self, index: usize) -> Option<u64> {
+        let progress = self.board.read(|entries| entries[index].clone());
+        let (fault_us, recovered_us) = (progress.fault_us?, progress.recovered_us?);
+        let answers = self.crew.seen.get(&self.scenario.timeline[index].on).map(Seen::answers);
+        let mut ready = if progress.left_ready { recovered_us } else { fault_us };
+        let mut from = fault_us;
+        // The last return before it had recovered.
+        while let Some(back) = answers.as_ref().and_then(|answers| answers.back_after(answers.silent_after(from, recovered_us)?)) {
+            if !progress.left_ready || back > recovered_us {
+                ready = back.min(recovered_us);
+            }
+            from = back;
+        }
+        Some(ready)
+    }
+
+    pub(super) fn fates(&self) -> Vec<(&str, Fate)> {
+        let fate = |progress: &Progress| match (&progress.refused, &progress.fault) {
+            (Some(why), _) => Fate::Refused(why.clone()),
+            (None, None) => Fate::NeverBegan,
+            (None, Some(fault)) if !progress.witnessed() => {
+                Fate::NotWitnessed(fault.witness.as_ref().map_or_else(|| "it has no witness".to_owned(), |witness| witness.what.clone()))
+            }
+            (None, Some(_)) if progress.recovered_us.is_none() => Fate::NotRecovered,
+            (None, Some(_)) => Fate::Recovered,
+        };
+        self.board.read(|entries| {
+            self.scenario.timeline.iter().zip(entries).map(|(entry, progress)| (entry.id.as_str(), fate(progress))).collect()
+        })
+    }
+
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        self.board.read(|entries| {
+            let told = |progress: &Progress| {
+                let mut fault = progress.fault.clone()?;
+                if fault.healed_at.is_none() {
+                    fault.healed_at = progress.healed_us.map(|at| self.time_of(at));
+                }
+                Some(fault)
+            };
+            entries.iter().filter_map(told).collect()
+        })
+    }
+
+    pub(super) fn figures(&self, operations: &HashMap<String, Vec<Operation>>) -> Vec<WorkloadFigures> {
+        let figures = |worker: &Worker| {
+            let samples = worker.book.traffic.all();
+            let tally = operations.get(&worker.workload.name).map(|operations| Tally::of_operations(operations)).unwrap_or_default();
+            WorkloadFigures {
+                name: worker.workload.name.clone(),
+                kind: worker.workload.task.kind().to_owned(),
+                service: worker.workload.service.clone().unwrap_or_default(),
+                attempted: tally.attempted,
+                acknowledged: tally.acknowledged,
+                failed: tally.failed,
+                unknown: tally.unknown,
+                p50_ms: traffic::percentile(&samples, 0.5),
+                p99_ms: traffic::percentile(&samples, 0.99),
+                tenths: traffic::tenths(&samples),
+            }
+        };
+        self.crew.workers.iter().map(figures).collect()
+    }
+
+    /// What the workloads made goes; what cannot be taken away is told, and no more.
+    pub(super) async fn clean_up(&self) {
+        for worker in &self.crew.workers {
+            let cleaned = timeout(READ_BACK, worker.work.clean_up()).await.unwrap_or(Err(WorkError::Late(READ_BACK)));
+            if let Err(error) = cleaned {
+                let message = format!("{}: what it wrote could not be taken away: {error}", worker.workload.name);
+                self.journal.write(None, "workload.left", message, Value::Null);
+            }
+        }
+    }
+}

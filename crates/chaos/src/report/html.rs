@@ -1,0 +1,239 @@
+//! The report as one page: no script, no file beside it, readable in the dark.
+
+use std::fmt::Write;
+
+use devenv_api::{Report, Verdict, WorkloadFigures};
+
+use super::{Span, escaped, spans, zero};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--good:#2e7d32;--bad:#c62828;--open:#b26a00;--line:#8884;--soft:#8882}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em}\
+h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2em}\
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid var(--line);vertical-align:top}\
+td.n{text-align:right;font-variant-numeric:tabular-nums}\
+.pass{color:var(--good)}.fail{color:var(--bad);font-weight:bold}.unknown{color:var(--open);font-weight:bold}\
+svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:currentColor}\
+.reason{border-left:4px solid var(--bad);padding:.2em 1em;background:var(--soft)}\
+code{font-size:.92em}";
+
+const WIDTH: f64 = 1000.0;
+/// Left of the drawing are names.
+const MARGIN: f64 = 130.0;
+const ROW: f64 = 26.0;
+const CHART: f64 = 56.0;
+
+pub fn html(report: &Report) -> String {
+    let mut page = String::new();
+    let title = escaped(&report.scenario);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}: {verdict}</title><style>{STYLE}</style></head><body>\n<h1>{title}: <span class=\"{verdict}\">{verdict}</span></h1>\n",
+        verdict = report.verdict
+    );
+    let healed = if report.healed { "every fault is healed" } else { "<span class=\"fail\">not every fault is healed</span>" };
+    let _ = writeln!(page, "<p>Seed {}; {healed}; services were asked every {} ms.</p>", report.seed, report.prober_period_ms);
+    if let Some(reason) = &report.reason {
+        let _ = writeln!(page, "<p class=\"reason\">{}</p>", escaped(reason).replace("; ", "<br>"));
+    }
+    page.push_str("<h2>Timeline</h2>\n");
+    drawing(&mut page, report);
+    checks(&mut page, report);
+    recovery(&mut page, report);
+    workloads(&mut page, report);
+    events(&mut page, report);
+    page.push_str("</body></html>\n");
+    page
+}
+
+/// Faults as bars, the workloads' operations below them, on one axis of time.
+fn drawing(page: &mut String, report: &Report) {
+    let spans = spans(report);
+    let lead_ms = lead_ms(report);
+    let longest = report.workloads.iter().map(|workload| workload.tenths.len()).max().unwrap_or_default() as f64 * 100.0 - lead_ms;
+    let last = spans.iter().filter_map(|span| span.ready_ms.or(span.healed_ms)).fold(longest, f64::max).max(1000.0);
+    let axis = Axis { from: -lead_ms, to: last };
+    let height = 24.0 + ROW * spans.len() as f64 + (CHART + 18.0) * report.workloads.len() as f64 + 8.0;
+    let _ = writeln!(page, "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"faults and operations over time\">");
+    let step = step(last + lead_ms);
+    let mut tick = (axis.from / step).ceil() * step;
+    while tick <= axis.to {
+        let x = axis.x(tick);
+        let _ = writeln!(
+            page,
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"16\" y2=\"{height:.0}\" stroke=\"var(--line)\"/><text x=\"{x:.1}\" y=\"11\" text-anchor=\"middle\">{:.0} s</text>",
+            tick / 1000.0
+        );
+        tick += step;
+    }
+    let mut y = 24.0;
+    for span in &spans {
+        bar(page, span, &axis, y);
+        y += ROW;
+    }
+    for workload in &report.workloads {
+        chart(page, workload, lead_ms, &axis, y);
+        y += CHART + 18.0;
+    }
+    page.push_str("</svg>\n<p>Orange: the fault is there. Red: not ready. Below: operations that were acknowledged, and in red those that were not, each tenth of a second.</p>\n");
+}
+
+struct Axis {
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    fn x(&self, at_ms: f64) -> f64 {
+        MARGIN + (at_ms - self.from) / (self.to - self.from) * (WIDTH - MARGIN - 10.0)
+    }
+}
+
+fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
+    let name = escaped(span.id);
+    let told = format!(
+        "{} {} on {} at {:.2} s: {}",
+        name,
+        escaped(span.fault),
+        escaped(span.service),
+        span.from_ms / 1000.0,
+        escaped(span.witness)
+    );
+    let _ =
+        writeln!(page, "<g><title>{told}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>", MARGIN - 8.0, y + 13.0);
+    let healed = span.healed_ms.unwrap_or(span.from_ms);
+    let ready = span.ready_ms.unwrap_or(axis.to).max(span.from_ms);
+    for (from, to, colour, top, height) in
+        [(span.from_ms, healed, "#e69500", y + 2.0, 16.0), (span.from_ms, ready, "#d32f2f", y + 14.0, 4.0)]
+    {
+        let (from, to) = (axis.x(from), axis.x(to));
+        let _ = writeln!(
+            page,
+            "<rect x=\"{from:.1}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{height:.0}\" fill=\"{colour}\" rx=\"1\"/>",
+            (to - from).max(2.0)
+        );
+    }
+    page.push_str("</g>\n");
+}
+
+fn chart(page: &mut String, workload: &WorkloadFigures, lead_ms: f64, axis: &Axis, y: f64) {
+    let most = f64::from(workload.tenths.iter().map(|(good, bad)| good + bad).max().unwrap_or(1).max(1));
+    let _ = writeln!(
+        page,
+        "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{:.0}/s</text>",
+        MARGIN - 8.0,
+        y + CHART - 4.0,
+        escaped(&workload.name),
+        MARGIN - 8.0,
+        y + 12.0,
+        most * 10.0
+    );
+    let width = ((WIDTH - MARGIN - 10.0) / (axis.to - axis.from) * 100.0).max(0.6);
+    let mut paths = [String::new(), String::new()];
+    for (index, (good, bad)) in workload.tenths.iter().enumerate() {
+        let x = axis.x(index as f64 * 100.0 - lead_ms);
+        let (good, bad) = (f64::from(*good) / most * CHART, f64::from(*bad) / most * CHART);
+        if good > 0.0 {
+            let _ = write!(paths[0], "M{x:.1} {:.1}v{:.1}", y + CHART, -good);
+        }
+        if bad > 0.0 {
+            let _ = write!(paths[1], "M{x:.1} {:.1}v{:.1}", y + CHART - good, -bad.max(3.0));
+        }
+    }
+    for (path, colour) in paths.iter().zip(["#4caf50", "#d32f2f"]) {
+        if !path.is_empty() {
+            let _ = writeln!(page, "<path d=\"{path}\" stroke=\"{colour}\" stroke-width=\"{width:.2}\" fill=\"none\"/>");
+        }
+    }
+    let _ =
+        writeln!(page, "<line x1=\"{MARGIN}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--line)\"/>", WIDTH - 10.0, y + CHART);
+}
+
+/// How long the workloads ran before the timeline began.
+fn lead_ms(report: &Report) -> f64 {
+    let first = report.timeline.first().and_then(|event| event.time.parse::<jiff::Timestamp>().ok());
+    first.map_or(0.0, |first| zero(report).duration_since(first).as_secs_f64() * 1000.0).max(0.0)
+}
+
+/// A round number of seconds between two ticks, so that there are about ten.
+fn step(span_ms: f64) -> f64 {
+    let wanted = span_ms / 10.0;
+    [500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 60_000.0, 120_000.0].into_iter().find(|step| *step >= wanted).unwrap_or(300_000.0)
+}
+
+fn checks(page: &mut String, report: &Report) {
+    page.push_str("<h2>Checks</h2>\n<table><tr><th>Check</th><th>Verdict</th><th></th></tr>\n");
+    for check in &report.checks {
+        let _ = writeln!(
+            page,
+            "<tr><td><code>{}</code></td><td class=\"{1}\">{1}</td><td>{2}</td></tr>",
+            escaped(&check.name),
+            check.verdict,
+            escaped(&check.detail)
+        );
+    }
+    page.push_str("</table>\n");
+}
+
+fn recovery(page: &mut String, report: &Report) {
+    page.push_str(
+        "<h2>Recovery</h2>\n<table><tr><th>Fault</th><th>on</th><th>witness</th><th>first error</th><th>healed</th><th>ready</th><th>work again</th><th>as quick</th></tr>\n",
+    );
+    for recovery in &report.recovery {
+        let span = spans(report);
+        let witness = span.iter().find(|span| span.id == recovery.fault).map_or("", |span| span.witness);
+        let _ = write!(
+            page,
+            "<tr><td><code>{}</code></td><td>{}</td><td>{}</td>",
+            escaped(&recovery.fault),
+            escaped(&recovery.service),
+            escaped(witness)
+        );
+        for time in [recovery.first_error_ms, recovery.heal_ms, recovery.ready_ms, recovery.ok_ms, recovery.baseline_ms] {
+            let _ = write!(page, "<td class=\"n\">{}</td>", time.map_or_else(|| "–".to_owned(), |time| format!("{time:.0} ms")));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table>\n");
+}
+
+fn workloads(page: &mut String, report: &Report) {
+    page.push_str(
+        "<h2>Workloads</h2>\n<table><tr><th>Workload</th><th>on</th><th>attempted</th><th>acknowledged</th><th>refused</th><th>unknown</th><th>p50</th><th>p99</th></tr>\n",
+    );
+    for workload in &report.workloads {
+        let class = if workload.acknowledged == 0 { Verdict::Unknown.as_str() } else { "" };
+        let time = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{time:.1} ms"));
+        let _ = writeln!(
+            page,
+            "<tr class=\"{class}\"><td><code>{}</code> ({})</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            escaped(&workload.name),
+            escaped(&workload.kind),
+            escaped(&workload.service),
+            workload.attempted,
+            workload.acknowledged,
+            workload.failed,
+            workload.unknown,
+            time(workload.p50_ms),
+            time(workload.p99_ms)
+        );
+    }
+    page.push_str("</table>\n");
+}
+
+fn events(page: &mut String, report: &Report) {
+    page.push_str("<h2>Journal</h2>\n<table>\n");
+    for event in &report.timeline {
+        let at = event.data.get("at_ms").and_then(serde_json::Value::as_i64);
+        let at = at.map(|at| format!("{:+.2} s", at as f64 / 1000.0)).unwrap_or_default();
+        let _ = writeln!(
+            page,
+            "<tr><td class=\"n\">{at}</td><td><code>{}</code></td><td>{}</td></tr>",
+            escaped(&event.kind),
+            escaped(&event.message)
+        );
+    }
+    page.push_str("</table>\n");
+}

@@ -1,0 +1,454 @@
+//! One run of a scenario, from the first client to the report.
+//!
+//! # Theory of operation
+//! The runner itself is one task: the entries' lives (`entry`) and the watch over deadline and stop conditions are futures
+//! that it polls together. Clients and probers work on threads of their own (`crew`) and talk to it through figures
+//! alone. Everything that is done to a service is in the journal, on the disk, before it is asked of the daemon. Whatever
+//! ends the timeline, all faults are healed, and that they are is asked of the daemon, not assumed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+    time::{Duration, Instant as Clock},
+};
+
+use devenv_api::{ApiError, ChaosPlan, Event, Fault, Report, Standing, Verdict};
+use futures_util::future;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    address::Variables,
+    check,
+    condition::FigureName,
+    crew::Crew,
+    door::Door,
+    entry::{self, Board, Progress},
+    gauge,
+    journal::Journal,
+    prober,
+    scenario::{Claim, Scenario},
+    verdict::{self, Facts},
+};
+use devenv_faults::Undoing;
+
+/// What a run is made of.
+pub struct Inputs<'a> {
+    pub scenario: &'a Scenario,
+    pub plan: &'a ChaosPlan,
+    pub door: &'a dyn Door,
+    /// Where the journal, the plan and the ledgers are written; it has to exist.
+    pub directory: &'a Path,
+    /// Of this run alone: lower case letters and digits.
+    pub run: &'a str,
+    /// Told each event as it happens.
+    pub listener: &'a dyn Fn(&Event),
+}
+
+pub(crate) struct Run<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) plan: &'a ChaosPlan,
+    pub(super) door: &'a dyn Door,
+    pub(super) directory: &'a Path,
+    pub(super) journal: Journal<'a>,
+    pub(super) board: Board,
+    pub(super) crew: Crew,
+    name: &'a str,
+    /// How the services that faults are about stood before; nothing if nobody could tell.
+    before: Vec<Standing>,
+    began: Clock,
+    /// What the clock on the wall said then.
+    began_at: Timestamp,
+    working_since: Clock,
+    /// When the timeline began.
+    zero: Clock,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{}", .0.message)]
+    Daemon(ApiError),
+    #[error("faults of somebody else are there: {0}")]
+    FaultsThere(String),
+    #[error("{0}: {message}, so that nothing was begun", message = .1.message)]
+    Impossible(String, ApiError),
+    #[error("cannot write the journal of the run")]
+    Journal(#[source] io::Error),
+}
+
+/// Why the timeline ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Deadline,
+    Stopped(String),
+    NeverSteady(String),
+}
+
+const WATCH: Duration = Duration::from_millis(50);
+/// What lasts to the end of the timeline lasts at least this long.
+const LASTS_AT_LEAST: Duration = Duration::from_secs(5);
+/// After the last fault has gone: enough to see whether the workloads are as quick as before.
+const TAIL: Duration = Duration::from_millis(2300);
+/// For the workloads to work again after that.
+const BACK: Duration = Duration::from_secs(15);
+const HEALING: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_secs(15);
+
+pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
+    let Inputs { scenario, plan, door, directory, run, listener } = inputs;
+    let began = Clock::now();
+    let began_at = Timestamp::now();
+    let status = door.status().await.map_err(RunError::Daemon)?;
+    if !status.faults.is_empty() {
+        let ids: Vec<&str> = status.faults.iter().map(|fault| fault.id.as_str()).collect();
+        return Err(RunError::FaultsThere(ids.join(", ")));
+    }
+    let kinds: HashMap<String, String> = status.services.iter().map(|service| (service.name.clone(), service.kind.clone())).collect();
+    let variables = Variables(door.variables().await.map_err(RunError::Daemon)?);
+    rehearse(scenario, plan, door, run).await?;
+    let journal = Journal::create(&directory.join("journal.ndjson"), &status.environment, listener).map_err(RunError::Journal)?;
+    let words = serde_json::to_vec_pretty(plan).unwrap_or_default();
+    std::fs::write(directory.join("plan.json"), words).map_err(RunError::Journal)?;
+    journal.write(
+        None,
+        "run.planned",
+        format!(
+            "{} runs with the seed {}{}",
+            scenario.name,
+            plan.seed,
+            scenario.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
+        ),
+        json!({ "plan": plan, "run": run }),
+    );
+    let before = match door.standing(&targets(scenario)).await {
+        Ok(before) => before,
+        Err(error) => {
+            journal.write(None, "run.doubted", format!("how the services stand cannot be seen: {}", error.message), Value::Null);
+            Vec::new()
+        }
+    };
+    let mut crew = match Crew::assemble(scenario, &variables, &kinds, run, directory, began).await {
+        Ok(crew) => crew,
+        Err(error) => {
+            let why = error.to_string();
+            journal.write(None, "run.doubted", why.clone(), Value::Null);
+            return Ok(unjudged(scenario, plan, why, journal.events()));
+        }
+    };
+    for service in watched(scenario) {
+        crew.watch(&service, kinds.get(&service).map_or("", String::as_str), &variables, began);
+    }
+    crew.begin();
+    let now = Clock::now();
+    let mut run = Run {
+        scenario,
+        plan,
+        door,
+        directory,
+        journal,
+        board: Board::new(scenario.timeline.len()),
+        crew,
+        name: run,
+        before,
+        began,
+        began_at,
+        working_since: now,
+        zero: now,
+    };
+    Ok(run.through(&variables).await)
+}
+
+/// Nothing is touched for a timeline that cannot be gone through. What is not ready yet may be by then.
+async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, door: &dyn Door, run: &str) -> Result<(), RunError> {
+    for (entry, planned) in scenario.timeline.iter().zip(&plan.plan) {
+        let order = entry::order(entry, planned, fault_id(&entry.id, run));
+        door.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
+    }
+    Ok(())
+}
+
+/// An entry's fault among those of all runs.
+fn fault_id(id: &str, run: &str) -> String {
+    format!("{id}-{run}")
+}
+
+/// Whom the faults are about, each once.
+fn targets(scenario: &Scenario) -> Vec<String> {
+    let targets: std::collections::BTreeSet<&String> = scenario.timeline.iter().map(|entry| &entry.on).collect();
+    targets.into_iter().cloned().collect()
+}
+
+/// Who is asked all the time whether it answers.
+fn watched(scenario: &Scenario) -> HashSet<String> {
+    let targets = scenario.timeline.iter().map(|entry| entry.on.clone());
+    let claimed = scenario.checks.iter().filter_map(|check| match &check.claim {
+        Claim::Available { service, .. } => Some(service.clone()),
+        _ => None,
+    });
+    let conditions = scenario.steady.iter().chain(&scenario.stop_if);
+    let asked = conditions.filter(|condition| condition.figure.name == FigureName::Ready).map(|condition| condition.figure.owner.clone());
+    targets.chain(claimed).chain(asked).collect()
+}
+
+/// A run that did not come to its first operation.
+fn unjudged(scenario: &Scenario, plan: &ChaosPlan, why: String, timeline: Vec<Event>) -> Report {
+    Report {
+        scenario: scenario.name.clone(),
+        seed: plan.seed,
+        verdict: Verdict::Unknown,
+        healed: true,
+        reason: Some(why),
+        timeline,
+        faults: Vec::new(),
+        checks: Vec::new(),
+        recovery: Vec::new(),
+        workloads: Vec::new(),
+        plan: Some(plan.clone()),
+        prober_period_ms: prober::PERIOD.as_millis() as u64,
+        directory: None,
+    }
+}
+
+impl Run<'_> {
+    async fn through(&mut self, variables: &Variables) -> Report {
+        let mut doubts = Vec::new();
+        let mut failures = Vec::new();
+        let end = match self.steady(&self.scenario.steady.iter().collect::<Vec<_>>()).await {
+            Ok(()) => {
+                self.zero = Clock::now();
+                self.journal.write(None, "timeline.began", "the timeline begins", json!({ "at_ms": 0 }));
+                self.timeline().await
+            }
+            Err(why) => End::NeverSteady(why),
+        };
+        match &end {
+            End::Done => {}
+            End::Deadline => failures.push(format!("the deadline of {} s passed", self.scenario.deadline.as_secs())),
+            End::Stopped(why) => doubts.push(format!("stopped because {why}")),
+            End::NeverSteady(why) => doubts.push(format!("it never was steady: {why}")),
+        }
+        let mut not_healed = self.heal_all().await;
+        if end == End::Done && not_healed.is_empty() {
+            self.back_at_work().await;
+            sleep(TAIL).await;
+            let steady = self.steady(&self.scenario.steady.iter().collect::<Vec<_>>()).await;
+            failures.extend(steady.err().map(|why| format!("it was not steady again: {why}")));
+        }
+        if not_healed.is_empty() {
+            not_healed = self.differences().await;
+        }
+        let end_us = self.now_us();
+        self.journal.write(None, "timeline.ended", "the workloads stop", json!({ "at_ms": self.at_ms() }));
+        self.crew.stop_clients().await;
+        self.crew.drain(DRAIN).await;
+        self.crew.dismiss().await;
+        let (tallies, operations) = self.tallies().await;
+        let evidence = self.evidence(tallies, end_us, variables).await;
+        let checks: Vec<_> = self.scenario.checks.iter().map(|one| check::check(one, &evidence)).collect();
+        doubts.extend(self.journal.trouble().map(|why| format!("the journal could not be written: {why}")));
+        let workloads = self.figures(&operations);
+        let acknowledged = workloads
+            .iter()
+            .zip(&self.crew.workers)
+            .map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.book.traffic.trouble()));
+        let facts = Facts { fates: self.fates(), workloads: acknowledged.collect(), checks: &checks, doubts, failures, not_healed };
+        let (verdict, reason) = verdict::verdict(&facts);
+        let healed = facts.not_healed.is_empty();
+        drop(facts);
+        self.clean_up().await;
+        let data = json!({ "verdict": verdict, "healed": healed, "reason": reason, "at_ms": self.at_ms() });
+        self.journal.write(None, "run.judged", format!("the verdict is {verdict}"), data);
+        Report {
+            scenario: self.scenario.name.clone(),
+            seed: self.plan.seed,
+            verdict,
+            healed,
+            reason,
+            timeline: self.journal.events(),
+            faults: self.faults(),
+            checks,
+            recovery: evidence.recoveries,
+            workloads,
+            plan: Some(self.plan.clone()),
+            prober_period_ms: prober::PERIOD.as_millis() as u64,
+            directory: None,
+        }
+    }
+
+    /// Waits for all conditions at once; what does not hold, if the deadline comes first.
+    async fn steady(&self, conditions: &[&super::condition::Condition]) -> Result<(), String> {
+        loop {
+            let missing = conditions.iter().find(|condition| !gauge::holds(condition, &self.crew, self.working_for(), self.directory));
+            let Some(missing) = missing else { return Ok(()) };
+            if self.left().is_zero() {
+                let figure = gauge::read(missing, &self.crew, self.working_for(), self.directory);
+                return Err(format!(
+                    "`{}` did not hold{}",
+                    missing.text,
+                    figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()
+                ));
+            }
+            sleep(WATCH).await;
+        }
+    }
+
+    async fn timeline(&self) -> End {
+        let all = future::join_all((0..self.scenario.timeline.len()).map(|index| entry::live(self, index)));
+        tokio::select! {
+            // What is cut off by the watch is healed by the caller: the board knows what was injected.
+            _ = all => End::Done,
+            end = self.watch() => end,
+        }
+    }
+
+    async fn watch(&self) -> End {
+        let mut only_lasting_since = None;
+        loop {
+            if self.left().is_zero() {
+                return End::Deadline;
+            }
+            if let Some(stop) =
+                self.scenario.stop_if.iter().find(|condition| gauge::holds(condition, &self.crew, self.working_for(), self.directory))
+            {
+                self.journal.write(None, "run.stopped", format!("stopped: {}", stop.text), json!({ "at_ms": self.at_ms() }));
+                return End::Stopped(format!("`{}` holds", stop.text));
+            }
+            if self.board.only_lasting_ones_left() {
+                let since = *only_lasting_since.get_or_insert_with(Clock::now);
+                if since.elapsed() >= LASTS_AT_LEAST {
+                    self.board.release();
+                }
+            }
+            sleep(WATCH).await;
+        }
+    }
+
+    /// Heals whatever of ours may be there; those that are there still.
+    async fn heal_all(&self) -> Vec<String> {
+        let ours: Vec<(usize, &str)> = self.board.read(|entries| {
+            let there = |progress: &Progress| progress.asked_us.is_some() && progress.healed_us.is_none();
+            entries
+                .iter()
+                .enumerate()
+                .filter(|(_, progress)| there(progress))
+                .map(|(index, _)| (index, self.scenario.timeline[index].id.as_str()))
+                .collect()
+        });
+        let ids: Vec<String> = ours.iter().map(|(_, id)| self.fault_id(id)).collect();
+        if !ids.is_empty() {
+            self.journal.write(
+                None,
+                "run.healing",
+                format!("what is left is healed: {}", ids.join(", ")),
+                json!({ "at_ms": self.at_ms() }),
+            );
+        }
+        let began = Clock::now();
+        let mut pending = ids;
+        loop {
+            if !pending.is_empty() {
+                // Answered or not: what counts is what the daemon then says to be there.
+                let _ = self.door.heal(&pending).await;
+            }
+            let there = match self.door.status().await {
+                Ok(status) => Some(status.faults),
+                Err(_) => None,
+            };
+            if let Some(there) = there {
+                let ours = |fault: &Fault| {
+                    self.scenario.timeline.iter().any(|entry| self.fault_id(&entry.id) == fault.id && entry.undone_by != Undoing::Nothing)
+                };
+                pending = there.iter().filter(|fault| ours(fault)).map(|fault| fault.id.clone()).collect();
+                if pending.is_empty() {
+                    self.journal.write(None, "run.healed", "no fault of this run is there any more", json!({ "at_ms": self.at_ms() }));
+                    return Vec::new();
+                }
+            }
+            if began.elapsed() > HEALING {
+                self.journal.write(None, "run.not-healed", format!("not healed: {}", pending.join(", ")), json!({ "at_ms": self.at_ms() }));
+                return if pending.is_empty() { vec!["what the daemon cannot tell".to_owned()] } else { pending };
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// What is not as it was before the first fault, though all of them are called healed.
+    async fn differences(&self) -> Vec<String> {
+        let now = match self.door.standing(&targets(self.scenario)).await {
+            Ok(now) => now,
+            Err(_) if self.before.is_empty() => return Vec::new(),
+            Err(error) => return vec![format!("what cannot be seen ({})", error.message)],
+        };
+        let pairs = self.before.iter().filter_map(|before| Some((before, now.iter().find(|now| now.service == before.service)?)));
+        let changed: Vec<String> = pairs.flat_map(|(before, now)| before.changed(now)).collect();
+        let (kind, message) = if changed.is_empty() {
+            ("run.as-before", "rules, pauses, limits and disks are as they were before".to_owned())
+        } else {
+            ("run.not-healed", format!("not as before: {}", changed.join("; ")))
+        };
+        self.journal.write(None, kind, message, json!({ "at_ms": self.at_ms(), "before": self.before, "now": now }));
+        changed
+    }
+
+    /// Until every workload that has a rate does its work again, or the time for it is over.
+    async fn back_at_work(&self) {
+        let from = self.now_us();
+        let began = Clock::now();
+        let back = |worker: &super::crew::Worker| {
+            let samples = worker.book.traffic.last(Duration::from_micros(self.now_us() - from));
+            worker.workload.rate <= 0.0 || samples.iter().rev().take_while(|sample| sample.ok).count() >= 5
+        };
+        while began.elapsed() < BACK.min(self.left()) && !self.crew.workers.iter().all(back) {
+            sleep(prober::PERIOD).await;
+        }
+    }
+
+    /// As the daemon knows it: of this run alone.
+    pub(super) fn fault_id(&self, id: &str) -> String {
+        fault_id(id, self.name)
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    pub(super) fn zero_us(&self) -> u64 {
+        (self.zero - self.began).as_micros() as u64
+    }
+
+    pub(super) fn working_for(&self) -> Duration {
+        self.working_since.elapsed()
+    }
+
+    /// Until the deadline.
+    pub(super) fn left(&self) -> Duration {
+        self.scenario.deadline.saturating_sub(self.working_for())
+    }
+
+    /// Milliseconds of the timeline.
+    pub(super) fn at_ms(&self) -> i64 {
+        self.ms_of(self.now_us())
+    }
+
+    pub(super) fn ms_of(&self, at_us: u64) -> i64 {
+        (at_us as i64 - self.zero_us() as i64) / 1000
+    }
+
+    pub(super) async fn sleep_until(&self, at_us: u64) {
+        sleep_until(Instant::from_std(self.began) + Duration::from_micros(at_us)).await;
+    }
+
+    /// A time on the wall, on the run's clock.
+    pub(super) fn us_of(&self, time: &str) -> Option<u64> {
+        let time: Timestamp = time.parse().ok()?;
+        u64::try_from(time.duration_since(self.began_at).as_micros()).ok()
+    }
+
+    pub(super) fn time_of(&self, at_us: u64) -> String {
+        let time = self.began_at.checked_add(Duration::from_micros(at_us)).unwrap_or(self.began_at);
+        format!("{time:.6}")
+    }
+}

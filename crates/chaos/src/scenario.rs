@@ -1,0 +1,153 @@
+//! PURE: a scenario that holds: every name in it is known, every time is one, every fault can be told what it is told.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    condition::Condition,
+    document::{Acknowledge, Acks},
+};
+use devenv_faults::Undoing;
+
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// What the user calls it.
+    pub name: String,
+    pub description: Option<String>,
+    pub seed: u64,
+    pub deadline: Duration,
+    pub workloads: Vec<Workload>,
+    pub steady: Vec<Condition>,
+    pub timeline: Vec<Entry>,
+    pub stop_if: Vec<Condition>,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    pub name: String,
+    /// The service that it is about; none for a command about nothing in particular.
+    pub service: Option<String>,
+    pub clients: u32,
+    /// Operations a second of all clients together.
+    pub rate: f64,
+    pub task: Task,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    RedisKeys { acknowledge: Acknowledge },
+    RedisJobs { acknowledge: Acknowledge },
+    PostgresRows { database: Option<String> },
+    KafkaRecords { acks: Acks },
+    Http { path: String, status: u16 },
+    Command { command: Vec<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: String,
+    pub start: Start,
+    pub lasting: Option<Duration>,
+    /// To `start` is added from nothing to this much.
+    pub spread: Duration,
+    pub fault: String,
+    pub undone_by: Undoing,
+    /// It ends by its own parameters, though it would have to be undone.
+    pub ends_itself: bool,
+    pub on: String,
+    pub parameters: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Start {
+    At(Duration),
+    After { id: String, moment: Moment, delay: Duration },
+    When(Condition),
+}
+
+/// What happens to an entry, and another may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    Injected,
+    Healed,
+    Recovered,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// As it stands in the file.
+    pub name: String,
+    pub claim: Claim,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// Acknowledged and not there any more: at most this many, or the last of this time.
+    Lost {
+        workload: String,
+        most: Option<u64>,
+        window: Option<Duration>,
+    },
+    /// Lost though a later one of the same client is there.
+    Holes {
+        workload: String,
+        most: u64,
+    },
+    /// There more than once.
+    Duplicates {
+        workload: String,
+        most: u64,
+    },
+    /// There though nobody wrote it.
+    Unexpected {
+        workload: String,
+        most: u64,
+    },
+    /// From the fault to ready.
+    Recovery {
+        id: String,
+        most: Duration,
+    },
+    /// The share of the time for which a service answered, apart from these faults.
+    Available {
+        service: String,
+        least: f64,
+        except: Vec<String>,
+    },
+    Command {
+        command: Vec<String>,
+    },
+}
+
+impl Moment {
+    pub const ALL: [(&'static str, Self); 3] = [("injected", Self::Injected), ("healed", Self::Healed), ("recovered", Self::Recovered)];
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, moment)| *moment == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl Task {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RedisKeys { .. } => "redis-keys",
+            Self::RedisJobs { .. } => "redis-jobs",
+            Self::PostgresRows { .. } => "postgres-rows",
+            Self::KafkaRecords { .. } => "kafka-records",
+            Self::Http { .. } => "http",
+            Self::Command { .. } => "command",
+        }
+    }
+
+    /// What it writes can be read back, so that it can be said what was lost.
+    pub fn keeps(&self) -> bool {
+        !matches!(self, Self::Http { .. } | Self::Command { .. })
+    }
+}
+
+impl Entry {
+    /// Somebody has to end it, and no time is said: it lasts to the end of the timeline.
+    pub fn lasts(&self) -> bool {
+        self.lasting.is_none() && !self.ends_itself && matches!(self.undone_by, Undoing::Kernel | Undoing::Lease)
+    }
+}

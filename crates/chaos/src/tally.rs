@@ -1,0 +1,179 @@
+//! PURE: what was acknowledged against what is there: lost, holes, duplicates, unexpected.
+//!
+//! All that is written here goes into logs, so what is lost has to be a suffix of what one client wrote on one
+//! connection: a *hole* is an acknowledged operation that is gone though a later one, sent before anything went wrong,
+//! is there. A hole is a fault of the server whatever it promises.
+
+use std::collections::HashMap;
+
+use super::ledger::{Operation, Outcome};
+
+/// An operation that took longer may have been sent on two connections.
+const STALL_US: u64 = 200_000;
+
+/// What was found in the service: how often each operation is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    pub found: HashMap<(u32, u64), u32>,
+    /// What is there and could not even be read as an operation.
+    pub strangers: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub attempted: u64,
+    pub acknowledged: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    /// Of the unknown, those that are there.
+    pub appeared: u64,
+    pub lost: u64,
+    /// The longest time from the newest survivor to the last that was lost after it.
+    pub window_us: u64,
+    pub holes: u64,
+    pub duplicates: u64,
+    pub unexpected: u64,
+    /// The first that was lost, as `client/sequence`.
+    pub first_lost: Option<(u32, u64)>,
+}
+
+impl Tally {
+    /// What can be said without a look at the service.
+    pub(crate) fn of_operations(operations: &[Operation]) -> Self {
+        let mut tally = Self { attempted: operations.len() as u64, ..Self::default() };
+        for operation in operations {
+            match operation.outcome {
+                Outcome::Acknowledged { .. } => tally.acknowledged += 1,
+                Outcome::Failed => tally.failed += 1,
+                Outcome::Unknown => tally.unknown += 1,
+            }
+        }
+        tally
+    }
+
+    /// `operations` in the order of clients and sequences.
+    pub(crate) fn judge(operations: &[Operation], observed: &Observed) -> Self {
+        let mut tally = Self::of_operations(operations);
+        let mut known = 0;
+        for client in operations.chunk_by(|one, next| one.client == next.client) {
+            tally.client(client, observed);
+            known += client.iter().filter(|operation| observed.found.contains_key(&key(operation))).count() as u64;
+            tally.duplicates += client
+                .iter()
+                .filter_map(|operation| observed.found.get(&key(operation)))
+                .map(|times| u64::from(times.saturating_sub(1)))
+                .sum::<u64>();
+        }
+        tally.unexpected = observed.strangers + observed.found.len() as u64 - known;
+        // What was refused for certain has no business to be there.
+        tally.unexpected += operations
+            .iter()
+            .filter(|operation| operation.outcome == Outcome::Failed && observed.found.contains_key(&key(operation)))
+            .count() as u64;
+        tally
+    }
+
+    /// One client works on one connection at a time and sends one operation after the other.
+    fn client(&mut self, operations: &[Operation], observed: &Observed) {
+        let mut survivor_us = operations.first().map_or(0, |operation| operation.invoked_us);
+        // Lost since the last survivor, on the connection that is still whole.
+        let mut pending = 0;
+        for operation in operations {
+            let there = observed.found.contains_key(&key(operation));
+            match operation.outcome {
+                Outcome::Acknowledged { at_us } if there => {
+                    // Something newer of the same connection is there: what is missing before it is a hole. A client
+                    // that connects anew by itself shows that only by the time it took.
+                    let stalled = at_us.saturating_sub(operation.invoked_us) > STALL_US;
+                    self.holes += if stalled { 0 } else { pending };
+                    pending = 0;
+                    survivor_us = at_us;
+                }
+                Outcome::Acknowledged { at_us } => {
+                    self.lost += 1;
+                    pending += 1;
+                    self.first_lost.get_or_insert(key(operation));
+                    self.window_us = self.window_us.max(at_us.saturating_sub(survivor_us));
+                }
+                Outcome::Unknown => {
+                    self.appeared += u64::from(there);
+                    // The connection broke here: what comes after it may be there whatever was lost before.
+                    pending = 0;
+                }
+                Outcome::Failed => {}
+            }
+        }
+    }
+}
+
+fn key(operation: &Operation) -> (u32, u64) {
+    (operation.client, operation.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a` acknowledged and there, `l` acknowledged and lost, `u` unknown, `U` unknown and there, `f` refused, `F` refused and there,
+    /// `2` acknowledged and there twice. One a millisecond.
+    fn judged(clients: &[&str]) -> Tally {
+        let mut operations = Vec::new();
+        let mut observed = Observed::default();
+        for (client, text) in clients.iter().enumerate() {
+            for (at, letter) in text.chars().enumerate() {
+                let (client, sequence, at_us) = (client as u32, at as u64, at as u64 * 1000);
+                let outcome = match letter {
+                    'a' | 'l' | '2' => Outcome::Acknowledged { at_us },
+                    'f' | 'F' => Outcome::Failed,
+                    _ => Outcome::Unknown,
+                };
+                let times = match letter {
+                    'a' | 'U' | 'F' => 1,
+                    '2' => 2,
+                    _ => 0,
+                };
+                if times > 0 {
+                    observed.found.insert((client, sequence), times);
+                }
+                operations.push(Operation { client, sequence, invoked_us: at_us, outcome, done: 0 });
+            }
+        }
+        Tally::judge(&operations, &observed)
+    }
+
+    #[test]
+    fn nothing_is_lost_of_what_nobody_acknowledged() {
+        let tally = judged(&["aauUfa", "aaa"]);
+        assert_eq!((tally.acknowledged, tally.unknown, tally.appeared, tally.failed), (6, 2, 1, 1));
+        assert_eq!((tally.lost, tally.holes, tally.duplicates, tally.unexpected, tally.window_us), (0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_suffix_before_a_broken_connection_is_lost_without_a_hole() {
+        let tally = judged(&["aaallluaaa"]);
+        assert_eq!((tally.lost, tally.holes, tally.window_us), (3, 0, 3000));
+        assert_eq!(tally.first_lost, Some((0, 3)));
+    }
+
+    #[test]
+    fn what_is_missing_between_what_is_there_is_a_hole() {
+        let tally = judged(&["aallaa", "aaaaa"]);
+        assert_eq!((tally.lost, tally.holes), (2, 2));
+    }
+
+    #[test]
+    fn the_window_is_that_of_the_worst_client() {
+        let tally = judged(&["aaalu", "allllu"]);
+        assert_eq!((tally.lost, tally.window_us), (5, 4000));
+        assert_eq!(judged(&["llll"]).window_us, 3000);
+    }
+
+    #[test]
+    fn twice_is_a_duplicate_and_refused_or_never_tried_is_unexpected() {
+        let tally = judged(&["a2F"]);
+        assert_eq!((tally.duplicates, tally.unexpected), (1, 1));
+        let mut observed = Observed { strangers: 1, ..Observed::default() };
+        observed.found.insert((9, 9), 1);
+        assert_eq!(Tally::judge(&[], &observed).unexpected, 2);
+    }
+}

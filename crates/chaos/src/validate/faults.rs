@@ -1,0 +1,54 @@
+//! The faults of a scenario: whether there is one of that name, and whether it can be told what it is told.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use devenv_faults as fault;
+use devenv_faults::{FaultSpec, InvalidFault};
+use devenv_profile::reading::{Findings, Node};
+use devenv_spec::ServiceName;
+use serde_json::Value;
+
+/// Whether the fault is one and can be told what it is told; what is wrong is told at its place.
+pub(super) fn fault_holds(
+    node: &Node,
+    name: &str,
+    parameters: &BTreeMap<String, String>,
+    lasting: Option<Duration>,
+    findings: &mut Findings,
+) {
+    let Ok(service) = "service".parse::<ServiceName>() else { return };
+    let Err(invalid) = FaultSpec::parse("id", name, service, parameters, lasting, 0) else { return };
+    let place = match (&invalid, invalid.parameter()) {
+        (InvalidFault::UnknownParameter { .. }, Some(parameter)) => {
+            node.get("set").and_then(|set| set.entry(parameter)).map(|entry| entry.key)
+        }
+        (_, Some(parameter)) => node.get("set").and_then(|set| set.get(parameter)).map(|node| node.span),
+        (_, None) => node.get("fault").map(|node| node.span),
+    };
+    let code = match invalid {
+        InvalidFault::Unknown { .. } => "unknown-fault",
+        InvalidFault::UnknownParameter { .. } => "unknown-parameter",
+        InvalidFault::Value { .. } => "bad-value",
+    };
+    findings.error(place.unwrap_or(node.span), code, invalid.to_string()).maybe_hint(invalid.hint().map(str::to_owned));
+}
+
+/// The names of the faults alone, of a file in which other things are wrong.
+pub(super) fn fault_names(root: &Node, findings: &mut Findings) {
+    for node in root.get("timeline").into_iter().flat_map(Node::items) {
+        if let Some(name) = node.get("fault").and_then(Node::text).filter(|name| fault::find(name).is_none()) {
+            fault_holds(node, name, &BTreeMap::new(), None, findings);
+        }
+    }
+}
+
+/// A scalar as its text, a list as its items with commas between.
+pub(super) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Array(items) => items.iter().map(text_of).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+        Value::Null | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,116 @@
+//! PURE: from what was seen to a verdict that has been earned.
+//!
+//! *Unknown* beats *fail*: a run in which a fault did not bite or a workload did nothing has proved nothing, whatever
+//! its checks say.
+
+use devenv_api::{CheckResult, Verdict};
+
+/// What one fault of the timeline came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was never its turn.
+    NeverBegan,
+    /// It could not be injected.
+    Refused(String),
+    /// Injected, and nothing was seen of it.
+    NotWitnessed(String),
+    /// It bit, and its service did not come back in time.
+    NotRecovered,
+    Recovered,
+}
+
+/// Everything that a verdict is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Facts<'a> {
+    pub fates: Vec<(&'a str, Fate)>,
+    /// What each workload had acknowledged, and what its last trouble was.
+    pub workloads: Vec<(&'a str, u64, Option<String>)>,
+    pub checks: &'a [CheckResult],
+    /// Why the run was broken off or could not be judged.
+    pub doubts: Vec<String>,
+    /// Promises of the scenario as a whole that did not hold.
+    pub failures: Vec<String>,
+    /// Faults that are still there.
+    pub not_healed: Vec<String>,
+}
+
+/// The verdict, and why it is not `pass`.
+pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
+    let mut unknown = facts.doubts.clone();
+    let mut failed = facts.failures.clone();
+    unknown.extend(facts.not_healed.iter().map(|id| format!("`{id}` could not be healed")));
+    for (id, fate) in &facts.fates {
+        match fate {
+            Fate::Recovered => {}
+            Fate::NeverBegan => unknown.push(format!("`{id}` never began")),
+            Fate::Refused(why) => unknown.push(format!("`{id}` could not be injected: {why}")),
+            Fate::NotWitnessed(why) => unknown.push(format!("`{id}` was not seen to bite: {why}")),
+            Fate::NotRecovered => failed.push(format!("the service did not recover from `{id}` in time")),
+        }
+    }
+    for (name, acknowledged, trouble) in &facts.workloads {
+        if *acknowledged == 0 {
+            let why = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+            unknown.push(format!("the workload `{name}` had nothing acknowledged{why}"));
+        }
+    }
+    // What cannot be read because its service never came back is no doubt: that it did not is the answer.
+    let away = facts.fates.iter().any(|(_, fate)| *fate == Fate::NotRecovered);
+    for check in facts.checks {
+        match check.verdict {
+            Verdict::Pass => {}
+            Verdict::Unknown if away => failed.push(format!("{}: {}", check.name, check.detail)),
+            Verdict::Fail => failed.push(format!("{}: {}", check.name, check.detail)),
+            Verdict::Unknown => unknown.push(format!("{}: {}", check.name, check.detail)),
+        }
+    }
+    let verdict = match (unknown.is_empty(), failed.is_empty()) {
+        (true, true) => Verdict::Pass,
+        (true, false) => Verdict::Fail,
+        (false, _) => Verdict::Unknown,
+    };
+    unknown.append(&mut failed);
+    (verdict, (!unknown.is_empty()).then(|| unknown.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(verdict: Verdict) -> CheckResult {
+        CheckResult { name: "keys.lost".to_owned(), verdict, detail: "3 of 9".to_owned(), figures: serde_json::Map::new() }
+    }
+
+    #[test]
+    fn a_pass_needs_every_fault_seen_every_workload_at_work_and_every_check_held() {
+        let passing = [check(Verdict::Pass)];
+        let good =
+            || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
+        assert_eq!(verdict(&good()), (Verdict::Pass, None));
+        let cases: [(Facts<'_>, Verdict, &str); 8] = [
+            (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` never began"),
+            (
+                Facts { fates: vec![("cut", Fate::NotWitnessed("it still answers".to_owned()))], ..good() },
+                Verdict::Unknown,
+                "`cut` was not seen to bite: it still answers",
+            ),
+            (Facts { fates: vec![("cut", Fate::Refused("no".to_owned()))], ..good() }, Verdict::Unknown, "`cut` could not be injected: no"),
+            (Facts { fates: vec![("cut", Fate::NotRecovered)], ..good() }, Verdict::Fail, "the service did not recover from `cut` in time"),
+            (
+                Facts { fates: vec![("cut", Fate::NotRecovered)], checks: &[check(Verdict::Unknown)], ..good() },
+                Verdict::Fail,
+                "the service did not recover from `cut` in time; keys.lost: 3 of 9",
+            ),
+            (Facts { workloads: vec![("keys", 0, None)], ..good() }, Verdict::Unknown, "the workload `keys` had nothing acknowledged"),
+            (Facts { checks: &[check(Verdict::Fail)], ..good() }, Verdict::Fail, "keys.lost: 3 of 9"),
+            (
+                Facts { checks: &[check(Verdict::Fail)], workloads: vec![("keys", 0, Some("refused".to_owned()))], ..good() },
+                Verdict::Unknown,
+                "the workload `keys` had nothing acknowledged (refused); keys.lost: 3 of 9",
+            ),
+        ];
+        for (facts, expected, reason) in cases {
+            assert_eq!(verdict(&facts), (expected, Some(reason.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Records of Kafka: each is produced once, keyed by its client.
+//!
+//! Producing happens here. Reading happens in a child process of our own binary: a client library that was seen to take
+//! its process down with it may not take the run.
+
+use std::{collections::HashSet, ffi::OsString, io::Write, process::ExitCode, process::Stdio, time::Duration};
+
+use async_trait::async_trait;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    producer::{FutureProducer, FutureRecord, Producer},
+};
+
+use super::{Client, Reply, Work, WorkError, mark, unmark};
+use crate::{address::Address, document::Acks, tally::Observed};
+
+const PARTITIONS: i32 = 4;
+const READ: Duration = Duration::from_mins(1);
+/// The hidden command that reads.
+const READER: &str = "chaos-read-kafka";
+
+pub(crate) struct Records {
+    brokers: String,
+    topic: String,
+    acks: Acks,
+}
+
+struct Sender {
+    brokers: String,
+    topic: String,
+    acks: Acks,
+    number: u32,
+    producer: Option<FutureProducer>,
+}
+
+impl Records {
+    pub(super) fn new(address: Address, run: &str, label: &str, acks: Acks) -> Result<Self, WorkError> {
+        let Address::Kafka { brokers } = address else { return Err(WorkError::Said("this is no Kafka".to_owned())) };
+        Ok(Self { brokers, topic: format!("devenv-chaos-{run}-{label}"), acks })
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, WorkError> {
+        config(&self.brokers).create().map_err(|error: KafkaError| WorkError::Said(error.to_string()))
+    }
+}
+
+fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("broker.address.family", "v4")
+        .set("client.id", "devenv-chaos")
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "200")
+        .set("log_level", "0");
+    config
+}
+
+#[async_trait]
+impl Work for Records {
+    async fn set_up(&self) -> Result<(), WorkError> {
+        let wrong = |error: String| WorkError::Said(error);
+        let topic = NewTopic::new(&self.topic, PARTITIONS, TopicReplication::Fixed(1));
+        let made = self.admin()?.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))).await;
+        for outcome in made.map_err(|error| wrong(error.to_string()))? {
+            outcome.map_err(|(topic, code)| wrong(format!("{topic}: {code}")))?;
+        }
+        Ok(())
+    }
+
+    fn client(&self, number: u32) -> Box<dyn Client> {
+        Box::new(Sender { brokers: self.brokers.clone(), topic: self.topic.clone(), acks: self.acks, number, producer: None })
+    }
+
+    async fn read_back(&self) -> Result<Option<Observed>, WorkError> {
+        let wrong = |error: std::io::Error| WorkError::Said(format!("the reader of Kafka: {error}"));
+        let program = std::env::current_exe().map_err(wrong)?;
+        let mut reader = tokio::process::Command::new(program);
+        reader.args([READER, &self.brokers, &self.topic]).stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let output = tokio::time::timeout(READ, reader.output()).await.map_err(|_| WorkError::Late(READ))?.map_err(wrong)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            return Err(WorkError::Said(format!("the reader of Kafka ended with {}: {}", output.status, words.trim())));
+        }
+        let mut observed = Observed::default();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            match unmark(line) {
+                Some(operation) => *observed.found.entry(operation).or_default() += 1,
+                None => observed.strangers += 1,
+            }
+        }
+        Ok(Some(observed))
+    }
+
+    async fn clean_up(&self) -> Result<(), WorkError> {
+        let deleted = self.admin()?.delete_topics(&[&self.topic], &AdminOptions::new()).await;
+        deleted.map(drop).map_err(|error| WorkError::Said(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Client for Sender {
+    async fn connect(&mut self) -> Result<(), String> {
+        // A producer connects anew by itself; only one that gave up for good is replaced.
+        if self.producer.as_ref().is_some_and(|producer| producer.client().fatal_error().is_none()) {
+            return Ok(());
+        }
+        let mut config = config(&self.brokers);
+        let acks = match self.acks {
+            Acks::All => "all",
+            Acks::Leader => "1",
+            Acks::None => "0",
+        };
+        // The protocol knows no idempotent producer that asks for less than all.
+        let idempotent = if self.acks == Acks::All { "true" } else { "false" };
+        config.set("acks", acks).set("enable.idempotence", idempotent).set("message.timeout.ms", "5000").set("linger.ms", "0");
+        self.producer = Some(config.create().map_err(|error: KafkaError| error.to_string())?);
+        Ok(())
+    }
+
+    async fn operate(&mut self, sequence: u64) -> Reply {
+        let Some(producer) = &self.producer else { return Reply::Refused("not connected".to_owned()) };
+        let (key, payload) = (self.number.to_string(), mark(self.number, sequence));
+        match producer.send(FutureRecord::to(&self.topic).key(&key).payload(&payload), Duration::ZERO).await {
+            Ok(_) => Reply::Acknowledged,
+            Err((error, _)) => Reply::Unknown(error.to_string()),
+        }
+    }
+
+    /// Longer than the producer's own limit, so that it is the one to say what became of a record.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(7)
+    }
+}
+
+/// The hidden command, if the arguments ask for it: every value of a topic, one a line.
+pub(crate) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if arguments.next()? != READER {
+        return None;
+    }
+    let (brokers, topic) = (arguments.next()?.into_string().ok()?, arguments.next()?.into_string().ok()?);
+    let values = read(&brokers, &topic);
+    let written = match &values {
+        Ok(values) => std::io::stdout().write_all((values.join("\n") + "\n").trim_start().as_bytes()),
+        Err(error) => std::io::stderr().write_all(error.to_string().as_bytes()),
+    };
+    Some(if values.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(brokers: &str, topic: &str) -> Result<Vec<String>, KafkaError> {
+    let mut config = config(brokers);
+    config
+        .set("group.id", "devenv-chaos-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20))?;
+    let mut from = TopicPartitionList::new();
+    let mut open = HashSet::new();
+    for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+        from.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        open.insert(partition.id());
+    }
+    consumer.assign(&from)?;
+    let mut values = Vec::new();
+    while !open.is_empty() {
+        match consumer.poll(Duration::from_secs(20)) {
+            Some(Ok(message)) => values.push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned()),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) => return Err(error),
+            None => return Err(KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut)),
+        }
+    }
+    Ok(values)
+}

@@ -1,0 +1,303 @@
+//! The fault kinds: one file each, one trait; data in, data out.
+//!
+//! A kind says what it can be told, what is to be done ([`Action`]), what proves that it bit ([`Sign`]) and how it is
+//! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. A new kind is a file, and its line in [`KINDS`].
+
+mod action;
+mod error;
+mod parameter;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod value;
+
+// The kinds.
+mod bandwidth;
+mod blackhole;
+mod corrupt;
+mod cpu;
+mod crash_loop;
+mod daemon_death;
+mod disk_full;
+mod disk_read_only;
+mod dns;
+mod duplicate;
+mod freeze;
+mod kafka_fill;
+mod kafka_pause;
+mod kill;
+mod latency;
+mod limit_data;
+mod loss;
+mod memory;
+mod monkey;
+mod partition;
+mod pause;
+mod postgres_exhaust;
+mod postgres_lock;
+mod postgres_read_only;
+mod postgres_terminate;
+mod power_cut;
+mod redis_flush;
+mod redis_memory;
+mod redis_pause;
+mod redis_save_failure;
+mod refuse;
+mod remove;
+mod reorder;
+mod reset;
+mod restart;
+mod slow_close;
+mod stop;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use action::{
+    Action, Disk, Harm, Injection, Kafka, Network, Packets, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict,
+};
+pub use parameter::{Form, Parameter};
+pub use value::{Value, Values};
+
+use devenv_spec::{ServiceName, ServiceSpec};
+
+/// One way of breaking one service.
+pub trait FaultKind: Sync {
+    fn name(&self) -> &'static str;
+    /// One sentence for people.
+    fn about(&self) -> &'static str;
+    fn undone_by(&self) -> Undoing;
+    fn parameters(&self) -> &'static [Parameter] {
+        &[]
+    }
+    /// What is to be done to this target; a refusal says why it cannot be.
+    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal>;
+}
+
+/// How a fault ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undoing {
+    /// The kernel undoes it the moment its holder is gone, however that ends.
+    Kernel,
+    /// Somebody has to undo it: the daemon at its time, the next daemon, or `chaos heal`. What it was is in the journal.
+    Lease,
+    /// The service itself does, at its time.
+    Itself,
+    /// There is nothing to undo: the supervisor brings the service back.
+    Nothing,
+}
+
+/// Whom a fault is about.
+pub struct Target<'a> {
+    pub spec: &'a ServiceSpec,
+    /// Every service of the environment.
+    pub services: &'a [ServiceName],
+    pub seed: u64,
+}
+
+/// A fault as it was asked for, with everything checked that can be checked without looking at the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultSpec {
+    pub id: String,
+    pub fault: String,
+    pub service: ServiceName,
+    pub parameters: Values,
+    /// How long it lasts; `None` is the kind's default.
+    #[serde(rename = "for")]
+    pub duration: Option<Duration>,
+    pub seed: u64,
+}
+
+/// What is wrong with a fault that was asked for. Names what is wrong, so that a file's line can be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFault {
+    #[error("there is no fault `{name}`")]
+    Unknown { name: String, hint: String },
+    #[error("the fault `{fault}` has no parameter `{name}`")]
+    UnknownParameter { fault: String, name: String, hint: String },
+    #[error("`{name}` of the fault `{fault}` is `{value}`, which is not {expected}")]
+    Value { fault: String, name: String, value: String, expected: String },
+}
+
+/// Why a fault cannot be injected there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    pub reason: String,
+    pub hint: Option<String>,
+}
+
+/// What a fault lasts that nobody gave a time.
+pub const DEFAULT_DURATION: Duration = Duration::from_mins(5);
+
+/// Every kind there is, in the order in which they are shown.
+pub const KINDS: &[&dyn FaultKind] = &[
+    &monkey::Monkey,
+    &kill::Kill,
+    &stop::Stop,
+    &restart::Restart,
+    &crash_loop::CrashLoop,
+    &pause::Pause,
+    &freeze::Freeze,
+    &partition::Partition,
+    &refuse::Refuse,
+    &reset::Reset,
+    &loss::Loss,
+    &latency::Latency,
+    &bandwidth::Bandwidth,
+    &slow_close::SlowClose,
+    &limit_data::LimitData,
+    &blackhole::Blackhole,
+    &cpu::Cpu,
+    &memory::Memory,
+    &disk_full::DiskFull,
+    &power_cut::PowerCut,
+    &disk_read_only::DiskReadOnly,
+    &dns::Dns,
+    &postgres_terminate::PostgresTerminate,
+    &postgres_exhaust::PostgresExhaust,
+    &postgres_lock::PostgresLock,
+    &postgres_read_only::PostgresReadOnly,
+    &redis_pause::RedisPause,
+    &redis_memory::RedisMemory,
+    &redis_save_failure::RedisSaveFailure,
+    &redis_flush::RedisFlush,
+    &kafka_fill::KafkaFill,
+    &kafka_pause::KafkaPause,
+    &remove::Remove,
+    &daemon_death::DaemonDeath,
+    &duplicate::Duplicate,
+    &corrupt::Corrupt,
+    &reorder::Reorder,
+];
+
+pub fn find(name: &str) -> Option<&'static dyn FaultKind> {
+    KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+impl FaultSpec {
+    /// From words: `parameters` are in their textual form.
+    pub fn parse(
+        id: impl Into<String>,
+        fault: &str,
+        service: ServiceName,
+        parameters: &BTreeMap<String, String>,
+        duration: Option<Duration>,
+        seed: u64,
+    ) -> Result<Self, InvalidFault> {
+        let kind = find(fault).ok_or_else(|| {
+            let near = nearest(fault, KINDS.iter().map(|kind| kind.name()));
+            let hint = near.map_or_else(
+                || "`devenv chaos faults` lists them".to_owned(),
+                |near| format!("did you mean `{near}`? `devenv chaos faults` lists them"),
+            );
+            InvalidFault::Unknown { name: fault.to_owned(), hint }
+        })?;
+        let parameters = Values::parse(kind, parameters)?;
+        Ok(Self { id: id.into(), fault: fault.to_owned(), service, parameters, duration, seed })
+    }
+
+    pub fn kind(&self) -> Option<&'static dyn FaultKind> {
+        find(&self.fault)
+    }
+}
+
+impl InvalidFault {
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { hint, .. } | Self::UnknownParameter { hint, .. } => Some(hint),
+            Self::Value { .. } => None,
+        }
+    }
+
+    /// The parameter that is wrong, if one is.
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { .. } => None,
+            Self::UnknownParameter { name, .. } | Self::Value { name, .. } => Some(name),
+        }
+    }
+}
+
+impl Refusal {
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: None }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl Undoing {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Lease => "lease",
+            Self::Itself => "itself",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+impl Target<'_> {
+    /// For faults that work on namespaces and engines: a process of the host has none.
+    pub fn container(&self, fault: &str) -> Result<&devenv_spec::ContainerSpec, Refusal> {
+        self.spec.container().ok_or_else(|| {
+            Refusal::new(format!("`{fault}` needs a container, and {} is a process of the host", self.spec.name))
+                .hint("`kill`, `stop` and `restart` work for processes")
+        })
+    }
+
+    /// For faults of one kind of server.
+    pub fn of_kind(&self, fault: &str, kinds: &[&str]) -> Result<(), Refusal> {
+        if kinds.contains(&self.spec.kind.as_str()) {
+            return Ok(());
+        }
+        Err(Refusal::new(format!("`{fault}` is for {}, and {} is {}", kinds.join(" and "), self.spec.name, self.spec.kind)))
+    }
+
+    /// Ports that the service listens on, in its container.
+    pub fn ports(&self) -> Vec<u16> {
+        self.spec.container().map(|container| container.ports.iter().map(|port| port.container).collect()).unwrap_or_default()
+    }
+}
+
+/// The catalogue, for `chaos faults`.
+pub fn catalogue() -> devenv_api::FaultCatalogue {
+    let faults = KINDS.iter().map(|kind| devenv_api::FaultDescription {
+        name: kind.name().to_owned(),
+        about: kind.about().to_owned(),
+        undone_by: kind.undone_by().as_str().to_owned(),
+        parameters: kind
+            .parameters()
+            .iter()
+            .map(|parameter| devenv_api::FaultParameter {
+                name: parameter.name.to_owned(),
+                form: parameter.form.words(),
+                default: parameter.default.map(str::to_owned),
+                about: parameter.about.to_owned(),
+            })
+            .collect(),
+    });
+    devenv_api::FaultCatalogue { faults: faults.collect() }
+}
+
+/// For faults of disks: the service has to have one of its own.
+fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
+    let container = target.container(fault)?;
+    if container.mounts.iter().any(|mount| mount.device.is_some()) {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("`{fault}` needs a disk of {}'s own", target.spec.name))
+        .hint("give it one in the profile: `storage: { faultable: true, size: 2GiB }` (it needs root on the engine's host; `devenv doctor` says whether that is so)"))
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,96 @@
+//! What a fault can be told: names, forms, defaults.
+
+use super::Value;
+use devenv_spec::{Period, Size};
+
+/// One thing that a fault can be told.
+pub struct Parameter {
+    pub name: &'static str,
+    pub form: Form,
+    /// In its textual form; without one and not given, it is absent.
+    pub default: Option<&'static str>,
+    pub about: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `80ms`
+    Duration,
+    /// `64MiB`
+    Size,
+    /// `64KiB/s`
+    Rate,
+    /// `30%`
+    Percent,
+    /// `2`
+    Count,
+    /// `0.5`
+    Number,
+    Boolean,
+    Text,
+    Choice(&'static [&'static str]),
+}
+
+/// What several faults can be told.
+impl Parameter {
+    pub const FROM: Self =
+        Self::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.")
+            .or("all");
+    pub const DIRECTION: Self =
+        Self::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both");
+    pub const CONNECTIONS: Self = Self::new(
+        "connections",
+        Form::Choice(&["new", "all"]),
+        "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+    )
+    .or("new");
+    pub const PROBABILITY: Self =
+        Self::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%");
+    pub const PERSIST: Self =
+        Self::new("persist", Form::Boolean, "Again on the service's next run, once that is ready, until its time is over.").or("false");
+}
+
+impl Parameter {
+    pub const fn new(name: &'static str, form: Form, about: &'static str) -> Self {
+        Self { name, form, default: None, about }
+    }
+
+    pub const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+}
+
+impl Form {
+    pub fn words(self) -> String {
+        match self {
+            Self::Duration => "a duration such as `80ms`".to_owned(),
+            Self::Size => "a size such as `64MiB`".to_owned(),
+            Self::Rate => "a rate such as `64KiB/s`".to_owned(),
+            Self::Percent => "a percentage such as `30%`".to_owned(),
+            Self::Count => "a whole number".to_owned(),
+            Self::Number => "a number such as `0.5`".to_owned(),
+            Self::Boolean => "`true` or `false`".to_owned(),
+            Self::Text => "a text".to_owned(),
+            Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// `None` if the text is not of this form.
+    pub fn parse(self, text: &str) -> Option<Value> {
+        Some(match self {
+            Self::Duration => Value::Duration(text.parse::<Period>().ok()?.duration()),
+            Self::Size => Value::Size(text.parse::<Size>().ok()?.bytes()),
+            Self::Rate => Value::Rate(text.strip_suffix("/s")?.parse::<Size>().ok()?.bytes()),
+            Self::Percent => {
+                let number: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+                (0.0..=100.0).contains(&number).then_some(Value::Percent(number))?
+            }
+            Self::Count => Value::Count(text.parse().ok()?),
+            Self::Number => Value::Number(text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0)?),
+            Self::Boolean => Value::Boolean(text.parse().ok()?),
+            Self::Text => Value::Text(text.to_owned()),
+            Self::Choice(choices) => Value::Text(choices.contains(&text).then(|| text.to_owned())?),
+        })
+    }
+}

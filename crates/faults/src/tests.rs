@@ -1,0 +1,93 @@
+use super::*;
+use devenv_spec::{ContainerSpec, Workload};
+
+fn parse(fault: &str, parameters: &[(&str, &str)]) -> Result<FaultSpec, InvalidFault> {
+    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    FaultSpec::parse("f1", fault, "cache".parse().unwrap(), &parameters, None, 7)
+}
+
+fn service(kind: &str) -> ServiceSpec {
+    let json = serde_json::json!({
+        "name": "cache", "kind": kind, "workload": Workload::Container(ContainerSpec::new("redis:8.0")), "depends_on": {}, "on_dependency_restart": "ignore",
+        "optional": false, "probe": "none", "provision": [], "proof": null, "ready_timeout": { "secs": 1, "nanos": 0 },
+        "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } }, "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn describe(fault: &str, kind: &str, parameters: &[(&str, &str)]) -> Result<Injection, Refusal> {
+    let spec = parse(fault, parameters).unwrap();
+    let services = ["cache".parse().unwrap(), "db".parse().unwrap()];
+    spec.kind().unwrap().describe(&spec.parameters, &Target { spec: &service(kind), services: &services, seed: 7 })
+}
+
+#[test]
+fn every_fault_of_the_contract_is_there_and_its_defaults_are_valid() {
+    let names = "monkey kill stop restart crash-loop pause freeze partition refuse reset loss latency bandwidth slow-close limit-data blackhole cpu memory \
+        disk-full power-cut disk-read-only dns postgres-terminate postgres-exhaust postgres-lock postgres-read-only redis-pause redis-memory \
+        redis-save-failure redis-flush kafka-fill kafka-pause remove daemon-death duplicate corrupt reorder";
+    assert_eq!(KINDS.iter().map(|kind| kind.name()).collect::<Vec<_>>(), names.split_whitespace().collect::<Vec<_>>());
+    for kind in KINDS {
+        parse(kind.name(), &[]).unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_fault_is_told_with_what_was_meant() {
+    let told = |result: Result<FaultSpec, InvalidFault>| {
+        let error = result.unwrap_err();
+        format!("{error} / {} / {}", error.hint().unwrap_or_default(), error.parameter().unwrap_or_default())
+    };
+    insta::assert_snapshot!(told(parse("kil", &[])), @"there is no fault `kil` / did you mean `kill`? `devenv chaos faults` lists them / ");
+    insta::assert_snapshot!(told(parse("latency", &[("dely", "1s")])), @"the fault `latency` has no parameter `dely` / did you mean `delay`? / dely");
+    insta::assert_snapshot!(told(parse("latency", &[("delay", "80")])), @"`delay` of the fault `latency` is `80`, which is not a duration such as `80ms` /  / delay");
+    insta::assert_snapshot!(told(parse("partition", &[("style", "dorp")])), @"`style` of the fault `partition` is `dorp`, which is not `drop`, `reject` /  / style");
+    insta::assert_snapshot!(told(parse("loss", &[("probability", "130%")])), @"`probability` of the fault `loss` is `130%`, which is not a percentage such as `30%` /  / probability");
+}
+
+#[test]
+fn a_delay_in_both_directions_is_what_a_round_trip_takes_longer() {
+    let toxic = |direction| match describe("latency", "redis", &[("delay", "80ms"), ("jitter", "20ms"), ("direction", direction)])
+        .unwrap()
+        .action
+    {
+        Action::Network(Network { toxic: Some(toxic), .. }) => (toxic.delay_up, toxic.delay_down, toxic.jitter_up, toxic.jitter_down),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(toxic("both"), (40_000, 40_000, 10_000, 10_000));
+    assert_eq!(toxic("up"), (80_000, 0, 20_000, 0));
+    assert_eq!(toxic("down"), (0, 80_000, 0, 20_000));
+}
+
+#[test]
+fn a_fault_that_cannot_bite_there_is_refused_with_the_reason() {
+    let reason = |fault, kind, parameters: &[(&str, &str)]| describe(fault, kind, parameters).unwrap_err().reason;
+    assert_eq!(reason("postgres-lock", "redis", &[]), "`postgres-lock` is for postgres, and cache is redis");
+    assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs a disk of cache's own");
+    assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, and there is no such service");
+    assert_eq!(reason("partition", "redis", &[("from", "cache")]), "cache cannot be cut off from itself");
+    assert_eq!(reason("monkey", "redis", &[("faults", "kill,monkey")]), "`monkey` is no fault for a monkey");
+}
+
+#[test]
+fn a_list_without_a_name_in_it_is_refused_and_an_empty_place_in_a_list_is_skipped() {
+    for (parameters, expected) in [
+        ([("faults", ","), ("services", "cache")], "`faults` names nothing"),
+        ([("faults", " , "), ("services", "cache")], "`faults` names nothing"),
+        ([("faults", "kill"), ("services", ",")], "`services` names nothing"),
+    ] {
+        assert_eq!(describe("monkey", "redis", &parameters).unwrap_err().reason, expected);
+    }
+    match describe("monkey", "redis", &[("faults", "kill,,pause,"), ("services", "cache,,db,")]).unwrap().action {
+        Action::Monkey { faults, services, .. } => assert_eq!((faults.len(), services.len()), (2, 2)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_spec_reads_back_from_its_journal() {
+    let spec = parse("latency", &[("delay", "80ms"), ("probability", "30%")]).unwrap();
+    let text = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<FaultSpec>(&text).unwrap(), spec);
+    insta::assert_snapshot!(spec.parameters.to_json().to_string(), @r#"{"connections":"new","delay":"80ms","direction":"both","jitter":"0ms","persist":"false","probability":"30%"}"#);
+}

@@ -1,0 +1,70 @@
+//! Takes up a container's log where the daemon's death cut it off.
+//!
+//! The engine keeps that log and stamps each line in nanoseconds; asked for lines since a time it gives those of that
+//! very time again. Which of them were stored already is decided line by line.
+
+use std::{collections::HashMap, io, path::Path};
+
+use devenv_api::LogStream;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    reader::last_records,
+    record::{Stamper, StoredTime},
+    segment,
+};
+
+/// The engine's two streams are stamped before they are put in order, so lines may stand slightly before their elders.
+const DISORDER: SignedDuration = SignedDuration::from_secs(1);
+/// Enough for that second of output, at any rate that is sensible.
+const WINDOW: u64 = 16 * 1024 * 1024;
+
+/// What of a log's end is stored already.
+#[derive(Debug)]
+pub struct Resume {
+    since: Timestamp,
+    /// How many lines of a time are stored, of standard error (true) or output.
+    known: HashMap<(StoredTime, bool), usize>,
+    stamper: Stamper,
+}
+
+impl Resume {
+    pub(super) fn of(directory: &Path, service: &str) -> io::Result<Option<Self>> {
+        let mut records = Vec::new();
+        for number in segment::numbers(directory, service)?.into_iter().rev() {
+            records.splice(..0, last_records(&segment::path(directory, service, number), WINDOW, None)?);
+            if records.len() > 1000 {
+                break;
+            }
+        }
+        let Some(newest) = records.iter().map(|record| record.time).max() else { return Ok(None) };
+        let Some(newest) = newest.timestamp() else { return Ok(None) };
+        let since = newest.saturating_sub(DISORDER).unwrap_or(newest);
+        let oldest = StoredTime::of(since);
+        let mut known = HashMap::new();
+        for record in records.into_iter().filter(|record| record.time >= oldest) {
+            *known.entry((record.time, record.stream == LogStream::Stderr)).or_default() += 1;
+        }
+        Ok(Some(Self { since, known, stamper: Stamper::default() }))
+    }
+
+    /// From when on to ask for lines.
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// Whether a line that the engine gives has yet to be stored. To be asked once for each, in their order.
+    pub fn is_new(&mut self, time: Timestamp, stream: LogStream) -> bool {
+        let stored = self.stamper.stamp(time);
+        if time < self.since {
+            return false;
+        }
+        match self.known.get_mut(&(stored, stream == LogStream::Stderr)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        }
+    }
+}

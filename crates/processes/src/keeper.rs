@@ -1,0 +1,353 @@
+//! The keeper: a small program that owns one program of the user's, its descendants and its output.
+//!
+//! Theory of operation. Four kinds of threads share [`Shared`]: one reads the output, one reaps, one accepts on the
+//! control socket (with one for each connection), and the first waits for the end. As a subreaper the keeper becomes the
+//! parent of everything that its program leaves behind, so "no children left" is exactly "the whole tree has ended".
+//! Plain threads and blocking calls: a keeper must be small, start at once, and survive anything but SIGKILL.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead, BufReader, PipeReader, Write},
+    net::Shutdown,
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process_group, set_child_subreaper, setsid, wait, waitid};
+
+use super::{
+    MARKER, command, control,
+    output::{self, pump},
+    protocol::{Answer, Ending, Exit, Launch, LaunchError, Reply, Request, State},
+    signal::Signal,
+    tree::{self, Process},
+};
+use devenv_logs::Logs;
+
+/// What a program's leftovers get when it has ended by itself, before they are killed.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+/// For a killed tree to be gone. What hangs in the kernel longer is given up.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// For those who wait for the end to be told of it.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Enough for any thread of a keeper.
+const STACK: usize = 256 * 1024;
+
+#[derive(Debug)]
+struct Shared {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+    /// The program, which leads its process group.
+    group: Pid,
+    directory: PathBuf,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The program's own; its descendants may live on.
+    exit: Option<Exit>,
+    tree_ended: bool,
+    /// Stops under way.
+    stopping: usize,
+    /// Killing did not help.
+    given_up: bool,
+    /// All is over and written down.
+    finished: Option<Exit>,
+    /// Connections that wait for a reply.
+    waiting: usize,
+}
+
+/// Nothing unless the arguments are those of a keeper.
+pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if arguments.next()? != "keeper" || arguments.next()? != "--directory" {
+        return None;
+    }
+    let directory = PathBuf::from(arguments.next()?);
+    // The daemon has been told what went wrong; nobody reads a keeper's own output.
+    Some(if main(&directory).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `devenv keeper --directory DIR` does, with the launch on standard input, which is a socket. Returns when the
+/// program and all its descendants have ended.
+pub fn main(directory: &Path) -> Result<(), LaunchError> {
+    let mut daemon = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(keeper_error)?;
+    let launched = read_launch(&daemon).and_then(|launch| start(directory, launch));
+    let answer = match &launched {
+        Ok((shared, _)) => Answer::Started(shared.state.clone()),
+        Err(error) => Answer::Failed(error.clone()),
+    };
+    // The daemon may be gone already; the next one will look into the directory.
+    let _ = answer_line(&mut daemon, &answer);
+    let _ = daemon.shutdown(Shutdown::Both);
+    let (shared, streams) = launched?;
+    keep(&shared, streams).map_err(keeper_error)
+}
+
+fn keeper_error(error: impl Into<io::Error>) -> LaunchError {
+    LaunchError::Keeper(error.into().to_string())
+}
+
+fn read_launch(daemon: &UnixStream) -> Result<Launch, LaunchError> {
+    serde_json::from_reader(daemon).map_err(keeper_error)
+}
+
+fn answer_line(socket: &mut UnixStream, answer: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    socket.write_all(&line)
+}
+
+struct Streams {
+    stdout: PipeReader,
+    stderr: PipeReader,
+    log: devenv_logs::Writer,
+    listener: std::os::unix::net::UnixListener,
+}
+
+fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), LaunchError> {
+    // Fails only for one who leads a session already, which is what it is for.
+    let _ = setsid();
+    set_child_subreaper(Some(rustix::process::getpid())).map_err(keeper_error)?;
+    let keeper = Process::of(std::process::id()).ok_or_else(|| LaunchError::Keeper("/proc is not mounted".to_owned()))?;
+    let listener = control::listen(directory).map_err(keeper_error)?;
+    let log = Logs::new(&launch.logs).writer(&launch.service).map_err(keeper_error)?;
+    let (stdout, stdout_writer) = output::pipe().map_err(keeper_error)?;
+    let (stderr, stderr_writer) = output::pipe().map_err(keeper_error)?;
+
+    let (name, arguments) = launch.command.split_first().ok_or(LaunchError::EmptyCommand)?;
+    let path = launch.variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
+    let program = command::find(name, &launch.directory, path)?;
+    let started_at = Timestamp::now();
+    let child = Command::new(&program)
+        .arg0(name)
+        .args(arguments)
+        .current_dir(&launch.directory)
+        .env_clear()
+        .envs(launch.variables.iter().map(|(name, value)| (name, value)))
+        .env(MARKER, &launch.marker)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(stdout_writer)
+        .stderr(stderr_writer)
+        .spawn()
+        .map_err(|error| command::refusal(&program, &error))?;
+
+    let state = State { marker: launch.marker, service: launch.service, run: launch.run, keeper, pid: child.id(), started_at, exit: None };
+    // Without it a later daemon could not find the program; but it runs, and this daemon has it.
+    let _ = state.write(directory);
+    let group = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Keeper("a child without an id".to_owned()))?;
+    let shared = Shared { progress: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), state };
+    Ok((Arc::new(shared), Streams { stdout, stderr, log, listener }))
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().stack_size(STACK).spawn(work)
+}
+
+fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
+    let Streams { stdout, stderr, log, listener } = streams;
+    let (ended, end) = io::pipe()?;
+    let run = shared.state.run;
+    let output = spawn(move || pump(stdout, stderr, ended, log, run))?;
+    let reaper = Arc::clone(shared);
+    spawn(move || reaper.reap())?;
+    let control = Arc::clone(shared);
+    spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let shared = Arc::clone(&control);
+            // Without a thread there is no answer, and the daemon asks again.
+            let _ = spawn(move || shared.serve(socket));
+        }
+    })?;
+
+    let exit = shared.await_end();
+    tree::sweep(&shared.state.marker);
+    drop(end);
+    // The last lines are in the log before anybody is told of the end.
+    let _ = output.join();
+    let state = State { exit: Some(exit), ..shared.state.clone() };
+    let _ = state.write(&shared.directory);
+    // Whoever hears of the end may start the next keeper in this directory at once.
+    control::remove(&shared.directory);
+    let mut progress = shared.lock();
+    progress.finished = Some(exit);
+    shared.changed.notify_all();
+    let farewell = Instant::now() + FAREWELL;
+    while progress.waiting > 0 && Instant::now() < farewell {
+        progress = shared.wait(progress, Some(farewell));
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// For a change, or until the deadline.
+    fn wait<'a>(&self, progress: MutexGuard<'a, Progress>, deadline: Option<Instant>) -> MutexGuard<'a, Progress> {
+        match deadline {
+            None => self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.changed.wait_timeout(progress, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Buries every child until there is none left. A child is first only looked at, and buried under the lock: as long
+    /// as the lock is held, the program's id is its own.
+    fn reap(&self) {
+        loop {
+            match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Ok(_) => {
+                    let mut progress = self.lock();
+                    loop {
+                        match wait(WaitOptions::NOHANG) {
+                            Ok(Some((pid, status))) if pid == self.group => {
+                                progress.exit = Some(Exit { ending: ending(status), at: Timestamp::now() });
+                            }
+                            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                            Ok(None) => break,
+                            Err(_) => {
+                                // Told together with the program's own end, so that nobody looks for leftovers in vain.
+                                progress.tree_ended = true;
+                                break;
+                            }
+                        }
+                    }
+                    self.changed.notify_all();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => {
+                    self.lock().tree_ended = true;
+                    self.changed.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the program to end, and then sees to it that nothing of it is left.
+    fn await_end(&self) -> Exit {
+        let mut progress = self.lock();
+        while progress.exit.is_none() && !progress.given_up {
+            progress = self.wait(progress, None);
+        }
+        if !progress.tree_ended && progress.stopping == 0 {
+            drop(progress);
+            self.stop(Signal::TERM, LEFTOVERS);
+            progress = self.lock();
+        }
+        while !progress.tree_ended && !progress.given_up {
+            progress = self.wait(progress, None);
+        }
+        progress.exit.unwrap_or_else(|| Exit { ending: Ending::Lost, at: Timestamp::now() })
+    }
+
+    /// Asks the tree to end, waits for the grace, and kills what is left.
+    fn stop(&self, signal: Signal, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let mut progress = self.lock();
+        progress.stopping += 1;
+        if progress.exit.is_none() {
+            // It may have ended this instant; and one that stands still would not hear the signal.
+            let _ = self.signal_group(signal).and_then(|()| self.signal_group(Signal::CONT));
+        }
+        while progress.exit.is_none() && Instant::now() < deadline {
+            progress = self.wait(progress, Some(deadline));
+        }
+        if !progress.tree_ended && Instant::now() < deadline {
+            // Those that left the group did not hear of it yet, and nobody else will tell them.
+            drop(progress);
+            for process in tree::descendants(std::process::id()) {
+                process.signal(signal);
+                process.signal(Signal::CONT);
+            }
+            progress = self.lock();
+            while !progress.tree_ended && Instant::now() < deadline {
+                progress = self.wait(progress, Some(deadline));
+            }
+        }
+        let deadline = Instant::now() + KILL_DEADLINE;
+        while !progress.tree_ended && Instant::now() < deadline {
+            drop(progress);
+            for process in tree::descendants(std::process::id()) {
+                process.kill();
+            }
+            // Another round finds what was forked meanwhile.
+            progress = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
+        }
+        progress.given_up = !progress.tree_ended;
+        progress.stopping -= 1;
+        self.changed.notify_all();
+    }
+
+    /// To be called with the lock held and the program not yet buried.
+    fn signal_group(&self, signal: Signal) -> rustix::io::Result<()> {
+        kill_process_group(self.group, signal.raw())
+    }
+
+    fn serve(&self, socket: UnixStream) {
+        let Ok(mut writer) = socket.try_clone() else { return };
+        let mut line = String::new();
+        if BufReader::new(socket).read_line(&mut line).is_err() {
+            return;
+        }
+        let reply = match serde_json::from_str(&line) {
+            Ok(Request::Status) => Reply::State(self.state.clone()),
+            Ok(Request::Signal { signal }) => {
+                let progress = self.lock();
+                if progress.exit.is_some() {
+                    Reply::Refused("it has ended".to_owned())
+                } else {
+                    self.signal_group(signal).map_or_else(|error| Reply::Refused(error.to_string()), |()| Reply::Done)
+                }
+            }
+            Ok(Request::Stop { signal, grace_ms }) => {
+                self.lock().waiting += 1;
+                self.stop(signal, Duration::from_millis(grace_ms));
+                self.finished()
+            }
+            Ok(Request::Follow) => {
+                self.lock().waiting += 1;
+                self.finished()
+            }
+            Err(error) => Reply::Refused(error.to_string()),
+        };
+        let ended = matches!(reply, Reply::Ended(_));
+        // Whoever asked may have gone.
+        let _ = answer_line(&mut writer, &reply);
+        if ended {
+            self.lock().waiting -= 1;
+            self.changed.notify_all();
+        }
+    }
+
+    fn finished(&self) -> Reply {
+        let mut progress = self.lock();
+        loop {
+            if let Some(exit) = progress.finished {
+                return Reply::Ended(exit);
+            }
+            progress = self.wait(progress, None);
+        }
+    }
+}
+
+fn ending(status: WaitStatus) -> Ending {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ending::Code(code),
+        (None, Some(signal)) => Ending::Signal(signal),
+        (None, None) => Ending::Lost,
+    }
+}

@@ -1,0 +1,306 @@
+//! Programs on the host, each under a keeper of our own that outlives the daemon.
+//!
+//! Theory of operation. The daemon starts this very binary again as a keeper (`keeper.rs`), hands it what to run over a
+//! socket (never in arguments, for the environment holds secrets) and gets an answer once the program runs or could not.
+//! The keeper adopts all that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
+//! socket in its directory (`protocol.rs`), ends with its program's last descendant and leaves the exit in `state.json`.
+//! A daemon that comes up later finds the socket and goes on. Should a keeper be killed itself, its program's tree is
+//! found by a marker in the environment (`tree.rs`) and ended, so that no twin ever holds a port.
+//!
+//! It never decides whether a program should run.
+
+mod command;
+mod control;
+pub mod keeper;
+pub mod leash;
+mod output;
+mod protocol;
+mod signal;
+mod tree;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rand::RngExt;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+};
+
+use protocol::{Answer, Launch, Reply, Request, State};
+
+pub use protocol::{Ending, Exit, LaunchError};
+pub use signal::Signal;
+pub use tree::{has_open_for_writing, sweep, sweep_others};
+
+/// The variable by which a program's descendants are known, wherever they went.
+pub const MARKER: &str = "DEVENV_MARKER";
+/// For a keeper to start its program; only a machine that is out of breath needs it.
+const LAUNCH_DEADLINE: Duration = Duration::from_secs(15);
+/// For a keeper to answer what it knows.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// What a keeper may take beyond the grace: to kill the tree and to write the rest of the output.
+const AFTER_GRACE: Duration = Duration::from_secs(10);
+
+/// The file of the program that a command names, as a shell in that directory would find it.
+pub fn find_program(name: &str, directory: &Path, path: Option<&str>) -> Result<PathBuf, LaunchError> {
+    command::find(name, directory, path)
+}
+
+/// Starts keepers.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    program: OsString,
+    arguments: Vec<OsString>,
+    /// Variables of the keeper itself.
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// A program to run.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    pub environment: String,
+    pub service: String,
+    /// Counts the service's starts from 1.
+    pub run: u32,
+    pub command: Vec<String>,
+    /// Absolute.
+    pub directory: PathBuf,
+    /// All that the program gets, secrets included: the daemon's own environment is not passed on.
+    pub variables: Vec<(String, String)>,
+    /// Where the service's log is.
+    pub logs: PathBuf,
+    /// The keeper's own directory. One that ran there before must have ended.
+    pub keeper: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("could not start a keeper for `{service}`")]
+    Keeper {
+        service: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the keeper of `{service}` did not {what} within {} s", deadline.as_secs())]
+    Silent { service: String, what: &'static str, deadline: Duration },
+    #[error("the keeper of `{service}` does not answer")]
+    Unreachable {
+        service: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{service}` could not be signalled: {reason}")]
+    Signal { service: String, reason: String },
+}
+
+/// A program that runs, or ran, under its keeper. Several may hold one.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub pid: u32,
+    #[cfg(test)]
+    keeper: u32,
+    pub service: String,
+    pub run: u32,
+    pub started_at: Timestamp,
+    state: State,
+    directory: PathBuf,
+}
+
+/// What a keeper's directory tells a daemon that comes up.
+#[derive(Debug)]
+pub enum Adopted {
+    /// The program runs on.
+    Running(Running),
+    /// It ended while no daemon looked.
+    Ended(Running, Exit),
+    /// Its keeper was killed; what was left of the program has been ended.
+    Lost(Running),
+    /// Nothing ever ran there.
+    Nothing,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Supervisor {
+    /// Keepers are this very binary, even if its file has been replaced since.
+    pub fn new() -> Self {
+        Self { program: "/proc/self/exe".into(), arguments: vec!["keeper".into(), "--directory".into()], variables: Vec::new() }
+    }
+
+    /// Returns once the program runs.
+    pub async fn start(&self, request: StartRequest) -> Result<Running, ProcessError> {
+        let service = request.service.clone();
+        let exchange = self.launch(request);
+        tokio::time::timeout(LAUNCH_DEADLINE, exchange).await.map_err(|_| ProcessError::Silent {
+            service,
+            what: "start its program",
+            deadline: LAUNCH_DEADLINE,
+        })?
+    }
+
+    async fn launch(&self, request: StartRequest) -> Result<Running, ProcessError> {
+        let keeper_error = |source| ProcessError::Keeper { service: request.service.clone(), source };
+        std::fs::create_dir_all(&request.keeper).map_err(keeper_error)?;
+        let identity: u64 = rand::rng().random();
+        let launch = Launch {
+            marker: format!("{}/{}/{identity:016x}", request.environment, request.service),
+            service: request.service.clone(),
+            run: request.run,
+            command: request.command,
+            directory: request.directory,
+            variables: request.variables,
+            logs: request.logs,
+        };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(keeper_error)?;
+        // The runtime reaps it when it ends; it is meant to outlive its handle and the daemon.
+        let child = tokio::process::Command::new(&self.program)
+            .args(&self.arguments)
+            .arg(&request.keeper)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .env_remove(MARKER)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(keeper_error)?;
+        drop(child);
+        ours.set_nonblocking(true).map_err(keeper_error)?;
+        let mut ours = UnixStream::from_std(ours).map_err(keeper_error)?;
+        let text = serde_json::to_vec(&launch).map_err(|error| keeper_error(error.into()))?;
+        ours.write_all(&text).await.map_err(keeper_error)?;
+        ours.shutdown().await.map_err(keeper_error)?;
+        let mut answer = String::new();
+        BufReader::new(ours).read_line(&mut answer).await.map_err(keeper_error)?;
+        match serde_json::from_str(&answer).map_err(|error| keeper_error(error.into()))? {
+            Answer::Started(state) => Ok(Running::of(state, &request.keeper)),
+            Answer::Failed(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What became of the program whose keeper had this directory. Ends what a killed keeper left behind.
+pub async fn adopt(directory: &Path) -> Adopted {
+    let Some(state) = State::read(directory) else { return Adopted::Nothing };
+    let running = Running::of(state, directory);
+    if let Some(exit) = running.state.exit {
+        return Adopted::Ended(running, exit);
+    }
+    match running.ask(&Request::Status, ANSWER_DEADLINE).await {
+        Ok(Reply::State(_)) => Adopted::Running(running),
+        _ => match running.after_keeper().await {
+            Exit { ending: Ending::Lost, .. } => Adopted::Lost(running),
+            exit => Adopted::Ended(running, exit),
+        },
+    }
+}
+
+/// Whether the keeper of this directory has ended, and its program with it.
+pub fn has_ended(directory: &Path) -> bool {
+    State::read(directory).is_some_and(|state| state.exit.is_some())
+}
+
+impl Running {
+    fn of(state: State, directory: &Path) -> Self {
+        Self {
+            pid: state.pid,
+            #[cfg(test)]
+            keeper: state.keeper.pid,
+            service: state.service.clone(),
+            run: state.run,
+            started_at: state.started_at,
+            directory: directory.to_owned(),
+            state,
+        }
+    }
+
+    /// What identifies its descendants, for [`sweep`] and [`has_open_for_writing`].
+    pub fn marker(&self) -> &str {
+        &self.state.marker
+    }
+
+    /// The keeper's directory, which may be removed once the program has ended.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Waits until the program, all its descendants and its output have ended. Cancel-safe, and may be awaited by many.
+    pub async fn exited(&self) -> Exit {
+        match self.exchange(&Request::Follow).await {
+            Ok(Reply::Ended(exit)) => exit,
+            _ => self.after_keeper().await,
+        }
+    }
+
+    /// Ends the whole tree: by `signal`, and after `grace` by SIGKILL.
+    pub async fn stop(&self, signal: Signal, grace: Duration) -> Exit {
+        let request = Request::Stop { signal, grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
+        match self.ask(&request, grace + AFTER_GRACE).await {
+            Ok(Reply::Ended(exit)) => exit,
+            _ => self.after_keeper().await,
+        }
+    }
+
+    /// Sends `signal` to the program's process group.
+    pub async fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        match self.ask(&Request::Signal { signal }, ANSWER_DEADLINE).await? {
+            Reply::Refused(reason) => Err(ProcessError::Signal { service: self.service.clone(), reason }),
+            Reply::Done | Reply::State(_) | Reply::Ended(_) => Ok(()),
+        }
+    }
+
+    async fn ask(&self, request: &Request, deadline: Duration) -> Result<Reply, ProcessError> {
+        match tokio::time::timeout(deadline, self.exchange(request)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(source)) => Err(ProcessError::Unreachable { service: self.service.clone(), source }),
+            Err(_) => Err(ProcessError::Silent { service: self.service.clone(), what: "answer", deadline }),
+        }
+    }
+
+    async fn exchange(&self, request: &Request) -> io::Result<Reply> {
+        let socket = control::connect(&self.directory)?;
+        let mut socket = UnixStream::from_std(socket)?;
+        let mut text = serde_json::to_vec(request)?;
+        text.push(b'\n');
+        socket.write_all(&text).await?;
+        let mut reply = String::new();
+        BufReader::new(socket).read_line(&mut reply).await?;
+        Ok(serde_json::from_str(&reply)?)
+    }
+
+    /// The keeper is gone or hangs: what it wrote last, or else the end of all that it left.
+    async fn after_keeper(&self) -> Exit {
+        let (directory, state) = (self.directory.clone(), self.state.clone());
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Some(exit) = State::read(&directory).filter(|now| now.marker == state.marker).and_then(|now| now.exit) {
+                return exit;
+            }
+            state.keeper.kill();
+            let count = sweep(&state.marker);
+            tracing::warn!(service = %state.service, count, "Ended the processes of a keeper that was killed.");
+            let exit = Exit { ending: Ending::Lost, at: Timestamp::now() };
+            let ended = State { exit: Some(exit), ..state };
+            if let Err(error) = ended.write(&directory) {
+                tracing::warn!(service = %ended.service, %error, "Could not note that a keeper was killed.");
+            }
+            exit
+        });
+        ended.await.unwrap_or(Exit { ending: Ending::Lost, at: Timestamp::now() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What daemon and keeper say to one another, and what a keeper leaves on disk.
+//!
+//! Each message is one line of JSON. A keeper may be older than the daemon that talks to it: change only by adding.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{signal::Signal, tree::Process};
+
+const STATE: &str = "state.json";
+
+/// What to run.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Launch {
+    pub(super) marker: String,
+    pub(super) service: String,
+    pub(super) run: u32,
+    pub(super) command: Vec<String>,
+    pub(super) directory: PathBuf,
+    pub(super) variables: Vec<(String, String)>,
+    pub(super) logs: PathBuf,
+}
+
+/// How a launch went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Started(State),
+    Failed(LaunchError),
+}
+
+/// Why a program could not be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LaunchError {
+    #[error("the command is empty")]
+    EmptyCommand,
+    #[error("the directory `{}` does not exist", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("`{program}` was not found in PATH, as seen from `{}`: {path}", directory.display())]
+    NotInPath { program: String, path: String, directory: PathBuf },
+    #[error("`{}` does not exist", .0.display())]
+    NoProgram(PathBuf),
+    #[error("`{}` cannot be executed: {reason}", program.display())]
+    NotExecutable { program: PathBuf, reason: String },
+    #[error("the keeper could not do its work: {0}")]
+    Keeper(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    Status,
+    Signal {
+        signal: Signal,
+    },
+    /// Answered when all has ended.
+    Stop {
+        signal: Signal,
+        grace_ms: u64,
+    },
+    /// Answered when all has ended.
+    Follow,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    State(State),
+    Done,
+    Refused(String),
+    Ended(Exit),
+}
+
+/// A keeper's knowledge, also in its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) marker: String,
+    pub(super) service: String,
+    pub(super) run: u32,
+    pub(super) keeper: Process,
+    pub(super) pid: u32,
+    pub(super) started_at: Timestamp,
+    /// Set when the program, its descendants and its output have ended.
+    pub(super) exit: Option<Exit>,
+}
+
+/// How and when a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub ending: Ending,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    Code(i32),
+    Signal(i32),
+    /// Its keeper was killed, so nobody knows.
+    Lost,
+}
+
+impl Exit {
+    #[cfg(test)]
+    pub fn is_success(self) -> bool {
+        self.ending == Ending::Code(0)
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(number) => match rustix::process::Signal::from_named_raw(*number) {
+                Some(signal) => write!(f, "ended by {signal:?}"),
+                None => write!(f, "ended by signal {number}"),
+            },
+            Self::Lost => f.write_str("ended with its keeper, which was killed"),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(directory.join(STATE)).ok()?).ok()
+    }
+
+    /// Atomically. Not flushed to the disk: with the machine's power the program is gone too.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        devenv_files::write_with(&directory.join(STATE), &text, devenv_files::PRIVATE, devenv_files::Durability::Cached)
+    }
+}

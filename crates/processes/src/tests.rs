@@ -1,0 +1,297 @@
+//! Real programs under real keepers: the keeper is this test program again, running one of its tests.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use devenv_api::LogStream;
+
+use super::{tree::Process, *};
+use devenv_logs::{Logs, Query};
+
+const KEEPER: &str = "DEVENV_TEST_KEEPER";
+
+#[test]
+fn a_keeper_without_a_launch_says_so() {
+    let directory = std::env::args().next_back().unwrap();
+    let result = keeper::main(Path::new(&directory));
+    if std::env::var_os(KEEPER).is_none() {
+        assert!(matches!(result, Err(LaunchError::Keeper(_))), "{result:?}");
+    }
+}
+
+struct Place {
+    directory: tempfile::TempDir,
+    supervisor: Supervisor,
+    environment: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let identity: u32 = rand::rng().random();
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            supervisor: Supervisor {
+                program: std::env::current_exe().unwrap().into(),
+                arguments: ["tests::a_keeper_without_a_launch_says_so", "--exact", "--nocapture"].map(Into::into).into(),
+                variables: vec![(KEEPER.into(), "1".into())],
+            },
+            environment: format!("test-{identity:08x}"),
+        }
+    }
+
+    fn request(&self, command: &[&str]) -> StartRequest {
+        StartRequest {
+            environment: self.environment.clone(),
+            service: "api".to_owned(),
+            run: 1,
+            command: command.iter().map(ToString::to_string).collect(),
+            directory: self.directory.path().to_owned(),
+            variables: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("GREETING".to_owned(), "hello".to_owned())],
+            logs: self.directory.path().join("logs"),
+            keeper: self
+                .directory
+                .path()
+                .join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2))
+                .join("api"),
+        }
+    }
+
+    async fn shell(&self, script: &str) -> Running {
+        self.supervisor.start(self.request(&["sh", "-c", script])).await.unwrap()
+    }
+
+    fn logs(&self) -> Logs {
+        Logs::new(self.directory.path().join("logs"))
+    }
+
+    fn lines(&self) -> Vec<(LogStream, String)> {
+        self.logs().history(Query::default()).unwrap().map(|line| line.unwrap()).map(|line| (line.stream, line.text)).collect()
+    }
+
+    /// Waits for a line of the output.
+    async fn line(&self, wanted: &str) {
+        let mut follower = self.logs().follow(Query::default()).unwrap();
+        let found = async { while !follower.next().await.unwrap().iter().any(|line| line.text == wanted) {} };
+        tokio::time::timeout(Duration::from_secs(10), found).await.expect("the line within the deadline");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        sweep(&format!("{}/", self.environment));
+    }
+}
+
+fn alive(marker: &str) -> usize {
+    let wanted = format!("{MARKER}={marker}");
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("environ")).ok())
+        .filter(|text| text.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted.as_bytes())))
+        .count()
+}
+
+#[tokio::test]
+async fn output_of_both_streams_and_the_exit_code_are_kept() {
+    let place = Place::new();
+    let running = place.shell("echo $GREETING; echo trouble >&2; printf 'no newline'; exit 3").await;
+    let exit = running.exited().await;
+    assert_eq!(exit.ending, Ending::Code(3));
+    assert_eq!(exit.ending.to_string(), "exited with code 3");
+    let lines = place.lines();
+    assert!(lines.contains(&(LogStream::Stdout, "hello".to_owned())), "{lines:?}");
+    assert!(lines.contains(&(LogStream::Stderr, "trouble".to_owned())), "{lines:?}");
+    assert!(lines.contains(&(LogStream::Stdout, "no newline".to_owned())), "{lines:?}");
+    assert!(matches!(adopt(running.directory()).await, Adopted::Ended(_, Exit { ending: Ending::Code(3), .. })));
+    assert_eq!(running.exited().await, exit, "asked again later");
+}
+
+#[tokio::test]
+async fn a_program_gets_its_own_environment_and_nothing_of_ours() {
+    let place = Place::new();
+    let running = place.supervisor.start(place.request(&["env"])).await.unwrap();
+    running.exited().await;
+    let mut names: Vec<String> = place.lines().into_iter().map(|(_, line)| line.split('=').next().unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, ["DEVENV_MARKER", "GREETING", "PATH"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_explained() {
+    let place = Place::new();
+    let root = place.directory.path();
+    let fail = async |command: &[&str]| match place.supervisor.start(place.request(command)).await {
+        Err(ProcessError::Launch(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let path = "/usr/bin:/bin".to_owned();
+    assert_eq!(fail(&["no-such"]).await, LaunchError::NotInPath { program: "no-such".to_owned(), path, directory: root.to_owned() });
+    assert_eq!(fail(&["./no-such"]).await, LaunchError::NoProgram(root.join("./no-such")));
+    assert_eq!(fail(&[]).await, LaunchError::EmptyCommand);
+    fs::write(root.join("plain"), "echo").unwrap();
+    let error = fail(&["./plain"]).await.to_string();
+    assert!(error.ends_with("cannot be executed: it has no execute permission"), "{error}");
+    fs::write(root.join("script"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(root.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = fail(&["./script"]).await.to_string();
+    assert!(error.ends_with("the interpreter that it names does not exist"), "{error}");
+    let missing = StartRequest { directory: root.join("gone"), ..place.request(&["true"]) };
+    let error = place.supervisor.start(missing).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("the directory `{}` does not exist", root.join("gone").display()));
+}
+
+#[tokio::test]
+async fn stopping_ends_the_whole_tree_with_those_that_ignore_it_or_left() {
+    let place = Place::new();
+    let running = place
+        .shell("trap '' TERM; sleep 1000 & setsid sleep 1000 & (setsid setsid sleep 1000 &) ; echo up; while :; do sleep 1000; done")
+        .await;
+    place.line("up").await;
+    let all = async {
+        while alive(running.marker()) < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all).await.expect("the whole tree within the deadline");
+    let began = Instant::now();
+    let exit = running.stop(Signal::TERM, Duration::from_millis(300)).await;
+    assert_eq!(exit.ending, Ending::Signal(9));
+    assert_eq!(alive(running.marker()), 0);
+    assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_tree_that_obeys_is_ended_at_once() {
+    let place = Place::new();
+    let running = place.shell("setsid sleep 1000 & echo up; exec sleep 1000").await;
+    place.line("up").await;
+    let began = Instant::now();
+    let exit = running.stop(Signal::TERM, Duration::from_secs(10)).await;
+    assert_eq!(exit.ending, Ending::Signal(15));
+    assert_eq!(alive(running.marker()), 0);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_program_that_stands_still_is_ended_too() {
+    let place = Place::new();
+    let running = place.shell("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done").await;
+    place.line("up").await;
+    running.signal("SIGSTOP".parse().unwrap()).await.unwrap();
+    let exit = running.stop(Signal::TERM, Duration::from_secs(10)).await;
+    assert!(exit.is_success(), "{exit:?}");
+    assert!(place.lines().iter().any(|(_, line)| line == "bye"));
+}
+
+#[tokio::test]
+async fn what_a_crashed_program_leaves_behind_ends_with_it() {
+    let place = Place::new();
+    let running = place.shell("setsid sleep 1000 & sleep 1000 & exit 7").await;
+    let exit = running.exited().await;
+    assert_eq!(exit.ending, Ending::Code(7));
+    assert_eq!(alive(running.marker()), 0);
+}
+
+#[tokio::test]
+async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
+    let place = Place::new();
+    let script = place.directory.path().join("again");
+    fs::write(&script, "#!/bin/sh\nexec \"$0\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    for round in 0..100 {
+        let marker = format!("{}/again/{round}", place.environment);
+        let mut child = std::process::Command::new(&script).env(MARKER, &marker).spawn().unwrap();
+        let swept = sweep(&marker);
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(swept > 0 && ended.is_some(), "round {round}: {swept} swept, {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_reaches_the_program() {
+    let place = Place::new();
+    // It waits in the shell itself: dash loses a signal that comes while it starts a program.
+    let running = place.shell("trap 'echo reloaded' HUP; sleep 1000 & echo up; wait; sleep 1000 & wait").await;
+    place.line("up").await;
+    running.signal("HUP".parse().unwrap()).await.unwrap();
+    place.line("reloaded").await;
+    running.stop(Signal::KILL, Duration::ZERO).await;
+    assert!(running.signal("HUP".parse().unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_later_daemon_adopts_what_runs() {
+    let place = Place::new();
+    let running = place.shell("echo up; sleep 1000").await;
+    let Adopted::Running(adopted) = adopt(running.directory()).await else { panic!("not adopted") };
+    assert_eq!((adopted.pid, adopted.run, adopted.started_at), (running.pid, 1, running.started_at));
+    let waiting = tokio::spawn({
+        let running = running.clone();
+        async move { running.exited().await }
+    });
+    adopted.stop(Signal::TERM, Duration::from_secs(5)).await;
+    assert_eq!(waiting.await.unwrap().ending, Ending::Signal(15));
+    assert!(matches!(adopt(&place.directory.path().join("nowhere")).await, Adopted::Nothing));
+}
+
+#[tokio::test]
+async fn the_tree_of_a_killed_keeper_is_ended_while_watched_and_at_adoption() {
+    for watched in [true, false] {
+        let place = Place::new();
+        let running = place.shell("trap '' TERM HUP PIPE; setsid sleep 1000 & echo up; while :; do sleep 1000; done").await;
+        place.line("up").await;
+        let keeper = Process::of(running.keeper).unwrap();
+        assert!(keeper.kill());
+        if watched {
+            assert_eq!(running.exited().await.ending, Ending::Lost);
+        } else {
+            assert!(matches!(adopt(running.directory()).await, Adopted::Lost(_)));
+        }
+        assert_eq!(alive(running.marker()), 0, "watched: {watched}");
+        assert!(matches!(adopt(running.directory()).await, Adopted::Ended(..)));
+    }
+}
+
+#[tokio::test]
+async fn no_line_is_lost_doubled_or_out_of_order() {
+    let place = Place::new();
+    let began = Instant::now();
+    let running = place.shell("seq 1 100000").await;
+    running.exited().await;
+    let took = began.elapsed();
+    let lines: Vec<String> = place.lines().into_iter().map(|(_, line)| line).collect();
+    let expected: Vec<String> = (1..=100_000).map(|number| number.to_string()).collect();
+    assert!(lines == expected, "{} lines", lines.len());
+    assert!(took < Duration::from_secs(5), "100,000 lines took {took:?}");
+}
+
+#[tokio::test]
+async fn the_writer_of_a_file_is_named() {
+    let place = Place::new();
+    let running = place.shell("exec 3>out; echo up; read nothing <&3; sleep 1000").await;
+    place.line("up").await;
+    let (_, name) = has_open_for_writing(running.marker(), &place.directory.path().join("out")).unwrap();
+    assert!(name == "sh" || name == "sleep", "{name}");
+    running.stop(Signal::KILL, Duration::ZERO).await;
+    assert_eq!(has_open_for_writing(running.marker(), &place.directory.path().join("out")), None);
+}
+
+#[tokio::test]
+async fn restarts_in_one_directory_lose_no_line_and_no_exit() {
+    let place = Place::new();
+    let mut expected = Vec::new();
+    for run in 1..=100 {
+        let request = StartRequest { run, ..place.request(&["seq", "1", "1000"]) };
+        let exit = place.supervisor.start(request).await.unwrap().exited().await;
+        assert_eq!(exit.ending, Ending::Code(0), "run {run}");
+        expected.extend((1..=1000).map(|number: u32| (run, number.to_string())));
+    }
+    let lines: Vec<(u32, String)> =
+        place.logs().history(Query::default()).unwrap().map(|line| line.unwrap()).map(|line| (line.run, line.text)).collect();
+    assert!(lines == expected, "{} lines", lines.len());
+}

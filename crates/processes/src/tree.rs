@@ -1,0 +1,201 @@
+//! Processes as `/proc` tells of them: a keeper's descendants, and those that carry a marker.
+//!
+//! A process id alone is no identity, for it is given again: with its start time it is.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
+    str::SplitAsciiWhitespace,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{MARKER, signal::Signal};
+
+/// For killed processes to be gone; only one that hangs in the kernel takes so long.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// When to look again at a process that becomes another program, in milliseconds: that takes microseconds, but for a busy
+/// machine.
+const CHANGING: [u64; 5] = [0, 1, 3, 6, 15];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// In the kernel's ticks since boot.
+    pub(super) started: u64,
+}
+
+impl Process {
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Some(stat(pid)?.0)
+    }
+
+    /// Signals exactly this process, never a later one of the same id. False if it is gone.
+    pub(super) fn signal(self, signal: Signal) -> bool {
+        self.open().is_some_and(|handle| pidfd_send_signal(handle, signal.raw()).is_ok())
+    }
+
+    pub(super) fn kill(self) -> bool {
+        self.signal(Signal::KILL)
+    }
+
+    fn open(self) -> Option<OwnedFd> {
+        let handle = pidfd_open(Pid::from_raw(self.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+        // The handle now stands for whoever has the id; that is the one meant only if it started when that one did.
+        (Self::of(self.pid)? == self).then_some(handle)
+    }
+}
+
+/// A process and its parent's id, from `/proc/PID/stat`. Nothing for a zombie.
+fn stat(pid: u32) -> Option<(Process, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = after_name(&text);
+    if fields.next()? == "Z" {
+        return None;
+    }
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    Some((Process { pid, started }, parent))
+}
+
+/// The fields of `/proc/PID/stat` from the state on: the name, in parentheses, may hold anything.
+fn after_name(stat: &str) -> SplitAsciiWhitespace<'_> {
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace()
+}
+
+fn ids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// All that live below `ancestor`.
+pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
+    let all: Vec<(Process, u32)> = ids().filter_map(stat).collect();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        for (process, _) in all.iter().filter(|(process, above)| *above == parent && process.pid != parent) {
+            found.push(*process);
+            parents.push(process.pid);
+        }
+    }
+    found
+}
+
+/// All that carry a marker that begins so, with it. Blocks for a moment.
+fn marked(prefix: &str) -> Vec<(Process, String)> {
+    let own = std::process::id();
+    let mut found = Vec::new();
+    let mut look = |pid: &u32| match variables(*pid) {
+        Variables::Are(environment) => {
+            let marker = marker_of(&environment).filter(|marker| marker.starts_with(prefix));
+            found.extend(marker.and_then(|marker| Some((Process::of(*pid)?, marker))));
+            false
+        }
+        Variables::None => false,
+        Variables::Change => true,
+    };
+    let mut changing: Vec<u32> = ids().filter(|pid| *pid != own).filter(&mut look).collect();
+    for pause in CHANGING {
+        if changing.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        changing.retain(&mut look);
+    }
+    found
+}
+
+fn marker_of(environment: &[u8]) -> Option<String> {
+    let name = format!("{MARKER}=");
+    let marker = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(name.as_bytes()))?;
+    Some(String::from_utf8_lossy(marker).into_owned())
+}
+
+/// What a process was started with.
+enum Variables {
+    Are(Vec<u8>),
+    /// It is gone, or somebody else's, or the kernel's own.
+    None,
+    /// It becomes another program at this moment: there are none yet, or not all of them could be read.
+    Change,
+}
+
+fn variables(pid: u32) -> Variables {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Variables::None };
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
+    // Where the kernel has them.
+    let mut fields = after_name(&text);
+    let state = fields.next();
+    let mut places = fields.skip(46).map_while(|field| field.parse::<u64>().ok());
+    let (from, to) = (places.next().unwrap_or_default(), places.next().unwrap_or_default());
+    match from {
+        0 if state == Some("Z") || fs::read_link(format!("/proc/{pid}/exe")).is_err() => Variables::None,
+        0 => Variables::Change,
+        from if to.saturating_sub(from) == environment.len() as u64 => Variables::Are(environment),
+        _ => Variables::Change,
+    }
+}
+
+/// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
+pub fn sweep_others(prefix: &str, kept: &[String]) -> usize {
+    let others: BTreeSet<String> = marked(prefix).into_iter().map(|(_, marker)| marker).filter(|marker| !kept.contains(marker)).collect();
+    others.iter().map(|marker| sweep(marker)).sum()
+}
+
+/// Kills all that carry a marker that begins so (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole one), and those
+/// that they start meanwhile; returns how many there were, when they are gone. Blocks.
+pub fn sweep(prefix: &str) -> usize {
+    let deadline = Instant::now() + KILL_DEADLINE;
+    let mut count = 0;
+    loop {
+        let found = marked(prefix);
+        if found.is_empty() || Instant::now() >= deadline {
+            return count;
+        }
+        count += found.len();
+        let handles: Vec<OwnedFd> = found
+            .iter()
+            .filter_map(|(process, _)| process.open())
+            .filter(|handle| pidfd_send_signal(handle, Signal::KILL.raw()).is_ok())
+            .collect();
+        for handle in &handles {
+            wait(handle, deadline);
+        }
+    }
+}
+
+/// Until the process is gone.
+fn wait(handle: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    // An error means that there is nothing to wait for.
+    let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left));
+}
+
+/// The marked process that has a file open for writing right now: its id and its name.
+pub fn has_open_for_writing(prefix: &str, path: &Path) -> Option<(u32, String)> {
+    let file = fs::metadata(path).ok()?;
+    marked(prefix).into_iter().find_map(|(process, _)| {
+        let pid = process.pid;
+        let handles = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let writes = handles.filter_map(Result::ok).any(|handle| {
+            let same = fs::metadata(handle.path()).is_ok_and(|data| (data.dev(), data.ino()) == (file.dev(), file.ino()));
+            same && is_writable(pid, &handle.file_name().to_string_lossy())
+        });
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        writes.then(|| (pid, name.trim_end().to_owned()))
+    })
+}
+
+fn is_writable(pid: u32, handle: &str) -> bool {
+    let information = fs::read_to_string(format!("/proc/{pid}/fdinfo/{handle}")).unwrap_or_default();
+    let flags = information.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0o3 != 0)
+}

@@ -1,0 +1,14 @@
+//! Copies of data: volumes copied whole, checked by checksum, and kept under a key of what they were made from.
+//!
+//! Whoever copies sees to it that nothing writes meanwhile: a service is stopped, or paused with its data synced. Who
+//! may be copied when is the reconciler's to decide; here is only how.
+
+mod copy;
+mod digest;
+mod golden;
+mod tree;
+
+pub use copy::{Copied, VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume};
+pub use digest::digest_tree;
+pub use golden::{GoldenInput, GoldenKey};
+pub use tree::size_of;
