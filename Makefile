@@ -1,4 +1,4 @@
-# The front door. `make up` and `make test` need nothing but git, make and a Rust toolchain: scripts/setup sees to the rest.
+# Entry points. `make up` and `make test` need only git, make and a Rust toolchain; scripts/setup installs the rest.
 
 PROFILE ?= default
 SUITES ?= foundation data
@@ -6,22 +6,22 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
 .PHONY: up down test test-fast accept check bench fuzz build reference help
 
-help:             ## What there is to make
+help:             ## List the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
 
-build:            ## The release binary
+build:            ## Build the release binary
 	@scripts/setup build
 	cargo build --release --quiet
 
-up: build         ## Bring up PROFILE (default): engine and images seen to, everything ready
+up: build         ## Set up engine and images, start PROFILE (default), and wait until it is ready
 	@scripts/setup engine
 	@scripts/setup images $$($(BINARY) config --images $(PROFILE))
 	$(BINARY) up $(PROFILE)
 
-down: build       ## Take it down; data is kept
+down: build       ## Stop PROFILE and keep its data
 	$(BINARY) down
 
-test:             ## Everything: without an engine, and against real servers in real containers
+test:             ## Run all tests, with and without a container engine
 	@scripts/setup build
 	@scripts/setup engine
 	@scripts/setup images --all
@@ -29,28 +29,28 @@ test:             ## Everything: without an engine, and against real servers in 
 	cargo test --workspace --quiet --features docker-tests --lib --bins --test it
 	cargo test --workspace --quiet --features docker-tests --test docker
 
-test-fast:        ## Unit tests and the tests that need no engine
+test-fast:        ## Run the tests that need no container engine
 	@scripts/setup build
 	cargo test --workspace --quiet --lib --bins --test it
 
-accept: build     ## The acceptance cases of the machine interface, if they are beside the checkout
+accept: build     ## Run the acceptance tests of the machine interface, if they are next to the checkout
 	@scripts/setup engine
 	@scripts/setup tests
 	@scripts/setup images --all
 	python3 ../shared/accept/accept.py --binary $(BINARY) $(SUITES)
 
-check:            ## Formatting, lints, and that generated files are current
+check:            ## Check formatting and lints
 	@scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
 
-reference:        ## Rewrite the generated files: schema and reference
+reference:        ## Generate the schema and the reference
 	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_schema
 
-bench: build      ## Measure the promises, side by side with what a user would pick instead
+bench: build      ## Run the benchmarks, compared with the alternatives
 	@scripts/setup engine
 	@scripts/setup images --all
 	python3 benches/run.py --binary $(BINARY)
 
-fuzz:             ## Feed the profile loader garbage for a minute (needs cargo-fuzz and a nightly toolchain)
+fuzz:             ## Fuzz the profile loader for a minute (needs cargo-fuzz and a nightly toolchain)
 	cargo +nightly fuzz run profile -- -max_total_time=60

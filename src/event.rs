@@ -1,7 +1,7 @@
-//! The ordered stream of what happened in one environment: kept in a file, told to whoever follows.
+//! The ordered event stream of one environment: stored in a file, and sent to followers.
 //!
 //! The environment's own task is the only writer. A reader takes history and the rest of the stream in one step, so that
-//! no event is missed or told twice.
+//! no event is missed or repeated.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,7 +22,7 @@ use crate::spec::{EnvironmentId, ServiceName};
 const FILE_BYTES: u64 = 4 << 20;
 /// Of a file's end, where the last event is looked for.
 const TAIL_BYTES: u64 = 64 << 10;
-/// A follower that falls further behind than this is told from the file again.
+/// A follower that falls further behind than this continues from the file.
 const FOLLOWERS_LAG: usize = 1024;
 
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ struct Writer {
     sequence: u64,
 }
 
-/// What is about to be told. It becomes an [`Event`] by getting its number and time.
+/// An event to be published. It becomes an [`Event`] with a number and a time.
 #[derive(Debug, Clone)]
 pub(crate) struct News {
     pub(crate) service: Option<ServiceName>,
@@ -105,9 +105,9 @@ impl EventLog {
         })
     }
 
-    /// Numbers it, keeps it, tells it. The number is what later events name as their cause.
+    /// Numbers, stores and publishes an event. Returns its number, which later events name as their cause.
     pub(crate) fn emit(&self, news: News) -> u64 {
-        let mut writer = self.shared.state.lock().expect("no holder of this lock panics");
+        let mut writer = self.shared.state.lock().expect("no code panics while it holds this lock");
         writer.sequence += 1;
         let event = Event {
             sequence: writer.sequence,
@@ -120,7 +120,7 @@ impl EventLog {
         };
         tracing::debug!(environment = %event.environment, service = event.service, kind = event.kind, "{}", event.message);
         if let Err(error) = writer.append(&line(&event), &self.shared.path) {
-            tracing::warn!(%error, path = %self.shared.path.display(), "An event could not be kept.");
+            tracing::warn!(%error, path = %self.shared.path.display(), "Cannot write an event to the event file.");
         }
         let sequence = event.sequence;
         // Nobody listening is fine.
@@ -131,8 +131,8 @@ impl EventLog {
     /// All of history, and everything after it. Blocks while it reads, and holds up nobody who has something to tell.
     pub(crate) fn history_and_rest(&self) -> io::Result<(Vec<Event>, broadcast::Receiver<Event>)> {
         let (files, rest) = {
-            let writer = self.shared.state.lock().expect("no holder of this lock panics");
-            // What is told from now on is in the rest, and not read.
+            let writer = self.shared.state.lock().expect("no code panics while it holds this lock");
+            // Events from now on are in the rest, and not read.
             let files = [opened(&former(&self.shared.path))?, opened(&self.shared.path)?.map(|(file, _)| (file, writer.size))];
             (files, self.shared.sender.subscribe())
         };
@@ -173,7 +173,7 @@ impl Writer {
 }
 
 fn line(event: &Event) -> String {
-    let mut line = serde_json::to_string(event).expect("an event is plain data");
+    let mut line = serde_json::to_string(event).expect("an event serializes to JSON");
     line.push('\n');
     line
 }

@@ -1,6 +1,6 @@
 //! devenv: a local development environment supervisor.
 //!
-//! Kinds describe, the planner decides, the engine acts, events tell. `ARCHITECTURE.md` is the map.
+//! Kinds describe, the planner decides, the engine acts, events report. `ARCHITECTURE.md` is the map.
 
 mod blocking;
 mod cli;

@@ -25,52 +25,56 @@ pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
 pub(crate) const CI: &str = "CI";
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 
-/// All of them, as the reference tells them.
+/// All of them, as in the reference.
 pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
     EnvironmentVariable {
         name: STATE_DIR,
-        meaning: "Where state is kept: secrets, port leases, logs, the ledger. Default: `$XDG_STATE_HOME/devenv`, else `~/.local/state/devenv`. \
-                  Its id owns every container, network and volume that is made, so two state directories share an engine in peace.",
+        meaning: "Directory for state: secrets, port reservations, logs, records. Default: `$XDG_STATE_HOME/devenv`, else \
+            `~/.local/state/devenv`. Its id marks every container, network and volume that devenv creates, so several state directories \
+            can share an engine.",
     },
     EnvironmentVariable {
         name: RUNTIME_DIR,
-        meaning: "Where the daemon's socket and lock are; one daemon for each. Default: `$XDG_RUNTIME_DIR/devenv`, else `/tmp/devenv-<uid>`. Mode 0700.",
+        meaning: "Directory for the daemon's socket and lock. Each runtime directory has one daemon. Default: `$XDG_RUNTIME_DIR/devenv`, \
+            else `/tmp/devenv-<uid>`. Mode 0700.",
     },
     EnvironmentVariable {
         name: CONFIG_DIR,
-        meaning: "The user's own directory; its `profiles/` is searched after the project's. Default: `$XDG_CONFIG_HOME/devenv`, else `~/.config/devenv`.",
+        meaning: "Directory for your own configuration. Profiles in its `profiles/` are found after the project's. Default: \
+            `$XDG_CONFIG_HOME/devenv`, else `~/.config/devenv`.",
     },
     EnvironmentVariable {
         name: LOG,
-        meaning: "The daemon's log filter, such as `info` (the default) or `devenv::reconcile=debug`. It writes to `daemon.log` in the state directory.",
+        meaning: "Log filter of the daemon, such as `info` (the default) or `devenv::reconcile=debug`. The log is `daemon.log` in the \
+            state directory.",
     },
     EnvironmentVariable {
         name: IMPORT_URL,
-        meaning: "Where `devenv import SERVICE` takes the data from if no place is named: an address, which may hold a password.",
+        meaning: "URL that `devenv import SERVICE` reads from if the command line names none. It may contain a password.",
     },
     EnvironmentVariable {
         name: DOCKER_HOST,
-        meaning: "The engine's address, as for Docker. If it is set and nothing answers there, that is exit code 3; nothing else is tried.",
+        meaning: "Address of the container engine, as in Docker. If it is set and nothing answers there, devenv exits with 3 and tries no other.",
     },
     EnvironmentVariable {
         name: DOCKER_CONTEXT,
-        meaning: "The Docker context to take, as for Docker; `--context` and `DOCKER_HOST` go before it.",
+        meaning: "Docker context to use, as in Docker. `--context` and `DOCKER_HOST` take precedence.",
     },
-    EnvironmentVariable { name: CI, meaning: "If set (and not `false`), progress is plain lines, even on a terminal." },
-    EnvironmentVariable { name: NO_COLOR, meaning: "If set, no colours." },
+    EnvironmentVariable { name: CI, meaning: "If set (and not `false`), print progress as plain lines, even on a terminal." },
+    EnvironmentVariable { name: NO_COLOR, meaning: "If set, print no colours." },
 ];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PathsError {
-    #[error("there is no home directory: neither HOME nor {variable} is set")]
+    #[error("no home directory: neither HOME nor {variable} is set")]
     NoHome { variable: &'static str },
     #[error("{variable} is `{}`, which is not an absolute path", path.display())]
     Relative { variable: &'static str, path: PathBuf },
-    #[error("the socket's path is longer than the {limit} bytes that the kernel takes: {}", path.display())]
+    #[error("the socket path is longer than the kernel's limit of {limit} bytes: {}", path.display())]
     SocketTooLong { path: PathBuf, limit: usize },
     #[error("{} belongs to another user ({owner})", path.display())]
     Foreign { path: PathBuf, owner: u32 },
-    #[error("cannot make the directory {}", path.display())]
+    #[error("cannot create the directory {}", path.display())]
     Create { path: PathBuf, source: io::Error },
 }
 
@@ -137,7 +141,7 @@ impl Paths {
         self.state.join("daemon.log")
     }
 
-    /// Makes the state and runtime directories, for this user alone, and refuses ones that belong to somebody else.
+    /// Creates the state and runtime directories for this user only, and refuses those of other users.
     pub(crate) fn create(&self) -> Result<(), PathsError> {
         let uid = rustix::process::getuid().as_raw();
         for path in [&self.state, &self.runtime] {
@@ -150,7 +154,7 @@ impl Paths {
 fn private_directory(path: &Path, uid: u32) -> Result<(), PathsError> {
     let failed = |source| PathsError::Create { path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    // `/tmp` belongs to everybody: a link or a directory that somebody else put there first is not ours.
+    // `/tmp` is shared: a link or directory that another user created there must not be used.
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     let metadata = if metadata.is_symlink() && metadata.uid() == uid { fs::metadata(path).map_err(failed)? } else { metadata };
     if metadata.uid() != uid {

@@ -36,13 +36,13 @@ pub(crate) enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} is not a state file of devenv")]
+    #[error("{path} is not a devenv state file")]
     Malformed {
         path: PathBuf,
         #[source]
         source: serde_json::Error,
     },
-    #[error("{path} has version {found}, and this devenv knows {VERSION}: use the newer devenv that wrote it")]
+    #[error("{path} has version {found}, but this devenv supports only version {VERSION}: use the newer devenv that wrote it")]
     Newer { path: PathBuf, found: u32 },
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Record {
     pub(crate) id: EnvironmentId,
     pub(crate) project: PathBuf,
     pub(crate) instance: String,
-    /// What was asked for last; what a new daemon goes on with.
+    /// The last request, which a new daemon continues with.
     pub(crate) goal: Goal,
     /// The environment as it was asked for last.
     pub(crate) spec: Option<EnvironmentSpec>,
@@ -201,7 +201,7 @@ impl Store {
         self.environment(id).join("secrets")
     }
 
-    /// Written whenever somebody uses the environment: its age is how long nobody has.
+    /// Written whenever a client uses the environment: its age is the idle time.
     pub(crate) fn used(&self, id: &EnvironmentId) -> PathBuf {
         self.environment(id).join("used")
     }
@@ -233,7 +233,7 @@ impl Store {
     pub(crate) fn save(&self, record: &Record) -> Result<(), StoreError> {
         let directory = self.environment(&record.id);
         create_private(&directory)?;
-        let text = serde_json::to_vec(record).expect("a record is plain data");
+        let text = serde_json::to_vec(record).expect("a record serializes to JSON");
         // The environment's task goes on only when it is on the disk.
         blocking::in_place(|| write_atomically(&directory.join("environment.json"), &text))
     }
@@ -294,7 +294,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
 /// Makes a directory that only its owner may enter.
 pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| StoreError::Io {
-        action: "make the directory",
+        action: "create the directory",
         path: path.to_owned(),
         source,
     })

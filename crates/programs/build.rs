@@ -9,16 +9,16 @@ use std::{
 
 /// By the names of their crates, and what is missing without them.
 const PROGRAMS: [(&str, &str); 2] =
-    [("fault-agent", "faults that need it will be refused"), ("launcher", "containers with secret variables will be refused")];
+    [("fault-agent", "faults that need it are refused"), ("launcher", "containers with secret variables will be refused")];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     for (name, loss) in PROGRAMS {
         println!("cargo::rerun-if-changed=../{name}/src");
-        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where")).join(name);
+        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(name);
         // Containers are Linux; elsewhere there is nothing to build them for.
         if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
-            fs::write(&out, []).expect("the output directory can be written");
+            fs::write(&out, []).expect("the output directory is writable");
             continue;
         }
         if let Err(reason) = build(name, &out) {
@@ -29,7 +29,7 @@ fn main() {
             );
             // There is no such file, so that every build tries again.
             println!("cargo::rerun-if-changed={}.missing", out.display());
-            fs::write(&out, []).expect("the output directory can be written");
+            fs::write(&out, []).expect("the output directory is writable");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line's shape: global flags and the list of commands. What a command takes stands in its own file.
+//! The command line's shape: global flags and the list of commands. Each command declares its own arguments in its own file.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -9,7 +9,7 @@ use super::{
     list, logs, plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
-/// A local development environment supervisor: seeded, observable, hot-reloading, breakable on purpose.
+/// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
 #[derive(Debug, Parser)]
 #[command(name = "devenv", bin_name = "devenv", version, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -21,25 +21,25 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
-    /// The project's directory.
+    /// The project directory.
     ///
-    /// Default: the nearest ancestor that holds `profiles/`, else the current directory.
+    /// Default: the nearest parent directory that contains `profiles/`, else the current directory.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
-    /// Which environment of the project, so that several can run side by side.
+    /// The name of the environment within the project. Several instances can run side by side.
     ///
-    /// Default: `default`; `test` makes one of its own.
+    /// Default: `default`. `test` creates an instance with a random name.
     #[arg(long, global = true, value_name = "NAME", value_parser = instance)]
     pub(crate) instance: Option<String>,
-    /// The Docker context whose engine is used.
+    /// The Docker context to use.
     ///
     /// Default: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else Docker's current context, else the well-known sockets.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// Print documents for programs: one on one line, or one a line where a command streams.
+    /// Print JSON. Streaming commands print one object per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No progress, only results and errors.
+    /// Print only results and errors, no progress.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
@@ -91,10 +91,10 @@ pub(crate) enum Command {
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
-    ("Seeing", &["status", "list", "logs", "events", "why"]),
-    ("Using", &["env", "exec", "run"]),
+    ("Inspection", &["status", "list", "logs", "events", "why"]),
+    ("Access", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
-    ("Breaking", &["chaos"]),
+    ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
@@ -115,7 +115,7 @@ pub(crate) fn command() -> clap::Command {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n",
         bold(format_args!("Options:"))
     );
-    let more = "`devenv COMMAND --help` tells the rest of a command; `devenv --help` has exit codes and variables.";
+    let more = "Use `devenv COMMAND --help` for more about a command, and `devenv --help` for exit codes and environment variables.";
     command.help_template(template).after_help(more).after_long_help(codes_and_variables())
 }
 
@@ -135,41 +135,41 @@ fn codes_and_variables() -> String {
     text
 }
 
-/// The arguments, or what is wrong with them (or the help that was asked for).
+/// Parses the command line. The error is a usage error, or the help or version text to print.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
     let mut matches = command().try_get_matches_from(arguments)?;
     Cli::from_arg_matches_mut(&mut matches)
 }
 
-/// Instance names stand in names of containers and in labels.
+/// Parses an instance name, which becomes part of container names and labels.
 fn instance(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if first && text.len() <= 40 && text.chars().all(good) {
         Ok(text.to_owned())
     } else {
-        Err("an instance name begins with a letter or digit and holds up to 40 of a-z, A-Z, 0-9, -, _ and .".to_owned())
+        Err("an instance name starts with a letter or digit and has at most 40 characters from a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned())
     }
 }
 
-/// A duration such as `300ms`, `30s`, `5m`, `24h`.
+/// Parses a duration such as `300ms`, `30s`, `5m`, `24h`.
 pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
     text.parse::<crate::spec::Period>().map(crate::spec::Period::duration).map_err(|error| error.to_string())
 }
 
 impl Command {
-    /// `run`, `exec`, `test` and `lease` hand a command's own exit code through, and keep 125 for devenv's own failures.
+    /// Whether the command passes another program's exit code through (`run`, `exec`, `test`, `lease`). Failures of devenv itself then exit with 125.
     pub(crate) fn wraps_another(&self) -> bool {
         matches!(self, Self::Run(_) | Self::Exec(_) | Self::Test(_) | Self::Lease(_))
     }
 
-    /// They have a command or a lease to see to their end, and take signals for themselves.
+    /// Whether the command handles signals itself, because it must end a child process or a lease first.
     pub(crate) fn takes_signals(&self) -> bool {
         matches!(self, Self::Test(_) | Self::Lease(_))
     }
 }
 
-/// The same for arguments that could not be parsed: the first word that is a command's name decides.
+/// [`Command::wraps_another`] for arguments that could not be parsed: the first word that is not an option decides.
 pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
     let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_stands_in_one_group_of_the_help() {
+    fn every_command_is_in_exactly_one_help_group() {
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         let mut all: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
         grouped.sort_unstable();

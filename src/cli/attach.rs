@@ -35,7 +35,7 @@ pub(super) async fn follow(client: &Client, target: EnvironmentTarget, since: Ti
     }
 }
 
-/// An event that somebody who develops wants to see between the lines of the logs.
+/// An event to show between the log lines of `dev`.
 fn words(event: &Event) -> Option<String> {
     let (style, sign) = match event.kind.as_str() {
         "service.changed" | "service.built" | "service.synced" | "service.ran" | "watch.started" => (DIM, "·"),

@@ -24,9 +24,9 @@ use crate::{
 
 /// Back data up, list and restore backups, and practise it.
 ///
-/// PostgreSQL is dumped by pg_dump, Redis by BGSAVE, an S3 store file by file, each with row counts and checksums. The last
-/// backup of each of seven days is kept; backups of named services are counted separately from full ones. Backups stay when
-/// volumes are removed.
+/// Uses pg_dump for PostgreSQL, BGSAVE for Redis and a file-by-file copy for S3 stores, and records row counts and checksums. Keeps
+/// the last backup of each of the last seven days; backups of single services are counted separately from full ones. Removing
+/// volumes does not remove backups.
 ///
 /// Example: devenv backup db
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The services. Default: all that can be dumped.
+    /// The services to back up. Default: all that support backups.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -45,58 +45,62 @@ enum Action {
     ///
     /// Example: devenv backup list
     List,
-    /// Put what is in a backup in the place of what there is.
+    /// Replace the current data with a backup.
     ///
-    /// It is counted and compared first. Services that are moved to another volume restart.
+    /// Verifies row counts and checksums before it switches. Services that switch to another volume restart.
     ///
     /// Example: devenv backup restore latest
     Restore {
-        /// As `devenv backup list` shows it, or `latest`.
+        /// The backup's id from `devenv backup list`, or `latest`.
         id: String,
     },
-    /// Restore the latest backup into an environment made for it, compare, and tell how long it took.
+    /// Restore the latest backup into a temporary environment, verify it, and measure how long that takes.
     ///
-    /// Reports the recovery time (from nothing to verified data) and the recovery point (the age of the backup).
-    /// The environment is removed again; yours is not touched.
+    /// Reports the recovery time (from an empty environment to verified data) and the recovery point (the age of the backup).
+    /// Removes the temporary environment at the end. Does not touch the current environment.
     ///
     /// Example: devenv backup drill --json
     Drill,
 }
 
-/// Replace a service's data by a dump from a file or another server.
+/// Replace a service's data with a dump from a file or another server.
 ///
-/// For PostgreSQL a dump in custom format, a plain one (`.sql`), a directory of `DATABASE.dump`, or an address; for Redis an
-/// RDB file. What there is is backed up first, and what comes is compared with its source before it is used.
+/// PostgreSQL: a dump in custom format, a plain dump (`.sql`), a directory of `DATABASE.dump` files, or a URL. Redis: an RDB file.
+/// Backs up the current data first, and compares the imported data with its source before it switches.
 ///
-/// An address that holds a password is better not written on the command line, where every user of the machine can read it:
-/// it is also taken from `--url-file`, from DEVENV_IMPORT_URL, and from the standard input if the place is `-`.
+/// Every user of the machine can read a password on the command line. To keep it out of there, pass the URL with `--url-file`, in
+/// DEVENV_IMPORT_URL, or on standard input with `-`.
 ///
 /// Example: devenv import db shop.dump
 #[derive(Debug, clap::Args)]
 pub(crate) struct Import {
+    /// The service to import into.
     service: String,
-    /// A file, `postgres://…`, or `-`. Default: the address in DEVENV_IMPORT_URL.
+    /// A dump file, a `postgres://…` URL, or `-` to read the URL from standard input. Default: the URL in DEVENV_IMPORT_URL.
     #[arg(value_name = "FILE|URL")]
     place: Option<String>,
-    /// A file that holds the address.
+    /// Read the URL from this file.
     #[arg(long, value_name = "FILE", conflicts_with = "place")]
     url_file: Option<PathBuf>,
-    /// Which database. Default: the first.
+    /// The database to import into. Default: the first.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
 }
 
-/// Write a service's data to a file, as a dump that other servers take.
+/// Write a service's data to a dump file that other servers can load.
 ///
-/// PostgreSQL in custom format (into a directory: every database), Redis as an RDB file. Row counts and checksums go beside it.
+/// PostgreSQL is written in custom format (every database if FILE is a directory), Redis as an RDB file. Row counts and checksums
+/// are written next to it.
 ///
 /// Example: devenv export db shop.dump
 #[derive(Debug, clap::Args)]
 pub(crate) struct Export {
+    /// The service to export from.
     service: String,
+    /// The file or directory to write.
     #[arg(value_name = "FILE")]
     place: String,
-    /// Which database. Default: the first.
+    /// The database to export. Default: the first.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
 }
@@ -127,7 +131,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Some(Action::Drill) => {
             let drill = drill(session, &client).await?;
             session.printer.result(&drill, || {
-                let verdict = if drill.verified { "verified" } else { "NOT as it was" };
+                let verdict = if drill.verified { "verified" } else { "DIFFERENT from the backup" };
                 format!(
                     "{}\n{} restored, {verdict}\nrecovery time {} (start {})\nrecovery point {} ago",
                     compared(&drill.services),
@@ -159,17 +163,17 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
         if text.contains("://") {
             Ok(text.to_owned())
         } else {
-            Err(usage("that is no address: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`"))
+            Err(usage("not a database URL: expected `postgres://USER:PASSWORD@HOST:PORT/DATABASE`"))
         }
     };
     let unreadable = |name: &str, error: io::Error| usage(format!("cannot read {name}: {error}"));
     match (arguments.place.as_deref(), &arguments.url_file) {
-        (Some("-"), _) => Ok(address(io::read_to_string(input).map_err(|error| unreadable("the standard input", error))?)?),
+        (Some("-"), _) => Ok(address(io::read_to_string(input).map_err(|error| unreadable("standard input", error))?)?),
         (Some(place), _) if place.contains("://") => {
             if has_password(place) {
                 session.printer.say(
-                    "the address stands in the arguments of this command, where every user of this machine can read its password; \
-                     `--url-file`, DEVENV_IMPORT_URL and `-` keep it to yourself",
+                    "the URL on the command line contains a password that every user of this machine can read; use `--url-file`, \
+                        DEVENV_IMPORT_URL or `-` to keep it private",
                 );
             }
             Ok(place.to_owned())
@@ -178,9 +182,9 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
         (None, Some(file)) => Ok(address(std::fs::read_to_string(file).map_err(|error| unreadable(&file.display().to_string(), error))?)?),
         (None, None) => match variable {
             Some(text) => Ok(address(text)?),
-            None => {
-                Err(usage("nothing was said to import").hint("`devenv import SERVICE FILE`, or an address in DEVENV_IMPORT_URL").into())
-            }
+            None => Err(usage("no source to import from")
+                .hint("pass a file with `devenv import SERVICE FILE`, or set DEVENV_IMPORT_URL")
+                .into()),
         },
     }
 }
@@ -206,7 +210,7 @@ pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
 
 fn told(session: &Session, transferred: &Transferred, verb: &str) -> Result<(), Failure> {
     session.printer.result(transferred, || {
-        let former = transferred.backup.as_ref().map(|id| format!("\nwhat there was is in the backup {id}")).unwrap_or_default();
+        let former = transferred.backup.as_ref().map(|id| format!("\nthe previous data is in the backup {id}")).unwrap_or_default();
         format!(
             "{}\n{} {verb} {} in {}{former}",
             compared(&transferred.databases),
@@ -222,7 +226,7 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
     let own = session.target()?;
     let backups = client.backups(&own).await?.backups;
     let Some(latest) = backups.last() else {
-        return Err(ApiError::new(ErrorCode::NotFound, "there is no backup to restore").hint("`devenv backup` makes one").into());
+        return Err(ApiError::new(ErrorCode::NotFound, "there is no backup to restore").hint("run `devenv backup` to create one").into());
     };
     let mut target = own.clone();
     DRILL.clone_into(&mut target.instance);
@@ -246,7 +250,7 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
     progress::follow(&session.printer, client.down(&gone).await?).await?;
     let (restored, start_ms, took) = restored?;
     let made: jiff::Timestamp =
-        latest.created_at.parse().map_err(|error| super::failure::internal("cannot read the backup's time", error))?;
+        latest.created_at.parse().map_err(|error| super::failure::internal("cannot parse the backup's time", error))?;
     let rpo_ms = jiff::Timestamp::now().duration_since(made).unsigned_abs().as_millis() as u64;
     Ok(Drill {
         backup: latest.id.clone(),

@@ -14,7 +14,7 @@ use super::{Outcome, exit::ExitStatus, failure::usage, project::Loaded, session:
 /// Lines of a log that a summary shows.
 const SHOWN: usize = 20;
 
-/// What a failed `devenv test --bundle` left.
+/// Inspect the diagnostics that a failed `devenv test --bundle` wrote.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -23,13 +23,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Sum a bundle up: how it ended, the services, and the last words of those that were not ready.
+    /// Summarize a bundle: exit code, services, and the last log lines of those that were not ready.
     ///
-    /// Needs no daemon and no engine.
+    /// Does not need the daemon or a container engine.
     ///
     /// Example: devenv bundle show target/devenv
     Show {
-        /// The bundle's directory.
+        /// The bundle directory.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -43,7 +43,7 @@ pub(super) struct Story<'a> {
     pub(super) loaded: &'a Loaded,
 }
 
-/// Has everything told and writes it down.
+/// Renders all of it and writes it to the file.
 pub(super) async fn write(
     client: &Client,
     target: &EnvironmentTarget,
@@ -97,7 +97,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let Command::Show { directory } = &arguments.command;
     let status: Status = fs::read_to_string(directory.join("status.json"))
         .and_then(|text| serde_json::from_str(&text).map_err(io::Error::from))
-        .map_err(|error| usage(format!("{} is no bundle: status.json: {error}", directory.display())))?;
+        .map_err(|error| usage(format!("{} is not a bundle: status.json: {error}", directory.display())))?;
     session.printer.result(&status, || summary(directory, &status))?;
     Ok(ExitStatus::SUCCESS)
 }
@@ -119,7 +119,7 @@ fn summary(directory: &Path, status: &Status) -> String {
         let name = format!("logs/{}.log", service.name);
         let text = read(&name);
         let lines: Vec<&str> = text.lines().collect();
-        parts.push(format!("{name}, its end:\n{}", lines[lines.len().saturating_sub(SHOWN)..].join("\n")));
+        parts.push(format!("last lines of {name}:\n{}", lines[lines.len().saturating_sub(SHOWN)..].join("\n")));
     }
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n")

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::fault;
 
-/// Break services on purpose.
+/// Inject faults into services and run chaos scenarios.
 ///
-/// Every fault undoes itself at its time, whatever is killed meanwhile.
+/// Every fault is undone when its time is up, even if devenv or the daemon is killed in the meantime.
 ///
 /// Example: devenv chaos inject latency cache --for 30s --set delay=80ms
 #[derive(Debug, clap::Args)]
@@ -36,59 +36,60 @@ enum Chaos {
     Run(run::Arguments),
 }
 
-/// List the faults there are, and what each can be told.
+/// List the available faults and their parameters.
 ///
 /// Example: devenv chaos faults latency
 #[derive(Debug, clap::Args)]
 struct FaultsArguments {
-    /// This one alone.
+    /// Show only this fault.
     #[arg(value_name = "FAULT")]
     fault: Option<String>,
 }
 
-/// Break a service.
+/// Inject a fault into a service.
 ///
-/// Returns when the fault is witnessed: when it has been seen that it bites. Fails if it was not seen to; it lasts all the same.
+/// Returns when devenv has observed the fault's effect. If the effect cannot be observed, the command fails, but the fault stays
+/// active until its time is up.
 ///
 /// Example: devenv chaos inject partition db --for 10s --set from=host
 #[derive(Debug, clap::Args)]
 struct Inject {
-    /// Which fault; `devenv chaos faults` lists them.
+    /// The fault to inject, from `devenv chaos faults`.
     fault: String,
-    /// The service.
+    /// The service to break.
     service: String,
-    /// How long it lasts. Default: 5m, where it lasts at all.
+    /// How long the fault lasts. Default: 5m. Faults that happen once, such as `kill`, have no duration.
     #[arg(long = "for", value_name = "DURATION", value_parser = period)]
     duration: Option<Duration>,
-    /// What the fault is told, such as `delay=80ms`.
+    /// A parameter of the fault, such as `delay=80ms`. Can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
-    /// What decides by chance is decided by this.
+    /// Seed for random choices.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
-    /// The fault's id. Default: one is made up.
+    /// The id to give the fault. Default: a generated id.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
 }
 
-/// Undo faults now, before their time.
+/// Undo faults now.
 ///
-/// Works without a daemon: what was done is in the journal and in labels.
+/// Works without a running daemon: the journal and the container labels record what to undo.
 ///
 /// Example: devenv chaos heal
 #[derive(Debug, clap::Args)]
 struct Heal {
-    /// These. Default: all.
+    /// The ids of the faults to undo. Default: all.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
 }
 
-/// Show the faults that have not healed yet.
+/// Show the active faults.
 ///
 /// Example: devenv chaos status --json
 #[derive(Debug, clap::Args)]
 struct StatusArguments {
-    /// Those that have healed too.
+    /// Include faults that have been undone.
     #[arg(long)]
     all: bool,
 }
@@ -118,7 +119,7 @@ pub(super) async fn interrupted(session: &Session) {
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a setting is written NAME=VALUE, as in `delay=80ms`".to_owned()),
+        _ => Err("expected NAME=VALUE, such as `delay=80ms`".to_owned()),
     }
 }
 
@@ -127,8 +128,8 @@ fn faults(arguments: &FaultsArguments, session: &Session) -> Outcome {
     if let Some(name) = &arguments.fault {
         catalogue.faults.retain(|fault| fault.name == *name);
         if catalogue.faults.is_empty() {
-            return Err(ApiError::new(ErrorCode::Usage, format!("there is no fault `{name}`"))
-                .hint("`devenv chaos faults` lists them")
+            return Err(ApiError::new(ErrorCode::Usage, format!("unknown fault `{name}`"))
+                .hint("run `devenv chaos faults` to list them")
                 .into());
         }
     }
@@ -163,10 +164,13 @@ async fn inject(arguments: &Inject, session: &Session) -> Outcome {
     Ok(if fault.witness.as_ref().is_some_and(|witness| witness.observed) { ExitStatus::SUCCESS } else { ExitStatus::FAILED })
 }
 
-/// The latest of these faults, where the daemon that was to inject it was lost meanwhile.
+/// The latest of these faults, if the daemon was lost while injecting it.
 fn known(faults: Faults, meant: impl Fn(&Fault) -> bool) -> Result<Fault, ApiError> {
     faults.faults.into_iter().rev().find(meant).ok_or_else(|| {
-        ApiError::new(ErrorCode::Failed, "the daemon was lost before the fault was injected").hint("`devenv daemon status` tells of it")
+        ApiError::new(ErrorCode::Failed, "lost the connection to the daemon before the fault was injected").hint(
+            "run `devenv daemon \
+            status` to check it",
+        )
     })
 }
 
@@ -180,18 +184,18 @@ async fn heal(arguments: &Heal, session: &Session) -> Outcome {
             if healed.is_empty() || !left.is_empty() {
                 return Err(failure);
             }
-            session.printer.say("no daemon could be started; the faults were healed by what the journal and the engine's labels say");
+            session.printer.say("the daemon cannot be started; undid the faults that the journal and the container labels record");
             Faults { faults: healed }
         }
     };
-    session.printer.result(&healed, || if healed.faults.is_empty() { "there was nothing to heal".to_owned() } else { lines(&healed) })?;
+    session.printer.result(&healed, || if healed.faults.is_empty() { "no active faults".to_owned() } else { lines(&healed) })?;
     Ok(ExitStatus::SUCCESS)
 }
 
 async fn status(arguments: &StatusArguments, session: &Session) -> Outcome {
     let request = FaultsRequest { target: session.target()?, healed: arguments.all };
     let faults = session.client().await?.faults(&request).await?;
-    session.printer.result(&faults, || if faults.faults.is_empty() { "no fault is in place".to_owned() } else { lines(&faults) })?;
+    session.printer.result(&faults, || if faults.faults.is_empty() { "no active faults".to_owned() } else { lines(&faults) })?;
     Ok(ExitStatus::SUCCESS)
 }
 
@@ -208,7 +212,7 @@ fn line(fault: &Fault) -> String {
     }
     match &fault.witness {
         Some(witness) if witness.observed => drop(write!(text, "\n  {}", witness.what)),
-        Some(witness) => drop(write!(text, "\n  {}: {}", paint(WARN, "not witnessed"), witness.what)),
+        Some(witness) => drop(write!(text, "\n  {}: {}", paint(WARN, "effect not observed"), witness.what)),
         None => {}
     }
     text

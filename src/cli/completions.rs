@@ -4,11 +4,13 @@ use clap_complete::Shell;
 
 use super::{Outcome, args, exit::ExitStatus, printer::Printer};
 
-/// Print the completion script for a shell.
+/// Generate a shell completion script.
 ///
 /// Example: devenv completions bash > ~/.local/share/bash-completion/completions/devenv
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The shell to generate it for.
+    /// The shell to generate it for.
     shell: Shell,
 }
 

@@ -2,21 +2,21 @@
 
 use super::{Outcome, exit::ExitStatus, project, session::Session};
 
-/// Print the profile with everything it extends merged in and every variable filled in.
+/// Print the resolved profile, with everything it extends merged and all variables expanded.
 ///
-/// Holds no secrets: they are generated, and no part of a profile. Needs no daemon.
+/// The output contains no secrets, since profiles do not contain any. Does not need the daemon.
 ///
 /// Example: devenv config shop --explain services.db.postgres.version
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A profile's name, or a path if it contains `/` or ends in `.yaml`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`.
     ///
-    /// Default: the one that the environment runs, else `default`.
+    /// Default: the environment's current profile, else `default`.
     profile: Option<String>,
-    /// Tell where the value of this key comes from.
+    /// Show which file and line sets the value of this key.
     #[arg(long, value_name = "KEY", conflicts_with = "images")]
     explain: Option<String>,
-    /// Print the names of the images that the profile needs, one a line.
+    /// Print the names of the images that the profile needs, one per line.
     #[arg(long)]
     images: bool,
 }

@@ -22,7 +22,7 @@ use crate::{
     paths::{self, Paths},
 };
 
-/// Run, start, stop or show the daemon. Other commands start it by themselves.
+/// Manage the daemon. Other commands start it when they need it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -33,19 +33,19 @@ pub(crate) struct Arguments {
 enum Action {
     /// Run the daemon in the foreground.
     ///
-    /// Prints one line of JSON when it serves, and logs to stderr; `DEVENV_LOG` is the filter. For service managers.
+    /// Meant for service managers. Prints one line of JSON when it accepts connections, and logs to stderr. `DEVENV_LOG` sets the log filter.
     ///
     /// Example: devenv daemon run
     Run,
-    /// Start the daemon in the background unless it runs.
+    /// Start the daemon in the background, unless it is running.
     ///
     /// Example: devenv daemon start
     Start,
-    /// Stop the daemon. Environments go on running, and the next daemon takes them up.
+    /// Stop the daemon. Environments keep running, and the next daemon takes them over.
     ///
     /// Example: devenv daemon stop
     Stop,
-    /// Show whether the daemon runs, and which engine it drives. Starts none.
+    /// Show whether the daemon is running and which container engine it uses. Does not start it.
     ///
     /// Example: devenv daemon status --json
     Status,
@@ -88,14 +88,14 @@ fn supervise(session: &Session) -> Outcome {
     Ok(match outcome {
         Ok(()) => ExitStatus::SUCCESS,
         Err(error) => {
-            // A document was announced already; this is for whoever reads the log.
-            tracing::error!(code = ?error.code, "The daemon ends: {}", error.message);
+            // The announcement was printed already; this line is for the log.
+            tracing::error!(code = ?error.code, "The daemon stops: {}", error.message);
             error.code.into()
         }
     })
 }
 
-/// One line for whoever started this process; nothing is ever written to stdout after it, and whoever reads it sees its end.
+/// Prints one line for the process that started this one. Nothing is written to stdout after it, so the reader sees the end of the stream.
 fn announce(announcement: &Announcement) {
     if let Ok(mut line) = serde_json::to_vec(announcement) {
         line.push(b'\n');
@@ -107,7 +107,7 @@ fn announce(announcement: &Announcement) {
     }
 }
 
-/// Heals what can be healed by the engine alone, where no daemon can be had.
+/// Undoes the faults that the engine alone can undo, if no daemon can be started.
 pub(super) async fn heal_without_daemon(session: &Session) -> Result<(Vec<devenv_api::Fault>, Vec<devenv_api::Fault>), Failure> {
     Ok(supervisor::rescue(&Paths::resolve()?, session.global.context.clone(), &session.target()?).await?)
 }
@@ -151,13 +151,13 @@ async fn stop(client: &Client) -> Result<(), Failure> {
     if ended(process).await? {
         return Ok(());
     }
-    let words = format!("the daemon has not ended {} s after it was asked to", STOP_DEADLINE.as_secs());
-    Err(ApiError::new(ErrorCode::Failed, words).hint("its log is `daemon.log` in the state directory").into())
+    let words = format!("the daemon did not stop within {} s", STOP_DEADLINE.as_secs());
+    Err(ApiError::new(ErrorCode::Failed, words).hint("see its log, `daemon.log` in the state directory").into())
 }
 
 /// Whether the process ended before the deadline.
 async fn ended(process: OwnedFd) -> Result<bool, ApiError> {
-    let failed = |error: &dyn std::fmt::Display| internal("cannot wait for the daemon's end", error);
+    let failed = |error: &dyn std::fmt::Display| internal("cannot wait for the daemon to stop", error);
     let deadline = Timespec::try_from(STOP_DEADLINE).map_err(|error| failed(&error))?;
     let poll = tokio::task::spawn_blocking(move || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&deadline)));
     let ready = poll.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -171,11 +171,11 @@ fn show(status: &DaemonStatus, session: &Session) -> Outcome {
 
 fn words(status: &DaemonStatus) -> String {
     if !status.running {
-        return format!("no daemon runs at {}", status.socket);
+        return format!("no daemon is running at {}", status.socket);
     }
     let pid = status.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
     let uptime = status.uptime_ms.map(|uptime| format!(", for {}", table::duration(uptime))).unwrap_or_default();
-    let mut text = format!("the daemon {} runs at {}{pid}{uptime}", status.version.as_deref().unwrap_or_default(), status.socket);
+    let mut text = format!("the daemon {} is running at {}{pid}{uptime}", status.version.as_deref().unwrap_or_default(), status.socket);
     if let Some(engine) = &status.engine {
         let _ = write!(text, "\nengine: {} {} (API {}) at {}", engine.kind, engine.version, engine.api, engine.endpoint);
     }

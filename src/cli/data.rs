@@ -4,54 +4,55 @@ use devenv_api::{ApplyRequest, NamedRequest, ServicesRequest};
 
 use super::{Outcome, exit::ExitStatus, progress, session::Session, table, up};
 
-/// Apply init scripts that are pending now.
+/// Apply pending init scripts.
 ///
-/// `up` does the same before a service is ready; this is for a script that was added or mended while it runs.
+/// `up` applies them before a service is ready. Use `init` for scripts that were added or fixed while the service is running.
 ///
 /// Example: devenv init db
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
-    /// The services. Default: all that have scripts.
+    /// The services to initialize. Default: all that have init scripts.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
-/// Apply a data set.
+/// Load seed data.
 ///
-/// Without a name, what the profile declares and is pending; with one, `seed-data/SET/KIND` for every service that has seeds.
+/// With SET, loads `seed-data/SET/KIND` into every service whose kind has seeds. Without it, loads the pending seeds of the profile.
 ///
 /// Example: devenv seed demo
 #[derive(Debug, clap::Args)]
 pub(crate) struct Seed {
-    /// A directory of `seed-data/`.
+    /// The name of a directory in `seed-data/`.
     #[arg(value_name = "SET")]
     set: Option<String>,
 }
 
-/// Bring data back to what it is after a first start, by today's scripts and data sets.
+/// Reset data to what a first start with the current init scripts and seeds produces.
 ///
-/// Addresses and passwords stay; services that depend on it are restarted. `devenv undo` has the former data for 24 h.
+/// Keeps addresses and passwords, and restarts dependent services. `devenv undo` brings the previous data back for 24 hours.
 ///
 /// Example: devenv reset db
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reset {
-    /// The services. Default: all that keep data.
+    /// The services to reset. Default: all that store data.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
-/// Make a new instance with a copy of this one's data, and bring it up.
+/// Create a new instance with a copy of this instance's data, and start it.
 ///
 /// Example: devenv fork experiment
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fork {
-    /// The new instance's name, for `--instance`.
+    /// The name of the new instance, for `--instance`.
     name: String,
 }
 
-/// Bring back the volumes that the last `down --volumes`, `reset` or `snapshot restore` took away.
+/// Undo the last `down --volumes`, `reset` or `snapshot restore`.
 ///
-/// They are kept for 24 h. Services that run on others are moved to them; what they have now goes to the trash in turn.
+/// Brings back the removed volumes, which stay in the trash for 24 hours. Services that are running are switched to them, and their
+/// current volumes go to the trash.
 ///
 /// Example: devenv undo
 #[derive(Debug, clap::Args)]
@@ -91,6 +92,6 @@ pub(super) async fn fork(arguments: &Fork, session: &Session) -> Outcome {
 
 pub(super) async fn undo(_: &Undo, session: &Session) -> Outcome {
     let volumes = session.client().await?.undo(&session.target()?).await?;
-    session.printer.result(&serde_json::json!({ "volumes": volumes }), || format!("brought back: {}", volumes.join(", ")))?;
+    session.printer.result(&serde_json::json!({ "volumes": volumes }), || format!("restored from the trash: {}", volumes.join(", ")))?;
     Ok(ExitStatus::SUCCESS)
 }

@@ -2,10 +2,10 @@
 
 use super::{Outcome, session::Session, up};
 
-/// Bring the environment up, watch files, and stream the logs until Ctrl-C.
+/// Start the environment, watch files, and stream the logs until Ctrl-C.
 ///
-/// Saving a file that a service watches reloads that service; what happens is told between the lines of the logs.
-/// The environment goes on running, and watching, after it.
+/// Saving a file that a service watches reloads that service. Reloads are reported between the log lines. The environment keeps
+/// running and watching after Ctrl-C.
 ///
 /// Example: devenv dev shop
 #[derive(Debug, clap::Args)]

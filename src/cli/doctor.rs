@@ -14,9 +14,9 @@ use crate::{
     paths::Paths,
 };
 
-/// Check what devenv needs of this machine, and say how to mend what is wrong.
+/// Check this machine for problems, and show how to fix them.
 ///
-/// Needs no daemon. Exits with 3 if no engine answers, with 1 if another check fails.
+/// Does not need the daemon. Exit code: 3 if no container engine answers, 1 if another check fails.
 ///
 /// Example: devenv doctor
 #[derive(Debug, clap::Args)]

@@ -7,15 +7,15 @@ use super::{Outcome, exit::ExitStatus, failure::Failure, progress, session::Sess
 
 /// Stop the environment and remove its containers and network.
 ///
-/// Data is kept, so the next `up` finds it. With `--volumes` the data goes too, to a trash where it rests for 24 hours.
+/// Keeps the data for the next `up`. With `--volumes`, moves the data to the trash, where it stays for 24 hours.
 ///
 /// Example: devenv down --volumes
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Remove the data too.
+    /// Remove the data too. `devenv undo` brings it back for 24 hours. `devenv undo` brings it back for 24 hours.
     #[arg(long)]
     volumes: bool,
-    /// Every environment of this state directory, not just this one.
+    /// Stop every environment of this state directory, not only this one.
     #[arg(long)]
     all: bool,
 }
@@ -27,11 +27,11 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     }
     let status = one(&client, session.target()?, arguments.volumes, session).await?;
     session.printer.result(&status, String::new)?;
-    session.printer.say(format_args!("{} {} is down", status.project, status.instance));
+    session.printer.say(format_args!("{} {} is stopped", status.project, status.instance));
     Ok(ExitStatus::SUCCESS)
 }
 
-/// All at once; the first failure is told after the others have ended.
+/// Stops all environments in parallel, and returns the first failure after all have finished.
 async fn all(client: &Client, volumes: bool, session: &Session) -> Outcome {
     let environments = client.environments().await?;
     // Kept volumes are all that an absent environment may still have.
@@ -42,8 +42,8 @@ async fn all(client: &Client, volumes: bool, session: &Session) -> Outcome {
     let ends = join_all(targets.map(|target| one(client, target, volumes, session))).await;
     let ended = ends.into_iter().collect::<Result<Vec<Status>, Failure>>()?;
     session.printer.result(&ended, String::new)?;
-    let noun = if ended.len() == 1 { "environment is" } else { "environments are" };
-    session.printer.say(format_args!("{} {noun} down", ended.len()));
+    let noun = if ended.len() == 1 { "environment" } else { "environments" };
+    session.printer.say(format_args!("stopped {} {noun}", ended.len()));
     Ok(ExitStatus::SUCCESS)
 }
 

@@ -7,23 +7,23 @@ use super::{Outcome, exit::ExitStatus, session::Session};
 
 /// Print the environment's variables: addresses, users, passwords.
 ///
-/// The output holds secrets unless `--redact` is given.
+/// The output contains secrets unless you pass `--redact`.
 ///
 /// Example: eval "$(devenv env)"
 ///
 /// Example: devenv env --format dotenv --for container > .env
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How they are written. `--json` means `json`.
+    /// The output format. `--json` is the same as `--format json`.
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
-    /// Addresses as they are seen from the host, or from a container on the environment's network.
+    /// Where the addresses are used: on the host, or in a container on the environment's network.
     #[arg(long = "for", value_enum, default_value = "host", value_name = "WHERE")]
     form: Form,
-    /// The variables that this service is given, instead of all.
+    /// Print only the variables that this service gets.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Put `********` in place of every secret.
+    /// Print `********` instead of secrets.
     #[arg(long)]
     redact: bool,
 }
@@ -34,7 +34,7 @@ enum Format {
     Shell,
     /// `NAME=value`, for `.env` files and `docker run --env-file`.
     Dotenv,
-    /// One flat object.
+    /// One flat JSON object.
     Json,
 }
 

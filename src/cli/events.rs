@@ -10,12 +10,12 @@ use super::{
     session::Session,
 };
 
-/// Show what happened in the environment, oldest first.
+/// Show the environment's events, oldest first.
 ///
 /// Example: devenv events -f
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Go on, and show events as they happen.
+    /// Keep running, and print new events as they happen.
     #[arg(long, short)]
     follow: bool,
 }

@@ -21,23 +21,23 @@ use super::{
     session::Session,
 };
 
-/// Run a command in a service.
+/// Run a command in a service's container.
 ///
-/// The exit code is the command's own; 125 means that devenv itself failed, 126 that the command cannot be run, 127 that it was not found.
+/// Exits with the command's exit code, or with 125 if devenv fails, 126 if the command cannot be run, 127 if it is not found.
 ///
 /// Example: devenv exec db -- psql -U postgres
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Give the command no terminal, even if this is one.
+    /// Do not allocate a terminal for the command.
     #[arg(long, short = 'T')]
     no_tty: bool,
-    /// Run as this user. Default: the service's own.
+    /// Run as this user. Default: the container's user.
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
-    /// Run in this directory. Default: the service's own.
+    /// Run in this directory. Default: the container's working directory.
     #[arg(long, short, value_name = "DIR")]
     directory: Option<String>,
-    /// The service.
+    /// The service to run the command in.
     service: String,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -54,7 +54,7 @@ enum Step {
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // Before the size is read, so that no change of it is missed.
-    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen to signals", error))?;
+    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen for signals", error))?;
     let request = ExecRequest {
         target: session.target()?,
         service: arguments.service.clone(),
@@ -105,7 +105,9 @@ async fn converse(mut exec: ExecSession, mut stdin: Stdin, mut resized: Signal) 
 }
 
 fn lost() -> Failure {
-    ApiError::new(ErrorCode::Failed, "the daemon ended while the command ran").hint("the command may still run in the service").into()
+    ApiError::new(ErrorCode::Failed, "the daemon stopped while the command was running")
+        .hint("the command may still be running in the service")
+        .into()
 }
 
 fn window_size() -> Option<TerminalSize> {
@@ -114,7 +116,7 @@ fn window_size() -> Option<TerminalSize> {
     (size.ws_col > 0 && size.ws_row > 0).then_some(TerminalSize { columns: size.ws_col, rows: size.ws_row })
 }
 
-/// The terminal hands every byte on while this lives.
+/// Puts the terminal into raw mode until it is dropped.
 struct RawTerminal {
     before: Termios,
 }

@@ -38,25 +38,29 @@ impl ExitStatus {
     }
 }
 
-/// Every code and what it means, as the reference tells it.
+/// All exit codes and their meaning, as in the reference.
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
-    ("0", "What was asked for is so."),
+    ("0", "Success."),
     (
         "1",
-        "It failed: a service did not become ready, a script failed, something named does not exist, the daemon was lost, drift with `--fail-on-drift`.",
+        "Failure: a service is not ready, a script failed, a named thing does not exist, the daemon stopped, or a script changed with \
+            `--fail-on-drift`.",
     ),
-    ("2", "Wrong usage, or an invalid profile or scenario."),
-    ("3", "No container engine answers, or it is too old or too new; or the daemon drives another one than the one that is named."),
-    ("4", "The time limit given by `--timeout` ran out."),
-    ("10", "`chaos run`: the verdict `fail`: something claimed did not hold."),
-    ("11", "`chaos run`: the verdict `unknown`: nothing was put to the test."),
-    ("12", "`chaos run`: not every fault was healed. 12 goes before 11, 11 before 10."),
-    ("125", "`run`, `exec`, `test`, `lease`: devenv itself failed, usage and profile included."),
+    ("2", "Usage error, or an invalid profile or scenario."),
+    (
+        "3",
+        "No container engine answers, its version is not supported, or the running daemon uses another engine than the one you selected.",
+    ),
+    ("4", "The time limit of `--timeout` expired."),
+    ("10", "`chaos run`: the verdict is `fail`: a check failed."),
+    ("11", "`chaos run`: the verdict is `unknown`: the run proves nothing."),
+    ("12", "`chaos run`: a fault could not be undone. 12 takes precedence over 11, and 11 over 10."),
+    ("125", "`run`, `exec`, `test`, `lease`: devenv failed. This includes usage errors and invalid profiles."),
     ("126", "`run`, `exec`, `test`, `lease`: the command cannot be run."),
-    ("127", "`run`, `exec`, `test`, `lease`: the command was not found. Any other code of these is the command's own, 128+n for signal n."),
-    ("130", "Ended by Ctrl-C."),
-    ("141", "Whoever read the output closed it, as `head` does."),
-    ("143", "Ended by SIGTERM."),
+    ("127", "`run`, `exec`, `test`, `lease`: the command was not found. Any other code is the command's own, 128+n for signal n."),
+    ("130", "Interrupted by Ctrl-C."),
+    ("141", "The reader of the output closed the pipe, as `head` does."),
+    ("143", "Terminated by SIGTERM."),
 ];
 
 impl From<ErrorCode> for ExitStatus {
@@ -65,7 +69,7 @@ impl From<ErrorCode> for ExitStatus {
             ErrorCode::Usage | ErrorCode::InvalidProfile => Self::USAGE,
             ErrorCode::NoEngine | ErrorCode::EngineMismatch => Self::NO_ENGINE,
             ErrorCode::TimedOut => Self::TIMED_OUT,
-            // An interruption that the daemon tells of is another command's doing; a signal to this process is a `Failure::Signal`.
+            // `Interrupted` from the daemon means that another command interfered; a signal to this process is a `Failure::Signal`.
             ErrorCode::Failed
             | ErrorCode::NotFound
             | ErrorCode::Conflict

@@ -9,13 +9,13 @@ use crate::paths::PathsError;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Told to the user, as words and with `--json` as a document.
+    /// Reported to the user, as text and with `--json` as a document.
     Told(ApiError),
-    /// A profile that does not hold, with its problems as a person is shown them.
+    /// An invalid profile, with its problems rendered for the terminal.
     Invalid { error: ApiError, shown: String },
     /// This process was asked to end.
     Signal(Signal),
-    /// Nobody reads the output any more; there is nobody to tell.
+    /// The reader of the output is gone.
     OutputClosed,
 }
 
@@ -64,12 +64,13 @@ pub(crate) fn told(error: ClientError) -> ApiError {
     let words = error.to_string();
     match error {
         ClientError::Answered(error) => error,
-        ClientError::NotRunning { .. } => ApiError::new(ErrorCode::Failed, words).hint("`devenv daemon start` starts one"),
+        ClientError::NotRunning { .. } => ApiError::new(ErrorCode::Failed, words).hint("run `devenv daemon start` to start it"),
         ClientError::Lost(_) => ApiError::new(ErrorCode::Failed, words).hint(
-            "run the command again: a new daemon takes up what runs. The last words of the old one are in `daemon.log` in the state directory",
+            "run the command again to start a new daemon, which takes over the running services; the log of the old one is `daemon.log` \
+                in the state directory",
         ),
         ClientError::Unexpected { .. } => ApiError::new(ErrorCode::Internal, words)
-            .hint("is the daemon of another version? `devenv daemon stop` ends it, and the next command starts one"),
+            .hint("if the daemon is of another version, run `devenv daemon stop`; the next command starts the new one"),
     }
 }
 
@@ -102,10 +103,10 @@ pub(crate) fn misplaced(error: PathsError) -> ApiError {
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     let message = format!("{error}{cause}");
     match error {
-        PathsError::Create { .. } => ApiError::new(ErrorCode::Failed, message).hint("`devenv doctor` checks the directories"),
+        PathsError::Create { .. } => ApiError::new(ErrorCode::Failed, message).hint("run `devenv doctor` to check the directories"),
         PathsError::SocketTooLong { .. } => usage(message).hint("set DEVENV_RUNTIME_DIR to a shorter path"),
         PathsError::Foreign { .. } => {
-            ApiError::new(ErrorCode::Failed, message).hint("set DEVENV_RUNTIME_DIR or DEVENV_STATE_DIR to a directory of your own")
+            ApiError::new(ErrorCode::Failed, message).hint("set DEVENV_RUNTIME_DIR or DEVENV_STATE_DIR to a directory that you own")
         }
         PathsError::NoHome { .. } | PathsError::Relative { .. } => usage(message),
     }

@@ -7,28 +7,28 @@ use std::time::Duration;
 use super::{Outcome, args::period, exit::ExitStatus, session::Session, table};
 use crate::spec::Size;
 
-/// Remove what is nobody's, idle or over budget.
+/// Remove resources that are orphaned, idle or over budget.
 ///
-/// What is nobody's: containers, networks and volumes of no environment, records of environments of which nothing is left. Idle: what
-/// `devenv test --warm` left and nobody has used for a day; with `--idle`, every environment that is up and has not been used for so long is
-/// taken down, and keeps its data. Over budget: trash after a day, golden volumes beyond 10 GiB; with `--budget`, the oldest trash and then
-/// golden volumes, until all volumes together fit. Never touches the data of an environment, nor anything of another state directory.
+/// Orphaned: containers, networks and volumes without an environment, and records of environments that no longer exist. Idle: environments
+/// of `devenv test --warm` that have not been used for a day; with `--idle`, every environment that has not been used for that long is
+/// stopped and keeps its data. Over budget: trash older than a day, and golden volumes beyond 10 GiB; with `--budget`, the oldest trash and
+/// then golden volumes until all volumes fit. Never removes the data of an environment or anything of another state directory.
 ///
 /// Example: devenv gc --dry-run
 ///
 /// Example: devenv gc --idle 7d --budget 20GiB
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only tell what would be removed.
+    /// Show what would be removed without removing it.
     #[arg(long)]
     dry_run: bool,
-    /// Empty the trash and remove golden volumes too.
+    /// Empty the trash and remove all golden volumes too.
     #[arg(long)]
     all: bool,
-    /// Take down environments that nobody has used for so long, such as `24h`.
+    /// Stop environments that have not been used for this long, such as `24h`.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     idle: Option<Duration>,
-    /// What all volumes together may take on the disk, such as `20GiB`.
+    /// The disk space that all volumes together may use, such as `20GiB`.
     #[arg(long, value_name = "SIZE")]
     budget: Option<Size>,
 }

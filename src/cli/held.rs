@@ -66,7 +66,7 @@ impl Held<'_> {
     }
 
     fn spawn(self, alone: bool) -> Result<Child, ApiError> {
-        let own = std::env::current_exe().map_err(|error| internal("cannot find devenv's own binary", error))?;
+        let own = std::env::current_exe().map_err(|error| internal("cannot find devenv's own executable", error))?;
         let mut command = Command::new(own);
         command.arg(LEASH).arg(std::process::id().to_string()).args(self.command).envs(self.variables).kill_on_drop(true);
         if alone {
@@ -78,7 +78,7 @@ impl Held<'_> {
 
 fn forward(child: &Child, signal: Signal, alone: bool) {
     match signal {
-        // The terminal has told everybody.
+        // The terminal has signalled the whole group.
         Signal::Interrupt if !alone => {}
         Signal::Interrupt => forward_raw(child, RawSignal::INT, alone),
         Signal::Terminate => forward_raw(child, RawSignal::TERM, alone),
@@ -91,7 +91,7 @@ fn forward_raw(child: &Child, signal: RawSignal, alone: bool) {
     let _ = if alone { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
 }
 
-/// As shells tell it: 128 and the signal's number.
+/// The shell's convention: 128 plus the signal's number.
 fn status(ended: ProcessStatus) -> ExitStatus {
     ExitStatus::of_command(ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap_or_default()))
 }

@@ -18,22 +18,22 @@ use super::{
 /// In the project's directory.
 const LOCK: &str = "devenv.lock";
 
-/// Pull the images that a profile needs, and see that they are those of devenv.lock.
+/// Pull the images that a profile needs, and check them against `devenv.lock`.
 ///
-/// Pulls what is not here, so that `devenv up --offline` can do without a registry. If the project has a `devenv.lock`, every image must be
-/// the one that is noted there; images that a service builds are none of its concern. The file's checksum is a good key for a cache in CI.
+/// Pulls only images that are missing, so that `devenv up --offline` works without a registry. If the project has a `devenv.lock`, every
+/// image must match it, except images that a service builds. Use the file's checksum as a cache key in CI.
 ///
 /// Example: devenv fetch ci --lock
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fetch {
-    /// A profile's name, or a path if it contains `/` or ends in `.yaml`. Default: the one that the environment runs, else `default`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`. Default: the environment's current profile, else `default`.
     profile: Option<String>,
-    /// Note what is here in `devenv.lock`, instead of comparing with it.
+    /// Write the local images to `devenv.lock` instead of checking them against it.
     #[arg(long)]
     lock: bool,
 }
 
-/// Carry images from one machine to another.
+/// Move images between machines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -42,20 +42,24 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Write the images that a profile needs to an archive, which `docker load` takes too.
+    /// Save the images that a profile needs to an archive. `docker load` can read it too.
     ///
-    /// They have to be here: `devenv fetch` sees to it.
+    /// Fails if an image is missing. Run `devenv fetch` first.
     ///
     /// Example: devenv images save images.tar ci
     Save {
+        /// The archive to write.
         file: String,
-        /// A profile's name, or a path. Default: the one that the environment runs, else `default`.
+        /// The name or path of a profile. Default: the environment's current profile, else `default`.
         profile: Option<String>,
     },
-    /// Take over the images of an archive.
+    /// Load images from an archive.
     ///
     /// Example: devenv images load images.tar
-    Load { file: String },
+    Load {
+        /// The archive to read.
+        file: String,
+    },
 }
 
 /// What `devenv.lock` says.
@@ -87,7 +91,7 @@ pub(super) async fn fetch(arguments: &Fetch, session: &Session) -> Outcome {
                 FetchMessage::Done(images) => break images,
                 FetchMessage::Failed(error) => return Err(error.into()),
             },
-            None => return Err(ApiError::new(ErrorCode::Failed, "the daemon ended before all images were here").into()),
+            None => return Err(ApiError::new(ErrorCode::Failed, "the daemon stopped before all images were pulled").into()),
         }
     };
     if arguments.lock {
@@ -100,7 +104,7 @@ pub(super) async fn fetch(arguments: &Fetch, session: &Session) -> Outcome {
         let strangers = noted.strangers(&here.images);
         if !strangers.is_empty() {
             let message = format!("{}: {}", lock.display(), strangers.join("; "));
-            let hint = "`devenv fetch --lock` notes what is here; `devenv images load FILE` brings what was noted";
+            let hint = "run `devenv fetch --lock` to record the local images, or `devenv images load FILE` to load the recorded ones";
             return Err(ApiError::new(ErrorCode::Failed, message).hint(hint).into());
         }
     }
@@ -157,10 +161,10 @@ impl Lock {
     fn strangers(&self, here: &[ImageEntry]) -> Vec<String> {
         here.iter()
             .filter_map(|image| match self.images.get(&image.name) {
-                None => Some(format!("`{}` is not noted there", image.name)),
+                None => Some(format!("`{}` is not in the lock file", image.name)),
                 Some(noted) if noted.is(image) => None,
                 Some(noted) => Some(format!(
-                    "`{}` is {} here, and {} there",
+                    "`{}` is {} here, but {} in the lock file",
                     image.name,
                     shown(image.digest.as_ref(), &image.id),
                     shown(noted.digest.as_ref(), &noted.id)
@@ -181,9 +185,9 @@ fn read(path: &Path) -> Result<Option<Lock>, ApiError> {
         Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
     };
     let lock: Lock = serde_json::from_str(&text)
-        .map_err(|error| usage(format!("{} is not what `devenv fetch --lock` writes: {error}", path.display())))?;
+        .map_err(|error| usage(format!("{} is not a lock file of `devenv fetch --lock`: {error}", path.display())))?;
     if lock.version != 1 {
-        return Err(usage(format!("{} has version {}, and this devenv knows 1", path.display(), lock.version)));
+        return Err(usage(format!("{} has version {}, but this devenv supports only version 1", path.display(), lock.version)));
     }
     Ok(Some(lock))
 }
@@ -213,7 +217,7 @@ mod tests {
         assert_eq!(lock.strangers(&[image("a", "other architecture", Some("a@x")), image("b", "2", Some("b@y"))]), Vec::<String>::new());
         assert_eq!(
             lock.strangers(&[image("a", "1", Some("a@y")), image("b", "3", None), image("c", "4", None)]),
-            ["`a` is a@y here, and a@x there", "`b` is 3 here, and 2 there", "`c` is not noted there"]
+            ["`a` is a@y here, but a@x in the lock file", "`b` is 3 here, but 2 in the lock file", "`c` is not in the lock file"]
         );
     }
 

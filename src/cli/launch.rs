@@ -48,7 +48,7 @@ pub(super) async fn running(paths: &Paths, engine: &EngineChoice) -> Result<Opti
 
 /// The daemon that runs, or a new one.
 pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Client, Failure> {
-    let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own binary", error))?;
+    let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own executable", error))?;
     connect_or_start(paths, engine, &binary).await
 }
 
@@ -106,31 +106,35 @@ async fn start(paths: &Paths, engine: &EngineChoice, binary: &Path, deadline: In
         .stdout(Stdio::piped())
         .stderr(stderr);
     let mut child = command.spawn().map_err(|error| internal(&format!("cannot run {}", binary.display()), error))?;
-    let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+    let stdout = child.stdout.take().expect("stdout is a pipe");
 
     let mut line = String::new();
     let read = tokio::time::timeout_at(deadline, BufReader::new(stdout).read_line(&mut line)).await;
     match read {
         Err(_) => Err(too_late(paths).into()),
-        Ok(Err(error)) => Err(internal("cannot hear the daemon that was started", error).into()),
+        Ok(Err(error)) => Err(internal("cannot read from the daemon that was started", error).into()),
         Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| died(&log, said_before).into()),
     }
 }
 
 fn silent(paths: &Paths) -> ApiError {
-    let words = format!("the daemon at {} takes connections and does not answer", paths.socket().display());
-    ApiError::new(ErrorCode::Failed, words).hint(format!("its log is {}", paths.daemon_log().display()))
+    let words = format!("the daemon at {} accepts connections but does not answer", paths.socket().display());
+    ApiError::new(ErrorCode::Failed, words).hint(format!("see its log, {}", paths.daemon_log().display()))
 }
 
 fn too_late(paths: &Paths) -> ApiError {
-    ApiError::new(ErrorCode::Failed, format!("no daemon serves at {} after {} s", paths.socket().display(), START_DEADLINE.as_secs()))
-        .hint(format!("its log is {}; `devenv doctor` checks what it needs", paths.daemon_log().display()))
+    ApiError::new(
+        ErrorCode::Failed,
+        format!("the daemon at {} is not ready after {} s", paths.socket().display(), START_DEADLINE.as_secs()),
+    )
+    .hint(format!("see its log, {}; run `devenv doctor` to check this machine", paths.daemon_log().display()))
 }
 
 fn died(log: &Path, said_before: u64) -> ApiError {
     let words = last_words(log, said_before);
     let words = if words.is_empty() { String::new() } else { format!(":\n{words}") };
-    ApiError::new(ErrorCode::Internal, format!("the daemon ended before it served{words}")).hint(format!("its log is {}", log.display()))
+    ApiError::new(ErrorCode::Internal, format!("the daemon stopped during its start{words}"))
+        .hint(format!("see its log, {}", log.display()))
 }
 
 /// What this daemon wrote, the last ten lines of it.

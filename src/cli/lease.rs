@@ -12,21 +12,22 @@ use super::{
     session::Session,
 };
 
-/// Lease a private database, key space and topic prefix, until the command ends.
+/// Run a command with a private database, key space and topic prefix.
 ///
-/// The environment has to be up. PostgreSQL: a copy of the first database (or of `--database`), as it was seeded. Redis: a numbered database
-/// with a user of its own. Kafka: a prefix for topics and groups. The command gets all of the environment's variables, with the lease's
-/// values. Without a command the lease is printed and held until stdin closes. However the holder dies, nothing is left.
+/// The environment must be running. PostgreSQL: a copy of the first database (or of `--database`) as it was seeded. Redis: a numbered
+/// database with its own user. Kafka: a prefix for topics and groups. The command gets all variables of the environment, with the values
+/// of the lease. Without a command, prints the lease and holds it until stdin closes. The lease is cleaned up when the command or this
+/// process ends, even after SIGKILL.
 ///
 /// Example: devenv lease -- pytest -q
 ///
 /// Example: devenv lease db --database orders --json
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The services. Default: all of which something can be leased.
+    /// The services to lease from. Default: all that support leases.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// The PostgreSQL database to copy. Default: each server's first.
+    /// The PostgreSQL database to copy. Default: the first one of each server.
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
     /// The command and its arguments.
@@ -39,7 +40,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         session.printer.failure(&error, None);
         return Ok(status);
     }
-    let mut signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+    let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
     let request = LeaseRequest { target: session.target()?, services: arguments.services.clone(), database: arguments.database.clone() };
     let client = session.client().await?;
     let (lease, holding) = tokio::select! {
@@ -57,13 +58,13 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 pub(super) async fn on_lease(command: &[String], lease: Lease, mut holding: Holding, signals: &mut Signals) -> Outcome {
     let held = Held { command, variables: lease.variables };
     let status = held.run(signals, async { lost(holding.lost().await) }).await?;
-    // What could not be given back now, the daemon's next sweep finds; the command's result stands.
+    // The daemon's next sweep cleans up what could not be returned now; the command's result counts.
     let _ = holding.release().await;
     Ok(status)
 }
 
 pub(super) fn lost(error: ClientError) -> Failure {
-    super::failure::told(error).hint("the command was ended, because what it ran on is not its own any more").into()
+    super::failure::told(error).hint("stopped the command, because the lease has ended").into()
 }
 
 fn print(lease: &Lease, session: &Session) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use devenv_api::AcceptRequest;
 
 use super::{Outcome, exit::ExitStatus, session::Session, table};
 
-/// Show which scripts and data sets were applied, and which have changed since.
+/// Show which init scripts and seeds have been applied, and which have changed since.
 ///
 /// Example: devenv ledger
 #[derive(Debug, clap::Args)]
@@ -15,11 +15,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Say that a changed script is fine as it was applied; data is not touched.
+    /// Accept a changed script as already applied, without running it.
     ///
     /// Example: devenv ledger accept seed-data/demo/postgres/item.csv
     Accept {
-        /// As `devenv ledger` shows it.
+        /// The script's path as shown by `devenv ledger`.
         path: String,
     },
 }

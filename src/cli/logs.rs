@@ -13,26 +13,26 @@ use super::{
     session::Session,
 };
 
-/// Show what services wrote, all of them in the order of time.
+/// Show the logs of services, ordered by time.
 ///
-/// Without `--since` all that is kept.
+/// Prints all stored lines unless you pass `--since`.
 ///
 /// Example: devenv logs -f --since 5m --grep 'ERROR|WARN' api worker
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The services. Default: all.
+    /// The services to show. Default: all.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// Go on, and show lines as they come.
+    /// Keep running, and print new lines as they arrive.
     #[arg(long, short)]
     follow: bool,
-    /// Only lines since then: a duration ago such as `5m`, or a time such as `2026-11-20T10:00:00Z` or `10:00` today.
+    /// Show only lines since this time: an age such as `5m`, or a time such as `2026-11-20T10:00:00Z` or `10:00` (today).
     #[arg(long, value_name = "DURATION|TIME")]
     since: Option<String>,
-    /// Only lines that match this regular expression.
+    /// Show only lines that match this regular expression.
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
-    /// Instead, the last lines of each service's last crash, which are kept whatever came after.
+    /// Show the log lines before each service's last crash instead. They are kept separately.
     #[arg(long, conflicts_with_all = ["follow", "since"])]
     crash: bool,
 }
@@ -74,7 +74,7 @@ pub(super) async fn stream(client: &Client, request: &LogsRequest, session: &Ses
 /// A duration ago, a time stamp, a local date and time, or a local time today.
 fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, ApiError> {
     if let Ok(ago) = period(text) {
-        return now.checked_sub(ago).map_err(|_| usage(format!("--since {text}: that is before time began")));
+        return now.checked_sub(ago).map_err(|_| usage(format!("--since {text}: too far in the past")));
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);

@@ -81,7 +81,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitStatus {
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let error = ApiError::new(ErrorCode::Usage, message).hint("`devenv --help` lists the commands");
+        let error = ApiError::new(ErrorCode::Usage, message).hint("run `devenv --help` to list the commands");
         let printer = Printer::new(true, true);
         let _ = printer.document(&devenv_api::ErrorDocument { error });
         let _ = printer.flush();
@@ -101,7 +101,7 @@ fn run_command(Cli { global, command }: Cli) -> ExitStatus {
         Ok(status) => status,
         Err(failure) => {
             tell(&session, &failure);
-            // Whoever closed stdout is not told.
+            // Print nothing if the reader has closed stdout.
             let _ = session.printer.flush();
             // A signal and a closed pipe end a wrapping command as they end any other.
             if wraps && matches!(failure, Failure::Told(_) | Failure::Invalid { .. }) {
@@ -134,7 +134,7 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
         .build()
         .map_err(|error| failure::internal("cannot start the runtime", error))?;
     let outcome = runtime.block_on(async {
-        let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen to signals", error))?;
+        let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen for signals", error))?;
         if command.takes_signals() {
             return execute(command, session).await;
         }
@@ -162,9 +162,9 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
 /// What is left behind when a command is interrupted, where that is worth a word.
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
-        Command::Up(_) | Command::Dev(_) => Some("the environment goes on as it is; `devenv status` shows it, `devenv down` stops it"),
-        Command::Down(_) => Some("the environment goes on stopping"),
-        Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services go on; `devenv status` shows them"),
+        Command::Up(_) | Command::Dev(_) => Some("the environment keeps running; see `devenv status`, or stop it with `devenv down`"),
+        Command::Down(_) => Some("the environment is still stopping"),
+        Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services keep running; see `devenv status`"),
         _ => None,
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{Outcome, exit::ExitStatus, project, session::Session, table};
 
-/// Show what `up` would do, why, and what it means for whoever uses a service. Changes nothing.
+/// Show what `up` would do, why, and how it affects running services. Changes nothing.
 ///
 /// Example: devenv plan shop
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A profile's name, or a path if it contains `/` or ends in `.yaml`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`.
     ///
-    /// Default: the one that the environment runs, else `default`.
+    /// Default: the environment's current profile, else `default`.
     profile: Option<String>,
 }
 

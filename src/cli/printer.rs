@@ -44,7 +44,7 @@ impl Printer {
         self.quiet
     }
 
-    /// Whether talk goes to somebody who looks at it as it happens.
+    /// Whether progress goes to a terminal.
     pub(crate) fn talks_to_terminal() -> bool {
         let ci = std::env::var_os(crate::paths::CI).is_some_and(|value| !value.is_empty() && value != "false" && value != "0");
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -95,8 +95,8 @@ impl Printer {
         }
     }
 
-    /// A failure: always told to a person, and as a document where one was asked for. Problems that were `shown`
-    /// already, each with its line, are not told again.
+    /// Prints an error: always as text, and as a document with `--json`. Problems that were `shown`
+    /// already, each with its line, are not repeated.
     pub(crate) fn failure(&self, error: &ApiError, shown: Option<&str>) {
         match shown {
             Some(shown) => self.tell_block(shown),
@@ -107,7 +107,7 @@ impl Printer {
             talk(format_args!("{}: {hint}", paint(NAME, "hint")));
         }
         if self.json {
-            // Whoever closed stdout does not want the document.
+            // The reader has closed stdout and does not want the document.
             let _ = self.document(&ErrorDocument { error: error.clone() });
         }
     }
@@ -119,8 +119,8 @@ impl Printer {
         }
     }
 
-    /// Several lines that are always told, such as errors.
-    #[expect(clippy::unused_self, reason = "whoever prints has a printer")]
+    /// Prints several lines that `--quiet` does not suppress, such as errors.
+    #[expect(clippy::unused_self, reason = "a printer exists while commands run")]
     pub(crate) fn tell_block(&self, text: &str) {
         if !text.trim().is_empty() {
             talk(text.trim_end());

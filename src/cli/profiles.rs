@@ -2,7 +2,7 @@
 
 use super::{Outcome, exit::ExitStatus, project, session::Session, table};
 
-/// List the profiles of the project, of the user and those built in.
+/// List the available profiles: the project's, your own, and the built-in ones.
 ///
 /// Example: devenv profiles
 #[derive(Debug, clap::Args)]

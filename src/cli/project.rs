@@ -30,7 +30,7 @@ pub(super) fn find(start: &Path) -> PathBuf {
     loader::find_project(start)
 }
 
-/// The profile of that name (or path), with its warnings told.
+/// The profile with that name or path, after printing its warnings.
 pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> {
     let loaded = load_quietly(session, profile).map_err(|error| match error {
         NotLoaded::Load(error) => invalid(&error),
@@ -40,7 +40,7 @@ pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> 
     Ok(loaded)
 }
 
-/// Everything that is wrong with a file, told to a person and returned; empty if it holds and is faultless.
+/// All problems of a file, printed and returned; empty if it is valid and without warnings.
 pub(super) fn check(session: &Session, file: &str) -> Result<Vec<Problem>, Failure> {
     match load_quietly(session, file) {
         Ok(loaded) => {
@@ -104,7 +104,7 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
     })
 }
 
-/// The images of the `default` profile; none where it does not hold, which other commands tell.
+/// The images of the `default` profile; none if it is invalid, which other commands report.
 pub(super) fn images_of_default(session: &Session) -> Vec<String> {
     load_quietly(session, "default").map(|loaded| loaded.images()).unwrap_or_default()
 }
@@ -162,7 +162,7 @@ impl Loaded {
     /// Where the value of a key such as `services.db.postgres.version` comes from: for a program, and for a person.
     pub(super) fn explain(&self, key: &str) -> Result<(impl Serialize, String), ApiError> {
         let explanation = self.0.origins.explain(key).map_err(|unknown| {
-            let hint = unknown.hint.clone().unwrap_or_else(|| "`devenv config` shows all keys".to_owned());
+            let hint = unknown.hint.clone().unwrap_or_else(|| "run `devenv config` to list all keys".to_owned());
             usage(unknown.to_string()).hint(hint)
         })?;
         let words = explained(&explanation);
@@ -211,7 +211,7 @@ fn explained(explanation: &Explanation) -> String {
             (Some(line), Some(column)) => format!("{}:{line}:{column}", touch.file),
             _ => touch.file.clone(),
         };
-        let written = touch.written.as_ref().map(|written| format!(", written {written}")).unwrap_or_default();
+        let written = touch.written.as_ref().map(|written| format!(", written as {written}")).unwrap_or_default();
         let variables = if touch.variables.is_empty() { String::new() } else { format!(" ({})", touch.variables.join(", ")) };
         let counts = if touch.counts { "" } else { " (overridden)" };
         lines.push(format!("  {} {}{written}{variables}{counts}", paint(DIM, format_args!("{place}:")), touch.value));
@@ -245,7 +245,7 @@ fn invalid(error: &LoadError) -> Failure {
     Failure::Invalid { error: error.to_api(), shown }
 }
 
-/// `validate` tells everything as problems, this too.
+/// `validate` reports everything as problems, including this.
 fn no_such_file(file: &str, error: &LoadError) -> Problem {
     Problem {
         file: file.to_owned(),

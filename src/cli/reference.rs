@@ -5,11 +5,11 @@ use std::{fmt::Write, fs, path::PathBuf};
 use super::{args, exit};
 use crate::paths;
 
-const GENERATED: &str = "<!-- Generated from the program: `make reference` writes it anew. -->\n";
+const GENERATED: &str = "<!-- Generated. Run `make reference` to update it. -->\n";
 
 fn commands() -> String {
     let mut page = format!("# Commands\n\n{GENERATED}\n");
-    page.push_str("Results go to stdout, progress and problems to stderr. Every command takes the global options below.\n");
+    page.push_str("Results go to stdout, progress and errors to stderr. All commands accept the global options below.\n");
     let mut root = args::command();
     root.build();
     page.push_str("\n## Global options\n\n");
@@ -19,7 +19,7 @@ fn commands() -> String {
     for (heading, names) in args::GROUPS {
         let _ = write!(page, "\n## {heading}\n");
         for name in *names {
-            section(&mut page, "devenv", root.find_subcommand(name).expect("groups name commands; a test compares them"));
+            section(&mut page, "devenv", root.find_subcommand(name).expect("a test checks that every name in a group is a command"));
         }
     }
     page
@@ -91,8 +91,8 @@ fn exit_codes() -> String {
         let _ = writeln!(page, "| {code} | {meaning} |");
     }
     page.push_str(
-        "\nWith `--json` a command that fails prints `{\"error\": {\"code\", \"message\", \"hint\"?, \"problems\"?}}` on stdout, and the same in words on stderr.\n\
-         `validate --json` always prints `{\"problems\": […]}`.\n",
+        "\nWith `--json`, a command that fails prints `{\"error\": {\"code\", \"message\", \"hint\"?, \"problems\"?}}` on stdout, and \
+            the message as text on stderr.\n`validate --json` always prints `{\"problems\": […]}`.\n",
     );
     page
 }
@@ -117,6 +117,6 @@ fn the_reference_says_what_the_program_does() {
             fs::write(&path, &page).unwrap();
         }
         let written = fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "{} is stale: run `make reference`", path.display());
+        assert!(written == page, "{} is out of date: run `make reference`", path.display());
     }
 }

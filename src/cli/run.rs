@@ -6,10 +6,10 @@ use devenv_api::{ApiError, ErrorCode, VariablesFor, VariablesRequest};
 
 use super::{Outcome, exit::ExitStatus, session::Session};
 
-/// Run a command on this machine with the environment's variables.
+/// Run a command on the host with the environment's variables.
 ///
-/// The command takes this process's place, so signals, the terminal and the exit code are its own. 125 means that devenv itself failed,
-/// 126 that the command cannot be run, 127 that it was not found.
+/// Replaces this process with the command, so that signals, terminal and exit code are the command's. Exits with 125 if devenv fails,
+/// 126 if the command cannot be run, 127 if it is not found.
 ///
 /// Example: devenv run -- cargo test
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let request = VariablesRequest { target: session.target()?, form: VariablesFor::Host, service: None };
     let variables = session.client().await?.variables(&request).await?.variables;
-    let (program, rest) = arguments.command.split_first().expect("clap takes at least one word");
+    let (program, rest) = arguments.command.split_first().expect("clap requires at least one word");
     let values = variables.into_iter().map(|(name, variable)| (name, variable.value));
     // Returns only if it could not take this process's place.
     let error = Command::new(program).args(rest).envs(values).exec();

@@ -4,34 +4,34 @@ use devenv_api::{Client, ClientError, ServicesRequest, Stream, UpMessage};
 
 use super::{Outcome, exit::ExitStatus, progress, session::Session, table};
 
-/// Start services that were stopped, and return when they are ready.
+/// Start stopped services, and wait until they are ready.
 ///
 /// Example: devenv start cache
 #[derive(Debug, clap::Args)]
 pub(crate) struct Start {
-    /// The services. Default: all.
+    /// The services to start. Default: all.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
-/// Stop services; they stay stopped until `start`, `restart` or `up`.
+/// Stop services until the next `start`, `restart` or `up`.
 ///
-/// Their containers and data are kept.
+/// Keeps their containers and data.
 ///
 /// Example: devenv stop cache
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stop {
-    /// The services. Default: all.
+    /// The services to stop. Default: all.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
 
-/// Restart services, and return when they are ready again.
+/// Restart services, and wait until they are ready.
 ///
 /// Example: devenv restart api
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restart {
-    /// The services. Default: all.
+    /// The services to restart. Default: all.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }

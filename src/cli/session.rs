@@ -1,4 +1,4 @@
-//! What every command stands on: the global flags, the printer, the directories, and the way to the daemon.
+//! What every command needs: the global flags, the printer, the directories, and the connection to the daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ impl Session {
     pub(crate) fn target(&self) -> Result<EnvironmentTarget, ApiError> {
         let project = self.project()?;
         let project =
-            project.into_os_string().into_string().map_err(|path| usage(format!("the project's path is not UTF-8: {}", path.display())))?;
+            project.into_os_string().into_string().map_err(|path| usage(format!("the project path is not UTF-8: {}", path.display())))?;
         Ok(EnvironmentTarget { project, instance: self.global.instance.clone().unwrap_or_else(|| "default".to_owned()) })
     }
 

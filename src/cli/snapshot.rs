@@ -4,7 +4,7 @@ use devenv_api::{NamedRequest, Snapshot};
 
 use super::{Outcome, exit::ExitStatus, progress, session::Session, table};
 
-/// Keep, bring back, list and remove named copies of the environment's data.
+/// Save and restore named copies of the environment's data.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -13,20 +13,23 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Copy the data of all services at one moment.
+    /// Save the data of all services at one point in time.
     ///
-    /// They are paused for as long as the copy takes.
+    /// Pauses the services while it copies.
     ///
     /// Example: devenv snapshot save before-migration
     Save {
-        /// A name of letters, digits, `-`, `_` and `.`.
+        /// The snapshot's name: letters, digits, `-`, `_` and `.`.
         #[arg(value_parser = name)]
         name: String,
     },
-    /// Bring the data of a snapshot back; what there is now goes to the trash.
+    /// Replace the current data with a snapshot. The current data goes to the trash.
     ///
     /// Example: devenv snapshot restore before-migration
-    Restore { name: String },
+    Restore {
+        /// The snapshot's name.
+        name: String,
+    },
     /// List the snapshots.
     ///
     /// Example: devenv snapshot list
@@ -34,7 +37,10 @@ enum Action {
     /// Remove a snapshot.
     ///
     /// Example: devenv snapshot remove before-migration
-    Remove { name: String },
+    Remove {
+        /// The snapshot's name.
+        name: String,
+    },
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
@@ -55,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         }
         Action::Remove { name } => {
             client.remove_snapshot(&named(name)).await?;
-            session.printer.result(&serde_json::json!({ "removed": name }), || format!("the snapshot `{name}` is removed"))?;
+            session.printer.result(&serde_json::json!({ "removed": name }), || format!("removed the snapshot `{name}`"))?;
         }
     }
     Ok(ExitStatus::SUCCESS)
@@ -72,12 +78,12 @@ fn table_of(snapshots: &[Snapshot]) -> String {
     table::columns(["SNAPSHOT", "CREATED", "SIZE", "SERVICES"], rows)
 }
 
-/// Stands in names of volumes.
+/// Parses a snapshot name, which becomes part of volume names.
 fn name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric()) && text.len() <= 60 && text.chars().all(good) {
         Ok(text.to_owned())
     } else {
-        Err("a snapshot's name begins with a letter or digit and holds up to 60 of a-z, A-Z, 0-9, -, _ and .".to_owned())
+        Err("a snapshot name starts with a letter or digit and has at most 60 characters from a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned())
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Outcome, exit::ExitStatus, session::Session, table};
 
-/// Show the environment: its services, their states and addresses.
+/// Show the environment's services, their states and addresses.
 ///
-/// Exits with 0 in any phase; `devenv wait` is for scripts that need it ready.
+/// Exits with 0 in every phase. Scripts that need a ready environment use `devenv wait`.
 ///
 /// Example: devenv status --json
 #[derive(Debug, clap::Args)]

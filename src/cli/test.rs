@@ -22,29 +22,29 @@ use super::{
 };
 use crate::process::MARKER;
 
-/// Run tests in an environment of their own, which is gone afterwards.
+/// Run tests in a temporary environment.
 ///
-/// Brings the profile up under a name, ports, a network and secrets that nothing else has, runs the command with all variables, and removes
-/// everything, also after Ctrl-C or the death of this process. The exit code is the command's own; 125 means that devenv itself failed (the
-/// environment did not become ready, say), 126 that the command cannot be run, 127 that it was not found.
+/// Starts the profile with a unique name, ports, network and secrets, runs the command with the environment's variables, and removes
+/// everything, even if this process is killed. Exits with the command's exit code, or with 125 if devenv fails (for example because a
+/// service is not ready in time), 126 if the command cannot be run, 127 if it is not found.
 ///
 /// Example: devenv test ci -- cargo nextest run
 ///
 /// Example: devenv test ci --warm --shards 4 --bundle target/devenv -- pytest -q
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A profile's name, or a path if it contains `/` or ends in `.yaml`. Default: `default`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`. Default: `default`.
     profile: Option<String>,
-    /// Leave the environment as it is if the command fails.
+    /// Keep the environment running if the command fails.
     #[arg(long)]
     keep_on_failure: bool,
-    /// Use an environment that stays: started by the first run, it serves all that follow, each on leases of its own.
+    /// Share one environment between runs. The first run starts it, and every run gets its own leases.
     #[arg(long)]
     warm: bool,
-    /// Run the command this many times at once, each on leases of its own, with DEVENV_SHARD (from 1) and DEVENV_SHARDS.
+    /// Run N copies of the command in parallel. Each gets its own leases, its number from 1 in DEVENV_SHARD, and N in DEVENV_SHARDS.
     #[arg(long, value_name = "N")]
     shards: Option<NonZeroU16>,
-    /// Where to leave what is known if it fails: logs, events, the profile, status, versions, without secrets.
+    /// If the command fails, write logs, events, profile, status and versions to this directory, without secrets.
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// The command and its arguments.
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     pub(super) command: Vec<String>,
 }
 
-/// One run: what is run, where, and who may be told to stop.
+/// One run: what runs, where, and how to stop it.
 struct Run<'a> {
     arguments: &'a Arguments,
     session: &'a Session,
@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         session.printer.failure(&error, None);
         return Ok(status);
     }
-    let mut signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+    let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
     let profile = arguments.profile.clone().unwrap_or_else(|| "default".to_owned());
     let loaded = project::load(session, &profile)?;
     let target = EnvironmentTarget { instance: instance(arguments, session, &profile), ..session.target()? };
@@ -115,13 +115,14 @@ impl Run<'_> {
             let kept = holding.keep().await;
             let name = &self.target.instance;
             self.session.printer.say(format_args!(
-                "the environment is kept: `devenv --instance {name} status` shows it, `devenv --instance {name} down --volumes` removes it"
+                "the environment is kept: run `devenv --instance {name} status` to inspect it, and `devenv --instance {name} down \
+                    --volumes` to remove it"
             ));
             return kept.map_err(Failure::from).and(outcome);
         }
         let gone = tokio::select! {
             gone = holding.release() => gone,
-            // Asked for a second time: the daemon goes on by itself.
+            // A second signal: stop waiting, the daemon continues.
             signal = signals.next() => return Err(Failure::Signal(signal)),
         };
         match gone {
@@ -163,7 +164,7 @@ impl Run<'_> {
     /// Each with leases of its own, all at once; the first failure's code, in the order of shards.
     async fn in_shards(&self, shards: u16) -> Outcome {
         let runs = join_all((1..=shards).map(async |shard| -> Outcome {
-            let mut signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+            let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
             let request = LeaseRequest { target: self.target.clone(), services: Vec::new(), database: None };
             let (mut lease, holding) = self.client.lease(&request).await?;
             lease.variables.insert("DEVENV_SHARD".to_owned(), shard.to_string());
@@ -191,21 +192,23 @@ impl Run<'_> {
         Ok(variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     }
 
-    /// A bundle that cannot be written is told, and changes nothing of the outcome.
+    /// Writes the bundle. A failure to write it is reported, but does not change the exit code.
     async fn leave_bundle(&self, outcome: &Outcome) {
         let Some(directory) = &self.arguments.bundle else { return };
         let ending = match outcome {
             Ok(status) => format!("the command ended with exit code {}", status.code()),
             Err(Failure::Told(error) | Failure::Invalid { error, .. }) => error.message.clone(),
-            Err(Failure::Signal(_) | Failure::OutputClosed) => "it was ended".to_owned(),
+            Err(Failure::Signal(_) | Failure::OutputClosed) => "it was killed".to_owned(),
         };
         let story = bundle::Story { command: &self.arguments.command, ending, profile: &self.profile, loaded: &self.loaded };
         match bundle::write(&self.client, &self.target, directory, &story).await {
             Ok(()) => {
-                self.session.printer.say(format_args!("what is known is in {0}; `devenv bundle show {0}` sums it up", directory.display()));
+                self.session
+                    .printer
+                    .say(format_args!("the diagnostics are in {0}; run `devenv bundle show {0}` for a summary", directory.display()));
             }
             Err(error) => {
-                self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("the bundle could not be written: {error}")), None);
+                self.session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("cannot write the bundle: {error}")), None);
             }
         }
     }

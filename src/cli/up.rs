@@ -8,35 +8,35 @@ use jiff::Timestamp;
 
 use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, progress, project, session::Session, table};
 
-/// Bring the environment up, and return when everything is ready.
+/// Start the environment, and wait until everything is ready.
 ///
-/// Starts what does not run, changes what differs from the profile, leaves the rest alone. Ready means that a client can do real work now.
-/// The services' addresses are printed at the end. A failed `up` leaves what runs running.
+/// Starts services that are not running, updates those that differ from the profile, and leaves the rest alone. A service is ready when a
+/// client can work with it. Prints the services' addresses at the end. If `up` fails, services that are running keep running.
 ///
 /// Example: devenv up shop --timeout 2m
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// Stay, and stream the logs until Ctrl-C. The environment goes on running after it.
+    /// Stream the logs until Ctrl-C. The environment keeps running after that.
     #[arg(long)]
     attach: bool,
 }
 
-/// What `dev` takes as well.
+/// The options that `up` and `dev` share.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A profile's name, or a path if it contains `/` or ends in `.yaml`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`.
     ///
-    /// Default: the one that the environment runs, else `default`.
+    /// Default: the environment's current profile, else `default`.
     profile: Option<String>,
-    /// Give up after this time, with exit code 4. Default: each service's own limit.
+    /// Give up after this time, with exit code 4. Default: the limit of each service.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     timeout: Option<Duration>,
-    /// Use the images that are here, and pull none.
+    /// Use only local images, and do not pull any.
     #[arg(long)]
     offline: bool,
-    /// Fail if a script has changed since it was applied.
+    /// Fail if an init script or seed has changed since it was applied.
     #[arg(long)]
     fail_on_drift: bool,
 }
@@ -84,7 +84,7 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     Ok(client)
 }
 
-/// Brings another instance up with the same profile, for whoever has just made it.
+/// Starts another instance, which was just created, with the same profile.
 pub(super) async fn bring_up_instance(session: &Session, instance: &str, profile: Option<&str>) -> Outcome {
     let named = project::profile_name(session, profile).await?;
     let loaded = project::load(session, &named)?;
@@ -102,6 +102,6 @@ async fn bring_up(client: &Client, request: &UpRequest, session: &Session) -> Re
 fn out_of_time(limit: Duration) -> Failure {
     let limit = table::duration(limit.as_millis() as u64);
     ApiError::new(ErrorCode::TimedOut, format!("the environment is not ready after {limit}, and the daemon does not answer"))
-        .hint("`devenv status` shows what is late")
+        .hint("run `devenv status` to see which services are not ready")
         .into()
 }

@@ -4,14 +4,14 @@ use devenv_api::{Problems, Severity};
 
 use super::{Outcome, exit::ExitStatus, project, session::Session};
 
-/// Check profiles, and tell every problem with its line and column.
+/// Check profiles, and report every problem with its line and column.
 ///
-/// Exits with 2 if there is an error; warnings alone are success. Needs no daemon and no engine.
+/// Exits with 2 if there are errors, and with 0 if there are only warnings. Does not need the daemon or a container engine.
 ///
 /// Example: devenv validate profiles/shop.yaml
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The files.
+    /// The files to check.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 }
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// A file is meant from where the user stands, even where a profile's path would start at the project.
+/// A file is relative to the current directory, although paths in a profile are relative to the project.
 fn absolute(file: &str) -> String {
     std::path::absolute(file).ok().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_else(|| file.to_owned())
 }

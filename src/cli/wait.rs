@@ -8,15 +8,15 @@ use super::{Outcome, args::period, exit::ExitStatus, progress, session::Session,
 
 /// Wait until services are ready.
 ///
-/// Starts nothing. Fails at once for a service that has given up, or is stopped.
+/// Does not start anything. Fails immediately if a service has failed or is stopped.
 ///
 /// Example: devenv wait db --timeout 30s
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The services. Default: all that are not optional.
+    /// The services to wait for. Default: all that are not optional.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// Give up after this time, with exit code 4. Default: wait on.
+    /// Give up after this time, with exit code 4. Default: no limit.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     timeout: Option<Duration>,
 }

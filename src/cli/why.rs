@@ -4,12 +4,12 @@ use devenv_api::WhyRequest;
 
 use super::{Outcome, events, exit::ExitStatus, session::Session};
 
-/// Tell what led to a service's last change, the first cause first.
+/// Explain the last change of a service's state, root cause first.
 ///
 /// Example: devenv why api
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The service.
+    /// The service to explain.
     service: String,
 }
 
@@ -17,7 +17,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let request = WhyRequest { target: session.target()?, service: arguments.service.clone() };
     let why = session.client().await?.why(&request).await?;
     session.printer.result(&why, || match why.events.as_slice() {
-        [] => format!("nothing has happened to {} yet", arguments.service),
+        [] => format!("no events of {} yet", arguments.service),
         events => events.iter().map(events::line).collect::<Vec<_>>().join("\n"),
     })?;
     Ok(ExitStatus::SUCCESS)

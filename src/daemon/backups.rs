@@ -34,8 +34,8 @@ impl Environments {
     pub(crate) async fn save_backup(&self, environment: &Environment, names: &[ServiceName]) -> Result<Backup, ApiError> {
         let spec = environment.spec().await?;
         if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment"))
-                .hint("`devenv status` lists the services"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
+                .hint("run `devenv status` to list the services"));
         }
         let now = Timestamp::now();
         let mut id = now.strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -65,16 +65,16 @@ impl Environments {
                 .filter_map(|part| part.skipped.as_ref().map(|why| format!("{}: {why}", part.service)))
                 .collect::<Vec<_>>()
                 .join("; ");
-            return Err(ApiError::new(ErrorCode::Usage, format!("there is nothing to back up {why}").trim().to_owned()));
+            return Err(ApiError::new(ErrorCode::Usage, format!("nothing to back up {why}").trim().to_owned()));
         }
         made.size = made.services.iter().flat_map(|part| &part.files).map(|file| file.size).sum();
-        write_atomically(&directory.join(MANIFEST), &serde_json::to_vec_pretty(&made).expect("a manifest is plain data"))
+        write_atomically(&directory.join(MANIFEST), &serde_json::to_vec_pretty(&made).expect("a manifest serializes to JSON"))
             .map_err(internal)?;
         for old in backup::outdated(&list(&root)) {
             fs::remove_dir_all(root.join(&old)).map_err(internal)?;
             made.removed.push(old);
         }
-        environment.handle.events.emit(crate::event::News::new("backup.made", format!("the backup {} was made", made.id)));
+        environment.handle.events.emit(crate::event::News::new("backup.made", format!("created the backup {}", made.id)));
         Ok(made)
     }
 
@@ -143,9 +143,12 @@ impl Environments {
         let wanted = if id == "latest" { known.last() } else { known.iter().find(|backup| backup.id == id) };
         let Some(wanted) = wanted else {
             let ids: Vec<&str> = known.iter().map(|backup| backup.id.as_str()).collect();
-            let hint =
-                if ids.is_empty() { "`devenv backup` makes one".to_owned() } else { format!("there are {}, and `latest`", ids.join(", ")) };
-            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no backup `{id}`")).hint(hint));
+            let hint = if ids.is_empty() {
+                "run `devenv backup` to create one".to_owned()
+            } else {
+                format!("available backups: {}, and `latest`", ids.join(", "))
+            };
+            return Err(ApiError::new(ErrorCode::NotFound, format!("backup `{id}` does not exist")).hint(hint));
         };
         let directory = root.join(&wanted.id);
         let spec = environment.spec().await?;
@@ -231,7 +234,7 @@ impl Environments {
             };
             compared.push(compare(&part.service, &part.contents, &after));
         }
-        environment.handle.events.emit(crate::event::News::new("backup.restored", format!("the backup {} was restored", wanted.id)));
+        environment.handle.events.emit(crate::event::News::new("backup.restored", format!("restored the backup {}", wanted.id)));
         Ok(Restored {
             backup: wanted.id.clone(),
             verified: verified(&compared),
@@ -295,7 +298,7 @@ impl Environments {
         for declared in &service.provision {
             provision::apply(declared, &cx)
                 .await
-                .map_err(|error| ApiError::new(ErrorCode::Failed, format!("it could not be provisioned: {error}")))?;
+                .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot be provisioned: {error}")))?;
         }
         Ok(())
     }
@@ -331,8 +334,8 @@ impl Environments {
         let view = environment.handle.until_up(turn).await.map_err(ApiError::from)?;
         match view.failures.iter().find(|failed| !failed.optional) {
             None => Ok(()),
-            Some(failed) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` did not become ready on the restored data", failed.name))
-                .hint("`devenv why` and `devenv logs` tell; `devenv down` and `devenv undo` bring the former data back")),
+            Some(failed) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` did not become ready with the restored data", failed.name))
+                .hint("see `devenv why` and `devenv logs`; to bring the previous data back, run `devenv down` and `devenv undo`")),
         }
     }
 
@@ -344,7 +347,7 @@ impl Environments {
         service: &ServiceSpec,
     ) -> Result<(String, String, PathBuf), ApiError> {
         let key =
-            volume_key(name, service).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` keeps no data on a volume")))?;
+            volume_key(name, service).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` stores no data in a volume")))?;
         let fresh = environment.handle.reserve_volumes(vec![key.clone()]).await.map_err(ApiError::from)?;
         let volume = fresh[&key].clone();
         let record = environment.handle.record().await.map_err(ApiError::from)?;
@@ -361,7 +364,7 @@ impl Environments {
     async fn held_directory(&self, environment: &Environment, name: &ServiceName, service: &ServiceSpec) -> Result<PathBuf, ApiError> {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let volume = volume_key(name, service).and_then(|key| record.volumes.get(&key).cloned());
-        let volume = volume.ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` keeps no data on a volume")))?;
+        let volume = volume.ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{name}` stores no data in a volume")))?;
         self.reachable(&volume).await
     }
 
@@ -370,9 +373,9 @@ impl Environments {
         if rustix::process::geteuid().is_root() && directory.is_dir() {
             return Ok(directory);
         }
-        let message = "the engine's volumes cannot be reached from here";
+        let message = "the daemon cannot access the engine's volumes";
         Err(ApiError::new(ErrorCode::Failed, message)
-            .hint("this needs a daemon that runs as root beside its engine; `devenv snapshot` works everywhere"))
+            .hint("this needs a daemon that runs as root on the engine's host; `devenv snapshot` works everywhere"))
     }
 
     fn backup_root(&self, environment: &Environment) -> PathBuf {
@@ -416,13 +419,13 @@ fn list(root: &Path) -> Vec<Backup> {
     found
 }
 
-/// Removes what a backup that was cut off has left.
+/// Removes the remains of an interrupted backup.
 fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         if !entry.path().join(MANIFEST).exists()
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
-            tracing::warn!(%error, "What is left of a backup could not be removed.");
+            tracing::warn!(%error, "Cannot remove the remains of a backup.");
         }
     }
 }
@@ -442,8 +445,8 @@ async fn check(directory: &Path, file: &BackupFile) -> Result<(), ApiError> {
     if found == file.checksum {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Failed, format!("the backup's file {} is not what was written: its checksum differs", file.name))
-        .hint("nothing was changed; `devenv backup list` shows other backups"))
+    Err(ApiError::new(ErrorCode::Failed, format!("the backup's file {} is damaged: its checksum differs", file.name))
+        .hint("nothing was changed; run `devenv backup list` to see other backups"))
 }
 
 pub(super) async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {

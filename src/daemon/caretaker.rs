@@ -47,7 +47,7 @@ pub(crate) struct DaemonCaretaker {
     recorded: Mutex<HashMap<ServiceName, Vec<DatabaseRecords>>>,
     /// Whose turn it is at each service's ledger.
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
-    /// What has been brought about in each service.
+    /// What has been provisioned, by service.
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
 }
 
@@ -114,7 +114,7 @@ impl DaemonCaretaker {
         }
     }
 
-    /// Nothing if it panicked, which has been told by the runtime.
+    /// `None` if it panicked, which the runtime has logged.
     async fn blocking<T: Send + 'static>(
         &self,
         spec: &ServiceSpec,
@@ -144,12 +144,12 @@ impl Caretaker for DaemonCaretaker {
 
     fn next_run(&self, service: &ServiceName) -> u32 {
         let run = self.last_run(service) + 1;
-        self.runs.lock().expect("no holder of this lock panics").insert(service.clone(), run);
+        self.runs.lock().expect("no code panics while it holds this lock").insert(service.clone(), run);
         run
     }
 
     fn last_run(&self, service: &ServiceName) -> u32 {
-        let mut runs = self.runs.lock().expect("no holder of this lock panics");
+        let mut runs = self.runs.lock().expect("no code panics while it holds this lock");
         *runs.entry(service.clone()).or_insert_with(|| {
             let last = blocking::in_place(|| self.logs.tail(service.as_str(), None, 1)).ok();
             let last = last.and_then(|lines| lines.last().map(|line| line.run));
@@ -187,7 +187,7 @@ impl Caretaker for DaemonCaretaker {
         self.hosts
             .start(&spec, run, &self.vault, &self.logs)
             .await
-            .map_err(|error| Evidence::of(format!("it could not be started: {}", describe(&error))))
+            .map_err(|error| Evidence::of(format!("cannot be started: {}", describe(&error))))
     }
 
     async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
@@ -219,7 +219,7 @@ impl Caretaker for DaemonCaretaker {
 
     fn keep_crash(&self, service: &ServiceName, run: u32) {
         if let Err(error) = blocking::in_place(|| self.logs.pin_crash(service.as_str(), run)) {
-            tracing::warn!(%error, %service, "The last lines of a crash could not be kept.");
+            tracing::warn!(%error, %service, "Cannot store the last log lines of a crash.");
         }
     }
 
@@ -254,7 +254,7 @@ impl Caretaker for DaemonCaretaker {
         if let Some(files) = self.blocking(spec, Versions::synced_files).await.flatten() {
             return files;
         }
-        // A panic in it has been told by the runtime.
+        // The runtime has logged a panic in it.
         tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }

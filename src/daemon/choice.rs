@@ -6,7 +6,7 @@ use super::{Daemon, no_engine};
 use crate::engine::docker::{Selection, named_endpoint};
 
 impl Daemon {
-    /// Refuses a client that names another engine: it would be told of the wrong containers.
+    /// Refuses a client that selects another engine, because it would see the wrong containers.
     pub(crate) fn agree(&self, choice: EngineChoice) -> Result<(), ApiError> {
         if choice == EngineChoice::default() {
             return Ok(());
@@ -20,10 +20,10 @@ impl Daemon {
         match named_endpoint(&meant) {
             Ok(Some(endpoint)) if endpoint != self.engine.endpoint => {
                 let message =
-                    format!("the daemon that runs drives the engine at {}, and this command names {endpoint}", self.engine.endpoint);
+                    format!("the running daemon uses the engine at {}, but this command selects {endpoint}", self.engine.endpoint);
                 Err(ApiError::new(ErrorCode::EngineMismatch, message).hint(
-                    "`devenv doctor` checks an engine; to change over, `devenv daemon stop` (what runs goes on running), \
-                     or give the other one a DEVENV_RUNTIME_DIR and a DEVENV_STATE_DIR of its own",
+                    "run `devenv doctor` to check an engine; to switch engines, run `devenv daemon stop` (services keep running), or use \
+                        a separate DEVENV_RUNTIME_DIR and DEVENV_STATE_DIR",
                 ))
             }
             Ok(_) => Ok(()),

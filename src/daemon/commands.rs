@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{log::Writer, process};
 
-/// Lines that are told of a command that failed.
+/// Number of output lines to report for a failed command.
 const TOLD_LINES: usize = 40;
 /// Lines that are written to the log in one piece at most.
 const BATCH: usize = 1024;
@@ -76,7 +76,7 @@ pub(super) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            return Ran::Badly { how: format!("could not be started in {}: {error}", command.directory.display()), lines: Vec::new() };
+            return Ran::Badly { how: format!("cannot be started in {}: {error}", command.directory.display()), lines: Vec::new() };
         }
     };
     let mut lines =
@@ -119,7 +119,7 @@ pub(super) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
         None => Ran::Cancelled,
         Some(Ok(status)) if status.success() => Ran::Well,
         Some(Ok(status)) => Ran::Badly { how: format!("failed with {status}"), lines: last.into_lines() },
-        Some(Err(error)) => Ran::Badly { how: format!("was lost: {error}"), lines: last.into_lines() },
+        Some(Err(error)) => Ran::Badly { how: format!("ended in an unknown way: {error}"), lines: last.into_lines() },
     }
 }
 

@@ -16,9 +16,9 @@ impl Environments {
     /// The environment as the profile wants it, on the ports and the subnet that it keeps.
     pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
         let profile: Profile = serde_json::from_value(document).map_err(|error| {
-            let message = format!("the profile that was sent is not one: {error}");
+            let message = format!("cannot decode the profile that the client sent: {error}");
             ApiError::new(ErrorCode::Internal, message)
-                .hint("the daemon may be of another version than this command: `devenv daemon stop`, then again")
+                .hint("the daemon may be of another version than this command: run `devenv daemon stop` and try again")
         })?;
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         let needs = profile::needs(&profile);
@@ -69,8 +69,8 @@ impl Environments {
         Ok(authority.certificate().to_owned())
     }
 
-    /// The ports that the environment had stay its own. One that somebody else has taken meanwhile is replaced, and the
-    /// user is told; one that the profile names is not.
+    /// Keeps the environment's ports. A port that another program has taken in the meantime is replaced, and the
+    /// user gets a message; a port that the profile names does not move.
     fn lease(
         &self,
         environment: &Environment,
@@ -78,7 +78,7 @@ impl Environments {
         kept: &BTreeMap<ServiceName, BTreeMap<u16, u16>>,
         running: &[u16],
     ) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
-        let mut leases = self.shared.leases.lock().expect("no holder of this lock panics");
+        let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
         // Ports of services that are not in this profile are kept for when they come back.
         let mut ports = kept.clone();
         for need in needs {
@@ -92,7 +92,8 @@ impl Environments {
                 (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
                 (None, Some(port)) => {
                     let moved = leases.lease(&environment.id, &need.service, need.container).map_err(|error| taken(&error))?;
-                    let message = format!("{}: port {port} is held by {}, so it moved to {moved}", need.service, net::holder_of(port));
+                    let message =
+                        format!("{}: port {port} is used by {}, so the service moved to port {moved}", need.service, net::holder_of(port));
                     environment.handle.events.emit(crate::event::News::of(&need.service, "service.port-moved", message));
                     moved
                 }
@@ -105,6 +106,5 @@ impl Environments {
 }
 
 fn taken(error: &net::PortError) -> ApiError {
-    ApiError::new(ErrorCode::Failed, error.to_string())
-        .hint("stop that program, or give the service another port with `ports:` in the profile")
+    ApiError::new(ErrorCode::Failed, error.to_string()).hint("stop that program, or set another port under `ports:` in the profile")
 }

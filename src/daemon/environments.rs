@@ -137,14 +137,14 @@ impl Environments {
     }
 
     pub(crate) fn get(&self, id: &EnvironmentId) -> Option<Environment> {
-        self.shared.known.lock().expect("no holder of this lock panics").get(id).cloned()
+        self.shared.known.lock().expect("no code panics while it holds this lock").get(id).cloned()
     }
 
     /// As [`Self::find`], for commands that make no sense without one.
     pub(crate) fn require(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         self.find(target).ok_or_else(|| {
-            let message = format!("there is no environment `{}` of the project {}", target.instance, target.project);
-            ApiError::new(ErrorCode::NotFound, message).hint("bring it up with `devenv up`; `devenv list` shows all there are")
+            let message = format!("environment `{}` of the project {} does not exist", target.instance, target.project);
+            ApiError::new(ErrorCode::NotFound, message).hint("run `devenv up` to create it, or `devenv list` to list all environments")
         })
     }
 
@@ -156,7 +156,7 @@ impl Environments {
         self.make(self.new_record(target))
     }
 
-    /// A new environment that is removed with whoever holds it.
+    /// Creates an environment that is removed when its client disconnects.
     pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         let mut record = self.new_record(target);
         record.ephemeral = true;
@@ -178,7 +178,7 @@ impl Environments {
     }
 
     fn make(&self, record: Record) -> Result<Environment, ApiError> {
-        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
@@ -201,7 +201,7 @@ impl Environments {
 
     /// Starts the task of an environment.
     pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
-        let mut known = self.shared.known.lock().expect("no holder of this lock panics");
+        let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
@@ -252,14 +252,14 @@ impl Environments {
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
         let handle = {
-            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
         hosts.tell(handle.clone());
         let passages = passages::Held::default();
         if shared.reach != Reach::Here {
             let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), shared.stop.clone());
-            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
             tasks.spawn(passages::keep(handle.clone(), engine, id.clone(), reach, passages.clone(), stop));
         }
         let leases = Leases::new(ProvisionContext {
@@ -268,7 +268,7 @@ impl Environments {
             again: false,
         });
         let reloader = {
-            let mut tasks = shared.tasks.lock().expect("no holder of this lock panics");
+            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
             Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
         };
         let figures = Arc::new(Figures {
@@ -279,7 +279,7 @@ impl Environments {
             state: directory,
             used: Mutex::default(),
         });
-        shared.tasks.lock().expect("no holder of this lock panics").spawn(figures.follow(shared.stop.clone()));
+        shared.tasks.lock().expect("no code panics while it holds this lock").spawn(figures.follow(shared.stop.clone()));
         let environment = Environment {
             id: id.clone(),
             handle,
@@ -300,7 +300,8 @@ impl Environments {
     }
 
     pub(crate) fn all(&self) -> Vec<Environment> {
-        let mut all: Vec<Environment> = self.shared.known.lock().expect("no holder of this lock panics").values().cloned().collect();
+        let mut all: Vec<Environment> =
+            self.shared.known.lock().expect("no code panics while it holds this lock").values().cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
@@ -314,9 +315,9 @@ impl Environments {
         Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
     }
 
-    /// Waits for the environments' tasks, once they have been told to stop.
+    /// Waits for the environments' tasks after they were told to stop.
     pub(super) async fn finish(&self) {
-        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no holder of this lock panics"));
+        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no code panics while it holds this lock"));
         while tasks.join_next().await.is_some() {}
         self.shared.holders.close();
         self.shared.holders.wait().await;
@@ -324,10 +325,10 @@ impl Environments {
 }
 
 impl Environments {
-    /// Lets go of an environment of which nothing is left: its state, its secrets, its ports.
+    /// Forgets an environment without resources: its state, secrets and ports.
     pub(super) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
-        self.shared.known.lock().expect("no holder of this lock panics").remove(id);
-        self.shared.leases.lock().expect("no holder of this lock panics").release(id);
+        self.shared.known.lock().expect("no code panics while it holds this lock").remove(id);
+        self.shared.leases.lock().expect("no code panics while it holds this lock").release(id);
         self.shared.store.forget(id)
     }
 }

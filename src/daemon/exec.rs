@@ -14,17 +14,17 @@ impl Environments {
         let environment = self.require(&request.target)?;
         let status = environment.handle.status();
         let Some(service) = status.services.into_iter().find(|service| service.name == request.service) else {
-            let message = format!("there is no service `{}` in this environment", request.service);
-            return Err(ApiError::new(ErrorCode::NotFound, message).hint("`devenv status` lists the services"));
+            let message = format!("unknown service `{}` in this environment", request.service);
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
         };
         if service.kind == "process" {
-            let message = format!("`{}` is a process on the host and has no container to run a command in", service.name);
+            let message = format!("`{}` is a process on the host, so there is no container to run a command in", service.name);
             return Err(ApiError::new(ErrorCode::Usage, message)
-                .hint("`devenv run -- COMMAND` runs one on the host with the environment's variables"));
+                .hint("run `devenv run -- COMMAND` to run a command on the host with the environment's variables"));
         }
         let Some(container) = service.container else {
-            let message = format!("`{}` does not run: it is {}", service.name, service.state);
-            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv start {}` starts it", service.name)));
+            let message = format!("`{}` is not running: it is {}", service.name, service.state);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
         };
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));

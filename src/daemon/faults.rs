@@ -4,7 +4,7 @@
 //!
 //! What a fault is comes from `fault`, as data. Before anything is done, how it is undone is written to the environment's
 //! journal and synced. Then it is done (`act`), witnessed, and handed to a task that waits for its time, for `heal`, or
-//! for its target's end, and undoes it. What the kernel holds for a holder goes with the holder, whoever kills it; for the
+//! for its target's end, and undoes it. What the kernel holds for a fault agent ends with the agent, however it is killed; for the
 //! rest the journal is read by the next daemon, which undoes at once what is past its time and keeps what is not.
 
 mod act;
@@ -51,7 +51,7 @@ struct Keeping {
     over: watch::Receiver<bool>,
 }
 
-/// What a fault holds in this process; dropping it lets go.
+/// The part of a fault that lives in this process; ends when it is dropped.
 pub(super) type Grip = Vec<AbortOnDropHandle<()>>;
 
 /// When a fault is over.
@@ -73,7 +73,7 @@ impl Environments {
         }
     }
 
-    /// From words to a fault that bites. Returns when it is witnessed, or was not within its time; it lasts on after that.
+    /// Injects a fault. Returns when its effect was observed, or was not within the time limit; the fault stays active.
     pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
         let environment = self.require(&request.target)?;
         let spec = parsed(request)?;
@@ -84,7 +84,7 @@ impl Environments {
             let result = this.inject_spec(target, spec).await;
             let _ = answer.send(result);
         });
-        answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the daemon is stopping"))?
+        answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"))?
     }
 
     /// The same, once it is clear what is meant. Boxed, because a monkey injects others.
@@ -94,13 +94,12 @@ impl Environments {
     }
 
     async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
-        let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("there is no fault `{}`", spec.fault)))?;
+        let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
         let (_, _, injection) = described(environment, &spec).await?;
         let journal = self.journal(&environment.id);
         if journal.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
-            return Err(
-                ApiError::new(ErrorCode::Conflict, format!("a fault `{}` is there already", spec.id)).hint("`devenv chaos heal` undoes it")
-            );
+            return Err(ApiError::new(ErrorCode::Conflict, format!("fault `{}` already exists", spec.id))
+                .hint("run `devenv chaos heal` to undo it"));
         }
         let lasting = lasting(&injection.action, &spec, kind.undone_by());
         let now = Timestamp::now();
@@ -129,7 +128,7 @@ impl Environments {
         journal.save(&entry).map_err(internal)?;
         let what = match &entry.fault.witness {
             Some(witness) if witness.observed => format!("{} on {}: {}", spec.fault, spec.service, witness.what),
-            Some(witness) => format!("{} on {} was not witnessed: {}", spec.fault, spec.service, witness.what),
+            Some(witness) => format!("the effect of {} on {} was not observed: {}", spec.fault, spec.service, witness.what),
             None => format!("{} on {}", spec.fault, spec.service),
         };
         environment.handle.events.emit(
@@ -179,7 +178,7 @@ impl Environments {
                 drop(grip);
                 match self.undo(environment, &entry).await {
                     Ok(()) => journal.forget(&entry.fault.id),
-                    Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "A fault that failed half way could not be undone."),
+                    Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "Cannot undo a fault whose injection failed."),
                 }
                 Err(error)
             }
@@ -197,9 +196,8 @@ impl Environments {
         let there: Vec<Entry> = journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
         for id in ids {
             if journal.find(id).is_none() {
-                return Err(
-                    ApiError::new(ErrorCode::NotFound, format!("there is no fault `{id}`")).hint("`devenv chaos status` lists them")
-                );
+                return Err(ApiError::new(ErrorCode::NotFound, format!("fault `{id}` does not exist"))
+                    .hint("run `devenv chaos status` to list the faults"));
             }
         }
         let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
@@ -222,8 +220,8 @@ impl Environments {
         if left.is_empty() {
             return Ok(healed);
         }
-        Err(ApiError::new(ErrorCode::Failed, format!("not healed: {}", left.join(", ")))
-            .hint("`devenv events` says why; `devenv restart SERVICE` starts a service afresh"))
+        Err(ApiError::new(ErrorCode::Failed, format!("faults that could not be undone: {}", left.join(", ")))
+            .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
     }
 
     /// Faults that have not healed yet; with `healed`, those that have too.
@@ -241,12 +239,12 @@ impl Environments {
     }
 
     fn keeping(&self, environment: &EnvironmentId, id: &str) -> Option<Keeping> {
-        self.shared.faults.0.lock().expect("no holder of this lock panics").get(&(environment.clone(), id.to_owned())).cloned()
+        self.shared.faults.0.lock().expect("no code panics while it holds this lock").get(&(environment.clone(), id.to_owned())).cloned()
     }
 
     /// A task that the daemon waits for when it ends.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.tasks.lock().expect("no holder of this lock panics").spawn(work);
+        self.shared.tasks.lock().expect("no code panics while it holds this lock").spawn(work);
     }
 }
 
@@ -257,7 +255,10 @@ fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
     let id = match request.id {
         Some(id) if is_id(&id) => id,
         Some(id) => {
-            return Err(ApiError::new(ErrorCode::Usage, format!("`{id}` is no id for a fault")).hint("up to 60 of a-z, A-Z, 0-9, - and _"));
+            return Err(ApiError::new(ErrorCode::Usage, format!("`{id}` is not a valid fault id")).hint(
+                "an id has at most 60 characters \
+                from a-z, A-Z, 0-9, `-` and `_`",
+            ));
         }
         None => new_id(&request.fault),
     };
@@ -272,7 +273,7 @@ async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Recor
     };
     let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
     let names: Vec<ServiceName> = services.keys().cloned().collect();
-    let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("there is no fault `{}`", spec.fault)))?;
+    let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
     let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, seed: spec.seed })?;
     Ok((record, service, injection))
 }

@@ -40,7 +40,7 @@ use crate::{
     store::{Goal, Record},
 };
 
-/// For scrapes under way when the environment goes down.
+/// Time for scrapes in progress when the environment stops.
 const ENDING: Duration = Duration::from_secs(1);
 /// A ratio over less time says more of the scrapes than of the service.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(super) struct Figures {
     pub(super) handle: Handle,
     pub(super) vault: Vault,
     pub(super) authority: PathBuf,
-    /// Of whose disk to tell where no volume can be seen.
+    /// The directory whose disk to measure if no volume is accessible.
     pub(super) state: PathBuf,
     pub(super) used: Mutex<HashMap<String, Used>>,
 }
@@ -102,12 +102,12 @@ impl Figures {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => return None,
             Err(error) => {
-                tracing::warn!(%error, %address, "Figures cannot be served.");
+                tracing::warn!(%error, %address, "Cannot serve metrics.");
                 return None;
             }
         };
         let spec = self.handle.record().await.ok()?.spec?;
-        tracing::info!(%address, environment = %spec.id, "Figures are served.");
+        tracing::info!(%address, environment = %spec.id, "Serving metrics.");
         let stop = CancellationToken::new();
         let router = Router::new()
             .route("/metrics", routing::get(environment))
@@ -117,7 +117,7 @@ impl Figures {
         let served = served.with_graceful_shutdown(stop.clone().cancelled_owned());
         let task = tokio::spawn(async move {
             if let Err(error) = served.await {
-                tracing::warn!(%error, %address, "Figures are not served any more.");
+                tracing::warn!(%error, %address, "Stopped serving metrics.");
             }
         });
         Some(Serving { stop, task })
@@ -138,12 +138,12 @@ impl Figures {
             let labels = [("service", service.name.as_str())];
             let is_ready = service.state == ServiceState::Ready;
             page.gauge("devenv_service_ready", "Whether the service is ready.", &labels, f64::from(u8::from(is_ready)));
-            page.counter("devenv_service_restarts_total", "Restarts of the service.", &labels, f64::from(service.restarts));
+            page.counter("devenv_service_restarts_total", "Number of restarts of the service.", &labels, f64::from(service.restarts));
         }
         let running: Vec<(&str, &str)> =
             status.services.iter().filter_map(|service| Some((service.name.as_str(), service.container.as_deref()?))).collect();
         let is_there = |container: &String| running.iter().any(|(_, there)| there == container);
-        self.used.lock().expect("no holder of this lock panics").retain(|container, _| is_there(container));
+        self.used.lock().expect("no code panics while it holds this lock").retain(|container, _| is_there(container));
         let asked = running.into_iter().map(|(name, container)| async move { (name, container, self.engine.usage(container).await) });
         for (name, container, usage) in futures_util::future::join_all(asked).await {
             // One that does not run uses nothing.
@@ -152,19 +152,24 @@ impl Figures {
             let cpus = limits.and_then(|limits| limits.cpus).unwrap_or(f64::from(usage.processors));
             let labels = [("service", name)];
             let spent = usage.cpu.as_secs_f64();
-            page.counter("devenv_service_cpu_seconds_total", "Processor time that the container has used.", &labels, spent);
+            page.counter("devenv_service_cpu_seconds_total", "CPU time used by the container.", &labels, spent);
             if let Some(ratio) = self.ratio(container, usage.cpu, cpus) {
-                page.gauge("devenv_service_cpu_ratio", "Share of its processors that the container uses.", &labels, ratio);
+                page.gauge("devenv_service_cpu_ratio", "Fraction of its CPU limit that the container uses.", &labels, ratio);
             }
-            page.gauge("devenv_service_memory_bytes", "Memory in use, without the page cache.", &labels, usage.memory as f64);
-            page.gauge("devenv_service_memory_limit_bytes", "Memory that may be used.", &labels, usage.memory_limit as f64);
+            page.gauge(
+                "devenv_service_memory_bytes",
+                "Memory used by the container, without the page cache.",
+                &labels,
+                usage.memory as f64,
+            );
+            page.gauge("devenv_service_memory_limit_bytes", "Memory limit of the container.", &labels, usage.memory_limit as f64);
         }
     }
 
     /// Since the last scrape but those that came right after one another.
     fn ratio(&self, container: &str, cpu: Duration, cpus: f64) -> Option<f64> {
         let now = Instant::now();
-        let mut used = self.used.lock().expect("no holder of this lock panics");
+        let mut used = self.used.lock().expect("no code panics while it holds this lock");
         let Some(before) = used.get(container).copied() else {
             used.insert(container.to_owned(), Used { at: now, cpu, ratio: None });
             return None;
@@ -213,7 +218,7 @@ async fn end(serving: Option<Serving>) {
 }
 
 fn disk(page: &mut Page, labels: figures::Labels<'_>, ratio: f64) {
-    page.gauge("devenv_disk_used_ratio", "How full the disk under the data is.", labels, ratio);
+    page.gauge("devenv_disk_used_ratio", "Fraction of the data disk that is used.", labels, ratio);
 }
 
 /// As `df` counts: of what is not kept for root.
@@ -231,7 +236,7 @@ struct Scraped {
 }
 
 impl Scraped {
-    /// Whoever routes to the gateway from elsewhere is a stranger.
+    /// Rejects clients that are routed to the gateway from outside of the network.
     fn is_for(&self, peer: SocketAddr) -> bool {
         matches!(peer, SocketAddr::V4(peer) if self.subnet.contains(peer.ip()))
     }

@@ -34,11 +34,21 @@ impl Fronts {
     /// Listens on the ports, if nobody does yet. Connections wait until something serves.
     pub(super) async fn hold(&self, service: &ServiceName, ports: &[u16]) -> io::Result<()> {
         for port in ports {
-            let held =
-                self.held.lock().expect("no holder of this lock panics").get(service).is_some_and(|held| held.fronts.contains_key(port));
+            let held = self
+                .held
+                .lock()
+                .expect("no code panics while it holds this lock")
+                .get(service)
+                .is_some_and(|held| held.fronts.contains_key(port));
             if !held {
                 let front = Front::bind(*port).await?;
-                self.held.lock().expect("no holder of this lock panics").entry(service.clone()).or_default().fronts.insert(*port, front);
+                self.held
+                    .lock()
+                    .expect("no code panics while it holds this lock")
+                    .entry(service.clone())
+                    .or_default()
+                    .fronts
+                    .insert(*port, front);
             }
         }
         Ok(())
@@ -46,7 +56,7 @@ impl Fronts {
 
     /// New connections go to this start from now on.
     pub(super) fn serve(&self, service: &ServiceName, run: u32, ports: &Ports) {
-        let mut all = self.held.lock().expect("no holder of this lock panics");
+        let mut all = self.held.lock().expect("no code panics while it holds this lock");
         let Some(held) = all.get_mut(service) else { return };
         if held.serving == Some(run) {
             return;
@@ -60,7 +70,7 @@ impl Fronts {
     /// New connections wait from now on; returns when those of this start have ended, or were cut after the grace.
     pub(super) async fn drain(&self, service: &ServiceName, run: u32, grace: Duration) {
         let retired = {
-            let mut all = self.held.lock().expect("no holder of this lock panics");
+            let mut all = self.held.lock().expect("no code panics while it holds this lock");
             let Some(held) = all.get_mut(service) else { return };
             if held.serving == Some(run) {
                 held.serving = None;
@@ -76,12 +86,12 @@ impl Fronts {
 
     /// The ports are nobody's any more.
     pub(super) fn release(&self, service: &ServiceName) {
-        self.held.lock().expect("no holder of this lock panics").remove(service);
+        self.held.lock().expect("no code panics while it holds this lock").remove(service);
     }
 
     /// All ports that are held.
     pub(super) fn ports(&self) -> Vec<u16> {
-        self.held.lock().expect("no holder of this lock panics").values().flat_map(|held| held.fronts.keys().copied()).collect()
+        self.held.lock().expect("no code panics while it holds this lock").values().flat_map(|held| held.fronts.keys().copied()).collect()
     }
 }
 

@@ -26,12 +26,12 @@ pub(super) async fn sweep_regularly(environments: Environments, stop: Cancellati
             () = tokio::time::sleep(INTERVAL) => {}
         }
         if let Err(error) = collect(&environments, &GcRequest::default()).await {
-            tracing::warn!(%error, "The trash could not be emptied.");
+            tracing::warn!(%error, "Cannot empty the trash.");
         }
     }
 }
 
-/// How much of what could still be of use is to be kept.
+/// How much data that may still be useful to keep.
 struct Limits {
     /// Trash that is older goes.
     trash: Duration,
@@ -43,7 +43,7 @@ pub(crate) async fn collect(environments: &Environments, request: &GcRequest) ->
     let dry_run = request.dry_run;
     let shared = &environments.shared;
     let mut removed = idle(environments, request).await?;
-    // Before the records: what is made is on record first, so what is made meanwhile is not in these lists.
+    // Read before the records: everything is on record before it is created, so new objects are not in these lists.
     removed.extend(nobodys(environments, dry_run).await.map_err(|error| no_engine(&error))?);
     let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
     let limits = limits(environments, request, volumes.iter().map(|volume| volume.name.as_str())).await?;
@@ -68,13 +68,13 @@ pub(crate) async fn collect(environments: &Environments, request: &GcRequest) ->
             continue;
         }
         if !dry_run && let Err(error) = shared.engine.remove_volume(&volume.name).await {
-            tracing::warn!(%error, volume = %volume.name, "A volume could not be removed.");
+            tracing::warn!(%error, volume = %volume.name, "Cannot remove a volume.");
             continue;
         }
         let reason = match volume.labels.role.as_deref() {
-            Some(golden::ROLE) if request.all => "golden volumes were to go too",
-            Some(golden::ROLE) => "a golden volume of a project without environments, or over the budget",
-            _ => "no environment uses it",
+            Some(golden::ROLE) if request.all => "golden volumes are removed on request",
+            Some(golden::ROLE) => "golden volume of a project without environments, or over budget",
+            _ => "not used by any environment",
         };
         removed.push(told("volume", volume.name, reason));
     }
@@ -85,7 +85,7 @@ pub(crate) async fn collect(environments: &Environments, request: &GcRequest) ->
         if !dry_run {
             environments.forget(&id).await.map_err(internal)?;
         }
-        removed.push(told("state", id.to_string(), "nothing is left of the environment"));
+        removed.push(told("state", id.to_string(), "the environment no longer exists"));
     }
     Ok(GcReport { removed, dry_run })
 }
@@ -106,7 +106,7 @@ async fn idle(environments: &Environments, request: &GcRequest) -> Result<Vec<Re
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let idle = environment.usage.idle();
         let name = format!("{} of {}", record.instance, record.project.display());
-        let unused = || format!("nobody has used it for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
+        let unused = || format!("not used for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
         if record.warm && idle > asked.unwrap_or(WARM) {
             if !request.dry_run {
                 environments.dissolve(&environment).await?;
@@ -116,7 +116,7 @@ async fn idle(environments: &Environments, request: &GcRequest) -> Result<Vec<Re
             if !request.dry_run {
                 take_down(&environment).await?;
             }
-            removed.push(told("environment", name, format!("{}; it is down, and has its data", unused())));
+            removed.push(told("environment", name, format!("{}; stopped, with its data kept", unused())));
         }
     }
     Ok(removed)
@@ -141,13 +141,13 @@ async fn nobodys(environments: &Environments, dry_run: bool) -> Result<Vec<Remov
         if !dry_run {
             engine.remove_container(&container.id).await?;
         }
-        removed.push(told("container", container.name, "its environment is on no record, or down"));
+        removed.push(told("container", container.name, "its environment is unknown or stopped"));
     }
     for network in networks.into_iter().filter(|network| !known.contains(&network.labels.environment)) {
         if !dry_run {
             engine.remove_network(&network.id).await?;
         }
-        removed.push(told("network", network.name, "its environment is on no record, or down"));
+        removed.push(told("network", network.name, "its environment is unknown or stopped"));
     }
     Ok(removed)
 }

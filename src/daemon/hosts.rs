@@ -28,7 +28,7 @@ use crate::{
 
 /// For a process that is one too many: it is nobody's, and the one that is kept waits for its ports.
 const SURPLUS_GRACE: Duration = Duration::from_secs(1);
-/// The variables that tell a process its ports.
+/// The variables that pass a process its ports.
 const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
 
 pub(super) struct Hosts {
@@ -40,7 +40,7 @@ pub(super) struct Hosts {
     fronts: Fronts,
     pub(super) inherited: Inherited,
     starts: Mutex<HashMap<ServiceName, BTreeMap<u32, Start>>>,
-    /// Whom to tell of a process's end; set as soon as the environment's task exists.
+    /// Where to report a process's exit; set as soon as the environment's task exists.
     handle: OnceLock<Handle>,
 }
 
@@ -74,9 +74,9 @@ impl Hosts {
     }
 
     pub(super) fn tell(&self, handle: Handle) {
-        // Set once, by whoever made this.
+        // Set once, by the creator.
         let _ = self.handle.set(handle);
-        // What was adopted was there before there was anybody to tell.
+        // Processes were adopted before the receiver existed.
         let adopted: Vec<(ServiceName, u32)> =
             self.lock().iter().flat_map(|(service, starts)| starts.keys().map(|run| (service.clone(), *run))).collect();
         for (service, run) in adopted {
@@ -138,7 +138,7 @@ impl Hosts {
         let public: Vec<u16> = ports.keys().copied().collect();
         match self.fronts.hold(name, &public).await {
             Ok(()) => self.fronts.serve(name, process.run, &ports),
-            Err(error) => tracing::error!(%error, service = %name, "The ports of a service could not be taken again."),
+            Err(error) => tracing::error!(%error, service = %name, "Cannot listen on the ports of a service again."),
         }
         self.insert(name, Start { running: process, ports, follower: None });
         observed
@@ -148,7 +148,7 @@ impl Hosts {
     async fn sweep_escapees(&self) {
         let kept: Vec<String> = self.lock().values().flat_map(BTreeMap::values).map(|start| start.running.marker().to_owned()).collect();
         let prefix = format!("{}/", self.marker);
-        // A panic in it has been told by the runtime.
+        // The runtime has logged a panic in it.
         let _ = tokio::task::spawn_blocking(move || process::sweep_others(&prefix, &kept)).await;
     }
 
@@ -215,7 +215,7 @@ impl Hosts {
         }
         let noted = fs::write(self.directory.join(format!("{}.serving", spec.name)), run.to_string());
         if let Err(error) = noted {
-            tracing::warn!(%error, service = %spec.name, "It could not be noted which version serves.");
+            tracing::warn!(%error, service = %spec.name, "Cannot record which version serves.");
         }
         self.fronts.serve(&spec.name, run, &ports);
     }
@@ -256,7 +256,7 @@ impl Hosts {
         running.signal(signal).await.map_err(|error| error.to_string())
     }
 
-    /// Tells the environment's task when the process ends.
+    /// Reports the process's exit to the environment's task.
     pub(super) fn follow(&self, service: &ServiceName, run: u32) {
         let (Some(running), Some(handle)) = (self.get(service, run), self.handle.get().cloned()) else { return };
         let name = service.clone();
@@ -278,11 +278,11 @@ impl Hosts {
             Some(running) => code(running.exited().await.ending),
             None => -1,
         };
-        Exit { code, out_of_memory: false, error: (code == -1).then(|| "its keeper was killed, so nobody knows how it ended".to_owned()) }
+        Exit { code, out_of_memory: false, error: (code == -1).then(|| "exit status unknown: its keeper was killed".to_owned()) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
-        self.starts.lock().expect("no holder of this lock panics")
+        self.starts.lock().expect("no code panics while it holds this lock")
     }
 
     fn get(&self, service: &ServiceName, run: u32) -> Option<Running> {
@@ -300,7 +300,7 @@ impl Hosts {
         }
     }
 
-    /// Lets go of starts that ended by themselves, which were kept to be looked at.
+    /// Drops starts that have ended, which were kept for inspection.
     fn forget_ended(&self, service: &ServiceName) {
         let ended: Vec<u32> = self
             .lock()
@@ -344,7 +344,7 @@ impl Hosts {
 pub(super) enum StartError {
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error("its ports could not be held")]
+    #[error("cannot listen on its ports")]
     Ports(#[source] std::io::Error),
     #[error("cannot resolve its variable `{name}`")]
     Variable {
@@ -363,7 +363,7 @@ fn read_ports(directory: &Path) -> Ports {
 
 fn remove(directory: &Path) {
     if let Err(error) = fs::remove_dir_all(directory) {
-        tracing::debug!(%error, path = %directory.display(), "A keeper's directory was left behind.");
+        tracing::debug!(%error, path = %directory.display(), "Cannot remove a keeper's directory.");
     }
 }
 
@@ -381,7 +381,7 @@ fn variables(process: &ProcessSpec, inherited: &ShellVariables, ports: &Ports, v
     Ok(variables)
 }
 
-/// As shells tell it: 128 and the signal's number.
+/// The shell's convention: 128 plus the signal's number.
 fn code(ending: Ending) -> i64 {
     match ending {
         Ending::Code(code) => i64::from(code),

@@ -11,7 +11,7 @@ use tokio_util::io::ReaderStream;
 use super::{Environments, describe, no_engine};
 use crate::engine::{Engine, EngineError};
 
-/// News on their way to a client that reads more slowly than the engine tells them.
+/// Progress messages to a client that reads more slowly than the engine sends.
 const WAITING: usize = 64;
 const PIECE: usize = 256 << 10;
 
@@ -52,12 +52,15 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
     let mut images = Vec::new();
     for name in names {
         let missing = || {
-            ApiError::new(ErrorCode::NotFound, format!("the image `{name}` is not here")).hint("`devenv fetch` pulls what a profile needs")
+            ApiError::new(ErrorCode::NotFound, format!("image `{name}` does not exist locally")).hint(
+                "run `devenv fetch` to pull the \
+                images of a profile",
+            )
         };
         images.push(entry(engine, name).await.map_err(|error| told(&error))?.ok_or_else(missing)?);
     }
     let failed = |error: std::io::Error| unwritable(file, &error);
-    // It holds no secrets, and whoever made the directory decides who may read it.
+    // It contains no secrets; the permissions of the directory decide who may read it.
     let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
     write(engine, names, File::from_std(unfinished.as_file().try_clone().map_err(failed)?)).await.map_err(|error| match error {
         WriteError::Engine(error) => told(&error),
@@ -84,7 +87,7 @@ async fn write(engine: &dyn Engine, names: &[String], mut output: File) -> Resul
 pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, ApiError> {
     let archive = File::open(file).await.map_err(|error| {
         ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display()))
-            .hint("`devenv images save FILE` writes such an archive")
+            .hint("create the archive with `devenv images save FILE`")
     })?;
     let names = engine.load_images(ReaderStream::with_capacity(archive, PIECE).boxed()).await.map_err(|error| told(&error))?;
     let mut images = Vec::new();
@@ -145,7 +148,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("images.tar");
         let error = save(&FakeEngine::new(), &["redis:8.0".to_owned()], &file).await.unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotFound, "the image `redis:8.0` is not here"));
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotFound, "image `redis:8.0` does not exist locally"));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

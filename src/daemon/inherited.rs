@@ -49,7 +49,7 @@ impl Inherited {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<ShellVariables>> {
-        self.current.lock().expect("no holder of this lock panics")
+        self.current.lock().expect("no code panics while it holds this lock")
     }
 }
 

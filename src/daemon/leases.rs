@@ -26,7 +26,7 @@ use crate::{
     store::Goal,
 };
 
-/// Stands where a process's mark has the service's name; no service is called so.
+/// The name in a process's marker that is not a service's; no service can have it.
 const COMMAND: &str = "@command";
 /// How often, and after how long, it is looked again for what came late.
 const LATE_LOOKS: u32 = 3;
@@ -68,7 +68,7 @@ impl Environments {
             variables: granted.variables.clone(),
         };
         let _used = environment.usage.begin();
-        // A holder that has gone meanwhile is noticed at once.
+        // A client that has disconnected in the meantime is noticed immediately.
         let _ = say(&mut line, &LeaseNews::Granted(lease)).await;
         let end = self.until_end(&mut line).await;
         if !matches!(end, End::Lost) {
@@ -116,7 +116,7 @@ impl Environments {
         let held = LeaseNews::Held { environment: environment.id.to_string(), marker: mark(&environment, "test") };
         let _ = say(&mut line, &held).await;
         let over = match self.until_end(&mut line).await {
-            // The next daemon finds it, and whoever held it starts that.
+            // The client starts the next daemon, which finds the environment.
             End::Lost if self.shared.stop.is_cancelled() => return,
             End::Keep => environment.handle.keep().await.map_err(ApiError::from),
             End::Released | End::Lost => self.dissolve(&environment).await,
@@ -124,7 +124,7 @@ impl Environments {
         let news = match over {
             Ok(()) => LeaseNews::Over,
             Err(error) => {
-                tracing::warn!(%error, environment = %environment.id, "An environment that was held could not be removed; `devenv gc` does it.");
+                tracing::warn!(%error, environment = %environment.id, "Cannot remove a temporary environment; `devenv gc` removes it.");
                 LeaseNews::Failed(error)
             }
         };
@@ -141,21 +141,21 @@ impl Environments {
         if let Ok(place) = places.try_acquire() {
             return Ok(Some(place));
         }
-        let message = format!("it waits: {} environments of other tests are coming up", at_once());
+        let message = format!("waiting: {} other test environments are starting", at_once());
         environment.handle.events.emit(News::new("environment.waiting", message));
         // Never closed.
         Ok(places.acquire().await.ok())
     }
 
-    /// A new environment of which nothing will be left.
+    /// Creates a temporary environment.
     async fn ensure_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         if let Some(found) = self.find(target) {
             let record = found.handle.record().await?;
             let empty = found.handle.status().phase == Phase::Absent && record.volumes.is_empty() && record.trash.is_empty();
             if record.ephemeral || !empty {
-                let message = format!("the environment `{}` exists already", target.instance);
+                let message = format!("environment `{}` already exists", target.instance);
                 return Err(ApiError::new(ErrorCode::Conflict, message)
-                    .hint("leave `--instance` out for one that nobody else has, or take `--warm` to run in one that stays"));
+                    .hint("omit `--instance` to use a unique name, or use `--warm` to share an environment between runs"));
             }
             self.forget(&found.id).await.map_err(internal)?;
         }
@@ -192,7 +192,7 @@ impl Environments {
             tokio::time::sleep(LATE).await;
             if let Err(error) = self.remove_rest(&id).await {
                 // It is nobody's, and `gc` and the next daemon remove what is nobody's.
-                tracing::warn!(%error, environment = %id, "What may be left of an environment could not be removed.");
+                tracing::warn!(%error, environment = %id, "Cannot remove the remains of an environment.");
             }
         }
     }
@@ -224,7 +224,7 @@ impl Environments {
             self.shared.holders.spawn(async move {
                 if record.ephemeral {
                     if let Err(error) = environments.dissolve(&environment).await {
-                        tracing::warn!(%error, environment = %environment.id, "An environment that nobody holds could not be removed.");
+                        tracing::warn!(%error, environment = %environment.id, "Cannot remove an abandoned environment.");
                     }
                     // The engine may still be at what the daemon before this one asked of it.
                     environments.remove_late(environment.id.clone()).await;
@@ -269,12 +269,12 @@ fn mark(environment: &Environment, lease: &str) -> String {
 /// Kills what carries the mark. Reading all of `/proc` blocks.
 async fn sweep(mark: String) {
     if let Err(error) = tokio::task::spawn_blocking(move || process::sweep(&mark)).await {
-        tracing::warn!(%error, "Processes of a lease could not be looked for.");
+        tracing::warn!(%error, "Cannot search for the processes of a lease.");
     }
 }
 
 async fn say<C: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<C>, news: &LeaseNews) -> Result<(), tokio_util::codec::LinesCodecError> {
-    line.send(serde_json::to_string(news).expect("news are plain data")).await
+    line.send(serde_json::to_string(news).expect("a message serializes to JSON")).await
 }
 
 fn refused(error: &LeaseError) -> ApiError {

@@ -24,7 +24,7 @@ impl Environment {
 
     /// Scripts that differ from what was applied.
     pub(crate) async fn drift(&self) -> Vec<LedgerEntry> {
-        // A file that cannot be read now is told by the next `up`.
+        // The next `up` reports a file that cannot be read now.
         let ledger = self.ledger().await.unwrap_or(Ledger { entries: Vec::new() });
         ledger.entries.into_iter().filter(|entry| entry.state == LedgerState::Changed).collect()
     }
@@ -53,8 +53,8 @@ impl Environment {
         if found {
             Ok(())
         } else {
-            Err(ApiError::new(ErrorCode::NotFound, "none of these services has scripts or data sets")
-                .hint("`init:` and `seed:` in the profile declare them"))
+            Err(ApiError::new(ErrorCode::NotFound, "none of these services has init scripts or seeds")
+                .hint("declare them with `init:` and `seed:` in the profile"))
         }
     }
 
@@ -69,8 +69,8 @@ impl Environment {
             }
         }
         if !accepted {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has the script `{path}`"))
-                .hint("`devenv ledger` lists the scripts with their paths"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has a script `{path}`"))
+                .hint("run `devenv ledger` to list the scripts and their paths"));
         }
         self.ledger().await
     }
@@ -94,7 +94,7 @@ impl Environment {
         let service = status.services.iter().find(|service| service.name == name.as_str());
         match service.and_then(|service| service.container.clone()) {
             Some(id) => Ok(Instance { id, hash: crate::spec::SpecHash::recorded(""), run: 0 }),
-            None => Err(ApiError::new(ErrorCode::Failed, format!("`{name}` does not run")).hint("bring it up with `devenv up`")),
+            None => Err(ApiError::new(ErrorCode::Failed, format!("`{name}` is not running")).hint("run `devenv up` to start it")),
         }
     }
 }
@@ -113,6 +113,6 @@ fn told(error: &ScriptError) -> ApiError {
     let told = ApiError::new(ErrorCode::Failed, error.to_string());
     match &error.hint {
         Some(hint) => told.hint(hint.clone()),
-        None => told.hint("mend the script and run the command again: it goes on where it stopped"),
+        None => told.hint("fix the script and run the command again: it continues with this script"),
     }
 }

@@ -20,7 +20,9 @@ use crate::{spec::Size, store::create_private};
 /// The driver's options for a volume on a device of its own, which is made if it is not there.
 pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
     if !rustix::process::geteuid().is_root() {
-        return Err("a faultable disk needs root on the engine's host: devenv makes a loop device and a file system for it".to_owned());
+        return Err(
+            "a faultable disk requires root on the engine's host, because devenv creates a loop device and a file system for it".to_owned()
+        );
     }
     create_private(directory).map_err(|error| error.to_string())?;
     let image = image(directory, volume);
@@ -35,7 +37,7 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
         run("debugfs", &["-w", "-R", "set_inode_field <2> mode 040777", &file]).await?;
         drop(file);
         devenv_files::put_in_place(unfinished, &image, Durability::Synced)
-            .map_err(|error| format!("cannot name {}: {error}", image.display()))?;
+            .map_err(|error| format!("cannot rename {}: {error}", image.display()))?;
     }
     let device = match attached(&image).await? {
         Some(device) => device,
@@ -59,12 +61,12 @@ pub(super) async fn sweep_now(environments: &Environments) {
     for environment in environments.all() {
         match environment.handle.record().await {
             Ok(record) => names.extend(record.volumes.into_values()),
-            Err(error) => return tracing::warn!(%error, "Disks could not be compared with what is on record."),
+            Err(error) => return tracing::warn!(%error, "Cannot compare disks with the records."),
         }
     }
     match shared.engine.volumes(&shared.owner).await {
         Ok(volumes) => names.extend(volumes.into_iter().map(|volume| volume.name)),
-        Err(error) => return tracing::warn!(%error, "Disks could not be compared with volumes."),
+        Err(error) => return tracing::warn!(%error, "Cannot compare disks with volumes."),
     }
     sweep(&directory, &names).await;
 }
@@ -83,7 +85,7 @@ async fn sweep(directory: &Path, volumes: &[String]) {
             continue;
         }
         if let Err(reason) = remove(&path).await {
-            tracing::warn!(reason, path = %path.display(), "A disk that is nobody's could not be removed.");
+            tracing::warn!(reason, path = %path.display(), "Cannot remove an orphaned disk.");
         }
     }
 }
@@ -101,7 +103,7 @@ async fn remove(image: &Path) -> Result<(), String> {
     fs::remove_file(image).map_err(|error| error.to_string())
 }
 
-/// The device of a volume, as the kernel tells it.
+/// The device of a volume, as reported by the kernel.
 pub(super) fn device_of(directory: &Path, volume: &str) -> Option<String> {
     let image = fs::canonicalize(image(directory, volume)).ok()?;
     fs::read_dir("/sys/block").ok()?.flatten().find_map(|block| {

@@ -3,8 +3,8 @@
 //! # Theory of operation
 //!
 //! One daemon runs for each runtime directory, started on demand by the first command that needs it. It owns one task for
-//! each environment (`reconcile`), one that follows the engine's events and hands them to those tasks, and the server on
-//! the unix socket. Environments outlive it: when it stops, or is killed, everything goes on running, and the next daemon
+//! each environment (`reconcile`), one that follows the engine's events and passes them to those tasks, and the server on
+//! the unix socket. Environments outlive it: when it stops or is killed, everything keeps running, and the next daemon
 //! adopts it by its labels and its records.
 
 mod backups;
@@ -82,7 +82,7 @@ pub(crate) struct Daemon {
     pub(crate) stop: CancellationToken,
 }
 
-/// Runs until told to stop. `announce` is called once, when the socket is served or it is clear that it will not be.
+/// Runs until stopped. `announce` is called once, when the socket accepts connections or the start has failed.
 pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -> Result<(), ApiError> {
     let begun = async {
         let paths = options.paths;
@@ -90,7 +90,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let Some(runtime_lock) = lock(&paths.lock())? else { return Ok(None) };
         let Some(state_lock) = lock(&paths.state.join("lock"))? else {
             let message = format!("another daemon uses the state directory {}", paths.state.display());
-            return Err(ApiError::new(ErrorCode::Conflict, message).hint("give this one a DEVENV_STATE_DIR of its own"));
+            return Err(ApiError::new(ErrorCode::Conflict, message).hint("set DEVENV_STATE_DIR to a separate directory for this daemon"));
         };
         let store = Store::open(&paths.state).map_err(internal)?;
         store.remove_unfinished().map_err(internal)?;
@@ -123,7 +123,8 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         }
     };
     announce(Announcement::Ready);
-    tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon serves.");
+    tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon \
+        is ready.");
     serve(daemon, listener).await;
     Ok(())
 }
@@ -140,16 +141,16 @@ async fn serve(daemon: Daemon, listener: UnixListener) {
         () = stop.cancelled() => {}
         () = ended_by_signal() => stop.cancel(),
     }
-    // The socket goes first: whoever comes now finds no daemon and starts the next one.
+    // Remove the socket first: clients that connect from now on start the next daemon.
     if let Err(error) = std::fs::remove_file(&socket) {
-        tracing::debug!(%error, "The socket was gone already.");
+        tracing::debug!(%error, "The socket file no longer exists.");
     }
     let ending = async {
         while tasks.join_next().await.is_some() {}
         environments.finish().await;
     };
     if tokio::time::timeout(Duration::from_secs(5), ending).await.is_err() {
-        tracing::warn!("Some tasks did not end in time and were left behind.");
+        tracing::warn!("Some tasks did not stop in time.");
     }
 }
 
@@ -189,7 +190,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn no_engine(error: &EngineError) -> ApiError {
-    ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("`devenv doctor` says what was tried and what to do")
+    ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
 }
 
 fn internal(error: impl std::error::Error) -> ApiError {

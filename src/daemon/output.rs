@@ -29,7 +29,7 @@ impl Output {
 
     /// Keeps this start's output, once all of the one before is kept.
     pub(super) fn keep(&self, service: &ServiceName, container: &str, run: u32) {
-        let mut tasks = self.tasks.lock().expect("no holder of this lock panics");
+        let mut tasks = self.tasks.lock().expect("no code panics while it holds this lock");
         let former = tasks.remove(service);
         let (engine, logs, name, container) = (self.engine.clone(), self.logs.clone(), service.clone(), container.to_owned());
         let task = tokio::spawn(async move {
@@ -38,7 +38,7 @@ impl Output {
                 let _ = former.await;
             }
             if let Err(error) = copy(engine.as_ref(), &logs, name.as_str(), &container, run).await {
-                tracing::warn!(%error, service = %name, "Output could not be kept.");
+                tracing::warn!(%error, service = %name, "Cannot store the output of a service.");
             }
         });
         tasks.insert(service.clone(), task);
@@ -47,7 +47,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        for (_, task) in self.tasks.get_mut().expect("no holder of this lock panics").drain() {
+        for (_, task) in self.tasks.get_mut().expect("no code panics while it holds this lock").drain() {
             task.abort();
         }
     }

@@ -4,8 +4,8 @@
 //!
 //! Variables, probes and advertised addresses say `127.0.0.1` and the leased port. That is where the engine publishes
 //! them, and where nothing is when this process runs in a container with the engine's socket, or when the engine is
-//! another machine's or another container's. Then the daemon listens there itself and hands every connection on: to the
-//! container on the environment's network, or to the engine's host. So one address holds for everybody.
+//! another machine's or container's. Then the daemon listens there itself and forwards every connection: to the
+//! container on the environment's network, or to the engine's host. So one address works everywhere.
 //!
 //! A task for each environment follows its views; passages are there for the services that have a container.
 
@@ -30,7 +30,7 @@ use crate::{
     spec::EnvironmentId,
 };
 
-/// The ports that passages hold, for whoever looks for free ones.
+/// The forwarded ports, which are not available as free ports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held(Arc<Mutex<HashSet<u16>>>);
 
@@ -53,7 +53,7 @@ struct Passages {
 
 impl Held {
     pub(super) fn ports(&self) -> Vec<u16> {
-        self.0.lock().expect("no holder of this lock panics").iter().copied().collect()
+        self.0.lock().expect("no code panics while it holds this lock").iter().copied().collect()
     }
 }
 
@@ -74,10 +74,10 @@ pub(super) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: Environmen
                     open.insert(port, (target, serving));
                 }
                 // The next view finds it missing.
-                Err(error) => tracing::warn!(%error, port, "A port cannot be brought to this host's loopback."),
+                Err(error) => tracing::warn!(%error, port, "Cannot forward a port to this host's loopback."),
             }
         }
-        *held.0.lock().expect("no holder of this lock panics") = open.keys().copied().collect();
+        *held.0.lock().expect("no code panics while it holds this lock") = open.keys().copied().collect();
         // Both are cancel-safe.
         tokio::select! {
             () = stop.cancelled() => return,
@@ -86,7 +86,7 @@ pub(super) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: Environmen
     }
 }
 
-/// By the port that everybody knows.
+/// By the public port.
 fn targets(status: &Status) -> BTreeMap<u16, Target> {
     let mut targets = BTreeMap::new();
     for service in &status.services {

@@ -50,7 +50,7 @@ pub(super) struct Job {
 
 /// Why a rule was not carried out to its end.
 enum Ended {
-    /// It went wrong, which has been told, or there is nothing to do.
+    /// It failed, which has been reported, or there is nothing to do.
     Given,
     /// Something has changed again.
     Outdated,
@@ -67,7 +67,7 @@ impl Tools {
     }
 }
 
-/// Does what the rules say, and tells how it went. What it did not come to is returned.
+/// Executes the rules, and reports the result. Returns the rules it did not get to.
 pub(super) async fn react(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
     while let Some((index, paths)) = job.changes.pop_first() {
         let Some(rule) = job.spec.watch.get(index) else { continue };
@@ -126,13 +126,13 @@ impl Work<'_> {
         self.handle.reload(self.spec.name.clone(), how, cause).await.map(drop).map_err(|_| Ended::Given)
     }
 
-    /// Runs a command of the rule; the event that tells that it went well.
+    /// Runs a command of the rule; returns the event of its success.
     async fn run(&self, words: &[String], what: &'static str, cause: u64) -> Result<u64, Ended> {
         let name = &self.spec.name;
         let run = self.tools.hosts.last_run(name);
         let log = match self.tools.logs.writer(name.as_str()) {
             Ok(log) => log,
-            Err(error) => return Err(self.failed(what, words, &format!("has no log to write to: {error}"), Vec::new(), cause)),
+            Err(error) => return Err(self.failed(what, words, &format!("cannot write its log: {error}"), Vec::new(), cause)),
         };
         let variables = match self.tools.hosts.variables(self.spec, run, &self.tools.vault) {
             Ok(variables) => variables,
@@ -161,7 +161,7 @@ impl Work<'_> {
     fn failed(&self, what: &str, words: &[String], how: &str, lines: Vec<String>, cause: u64) -> Ended {
         let name = &self.spec.name;
         let (kind, consequence) = if what == "build" {
-            ("service.build-failed", format!("; the version of {name} that runs goes on"))
+            ("service.build-failed", format!("; the current version of {name} keeps running"))
         } else {
             ("service.run-failed", String::new())
         };
@@ -200,7 +200,7 @@ impl Work<'_> {
         };
         match copied.await {
             Ok(()) => {
-                let message = format!("{} files were copied into {name}, {} removed there", files.len(), gone.len());
+                let message = format!("copied {} files into {name}, removed {}", files.len(), gone.len());
                 self.handle.events.emit(News::of(name, "service.synced", message).because(Some(cause)));
                 Ok(())
             }
@@ -213,7 +213,7 @@ impl Work<'_> {
         }
     }
 
-    /// Builds the service's image, with the output in its log; the event that tells that it went well.
+    /// Builds the service's image, with the output in its log; returns the event of its success.
     async fn rebuild(&self, cause: u64) -> Result<u64, Ended> {
         let name = &self.spec.name;
         let Some(Image::Built(build)) = self.spec.container().map(|container| &container.image) else { return Err(Ended::Given) };
@@ -237,7 +237,7 @@ impl Work<'_> {
                 Err(error) => return Err(self.failed("build", &words, &format!("failed: {error}"), last.into_lines(), cause)),
             }
         }
-        let message = format!("the image of {name} was built in {} ms", began.elapsed().as_millis());
+        let message = format!("built the image of {name} in {} ms", began.elapsed().as_millis());
         Ok(self.handle.events.emit(News::of(name, "service.built", message).because(Some(cause))))
     }
 }

@@ -1,4 +1,4 @@
-//! Takes up what an earlier daemon left: adopts what runs, goes on with what was half done, reaps what is nobody's.
+//! Takes over what an earlier daemon left: adopts running services, continues interrupted operations, removes orphans.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         environments.resume_all(&environment).await;
     }
     for (id, nobodys) in observed {
-        tracing::info!(environment = %id, "Objects of an environment that is not on record are removed.");
+        tracing::info!(environment = %id, "Removing resources of an unknown environment.");
         reap(environments, nobodys).await;
     }
     environments.take_up_faults(holders).await;
@@ -57,7 +57,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
 
 /// Ports that environments had stay theirs.
 fn lease_again(environments: &Environments, records: &[Record]) {
-    let mut leases = environments.shared.leases.lock().expect("no holder of this lock panics");
+    let mut leases = environments.shared.leases.lock().expect("no code panics while it holds this lock");
     for record in records {
         for (service, ports) in &record.ports {
             for host in ports.values() {
@@ -78,12 +78,12 @@ async fn reap(environments: &Environments, observed: Observed) {
     let engine = environments.engine();
     for container in observed.containers {
         if let Err(error) = engine.remove_container(&container.id).await {
-            tracing::warn!(%error, container = %container.name, "A container that is nobody's could not be removed.");
+            tracing::warn!(%error, container = %container.name, "Cannot remove an orphaned container.");
         }
     }
     for network in observed.networks {
         if let Err(error) = engine.remove_network(&network.id).await {
-            tracing::warn!(%error, network = %network.name, "A network that is nobody's could not be removed.");
+            tracing::warn!(%error, network = %network.name, "Cannot remove an orphaned network.");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Hot reload: one task for each environment, which owns its watcher and answers changes of files.
 //!
-//! Theory of operation. While the environment is up its `watch` rules are watched. A change is told as an event, and then
+//! Theory of operation. While the environment is up its `watch` rules are active. A change is published as an event, and then
 //! a job (`react.rs`) does what the rule says: it builds, copies, runs a command, and at last asks the environment's own
 //! task to restart, swap, signal or replace the service, with the event as the cause. There is one job a service at a time;
-//! a change that comes meanwhile ends a build that is under way and is answered with the rest. The watcher is told while
+//! a change that comes in the meantime cancels the current build and is handled with the rest. The watcher gets a message while
 //! a service is being built or started, so that what it writes then is not taken for its user's work.
 //!
 //! It never decides whether a service runs, and holds no state of one.
@@ -75,7 +75,7 @@ impl Reloader {
     async fn ask(&self, spec: &EnvironmentSpec, adopted: HashMap<ServiceName, SystemTime>) {
         let (done, is_done) = oneshot::channel();
         let services = spec.services.values().filter(|service| !service.watch.is_empty()).cloned().collect();
-        // A task that has ended answers nothing, and there is nobody to tell.
+        // The task has ended, so there is no receiver.
         if self.asks.send(Ask { services, project: spec.project.clone(), adopted, done }).await.is_ok() {
             let _ = is_done.await;
         }
@@ -101,7 +101,7 @@ struct Task {
     watching: Option<Watching>,
     jobs: Jobs,
     services: HashMap<ServiceName, Reloading>,
-    /// Services of which the watcher has been told that they are at work.
+    /// Services that the watcher knows to be building or starting.
     working: HashSet<ServiceName>,
 }
 
@@ -115,7 +115,7 @@ struct Watching {
 struct Reloading {
     /// Cancelled when there is something newer to do.
     outdated: CancellationToken,
-    /// Came while the job was under way.
+    /// Changes that arrived while the job was running.
     waiting: Changes,
 }
 
@@ -202,7 +202,7 @@ impl Task {
         if !ask.adopted.is_empty() {
             self.catch_up(ask.project, ask.adopted).await;
         }
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let _ = ask.done.send(());
     }
 
@@ -224,13 +224,13 @@ impl Task {
             }
             found
         };
-        // A panic in it has been told by the runtime.
+        // The runtime has logged a panic in it.
         for change in tokio::task::spawn_blocking(find).await.unwrap_or_default() {
             self.changed(change);
         }
     }
 
-    /// Nothing is watched any more, and what is under way is given up.
+    /// Stops watching, and cancels running jobs.
     fn forget(&mut self) {
         self.watching = None;
         self.working.clear();
@@ -271,7 +271,7 @@ impl Task {
         self.jobs.spawn(name, async move { react(job, &handle, &tools).await });
     }
 
-    /// It panicked. Its service is told of, and reloaded at the next change.
+    /// It panicked. This is reported, and the service is reloaded at the next change.
     fn job_failed(&mut self, name: ServiceName, error: &JoinError) {
         tracing::error!(%error, service = %name, "A reload panicked.");
         let message =
@@ -306,7 +306,7 @@ impl Task {
     }
 
     fn tell_extent(&self, extent: Extent) {
-        let message = format!("{} files in {} directories are watched", extent.files, extent.directories + extent.polled);
+        let message = format!("watching {} files in {} directories", extent.files, extent.directories + extent.polled);
         self.handle.events.emit(
             News::new("watch.started", message)
                 .with("files", extent.files)
@@ -318,7 +318,7 @@ impl Task {
     fn tell_limit(&self, limited: &Limited) {
         let limit = limited.limit.map_or_else(|| "its limit".to_owned(), |limit| limit.to_string());
         let message = format!(
-            "{} directories are watched and {} more are polled, for {} is {limit}; to watch all: {}",
+            "watching {} directories and polling {} more, because {} is {limit}; to watch all: {}",
             limited.watched, limited.polled, limited.setting, limited.fix
         );
         self.handle.events.emit(
@@ -337,7 +337,7 @@ impl Task {
             None => format!("the build or the start of {name}"),
         };
         let message = format!(
-            "{} is written by {writer} each time: its changes do not count any more; put it into `ignore` or `.gitignore`",
+            "{writer} writes {} each time, so its changes are ignored from now on; add it to `ignore` or `.gitignore`",
             paths.join(", ")
         );
         self.handle.events.emit(

@@ -51,7 +51,7 @@ impl Environments {
         let transfers = transfers_of(&service)?;
         let restores = kinds::find(&service.kind).and_then(ServiceKind::backups).and_then(Backups::restores);
         let restores = restores.ok_or_else(|| unsupported(&service))?;
-        let wrong = |what: &str| ApiError::new(ErrorCode::Usage, format!("the address cannot be used: {what}"));
+        let wrong = |what: &str| ApiError::new(ErrorCode::Usage, format!("invalid URL: {what}"));
         let address = Address::parse(&request.place).map_err(wrong)?;
         let remote = match &address {
             None => None,
@@ -177,7 +177,7 @@ impl Environments {
         let differences: Vec<&str> = compared.iter().flat_map(|one| &one.differences).map(String::as_str).collect();
         if !differences.is_empty() {
             restore.discard(site, databases).await;
-            let message = format!("what arrived is not what was sent: {}", differences.join("; "));
+            let message = format!("the imported data differs from its source: {}", differences.join("; "));
             return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
         }
         restore.swap(site, databases).await.map_err(|error| told(&error))?;
@@ -191,8 +191,8 @@ async fn service(environment: &Environment, name: &str) -> Result<(ServiceName, 
     let spec = environment.spec().await?;
     let found = spec.services.into_iter().find(|(known, _)| known.as_str() == name);
     found.ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, format!("there is no service `{name}` in this environment"))
-            .hint("`devenv status` lists the services")
+        ApiError::new(ErrorCode::NotFound, format!("unknown service `{name}` in this environment"))
+            .hint("run `devenv status` to list the services")
     })
 }
 
@@ -226,8 +226,8 @@ fn targets(
     match wanted {
         _ if names.is_empty() => Ok(vec![(None, place.to_owned())]),
         Some(name) if !names.iter().any(|known| known == name) => {
-            Err(ApiError::new(ErrorCode::NotFound, format!("the profile declares no database `{name}`"))
-                .hint(format!("it declares {}", names.join(", "))))
+            Err(ApiError::new(ErrorCode::NotFound, format!("the profile does not declare a database `{name}`"))
+                .hint(format!("declared databases: {}", names.join(", "))))
         }
         Some(name) => Ok(vec![(Some(name.to_owned()), place.to_owned())]),
         None if all => Ok(names
@@ -241,7 +241,7 @@ fn targets(
     }
 }
 
-/// Beside the dump, so that whoever reads it back can compare.
+/// Written next to the dump, for comparison when it is imported.
 fn manifest_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".manifest.json");
@@ -249,7 +249,8 @@ fn manifest_of(file: &Path) -> PathBuf {
 }
 
 fn keep_manifest(file: &Path, contents: &[Content]) -> Result<(), ApiError> {
-    crate::store::write_atomically(&manifest_of(file), &serde_json::to_vec_pretty(contents).expect("plain data")).map_err(internal)
+    crate::store::write_atomically(&manifest_of(file), &serde_json::to_vec_pretty(contents).expect("plain data serializes to JSON"))
+        .map_err(internal)
 }
 
 fn manifest(file: &Path) -> Option<Vec<Content>> {

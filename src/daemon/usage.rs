@@ -1,4 +1,4 @@
-//! Who uses an environment at this moment, and when somebody last did.
+//! Which clients use an environment now, and when it was last used.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ pub(crate) struct Usage {
     noted: PathBuf,
 }
 
-/// Somebody uses an environment for as long as this is there.
+/// Marks the environment as in use until it is dropped.
 pub(crate) struct Use(Usage);
 
 impl Usage {
@@ -44,11 +44,11 @@ impl Usage {
         used.ok().and_then(|used| used.elapsed().ok()).unwrap_or_default()
     }
 
-    /// Somebody has just used it.
+    /// Records that the environment was used just now.
     pub(crate) fn note(&self) {
         // Without it, it only looks as if it had not been used for longer than it has.
         if let Err(error) = fs::write(&self.noted, Timestamp::now().to_string()) {
-            tracing::debug!(%error, path = %self.noted.display(), "The last use of an environment could not be noted.");
+            tracing::debug!(%error, path = %self.noted.display(), "Cannot record the last use of an environment.");
         }
     }
 }

@@ -46,7 +46,7 @@ const TREE: &str = "tree";
 pub(super) struct Versions {
     directory: PathBuf,
     project: PathBuf,
-    /// Held while files are copied or moved: the copying goes on when whoever asked for it is gone. Services that have
+    /// Held while files are copied or moved: copying continues when the caller is gone. Services that have
     /// too many of them are looked at once.
     turn: Mutex<HashSet<ServiceName>>,
 }
@@ -74,11 +74,11 @@ struct Stamp {
 /// Why a version was not kept. The one before stays what it was, unless it is too large.
 #[derive(Debug, thiserror::Error)]
 enum NotKept {
-    #[error("{0} was written after the start")]
+    #[error("{0} was modified after the start")]
     Changed(PathBuf),
     #[error("it has more than {FILES} files or {} MiB", BYTES / (1024 * 1024))]
     TooLarge,
-    #[error("its command does not name what its build makes")]
+    #[error("its command does not name the build's output")]
     Unnamed,
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -99,7 +99,7 @@ impl Versions {
             return;
         }
         if let Err(error) = self.copy(spec, run, started) {
-            tracing::info!(%error, service = %spec.name, "This version is not kept.");
+            tracing::info!(%error, service = %spec.name, "Not keeping a copy of this version.");
             if matches!(error, NotKept::TooLarge) {
                 too_large.insert(spec.name.clone());
                 remove(&self.of(&spec.name));
@@ -113,7 +113,10 @@ impl Versions {
         // Once: when it does not become ready either, there is nothing to go back to.
         let marked = File::create_new(self.mark(&spec.name))
             .and_then(|mut mark| mark.write_all(&serde_json::to_vec(&self.stamps(&spec.name, &spec.watch)).map_err(io::Error::other)?));
-        marked.inspect_err(|error| tracing::debug!(%error, service = %spec.name, "There is no going back.")).ok().map(|()| kept.run)
+        marked
+            .inspect_err(|error| tracing::debug!(%error, service = %spec.name, "Cannot fall back to the previous version."))
+            .ok()
+            .map(|()| kept.run)
     }
 
     /// From now on the project's files are started as they are.
@@ -138,7 +141,7 @@ impl Versions {
             let tree = self.tree(&spec.name);
             match self.furnish(&spec.name, &spec.watch, &kept) {
                 Ok(()) => kept.move_to(&tree, process),
-                Err(error) => tracing::error!(%error, service = %spec.name, "The version before could not be made ready to start."),
+                Err(error) => tracing::error!(%error, service = %spec.name, "Cannot prepare the previous version."),
             }
         }
         spec
@@ -190,7 +193,7 @@ impl Versions {
             let Some(stamp) = Stamp::of(&fs::metadata(file)?).filter(|stamp| stamp.is_before(started)) else {
                 return Err(NotKept::Changed(file.clone()));
             };
-            let below = file.strip_prefix(&base).expect("the base is above all files");
+            let below = file.strip_prefix(&base).expect("the base directory contains all files");
             stamps.insert(below.to_owned(), stamp);
         }
         let bytes: u64 = stamps.values().map(|stamp| stamp.size).sum();
@@ -216,7 +219,7 @@ impl Versions {
             }
         }
         let manifest = Manifest { run, spec: spec.hash(), base, files: stamps };
-        fs::write(next.join(MANIFEST), serde_json::to_vec(&manifest).expect("a manifest is plain data"))?;
+        fs::write(next.join(MANIFEST), serde_json::to_vec(&manifest).expect("a manifest serializes to JSON"))?;
         remove(&kept);
         fs::rename(&next, &kept)?;
         Ok(())
@@ -315,7 +318,7 @@ impl Manifest {
         }
         for word in &mut process.command {
             let path = Path::new(word);
-            // Only what is a path as a whole can be told from other words.
+            // Only a whole path can be distinguished from other words.
             if path.is_absolute() && self.files.keys().any(|file| self.base.join(file).starts_with(path)) {
                 *word = moved(path).map_or_else(|| word.clone(), |path| path.display().to_string());
             }
@@ -343,7 +346,7 @@ impl Stamp {
 /// Whether there is a moment at which a version proves itself, and one at which it may have to be started again.
 fn is_kept(spec: &ServiceSpec) -> bool {
     let replaces = |rule: &WatchRule| matches!(rule.reaction, Reaction::Restart | Reaction::Sync { signal: None, .. });
-    // An image that is built anew takes the place of the old one.
+    // A rebuilt image replaces the old one.
     let rebuilds = |rule: &WatchRule| rule.reaction == Reaction::Rebuild;
     spec.probe != Probe::None && spec.watch.iter().any(replaces) && !spec.watch.iter().any(rebuilds)
 }
@@ -387,7 +390,7 @@ fn remove(directory: &Path) {
     if let Err(error) = fs::remove_dir_all(directory)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, path = %directory.display(), "A version that was kept was left behind.");
+        tracing::warn!(%error, path = %directory.display(), "Cannot remove the copy of a version.");
     }
 }
 

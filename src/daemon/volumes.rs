@@ -29,13 +29,15 @@ struct Held<'a> {
 }
 
 impl Environments {
-    /// Moves services to empty volumes, or to copies of their golden ones; they initialise and seed themselves anew. The
+    /// Switches services to empty volumes, or to copies of their golden ones, where they initialize and seed again. The
     /// turn that has seen it.
     pub(crate) async fn reset(&self, environment: &Environment, names: &[ServiceName]) -> Result<u64, ApiError> {
         let record = self.up(environment).await?;
         let held = held(&record, names)?;
         if held.is_empty() {
-            return Err(ApiError::new(ErrorCode::Usage, "none of these services keeps data").hint("`devenv status` lists the services"));
+            return Err(
+                ApiError::new(ErrorCode::Usage, "none of these services stores data").hint("run `devenv status` to list the services")
+            );
         }
         let fresh = environment.handle.reserve_volumes(held.iter().map(|held| held.key.clone()).collect()).await.map_err(ApiError::from)?;
         environment.handle.move_to(fresh, "reset").await.map_err(ApiError::from)
@@ -45,8 +47,8 @@ impl Environments {
     pub(crate) async fn save_snapshot(&self, environment: &Environment, name: &str) -> Result<Snapshot, ApiError> {
         let mut record = environment.handle.record().await.map_err(ApiError::from)?;
         if record.snapshots.contains_key(name) {
-            return Err(ApiError::new(ErrorCode::Conflict, format!("there is a snapshot `{name}` already"))
-                .hint(format!("`devenv snapshot remove {name}` removes it")));
+            return Err(ApiError::new(ErrorCode::Conflict, format!("snapshot `{name}` already exists"))
+                .hint(format!("run `devenv snapshot remove {name}` to remove it")));
         }
         let held = held(&record, &[])?;
         self.pause(environment).await?;
@@ -79,8 +81,8 @@ impl Environments {
         for (part, volume) in snapshot.services.iter().zip(snapshot.volumes.values()) {
             let (_, checksum) = self.digest(volume).await?;
             if checksum != part.checksum {
-                let message = format!("the snapshot `{name}` of {} is not what was saved: its checksum differs", part.name);
-                return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed; take another snapshot"));
+                let message = format!("snapshot `{name}` of {} is damaged: its checksum differs", part.name);
+                return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed; use another snapshot"));
             }
         }
         let spec = record.spec.as_ref().ok_or_else(not_up)?;
@@ -116,8 +118,8 @@ impl Environments {
         if let Some(found) = self.find(&target) {
             let theirs = found.handle.record().await.map_err(ApiError::from)?;
             if !theirs.volumes.is_empty() || theirs.spec.is_some() {
-                return Err(ApiError::new(ErrorCode::Conflict, format!("there is an instance `{instance}` already"))
-                    .hint(format!("`devenv down --instance {instance} --volumes` takes it away")));
+                return Err(ApiError::new(ErrorCode::Conflict, format!("instance `{instance}` already exists"))
+                    .hint(format!("run `devenv down --instance {instance} --volumes` to remove it")));
             }
         }
         let held = held(&record, &[])?;
@@ -178,7 +180,7 @@ impl Environments {
 
     pub(super) async fn volume(&self, name: &str) -> Result<ObservedVolume, ApiError> {
         let volume = self.engine().volume(name).await.map_err(|error| no_engine(&error))?;
-        volume.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("the volume {name} is not there")))
+        volume.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("volume {name} does not exist")))
     }
 
     /// Size and checksum of what a volume holds.
@@ -209,7 +211,7 @@ impl Environments {
             })
             .filter_map(|service| service.container)
             .collect();
-        let list = serde_json::to_vec(&running).expect("a list of names is plain data");
+        let list = serde_json::to_vec(&running).expect("a list of names serializes to JSON");
         write_atomically(&self.paused_list(environment), &list).map_err(internal)?;
         let paused = futures_util::future::join_all(running.iter().map(|container| self.engine().pause(container))).await;
         if let Some(error) = paused.into_iter().find_map(Result::err) {
@@ -219,7 +221,7 @@ impl Environments {
         Ok(())
     }
 
-    /// Lets go on what was paused for a copy, now or by an earlier daemon.
+    /// Resumes containers that were paused for a copy, now or by an earlier daemon.
     pub(super) async fn resume(&self, environment: &Environment) {
         self.resume_listed(&self.paused_list(environment)).await;
     }
@@ -240,10 +242,10 @@ impl Environments {
         let Some(list) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()) else { return };
         let resumed = futures_util::future::join_all(list.iter().map(|container| self.engine().unpause(container))).await;
         for error in resumed.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "A container that was paused for a copy could not be let go on.");
+            tracing::warn!(%error, "Cannot resume a container that was paused for a copy.");
         }
         if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(%error, "The list of paused containers could not be removed.");
+            tracing::warn!(%error, "Cannot remove the list of paused containers.");
         }
     }
 
@@ -256,8 +258,8 @@ impl Environments {
 fn held<'a>(record: &'a Record, names: &[ServiceName]) -> Result<Vec<Held<'a>>, ApiError> {
     let spec = record.spec.as_ref().ok_or_else(not_up)?;
     if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("there is no service `{unknown}` in this environment"))
-            .hint("`devenv status` lists the services"));
+        return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
+            .hint("run `devenv status` to list the services"));
     }
     let mut found = Vec::new();
     for (name, spec) in &spec.services {
@@ -286,14 +288,17 @@ fn told(name: &str, snapshot: &SnapshotRecord) -> Snapshot {
 }
 
 fn not_up() -> ApiError {
-    ApiError::new(ErrorCode::Failed, "the environment is not up").hint("bring it up with `devenv up`")
+    ApiError::new(ErrorCode::Failed, "the environment is not running").hint("run `devenv up` to start it")
 }
 
 fn no_snapshot(record: &Record, name: &str) -> ApiError {
     let known: Vec<&str> = record.snapshots.keys().map(String::as_str).collect();
-    let hint =
-        if known.is_empty() { "`devenv snapshot save NAME` takes one".to_owned() } else { format!("there are {}", known.join(", ")) };
-    ApiError::new(ErrorCode::NotFound, format!("there is no snapshot `{name}`")).hint(hint)
+    let hint = if known.is_empty() {
+        "run `devenv snapshot save NAME` to create one".to_owned()
+    } else {
+        format!("available profiles: {}", known.join(", "))
+    };
+    ApiError::new(ErrorCode::NotFound, format!("snapshot `{name}` does not exist")).hint(hint)
 }
 
 fn copy_secrets(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {

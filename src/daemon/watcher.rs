@@ -1,4 +1,4 @@
-//! Follows the engine's events, hands each to the environment that it is about, and survives the engine's restarts.
+//! Follows the engine's events, passes each to its environment, and survives restarts of the engine.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Environments, recovery};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// Ends when told to.
+/// Runs until stopped.
 pub(super) async fn follow_engine(environments: Environments, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}

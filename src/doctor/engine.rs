@@ -25,9 +25,9 @@ pub(super) async fn checks(choice: &EngineChoice, images: &[String]) -> (Vec<Che
 
 fn no_engine(error: &EngineError) -> Check {
     let fix = match error {
-        EngineError::Version { .. } => "use an engine whose range of API versions meets devenv's",
+        EngineError::Version { .. } => "use an engine whose API versions overlap with devenv's",
         _ => {
-            "start the engine, or name the right one with --context, DOCKER_HOST or DOCKER_CONTEXT; being in the group `docker` may be needed too"
+            "start the engine, or select another one with --context, DOCKER_HOST or DOCKER_CONTEXT; you may have to join the group `docker`"
         }
     };
     fail("engine", error.to_string(), fix)
@@ -42,23 +42,23 @@ async fn clock_check(engine: &dyn Engine) -> Check {
     let answered = Timestamp::now();
     match told.map(|told| told.parse::<Timestamp>()) {
         Ok(Ok(told)) => skew(asked, told, answered),
-        Ok(Err(error)) => warning("clock", format!("the engine's time was not understood: {error}"), "compare `date` with `docker info`"),
-        Err(error) => warning("clock", error.to_string(), "look at the engine's own log"),
+        Ok(Err(error)) => warning("clock", format!("cannot parse the engine's time: {error}"), "compare `date` with `docker info`"),
+        Err(error) => warning("clock", error.to_string(), "see the engine's own log"),
     }
 }
 
-/// By how far `told` is outside the time that the question took.
+/// By how much `told` is outside of the time that the request took.
 fn skew(asked: Timestamp, told: Timestamp, answered: Timestamp) -> Check {
     let (ahead, behind) = (told.duration_since(answered), asked.duration_since(told));
     let (off, how) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
     if off.is_negative() || off.unsigned_abs() <= SKEW {
-        return ok("clock", "the engine has the time of this machine");
+        return ok("clock", "the engine and this machine have the same time");
     }
     warning(
         "clock",
         format!("the engine is {:.1} s {how} this machine", off.as_secs_f64()),
-        "a virtual machine's clock stands still while a laptop sleeps: restart the engine's machine (`colima restart`, Docker Desktop's restart), \
-         or set both by a time server (`timedatectl set-ntp true`)",
+        "the clock of a virtual machine stops while a laptop sleeps: restart the engine's machine (`colima restart`, or restart Docker \
+            Desktop), or synchronize both clocks (`timedatectl set-ntp true`)",
     )
 }
 
@@ -68,16 +68,16 @@ async fn images_check(engine: &dyn Engine, images: &[String]) -> Check {
         match engine.image(image).await {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(image.as_str()),
-            Err(error) => return warning("images", error.to_string(), "look at the engine's own log"),
+            Err(error) => return warning("images", error.to_string(), "see the engine's own log"),
         }
     }
     if missing.is_empty() {
-        return ok("images", format!("all {} of the profile `default` are here", images.len()));
+        return ok("images", format!("all {} images of the profile `default` exist locally", images.len()));
     }
     warning(
         "images",
-        format!("not here yet: {}", missing.join(", ")),
-        "`devenv up` pulls them; where no registry is reached, `scripts/setup` builds them",
+        format!("missing images: {}", missing.join(", ")),
+        "`devenv up` pulls them; without a registry, `scripts/setup` builds them",
     )
 }
 

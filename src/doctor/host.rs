@@ -49,9 +49,9 @@ fn directory(name: &str, path: &Path) -> Check {
     let Ok(metadata) = fs::metadata(path) else {
         let above = existing(path);
         if writable(&above) {
-            return ok(name, format!("{shown} is not there yet, and can be made"));
+            return ok(name, format!("{shown} does not exist yet, and can be created"));
         }
-        return fail(name, format!("{shown} cannot be made: {} is not writable", above.display()), variable_fix(name));
+        return fail(name, format!("{shown} cannot be created: {} is not writable", above.display()), variable_fix(name));
     };
     let uid = rustix::process::getuid().as_raw();
     if metadata.uid() != uid {
@@ -61,9 +61,13 @@ fn directory(name: &str, path: &Path) -> Check {
         return fail(name, format!("{shown} is not writable"), format!("chmod u+rwx '{shown}'"));
     }
     if metadata.mode() & 0o077 != 0 {
-        return warning(name, format!("{shown} is open to others (mode {:o})", metadata.mode() & 0o777), format!("chmod 700 '{shown}'"));
+        return warning(
+            name,
+            format!("{shown} is accessible to other users (mode {:o})", metadata.mode() & 0o777),
+            format!("chmod 700 '{shown}'"),
+        );
     }
-    ok(name, format!("{shown}, for this user alone"))
+    ok(name, format!("{shown}, accessible only to this user"))
 }
 
 fn variable_fix(name: &str) -> &'static str {
@@ -80,7 +84,7 @@ fn writable(path: &Path) -> bool {
 
 fn disk_space(path: &Path, free: u64) -> Check {
     let detail = format!("{} free at {}", gibibytes(free), path.display());
-    let fix = "`devenv gc --all` and `docker system prune` make room";
+    let fix = "run `devenv gc --all` and `docker system prune` to free space";
     match free {
         ..DISK_NEEDED => fail("disk", detail, fix),
         DISK_NEEDED..DISK_WANTED => warning("disk", detail, fix),
@@ -94,7 +98,7 @@ fn memory(meminfo: &str) -> Option<Check> {
     let available = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
     let detail = format!("{} available", gibibytes(available));
     Some(if available < MEMORY_WANTED {
-        warning("memory", detail, "close something, or give services less by `resources: { memory: … }`")
+        warning("memory", detail, "close other programs, or set limits with `resources: { memory: … }`")
     } else {
         ok("memory", detail)
     })
@@ -103,8 +107,8 @@ fn memory(meminfo: &str) -> Option<Check> {
 fn watches(limit: u64) -> Check {
     let detail = format!("{limit} file watches");
     if limit < WATCHES_WANTED {
-        let fix = "sysctl fs.inotify.max_user_watches=524288, and the same in /etc/sysctl.d";
-        return warning("inotify", format!("{detail}: large projects may not be watched whole"), fix);
+        let fix = "sysctl fs.inotify.max_user_watches=524288, and add the same to /etc/sysctl.d";
+        return warning("inotify", format!("{detail}: devenv may have to poll large projects"), fix);
     }
     ok("inotify", detail)
 }
@@ -122,17 +126,17 @@ fn userland_proxy(configuration: &str, commands: &[String]) -> Check {
     let configured = serde_json::from_str::<serde_json::Value>(configuration).ok().and_then(|all| all.get("userland-proxy")?.as_bool());
     let told = commands.iter().any(|command| command.split('\0').any(|word| word == "--userland-proxy=false"));
     if configured != Some(false) && !told {
-        return ok(name, "not turned off: published ports are reached on both loopbacks");
+        return ok(name, "enabled: published ports are reachable on both loopback addresses");
     }
     warning(
         name,
-        "Docker's is turned off here: published ports are reached on 127.0.0.1 and not on ::1, which `localhost` may mean",
-        "take `\"userland-proxy\": false` out of /etc/docker/daemon.json (or off dockerd's command line) and restart Docker, or use 127.0.0.1",
+        "disabled: published ports are reachable on 127.0.0.1 but not on ::1, which `localhost` may resolve to",
+        "remove `\"userland-proxy\": false` from /etc/docker/daemon.json (or dockerd's command line) and restart Docker, or use 127.0.0.1",
     )
 }
 
 fn control_groups(second_version: bool) -> Check {
-    ok("cgroups", if second_version { "version 2" } else { "version 1 (works; memory figures are coarser)" })
+    ok("cgroups", if second_version { "version 2" } else { "version 1 (works, but memory metrics are less precise)" })
 }
 
 fn modules_directory() -> PathBuf {
@@ -146,14 +150,14 @@ fn packet_faults(release: &str, tun: bool) -> Check {
     let mut figures = release.split(|byte: char| !byte.is_ascii_digit()).map(|figure| figure.parse().unwrap_or(0));
     let version: (u32, u32) = (figures.next().unwrap_or(0), figures.next().unwrap_or(0));
     let missing = match (version < (5, 17), tun) {
-        (false, true) => return ok(name, "packets can be duplicated, corrupted and reordered, without netem"),
+        (false, true) => return ok(name, "packets can be duplicated, corrupted and reordered without netem"),
         (true, _) => "the kernel is older than Linux 5.17",
-        (false, false) => "there is no /dev/net/tun",
+        (false, false) => "/dev/net/tun does not exist",
     };
     let fix = if tun {
-        "use a newer kernel; `loss`, `latency` and `reset` need none"
+        "use a newer kernel; `loss`, `latency` and `reset` work without it"
     } else {
-        "`modprobe tun`; `loss`, `latency` and `reset` need none"
+        "`modprobe tun`; `loss`, `latency` and `reset` work without it"
     };
     warning(name, format!("{missing}: the faults `duplicate`, `corrupt` and `reorder` are not available, all others are"), fix)
 }
@@ -164,15 +168,12 @@ fn firewall(loaded: &str, symbols: &str, modules: &Path) -> Check {
         || symbols.contains("nf_tables_newtable")
         || ["ko", "ko.xz", "ko.zst", "ko.gz"].iter().any(|end| modules.join(format!("kernel/net/netfilter/nf_tables.{end}")).exists());
     if present {
-        return ok(
-            "network faults",
-            "the kernel has nf_tables: partitions, latency and the like can be injected, and vanish with their holder",
-        );
+        return ok("network faults", "the kernel has nf_tables: network faults are available");
     }
     warning(
         "network faults",
-        "the kernel shows no nf_tables: partitions, latency and the like may be refused",
-        "load `nf_tables` or use a kernel that has it",
+        "the kernel does not show nf_tables: network faults may fail",
+        "load the module `nf_tables`, or use a kernel that has it",
     )
 }
 
@@ -187,15 +188,12 @@ fn own_disks(root: bool, loops: bool, has: &dyn Fn(&str) -> bool) -> Check {
     }
     missing.extend(["mkfs.ext4", "losetup"].into_iter().filter(|name| !has(name)).map(|name| format!("`{name}`")));
     if missing.is_empty() {
-        return ok(
-            "faultable disks",
-            "services can have disks of their own: `power-cut`, `disk-full` and `disk-read-only` can be injected",
-        );
+        return ok("faultable disks", "services can have their own disks: `power-cut`, `disk-full` and `disk-read-only` are available");
     }
     warning(
         "faultable disks",
         format!(
-            "not available, for want of {}: `power-cut`, `disk-full` and `disk-read-only` need `storage: {{ faultable: true }}`",
+            "missing: {}; not available: `power-cut`, `disk-full` and `disk-read-only` need `storage: {{ faultable: true }}`",
             missing.join(", ")
         ),
         "run the daemon as root on the engine's host, with e2fsprogs and util-linux installed",
@@ -250,7 +248,7 @@ mod tests {
         assert_eq!(own_disks(true, true, &|_| true).status, CheckStatus::Ok);
         let check = own_disks(false, true, &|name| name == "losetup");
         assert_eq!(check.status, CheckStatus::Warning);
-        assert!(check.detail.starts_with("not available, for want of root, `mkfs.ext4`:"), "{}", check.detail);
+        assert!(check.detail.starts_with("missing: root, `mkfs.ext4`; not available:"), "{}", check.detail);
     }
 
     #[test]

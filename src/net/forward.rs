@@ -11,8 +11,8 @@ use tokio::{
 /// After a connection that could not be taken.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Takes connections and hands each on to what `connect` reaches; one that reaches nothing is closed. Never ends; all
-/// connections end with it.
+/// Accepts connections and forwards each to what `connect` connects to; closes it if that fails. Never returns; all
+/// connections are closed when it is dropped.
 pub(crate) async fn forward<C, F>(listener: TcpListener, connect: C)
 where
     C: Fn() -> F,
@@ -39,6 +39,6 @@ async fn carry(mut near: TcpStream, far: impl Future<Output = io::Result<TcpStre
             // Either end may break off; both sides see it.
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
         }
-        Err(error) => tracing::debug!(%error, "Nothing answers where a connection is handed on to."),
+        Err(error) => tracing::debug!(%error, "The target of a forwarded connection does not answer."),
     }
 }

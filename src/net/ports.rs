@@ -23,11 +23,11 @@ pub(crate) struct PortLeases {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PortError {
-    #[error("port {port}, which `{service}` wants, is held by {holder}")]
+    #[error("port {port}, which `{service}` needs, is used by {holder}")]
     Taken { service: ServiceName, port: u16, holder: Holder },
-    #[error("port {port}, which `{service}` wants, belongs to `{other}` of the environment {environment}")]
+    #[error("port {port}, which `{service}` needs, is reserved for `{other}` of the environment {environment}")]
     Leased { service: ServiceName, port: u16, environment: EnvironmentId, other: ServiceName },
-    #[error("no port between {FIRST} and {} is free", FIRST + COUNT)]
+    #[error("no free port between {FIRST} and {}", FIRST + COUNT)]
     NoneLeft,
 }
 

@@ -12,7 +12,7 @@ const RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 213, 0, 0), 16);
 const PREFIX: u8 = 26;
 
 #[derive(Debug, thiserror::Error)]
-#[error("no subnet of {RANGE} is free: {taken} are taken by the host's routes and the engine's networks")]
+#[error("no free subnet in {RANGE}: the host's routes and the engine's networks use {taken}")]
 pub(crate) struct SubnetError {
     taken: usize,
 }
@@ -35,7 +35,7 @@ fn overlaps(net: &IpNet, candidate: Ipv4Net) -> bool {
     }
 }
 
-/// The host's routes, the default route left out; empty where the kernel does not tell.
+/// The host's routes without the default route; empty if the kernel does not report them.
 pub(crate) fn host_routes() -> Vec<IpNet> {
     std::fs::read_to_string("/proc/net/route").map(|table| parse_routes(&table)).unwrap_or_default()
 }

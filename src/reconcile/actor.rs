@@ -1,6 +1,6 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 //!
-//! What it is told is in `commands` and `volumes`, what it sees in `observe`, what it starts in `operate`, and what comes of
+//! Commands are handled in `commands` and `volumes`, observations in `observe`, starts of operations in `operate`, and their
 //! that in `ended`, `ready` and `reload`.
 
 mod commands;
@@ -93,11 +93,11 @@ struct Actor {
     effects: Effects,
     progress: broadcast::Sender<Progress>,
     inbox: mpsc::Receiver<Command>,
-    /// Operations under way, at most one a service, and the watching of ready services.
+    /// Operations in progress, at most one per service, and the watchers of ready services.
     operations: JoinSet<Outcome>,
     cancels: HashMap<ServiceName, CancellationToken>,
     watchers: HashMap<ServiceName, AbortHandle>,
-    /// Unbounded: a settling tells a handful of things at most.
+    /// Unbounded: a readiness check sends only a few messages.
     news: mpsc::UnboundedSender<(ServiceName, Settling)>,
     heard: mpsc::UnboundedReceiver<(ServiceName, Settling)>,
     view: watch::Sender<View>,
@@ -176,7 +176,7 @@ impl Actor {
                     },
                     Some(ended) = self.operations.join_next() => match ended {
                         Ok(outcome) => Input::Ended(outcome),
-                        // An aborted watcher; a panic has been told by the runtime.
+                        // An aborted watcher; the runtime has logged a panic.
                         Err(_) => continue,
                     },
                     Some((service, settling)) = self.heard.recv() => Input::News(service, settling),
@@ -215,7 +215,7 @@ impl Actor {
     /// For what may be lost without harm.
     fn save_quietly(&mut self) {
         if let Err(error) = self.save() {
-            tracing::error!(%error, environment = %self.record.id, "The environment's record could not be saved.");
+            tracing::error!(%error, environment = %self.record.id, "Cannot save the environment's record.");
         }
     }
 
@@ -223,7 +223,7 @@ impl Actor {
         self.emit_with(name, News::of(name, kind, message))
     }
 
-    /// Tells it, as the consequence of what the service did before.
+    /// Publishes it as the consequence of the service's previous event.
     fn emit_with(&mut self, name: &ServiceName, news: News) -> u64 {
         let service = self.state.services.get_mut(name);
         let sequence = self.events.emit(news.because(service.as_ref().and_then(|service| service.cause)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Doubles with each attempt in a row, from `FIRST` to `LONGEST`; `chance`, from 0 to 1, takes up to a fifth off.
+/// Doubles with each consecutive attempt, from `FIRST` to `LONGEST`; `chance`, from 0 to 1, subtracts up to a fifth.
 pub(crate) fn delay(attempt: u32, chance: f64) -> Duration {
     let doubled = FIRST.saturating_mul(2u32.saturating_pow(attempt.min(20)));
     doubled.min(LONGEST).mul_f64(1.0 - 0.2 * chance.clamp(0.0, 1.0))

@@ -44,7 +44,7 @@ pub(crate) trait Caretaker: Send + Sync + 'static {
     /// Makes ready for a start what the service starts on; a reason not to start it.
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
 
-    /// Waits until the service answers, brings about what is declared, and proves that a client can do real work.
+    /// Waits until the service answers, provisions it, and checks that a client can work with it.
     /// Returns the proof. `news` hears when the service answers and provisioning begins, and what that changed.
     async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence>;
 

@@ -1,4 +1,4 @@
-//! Why a service is not what was asked, told so that nobody has to look elsewhere. Pure.
+//! Why a service is not in the requested state, with all that is known. Pure.
 
 use super::state::Failure;
 
@@ -7,7 +7,7 @@ use super::state::Failure;
 pub(crate) struct Evidence {
     /// In a few words: `did not become ready within 60 s`.
     pub(crate) what: String,
-    /// What the last probes were told, oldest first.
+    /// The results of the last probes, oldest first.
     pub(crate) probes: Vec<String>,
     /// The last lines of its log.
     pub(crate) lines: Vec<String>,

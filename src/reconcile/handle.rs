@@ -22,7 +22,7 @@ pub(crate) struct Undone {
     pub(crate) turn: Option<u64>,
 }
 
-/// What an environment can be told. Each is answered with the turn that has seen it.
+/// Commands to an environment. Each is answered with the turn that has handled it.
 pub(super) enum Command {
     Up {
         spec: Box<EnvironmentSpec>,
@@ -37,7 +37,7 @@ pub(super) enum Command {
         verb: Verb,
         reply: Reply,
     },
-    /// Files of a service changed; `cause` is the event that told it.
+    /// Files of a service changed; `cause` is the event that reported it.
     Reload {
         service: ServiceName,
         how: Reload,
@@ -51,7 +51,7 @@ pub(super) enum Command {
     Undo {
         reply: oneshot::Sender<Result<Undone, ApiError>>,
     },
-    /// Lets go of trash older than this; the names of volumes to remove.
+    /// Removes trash older than this from the record; returns the names of volumes to remove.
     EmptyTrash {
         older_than: Duration,
         reply: oneshot::Sender<Vec<String>>,
@@ -75,7 +75,7 @@ pub(super) enum Command {
         ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
-    /// It is to stay, whoever made it.
+    /// Keep the environment, even if a test created it.
     Keep {
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
@@ -116,21 +116,21 @@ pub(crate) enum Reload {
     /// Start the new version beside the old one if that serves; else as above.
     Swap,
     Signal(String),
-    /// Make its container anew, from the image that has just been built.
+    /// Recreate its container from the image that has just been built.
     Replace,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("there is no service `{0}` in this environment")]
+    #[error("unknown service `{0}` in this environment")]
     NoService(String),
-    #[error("the environment is not up")]
+    #[error("the environment is not running")]
     NotUp,
-    #[error("the environment's state could not be kept")]
+    #[error("cannot save the environment's state")]
     Store(#[from] crate::store::StoreError),
     #[error("the environment's task has ended")]
     Ended,
-    #[error("the environment is being removed, because whoever held it has ended")]
+    #[error("the environment is being removed, because the process that held it has ended")]
     Closing,
 }
 
@@ -148,8 +148,8 @@ impl From<CommandError> for ApiError {
         };
         let told = Self::new(code, message);
         match error {
-            CommandError::NotUp => told.hint("bring it up with `devenv up`"),
-            CommandError::NoService(_) => told.hint("`devenv status` lists the services"),
+            CommandError::NotUp => told.hint("run `devenv up` to start it"),
+            CommandError::NoService(_) => told.hint("run `devenv status` to list the services"),
             CommandError::Store(_) | CommandError::Ended | CommandError::Closing => told,
         }
     }
@@ -168,7 +168,7 @@ impl Handle {
         self.view.borrow().clone()
     }
 
-    /// Tells of each new view.
+    /// Notifies of each new view.
     pub(crate) fn views(&self) -> watch::Receiver<View> {
         self.view.clone()
     }
@@ -279,7 +279,7 @@ impl Handle {
         }
     }
 
-    /// Waits until every service is as wanted or has given up; what is wrong is in the view.
+    /// Waits until every service is as requested or has failed; the view contains the failures.
     pub(crate) async fn until_up(&self, turn: u64) -> Result<View, CommandError> {
         self.until(turn, |view| {
             let given_up = view.stuck.is_some() || view.failures.iter().any(|failed| !failed.optional);
@@ -288,7 +288,7 @@ impl Handle {
         .await
     }
 
-    /// Waits until nothing of it is left, or somebody wants it up again.
+    /// Waits until all its resources are removed, or it is requested to start again.
     pub(crate) async fn until_down(&self, turn: u64) -> Result<View, CommandError> {
         self.until(turn, |view| (view.goal == Goal::Up || view.status.phase == Phase::Absent).then(|| view.clone())).await
     }

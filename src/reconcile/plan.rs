@@ -20,7 +20,7 @@ pub(crate) enum Next {
     Operate(ServiceName, Operation),
 }
 
-/// Everything that can be started at this moment. What is returned is marked as under way by the caller, so asking again
+/// All operations that can start now. The caller marks them as in progress, so calling it again
 /// at once returns nothing.
 pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
     if !state.engine_answers {
@@ -143,7 +143,7 @@ pub(crate) fn preview(
         .collect();
     for (name, service) in &state.services {
         if !wanted.contains_key(name) && service.life != Life::Absent {
-            steps.push(step(name, Action::Remove, Consequence::None, "the profile does not hold it any more; its data is kept"));
+            steps.push(step(name, Action::Remove, Consequence::None, "the profile no longer contains it; its data is kept"));
         }
     }
     Plan { steps }
@@ -165,11 +165,11 @@ fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, ap
             step(name, Action::Start, Consequence::None, &failure.reason)
         }
         life if life.runs() && service.spec.provision != spec.provision => {
-            step(name, Action::None, Consequence::None, "what it declares is brought about while it runs")
+            step(name, Action::None, Consequence::None, "what it declares is provisioned while it runs")
         }
         life if life.runs() => step(name, Action::None, Consequence::None, "it runs as the profile says"),
         Life::Completed(_) => step(name, Action::None, Consequence::None, "it has completed"),
-        _ => step(name, Action::Start, Consequence::None, "it exists and does not run"),
+        _ => step(name, Action::Start, Consequence::None, "it is stopped"),
     }
 }
 

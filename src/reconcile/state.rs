@@ -15,7 +15,7 @@ pub(crate) struct State {
     pub(crate) network: Network,
     /// In the profile's order; services that left the profile stay at the end until they are gone.
     pub(crate) services: IndexMap<ServiceName, Service>,
-    /// False from the moment the engine goes away until it has been looked at again: nothing is started meanwhile.
+    /// False from the loss of the engine until it has been inspected again: nothing starts in between.
     pub(crate) engine_answers: bool,
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct Service {
     pub(crate) wanted: Wanted,
     pub(crate) life: Life,
     pub(crate) image: ImageState,
-    /// What is under way for it. Whoever wants something else says so, and waits for its end: nothing begins beside it.
+    /// The operation in progress. Anything else waits for its end: a service has one operation at a time.
     pub(crate) operation: Option<Operation>,
-    /// Stop it once and start it again, whatever else is so.
+    /// Stop it once and start it again, in any state.
     pub(crate) restart: Option<RestartReason>,
     /// Restarts that nobody asked for, since `up`.
     pub(crate) restarts: u32,
@@ -53,15 +53,15 @@ pub(crate) struct Service {
     pub(crate) ready_after: Option<Duration>,
     /// Answers, and is being provisioned.
     pub(crate) provisioning: bool,
-    /// Its container is to be replaced whatever its spec says: a volume is not its own any more, or its image was built anew.
+    /// Its container must be replaced whatever its spec says: a volume is no longer its own, or its image was rebuilt.
     pub(crate) moved: bool,
-    /// It has come back without being asked, and its dependants have not been told yet.
+    /// It has restarted on its own, and its dependents have not been notified yet.
     pub(crate) came_back: bool,
-    /// What was heard of its instance while something was under way for it, and is taken up when that has ended.
+    /// Events of its instance that arrived during an operation, handled when that has ended.
     pub(crate) meanwhile: Option<Meanwhile>,
-    /// The engine has told of the last start: until then, an end that it tells of is that of the run before.
+    /// The engine has reported the last start: until then, an exit that it reports belongs to the previous run.
     pub(crate) start_heard: bool,
-    /// It is being started because its files changed, and nobody has been told how that went.
+    /// It is starting because its files changed, and the result has not been reported yet.
     pub(crate) reloading: bool,
     /// Why what runs is not the version of the present files.
     pub(crate) held_back: Option<String>,
@@ -82,7 +82,7 @@ pub(crate) enum Wanted {
 pub(crate) enum Meanwhile {
     /// It ended by itself.
     Ended,
-    /// Somebody else removed it.
+    /// It was removed outside of devenv.
     Removed,
 }
 
@@ -125,7 +125,7 @@ pub(crate) enum Life {
     Backoff(Instance, Instant, String),
     /// It ended with success and is not to be started again.
     Completed(Instance),
-    /// It gave up, until somebody asks again. There may be an instance to look at, and it may run.
+    /// It has failed, until it is started again. An instance may exist for inspection, and may be running.
     Failed(Option<Instance>, Failure),
     /// It ended again and again.
     CrashLoop(Instance, Failure),
@@ -148,7 +148,7 @@ pub(crate) enum ImageState {
     Here,
 }
 
-/// What can be under way for a service.
+/// Operations on a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
     /// Look for the image; pull or build it if it is not here.
@@ -232,7 +232,7 @@ impl Life {
         }
     }
 
-    /// Whether something may run. A failed service may: it is left for whoever wants to look.
+    /// Whether the service may be running. A failed service may be, because it is kept for inspection.
     pub(crate) fn runs(&self) -> bool {
         match self {
             Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) | Self::Unstoppable(..) => true,
@@ -284,7 +284,7 @@ impl Service {
         }
     }
 
-    /// Whoever gave up tries again; whoever is ready proves it again, with what the profile declares now.
+    /// Failed services try again; ready ones are checked again with the current profile.
     pub(crate) fn second_chance(&mut self) {
         self.attempts = 0;
         self.image = ImageState::Unknown;

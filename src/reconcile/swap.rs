@@ -34,7 +34,7 @@ impl Effects {
             () = cancelled.cancelled() => None,
             settled = self.caretaker.settle(spec, &instance, &news) => Some(settled),
             exit = self.caretaker.examine_process(spec, run) => {
-                Some(Err(Evidence { exit: Some(exit), ..Evidence::of("it ended before it was ready") }))
+                Some(Err(Evidence { exit: Some(exit), ..Evidence::of("it exited before it was ready") }))
             }
         };
         match settled {
@@ -45,7 +45,7 @@ impl Effects {
             }
             failed => {
                 if let Err(error) = self.caretaker.retire_process(spec, run).await {
-                    tracing::warn!(%error, service = %spec.name, "A version that did not become ready could not be ended.");
+                    tracing::warn!(%error, service = %spec.name, "Cannot stop a version that did not become ready.");
                 }
                 match failed {
                     None | Some(Ok(_)) => Swapped::Cancelled,

@@ -163,7 +163,7 @@ fn reason(service: &Service) -> Option<String> {
         Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => Some(failure.reason.clone()),
         Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
         _ if service.held_back.is_some() => service.held_back.clone(),
-        Life::Ready(..) if service.spec.probe == Probe::None => Some("it runs; it has no `probe` that would tell more".to_owned()),
+        Life::Ready(..) if service.spec.probe == Probe::None => Some("running; it has no `probe`, so its readiness is unknown".to_owned()),
         Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => None,
     }
 }

@@ -50,6 +50,6 @@ async fn to_its_end<T: Send + 'static>(
             work(daemon, environment).await
         })
     });
-    let done = task.await.map_err(|_| Failed(ApiError::new(ErrorCode::Internal, "the daemon gave up on it")))?;
+    let done = task.await.map_err(|_| Failed(ApiError::new(ErrorCode::Internal, "the daemon cancelled it")))?;
     Ok(Json(done?))
 }

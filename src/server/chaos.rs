@@ -1,4 +1,4 @@
-//! Faults: injected, healed, told.
+//! Faults: inject, heal, list.
 
 use std::sync::Arc;
 

@@ -67,7 +67,7 @@ where
         let environment = environment.clone();
         let (told, heard) = oneshot::channel();
         let environments = daemon.environments.clone();
-        // To its end, whoever waits for it: a client that goes away must not leave services half moved.
+        // Runs to its end even if the client disconnects, which must not leave services half switched.
         environments.look_after(async move {
             let _turn = environment.turn.clone().lock_owned().await;
             let last = match work(daemon, environment.clone()).await {
@@ -78,7 +78,7 @@ where
             let _ = told.send(last);
         });
         async move {
-            heard.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon gave up on it")))
+            heard.await.unwrap_or_else(|_| UpMessage::Failed(ApiError::new(devenv_api::ErrorCode::Internal, "the daemon cancelled it")))
         }
     }))
 }

@@ -54,7 +54,7 @@ pub(super) async fn up(State(daemon): State<Arc<Daemon>>, Json(request): Json<Up
             let bring_up = async {
                 let _place = environments.place_to_come_up(&environment).await?;
                 let turn = {
-                    // Behind a `down` that is under way; a second `up` of the same joins the first.
+                    // Waits for a `down` in progress; a second `up` of the same profile joins the first.
                     let _turn = environment.turn.lock().await;
                     environment.is_open()?;
                     environment.handle.up(spec.clone()).await?
@@ -79,12 +79,12 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let environment = environment.clone();
         async move {
             let _turn = environment.turn.clone().lock_owned().await;
-            // What is broken is mended first: nothing of a fault outlives its service.
+            // Undo faults first: no fault outlives its service.
             if let Err(error) = environments.heal_in(&environment, &[]).await {
-                tracing::warn!(reason = %error.message, "A fault could not be healed before its service goes.");
+                tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is removed.");
             }
             if environment.is_open().is_err() {
-                // Whoever had the turn before has removed it.
+                // The previous operation has removed it.
                 return UpMessage::Done(Status {
                     elapsed_ms: Some(begun.elapsed().as_millis() as u64),
                     ..absent(&environments, &request.target)
@@ -95,7 +95,7 @@ pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<
                 environment.handle.until_down(turn).await
             };
             finish(Ok(take_down.await), begun, None, &environment, |view| match view.goal {
-                Goal::Up => Err(interrupted("somebody brought the environment up again")),
+                Goal::Up => Err(interrupted("another command started the environment again")),
                 Goal::Down | Goal::DownWithVolumes => Ok(()),
             })
         }
@@ -161,7 +161,7 @@ async fn with_drift(message: UpMessage, environment: &Environment, fatal: bool) 
         let paths: Vec<&str> = drift.iter().map(|entry| entry.path.as_str()).collect();
         let message = format!("these scripts have changed since they were applied: {}", paths.join(", "));
         let hint = format!(
-            "`devenv reset {}` applies today's files to fresh data, `devenv ledger accept {}` keeps the data as it is",
+            "run `devenv reset {}` to start over with the current files, or `devenv ledger accept {}` to keep the data as it is",
             first.service, first.path
         );
         return UpMessage::Failed(ApiError::new(ErrorCode::Drift, message).hint(hint));
@@ -198,11 +198,11 @@ pub(super) fn finish(
 
 pub(super) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
     if view.goal != Goal::Up {
-        return Err(interrupted("somebody took the environment down meanwhile"));
+        return Err(interrupted("another command stopped the environment in the meantime"));
     }
     if let Some(stuck) = &view.stuck {
-        return Err(ApiError::new(ErrorCode::Failed, format!("the environment could not be brought up: {stuck}"))
-            .hint("`devenv doctor` checks the engine"));
+        return Err(ApiError::new(ErrorCode::Failed, format!("the environment cannot be started: {stuck}"))
+            .hint("run `devenv doctor` to check the engine"));
     }
     failures_of(view, &[])
 }
@@ -223,11 +223,11 @@ fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         .failure
         .hint
         .clone()
-        .unwrap_or_else(|| format!("`devenv logs {0}` has the whole log, `devenv why {0}` what led to it", first.name));
+        .unwrap_or_else(|| format!("run `devenv logs {0}` for the whole log, or `devenv why {0}` for the cause", first.name));
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
 }
 
-/// What came of waiting for these services, or for all.
+/// The result of waiting for these services, or for all.
 fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     if view.goal != Goal::Up {
         return Err(CommandError::NotUp.into());
@@ -239,8 +239,10 @@ fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         names => names.iter().any(|name| name.as_str() == service.name),
     };
     match view.status.services.iter().find(|service| service.state == ServiceState::Stopped && needed(service)) {
-        Some(stopped) => Err(ApiError::new(ErrorCode::Failed, format!("`{}` is stopped, and `wait` starts nothing", stopped.name))
-            .hint(format!("start it with `devenv start {}`", stopped.name))),
+        Some(stopped) => {
+            Err(ApiError::new(ErrorCode::Failed, format!("`{}` is stopped, and `wait` does not start services", stopped.name))
+                .hint(format!("run `devenv start {}` to start it", stopped.name)))
+        }
         None => Ok(()),
     }
 }
@@ -257,12 +259,11 @@ fn timed_out(view: &View, limit: Duration) -> ApiError {
         })
         .collect();
     let message = format!("not ready within {} ms: {}", limit.as_millis(), late.join("; "));
-    ApiError::new(ErrorCode::TimedOut, message)
-        .hint("the environment goes on starting; `devenv status` shows how far it is, `devenv down` stops it")
+    ApiError::new(ErrorCode::TimedOut, message).hint("the environment keeps starting; see `devenv status`, or stop it with `devenv down`")
 }
 
 fn interrupted(what: &str) -> ApiError {
-    ApiError::new(ErrorCode::Interrupted, what).hint("`devenv events` tells what happened")
+    ApiError::new(ErrorCode::Interrupted, what).hint("run `devenv events` to see what happened")
 }
 
 pub(super) fn names(given: &[String]) -> Result<Vec<ServiceName>, ApiError> {

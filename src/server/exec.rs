@@ -35,7 +35,7 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) ->
 /// What was asked, and the connection that is to come.
 pub(super) async fn upgrade<T: DeserializeOwned>(mut request: Request) -> Result<(OnUpgrade, T), Failed> {
     let usage = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
-    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| usage("this needs a connection that can be upgraded"))?;
+    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| usage("this request needs a connection upgrade"))?;
     let body = Bytes::from_request(request, &()).await.map_err(|error| usage(&error.to_string()))?;
     Ok((connection, serde_json::from_slice(&body).map_err(|error| usage(&error.to_string()))?))
 }

@@ -1,4 +1,4 @@
-//! What services said and what happened, as history and as it goes on.
+//! Logs and events, as history and live.
 
 use std::sync::Arc;
 
@@ -32,7 +32,9 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
             None => None,
         },
         grep: match request.grep {
-            Some(text) => Some(regex::Regex::new(&text).map_err(|error| usage(format!("`{text}` is not a regular expression: {error}")))?),
+            Some(text) => {
+                Some(regex::Regex::new(&text).map_err(|error| usage(format!("`{text}` is not a valid regular expression: {error}")))?)
+            }
             None => None,
         },
     };

@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 
-/// Serves until `stop`; answers under way get no longer than the daemon as a whole.
+/// Serves until `stop`; answers in progress get no more time than the daemon's shutdown.
 pub(crate) async fn serve(daemon: Daemon, listener: UnixListener, stop: CancellationToken) {
     let served = axum::serve(listener, router(Arc::new(daemon))).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
-        tracing::error!(%error, "The socket is not served any more.");
+        tracing::error!(%error, "The daemon no longer accepts connections.");
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-/// What happens in the environment while `work` goes on, then how it ended. The work is dropped with the connection: it
-/// only waits, and what was asked for goes on without it.
+/// Streams the environment's events while `work` runs, then its result. The work is dropped with the connection: it
+/// only waits, and the command itself continues without it.
 pub(super) fn told<F>(environment: &Environment, work: impl FnOnce() -> F) -> Response
 where
     F: Future<Output = UpMessage> + Send + 'static,

@@ -85,7 +85,7 @@ fn a_time_limit_that_runs_out_has_its_own_exit_code_and_leaves_what_runs_running
     );
     let error = corner.devenv(&["up", "test", "--timeout", "3s", "--json"]).expect(4).json();
     assert_eq!(error["error"]["code"], "timed-out");
-    // On a busy machine it may not have been ready by then; it goes on all the same.
+    // On a busy machine it may not have been ready by then; it keeps starting.
     corner.ok(&["wait", "cache"]);
     assert_eq!(corner.service("cache")["state"], "ready");
 }

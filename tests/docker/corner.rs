@@ -81,7 +81,7 @@ impl Corner {
         Ended::of(self.command(line).output().unwrap())
     }
 
-    /// A command that goes on by itself; what it prints is nobody's.
+    /// A command that runs on its own, with its output discarded.
     pub(crate) fn spawn(&self, line: &[&str]) -> Child {
         self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -147,7 +147,7 @@ impl Corner {
         for service in fs::read_dir(&directory).into_iter().flatten() {
             for file in fs::read_dir(service.unwrap().path()).unwrap() {
                 let path = file.unwrap().path();
-                // A certificate is for everybody.
+                // All clients may read a certificate.
                 if path.extension().is_none_or(|extension| extension != "crt") {
                     secrets.push((path.clone(), fs::read_to_string(&path).unwrap().trim().to_owned()));
                 }

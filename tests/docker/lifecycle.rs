@@ -1,4 +1,4 @@
-//! Up, down and up again: what is kept, what is made anew, and why.
+//! Up, down and up again: what is kept, what is recreated, and why.
 
 use crate::{
     clients::{redis, sql},

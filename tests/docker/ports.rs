@@ -1,4 +1,4 @@
-//! Ports that somebody else has: named, with who has them.
+//! Ports that other programs use: the error names the port and the program.
 
 use std::net::TcpListener;
 

@@ -27,7 +27,7 @@ fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_tell_them(
     // What the engine gives to nobody by itself, `exec` gives.
     assert_eq!(corner.ok(&["exec", "shell", "--", "sh", "-c", "echo ${#PGPASSWORD}"]).trim(), "32");
     assert_eq!(corner.ok(&["exec", "own-entrypoint", "--", "redis-cli", "PING"]).trim(), "PONG");
-    assert_eq!(corner.service("shell")["reason"], "it runs; it has no `probe` that would tell more");
+    assert_eq!(corner.service("shell")["reason"], "running; it has no `probe`, so its readiness is unknown");
     assert!(corner.service("without-shell")["reason"].is_null());
 
     // Signals reach the program itself, and it is there again after a restart.

@@ -11,7 +11,7 @@ pub struct Backups {
     pub backups: Vec<Backup>,
 }
 
-/// One backup of an environment's data; also its manifest, as it stands beside the files.
+/// One backup of an environment's data. Also the manifest stored next to its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backup {
     pub id: String,

@@ -1,4 +1,4 @@
-//! Faults, as status and reports tell them.
+//! Faults, as reported by status and reports.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct Witness {
     pub after_ms: Option<u64>,
 }
 
-/// How a service stands, as far as faults change it: what has to be as before once they have healed.
+/// The state of a service as far as faults can change it. After faults are undone it must be as before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     pub service: String,
@@ -64,8 +64,8 @@ impl Standing {
         };
         let number = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
         tell("paused", self.paused.to_string(), now.paused.to_string());
-        tell("the limit of processors", number(self.cpus.map(|n| n.to_string())), number(now.cpus.map(|n| n.to_string())));
-        tell("the limit of memory", number(self.memory.map(|n| n.to_string())), number(now.memory.map(|n| n.to_string())));
+        tell("the CPU limit", number(self.cpus.map(|n| n.to_string())), number(now.cpus.map(|n| n.to_string())));
+        tell("the memory limit", number(self.memory.map(|n| n.to_string())), number(now.memory.map(|n| n.to_string())));
         if let (Some(before), Some(now)) = (&self.rules, &now.rules) {
             tell("the firewall", before.join(", "), now.join(", "));
         }
@@ -129,7 +129,7 @@ pub struct FaultCatalogue {
     pub faults: Vec<FaultDescription>,
 }
 
-/// A way of breaking a service, and what it can be told.
+/// A kind of fault and its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultDescription {
     pub name: String,

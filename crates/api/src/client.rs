@@ -59,13 +59,13 @@ pub enum ClientError {
     #[error("no daemon answers at {}", socket.display())]
     NotRunning { socket: PathBuf },
     /// The connection broke before the answer was complete: the daemon has died.
-    #[error("the daemon ended before it had answered")]
+    #[error("the daemon stopped before it answered")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The daemon's own word.
     #[error(transparent)]
     Answered(ApiError),
     /// Not our daemon, or one of another version.
-    #[error("the daemon's answer cannot be read: {detail}")]
+    #[error("cannot decode the daemon's answer: {detail}")]
     Unexpected { detail: String },
 }
 
@@ -111,7 +111,7 @@ impl Client {
         self.get(route::DAEMON).await
     }
 
-    /// The daemon ends soon after the answer; what runs goes on running.
+    /// The daemon exits soon after the answer; services keep running.
     pub async fn stop_daemon(&self) -> Result<(), ClientError> {
         self.post::<_, serde_json::Value>(route::DAEMON_STOP, &serde_json::json!({})).await.map(|_| ())
     }
@@ -311,7 +311,7 @@ impl Client {
                 break Head::parse(&received.split_to(end + 4))?;
             }
             if received.len() > LONGEST_HEAD {
-                return Err(ClientError::Unexpected { detail: "an endless head".to_owned() });
+                return Err(ClientError::Unexpected { detail: "the response head is too long".to_owned() });
             }
             read_more(&mut connection, &mut received).await?;
         };
@@ -400,7 +400,7 @@ impl Head {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = text.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| ClientError::Unexpected { detail: "no HTTP answer".to_owned() })?;
+        let status = status.ok_or_else(|| ClientError::Unexpected { detail: "not an HTTP response".to_owned() })?;
         let length = lines
             .filter_map(|line| line.split_once(':'))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
@@ -432,7 +432,7 @@ fn refusal(status: u16, body: &[u8]) -> ClientError {
     ClientError::Answered(error.unwrap_or_else(|_| {
         let text = String::from_utf8_lossy(body);
         ApiError::new(ErrorCode::Internal, format!("the daemon answered with status {status}: {}", text.trim()))
-            .hint("is the daemon of another version? `devenv daemon stop` ends it, and the next command starts one")
+            .hint("if the daemon is of another version, run `devenv daemon stop`; the next command starts the new one")
     }))
 }
 

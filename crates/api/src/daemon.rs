@@ -1,4 +1,4 @@
-//! The daemon itself, and the machine it stands on.
+//! The daemon and the machine it runs on.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ pub enum CheckStatus {
     Fail,
 }
 
-/// The one line that a daemon prints when it is decided whether it serves: whoever started it waits for this line.
+/// The one line that a daemon prints once it serves or has failed to start. The process that started it waits for this line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum Announcement {

@@ -1,4 +1,4 @@
-//! What a failing command tells.
+//! The error of a failing command.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl ApiError {
 pub enum ErrorCode {
     /// Wrong usage of a command.
     Usage,
-    /// A profile or scenario that does not hold.
+    /// The profile or scenario is invalid.
     InvalidProfile,
     /// No engine answers, or it is too old or too new.
     NoEngine,
@@ -52,7 +52,7 @@ pub enum ErrorCode {
     TimedOut,
     /// There is no environment, service, snapshot… of that name.
     NotFound,
-    /// Somebody else is at it.
+    /// Another operation is in progress.
     Conflict,
     /// The command was ended by a signal or by another command.
     Interrupted,

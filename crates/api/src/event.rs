@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One thing that happened, told in the past tense. It needs no other event to be understood.
+/// Something that happened, in the past tense. Can be understood without other events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Counts up within the environment.

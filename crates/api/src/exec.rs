@@ -137,7 +137,7 @@ impl Decoder for TerminalCodec {
 fn write_frame(buffer: &mut BytesMut, kind: u8, payload: &[u8]) {
     buffer.reserve(HEAD + payload.len());
     buffer.put_u8(kind);
-    buffer.put_u32(u32::try_from(payload.len()).expect("a payload is a piece of a buffer, far under 4 GiB"));
+    buffer.put_u32(u32::try_from(payload.len()).expect("a payload is part of a buffer far smaller than 4 GiB"));
     buffer.put_slice(payload);
 }
 

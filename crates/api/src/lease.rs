@@ -23,7 +23,7 @@ pub struct LeaseRequest {
     /// None named means every service that has something to lease.
     #[serde(default)]
     pub services: Vec<String>,
-    /// The PostgreSQL database to copy; the first one of each server unless said.
+    /// The PostgreSQL database to copy. Default: the first one of each server.
     #[serde(default)]
     pub database: Option<String>,
 }
@@ -158,5 +158,5 @@ fn unexpected(news: &LeaseNews) -> ClientError {
         LeaseNews::Over => "the end of the lease",
         LeaseNews::Failed(_) => "a failure",
     };
-    ClientError::Unexpected { detail: format!("{what} was not expected here") }
+    ClientError::Unexpected { detail: format!("unexpected message: {what}") }
 }

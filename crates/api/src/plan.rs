@@ -30,7 +30,7 @@ pub enum Action {
     None,
 }
 
-/// What a step means for whoever uses the service.
+/// How a step affects clients of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consequence {

@@ -16,7 +16,7 @@ pub struct ApplyRequest {
     /// Data sets instead of scripts of the schema.
     #[serde(default)]
     pub seed: bool,
-    /// The data set, a directory of `seed-data/`; what the profile declares unless said.
+    /// The seed set, a directory of `seed-data/`. Default: the seeds that the profile declares.
     #[serde(default)]
     pub set: Option<String>,
 }
@@ -205,7 +205,7 @@ pub struct GcRequest {
     #[serde(default)]
     pub all: bool,
     /// Environments that nobody has used for so long: those that `test --warm` left are removed, others are taken down.
-    /// Unless said, only the former, after a day.
+    /// Default: only trash older than a day.
     #[serde(default)]
     pub idle_ms: Option<u64>,
     /// What volumes may take on the disk, in bytes: beyond it the oldest trash goes first, then golden volumes.

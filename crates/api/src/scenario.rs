@@ -1,4 +1,4 @@
-//! What a chaos scenario is going to do, and what came of it.
+//! The plan and the result of a chaos scenario.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ pub struct PlannedFault {
     pub seed: u64,
 }
 
-/// What came of one run: what `chaos run --json` prints.
+/// The result of a run, as printed by `chaos run --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     pub scenario: String,
@@ -76,7 +76,7 @@ pub enum Verdict {
     Pass,
     /// Something that was claimed did not hold.
     Fail,
-    /// Nothing can be said: a fault did not bite, a workload did nothing, the answer could not be read.
+    /// The run proves nothing: the effect of a fault was not observed, a workload did nothing, or its data could not be read.
     Unknown,
 }
 

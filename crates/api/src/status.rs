@@ -97,7 +97,7 @@ pub enum ServiceState {
     Creating,
     /// Runs, and its probe has not succeeded yet.
     Starting,
-    /// Answers, and what the profile declares is being brought about.
+    /// Answers, and is being provisioned.
     Provisioning,
     Ready,
     /// Was ready and does not answer.

@@ -38,7 +38,7 @@ pub(crate) enum Address {
 pub(crate) enum AddressError {
     #[error("the environment has no variable {name}")]
     Missing { name: String },
-    #[error("{name} is no address: {reason}")]
+    #[error("{name} is not an address: {reason}")]
     Unreadable { name: String, reason: String },
 }
 

@@ -30,14 +30,14 @@ pub(crate) fn check(check: &Check, evidence: &Evidence) -> CheckResult {
     let outcome = match &check.claim {
         Claim::Lost { workload, most, window } => evidence.tally(workload).map(|tally| lost(tally, *most, *window)),
         Claim::Holes { workload, most } => {
-            evidence.tally(workload).map(|tally| count("holes", "older ones missing while newer ones are there", tally, tally.holes, *most))
+            evidence.tally(workload).map(|tally| count("holes", "older ones are missing while newer ones exist", tally, tally.holes, *most))
         }
         Claim::Duplicates { workload, most } => {
-            evidence.tally(workload).map(|tally| count("duplicates", "there more than once", tally, tally.duplicates, *most))
+            evidence.tally(workload).map(|tally| count("duplicates", "exist more than once", tally, tally.duplicates, *most))
         }
         Claim::Unexpected { workload, most } => evidence
             .tally(workload)
-            .map(|tally| count("unexpected", "there though they were refused or never tried", tally, tally.unexpected, *most)),
+            .map(|tally| count("unexpected", "exist although they were refused or never sent", tally, tally.unexpected, *most)),
         Claim::Recovery { id, most } => recovery(id, *most, evidence),
         Claim::Available { service, least, except } => available(service, *least, except, evidence),
         Claim::Command { .. } => command(&check.name, evidence),
@@ -52,7 +52,7 @@ impl Evidence {
     fn tally(&self, workload: &str) -> Result<&Tally, String> {
         match self.tallies.get(workload) {
             Some(Ok(tally)) => Ok(tally),
-            Some(Err(why)) => Err(format!("what `{workload}` wrote could not be read back: {why}")),
+            Some(Err(why)) => Err(format!("the data that `{workload}` wrote cannot be read back: {why}")),
             None => Err(format!("`{workload}` was not read back")),
         }
     }
@@ -62,18 +62,18 @@ fn lost(tally: &Tally, most: Option<u64>, window: Option<Duration>) -> Outcome {
     let window_ms = tally.window_us as f64 / 1000.0;
     let within = window.is_none_or(|window| tally.window_us <= window.as_micros() as u64);
     let few = most.is_none_or(|most| tally.lost <= most);
-    let mut words = vec![format!("{} of {} acknowledged were lost", tally.lost, tally.acknowledged)];
+    let mut words = vec![format!("{} of {} acknowledged operations were lost", tally.lost, tally.acknowledged)];
     if tally.lost > 0 {
         words.push(format!("those of {window_ms:.0} ms"));
         words.extend(tally.first_lost.map(|(client, sequence)| format!("first number {sequence} of client {client}")));
     }
-    words.extend(most.filter(|_| !few).map(|most| format!("and at most {most} may be")));
-    words.extend(window.filter(|_| !within).map(|window| format!("and at most those of {} ms may be", window.as_millis())));
+    words.extend(most.filter(|_| !few).map(|most| format!("with at most {most} allowed")));
+    words.extend(window.filter(|_| !within).map(|window| format!("with at most {} ms allowed", window.as_millis())));
     (holds(within && few), words.join(", "), figures(tally))
 }
 
 fn count(name: &str, words: &str, tally: &Tally, found: u64, most: u64) -> Outcome {
-    let bound = if found > most { format!(", and at most {most} may be") } else { String::new() };
+    let bound = if found > most { format!(", with at most {most} allowed") } else { String::new() };
     let mut figures = figures(tally);
     figures.insert(name.to_owned(), found.into());
     (holds(found <= most), format!("{found} {words}{bound}"), figures)
@@ -109,29 +109,29 @@ fn recovery(id: &str, most: Duration, evidence: &Evidence) -> Result<Outcome, St
         Some(ready) => {
             figures.insert("ready_ms".to_owned(), ready.into());
             let from_heal = recovery.heal_ms.filter(|heal| *heal > 0.0 && *heal < ready);
-            let from_heal = from_heal.map(|heal| format!(", {:.0} ms from its healing", ready - heal)).unwrap_or_default();
-            let bound = if ready > limit { format!(", and at most {limit:.0} ms may be") } else { String::new() };
-            (holds(ready <= limit), format!("ready {ready:.0} ms from the fault{from_heal}{bound}"), figures)
+            let from_heal = from_heal.map(|heal| format!(", {:.0} ms after the fault was undone", ready - heal)).unwrap_or_default();
+            let bound = if ready > limit { format!(", with at most {limit:.0} ms allowed") } else { String::new() };
+            (holds(ready <= limit), format!("ready {ready:.0} ms after the fault{from_heal}{bound}"), figures)
         }
         None => (Verdict::Fail, "not ready again before the run ended".to_owned(), figures),
     })
 }
 
 fn available(service: &str, least: f64, except: &[String], evidence: &Evidence) -> Result<Outcome, String> {
-    let answers = evidence.answers.get(service).ok_or_else(|| format!("`{service}` cannot be asked whether it answers"))?;
+    let answers = evidence.answers.get(service).ok_or_else(|| format!("`{service}` has no probe that could measure its availability"))?;
     let spans: Vec<(u64, u64)> = except.iter().filter_map(|id| evidence.affected_us.get(id)).copied().collect();
     let share = answers.share(evidence.span_us.0, evidence.span_us.1, &spans);
     let mut figures = Map::new();
     figures.insert("share".to_owned(), share.into());
-    Ok((holds(share >= least), format!("answered {:.2} % of the time, and {:.2} % is asked for", share * 100.0, least * 100.0), figures))
+    Ok((holds(share >= least), format!("answered {:.2} % of the time, required are {:.2} %", share * 100.0, least * 100.0), figures))
 }
 
 fn command(name: &str, evidence: &Evidence) -> Result<Outcome, String> {
     match evidence.commands.get(name) {
         Some(Ok(code)) => {
-            Ok((holds(*code == 0), format!("the command ended with {code}"), Map::from_iter([("code".to_owned(), (*code).into())])))
+            Ok((holds(*code == 0), format!("the command exited with {code}"), Map::from_iter([("code".to_owned(), (*code).into())])))
         }
-        Some(Err(why)) => Err(format!("the command could not be run: {why}")),
+        Some(Err(why)) => Err(format!("the command cannot be run: {why}")),
         None => Err("the command was not run".to_owned()),
     }
 }
@@ -168,17 +168,21 @@ mod tests {
             ..Evidence::default()
         };
         let lost = |most, window: Option<u64>| Claim::Lost { workload: "keys".to_owned(), most, window: window.map(Duration::from_millis) };
-        let words = "3 of 100 acknowledged were lost, those of 1200 ms, first number 9 of client 1";
+        let words = "3 of 100 acknowledged operations were lost, those of 1200 ms, first number 9 of client 1";
         assert_eq!(told(lost(None, Some(2000)), &evidence), format!("pass: {words}"));
-        assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}, and at most 0 may be"));
-        assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}, and at most those of 1000 ms may be"));
+        assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}, with at most 0 allowed"));
+        assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}, with at most 1000 ms allowed"));
         assert!(told(Claim::Holes { workload: "keys".to_owned(), most: 0 }, &evidence).starts_with("fail: 1 "));
         assert!(
-            told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence).starts_with("unknown: what `gone`")
+            told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence)
+                .starts_with("unknown: the data that `gone`")
         );
         let recovery = |most| Claim::Recovery { id: "cut".to_owned(), most: Duration::from_millis(most) };
-        assert_eq!(told(recovery(1000), &evidence), "pass: ready 740 ms from the fault, 240 ms from its healing");
-        assert_eq!(told(recovery(700), &evidence), "fail: ready 740 ms from the fault, 240 ms from its healing, and at most 700 ms may be");
+        assert_eq!(told(recovery(1000), &evidence), "pass: ready 740 ms after the fault, 240 ms after the fault was undone");
+        assert_eq!(
+            told(recovery(700), &evidence),
+            "fail: ready 740 ms after the fault, 240 ms after the fault was undone, with at most 700 ms allowed"
+        );
         assert!(told(Claim::Recovery { id: "x".to_owned(), most: Duration::ZERO }, &evidence).starts_with("unknown: "));
     }
 }

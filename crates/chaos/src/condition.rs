@@ -63,7 +63,7 @@ pub enum Owner {
     Host,
 }
 
-/// What is wrong with a condition, and what would be right.
+/// An invalid condition: the problem and a hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InvalidCondition {
@@ -98,11 +98,11 @@ const COMPARISONS: &[(&str, Comparison)] = &[
 ];
 
 impl Condition {
-    /// `FIGURE >= VALUE over DURATION`; `owner` says what a name stands for.
+    /// `METRIC >= VALUE over DURATION`; `owner` resolves names.
     pub fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
         let text = text.trim();
         let at = text.find(['<', '>', '=', '!']).ok_or_else(|| InvalidCondition {
-            message: format!("`{text}` compares nothing"),
+            message: format!("`{text}` has no comparison"),
             hint: Some("write it as `jobs.rate >= 100` or `host.disk-free < 2GiB`".to_owned()),
         })?;
         Self::of(text[..at].trim(), &text[at..], owner)
@@ -149,19 +149,19 @@ impl Figure {
     fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
         let Some((who, name)) = text.split_once('.') else {
             return Err(InvalidCondition {
-                message: format!("`{text}` is no figure"),
-                hint: Some("a figure is `WORKLOAD.rate`, `SERVICE.ready` or `host.disk-free`".to_owned()),
+                message: format!("`{text}` is not a metric"),
+                hint: Some("a metric is `WORKLOAD.rate`, `SERVICE.ready` or `host.disk-free`".to_owned()),
             });
         };
         let whose = if who == "host" { Some(Owner::Host) } else { owner(who) };
         let Some(whose) = whose else {
-            return Err(InvalidCondition { message: format!("`{who}` is neither a workload nor a service, nor `host`"), hint: None });
+            return Err(InvalidCondition { message: format!("`{who}` is not a workload, a service or `host`"), hint: None });
         };
         let known = || FIGURES.iter().filter(|(_, _, of)| *of == whose).map(|(name, _, _)| *name);
         match FIGURES.iter().find(|(known, _, of)| *known == name && *of == whose) {
             Some((_, found, _)) => Ok(Self { owner: who.to_owned(), name: *found }),
             None => Err(InvalidCondition {
-                message: format!("`{who}` has no figure `{name}`"),
+                message: format!("`{who}` has no metric `{name}`"),
                 hint: Some(did_you_mean(name, known()).unwrap_or_else(|| format!("expected {}", one_of(known())))),
             }),
         }
@@ -230,10 +230,10 @@ mod tests {
             let error = Condition::parse(text, owner).unwrap_err();
             format!("{} / {}", error.message, error.hint.unwrap_or_default())
         };
-        assert_eq!(told("jobs.rat > 1"), "`jobs` has no figure `rat` / did you mean `rate`?");
-        assert_eq!(told("host.ready > 1"), "`host` has no figure `ready` / expected `disk-free` or `memory-free`");
-        assert_eq!(told("jbos.rate > 1"), "`jbos` is neither a workload nor a service, nor `host` / ");
+        assert_eq!(told("jobs.rat > 1"), "`jobs` has no metric `rat` / did you mean `rate`?");
+        assert_eq!(told("host.ready > 1"), "`host` has no metric `ready` / expected `disk-free` or `memory-free`");
+        assert_eq!(told("jbos.rate > 1"), "`jbos` is not a workload, a service or `host` / ");
         assert!(told("jobs.rate > soon").starts_with("`soon` is not a value"));
-        assert!(told("jobs.rate").starts_with("`jobs.rate` compares nothing"));
+        assert!(told("jobs.rate").starts_with("`jobs.rate` has no comparison"));
     }
 }

@@ -1,5 +1,5 @@
-//! Everybody who works during a run: the workloads' clients and the probers, on threads of their own, so that neither
-//! the runner nor the terminal is in their way.
+//! The threads that work during a run: the workloads' clients and the probers. They are separate threads, so that neither
+//! the runner nor the terminal delays them.
 
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ pub(crate) enum CrewError {
     Threads(#[source] std::io::Error),
     #[error("cannot write a ledger: {0}")]
     Ledger(#[source] std::io::Error),
-    #[error("the workload `{name}` cannot be set up: {source}")]
+    #[error("cannot set up the workload `{name}`: {source}")]
     SetUp { name: String, source: WorkError },
 }
 
@@ -102,7 +102,7 @@ impl Crew {
         self.tasks.spawn_on(prober::probe(address, seen, began, self.stop.clone()), runtime.handle());
     }
 
-    /// Everybody begins.
+    /// Starts all workers.
     pub(crate) fn begin(&mut self) {
         let Some(runtime) = &self.runtime else { return };
         for worker in &self.workers {
@@ -117,7 +117,7 @@ impl Crew {
         }
     }
 
-    /// No new operations; those under way are seen to their end.
+    /// Starts no new operations, and waits for those in flight.
     pub(crate) async fn stop_clients(&mut self) {
         self.stop_clients.cancel();
         let all = async { while self.clients.join_next().await.is_some() {} };
@@ -133,7 +133,7 @@ impl Crew {
         }
     }
 
-    /// The rest ends too: probers, and whoever completes jobs.
+    /// Stops the rest too: probers, and the workers that complete jobs.
     pub(crate) async fn dismiss(&mut self) {
         self.stop.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };

@@ -1,4 +1,4 @@
-//! PURE: a scenario as it stands in its file. The checks, their messages and the schema come from these types.
+//! PURE: a scenario as written in its file. The checks, their messages and the schema come from these types.
 
 use devenv_spec::Period;
 use indexmap::IndexMap;
@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What is run, what is broken meanwhile, and what has to hold.
+/// Workloads, faults and checks.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Scenario")]
@@ -16,7 +16,7 @@ pub(super) struct Document {
     pub(super) description: Option<String>,
     /// The profile that it runs on; without one, that which the environment runs, else `default`.
     #[serde(default)]
-    #[expect(dead_code, reason = "it is read by itself, before the rest can be looked at")]
+    #[expect(dead_code, reason = "it is parsed on its own, before the other fields can be checked")]
     pub(super) profile: Option<String>,
     /// What is drawn by chance is drawn from this.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(super) struct Document {
     /// Conditions under which the run is broken off.
     #[serde(default, rename = "stop-if")]
     pub(super) stop_if: Vec<String>,
-    /// What has to hold, by `WORKLOAD.lost`, `ID.recovery` and the like.
+    /// The checks, by `WORKLOAD.lost`, `ID.recovery` and so on.
     #[serde(default)]
     pub(super) checks: IndexMap<String, CheckDocument>,
 }
@@ -86,7 +86,7 @@ pub enum Acknowledge {
 pub(super) struct PostgresWorkload {
     /// The service.
     pub(super) service: String,
-    /// The database, as its owner; the first one unless said.
+    /// The database, used as its owner. Default: the first one.
     #[serde(default)]
     pub(super) database: Option<String>,
     /// How many work at once.
@@ -127,10 +127,10 @@ pub enum Acks {
 pub(super) struct HttpWorkload {
     /// The service.
     pub(super) service: String,
-    /// The path to ask for, `/` unless said.
+    /// The request path.
     #[serde(default)]
     pub(super) path: Option<String>,
-    /// The status of success, 200 unless said.
+    /// The status code of success. Default: 200.
     #[serde(default)]
     pub(super) status: Option<u16>,
     /// How many work at once.
@@ -182,7 +182,7 @@ pub(super) struct EntryDocument {
     pub(super) fault: String,
     /// The service.
     pub(super) on: String,
-    /// What the fault is told.
+    /// Parameters of the fault.
     #[serde(default)]
     pub(super) set: Settings,
 }

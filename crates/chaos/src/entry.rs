@@ -97,7 +97,7 @@ impl Board {
     }
 }
 
-/// Lives through one entry. Cut off at any point it leaves a fault behind that is known to the board.
+/// Runs one entry. If it is cancelled at any point, the board knows the fault that it leaves behind.
 pub(crate) async fn live(run: &Run<'_>, index: usize) {
     let entry = &run.scenario.timeline[index];
     if begins(run, entry, index).await.is_some() && injected(run, entry, index).await.is_some() {
@@ -132,7 +132,7 @@ async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
 }
 
 /// When it happened; `Some(None)` if it never will.
-#[expect(clippy::option_option, reason = "not yet, never, and when are three things")]
+#[expect(clippy::option_option, reason = "the condition is neither pending nor impossible nor timed")]
 fn happened(progress: &Progress, moment: Moment) -> Option<Option<u64>> {
     let at = match moment {
         Moment::Injected => progress.injected_us.filter(|_| progress.witnessed()),
@@ -166,7 +166,7 @@ async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
     run.journal.write(
         Some(&entry.on),
         "fault.injecting",
-        format!("{}: {} on {} is injected", entry.id, entry.fault, entry.on),
+        format!("{}: injecting {} into {}", entry.id, entry.fault, entry.on),
         json!({ "id": entry.id, "fault": entry.fault, "daemon_id": order.id, "for_ms": order.for_ms, "parameters": order.parameters, "at_ms": run.at_ms() }),
     );
     let asked = run.now_us();
@@ -182,10 +182,10 @@ async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
             fault.id.clone_from(&entry.id);
             let (seen, what) = match &fault.witness {
                 Some(witness) if witness.observed => ("", witness.what.clone()),
-                Some(witness) => (", and was not seen to bite", witness.what.clone()),
-                None => (", and nothing is known of its effect", String::new()),
+                Some(witness) => ("; no effect was observed", witness.what.clone()),
+                None => ("; its effect is unknown", String::new()),
             };
-            let message = format!("{}: {} is on {}{seen}: {what}", entry.id, entry.fault, entry.on);
+            let message = format!("{}: {} is active on {}{seen}: {what}", entry.id, entry.fault, entry.on);
             let data = json!({ "id": entry.id, "witness": fault.witness, "at_ms": run.at_ms() });
             run.journal.write(Some(&entry.on), "fault.injected", message, data);
             run.board.write(index, |progress| {
@@ -207,12 +207,12 @@ async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
 }
 
 fn refused(run: &Run<'_>, entry: &Entry, index: usize, why: String) {
-    let message = format!("{}: {} could not be injected: {why}", entry.id, entry.fault);
+    let message = format!("{}: {} cannot be injected: {why}", entry.id, entry.fault);
     run.journal.write(Some(&entry.on), "fault.refused", message, json!({ "id": entry.id, "at_ms": run.at_ms() }));
     run.board.write(index, |progress| progress.refused = Some(why));
 }
 
-/// Sees to it that the fault ends: at its time, or at the end of the timeline, or by itself.
+/// Waits until the fault ends: when its time is up, at the end of the timeline, or on its own.
 async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
     let fault_us = run.board.read(|entries| entries[index].fault_us.or(entries[index].asked_us)).unwrap_or_default();
     if let Some(lasting) = entry.lasting {
@@ -251,7 +251,7 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
     run.journal.write(
         Some(&entry.on),
         "fault.healed",
-        format!("{}: {} is healed", entry.id, entry.fault),
+        format!("{}: {} was undone", entry.id, entry.fault),
         json!({ "id": entry.id, "at_ms": run.ms_of(at) }),
     );
     run.board.write(index, |progress| {
@@ -268,7 +268,7 @@ async fn heal(run: &Run<'_>, entry: &Entry) {
         run.journal.write(
             Some(&entry.on),
             "fault.not-healed",
-            format!("{}: healing failed: {}", entry.id, error.message),
+            format!("{}: cannot be undone: {}", entry.id, error.message),
             json!({ "id": entry.id }),
         );
     }
@@ -301,7 +301,7 @@ async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
     run.journal.write(
         Some(&entry.on),
         "fault.recovered",
-        format!("{}: {} has recovered", entry.id, entry.on),
+        format!("{}: {} recovered", entry.id, entry.on),
         json!({ "id": entry.id, "at_ms": run.at_ms(), "ready_at_ms": ready }),
     );
 }

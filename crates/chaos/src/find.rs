@@ -18,7 +18,7 @@ pub struct Located {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no scenario `{name}`")]
+#[error("scenario `{name}` does not exist")]
 pub struct NotFound {
     pub name: String,
     pub hint: String,
@@ -63,9 +63,9 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     let known = list(project);
     let names = || known.iter().map(String::as_str);
     let hint = if is_path {
-        "the path is looked for from here, then from the project".to_owned()
+        "paths are resolved from the current directory, then from the project".to_owned()
     } else {
-        did_you_mean(scenario, names()).unwrap_or_else(|| format!("expected {}, or a path", one_of(names())))
+        did_you_mean(scenario, names()).unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names())))
     };
     Err(NotFound { name: scenario.to_owned(), hint })
 }

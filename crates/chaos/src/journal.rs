@@ -1,6 +1,6 @@
 //! The journal of a run: one event a line, on the disk before what it announces is done.
 //!
-//! Whoever finds a run that was cut off knows from it what was done to whom; what is kept here is also the report's
+//! After an interrupted run it shows what was done to which service. Its events are also the report's
 //! timeline.
 
 use std::{
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub(crate) struct Journal<'a> {
     environment: String,
     inner: RefCell<Inner>,
-    /// Told each event as it is written.
+    /// Called with each event as it is written.
     listener: &'a dyn Fn(&Event),
 }
 

@@ -1,4 +1,4 @@
-//! The ledger: what each client tried and what came of it, in a file outside of what is broken.
+//! The log of what each client tried and the outcome, in a file outside of the services under test.
 //!
 //! A line is written before an operation is sent and one after its answer, each by one write to the file, so that the
 //! ledger outlives this process. What was acknowledged is judged from the file, not from memory.
@@ -62,7 +62,7 @@ pub(crate) enum Outcome {
         at_us: u64,
     },
     Failed,
-    /// Told so, or not told anything before the run ended.
+    /// Answered with an error, or not answered before the run ended.
     Unknown,
 }
 
@@ -75,7 +75,7 @@ impl Ledger {
     pub(crate) fn write(&self, client: u32, sequence: u64, entry: Entry) {
         let at = self.shared.began.elapsed().as_micros() as u64;
         let line = format!("{} {client} {sequence} {at}\n", entry.letter());
-        let written = self.shared.file.lock().expect("no holder of this lock panics").write_all(line.as_bytes());
+        let written = self.shared.file.lock().expect("no code panics while it holds this lock").write_all(line.as_bytes());
         if written.is_err() {
             self.shared.torn.store(true, Ordering::Relaxed);
         }
@@ -84,7 +84,7 @@ impl Ledger {
     /// All operations in the order of clients and sequences, from the file.
     pub(crate) fn operations(&self) -> io::Result<Vec<Operation>> {
         if self.shared.torn.load(Ordering::Relaxed) {
-            return Err(io::Error::other("a line could not be written"));
+            return Err(io::Error::other("cannot write a line"));
         }
         read(BufReader::new(File::open(&self.shared.path)?))
     }
@@ -94,7 +94,7 @@ fn read(lines: impl BufRead) -> io::Result<Vec<Operation>> {
     let mut operations: BTreeMap<(u32, u64), Operation> = BTreeMap::new();
     for line in lines.lines() {
         let line = line?;
-        // A line that was cut off is that of an operation that was never sent.
+        // A truncated line belongs to an operation that was never sent.
         let Some((entry, client, sequence, at)) = parse(&line) else { continue };
         let operation = operations.entry((client, sequence)).or_insert(Operation {
             client,

@@ -2,8 +2,8 @@
 //!
 //! The command line runs them, through the daemon's client; nothing here knows the daemon or the engine. From a file to a
 //! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `crew`)
-//! injects, heals and waits; clients (`workload`) write into a `ledger` what they were told; in the end what is there is
-//! held against it (`tally`, `check`, `verdict`: pure), and told (`report`).
+//! injects and undoes; clients (`workload`) write the answers they get into a `ledger`; in the end the data that exists is
+//! compared with it (`tally`, `check`, `verdict`: pure), and reported (`report`).
 
 mod address;
 mod check;

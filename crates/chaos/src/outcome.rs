@@ -1,4 +1,4 @@
-//! What came of a run, once nobody works any more: what is there against the ledgers, the ways back, the figures.
+//! The results of a run, after all workers have stopped: the data compared with the ledgers, recovery times, figures.
 
 use std::{
     collections::HashMap,
@@ -68,7 +68,7 @@ impl Run<'_> {
     }
 
     fn tell_tally(&self, name: &str, tally: &Tally, observed: &Observed, took: f64) {
-        let message = format!("{name}: {} of {} acknowledged were lost", tally.lost, tally.acknowledged);
+        let message = format!("{name}: {} of {} acknowledged operations were lost", tally.lost, tally.acknowledged);
         let data = json!({ "workload": name, "found": observed.found.len(), "read_ms": took, "at_ms": self.at_ms() });
         self.journal.write(None, "workload.read", message, data);
     }
@@ -81,9 +81,9 @@ impl Run<'_> {
                 Some(mut prepared) => match timeout(COMMAND, prepared.stdout(std::process::Stdio::null()).status()).await {
                     Ok(Ok(status)) => Ok(status.code().unwrap_or(-1)),
                     Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err(format!("it did not end within {COMMAND:?}")),
+                    Err(_) => Err(format!("it did not exit within {COMMAND:?}")),
                 },
-                None => Err("it names no program".to_owned()),
+                None => Err("it is empty".to_owned()),
             };
             commands.insert(one.name.clone(), outcome);
         }
@@ -151,9 +151,9 @@ impl Run<'_> {
         let fate = |progress: &Progress| match (&progress.refused, &progress.fault) {
             (Some(why), _) => Fate::Refused(why.clone()),
             (None, None) => Fate::NeverBegan,
-            (None, Some(fault)) if !progress.witnessed() => {
-                Fate::NotWitnessed(fault.witness.as_ref().map_or_else(|| "it has no witness".to_owned(), |witness| witness.what.clone()))
-            }
+            (None, Some(fault)) if !progress.witnessed() => Fate::NotWitnessed(
+                fault.witness.as_ref().map_or_else(|| "its effect was not observed".to_owned(), |witness| witness.what.clone()),
+            ),
             (None, Some(_)) if progress.recovered_us.is_none() => Fate::NotRecovered,
             (None, Some(_)) => Fate::Recovered,
         };
@@ -195,12 +195,12 @@ impl Run<'_> {
         self.crew.workers.iter().map(figures).collect()
     }
 
-    /// What the workloads made goes; what cannot be taken away is told, and no more.
+    /// Removes the workloads' data. Failures are only reported.
     pub(super) async fn clean_up(&self) {
         for worker in &self.crew.workers {
             let cleaned = timeout(READ_BACK, worker.work.clean_up()).await.unwrap_or(Err(WorkError::Late(READ_BACK)));
             if let Err(error) = cleaned {
-                let message = format!("{}: what it wrote could not be taken away: {error}", worker.workload.name);
+                let message = format!("{}: cannot remove the data it wrote: {error}", worker.workload.name);
                 self.journal.write(None, "workload.left", message, Value::Null);
             }
         }

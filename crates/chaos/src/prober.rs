@@ -26,7 +26,7 @@ use devenv_kinds::kafka::wire;
 pub(crate) const PERIOD: Duration = Duration::from_millis(20);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Attempts under way at once: as many as start within one's patience.
+/// Attempts in flight at once: as many as start within the time-out of one.
 const AT_ONCE: usize = 50;
 
 /// What one prober saw. Cheap to clone.
@@ -60,7 +60,7 @@ impl Seen {
     }
 
     fn state<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
-        read(&mut self.shared.lock().expect("no holder of this lock panics"))
+        read(&mut self.shared.lock().expect("no code panics while it holds this lock"))
     }
 
     fn answered(&self, asked_us: u64, now_us: u64) {

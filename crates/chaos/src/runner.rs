@@ -43,7 +43,7 @@ pub struct Inputs<'a> {
     pub directory: &'a Path,
     /// Of this run alone: lower case letters and digits.
     pub run: &'a str,
-    /// Told each event as it happens.
+    /// Called with each event as it happens.
     pub listener: &'a dyn Fn(&Event),
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Run<'a> {
     pub(super) board: Board,
     pub(super) crew: Crew,
     name: &'a str,
-    /// How the services that faults are about stood before; nothing if nobody could tell.
+    /// The state of the affected services before the first fault; none if it cannot be read.
     before: Vec<Standing>,
     began: Clock,
     /// What the clock on the wall said then.
@@ -70,9 +70,9 @@ pub(crate) struct Run<'a> {
 pub enum RunError {
     #[error("{}", .0.message)]
     Daemon(ApiError),
-    #[error("faults of somebody else are there: {0}")]
+    #[error("faults that this run did not inject are active: {0}")]
     FaultsThere(String),
-    #[error("{0}: {message}, so that nothing was begun", message = .1.message)]
+    #[error("{0}: {message}; the run was not started", message = .1.message)]
     Impossible(String, ApiError),
     #[error("cannot write the journal of the run")]
     Journal(#[source] io::Error),
@@ -116,7 +116,7 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         None,
         "run.planned",
         format!(
-            "{} runs with the seed {}{}",
+            "{} starts with the seed {}{}",
             scenario.name,
             plan.seed,
             scenario.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
@@ -126,7 +126,7 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     let before = match door.standing(&targets(scenario)).await {
         Ok(before) => before,
         Err(error) => {
-            journal.write(None, "run.doubted", format!("how the services stand cannot be seen: {}", error.message), Value::Null);
+            journal.write(None, "run.doubted", format!("cannot read the state of the services: {}", error.message), Value::Null);
             Vec::new()
         }
     };
@@ -219,23 +219,23 @@ impl Run<'_> {
         let end = match self.steady(&self.scenario.steady.iter().collect::<Vec<_>>()).await {
             Ok(()) => {
                 self.zero = Clock::now();
-                self.journal.write(None, "timeline.began", "the timeline begins", json!({ "at_ms": 0 }));
+                self.journal.write(None, "timeline.began", "the timeline starts", json!({ "at_ms": 0 }));
                 self.timeline().await
             }
             Err(why) => End::NeverSteady(why),
         };
         match &end {
             End::Done => {}
-            End::Deadline => failures.push(format!("the deadline of {} s passed", self.scenario.deadline.as_secs())),
+            End::Deadline => failures.push(format!("the deadline of {} s expired", self.scenario.deadline.as_secs())),
             End::Stopped(why) => doubts.push(format!("stopped because {why}")),
-            End::NeverSteady(why) => doubts.push(format!("it never was steady: {why}")),
+            End::NeverSteady(why) => doubts.push(format!("it did not reach the steady state: {why}")),
         }
         let mut not_healed = self.heal_all().await;
         if end == End::Done && not_healed.is_empty() {
             self.back_at_work().await;
             sleep(TAIL).await;
             let steady = self.steady(&self.scenario.steady.iter().collect::<Vec<_>>()).await;
-            failures.extend(steady.err().map(|why| format!("it was not steady again: {why}")));
+            failures.extend(steady.err().map(|why| format!("it did not return to the steady state: {why}")));
         }
         if not_healed.is_empty() {
             not_healed = self.differences().await;
@@ -248,7 +248,7 @@ impl Run<'_> {
         let (tallies, operations) = self.tallies().await;
         let evidence = self.evidence(tallies, end_us, variables).await;
         let checks: Vec<_> = self.scenario.checks.iter().map(|one| check::check(one, &evidence)).collect();
-        doubts.extend(self.journal.trouble().map(|why| format!("the journal could not be written: {why}")));
+        doubts.extend(self.journal.trouble().map(|why| format!("cannot write the journal: {why}")));
         let workloads = self.figures(&operations);
         let acknowledged = workloads
             .iter()
@@ -278,18 +278,14 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for all conditions at once; what does not hold, if the deadline comes first.
+    /// Waits until all conditions hold at the same time. Returns those that do not, if the deadline expires first.
     async fn steady(&self, conditions: &[&super::condition::Condition]) -> Result<(), String> {
         loop {
             let missing = conditions.iter().find(|condition| !gauge::holds(condition, &self.crew, self.working_for(), self.directory));
             let Some(missing) = missing else { return Ok(()) };
             if self.left().is_zero() {
                 let figure = gauge::read(missing, &self.crew, self.working_for(), self.directory);
-                return Err(format!(
-                    "`{}` did not hold{}",
-                    missing.text,
-                    figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()
-                ));
+                return Err(format!("`{}` is false{}", missing.text, figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()));
             }
             sleep(WATCH).await;
         }
@@ -298,7 +294,7 @@ impl Run<'_> {
     async fn timeline(&self) -> End {
         let all = future::join_all((0..self.scenario.timeline.len()).map(|index| entry::live(self, index)));
         tokio::select! {
-            // What is cut off by the watch is healed by the caller: the board knows what was injected.
+            // The caller undoes the faults of cancelled entries: the board knows what was injected.
             _ = all => End::Done,
             end = self.watch() => end,
         }
@@ -314,7 +310,7 @@ impl Run<'_> {
                 self.scenario.stop_if.iter().find(|condition| gauge::holds(condition, &self.crew, self.working_for(), self.directory))
             {
                 self.journal.write(None, "run.stopped", format!("stopped: {}", stop.text), json!({ "at_ms": self.at_ms() }));
-                return End::Stopped(format!("`{}` holds", stop.text));
+                return End::Stopped(format!("`{}` is true", stop.text));
             }
             if self.board.only_lasting_ones_left() {
                 let since = *only_lasting_since.get_or_insert_with(Clock::now);
@@ -342,7 +338,7 @@ impl Run<'_> {
             self.journal.write(
                 None,
                 "run.healing",
-                format!("what is left is healed: {}", ids.join(", ")),
+                format!("undoing the remaining faults: {}", ids.join(", ")),
                 json!({ "at_ms": self.at_ms() }),
             );
         }
@@ -363,13 +359,18 @@ impl Run<'_> {
                 };
                 pending = there.iter().filter(|fault| ours(fault)).map(|fault| fault.id.clone()).collect();
                 if pending.is_empty() {
-                    self.journal.write(None, "run.healed", "no fault of this run is there any more", json!({ "at_ms": self.at_ms() }));
+                    self.journal.write(None, "run.healed", "no fault of this run is active", json!({ "at_ms": self.at_ms() }));
                     return Vec::new();
                 }
             }
             if began.elapsed() > HEALING {
-                self.journal.write(None, "run.not-healed", format!("not healed: {}", pending.join(", ")), json!({ "at_ms": self.at_ms() }));
-                return if pending.is_empty() { vec!["what the daemon cannot tell".to_owned()] } else { pending };
+                self.journal.write(
+                    None,
+                    "run.not-healed",
+                    format!("faults that could not be undone: {}", pending.join(", ")),
+                    json!({ "at_ms": self.at_ms() }),
+                );
+                return if pending.is_empty() { vec!["unknown to the daemon".to_owned()] } else { pending };
             }
             sleep(Duration::from_millis(200)).await;
         }
@@ -380,12 +381,12 @@ impl Run<'_> {
         let now = match self.door.standing(&targets(self.scenario)).await {
             Ok(now) => now,
             Err(_) if self.before.is_empty() => return Vec::new(),
-            Err(error) => return vec![format!("what cannot be seen ({})", error.message)],
+            Err(error) => return vec![format!("cannot be checked ({})", error.message)],
         };
         let pairs = self.before.iter().filter_map(|before| Some((before, now.iter().find(|now| now.service == before.service)?)));
         let changed: Vec<String> = pairs.flat_map(|(before, now)| before.changed(now)).collect();
         let (kind, message) = if changed.is_empty() {
-            ("run.as-before", "rules, pauses, limits and disks are as they were before".to_owned())
+            ("run.as-before", "firewall rules, pauses, limits and disks are as they were before".to_owned())
         } else {
             ("run.not-healed", format!("not as before: {}", changed.join("; ")))
         };

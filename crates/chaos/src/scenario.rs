@@ -1,4 +1,4 @@
-//! PURE: a scenario that holds: every name in it is known, every time is one, every fault can be told what it is told.
+//! PURE: a validated scenario: all names are known, all times and fault parameters are valid.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -75,7 +75,7 @@ pub enum Moment {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
-    /// As it stands in the file.
+    /// As written in the file.
     pub name: String,
     pub claim: Claim,
 }
@@ -146,7 +146,7 @@ impl Task {
 }
 
 impl Entry {
-    /// Somebody has to end it, and no time is said: it lasts to the end of the timeline.
+    /// Must be ended explicitly: without a duration it lasts to the end of the timeline.
     pub fn lasts(&self) -> bool {
         self.lasting.is_none() && !self.ends_itself && matches!(self.undone_by, Undoing::Kernel | Undoing::Lease)
     }

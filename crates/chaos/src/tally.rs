@@ -83,7 +83,7 @@ impl Tally {
             match operation.outcome {
                 Outcome::Acknowledged { at_us } if there => {
                     // Something newer of the same connection is there: what is missing before it is a hole. A client
-                    // that connects anew by itself shows that only by the time it took.
+                    // that reconnects internally shows that only by the time it took.
                     let stalled = at_us.saturating_sub(operation.invoked_us) > STALL_US;
                     self.holes += if stalled { 0 } else { pending };
                     pending = 0;

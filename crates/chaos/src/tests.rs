@@ -62,38 +62,38 @@ fn a_scenario_with_every_sort_of_field_holds() {
 #[test]
 fn every_slip_is_told_at_its_place_with_what_was_meant() {
     let cases = [
-        ("fault: kill", "fault: kil", "6:31: there is no fault `kil` / did you mean `kill`? `devenv chaos faults` lists them"),
+        ("fault: kill", "fault: kil", "6:31: unknown fault `kil` / did you mean `kill`? run `devenv chaos faults` to list them"),
         ("on: cache }", "on: cash }", "6:41: the profile has no service `cash` / expected `db` or `cache`"),
         ("delay: 60ms", "dely: 60ms", "7:83: the fault `latency` has no parameter `dely` / did you mean `delay`?"),
-        ("delay: 60ms", "delay: much", "7:90: `delay` of the fault `latency` is `much`, which is not a duration such as `80ms`"),
+        ("delay: 60ms", "delay: much", "7:90: `delay` of the fault `latency` is `much`, but must be a duration such as `80ms`"),
         ("after: one.recovered", "after: on.recovered", "7:23: the timeline has no entry `on` / did you mean `one`?"),
         (
             "after: one.recovered",
             "after: one.healthy",
-            "7:23: `healthy` is nothing that happens to an entry / expected `injected`, `healed` or `recovered`",
+            "7:23: `healthy` is not an event of an entry / expected `injected`, `healed` or `recovered`",
         ),
         ("after: one.recovered", "after: two.recovered", "7:23: `two` waits for itself: two"),
         (
             "at: 2s",
             "at: 2s, when: keys.rate > 3",
-            "6:11: `one` needs one of `at`, `after` and `when` / `at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`",
+            "6:11: `one` needs exactly one of `at`, `after` and `when` / `at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`",
         ),
-        ("rate: 200/s", "rate: fast", "2:59: `rate` must be so many a second, and this is `fast` / write it as `400/s`"),
-        ("service: db", "service: cache", "3:37: `postgres-rows` works on `postgres`, and `cache` is of kind `redis`"),
+        ("rate: 200/s", "rate: fast", "2:59: `rate` must be a number of operations per second, but is `fast` / write it as `400/s`"),
+        ("service: db", "service: cache", "3:37: `postgres-rows` is for `postgres`, but `cache` is of kind `redis`"),
         ("database: app", "database: ap", "3:51: `db` has no database `ap` / did you mean `app`?"),
-        ("rows.lost", "row.lost", "10:3: there is no workload `row` / did you mean `rows`?"),
-        ("rows.lost", "rows.lots", "10:3: `lots` is nothing that can be checked / did you mean `lost`?"),
+        ("rows.lost", "row.lost", "10:3: unknown workload `row` / did you mean `rows`?"),
+        ("rows.lost", "rows.lots", "10:3: `lots` cannot be checked / did you mean `lost`?"),
         (
             "rows.lost: { max: 0 }",
             "rows.lost: {}",
             "10:3: `rows.lost` needs `max` or `max-window` / write `{ max: 0 }` or `{ max-window: 1s }`",
         ),
         ("one.recovery", "on.recovery", "12:3: the timeline has no entry `on` / did you mean `one`?"),
-        ("disk-free", "disk-fre", "8:12: `host` has no figure `disk-fre` / did you mean `disk-free`?"),
+        ("disk-free", "disk-fre", "8:12: `host` has no metric `disk-fre` / did you mean `disk-free`?"),
         (
             "redis-keys:",
             "redis-key:",
-            "2:11: `redis-key` is not a field of `keys` / did you mean `redis-keys`? (expected `redis-keys`, `redis-jobs`, `postgres-rows`, `kafka-records`, `http` or `command`)",
+            "2:11: unknown field `redis-key` in `keys` / did you mean `redis-keys`? (expected `redis-keys`, `redis-jobs`, `postgres-rows`, `kafka-records`, `http` or `command`)",
         ),
     ];
     let wrongly: Vec<String> = cases
@@ -292,7 +292,7 @@ async fn nothing_is_begun_for_a_timeline_that_cannot_be_gone_through() {
     let (plan, directory) = (plan::plan(&scenario, 1), tempfile::tempdir().unwrap());
     let door = Scripted { impossible: Some("job".to_owned()), ..scripted() };
     let inputs = Inputs { scenario: &scenario, plan: &plan, door: &door, directory: directory.path(), run: "abc", listener: &|_| {} };
-    assert_eq!(run(inputs).await.unwrap_err().to_string(), "first: the kernel is too old, so that nothing was begun");
+    assert_eq!(run(inputs).await.unwrap_err().to_string(), "first: the kernel is too old; the run was not started");
     assert!(door.faults.borrow().is_empty() && std::fs::read_dir(directory.path()).unwrap().next().is_none());
 }
 
@@ -301,19 +301,19 @@ async fn a_fault_that_did_not_bite_or_could_not_be_injected_and_a_workload_that_
     let scenario = of_commands("\"true\"", "  - { id: second, after: first.recovered, fault: kill, on: job }\n");
     let report = ran(&scenario, &Scripted { witnessed: false, ..scripted() }).await;
     assert_eq!(report.verdict, Verdict::Unknown);
-    assert_eq!(report.reason.as_deref(), Some("`first` was not seen to bite: it was looked at; `second` never began"));
+    assert_eq!(report.reason.as_deref(), Some("the effect of `first` was not observed: it was looked at; `second` was not injected"));
     let report = ran(&scenario, &Scripted { refuses: true, ..scripted() }).await;
-    assert_eq!(report.reason.as_deref(), Some("`first` could not be injected: the kernel has no such thing; `second` never began"));
+    assert_eq!(report.reason.as_deref(), Some("`first` cannot be injected: the kernel has no such thing; `second` was not injected"));
     let report = ran(&of_commands("\"false\"", ""), &scripted()).await;
     assert_eq!(report.verdict, Verdict::Unknown);
-    assert!(report.reason.unwrap().starts_with("the workload `work` had nothing acknowledged (ended with exit status: 1)"));
+    assert!(report.reason.unwrap().starts_with("no operation of the workload `work` was acknowledged (exited with exit status: 1)"));
 }
 
 #[tokio::test]
 async fn faults_that_are_called_healed_are_not_if_a_service_is_not_as_it_was_before() {
     let report = ran(&of_commands("\"true\"", ""), &Scripted { leaves_paused: true, ..scripted() }).await;
     assert!(!report.healed);
-    assert_eq!(report.reason.as_deref(), Some("`job: paused was false and is true` could not be healed"));
+    assert_eq!(report.reason.as_deref(), Some("`job: paused was false and is true` cannot be undone"));
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn a_stop_condition_ends_the_run_and_heals_what_is_there() {
     let door = scripted();
     let report = ran(&scenario, &door).await;
     assert_eq!(report.verdict, Verdict::Unknown);
-    assert!(report.reason.unwrap().starts_with("stopped because `work.rate > 0` holds"));
+    assert!(report.reason.unwrap().starts_with("stopped because `work.rate > 0` is true"));
     assert!(report.healed);
     assert_eq!(*door.heals.borrow(), ["first-abc"]);
 }
@@ -335,7 +335,7 @@ async fn what_lasts_to_the_end_is_healed_there_and_a_check_that_does_not_hold_fa
     scenario.timeline[0].lasting = None;
     let door = scripted();
     let report = ran(&scenario, &door).await;
-    assert_eq!((report.verdict, report.reason.as_deref()), (Verdict::Fail, Some("mine: the command ended with 1")));
+    assert_eq!((report.verdict, report.reason.as_deref()), (Verdict::Fail, Some("mine: the command exited with 1")));
     assert!(report.recovery[0].heal_ms.is_some_and(|heal| heal >= 5000.0));
     assert_eq!(*door.heals.borrow(), ["first-abc"]);
 }

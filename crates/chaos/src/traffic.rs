@@ -40,12 +40,12 @@ impl Traffic {
     }
 
     pub(crate) fn failed(&self, took: Duration, trouble: &str) {
-        *self.shared.trouble.lock().expect("no holder of this lock panics") = Some(trouble.to_owned());
+        *self.shared.trouble.lock().expect("no code panics while it holds this lock") = Some(trouble.to_owned());
         self.push(took, false);
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.shared.trouble.lock().expect("no holder of this lock panics").clone()
+        self.shared.trouble.lock().expect("no code panics while it holds this lock").clone()
     }
 
     pub(crate) fn now_us(&self) -> u64 {
@@ -55,18 +55,18 @@ impl Traffic {
     /// Those of the last while, oldest first.
     pub(crate) fn last(&self, over: Duration) -> Vec<Sample> {
         let from = self.now_us().saturating_sub(over.as_micros() as u64);
-        let samples = self.shared.samples.lock().expect("no holder of this lock panics");
+        let samples = self.shared.samples.lock().expect("no code panics while it holds this lock");
         let start = samples.partition_point(|sample| sample.at_us < from);
         samples[start..].to_vec()
     }
 
     pub(crate) fn all(&self) -> Vec<Sample> {
-        self.shared.samples.lock().expect("no holder of this lock panics").clone()
+        self.shared.samples.lock().expect("no code panics while it holds this lock").clone()
     }
 
     fn push(&self, took: Duration, ok: bool) {
         let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        let mut samples = self.shared.samples.lock().expect("no holder of this lock panics");
+        let mut samples = self.shared.samples.lock().expect("no code panics while it holds this lock");
         // The clock is read within the lock, so that the list is in order.
         samples.push(Sample { at_us: self.shared.began.elapsed().as_micros() as u64, took_us, ok });
     }

@@ -1,4 +1,4 @@
-//! PURE: from a scenario's text to a [`Scenario`], with every problem told at its place.
+//! PURE: from a scenario's text to a [`Scenario`], with every problem reported at its position.
 
 mod claims;
 mod faults;
@@ -47,7 +47,7 @@ pub fn profile_of(shown: &str, bytes: &[u8]) -> Option<String> {
 pub fn read(name: &str, shown: &str, bytes: &[u8], services: Option<&Services>) -> Result<Scenario, Report> {
     let mut reading = Reading::of::<Document>(shown, bytes, "scenario");
     let Some(document) = reading.typed::<Document>() else {
-        // What can be said of faults in a file that does not hold otherwise is said too.
+        // Report problems of the faults too, even if other parts of the file are invalid.
         let root = reading.root.clone();
         fault_names(&root, &mut reading.findings);
         return Err(reading.report());
@@ -90,7 +90,7 @@ impl Validator<'_> {
         let root = self.root;
         if self.document.workload.is_empty() {
             let at = root.entry("workload").map_or(root.span, |entry| entry.key);
-            self.findings.error(at, "empty", "`workload` must hold at least one").hint("without work nothing is put to the test");
+            self.findings.error(at, "empty", "`workload` must not be empty").hint("a run without a workload proves nothing");
         }
         let mut workloads = Vec::new();
         for (name, document) in &self.document.workload {
@@ -107,11 +107,7 @@ impl Validator<'_> {
             }
             let clients = document.clients().unwrap_or(1);
             if clients == 0 || clients > MOST_CLIENTS {
-                self.findings.error(
-                    field("clients"),
-                    "bad-value",
-                    format!("`clients` must be from 1 to {MOST_CLIENTS}, and this is {clients}"),
-                );
+                self.findings.error(field("clients"), "bad-value", format!("`clients` must be from 1 to {MOST_CLIENTS}, but is {clients}"));
             }
             let rate = match document.rate().map(rate) {
                 None => RATE,
@@ -121,7 +117,7 @@ impl Validator<'_> {
                         .error(
                             field("rate"),
                             "bad-value",
-                            format!("`rate` must be so many a second, and this is `{}`", document.rate().unwrap_or_default()),
+                            format!("`rate` must be a number of operations per second, but is `{}`", document.rate().unwrap_or_default()),
                         )
                         .hint("write it as `400/s`");
                     0.0
@@ -130,7 +126,7 @@ impl Validator<'_> {
             if let WorkloadDocument::Command(of) = document
                 && of.command.is_empty()
             {
-                self.findings.error(field("command"), "empty-command", "`command` must name a program");
+                self.findings.error(field("command"), "empty-command", "`command` must not be empty");
             }
             workloads.push(Workload {
                 name: name.clone(),
@@ -150,7 +146,7 @@ impl Validator<'_> {
             return;
         };
         if let Some(kinds) = kinds.filter(|kinds| !kinds.contains(&facts.kind.as_str())) {
-            let message = format!("`{kind}` works on {}, and `{service}` is of kind `{}`", one_of(kinds.iter().copied()), facts.kind);
+            let message = format!("`{kind}` is for {}, but `{service}` is of kind `{}`", one_of(kinds.iter().copied()), facts.kind);
             self.findings.error(at, "not-for-this-kind", message);
         }
     }
@@ -167,7 +163,7 @@ impl Validator<'_> {
                 self.findings.error(at, "unknown-database", format!("`{service}` has no database `{name}`")).hint(hint);
             }
             None if facts.databases.is_empty() => {
-                self.findings.error(at, "unknown-database", format!("`{service}` has no database to work on"));
+                self.findings.error(at, "unknown-database", format!("`{service}` has no database"));
             }
             _ => {}
         }
@@ -184,19 +180,19 @@ impl Validator<'_> {
         let nodes: Vec<&Node> = root.get("timeline").into_iter().flat_map(Node::items).collect();
         if self.document.timeline.is_empty() {
             let at = root.entry("timeline").map_or(root.span, |entry| entry.key);
-            self.findings.error(at, "empty", "`timeline` must hold at least one fault");
+            self.findings.error(at, "empty", "`timeline` must contain at least one fault");
         }
         let mut entries: Vec<Entry> = Vec::new();
         for (node, document) in nodes.iter().zip(&self.document.timeline) {
             let at = |field: &str| node.get(field).map_or(node.span, |node| node.span);
             name_is_one(&document.id, at("id"), self.findings);
             if entries.iter().any(|entry| entry.id == document.id) {
-                self.findings.error(at("id"), "duplicate-id", format!("`{}` is the id of an earlier entry", document.id));
+                self.findings.error(at("id"), "duplicate-id", format!("the id `{}` is already used by an earlier entry", document.id));
             }
             if self.document.workload.contains_key(&document.id) {
                 self.findings
-                    .error(at("id"), "duplicate-id", format!("`{}` is the name of a workload", document.id))
-                    .hint("checks could not tell them apart");
+                    .error(at("id"), "duplicate-id", format!("`{}` is also the name of a workload", document.id))
+                    .hint("checks refer to both by name");
             }
             entries.push(self.entry(node, document));
         }
@@ -242,7 +238,7 @@ impl Validator<'_> {
                 .error(
                     node.get("id").map_or(node.span, |node| node.span),
                     "no-start",
-                    format!("`{}` needs one of `at`, `after` and `when`", document.id),
+                    format!("`{}` needs exactly one of `at`, `after` and `when`", document.id),
                 )
                 .hint("`at: 2s`, `after: other.recovered + 3s` or `when: \"jobs.outstanding > 100\"`");
         }
@@ -279,7 +275,7 @@ impl Validator<'_> {
         };
         let known = || Moment::ALL.iter().map(|(word, _)| *word);
         let Some((id, word)) = event.trim().split_once('.') else {
-            let message = format!("`after` must be an event of another entry, and this is `{}`", event.trim());
+            let message = format!("`after` must be an event of another entry, but is `{}`", event.trim());
             self.findings.error(span, "bad-value", message).hint("write it as `ID.recovered + 3s`");
             return None;
         };
@@ -291,7 +287,7 @@ impl Validator<'_> {
         }
         let Some((_, moment)) = Moment::ALL.iter().find(|(known, _)| *known == word) else {
             let hint = did_you_mean(word, known()).unwrap_or_else(|| format!("expected {}", one_of(known())));
-            self.findings.error(span, "unknown-event", format!("`{word}` is nothing that happens to an entry")).hint(hint);
+            self.findings.error(span, "unknown-event", format!("`{word}` is not an event of an entry")).hint(hint);
             return None;
         };
         Some((id.to_owned(), *moment, delay))
@@ -380,8 +376,8 @@ fn name_is_one(name: &str, at: Span, findings: &mut Findings) {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !good || name == "host" {
         findings
-            .error(at, "bad-name", format!("`{name}` cannot be a name here"))
-            .hint("a name is made of a-z, 0-9 and `-`, begins with a letter, and is not `host`");
+            .error(at, "bad-name", format!("`{name}` is not a valid name"))
+            .hint("a name consists of a-z, 0-9 and `-`, starts with a letter, and is not `host`");
     }
 }
 

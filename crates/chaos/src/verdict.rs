@@ -1,6 +1,6 @@
 //! PURE: from what was seen to a verdict that has been earned.
 //!
-//! *Unknown* beats *fail*: a run in which a fault did not bite or a workload did nothing has proved nothing, whatever
+//! *Unknown* takes precedence over *fail*: a run in which a fault had no effect or a workload did nothing has proved nothing, whatever
 //! its checks say.
 
 use devenv_api::{CheckResult, Verdict};
@@ -38,20 +38,20 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
     let mut unknown = facts.doubts.clone();
     let mut failed = facts.failures.clone();
-    unknown.extend(facts.not_healed.iter().map(|id| format!("`{id}` could not be healed")));
+    unknown.extend(facts.not_healed.iter().map(|id| format!("`{id}` cannot be undone")));
     for (id, fate) in &facts.fates {
         match fate {
             Fate::Recovered => {}
-            Fate::NeverBegan => unknown.push(format!("`{id}` never began")),
-            Fate::Refused(why) => unknown.push(format!("`{id}` could not be injected: {why}")),
-            Fate::NotWitnessed(why) => unknown.push(format!("`{id}` was not seen to bite: {why}")),
+            Fate::NeverBegan => unknown.push(format!("`{id}` was not injected")),
+            Fate::Refused(why) => unknown.push(format!("`{id}` cannot be injected: {why}")),
+            Fate::NotWitnessed(why) => unknown.push(format!("the effect of `{id}` was not observed: {why}")),
             Fate::NotRecovered => failed.push(format!("the service did not recover from `{id}` in time")),
         }
     }
     for (name, acknowledged, trouble) in &facts.workloads {
         if *acknowledged == 0 {
             let why = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-            unknown.push(format!("the workload `{name}` had nothing acknowledged{why}"));
+            unknown.push(format!("no operation of the workload `{name}` was acknowledged{why}"));
         }
     }
     // What cannot be read because its service never came back is no doubt: that it did not is the answer.
@@ -88,25 +88,29 @@ mod tests {
             || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
         assert_eq!(verdict(&good()), (Verdict::Pass, None));
         let cases: [(Facts<'_>, Verdict, &str); 8] = [
-            (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` never began"),
+            (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` was not injected"),
             (
                 Facts { fates: vec![("cut", Fate::NotWitnessed("it still answers".to_owned()))], ..good() },
                 Verdict::Unknown,
-                "`cut` was not seen to bite: it still answers",
+                "the effect of `cut` was not observed: it still answers",
             ),
-            (Facts { fates: vec![("cut", Fate::Refused("no".to_owned()))], ..good() }, Verdict::Unknown, "`cut` could not be injected: no"),
+            (Facts { fates: vec![("cut", Fate::Refused("no".to_owned()))], ..good() }, Verdict::Unknown, "`cut` cannot be injected: no"),
             (Facts { fates: vec![("cut", Fate::NotRecovered)], ..good() }, Verdict::Fail, "the service did not recover from `cut` in time"),
             (
                 Facts { fates: vec![("cut", Fate::NotRecovered)], checks: &[check(Verdict::Unknown)], ..good() },
                 Verdict::Fail,
                 "the service did not recover from `cut` in time; keys.lost: 3 of 9",
             ),
-            (Facts { workloads: vec![("keys", 0, None)], ..good() }, Verdict::Unknown, "the workload `keys` had nothing acknowledged"),
+            (
+                Facts { workloads: vec![("keys", 0, None)], ..good() },
+                Verdict::Unknown,
+                "no operation of the workload `keys` was acknowledged",
+            ),
             (Facts { checks: &[check(Verdict::Fail)], ..good() }, Verdict::Fail, "keys.lost: 3 of 9"),
             (
                 Facts { checks: &[check(Verdict::Fail)], workloads: vec![("keys", 0, Some("refused".to_owned()))], ..good() },
                 Verdict::Unknown,
-                "the workload `keys` had nothing acknowledged (refused); keys.lost: 3 of 9",
+                "no operation of the workload `keys` was acknowledged (refused); keys.lost: 3 of 9",
             ),
         ];
         for (facts, expected, reason) in cases {

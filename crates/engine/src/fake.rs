@@ -234,7 +234,7 @@ impl Engine for FakeEngine {
             if there.labels.owner == network.labels.owner {
                 return Ok(there.id.clone());
             }
-            return Err(refused("create the network", 409, "a network of that name is there and is somebody else's"));
+            return Err(refused("create the network", 409, "a network with that name belongs to someone else"));
         }
         let wanted = ipnet::IpNet::V4(network.subnet);
         let overlaps = |other: ipnet::IpNet| other.contains(&wanted) || wanted.contains(&other);
@@ -259,7 +259,7 @@ impl Engine for FakeEngine {
         let mut state = self.lock();
         if let Some(there) = state.volumes.iter().find(|there| there.name == volume.name) {
             let ours = there.labels.owner == volume.labels.owner;
-            let message = "a volume of that name is there and is somebody else's";
+            let message = "a volume with that name belongs to someone else";
             return if ours { Ok(()) } else { Err(refused("create the volume", 409, message)) };
         }
         let created_at = Some(state.now());

@@ -1,5 +1,5 @@
 //! Variables that hold secrets, kept out of a container's description: they go into it in a file that its user alone reads,
-//! and a small program (`crates/launcher`) that reads it stands before the container's own.
+//! and a small program (`crates/launcher`) that reads it runs before the container's own program.
 
 use bytes::Bytes;
 
@@ -35,8 +35,8 @@ fn is_wanted_of(program: &[u8], container: &ContainerSpec) -> Result<bool, NoLau
     }
 }
 
-/// The entrypoint that stands before what would run otherwise, and its arguments. By the engine's rules an image's own
-/// arguments go with its own entrypoint alone.
+/// The entrypoint that runs before the original one, and its arguments. As in Docker, an image's default arguments
+/// apply only to its own entrypoint.
 pub fn behind(image: ImageDefaults, entrypoint: Option<&Vec<String>>, command: Option<&Vec<String>>) -> (Vec<String>, Vec<String>) {
     let own_entrypoint = entrypoint.filter(|entrypoint| !entrypoint.is_empty());
     let arguments = match (own_entrypoint, command) {

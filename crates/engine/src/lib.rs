@@ -40,9 +40,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
     /// A volume of ours; nothing if there is none of that name.
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError>;
-    /// What volumes take on the disk, by name, whoever owns them. The engine adds it up for this, which takes its time.
+    /// The size of all volumes in bytes, by name, of all owners. Slow, because the engine walks every volume.
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError>;
-    /// Subnets of all networks of the engine, whoever owns them: what a new one has to avoid.
+    /// Subnets of all networks of the engine, of all owners. A new network must not overlap with them.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 
     /// Starts, ends and health of this owner's containers as they happen. Ends when the engine goes away.
@@ -50,7 +50,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The image's id if it is here.
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
-    /// What the image runs unless it is told otherwise.
+    /// The image's default command.
     async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError>;
     /// What is known of the image if it is here.
     async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError>;
@@ -87,10 +87,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove_container(&self, id: &str) -> Result<(), EngineError>;
     async fn inspect(&self, id: &str) -> Result<Option<ObservedContainer>, EngineError>;
 
-    /// Output since `since` (RFC 3339 with nanoseconds), with time stamps, in order; goes on while the container runs if `follow`.
+    /// Output since `since` (RFC 3339 with nanoseconds), with time stamps, in order; with `follow`, as long as the container runs.
     fn logs(&self, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>>;
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError>;
-    /// Starts a command and hands over its input and output.
+    /// Starts a command and returns its input and output streams.
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError>;
     /// Makes an image of a file tree, without asking anybody for anything.
     async fn import_image(&self, name: &str, tree: bytes::Bytes) -> Result<(), EngineError>;

@@ -15,26 +15,26 @@ pub enum EngineError {
     #[error("no container engine answers at {endpoint}: {reason}")]
     Unreachable { endpoint: String, reason: String },
     /// It answers, and speaks no version that we speak.
-    #[error("the engine at {endpoint} speaks API {api}, and devenv needs {needed}")]
+    #[error("the engine at {endpoint} supports API {api}, but devenv needs {needed}")]
     Version { endpoint: String, api: String, needed: String },
-    #[error("there is no {what} `{name}`")]
+    #[error("{what} `{name}` does not exist")]
     NotFound { what: &'static str, name: String },
     /// A port of the host is taken.
-    #[error("port {port} of the host is taken")]
+    #[error("host port {port} is in use")]
     PortTaken { port: u16 },
     /// A subnet overlaps one that another network holds.
-    #[error("the subnet {0} is taken")]
+    #[error("the subnet {0} is in use")]
     SubnetTaken(Ipv4Net),
     /// The engine refused, in its own words.
     #[error("the engine refused to {action}: {message}")]
     Refused { action: String, status: u16, message: String },
-    #[error("the engine's answer to {action} was not understood: {message}")]
+    #[error("cannot decode the engine's answer to {action}: {message}")]
     Protocol { action: String, message: String },
     /// More than is ever kept in memory.
     #[error("could not {action}: it is larger than {} MiB", limit >> 20)]
     TooLarge { action: String, limit: usize },
     /// What was asked for did not end in the time it was given.
-    #[error("could not {action} within {limit:?}")]
+    #[error("the engine did not {action} within {limit:?}")]
     TimedOut { action: String, limit: Duration },
 }
 
@@ -114,7 +114,7 @@ pub struct EngineEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineEventKind {
     Started,
-    /// Ended by itself or by somebody: its exit code.
+    /// Exited, for any reason: its exit code.
     Died {
         code: i64,
     },
@@ -167,7 +167,7 @@ pub enum CreatedMount {
     Memory { target: String },
 }
 
-/// What an image runs unless it is told otherwise.
+/// The default command of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDefaults {
     pub entrypoint: Vec<String>,
@@ -234,7 +234,7 @@ pub struct ExecOutput {
     pub stderr: Bytes,
 }
 
-/// A command with somebody at the other side.
+/// An interactive command.
 #[derive(Debug, Clone, Default)]
 pub struct SessionRequest {
     pub command: Vec<String>,
@@ -266,7 +266,7 @@ pub struct ExecSession {
     pub exit_code: BoxFuture<'static, Result<i64, EngineError>>,
 }
 
-/// Tells a session's terminal its new size.
+/// Sets the size of a session's terminal.
 pub(crate) type Resize = std::sync::Arc<dyn Fn(TerminalSize) -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync>;
 
 /// A short-lived container of ours that works on volumes.

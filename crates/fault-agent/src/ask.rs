@@ -1,5 +1,5 @@
-//! Questions from where the holder is: what another container of the network would hear, or what the target itself hears of
-//! a name. It tells once that there are answers, and once that there are none any more.
+//! Probes from the agent's network: whether another container of the network would get an answer, or whether the target can
+//! resolve a name. Reports once when there are answers, and once when they stop.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use std::{
 /// For the first answer.
 const AT_FIRST: Duration = Duration::from_secs(4);
 const BETWEEN: Duration = Duration::from_millis(20);
-/// The engine's own, within every container of a network that somebody made.
+/// The engine's DNS server, in every container of a user-defined network.
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const IDENTITY: [u8; 2] = [0x64, 0x76];
 
@@ -30,7 +30,7 @@ pub fn until_silent(mut question: Question, patience: Duration, time: Duration) 
     let took = loop {
         match ask(&question, patience) {
             Ok(took) => break took,
-            Err(error) if began.elapsed() > AT_FIRST => return Err(format!("there is no answer from there: {}", told(&error, patience))),
+            Err(error) if began.elapsed() > AT_FIRST => return Err(format!("no answer from there: {}", told(&error, patience))),
             Err(_) => {}
         }
         // A server that says nothing to strangers still takes connections.
@@ -84,8 +84,8 @@ fn told(error: &io::Error, patience: Duration) -> String {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => format!("no answer within {} ms", patience.as_millis()),
         ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "the connection was reset".to_owned(),
-        // What a rule drops on its way out is refused to whoever sends it.
-        ErrorKind::PermissionDenied => "the question was not let out".to_owned(),
+        // The sender gets an error for packets that an output rule drops.
+        ErrorKind::PermissionDenied => "the request was blocked by the firewall".to_owned(),
         ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
         _ => error.to_string(),
     }

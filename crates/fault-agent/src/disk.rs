@@ -9,11 +9,11 @@ use crate::sys;
 
 /// Takes all space but `leave`, by a file without a name: it is gone with this process.
 pub fn fill(path: &str, leave: u64) -> Result<(OwnedFd, u64), String> {
-    let file = sys::nameless_file(path).map_err(|error| format!("no file could be made: {error}"))?;
+    let file = sys::nameless_file(path).map_err(|error| format!("cannot create a file: {error}"))?;
     let mut taken = 0;
     // As root, the blocks kept for root are taken too; the last bits go in ever smaller pieces.
     for _ in 0..64 {
-        let (_, free) = sys::free_space(path).map_err(|error| format!("the space could not be asked for: {error}"))?;
+        let (_, free) = sys::free_space(path).map_err(|error| format!("cannot query the free space: {error}"))?;
         let mut piece = free.saturating_sub(leave) / 4096 * 4096;
         if piece == 0 {
             break;
@@ -30,17 +30,17 @@ pub fn fill(path: &str, leave: u64) -> Result<(OwnedFd, u64), String> {
         }
     }
     if taken == 0 {
-        return Err("not a byte could be taken".to_owned());
+        return Err("cannot allocate any space".to_owned());
     }
     Ok((file, taken))
 }
 
 /// The mode that a directory had, in octal; it gets another one if one is given.
 pub fn mode(path: &str, new: Option<&str>) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("the mode of {path} could not be changed: {error}");
+    let failed = |error: std::io::Error| format!("cannot change the mode of {path}: {error}");
     let before = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o7777;
     if let Some(new) = new {
-        let new = u32::from_str_radix(new, 8).map_err(|_| format!("`{new}` is no mode"))?;
+        let new = u32::from_str_radix(new, 8).map_err(|_| format!("`{new}` is not a file mode"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(new)).map_err(failed)?;
     }
     Ok(format!("{before:o}"))
@@ -48,5 +48,5 @@ pub fn mode(path: &str, new: Option<&str>) -> Result<String, String> {
 
 /// Power cut.
 pub fn cut(path: &str) -> Result<(), String> {
-    sys::shut_down(path).map_err(|error| format!("the file system could not be stopped: {error}"))
+    sys::shut_down(path).map_err(|error| format!("cannot shut down the file system: {error}"))
 }

@@ -23,7 +23,7 @@ const TUN_SET: c_ulong = 0x4004_54ca;
 const TAP: u16 = 2 | 0x1000;
 const UP: u16 = 1;
 
-/// `struct ifreq`: a name, and what is asked or told.
+/// `struct ifreq`: an interface name and the argument or result of the call.
 #[repr(C)]
 struct Request {
     name: [u8; 16],

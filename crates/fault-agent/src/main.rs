@@ -33,10 +33,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<(), String> {
-    let (what, rest) = arguments.split_first().ok_or("nothing was asked for")?;
+    let (what, rest) = arguments.split_first().ok_or("no command given")?;
     let option = |name: &str| rest.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
     let time = match option("--ttl-ms") {
-        Some(text) => Some(Duration::from_millis(text.parse().map_err(|_| format!("--ttl-ms={text} is no number"))?)),
+        Some(text) => Some(Duration::from_millis(text.parse().map_err(|_| format!("--ttl-ms={text} is not a number"))?)),
         None => None,
     };
     match what.as_str() {
@@ -69,7 +69,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "ask" => {
             let question = match (option("--to"), option("--name")) {
                 (Some(to), _) => {
-                    let at = to.parse().map_err(|_| format!("--to={to} is no address"))?;
+                    let at = to.parse().map_err(|_| format!("--to={to} is not an address"))?;
                     ask::Question::Server { at, words: bytes(option("--words").unwrap_or_default())? }
                 }
                 (None, Some(name)) => ask::Question::Name(name.to_owned()),
@@ -77,7 +77,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
             };
             let patience = option("--patience-ms").and_then(|text| text.parse().ok()).unwrap_or(1000);
             ask::until_silent(question, Duration::from_millis(patience), time.unwrap_or(Duration::MAX))?;
-            // Whoever asked still has to read what was told.
+            // The daemon still has to read the output.
             thread::sleep(Duration::from_secs(3));
         }
         "look" => {
@@ -86,21 +86,21 @@ fn run(arguments: &[String]) -> Result<(), String> {
         }
         // For checking that a host can do all this.
         "probe" => println!("ready"),
-        other => return Err(format!("`{other}` is nothing that a holder does")),
+        other => return Err(format!("unknown command `{other}`")),
     }
     Ok(())
 }
 
 /// Of `0a1b`.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
-    let wrong = || format!("`{text}` is no list of bytes");
+    let wrong = || format!("`{text}` is not a list of bytes");
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(wrong());
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())).collect()
 }
 
-/// Tells that the fault is in place, and stays until its time is over.
+/// Reports that the fault is active, and stays until its time is up.
 fn wait(time: Option<Duration>) {
     println!("ready");
     rest_of(time);

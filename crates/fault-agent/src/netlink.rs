@@ -51,7 +51,7 @@ pub fn text(kind: u16, value: &str) -> Vec<u8> {
 /// Every table of this namespace, as `FAMILY:NAME/CHAINS`, in order.
 pub fn tables() -> Result<Vec<String>, String> {
     const END: u16 = 3;
-    let failed = |error: io::Error| format!("the firewall could not be spoken to: {error}");
+    let failed = |error: io::Error| format!("cannot talk to the kernel's firewall: {error}");
     let socket = sys::netlink(NETFILTER).map_err(failed)?;
     let mut question = 20u32.to_ne_bytes().to_vec();
     question.extend_from_slice(&GET_TABLE.to_ne_bytes());
@@ -73,7 +73,7 @@ pub fn tables() -> Result<Vec<String>, String> {
                     return Ok(found);
                 }
                 NEW_TABLE => found.push(table(message[16], &message[20..length])),
-                2 => return Err("the firewall does not tell its tables".to_owned()),
+                2 => return Err("the firewall does not list its tables".to_owned()),
                 _ => {}
             }
         }
@@ -138,7 +138,7 @@ impl Batch {
     /// Sends it. The table lives as long as the socket that is returned.
     pub fn apply(mut self) -> Result<OwnedFd, String> {
         self.message(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
-        let failed = |error: io::Error| format!("the firewall could not be spoken to: {error}");
+        let failed = |error: io::Error| format!("cannot talk to the kernel's firewall: {error}");
         let socket = sys::netlink(NETFILTER).map_err(failed)?;
         sys::send_all(&socket, &self.bytes).map_err(failed)?;
         // One answer for each message but the batch's own two.
@@ -152,7 +152,7 @@ impl Batch {
                 let code = i32::from_ne_bytes(buffer[at + 16..at + 20].try_into().expect("four bytes"));
                 if code != 0 {
                     let sequence = u32::from_ne_bytes(buffer[at + 8..at + 12].try_into().expect("four bytes"));
-                    return Err(format!("the firewall refused message {sequence}: {}", io::Error::from_raw_os_error(-code)));
+                    return Err(format!("the firewall rejected message {sequence}: {}", io::Error::from_raw_os_error(-code)));
                 }
                 expected = expected.saturating_sub(1);
                 at += length.max(16).next_multiple_of(4);

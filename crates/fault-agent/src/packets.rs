@@ -58,7 +58,7 @@ impl Options {
         let mut options = Self { device: USUAL.to_owned(), ports: Vec::new(), harm: Harm::Duplicate, chance: 10_000, seed: 0 };
         for word in text.split(',') {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is no number"));
+            let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is not a number"));
             match name {
                 "duplicate" => options.harm = Harm::Duplicate,
                 "corrupt" => options.harm = Harm::Corrupt,
@@ -67,7 +67,7 @@ impl Options {
                 "port" => options.ports.push(number()? as u16),
                 "chance" => options.chance = number()?,
                 "seed" => options.seed = number()?,
-                _ => return Err(format!("`{name}` is no option of packets")),
+                _ => return Err(format!("unknown option `{name}` of `packets`")),
             }
         }
         Ok(Some(options))
@@ -78,22 +78,21 @@ impl Options {
 pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
     let device = link::find(&options.device).map_err(|error| format!("the container has no device {}: {error}", options.device))?;
     let place = place();
-    let sender = link::sender(&device, place).map_err(|error| format!("packets cannot be sent past the rule: {error}"))?;
-    let (frames, own) = link::tap(&device).map_err(|error| format!("the kernel gives no device of our own (tun): {error}"))?;
+    let sender = link::sender(&device, place).map_err(|error| format!("cannot send packets past the rule: {error}"))?;
+    let (frames, own) = link::tap(&device).map_err(|error| format!("cannot create a tun device: {error}"))?;
     let mut batch = Batch::new(table, DEVICES);
     let way_out = Hook { chain: "out", kind: "filter", number: 1, priority: place.cast_signed(), device: Some(&options.device) };
     batch.chain(way_out);
     for port in &options.ports {
         batch.rule(way_out.chain, &rules::divert(*port, place, own));
     }
-    let held =
-        batch.apply().map_err(|error| format!("the kernel leads no packets elsewhere on their way out (Linux 5.17 does): {error}"))?;
-    let failed = |error: io::Error| format!("no thread: {error}");
+    let held = batch.apply().map_err(|error| format!("the kernel cannot redirect outgoing packets (needs Linux 5.17): {error}"))?;
+    let failed = |error: io::Error| format!("cannot start a thread: {error}");
     thread::Builder::new().spawn(move || carry(frames, Arc::new(sender), device.address, &options)).map_err(failed)?;
     Ok(held)
 }
 
-/// Among those of a network namespace: higher for whoever begins later, for as long as faults last.
+/// Priority among the rules of a network namespace; later faults get a higher one.
 fn place() -> u32 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     (now.as_millis() % (1 << 30)) as u32 + 1
@@ -142,7 +141,7 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
     }
 }
 
-/// Sends frames when they are late enough; tells once one was overtaken.
+/// Sends frames that are due; reports once when one was overtaken.
 fn later(sender: Arc<OwnedFd>, sent: Arc<AtomicU64>, delay: Duration) -> mpsc::Sender<(Instant, u64, Vec<u8>)> {
     let (late, frames) = mpsc::channel::<(Instant, u64, Vec<u8>)>();
     thread::spawn(move || {
@@ -156,7 +155,7 @@ fn later(sender: Arc<OwnedFd>, sent: Arc<AtomicU64>, delay: Duration) -> mpsc::S
     late
 }
 
-/// One bit of what the network layer carries, so that only its checksum can tell.
+/// Flips one bit of the network layer's payload, so that only its checksum reveals it.
 fn flip(frame: &mut [u8], chance: u64) {
     let header = match frame[12..14] {
         [0x08, 0x00] => usize::from(frame[ETHERNET] & 0x0f) * 4,

@@ -19,7 +19,7 @@ use crate::{random, sys, witness};
 
 const STACK: usize = 64 * 1024;
 const PIECE: usize = 32 * 1024;
-/// Pieces under way in one direction; beyond that the sender has to wait, as on a long line.
+/// Pieces in flight in one direction. Beyond that the sender waits, as on a long line.
 const UNDER_WAY: usize = 1024;
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -52,8 +52,8 @@ impl Options {
         let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix("--proxy=")) else { return Ok(None) };
         let mut options = Self { chance: 10_000, ..Self::default() };
         for word in text.split(',') {
-            let (name, value) = word.split_once('=').ok_or_else(|| format!("`{word}` is no option of the proxy"))?;
-            let number: u64 = value.parse().map_err(|_| format!("`{word}` is no number"))?;
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("`{word}` is not an option of the proxy"))?;
+            let number: u64 = value.parse().map_err(|_| format!("`{word}` is not a number"))?;
             match name {
                 "port" => options.ports.push(number as u16),
                 "delay-up" => options.up.delay = number,
@@ -69,7 +69,7 @@ impl Options {
                 "close-delay" => options.close_delay = number,
                 "chance" => options.chance = number,
                 "seed" => options.seed = number,
-                _ => return Err(format!("`{name}` is no option of the proxy")),
+                _ => return Err(format!("unknown option `{name}` of the proxy")),
             }
         }
         Ok(Some(options))
@@ -78,7 +78,7 @@ impl Options {
 
 /// Serves for as long as this process lives; the port.
 pub fn serve(options: &Options) -> Result<u16, String> {
-    let failed = |error: std::io::Error| format!("the proxy could not be started: {error}");
+    let failed = |error: std::io::Error| format!("cannot start the proxy: {error}");
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
     let options = options.clone();
@@ -165,7 +165,7 @@ fn spawn(mut from: TcpStream, to: TcpStream, way: Way, close_delay: u64, seed: u
         .ok()
 }
 
-/// Nothing happens on this way: what comes goes on at once.
+/// No delay or limit in this direction: pieces are forwarded immediately.
 fn pass(mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; PIECE];
     loop {

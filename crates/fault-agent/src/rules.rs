@@ -83,7 +83,8 @@ pub fn divert(port: u16, mark: u32, device: i32) -> Vec<Vec<u8>> {
 fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
     let incoming = words[0] == "in";
     let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let figure = |name: &str| value(name).map(|text| text.parse::<u32>().map_err(|_| format!("`{name}={text}` is no number"))).transpose();
+    let figure =
+        |name: &str| value(name).map(|text| text.parse::<u32>().map_err(|_| format!("`{name}={text}` is not a number"))).transpose();
     let mut common = Vec::new();
     if words.contains(&"resolver") {
         // The engine's resolver is at 127.0.0.11, within the namespace.
@@ -122,7 +123,7 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
     }
     if let Some(chance) = figure("chance")? {
         match figure("seed")? {
-            // The same for every packet of a connection: the client's port stands for it.
+            // The same for every packet of a connection, identified by the client's port.
             Some(seed) => {
                 common.push(transport(if incoming { 0 } else { 2 }, 2));
                 common.push(expression(
@@ -150,13 +151,13 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
             tcp.push(reset);
             Ok(vec![with(&tcp), with(&[meta(16), compare(EQUAL, &[UDP]), unreachable])])
         }
-        other => Err(format!("`{other:?}` is no verdict")),
+        other => Err(format!("`{other:?}` is not a verdict")),
     }
 }
 
 fn network(text: &str) -> Result<(Ipv4Addr, u32), String> {
     let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
-    let wrong = || format!("`{text}` is no network");
+    let wrong = || format!("`{text}` is not a network");
     let bits: u32 = bits.parse().map_err(|_| wrong())?;
     if bits > 32 {
         return Err(wrong());

@@ -21,15 +21,15 @@ pub fn hold(only_main: bool, time: Option<Duration>) -> Result<(), String> {
         }
     }
     if held.is_empty() {
-        return Err("there is no process to hold still".to_owned());
+        return Err("no process to stop".to_owned());
     }
     println!("ready {}", held.len());
     while time.is_none_or(|time| began.elapsed() < time) {
         thread::sleep(LOOK_AGAIN);
-        // What died meanwhile is forgotten, what was born is stopped.
+        // Forget threads that died in the meantime, stop new ones.
         sys::reap();
         if !only_main {
-            // A failure now is a thread that ended under our hands.
+            // An error here means that the thread has just ended.
             let _ = seize_all(false, &mut held);
         }
     }
@@ -57,7 +57,7 @@ fn seize_all(only_main: bool, held: &mut HashSet<u32>) -> Result<usize, String> 
                 Err(error) if error.raw_os_error() == Some(3) => {}
                 // A zombie cannot be seized and need not be.
                 Err(_) if ended(process, task) => {}
-                Err(error) => return Err(format!("the kernel does not let processes be held still ({error})")),
+                Err(error) => return Err(format!("the kernel does not allow stopping processes ({error})")),
             }
         }
     }

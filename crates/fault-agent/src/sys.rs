@@ -168,7 +168,7 @@ pub fn allocate(fd: &OwnedFd, offset: u64, length: u64) -> io::Result<()> {
     checked(unsafe { fallocate(fd.as_raw_fd(), 0, offset as i64, length as i64) } as isize).map(|_| ())
 }
 
-/// Bytes that are free for everybody, and for root.
+/// Bytes that are free for all users, and for root.
 pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
     let path = CString::new(path)?;
     let mut found = Statvfs::default();

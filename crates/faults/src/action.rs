@@ -29,7 +29,7 @@ pub enum Action {
     CrashLoop {
         every: Duration,
     },
-    /// The container is removed and made anew, with its volumes if `volumes`; with `restore` a backup is made first and
+    /// Removes the container, which is then recreated, with its volumes if `volumes`; with `restore` a backup is created first and
     /// put back in the end.
     Remove {
         volumes: bool,
@@ -149,7 +149,7 @@ pub enum Peer {
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Drop,
-    /// TCP is reset, the rest is told that it is unreachable.
+    /// Resets TCP connections, and answers other packets with "unreachable".
     Reject,
 }
 
@@ -168,9 +168,9 @@ pub struct Toxic {
     /// Closed after this many bytes; 0 is no limit.
     pub limit_up: u64,
     pub limit_down: u64,
-    /// Microseconds by which the end of a connection is told later.
+    /// Delay of the end of a connection, in microseconds.
     pub close_delay: u64,
-    /// Nothing gets through, and nobody is told.
+    /// Drops everything silently.
     pub hole_up: bool,
     pub hole_down: bool,
     /// Of a hundred connections, how many.
@@ -222,7 +222,7 @@ pub enum Kafka {
 pub enum Sign {
     /// The run that was there has ended.
     Ended,
-    /// A question to the port gets no answer: cut off, refused or silent.
+    /// A request to the port gets no answer: disconnected, refused or silent.
     NoAnswer,
     /// The same for a question from another service: the host's way is not affected.
     NoAnswerWithin(Peer),

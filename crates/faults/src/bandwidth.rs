@@ -10,7 +10,7 @@ impl FaultKind for Bandwidth {
     }
 
     fn about(&self) -> &'static str {
-        "Lets no more than `rate` through, on each connection."
+        "Limit the throughput of each connection to `rate`."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for Bandwidth {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("rate", Form::Rate, "Bytes a second.").or("64KiB/s"),
+            Parameter::new("rate", Form::Rate, "Bytes per second.").or("64KiB/s"),
             Parameter::DIRECTION,
             Parameter::CONNECTIONS,
             Parameter::PROBABILITY,

@@ -10,7 +10,7 @@ impl FaultKind for Blackhole {
     }
 
     fn about(&self) -> &'static str {
-        "Takes connections, lets nothing through and says nothing."
+        "Accept connections, but forward nothing."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Corrupt {
     }
 
     fn about(&self) -> &'static str {
-        "Changes a bit of packets that the service sends: their receiver drops them, and they are sent again."
+        "Flip a bit in packets that the service sends. The receiver drops them, and they are sent again."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for Corrupt {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("probability", Form::Percent, "Of the packets that the service sends, how many.").or("10%"),
+            Parameter::new("probability", Form::Percent, "The fraction of the service's packets to change.").or("10%"),
             Parameter::PERSIST,
         ];
         PARAMETERS

@@ -10,7 +10,7 @@ impl FaultKind for Cpu {
     }
 
     fn about(&self) -> &'static str {
-        "Leaves the service this much of a processor."
+        "Limit the CPU time of the service."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for CrashLoop {
     }
 
     fn about(&self) -> &'static str {
-        "Kills the service again whenever it has come up."
+        "Kill the service each time it has started."
     }
 
     fn undone_by(&self) -> Undoing {

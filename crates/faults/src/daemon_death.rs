@@ -10,7 +10,7 @@ impl FaultKind for DaemonDeath {
     }
 
     fn about(&self) -> &'static str {
-        "Kills the daemon of devenv itself; the service runs on, and the next daemon adopts it."
+        "Kill the devenv daemon. The service keeps running, and the next daemon adopts it."
     }
 
     fn undone_by(&self) -> Undoing {

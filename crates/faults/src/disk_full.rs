@@ -10,7 +10,7 @@ impl FaultKind for DiskFull {
     }
 
     fn about(&self) -> &'static str {
-        "Takes all of the service's disk but `leave`."
+        "Fill the service's disk, except for `leave`."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for DiskFull {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Size, "What stays free.").or("0B")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Size, "The space to leave free.").or("0B")];
         PARAMETERS
     }
 

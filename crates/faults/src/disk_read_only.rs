@@ -10,7 +10,7 @@ impl FaultKind for DiskReadOnly {
     }
 
     fn about(&self) -> &'static str {
-        "Lets nothing be written to the service's disk; at the end the service is restarted on a disk that works."
+        "Make the service's disk read-only. At the end the service is restarted on a working disk."
     }
 
     fn undone_by(&self) -> Undoing {

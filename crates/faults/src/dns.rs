@@ -10,7 +10,7 @@ impl FaultKind for Dns {
     }
 
     fn about(&self) -> &'static str {
-        "Drops the service's questions to name servers."
+        "Drop the service's DNS queries."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Duplicate {
     }
 
     fn about(&self) -> &'static str {
-        "Delivers packets that the service sends twice."
+        "Send packets of the service twice."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for Duplicate {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("probability", Form::Percent, "Of the packets that the service sends, how many.").or("10%"),
+            Parameter::new("probability", Form::Percent, "The fraction of the service's packets to duplicate.").or("10%"),
             Parameter::PERSIST,
         ];
         PARAMETERS

@@ -10,7 +10,7 @@ impl FaultKind for Freeze {
     }
 
     fn about(&self) -> &'static str {
-        "Holds the main process still, and no other."
+        "Stop the main process, but no other process of the service."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -23,7 +23,7 @@ impl FaultKind for Freeze {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        // A server with a process for each connection goes on answering on those: that it stands still is seen at itself.
+        // A server with a process per connection still answers on existing ones, so the effect is observed at the process.
         Ok(Injection { action: Action::Suspend(Suspended::Main), sign: Sign::Effect })
     }
 }

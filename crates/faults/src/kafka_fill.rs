@@ -10,7 +10,7 @@ impl FaultKind for KafkaFill {
     }
 
     fn about(&self) -> &'static str {
-        "Fills a topic of its own with this much, and removes the topic at the end."
+        "Fill a new topic with data, and remove the topic at the end."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,8 @@ impl FaultKind for KafkaFill {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("bytes", Form::Size, "How much.").or("64MiB"),
-            Parameter::new("topic", Form::Text, "The topic.").or("devenv-fill"),
+            Parameter::new("bytes", Form::Size, "The amount of data.").or("64MiB"),
+            Parameter::new("topic", Form::Text, "The name of the topic.").or("devenv-fill"),
         ];
         PARAMETERS
     }

@@ -10,7 +10,7 @@ impl FaultKind for KafkaPause {
     }
 
     fn about(&self) -> &'static str {
-        "Holds the broker still for longer than its session lasts, so that it is fenced and comes back."
+        "Stop the broker for longer than its session timeout, so that it is fenced and comes back."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Kill {
     }
 
     fn about(&self) -> &'static str {
-        "Sends the main process a signal, SIGKILL unless said otherwise; the supervisor brings the service back."
+        "Send a signal to the main process, SIGKILL by default. The supervisor restarts the service."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,8 @@ impl FaultKind for Kill {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("signal", Form::Text, "The signal.").or("SIGKILL"),
-            Parameter::new("restart-after", Form::Duration, "Start it again after this time, whatever its restart policy says."),
+            Parameter::new("signal", Form::Text, "The signal to send.").or("SIGKILL"),
+            Parameter::new("restart-after", Form::Duration, "Restart it after this time, whatever its restart policy."),
         ];
         PARAMETERS
     }
@@ -28,8 +28,8 @@ impl FaultKind for Kill {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         let restart = values.duration("restart-after").map_or(Restart::Policy, Restart::After);
         if restart == Restart::Policy && target.spec.restart.policy == devenv_spec::RestartWhen::Never {
-            return Err(Refusal::new(format!("{} has the restart policy `never`, so nobody would start it again", target.spec.name))
-                .hint("say when: `--set restart-after=1s`"));
+            return Err(Refusal::new(format!("{} has the restart policy `never`, so it would not be restarted", target.spec.name))
+                .hint("set a time: `--set restart-after=1s`"));
         }
         let signal = values.text("signal").unwrap_or("SIGKILL").to_owned();
         Ok(Injection { action: Action::Signal { signal, restart }, sign: Sign::Ended })

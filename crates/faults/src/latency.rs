@@ -10,7 +10,7 @@ impl FaultKind for Latency {
     }
 
     fn about(&self) -> &'static str {
-        "Makes a round trip take longer by `delay`."
+        "Add `delay` to each round trip."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,9 +19,9 @@ impl FaultKind for Latency {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("delay", Form::Duration, "What a round trip takes longer; with `direction=both`, half of it each way.")
+            Parameter::new("delay", Form::Duration, "The added round-trip time. With `direction=both`, half of it is added each way.")
                 .or("100ms"),
-            Parameter::new("jitter", Form::Duration, "Up to this much more or less, by chance.").or("0ms"),
+            Parameter::new("jitter", Form::Duration, "Random variation of the delay, up to this much more or less.").or("0ms"),
             Parameter::DIRECTION,
             Parameter::CONNECTIONS,
             Parameter::PROBABILITY,

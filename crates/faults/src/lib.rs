@@ -1,6 +1,6 @@
 //! The fault kinds: one file each, one trait; data in, data out.
 //!
-//! A kind says what it can be told, what is to be done ([`Action`]), what proves that it bit ([`Sign`]) and how it is
+//! A kind declares its parameters, what to do ([`Action`]), how its effect is observed ([`Sign`]) and how it is
 //! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. A new kind is a file, and its line in [`KINDS`].
 
 mod action;
@@ -80,7 +80,7 @@ pub trait FaultKind: Sync {
 pub enum Undoing {
     /// The kernel undoes it the moment its holder is gone, however that ends.
     Kernel,
-    /// Somebody has to undo it: the daemon at its time, the next daemon, or `chaos heal`. What it was is in the journal.
+    /// Must be undone explicitly: by the daemon when its time is up, by the next daemon, or by `chaos heal`. The journal records it.
     Lease,
     /// The service itself does, at its time.
     Itself,
@@ -109,14 +109,14 @@ pub struct FaultSpec {
     pub seed: u64,
 }
 
-/// What is wrong with a fault that was asked for. Names what is wrong, so that a file's line can be found.
+/// A problem of a requested fault. Names the parameter, so that the line in a file can be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFault {
-    #[error("there is no fault `{name}`")]
+    #[error("unknown fault `{name}`")]
     Unknown { name: String, hint: String },
     #[error("the fault `{fault}` has no parameter `{name}`")]
     UnknownParameter { fault: String, name: String, hint: String },
-    #[error("`{name}` of the fault `{fault}` is `{value}`, which is not {expected}")]
+    #[error("`{name}` of the fault `{fault}` is `{value}`, but must be {expected}")]
     Value { fault: String, name: String, value: String, expected: String },
 }
 
@@ -189,8 +189,8 @@ impl FaultSpec {
         let kind = find(fault).ok_or_else(|| {
             let near = nearest(fault, KINDS.iter().map(|kind| kind.name()));
             let hint = near.map_or_else(
-                || "`devenv chaos faults` lists them".to_owned(),
-                |near| format!("did you mean `{near}`? `devenv chaos faults` lists them"),
+                || "run `devenv chaos faults` to list them".to_owned(),
+                |near| format!("did you mean `{near}`? run `devenv chaos faults` to list them"),
             );
             InvalidFault::Unknown { name: fault.to_owned(), hint }
         })?;
@@ -245,8 +245,8 @@ impl Target<'_> {
     /// For faults that work on namespaces and engines: a process of the host has none.
     pub fn container(&self, fault: &str) -> Result<&devenv_spec::ContainerSpec, Refusal> {
         self.spec.container().ok_or_else(|| {
-            Refusal::new(format!("`{fault}` needs a container, and {} is a process of the host", self.spec.name))
-                .hint("`kill`, `stop` and `restart` work for processes")
+            Refusal::new(format!("`{fault}` needs a container, but {} is a process on the host", self.spec.name))
+                .hint("use `kill`, `stop` or `restart` for processes")
         })
     }
 
@@ -255,7 +255,7 @@ impl Target<'_> {
         if kinds.contains(&self.spec.kind.as_str()) {
             return Ok(());
         }
-        Err(Refusal::new(format!("`{fault}` is for {}, and {} is {}", kinds.join(" and "), self.spec.name, self.spec.kind)))
+        Err(Refusal::new(format!("`{fault}` is for {}, but {} is {}", kinds.join(" and "), self.spec.name, self.spec.kind)))
     }
 
     /// Ports that the service listens on, in its container.
@@ -290,8 +290,9 @@ fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
     if container.mounts.iter().any(|mount| mount.device.is_some()) {
         return Ok(());
     }
-    Err(Refusal::new(format!("`{fault}` needs a disk of {}'s own", target.spec.name))
-        .hint("give it one in the profile: `storage: { faultable: true, size: 2GiB }` (it needs root on the engine's host; `devenv doctor` says whether that is so)"))
+    Err(Refusal::new(format!("`{fault}` needs {} to have its own disk", target.spec.name)).hint(
+        "set `storage: { faultable: true, size: 2GiB }` in the profile (requires root on the engine's host; run `devenv doctor` to check)",
+    ))
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -10,7 +10,7 @@ impl FaultKind for LimitData {
     }
 
     fn about(&self) -> &'static str {
-        "Closes each connection after `bytes`."
+        "Close each connection after `bytes` bytes."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for LimitData {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("bytes", Form::Size, "How much gets through.").or("64KiB"),
+            Parameter::new("bytes", Form::Size, "The number of bytes to let through.").or("64KiB"),
             Parameter::DIRECTION,
             Parameter::CONNECTIONS,
             Parameter::PROBABILITY,

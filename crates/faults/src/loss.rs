@@ -10,7 +10,7 @@ impl FaultKind for Loss {
     }
 
     fn about(&self) -> &'static str {
-        "Drops packets by chance."
+        "Drop random packets."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for Loss {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("probability", Form::Percent, "Of packets, how many.").or("30%"),
+            Parameter::new("probability", Form::Percent, "The fraction of packets to drop.").or("30%"),
             Parameter::FROM,
             Parameter::DIRECTION,
             Parameter::PERSIST,

@@ -10,7 +10,7 @@ impl FaultKind for Memory {
     }
 
     fn about(&self) -> &'static str {
-        "Limits the service to this much memory; beyond it the kernel ends it."
+        "Limit the memory of the service. Beyond the limit the kernel kills it."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for Memory {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The limit.").or("64MiB")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The memory limit.").or("64MiB")];
         PARAMETERS
     }
 

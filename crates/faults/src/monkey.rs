@@ -10,7 +10,7 @@ impl FaultKind for Monkey {
     }
 
     fn about(&self) -> &'static str {
-        "Does one fault after another, chosen by the seed."
+        "Inject one random fault after another, chosen by the seed."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,10 +19,11 @@ impl FaultKind for Monkey {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("faults", Form::Text, "Which, with commas between.").or("kill,pause,partition,latency,refuse"),
-            Parameter::new("services", Form::Text, "Which services, with commas between; the named one unless given."),
-            Parameter::new("every", Form::Duration, "From one to the next.").or("5s"),
-            Parameter::new("lasting", Form::Duration, "How long each lasts.").or("2s"),
+            Parameter::new("faults", Form::Text, "The faults to choose from, separated by commas.")
+                .or("kill,pause,partition,latency,refuse"),
+            Parameter::new("services", Form::Text, "The services to choose from, separated by commas. Default: only this service."),
+            Parameter::new("every", Form::Duration, "The time from one fault to the next.").or("5s"),
+            Parameter::new("lasting", Form::Duration, "How long each fault lasts.").or("2s"),
         ];
         PARAMETERS
     }
@@ -30,14 +31,14 @@ impl FaultKind for Monkey {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         let faults = listed("faults", values.text("faults").unwrap_or_default())?;
         if let Some(unknown) = faults.iter().find(|name| **name == "monkey" || super::find(name).is_none()) {
-            return Err(Refusal::new(format!("`{unknown}` is no fault for a monkey")).hint("`devenv chaos faults` lists them"));
+            return Err(Refusal::new(format!("`monkey` cannot inject `{unknown}`")).hint("run `devenv chaos faults` to list them"));
         }
         let services = match values.text("services") {
             None => vec![target.spec.name.clone()],
             Some(names) => {
                 let named = listed("services", names)?;
                 if let Some(unknown) = named.iter().find(|name| !target.services.iter().any(|service| service.as_str() == **name)) {
-                    return Err(Refusal::new(format!("there is no service `{unknown}`")));
+                    return Err(Refusal::new(format!("unknown service `{unknown}`")));
                 }
                 target.services.iter().filter(|service| named.contains(&service.as_str())).cloned().collect()
             }

@@ -1,9 +1,9 @@
-//! What a fault can be told: names, forms, defaults.
+//! Parameters of faults: names, types, defaults.
 
 use super::Value;
 use devenv_spec::{Period, Size};
 
-/// One thing that a fault can be told.
+/// A parameter of a fault.
 pub struct Parameter {
     pub name: &'static str,
     pub form: Form,
@@ -32,23 +32,23 @@ pub enum Form {
     Choice(&'static [&'static str]),
 }
 
-/// What several faults can be told.
+/// Parameters that several faults share.
 impl Parameter {
     pub const FROM: Self =
-        Self::new("from", Form::Text, "Whose traffic: `all`, `host` (what comes by the published ports), `services`, or one service.")
-            .or("all");
+        Self::new("from", Form::Text, "Which traffic: `all`, `host` (through the published ports), `services`, or one service.").or("all");
     pub const DIRECTION: Self =
-        Self::new("direction", Form::Choice(&["both", "up", "down"]), "Which way: `up` is towards the service.").or("both");
+        Self::new("direction", Form::Choice(&["both", "up", "down"]), "Which direction: `up` is towards the service.").or("both");
     pub const CONNECTIONS: Self = Self::new(
         "connections",
         Form::Choice(&["new", "all"]),
-        "`new` leaves connections that exist alone; `all` resets them, so that they come again.",
+        "`new` leaves existing connections alone, `all` resets them so that clients reconnect.",
     )
     .or("new");
     pub const PROBABILITY: Self =
-        Self::new("probability", Form::Percent, "Of connections, how many; decided from the seed and the connection's number.").or("100%");
+        Self::new("probability", Form::Percent, "The fraction of connections to affect, chosen by the seed and the connection's number.")
+            .or("100%");
     pub const PERSIST: Self =
-        Self::new("persist", Form::Boolean, "Again on the service's next run, once that is ready, until its time is over.").or("false");
+        Self::new("persist", Form::Boolean, "Inject the fault again after each restart of the service, until its time is up.").or("false");
 }
 
 impl Parameter {
@@ -71,7 +71,7 @@ impl Form {
             Self::Count => "a whole number".to_owned(),
             Self::Number => "a number such as `0.5`".to_owned(),
             Self::Boolean => "`true` or `false`".to_owned(),
-            Self::Text => "a text".to_owned(),
+            Self::Text => "text".to_owned(),
             Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
         }
     }

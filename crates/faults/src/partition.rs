@@ -10,7 +10,7 @@ impl FaultKind for Partition {
     }
 
     fn about(&self) -> &'static str {
-        "Cuts the service off: from all, from the host, from the other services, or from one of them."
+        "Cut the service off: from everything, from the host, from the other services, or from one service."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -20,7 +20,7 @@ impl FaultKind for Partition {
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
             Parameter::FROM,
-            Parameter::new("style", Form::Choice(&["drop", "reject"]), "`drop` says nothing to anybody; `reject` resets connections.")
+            Parameter::new("style", Form::Choice(&["drop", "reject"]), "`drop` drops packets silently, `reject` resets connections.")
                 .or("drop"),
             Parameter::DIRECTION,
             Parameter::PERSIST,

@@ -1,4 +1,4 @@
-//! A machine that stands still.
+//! Stops all processes, as on a frozen machine.
 
 use super::{Action, FaultKind, Injection, Parameter, Refusal, Sign, Suspended, Target, Undoing, Values};
 
@@ -10,7 +10,7 @@ impl FaultKind for Pause {
     }
 
     fn about(&self) -> &'static str {
-        "Holds every process of the container still; connections stay open and nobody answers."
+        "Stop every process of the container. Connections stay open, but nothing answers."
     }
 
     fn undone_by(&self) -> Undoing {

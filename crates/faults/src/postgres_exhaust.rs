@@ -10,7 +10,7 @@ impl FaultKind for PostgresExhaust {
     }
 
     fn about(&self) -> &'static str {
-        "Takes all connections that the server has for ordinary clients, but `leave`."
+        "Open all connections that the server allows to ordinary clients, except for `leave`."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for PostgresExhaust {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Count, "How many stay free.").or("0")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Count, "The number of connections to leave free.").or("0")];
         PARAMETERS
     }
 

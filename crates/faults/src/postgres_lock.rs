@@ -10,7 +10,7 @@ impl FaultKind for PostgresLock {
     }
 
     fn about(&self) -> &'static str {
-        "Holds an exclusive lock on a table, or on all of a database's."
+        "Hold an exclusive lock on one table, or on all tables of a database."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,8 @@ impl FaultKind for PostgresLock {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("database", Form::Text, "Default: the first."),
-            Parameter::new("table", Form::Text, "Default: all of the user's tables."),
+            Parameter::new("database", Form::Text, "The database. Default: the first."),
+            Parameter::new("table", Form::Text, "The table. Default: all user tables."),
         ];
         PARAMETERS
     }

@@ -10,7 +10,7 @@ impl FaultKind for PostgresReadOnly {
     }
 
     fn about(&self) -> &'static str {
-        "Makes transactions read-only by default."
+        "Make transactions read-only by default."
     }
 
     fn undone_by(&self) -> Undoing {

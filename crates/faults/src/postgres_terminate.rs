@@ -10,7 +10,7 @@ impl FaultKind for PostgresTerminate {
     }
 
     fn about(&self) -> &'static str {
-        "Ends the sessions of all clients, again and again if `every` is given."
+        "Terminate the sessions of all clients, repeatedly with `every`."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,8 @@ impl FaultKind for PostgresTerminate {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("database", Form::Text, "Of this database alone."),
-            Parameter::new("every", Form::Duration, "Again after this time, for as long as it lasts."),
+            Parameter::new("database", Form::Text, "Only sessions of this database."),
+            Parameter::new("every", Form::Duration, "Terminate again after this time, as long as the fault lasts."),
         ];
         PARAMETERS
     }

@@ -10,7 +10,7 @@ impl FaultKind for PowerCut {
     }
 
     fn about(&self) -> &'static str {
-        "Ends the service and all that its disk had not been told to keep, as when the power goes."
+        "Kill the service and discard everything that its disk has not synced, as a power failure does."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for PowerCut {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("restart-after", Form::Duration, "How long the power is away.").or("0ms")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("restart-after", Form::Duration, "How long the power is off.").or("0ms")];
         PARAMETERS
     }
 

@@ -10,7 +10,7 @@ impl FaultKind for RedisFlush {
     }
 
     fn about(&self) -> &'static str {
-        "Removes every key of every database."
+        "Remove every key of every database."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for RedisMemory {
     }
 
     fn about(&self) -> &'static str {
-        "Sets `maxmemory` to so little that writes are refused or keys evicted, as the policy says."
+        "Set `maxmemory` so low that writes are refused or keys evicted, depending on the policy."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for RedisMemory {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The limit.").or("1KiB")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("limit", Form::Size, "The value of `maxmemory`.").or("1KiB")];
         PARAMETERS
     }
 

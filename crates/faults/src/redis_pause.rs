@@ -10,7 +10,7 @@ impl FaultKind for RedisPause {
     }
 
     fn about(&self) -> &'static str {
-        "Lets clients wait (`CLIENT PAUSE`); the server goes on by itself."
+        "Make clients wait (`CLIENT PAUSE`), while the server itself keeps running."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -18,7 +18,7 @@ impl FaultKind for RedisPause {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("writes-only", Form::Boolean, "Reads are answered.").or("false")];
+        const PARAMETERS: &[Parameter] = &[Parameter::new("writes-only", Form::Boolean, "Answer reads.").or("false")];
         PARAMETERS
     }
 

@@ -10,7 +10,7 @@ impl FaultKind for RedisSaveFailure {
     }
 
     fn about(&self) -> &'static str {
-        "Makes snapshots to disk fail, so that the server refuses writes if it is told to do so then."
+        "Make snapshots to disk fail. The server then refuses writes, if it is configured to."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Refuse {
     }
 
     fn about(&self) -> &'static str {
-        "Refuses new connections with a reset; those that exist go on."
+        "Refuse new connections with a reset. Existing ones keep working."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Remove {
     }
 
     fn about(&self) -> &'static str {
-        "Removes the container, with its volumes if asked, and has it made anew."
+        "Remove the container, optionally with its volumes, and create it again."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,14 @@ impl FaultKind for Remove {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("volumes", Form::Boolean, "With the data.").or("false"),
-            Parameter::new("restore", Form::Boolean, "Make a backup first, and put it back in; nothing of it may be missing.").or("false"),
+            Parameter::new("volumes", Form::Boolean, "Remove the data too.").or("false"),
+            Parameter::new(
+                "restore",
+                Form::Boolean,
+                "Create a backup first and restore it afterwards. The fault is undone only if no \
+                data is missing.",
+            )
+            .or("false"),
         ];
         PARAMETERS
     }

@@ -10,7 +10,7 @@ impl FaultKind for Reorder {
     }
 
     fn about(&self) -> &'static str {
-        "Holds back packets that the service sends, so that later ones overtake them."
+        "Delay packets that the service sends, so that later ones overtake them."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,8 +19,8 @@ impl FaultKind for Reorder {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("probability", Form::Percent, "Of the packets that the service sends, how many.").or("10%"),
-            Parameter::new("delay", Form::Duration, "How long they are held back.").or("10ms"),
+            Parameter::new("probability", Form::Percent, "The fraction of the service's packets to delay.").or("10%"),
+            Parameter::new("delay", Form::Duration, "How long to delay them.").or("10ms"),
             Parameter::PERSIST,
         ];
         PARAMETERS

@@ -10,7 +10,7 @@ impl FaultKind for Reset {
     }
 
     fn about(&self) -> &'static str {
-        "Resets connections that exist, at their next packet, for as long as it lasts; new ones are made and work until they say something."
+        "Reset existing connections at their next packet, as long as the fault lasts. New connections work until they send data."
     }
 
     fn undone_by(&self) -> Undoing {

@@ -10,7 +10,7 @@ impl FaultKind for Restart {
     }
 
     fn about(&self) -> &'static str {
-        "Restarts the service as `devenv restart` does."
+        "Restart the service, as `devenv restart` does."
     }
 
     fn undone_by(&self) -> Undoing {

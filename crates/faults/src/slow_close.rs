@@ -10,7 +10,7 @@ impl FaultKind for SlowClose {
     }
 
     fn about(&self) -> &'static str {
-        "Tells each side of the other's end only after `delay`."
+        "Forward the end of a connection to the other side only after `delay`."
     }
 
     fn undone_by(&self) -> Undoing {
@@ -19,7 +19,7 @@ impl FaultKind for SlowClose {
 
     fn parameters(&self) -> &'static [Parameter] {
         const PARAMETERS: &[Parameter] = &[
-            Parameter::new("delay", Form::Duration, "How much later.").or("5s"),
+            Parameter::new("delay", Form::Duration, "How long to wait.").or("5s"),
             Parameter::CONNECTIONS,
             Parameter::PROBABILITY,
             Parameter::PERSIST,

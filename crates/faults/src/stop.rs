@@ -10,7 +10,7 @@ impl FaultKind for Stop {
     }
 
     fn about(&self) -> &'static str {
-        "Stops the service as `devenv stop` does, and starts it at the end."
+        "Stop the service, as `devenv stop` does, and start it at the end."
     }
 
     fn undone_by(&self) -> Undoing {

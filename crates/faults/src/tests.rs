@@ -38,11 +38,11 @@ fn what_is_wrong_with_a_fault_is_told_with_what_was_meant() {
         let error = result.unwrap_err();
         format!("{error} / {} / {}", error.hint().unwrap_or_default(), error.parameter().unwrap_or_default())
     };
-    insta::assert_snapshot!(told(parse("kil", &[])), @"there is no fault `kil` / did you mean `kill`? `devenv chaos faults` lists them / ");
+    insta::assert_snapshot!(told(parse("kil", &[])), @"unknown fault `kil` / did you mean `kill`? run `devenv chaos faults` to list them / ");
     insta::assert_snapshot!(told(parse("latency", &[("dely", "1s")])), @"the fault `latency` has no parameter `dely` / did you mean `delay`? / dely");
-    insta::assert_snapshot!(told(parse("latency", &[("delay", "80")])), @"`delay` of the fault `latency` is `80`, which is not a duration such as `80ms` /  / delay");
-    insta::assert_snapshot!(told(parse("partition", &[("style", "dorp")])), @"`style` of the fault `partition` is `dorp`, which is not `drop`, `reject` /  / style");
-    insta::assert_snapshot!(told(parse("loss", &[("probability", "130%")])), @"`probability` of the fault `loss` is `130%`, which is not a percentage such as `30%` /  / probability");
+    insta::assert_snapshot!(told(parse("latency", &[("delay", "80")])), @"`delay` of the fault `latency` is `80`, but must be a duration such as `80ms` /  / delay");
+    insta::assert_snapshot!(told(parse("partition", &[("style", "dorp")])), @"`style` of the fault `partition` is `dorp`, but must be `drop`, `reject` /  / style");
+    insta::assert_snapshot!(told(parse("loss", &[("probability", "130%")])), @"`probability` of the fault `loss` is `130%`, but must be a percentage such as `30%` /  / probability");
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn a_delay_in_both_directions_is_what_a_round_trip_takes_longer() {
 #[test]
 fn a_fault_that_cannot_bite_there_is_refused_with_the_reason() {
     let reason = |fault, kind, parameters: &[(&str, &str)]| describe(fault, kind, parameters).unwrap_err().reason;
-    assert_eq!(reason("postgres-lock", "redis", &[]), "`postgres-lock` is for postgres, and cache is redis");
-    assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs a disk of cache's own");
-    assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, and there is no such service");
+    assert_eq!(reason("postgres-lock", "redis", &[]), "`postgres-lock` is for postgres, but cache is redis");
+    assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs cache to have its own disk");
+    assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, but there is no such service");
     assert_eq!(reason("partition", "redis", &[("from", "cache")]), "cache cannot be cut off from itself");
-    assert_eq!(reason("monkey", "redis", &[("faults", "kill,monkey")]), "`monkey` is no fault for a monkey");
+    assert_eq!(reason("monkey", "redis", &[("faults", "kill,monkey")]), "`monkey` cannot inject `monkey`");
 }
 
 #[test]

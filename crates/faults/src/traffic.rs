@@ -12,8 +12,8 @@ pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal
             Some(service) if *service == target.spec.name => return Err(Refusal::new(format!("{service} cannot be cut off from itself"))),
             Some(service) => Peer::Service(service.clone()),
             None => {
-                let refusal = Refusal::new(format!("`from` is `{name}`, and there is no such service"));
-                return Err(refusal.hint("it is `all`, `host`, `services`, or a service of the environment"));
+                let refusal = Refusal::new(format!("`from` is `{name}`, but there is no such service"));
+                return Err(refusal.hint("use `all`, `host`, `services`, or a service of the environment"));
             }
         },
     })

@@ -1,4 +1,4 @@
-//! What a fault was told, checked and with the defaults filled in.
+//! The parameters of a fault, checked, with defaults.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,8 +34,11 @@ impl Values {
             if !kind.parameters().iter().any(|parameter| parameter.name == name) {
                 let hint = match nearest(name, kind.parameters().iter().map(|parameter| parameter.name)) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None if kind.parameters().is_empty() => "it takes none".to_owned(),
-                    None => format!("it takes {}", kind.parameters().iter().map(|parameter| parameter.name).collect::<Vec<_>>().join(", ")),
+                    None if kind.parameters().is_empty() => "it has no parameters".to_owned(),
+                    None => format!(
+                        "its parameters are {}",
+                        kind.parameters().iter().map(|parameter| parameter.name).collect::<Vec<_>>().join(", ")
+                    ),
                 };
                 return Err(InvalidFault::UnknownParameter { fault, name: name.clone(), hint });
             }
@@ -105,7 +108,7 @@ impl Values {
         }
     }
 
-    /// As reports tell them: the textual forms.
+    /// As text, for reports.
     pub fn to_json(&self) -> serde_json::Value {
         let text = |value: &Value| match value {
             Value::Duration(duration) => Period::new(*duration).to_string(),

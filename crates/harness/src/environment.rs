@@ -69,14 +69,18 @@ impl TestEnvironment {
         (&self.target.project, &self.target.instance)
     }
 
-    /// Takes the environment down, for everybody who shares it; its volumes rest in the trash for a day. Nothing happens
+    /// Stops the environment for everyone who shares it; its volumes stay in the trash for a day. Nothing happens
     /// under `devenv test`, whose environment it is. Without this it stays up, for the next run to find.
     pub async fn close(self) -> Result<(), HarnessError> {
         if self.given {
             return Ok(());
         }
-        // Whoever asks from now on has it brought up again.
-        KNOWN.get_or_init(Mutex::default).lock().expect("no holder of this lock panics").retain(|_, place| place.target != self.target);
+        // Later callers start it again.
+        KNOWN
+            .get_or_init(Mutex::default)
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .retain(|_, place| place.target != self.target);
         let mut messages = self.client.down(&DownRequest { target: self.target, volumes: true }).await?;
         loop {
             match messages.message().await? {
@@ -118,12 +122,12 @@ impl Builder {
     pub async fn shared(self) -> Result<TestEnvironment, HarnessError> {
         let arguments = self.arguments();
         let known = KNOWN.get_or_init(Mutex::default);
-        let found = known.lock().expect("no holder of this lock panics").get(&arguments).cloned();
+        let found = known.lock().expect("no code panics while it holds this lock").get(&arguments).cloned();
         let place = match found {
             Some(place) => place,
             None => {
                 let place = self.find(&arguments).await?;
-                known.lock().expect("no holder of this lock panics").insert(arguments, place.clone());
+                known.lock().expect("no code panics while it holds this lock").insert(arguments, place.clone());
                 place
             }
         };

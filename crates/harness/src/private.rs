@@ -21,7 +21,7 @@ impl Granted {
     }
 }
 
-/// A database of which private copies can be had.
+/// A PostgreSQL database that tests get private copies of.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pub(crate) environment: TestEnvironment,
@@ -60,7 +60,7 @@ impl PrivateDatabase {
     }
 }
 
-/// A Redis server of which private databases can be had.
+/// A Redis server that tests get private databases of.
 #[derive(Debug, Clone)]
 pub struct Redis {
     pub(crate) environment: TestEnvironment,
@@ -93,7 +93,7 @@ impl PrivateRedis {
     }
 }
 
-/// A broker on which private names can be had.
+/// A Kafka broker that tests get private topic names on.
 #[derive(Debug, Clone)]
 pub struct Kafka {
     pub(crate) environment: TestEnvironment,

@@ -1,4 +1,4 @@
-//! The `devenv` program: found, run, and its failures told.
+//! The `devenv` program: finds it, runs it, and reports its failures.
 
 use std::{ffi::OsString, io, path::PathBuf};
 
@@ -13,23 +13,23 @@ const NO_ENGINE: i32 = 3;
 /// Why there is no environment, or no private part of one.
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
-    #[error("devenv was not found: set DEVENV_BIN to the binary, or put it in PATH (tried `{}`)", program.display())]
+    #[error("devenv not found: set DEVENV_BIN to the binary, or add it to PATH (tried `{}`)", program.display())]
     NoBinary { program: PathBuf },
-    #[error("devenv could not be run")]
+    #[error("cannot run devenv")]
     NotRun(#[source] io::Error),
-    #[error("these tests need a container engine, and none answers: {message}{}", hinted(hint.as_ref()))]
+    #[error("these tests need a container engine, but none answers: {message}{}", hinted(hint.as_ref()))]
     NoEngine { message: String, hint: Option<String> },
-    #[error("the environment is not up: {message}{}", hinted(hint.as_ref()))]
+    #[error("the environment is not running: {message}{}", hinted(hint.as_ref()))]
     NotUp { message: String, hint: Option<String> },
-    #[error("devenv said something that is not understood: {detail}")]
+    #[error("cannot parse devenv's output: {detail}")]
     Unexpected { detail: String },
-    #[error("the environment has no service of the kind {0}")]
+    #[error("the environment has no {0} service")]
     NoService(&'static str),
-    #[error("nothing private can be had: {message}{}", hinted(hint.as_ref()))]
+    #[error("cannot create a private database: {message}{}", hinted(hint.as_ref()))]
     NotGranted { message: String, hint: Option<String> },
-    #[error("the environment was not taken down: {message}{}", hinted(hint.as_ref()))]
+    #[error("cannot stop the environment: {message}{}", hinted(hint.as_ref()))]
     NotClosed { message: String, hint: Option<String> },
-    #[error("the daemon cannot be spoken to")]
+    #[error("cannot connect to the daemon")]
     Client(#[source] ClientError),
 }
 
@@ -46,7 +46,7 @@ fn hinted(hint: Option<&String>) -> String {
     hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
 }
 
-/// Brings the environment up, or finds it up: the daemon sees to it that however many ask at once, it happens once.
+/// Starts the environment if it is not running. Concurrent callers share one start.
 pub(crate) async fn up(arguments: &[OsString]) -> Result<Status, HarnessError> {
     let output = run(arguments).await?;
     if output.status.success() {
@@ -85,6 +85,6 @@ mod tests {
     #[test]
     fn a_machine_without_an_engine_is_told_in_one_line() {
         let error = HarnessError::NoEngine { message: "nothing answers at /x".to_owned(), hint: Some("start one".to_owned()) };
-        assert_eq!(error.to_string(), "these tests need a container engine, and none answers: nothing answers at /x (start one)");
+        assert_eq!(error.to_string(), "these tests need a container engine, but none answers: nothing answers at /x (start one)");
     }
 }

@@ -1,4 +1,4 @@
-//! Why a service failed, told from what it left behind: pure, and silent rather than wrong.
+//! Why a service failed, derived from the evidence it left. Pure, and silent when unsure.
 //!
 //! The reconciler calls [`diagnose`] once a service has given up. Causes are gone through from the most telling to the least, a kind's own after what any service may have;
 //! an entry needs the very words that its cause is known to leave, because a wrong diagnosis costs more than none.
@@ -35,8 +35,8 @@ pub struct Diagnosis {
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     if evidence.out_of_memory {
         return Some(Diagnosis {
-            cause: format!("the kernel killed `{}` because it used more memory than it was given", evidence.service),
-            fix: format!("raise `services.{0}.resources.memory`, or have `{0}` use less", evidence.service),
+            cause: format!("the kernel killed `{}` because it exceeded its memory limit", evidence.service),
+            fix: format!("raise `services.{0}.resources.memory`, or reduce the memory usage of `{0}`", evidence.service),
         });
     }
     let own = crate::find(&evidence.kind).map_or(&[][..], ServiceKind::causes);
@@ -45,7 +45,7 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
 
 impl Cause {
     fn diagnose(&self, evidence: &Evidence) -> Option<Diagnosis> {
-        // The newest line first: a kept log may hold causes that were mended since.
+        // The newest line first: an older log line may belong to a cause that has been fixed.
         let line = self.lines(evidence).into_iter().rev().find(|line| self.fits(line))?;
         let fill = |text: &str| {
             let rest = self.words.first().and_then(|word| line.get(line.to_ascii_lowercase().find(word)? + word.len()..));
@@ -76,27 +76,27 @@ fn by_exit_code(evidence: &Evidence) -> Option<Diagnosis> {
     let service = &evidence.service;
     let (cause, fix) = match evidence.exit_code? {
         126 => (
-            format!("the command of `{service}` is there and cannot be executed"),
-            "make the file executable (`chmod +x`), and check that the interpreter in its first line is in the image".to_owned(),
+            format!("the command of `{service}` exists but cannot be executed"),
+            "make the file executable (`chmod +x`), and check that the image contains the interpreter in its first line".to_owned(),
         ),
         127 => (
             format!("the command of `{service}` was not found"),
-            format!("check `command` of `{service}`, and that the image or the PATH holds the program"),
+            format!("check `command` of `{service}`, and that the image or the PATH contains the program"),
         ),
         137 => (
-            format!("`{service}` was killed by SIGKILL, and the engine knows of no lack of memory"),
-            "see whether the machine as a whole ran out of memory (`dmesg`), or whether somebody killed it".to_owned(),
+            format!("`{service}` was killed by SIGKILL, although the engine reports no lack of memory"),
+            "check whether the machine ran out of memory (`dmesg`), or whether someone killed it".to_owned(),
         ),
         139 => (
             format!("`{service}` crashed with a segmentation fault"),
-            "run another version of the image, one that is made for this machine's processor".to_owned(),
+            "use an image for this machine's CPU architecture, or another version".to_owned(),
         ),
         _ => return None,
     };
     Some(Diagnosis { cause, fix })
 }
 
-/// What stands in quotes; an apostrophe is none.
+/// The text in quotes. An apostrophe is not a quote.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {

@@ -25,11 +25,11 @@ impl Address {
             None => (None, None),
         };
         let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| "its port is no number")?)),
+            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| "its port is not a number")?)),
             _ => (host, None),
         };
         if host.is_empty() {
-            return Err("it names no host");
+            return Err("it has no host");
         }
         let options = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

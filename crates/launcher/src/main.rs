@@ -2,8 +2,8 @@
 //!
 //!     launcher FILE PROGRAM [ARGUMENT]...
 //!
-//! devenv makes it the entrypoint of containers whose variables hold secrets, because whatever stands in a container's own
-//! variables is told to everybody who may ask the engine about it. The file holds `NAME=value` entries, each ended by a zero
+//! devenv makes it the entrypoint of containers whose variables contain secrets, because everyone who can ask the engine
+//! can read a container's own variables. The file contains `NAME=value` entries, each terminated by a zero
 //! byte, and only the container's user may read it. Nothing of this process is left once the program runs: same process id,
 //! signals, working directory and descriptors, and the program's own exit code.
 
@@ -22,13 +22,13 @@ const NOT_RUN: u8 = 126;
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let [file, program, rest @ ..] = arguments.as_slice() else {
-        eprintln!("devenv: no program was given to start");
+        eprintln!("devenv: no program to start");
         return ExitCode::from(NOT_RUN);
     };
     let content = match fs::read(file) {
         Ok(content) => content,
         Err(error) => {
-            eprintln!("devenv: cannot read the service's variables in {}: {error}", file.display());
+            eprintln!("devenv: cannot read the service's variables from {}: {error}", file.display());
             return ExitCode::from(NOT_RUN);
         }
     };

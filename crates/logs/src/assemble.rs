@@ -10,7 +10,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Hands on each line that `bytes` completes.
+    /// Returns each line that `bytes` completes.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             if self.partial.is_empty() {
@@ -30,7 +30,7 @@ impl Assembler {
         }
     }
 
-    /// Hands on the last line, if it has no newline.
+    /// Returns the last line, if it has no newline.
     pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             cut(&self.partial, &mut line);

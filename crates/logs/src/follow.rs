@@ -1,4 +1,4 @@
-//! Lines as they are written, whoever writes them.
+//! Follows log lines as they are written, by any process.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ const BATCH: usize = 1000;
 /// Where the kernel has no more watches to give, looking now and then has to do.
 const WITHOUT_NOTICE: Duration = Duration::from_millis(50);
 
-/// Tells that something was written in a log directory.
+/// Signals that something was written in a log directory.
 #[derive(Debug)]
 pub(super) struct Changes {
     changed: watch::Sender<u64>,
@@ -42,7 +42,7 @@ impl Changes {
                 watcher.watch(directory, RecursiveMode::NonRecursive)?;
                 Ok(watcher)
             })
-            .inspect_err(|error| tracing::warn!(%error, "Logs are followed by polling."))
+            .inspect_err(|error| tracing::warn!(%error, "Polling the logs."))
             .ok();
         Arc::new(Self { changed, watcher })
     }

@@ -189,7 +189,7 @@ impl Merge {
         Ok(added)
     }
 
-    /// Looks anew where there was nothing more.
+    /// Looks again at the end of the file.
     pub(super) fn refresh(&mut self) {
         self.cursors.iter_mut().for_each(|cursor| cursor.at_end = false);
     }
@@ -261,7 +261,7 @@ pub(super) fn tail(directory: &Path, service: &str, run: Option<u32>, count: usi
     Ok(found)
 }
 
-/// The records of a file's last `window` bytes. A first line that was cut off is no record.
+/// The records in a file's last `window` bytes. A truncated first line is skipped.
 pub(super) fn last_records(path: &Path, window: u64, run: Option<u32>) -> io::Result<Vec<Record>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();

@@ -1,4 +1,4 @@
-//! One line of output as it stands in a segment: `2026-11-03T09:19:50.123456789Z 3 o text`.
+//! The format of a line in a segment: `2026-11-03T09:19:50.123456789Z 3 o text`.
 //!
 //! The time has a fixed width, so that comparing times is comparing bytes. Nanoseconds are kept because a container's
 //! log is taken up again by its engine's nanosecond stamps; people and scripts get microseconds.

@@ -1,4 +1,4 @@
-//! Takes up a container's log where the daemon's death cut it off.
+//! Continues a container's log after the daemon was restarted.
 //!
 //! The engine keeps that log and stamps each line in nanoseconds; asked for lines since a time it gives those of that
 //! very time again. Which of them were stored already is decided line by line.

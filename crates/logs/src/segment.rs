@@ -51,7 +51,7 @@ fn entries(directory: &Path) -> io::Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-/// Removes the oldest segments that nobody was promised. Called by whoever begins a new one, under the lock.
+/// Removes the oldest segments beyond the guaranteed history. Called when a new segment starts, under the lock.
 pub(super) fn prune(directory: &Path, service: &str) -> io::Result<()> {
     let numbers = numbers(directory, service)?;
     let (mut kept, mut lines) = (0, 0);

@@ -181,7 +181,7 @@ async fn a_follower_sees_services_whose_log_begins_later() {
 fn a_containers_log_is_resumed_without_loss_and_without_doubles() {
     let (_directory, logs) = logs();
     assert!(logs.resume("db").unwrap().is_none());
-    // The engine's log, with lines of one stamp, and one that stands before an elder one.
+    // The engine's log, with lines of equal time stamps, and one before an older one.
     let engine = [
         (0, Stdout, "long ago"),
         (5_000_000_000, Stdout, "a"),

@@ -24,7 +24,7 @@ pub struct Writer {
     current: Option<(u64, File)>,
     batch: Vec<u8>,
     lines: u64,
-    /// Lines that could not be written, to be told as soon as writing works again.
+    /// Lines that could not be written, to be reported as soon as writing works again.
     lost: u64,
     last: Option<StoredTime>,
     stamper: Stamper,
@@ -102,7 +102,7 @@ impl Writer {
         file.write_all(&self.batch)
     }
 
-    /// The segment to append to: another writer may have begun a new one meanwhile.
+    /// The segment to append to: another writer may have started a new one.
     fn open_newest(&mut self) -> io::Result<()> {
         let mut number = self.current.as_ref().map_or(0, |current| current.0);
         if number == 0 || segment::path(&self.directory, &self.service, number + 1).exists() {
@@ -138,7 +138,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
-            tracing::warn!(service = %self.service, %error, "Could not write the last lines of a log.");
+            tracing::warn!(service = %self.service, %error, "Cannot write the last lines of a log.");
         }
     }
 }

@@ -42,7 +42,7 @@ fn executable(file: &Path) -> Result<(), LaunchError> {
     let refused = |reason: &str| LaunchError::NotExecutable { program: file.to_owned(), reason: reason.to_owned() };
     match fs::metadata(file) {
         Ok(data) if data.is_dir() => Err(refused("it is a directory")),
-        Ok(data) if data.permissions().mode() & 0o111 == 0 => Err(refused("it has no execute permission")),
+        Ok(data) if data.permissions().mode() & 0o111 == 0 => Err(refused("it is not executable")),
         Ok(_) => Ok(()),
         Err(error) => Err(refused(&error.to_string())),
     }
@@ -51,9 +51,9 @@ fn executable(file: &Path) -> Result<(), LaunchError> {
 /// Why the kernel would not execute a file that is there.
 pub(super) fn refusal(program: &Path, error: &io::Error) -> LaunchError {
     let reason = match error.kind() {
-        io::ErrorKind::NotFound => "the interpreter that it names does not exist".to_owned(),
+        io::ErrorKind::NotFound => "its interpreter does not exist".to_owned(),
         _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            "it is neither a program of this machine nor a script that begins with `#!`".to_owned()
+            "it is neither an executable for this machine nor a script that starts with `#!`".to_owned()
         }
         _ => error.to_string(),
     };

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 const SOCKET: &str = "control.sock";
 
-/// In place of the socket of whoever was there before.
+/// Replaces the socket of an earlier process.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     let _ = fs::remove_file(directory.join(SOCKET));
     let listener = within(directory, |path| UnixListener::bind(path))?;

@@ -36,7 +36,7 @@ use devenv_logs::Logs;
 const LEFTOVERS: Duration = Duration::from_secs(2);
 /// For a killed tree to be gone. What hangs in the kernel longer is given up.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
-/// For those who wait for the end to be told of it.
+/// Wakes those who wait for the exit.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Enough for any thread of a keeper.
 const STACK: usize = 256 * 1024;
@@ -56,7 +56,7 @@ struct Progress {
     /// The program's own; its descendants may live on.
     exit: Option<Exit>,
     tree_ended: bool,
-    /// Stops under way.
+    /// Stop requests in progress.
     stopping: usize,
     /// Killing did not help.
     given_up: bool,
@@ -72,7 +72,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
         return None;
     }
     let directory = PathBuf::from(arguments.next()?);
-    // The daemon has been told what went wrong; nobody reads a keeper's own output.
+    // The daemon has got the error; nothing reads a keeper's own output.
     Some(if main(&directory).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -144,7 +144,8 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
     let state = State { marker: launch.marker, service: launch.service, run: launch.run, keeper, pid: child.id(), started_at, exit: None };
     // Without it a later daemon could not find the program; but it runs, and this daemon has it.
     let _ = state.write(directory);
-    let group = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Keeper("a child without an id".to_owned()))?;
+    let group =
+        Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Keeper("a child has an id until it is awaited".to_owned()))?;
     let shared = Shared { progress: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), state };
     Ok((Arc::new(shared), Streams { stdout, stderr, log, listener }))
 }
@@ -172,11 +173,11 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     let exit = shared.await_end();
     tree::sweep(&shared.state.marker);
     drop(end);
-    // The last lines are in the log before anybody is told of the end.
+    // Write the last lines to the log before the exit is reported.
     let _ = output.join();
     let state = State { exit: Some(exit), ..shared.state.clone() };
     let _ = state.write(&shared.directory);
-    // Whoever hears of the end may start the next keeper in this directory at once.
+    // The daemon may start the next keeper in this directory as soon as it learns of the exit.
     control::remove(&shared.directory);
     let mut progress = shared.lock();
     progress.finished = Some(exit);
@@ -219,7 +220,7 @@ impl Shared {
                             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                             Ok(None) => break,
                             Err(_) => {
-                                // Told together with the program's own end, so that nobody looks for leftovers in vain.
+                                // Reported together with the program's own exit, so that leftovers are complete.
                                 progress.tree_ended = true;
                                 break;
                             }
@@ -237,7 +238,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the program to end, and then sees to it that nothing of it is left.
+    /// Waits for the program to exit, and then ends everything that it left behind.
     fn await_end(&self) -> Exit {
         let mut progress = self.lock();
         while progress.exit.is_none() && !progress.given_up {
@@ -260,14 +261,14 @@ impl Shared {
         let mut progress = self.lock();
         progress.stopping += 1;
         if progress.exit.is_none() {
-            // It may have ended this instant; and one that stands still would not hear the signal.
+            // It may have ended this instant; and a stopped process would not receive the signal.
             let _ = self.signal_group(signal).and_then(|()| self.signal_group(Signal::CONT));
         }
         while progress.exit.is_none() && Instant::now() < deadline {
             progress = self.wait(progress, Some(deadline));
         }
         if !progress.tree_ended && Instant::now() < deadline {
-            // Those that left the group did not hear of it yet, and nobody else will tell them.
+            // Processes that left the group have not received it yet.
             drop(progress);
             for process in tree::descendants(std::process::id()) {
                 process.signal(signal);
@@ -284,7 +285,7 @@ impl Shared {
             for process in tree::descendants(std::process::id()) {
                 process.kill();
             }
-            // Another round finds what was forked meanwhile.
+            // Another round finds processes that were forked in the meantime.
             progress = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
         }
         progress.given_up = !progress.tree_ended;
@@ -308,7 +309,7 @@ impl Shared {
             Ok(Request::Signal { signal }) => {
                 let progress = self.lock();
                 if progress.exit.is_some() {
-                    Reply::Refused("it has ended".to_owned())
+                    Reply::Refused("it has exited".to_owned())
                 } else {
                     self.signal_group(signal).map_or_else(|error| Reply::Refused(error.to_string()), |()| Reply::Done)
                 }
@@ -325,7 +326,7 @@ impl Shared {
             Err(error) => Reply::Refused(error.to_string()),
         };
         let ended = matches!(reply, Reply::Ended(_));
-        // Whoever asked may have gone.
+        // The client may have disconnected.
         let _ = answer_line(&mut writer, &reply);
         if ended {
             self.lock().waiting -= 1;

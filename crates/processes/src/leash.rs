@@ -1,4 +1,4 @@
-//! The leash: a command that must not outlive whoever started it is started through this, which asks the kernel to kill
+//! Starts a command that must not outlive its parent: this wrapper asks the kernel to kill
 //! it with its parent and then becomes it.
 
 use std::{
@@ -24,7 +24,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     let parent = arguments.next()?.to_str()?.parse().ok().and_then(Pid::from_raw)?;
     let program = arguments.next()?;
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        tell(&format!("cannot tie {} to its parent: {error}", program.display()));
+        tell(&format!("cannot bind the life of {} to its parent: {error}", program.display()));
         return Some(ExitCode::from(FAILED));
     }
     // It may have died before the kernel was asked.

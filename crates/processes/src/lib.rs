@@ -1,11 +1,11 @@
 //! Programs on the host, each under a keeper of our own that outlives the daemon.
 //!
-//! Theory of operation. The daemon starts this very binary again as a keeper (`keeper.rs`), hands it what to run over a
-//! socket (never in arguments, for the environment holds secrets) and gets an answer once the program runs or could not.
+//! Theory of operation. The daemon starts this executable again as a keeper (`keeper.rs`), passes it the command over a
+//! socket (never in arguments, because the environment contains secrets) and gets an answer once the program runs or failed.
 //! The keeper adopts all that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
 //! socket in its directory (`protocol.rs`), ends with its program's last descendant and leaves the exit in `state.json`.
-//! A daemon that comes up later finds the socket and goes on. Should a keeper be killed itself, its program's tree is
-//! found by a marker in the environment (`tree.rs`) and ended, so that no twin ever holds a port.
+//! A later daemon finds the socket and continues. If a keeper itself is killed, its program's tree is
+//! found by a marker in its environment variables (`tree.rs`) and ended, so that no second copy ever runs.
 //!
 //! It never decides whether a program should run.
 
@@ -85,7 +85,7 @@ pub struct StartRequest {
 pub enum ProcessError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    #[error("could not start a keeper for `{service}`")]
+    #[error("cannot start a keeper for `{service}`")]
     Keeper {
         service: String,
         #[source]
@@ -99,7 +99,7 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
-    #[error("`{service}` could not be signalled: {reason}")]
+    #[error("cannot send a signal to `{service}`: {reason}")]
     Signal { service: String, reason: String },
 }
 
@@ -116,7 +116,7 @@ pub struct Running {
     directory: PathBuf,
 }
 
-/// What a keeper's directory tells a daemon that comes up.
+/// What a keeper's directory tells a later daemon.
 #[derive(Debug)]
 pub enum Adopted {
     /// The program runs on.
@@ -294,7 +294,7 @@ impl Running {
             let exit = Exit { ending: Ending::Lost, at: Timestamp::now() };
             let ended = State { exit: Some(exit), ..state };
             if let Err(error) = ended.write(&directory) {
-                tracing::warn!(service = %ended.service, %error, "Could not note that a keeper was killed.");
+                tracing::warn!(service = %ended.service, %error, "Cannot record that a keeper was killed.");
             }
             exit
         });

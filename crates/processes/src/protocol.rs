@@ -40,13 +40,13 @@ pub enum LaunchError {
     EmptyCommand,
     #[error("the directory `{}` does not exist", .0.display())]
     NoDirectory(PathBuf),
-    #[error("`{program}` was not found in PATH, as seen from `{}`: {path}", directory.display())]
+    #[error("`{program}` not found in the PATH of `{}`: {path}", directory.display())]
     NotInPath { program: String, path: String, directory: PathBuf },
     #[error("`{}` does not exist", .0.display())]
     NoProgram(PathBuf),
-    #[error("`{}` cannot be executed: {reason}", program.display())]
+    #[error("cannot execute `{}`: {reason}", program.display())]
     NotExecutable { program: PathBuf, reason: String },
-    #[error("the keeper could not do its work: {0}")]
+    #[error("the keeper failed: {0}")]
     Keeper(String),
 }
 
@@ -113,10 +113,10 @@ impl fmt::Display for Ending {
         match self {
             Self::Code(code) => write!(f, "exited with code {code}"),
             Self::Signal(number) => match rustix::process::Signal::from_named_raw(*number) {
-                Some(signal) => write!(f, "ended by {signal:?}"),
-                None => write!(f, "ended by signal {number}"),
+                Some(signal) => write!(f, "killed by {signal:?}"),
+                None => write!(f, "killed by signal {number}"),
             },
-            Self::Lost => f.write_str("ended with its keeper, which was killed"),
+            Self::Lost => f.write_str("killed together with its keeper"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Processes as `/proc` tells of them: a keeper's descendants, and those that carry a marker.
+//! Processes in `/proc`: a keeper's descendants, and those that carry a marker.
 //!
 //! A process id alone is no identity, for it is given again: with its start time it is.
 
@@ -48,7 +48,7 @@ impl Process {
 
     fn open(self) -> Option<OwnedFd> {
         let handle = pidfd_open(Pid::from_raw(self.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
-        // The handle now stands for whoever has the id; that is the one meant only if it started when that one did.
+        // The handle refers to the process that has the id now. It is the right one only if the start times match.
         (Self::of(self.pid)? == self).then_some(handle)
     }
 }
@@ -121,7 +121,7 @@ fn marker_of(environment: &[u8]) -> Option<String> {
 /// What a process was started with.
 enum Variables {
     Are(Vec<u8>),
-    /// It is gone, or somebody else's, or the kernel's own.
+    /// It is gone, or belongs to another user or the kernel.
     None,
     /// It becomes another program at this moment: there are none yet, or not all of them could be read.
     Change,
@@ -149,8 +149,8 @@ pub fn sweep_others(prefix: &str, kept: &[String]) -> usize {
     others.iter().map(|marker| sweep(marker)).sum()
 }
 
-/// Kills all that carry a marker that begins so (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole one), and those
-/// that they start meanwhile; returns how many there were, when they are gone. Blocks.
+/// Kills all processes whose marker starts with this (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole marker), and
+/// those that they start in the meantime; returns their number when they are gone. Blocks.
 pub fn sweep(prefix: &str) -> usize {
     let deadline = Instant::now() + KILL_DEADLINE;
     let mut count = 0;

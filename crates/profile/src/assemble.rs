@@ -1,4 +1,4 @@
-//! The pure middle of loading: layers as text in, one checked document out. All that is wrong is told at once.
+//! The pure middle of loading: layers as text in, one checked document out. All problems are reported at once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,10 +40,10 @@ pub(super) struct Assembled {
 /// The most that variables may add to one profile, in bytes.
 const MOST: usize = 16 << 20;
 
-/// So many variables that are not set are told.
+/// The maximum number of unset variables to report.
 const UNSET: usize = 200;
 
-/// Parses one file; what is wrong with it as YAML is told.
+/// Parses one file, and reports its YAML errors.
 pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
     let Parsed { root, complete } = yaml::parse(sources, file, findings);
     Layer { file, root, complete, built_in }
@@ -65,7 +65,7 @@ pub(super) fn assemble(mut layers: Vec<Layer>, sources: &Sources, variables: Var
         let cut_off = (!layer.complete).then(|| findings.last_line(layer.file)).flatten();
         let before = findings.len();
         check::layer(&layer.root, layer.complete, findings);
-        // Of a file that ends in a syntax error, what stands before that line can be trusted.
+        // In a file that ends in a syntax error, only what precedes that line is reliable.
         if let Some(line) = cut_off {
             findings.retain_since(before, |finding| finding.span.line < line);
         }

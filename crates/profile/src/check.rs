@@ -10,7 +10,7 @@ use super::{
     tree::{Content, Entry, Node, Scalar, shortened},
 };
 
-/// Checks one file. With `complete` false the file ends in a syntax error, and what is empty may only have been cut off.
+/// Checks one file. With `complete` false the file ends in a syntax error, so empty values may be incomplete.
 pub(super) fn layer(root: &Node, complete: bool, findings: &mut Findings) {
     against(root, "profile", &Shape::Record(shape::DOCUMENT.clone()), complete, findings);
 }
@@ -29,7 +29,7 @@ pub(super) fn whole(root: &Node, findings: &mut Findings) {
     missing(root, "profile", root.span, &shape::DOCUMENT, findings);
 }
 
-/// Where a value stands.
+/// The position of a value.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     name: &'a str,
@@ -64,7 +64,7 @@ impl Check<'_> {
             (Content::Scalar(scalar), Shape::Choice(words)) => {
                 let words = || words.iter().map(|(word, _)| word.as_str());
                 if !words().any(|word| word == scalar.text) {
-                    let message = format!("`{}` must be {}, and this is `{}`", place.name, one_of(words()), shortened(scalar.written()));
+                    let message = format!("`{}` must be {}, but is `{}`", place.name, one_of(words()), shortened(scalar.written()));
                     let hint = did_you_mean(&scalar.text, words());
                     self.findings.error(node.span, "bad-value", message).maybe_hint(hint);
                 }
@@ -87,7 +87,7 @@ impl Check<'_> {
             if record.exactly_one.iter().any(|one| one == name) {
                 if let Some((first, _)) = chosen {
                     self.findings
-                        .error(entry.key, "too-many", format!("`{}` has both `{first}` and `{name}`, and only one can be", place.name))
+                        .error(entry.key, "too-many", format!("`{}` has both `{first}` and `{name}`, but only one is allowed", place.name))
                         .hint("remove one of them");
                 }
                 chosen = chosen.or(Some((name, entry)));
@@ -107,11 +107,11 @@ impl Check<'_> {
                 common.exactly_one.iter().any(|kind| owner.entry(kind).is_some_and(|entry| entry.node.span == node.span))
             });
             (outside && common.fields.contains_key(name))
-                .then(|| format!("`{name}` belongs to the service: write it beside `{}`", place.name))
+                .then(|| format!("`{name}` is a field of the service: move it next to `{}`", place.name))
         } else {
             node.entries().find_map(|(kind, _)| match &common.fields.get(kind)?.shape {
                 Shape::Record(inner) if record.exactly_one.iter().any(|one| one == kind) && inner.fields.contains_key(name) => {
-                    Some(format!("`{name}` belongs to `{kind}`: write it within that"))
+                    Some(format!("`{name}` is a field of `{kind}`: move it into `{kind}`"))
                 }
                 _ => None,
             })
@@ -122,7 +122,7 @@ impl Check<'_> {
             (None, Some(hint)) => format!("{hint} ({expected})"),
             (None, None) => expected,
         };
-        let message = format!("`{}` is not a field of {}", shortened(name), owner_noun(place.name, record));
+        let message = format!("unknown field `{}` in {}", shortened(name), owner_noun(place.name, record));
         self.findings.error(entry.key, "unknown-field", message).hint(hint);
     }
 
@@ -136,7 +136,7 @@ impl Check<'_> {
             Keys::Integer if !name.parse::<u16>().is_ok_and(|port| port > 0) => {
                 self.findings
                     .error(entry.key, "bad-value", format!("`{}` is not a port: a port is a number from 1 to 65535", shortened(name)))
-                    .hint("the container's port comes first: `5432: 15432`");
+                    .hint("write the container's port first: `5432: 15432`");
             }
             Keys::Integer | Keys::Text => {}
         }
@@ -155,7 +155,7 @@ impl Check<'_> {
             TextForm::Duration => ("bad-duration", "a duration", "write a whole number and a unit: `300ms`, `30s`, `5m`, `24h`"),
             _ => ("bad-size", "a size", "write a whole number and a unit: `64MiB`, `1GiB`, `500MB`"),
         };
-        let message = format!("`{}` must be {noun}, and this is `{}`", place.name, shortened(scalar.written()));
+        let message = format!("`{}` must be {noun}, but is `{}`", place.name, shortened(scalar.written()));
         self.findings.error(node.span, code, message).hint(hint);
     }
 
@@ -178,12 +178,12 @@ impl Check<'_> {
             },
             _ => None,
         };
-        let message = format!("`{}` must be {}, and this is `{}`", place.name, shape.noun(), shortened(scalar.written()));
+        let message = format!("`{}` must be {}, but is `{}`", place.name, shape.noun(), shortened(scalar.written()));
         self.findings.error(node.span, "wrong-type", message).maybe_hint(hint);
     }
 
     fn wrong(&mut self, node: &Node, shape: &Shape, place: Place<'_>) {
-        // What could not be read as YAML stands here as nothing.
+        // YAML that could not be parsed is represented as empty.
         if self.findings.touches(node.span) {
             return;
         }
@@ -192,10 +192,10 @@ impl Check<'_> {
             _ => place.key.unwrap_or(node.span),
         };
         let found = match node.content {
-            Content::Null => "there is nothing".to_owned(),
-            _ => format!("this is {}", node.noun()),
+            Content::Null => "is empty".to_owned(),
+            _ => format!("is {}", node.noun()),
         };
-        let message = format!("`{}` must be {}, and {found}", place.name, shape.noun());
+        let message = format!("`{}` must be {}, but {found}", place.name, shape.noun());
         self.findings.error(span, "wrong-type", message).maybe_hint(rewritten(node, shape, place.name));
     }
 }

@@ -1,8 +1,8 @@
 //! From a validated profile to the environment's spec: the only place that sees all services of a profile at once.
 //!
 //! Two steps, because leasing happens in between and is not pure: [`needs`] lists the ports and secrets, the daemon finds
-//! them, and [`compile`] is then told which host ports there are. Kinds are asked in three rounds, each knowing what the one
-//! before found out: facts, connections, descriptions.
+//! them, and [`compile`] then gets the host ports. Kinds are asked in three rounds, each knowing the result of the
+//! previous one: facts, connections, descriptions.
 
 use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 

@@ -14,7 +14,7 @@ use super::{
     tree::{Content, Node},
 };
 
-/// The value of a tree. What does not fit its shape (and was told as a problem) becomes text.
+/// The value of a tree. A value that does not fit its shape (and was reported) becomes text.
 pub(super) fn json(node: &Node, shape: &Shape) -> Value {
     match &node.content {
         Content::Null => Value::Null,
@@ -48,7 +48,7 @@ pub(super) fn kind(service: &Node) -> Option<Kind> {
     serde_json::from_value(Value::Object(Map::from_iter([(name.to_owned(), value)]))).ok()
 }
 
-/// The services of a document without problems. What the types still refuse is told.
+/// The services of a document without problems. Values that the types still reject are reported.
 pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<ServiceName, ServiceProfile> {
     let record = shape::service();
     let mut found = IndexMap::new();
@@ -74,7 +74,7 @@ pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<Ser
                 found.insert(name, service);
             }
             Err(message) => {
-                findings.error(entry.key, "invalid", format!("`{name}` does not hold: {message}"));
+                findings.error(entry.key, "invalid", format!("`{name}` is invalid: {message}"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Findings as a person reads them: the line quoted, what is wrong marked, a hint below.
+//! Renders findings for the terminal: the quoted line, the marked problem, a hint.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 use devenv_api::Severity;

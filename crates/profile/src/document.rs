@@ -1,4 +1,4 @@
-//! The validated profile: what the loader hands on, and what the schema and the reference are generated from.
+//! The validated profile: what the loader returns, and what the schema and the reference are generated from.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -47,7 +47,7 @@ pub struct ServiceProfile {
 }
 
 impl ServiceProfile {
-    /// What its kind is told of it.
+    /// The input for its kind.
     pub fn declared(&self) -> Declared<'_> {
         Declared {
             environment: &self.environment,
@@ -64,21 +64,21 @@ impl ServiceProfile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Profile")]
-#[expect(dead_code, reason = "its schema is read, and the merged tree is converted field by field")]
+#[expect(dead_code, reason = "the tree has been checked against the schema, and is converted field by field")]
 pub(super) struct Document {
-    /// What the environment is for, in a line.
+    /// A one-line description of the environment.
     #[serde(default)]
     description: Option<String>,
-    /// Profiles that this one starts from, by name or path: left to right, then this file. Maps merge by key, lists replace.
+    /// Profiles to extend, by name or path. Merged from left to right, then this file. Mappings merge by key, lists are replaced.
     #[serde(default)]
     extends: Vec<String>,
-    /// Files of variables, relative to the project. A missing one is an error unless written as `.env?`.
+    /// Files with variables, relative to the project. A missing file is an error unless written as `.env?`.
     #[serde(default)]
     env_file: Vec<String>,
-    /// Given to every service, to `devenv env` and to interpolation.
+    /// Variables for every service, for `devenv env` and for `${NAME}` in this profile.
     #[serde(default)]
     variables: IndexMap<String, String>,
-    /// What the environment holds, by name.
+    /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
 }
 
@@ -87,41 +87,41 @@ pub(super) struct Document {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Service")]
 pub(super) struct ServiceFields {
-    /// What must be so before this service is started: `ready`, `started` or `completed`.
+    /// Services to start first, and the state to wait for: `ready`, `started` or `completed`.
     #[serde(default)]
     #[schemars(with = "IndexMap<String, devenv_api::Condition>")]
     depends_on: IndexMap<ServiceName, devenv_api::Condition>,
-    /// What to do when a dependency has restarted: `restart` for a process or container, `ignore` for the rest, unless said.
+    /// What to do when a dependency restarts. Default: `restart` for `process` and `container`, `ignore` for other kinds.
     #[serde(default)]
     on_dependency_restart: Option<OnDependencyRestart>,
-    /// The environment counts as ready without it.
+    /// Whether the environment can be ready without this service.
     #[serde(default)]
     optional: bool,
-    /// Variables of this service, after those of its connections. For the kinds `process` and `container`.
+    /// Additional variables for this service, overriding those of its connections. For the kinds `process` and `container`.
     #[serde(default)]
     environment: IndexMap<String, String>,
-    /// How to tell that it is ready: exactly one of the four. For the kinds `process` and `container`.
+    /// Readiness check: exactly one of `http`, `tcp`, `log` and `exec`. For the kinds `process` and `container`.
     #[serde(default)]
     probe: Option<Probe>,
-    /// How long it may take to become ready.
+    /// How long to wait for the service to become ready.
     #[serde(default)]
     ready_timeout: Option<Period>,
-    /// How it is stopped; its kind has its own good defaults.
+    /// How to stop the service. Default: depends on the kind.
     #[serde(default)]
     stop: Option<StopProfile>,
-    /// What follows when it ends by itself.
+    /// What to do when the service exits on its own.
     #[serde(default)]
     restart: Option<Restart>,
-    /// The most it may use.
+    /// Resource limits.
     #[serde(default)]
     resources: ResourceLimits,
-    /// Storage of its own for its data.
+    /// Storage for the service's data.
     #[serde(default)]
     storage: Option<Storage>,
-    /// Fixed host ports by container port; without one, a port is leased and stays the same.
+    /// Fixed host ports by container port. Default: a free port, which stays the same across restarts.
     #[serde(default)]
     ports: BTreeMap<u16, u16>,
-    /// Instead of the kind's own image.
+    /// Image to use instead of the kind's default image.
     #[serde(default)]
     image: Option<String>,
     /// What to do when files change.
@@ -150,25 +150,26 @@ impl ServiceFields {
     }
 }
 
-/// How the service is stopped; its kind has its own good defaults.
+/// How to stop the service. Default: depends on the kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopProfile {
-    /// A signal's name, such as `SIGTERM`.
+    /// The signal to send, such as `SIGTERM`.
     #[serde(default)]
     pub signal: Option<String>,
-    /// How long it may take before SIGKILL.
+    /// How long to wait before SIGKILL.
     #[serde(default)]
     pub grace: Option<Period>,
 }
 
-/// What follows when the service ends by itself.
+/// What to do when the service exits on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
+    /// When to restart the service.
     #[serde(default)]
     pub policy: Option<RestartWhen>,
-    /// Restarts in a row before it is a crash loop.
+    /// Consecutive restarts before the service counts as a crash loop.
     #[serde(default)]
     pub attempts: Option<u32>,
 }
@@ -176,19 +177,22 @@ pub struct Restart {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceLimits {
+    /// Memory limit, such as `512MiB`.
     #[serde(default)]
     pub memory: Option<Size>,
+    /// CPU limit in cores, such as `1.5`.
     #[serde(default)]
     pub cpus: Option<f64>,
 }
 
-/// Storage of its own kind for the service's data.
+/// Storage for the service's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
+    /// The size of the file system.
     #[serde(default)]
     pub size: Option<Size>,
-    /// Its own file system on a loop device, so that power cut, disk full and read-only can be injected.
+    /// Keep the data on its own file system on a loop device, which the faults `power-cut`, `disk-full` and `disk-read-only` need.
     #[serde(default)]
     pub faultable: bool,
 }
@@ -199,20 +203,21 @@ pub struct Storage {
 pub struct Watch {
     /// Files and directories, relative to the project.
     pub paths: Vec<String>,
-    /// Globs of what does not count; `.gitignore` and `.dockerignore` hold besides.
+    /// Globs of files to ignore, in addition to `.gitignore` and `.dockerignore`.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// What to do when a file changes.
     pub on_change: OnChange,
-    /// A command that must succeed first.
+    /// A build command that must succeed before the change takes effect.
     #[serde(default)]
     pub build: Option<Vec<String>>,
-    /// For `signal`, and for `sync` in a container.
+    /// The signal to send, for `signal` and `sync`.
     #[serde(default)]
     pub signal: Option<String>,
-    /// The command of `run`.
+    /// The command to run, for `run`.
     #[serde(default)]
     pub run: Option<Vec<String>>,
-    /// Where `sync` copies to in the container.
+    /// The target directory in the container, for `sync`.
     #[serde(default)]
     pub to: Option<String>,
 }

@@ -83,8 +83,8 @@ impl Reader<'_> {
         self.position = start + key.len();
         if interpolate::name_length(&name) != name.len() || name.is_empty() {
             self.findings
-                .error(span, "bad-variable", format!("`{}` is not the name of a variable", super::tree::shortened(&name)))
-                .hint("a line is `NAME=value`: a name holds letters, digits and `_`, and a comment begins with `#`");
+                .error(span, "bad-variable", format!("`{}` is not a variable name", super::tree::shortened(&name)))
+                .hint("write lines as `NAME=value`: a name consists of letters, digits and `_`, and a comment starts with `#`");
             self.position = self.line_end() + 1;
             return;
         }
@@ -103,7 +103,7 @@ impl Reader<'_> {
             self.left = left;
             self.given.insert(name, Given { value, span });
         } else {
-            self.findings.error(span, "too-large", "the values of this file hold more than variables may");
+            self.findings.error(span, "too-large", "the values in this file exceed the size limit");
             self.position = self.text.len();
         }
     }
@@ -130,7 +130,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands between quotes, perhaps over several lines, and where it begins.
+    /// The text in quotes, possibly over several lines, and its position.
     fn quoted(&mut self, quote: char) -> Option<(String, usize)> {
         let opening = self.position;
         let body = &self.text[opening + 1..];
@@ -154,8 +154,8 @@ impl Reader<'_> {
         if !after.is_empty() && !after.starts_with('#') {
             let span = self.sources.span(self.file, self.position, self.position + after.len());
             self.findings
-                .error(span, "bad-variable", format!("`{}` stands after the closing quote", super::tree::shortened(after)))
-                .hint("only a comment may follow");
+                .error(span, "bad-variable", format!("unexpected `{}` after the closing quote", super::tree::shortened(after)))
+                .hint("only a comment may follow the closing quote");
         }
         self.position = end + 1;
         Some((raw, opening + 1))
@@ -286,10 +286,10 @@ mod tests {
             told,
             [
                 "1:3 this `\"` is never closed",
-                "2:1 `B B` is not the name of a variable",
+                "2:1 `B B` is not a variable name",
                 "3:3 the variable `NONE` is not set",
-                "4:7 `y` stands after the closing quote",
-                "5:1 `` is not the name of a variable",
+                "4:7 unexpected `y` after the closing quote",
+                "5:1 `` is not a variable name",
             ]
         );
         assert_eq!(given.last().unwrap().0, "E");

@@ -54,7 +54,7 @@ pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut
         let from = cycle[0].0;
         let text: Vec<&str> = cycle.iter().map(|(name, _)| *name).chain([from]).collect();
         findings
-            .error(cycle[0].1, "dependency-cycle", format!("these services wait for one another: {}", text.join(" -> ")))
+            .error(cycle[0].1, "dependency-cycle", format!("circular dependency: {}", text.join(" -> ")))
             .hint("remove one of these dependencies");
     }
 }
@@ -85,10 +85,10 @@ pub(super) fn unknown(wanted: &str, span: Span, names: &[&str], findings: &mut F
     }
     let hint = did_you_mean(wanted, names.iter().copied())
         .unwrap_or_else(|| format!("the services of this profile are {}", all_of(names.iter().copied())));
-    findings.error(span, "unknown-service", format!("there is no service `{wanted}`")).hint(hint);
+    findings.error(span, "unknown-service", format!("unknown service `{wanted}`")).hint(hint);
 }
 
-/// Where a text stands among the fields.
+/// The position of a text among the fields.
 pub(super) fn place_of(node: &Node, text: &str) -> Option<Span> {
     if node.text() == Some(text) {
         return Some(node.span);

@@ -51,7 +51,7 @@ const DEEPEST: usize = 16;
 /// The longest text that variables may make.
 const LARGEST: usize = 1 << 20;
 
-/// Fills in every scalar of a tree. What is wrong stays with the scalar, since a later layer may replace it.
+/// Expands every scalar of a tree. Problems stay with the scalar, since a later layer may replace it.
 pub(super) fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
     match &mut node.content {
         Content::Null => {}
@@ -149,7 +149,7 @@ impl Reader<'_> {
         }
         let value = self.lookup.value(&name).filter(|value| !(operator.starts_with(':') && value.is_empty()));
         self.out.names.push(name.clone());
-        // What stands after the operator is read even if it is not needed, to find its end.
+        // The text after the operator is parsed even if it is not needed, to find its end.
         let (kept, known, troubles) = (self.out.text.len(), self.out.names.len(), self.out.troubles.len());
         self.read(true, depth + 1);
         let closed = self.text[self.position..].starts_with('}');
@@ -165,7 +165,7 @@ impl Reader<'_> {
                 offset,
                 length: self.text.len() - offset,
                 code: "bad-variable",
-                message: format!("`${{{name}` is never closed with `}}`"),
+                message: format!("missing `}}` after `${{{name}`"),
                 hint: None,
             });
         }
@@ -194,7 +194,7 @@ impl Reader<'_> {
 
     fn too_much(&mut self, offset: usize, length: usize) {
         if self.out.troubles.iter().all(|trouble| trouble.code != "too-large") {
-            let message = "variables fill in more than a profile may hold, or too many are not set".to_owned();
+            let message = "the expanded variables exceed the size limit, or too many of them are not set".to_owned();
             self.out.troubles.push(Trouble { offset, length, code: "too-large", message, hint: None });
         }
     }
@@ -206,11 +206,11 @@ impl Reader<'_> {
         }
         let names = self.lookup.names();
         let hint = if names.iter().any(|known| known == name) {
-            format!("the value of `{name}` names itself, or a variable that is not set")
+            format!("the value of `{name}` refers to itself, or to a variable that is not set")
         } else if let Some(hint) = spelling::did_you_mean(name, names.iter().map(String::as_str)) {
             hint
         } else {
-            format!("set it in the environment, an `env_file` or `variables`, or give it a default: `${{{name}:-…}}`")
+            format!("set it in the environment, in an `env_file` or under `variables`, or give it a default: `${{{name}:-…}}`")
         };
         self.out.troubles.push(Trouble { offset, length, code: "unset-variable", message, hint: Some(hint) });
     }
@@ -224,7 +224,7 @@ pub(super) fn name_length(text: &str) -> usize {
     text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len())
 }
 
-/// Where an offset of a scalar's text is in its file: found by what stands there, since quotes and escapes shift it.
+/// The position of an offset of a scalar's text in its file, which quotes and escapes shift.
 fn within(sources: &Sources, span: Span, text: &str, offset: usize, length: usize) -> Span {
     let needle = &text[offset..offset + length];
     let before = text[..offset].matches(needle).count();
@@ -284,7 +284,7 @@ mod tests {
             ("${1}", "`${1}` is not a variable"),
             ("${}", "`${}` is not a variable"),
             ("${A", "`${A` is not a variable"),
-            ("${A:-x", "`${A` is never closed with `}`"),
+            ("${A:-x", "missing `}` after `${A`"),
             ("${A+x}", "`${A+x}` is not a variable"),
         ] {
             let troubles: Vec<String> =

@@ -1,4 +1,4 @@
-//! Profiles: from text to a validated [`Profile`], with every problem of a file told at once.
+//! Profiles: from text to a validated [`Profile`], with all problems of a file reported at once.
 //!
 //! Pure, but for `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
 //! validated. The way: `yaml` reads a `tree` of values with places, `interpolate` fills in variables, `check` compares each layer with

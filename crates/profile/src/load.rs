@@ -57,9 +57,9 @@ pub struct Report {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("there is no profile `{name}`")]
+    #[error("profile `{name}` does not exist")]
     NotFound { name: String, hint: String },
-    #[error("the profile `{name}` does not hold")]
+    #[error("profile `{name}` is invalid")]
     Invalid { name: String, report: Report },
 }
 
@@ -68,9 +68,9 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
     let located = find::find(request.profile, request.project, request.user_directory, None, None).ok_or_else(|| {
         let known: Vec<String> = list(request.project, request.user_directory).into_iter().map(|entry| entry.name).collect();
         let names = || known.iter().map(String::as_str);
-        let there = format!("there are {}", all_of(names()));
+        let there = format!("available profiles: {}", all_of(names()));
         let hint = if find::is_path(request.profile) {
-            "the path is looked for from here, then from the project".to_owned()
+            "paths are resolved from the current directory, then from the project".to_owned()
         } else {
             did_you_mean(request.profile, names()).map_or(there.clone(), |meant| format!("{meant} ({there})"))
         };
@@ -91,7 +91,7 @@ impl Report {
         self.findings.problems(&self.sources)
     }
 
-    /// For a person: each line quoted, what is wrong marked.
+    /// For the terminal: each line quoted, with the problem marked.
     pub fn render(&self) -> String {
         diagnostic::render(&self.findings, &self.sources)
     }
@@ -106,7 +106,7 @@ impl LoadError {
         }
     }
 
-    /// As a failing command tells it.
+    /// As the error of a failing command.
     pub fn to_api(&self) -> ApiError {
         let mut error = ApiError::new(ErrorCode::InvalidProfile, self.to_string());
         error.problems = self.problems();
@@ -154,19 +154,19 @@ impl Loader<'_> {
         let Some(found) = find::find(wanted, project, user_directory, from.directory.as_deref(), behind) else {
             let known: Vec<String> = list(project, user_directory).into_iter().map(|entry| entry.name).collect();
             let names = || known.iter().map(String::as_str).filter(|name| *name != from.name);
-            let hint = did_you_mean(wanted, names()).unwrap_or_else(|| format!("expected {}, or a path", one_of(names())));
-            self.report.findings.error(span, "unknown-profile", format!("there is no profile `{wanted}`")).hint(hint);
+            let hint = did_you_mean(wanted, names()).unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names())));
+            self.report.findings.error(span, "unknown-profile", format!("profile `{wanted}` does not exist")).hint(hint);
             return;
         };
         if let Some(position) = self.open.iter().position(|(identity, _)| *identity == found.identity) {
             let mut way: Vec<&str> = self.open[position..].iter().map(|(_, name)| name.as_str()).collect();
             way.push(&found.name);
-            let message = format!("these profiles extend one another: {}", way.join(" -> "));
+            let message = format!("these profiles extend each other: {}", way.join(" -> "));
             self.report.findings.error(span, "extends-cycle", message).hint("remove this `extends`");
             return;
         }
         if self.open.len() >= DEEPEST {
-            self.report.findings.error(span, "too-deep", format!("profiles extend one another more than {DEEPEST} deep"));
+            self.report.findings.error(span, "too-deep", format!("`extends` is nested more than {DEEPEST} levels deep"));
         } else if !self.done.contains(&found.identity) {
             self.layer(found);
         }
@@ -174,18 +174,18 @@ impl Loader<'_> {
 
     fn filled(&self, node: &Node) -> Option<(String, Span)> {
         let expanded = interpolate::expand(node.text()?, self.request.environment, Grammar::Profile);
-        // What is not set is told when the whole document is checked.
+        // Unset variables are reported when the whole document is checked.
         expanded.troubles.is_empty().then_some((expanded.text, node.span))
     }
 
-    /// Adds a file's text; bytes that are no UTF-8 are told and replaced.
+    /// Adds a file's text; bytes that are not UTF-8 are reported and replaced.
     fn source(&mut self, shown: &str, bytes: &[u8]) -> FileId {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let file = self.report.sources.add(shown, String::from_utf8_lossy(bytes));
         if let Err(error) = std::str::from_utf8(bytes) {
             let at = error.valid_up_to();
             let span = self.report.sources.span(file, at, at + '\u{fffd}'.len_utf8());
-            let message = format!("the file is not UTF-8: byte 0x{:02x} is not text", bytes[at]);
+            let message = format!("the file is not UTF-8: invalid byte 0x{:02x}", bytes[at]);
             self.report.findings.error(span, "not-utf8", message).hint("save the file as UTF-8");
         }
         file
@@ -197,7 +197,7 @@ impl Loader<'_> {
         let written = assemble::lay(&layers).and_then(|root| root.get("variables").cloned());
         let variables = Variables::new(self.request.environment, files, written.as_ref());
         let Report { findings, sources } = &mut self.report;
-        let mut assembled = assemble::assemble(layers, sources, variables, findings).expect("the profile itself is a layer");
+        let mut assembled = assemble::assemble(layers, sources, variables, findings).expect("it is the profile itself");
         let Assembled { layers, merged, .. } = &mut assembled;
         references::expand(merged, |node, path| directory(self.request.project, shipped(layers, node.span), path));
         let named = references::files(&assembled.merged);
@@ -255,7 +255,7 @@ impl Loader<'_> {
                     self.report
                         .findings
                         .error(span, "missing-file", format!("`{path}` {}", unread.reason()))
-                        .hint(format!("create {}, or write `{path}?` if it may be missing", find::shown(&on_disk)));
+                        .hint(format!("create {}, or write `{path}?` if the file is optional", find::shown(&on_disk)));
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Loader<'_> {
             }
         } else if !there && !self.report.findings.touches(named.span) {
             let hint = find::similar(self.request.project, &named.path)
-                .map_or_else(|| "paths start at the project's directory".to_owned(), |near| format!("did you mean `{near}`?"));
+                .map_or_else(|| "paths are relative to the project directory".to_owned(), |near| format!("did you mean `{near}`?"));
             let message = format!("`{}` does not exist", named.path);
             match named.need {
                 Need::Text | Need::File => self.report.findings.error(named.span, "missing-file", message),
@@ -324,7 +324,7 @@ impl Unread {
         match self {
             Self::Missing => "does not exist".to_owned(),
             Self::NotAFile => "is not a file".to_owned(),
-            Self::TooLarge => format!("has more than {LARGEST} bytes"),
+            Self::TooLarge => format!("is larger than {LARGEST} bytes"),
             Self::Other(error) => format!("cannot be read: {error}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Layers become one document: maps merge by key, lists replace, the later layer wins.
 //!
-//! Two refinements. Of fields of which exactly one can be (a service's kind, a probe's way), a later one drops the earlier,
-//! so that a profile can replace `kafka` by `redpanda`. And a container's volumes merge by `target`.
+//! Two refinements. If only one of several fields is allowed (a service's kind, a probe's type), a later one replaces the earlier,
+//! so that a profile can replace `kafka` with `redpanda`. A container's volumes merge by `target`.
 
 use super::{
     shape::{Record, Shape},
@@ -37,7 +37,7 @@ pub(super) fn merge(base: Node, over: Node, shape: &Shape) -> Node {
     Node { span: over.span, content }
 }
 
-/// The shape of what stands under `key`.
+/// The shape of the value under `key`.
 pub(super) fn within<'a>(shape: &'a Shape, key: &str) -> Option<&'a Shape> {
     match shape {
         Shape::Record(record) => record.fields.get(key).map(|field| &field.shape),

@@ -59,7 +59,7 @@ pub struct Touch {
 
 /// There is no such key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the profile has no `{key}`")]
+#[error("the profile has no key `{key}`")]
 pub struct UnknownKey {
     pub key: String,
     pub hint: Option<String>,
@@ -269,7 +269,7 @@ impl fmt::Display for Explanation {
             let counts = if touch.counts { "" } else { " (replaced)" };
             write!(f, "  {place}: {}{counts}", touch.value)?;
             if let Some(written) = &touch.written {
-                write!(f, ", written {written}, {}", touch.variables.join(", "))?;
+                write!(f, ", written as {written}, {}", touch.variables.join(", "))?;
             }
             writeln!(f)?;
         }

@@ -48,7 +48,7 @@ impl Reading {
         Self { root, findings, sources, shape }
     }
 
-    /// The content as its type; `None` if something is wrong, which is told.
+    /// The content as its type; `None` after reporting a problem.
     pub fn typed<T: DeserializeOwned>(&mut self) -> Option<T> {
         if self.findings.has_errors() {
             return None;
@@ -57,7 +57,7 @@ impl Reading {
             Ok(typed) => Some(typed),
             Err(error) => {
                 let span = self.root.span;
-                self.findings.error(span, "invalid", format!("the file does not hold: {error}"));
+                self.findings.error(span, "invalid", format!("the file is invalid: {error}"));
                 None
             }
         }

@@ -14,38 +14,38 @@ const INTRODUCTION: &str = "\
 
 <!-- Generated from the types in src/profile and src/service by `make reference`. -->
 
-A profile is a YAML file that says what an environment holds. It is found by name in the project's `profiles/`, in the
-user's `~/.config/devenv/profiles`, or in the binary, in that order, or by its path. Every problem of a profile is told at
-once by `devenv validate`, each with its line. Editors complete and check with `schema/profile.schema.json`:
+A profile is a YAML file that describes an environment. devenv finds profiles by path, or by name in the project's `profiles/`,
+in `~/.config/devenv/profiles`, and among the built-in profiles, in that order. `devenv validate` reports all problems of a profile
+at once, each with its line. Editors use `schema/profile.schema.json` for completion and checks:
 
 ```yaml
 # yaml-language-server: $schema=../schema/profile.schema.json
 ```
 
-## How files are laid on one another
+## Merging
 
-`extends` names profiles by name or path. They are laid on one another from left to right, then the file itself on top.
+`extends` lists profiles by name or path. They are merged from left to right, and the file itself comes last.
 
-- Mappings merge by key, in the order of the first that names a key. Lists replace. A scalar replaces.
+- Mappings merge by key, and keep the order in which keys first appear. Lists and scalars are replaced.
 - A container's `volumes` merge by `target`, a service's `ports` by container port.
-- Of fields of which exactly one can be (a service's kind, a probe's way, `image` and `build`), a later one replaces an earlier one.
-- A profile that is reached twice counts once, at its first place. One that extends its own name means the one it hides.
-- A path in `extends` is looked for beside the file that names it, then from the project. All other paths start at the project.
+- Where only one of several fields is allowed (a service's kind, the type of a probe, `image` and `build`), a later one replaces an earlier one.
+- A profile that is extended twice is merged once, at its first position. A profile that extends its own name extends the one it shadows.
+- A path in `extends` is resolved relative to the file that contains it, then to the project. All other paths are relative to the project.
 
-`devenv config` prints the result, `devenv config --explain services.db.postgres.version` where a value comes from.
+`devenv config` prints the result. `devenv config --explain services.db.postgres.version` shows where a value comes from.
 
 ## Variables
 
-`${NAME}`, `${NAME:-default}` (also if empty), `${NAME-default}`, `${NAME:?message}`, and `$$` for a dollar sign, in any value. `$NAME` without
-braces is left alone. A variable that is not set is an error. Within `{…}` and `[…]`, YAML wants `\"${NAME}\"` in quotes.
+Values can contain `${NAME}`, `${NAME:-default}` (also used if empty), `${NAME-default}`, `${NAME:?message}`, and `$$` for a dollar sign.
+`$NAME` without braces is not expanded. An unset variable is an error. Inside `{…}` and `[…]`, YAML requires quotes: `\"${NAME}\"`.
 
-One order of precedence holds everywhere: the process's environment, then `env_file` (a later file over an earlier one), then
-`variables`. `extends` and `env_file` themselves see the process's environment alone. An `env_file` is in the grammar of Compose.
+The order of precedence is: the process environment, then `env_file` (later files override earlier ones), then `variables`.
+`extends` and `env_file` can use only the process environment. An `env_file` has the syntax of Compose.
 
 ## Values
 
-Sizes are `64MiB`, `1GiB`, `500MB`; durations `300ms`, `30s`, `5m`, `24h`. Where text is wanted, a bare number or word is
-taken as it is written (`version: 8.0` is `8.0`). Numbers and `true` or `false` are not quoted. Nothing (`null`) is the default again.
+Sizes are written `64MiB`, `1GiB`, `500MB`, durations `300ms`, `30s`, `5m`, `24h`. Text fields take numbers and words without quotes,
+exactly as written (`version: 8.0` is `8.0`). Do not quote numbers, `true` and `false`. `null` resets a field to its default.
 ";
 
 fn reference() -> String {

@@ -7,7 +7,7 @@ use super::{
     tree::{Content, Node, Scalar},
 };
 
-/// A path of the profile, and where it stands.
+/// A path of the profile, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) path: String,

@@ -38,21 +38,21 @@ fn version_rules(service: &Service<'_>, version: &Node, findings: &mut Findings)
         if !text.parse().is_ok_and(|major| POSTGRES_VERSIONS.contains(&major)) {
             let major = text.split('.').next().unwrap_or_default();
             let hint = match major.parse::<i64>() {
-                Ok(number) if POSTGRES_VERSIONS.contains(&number) => format!("write the major alone: `\"{major}\"`"),
-                _ => "the majors are 14 to 18".to_owned(),
+                Ok(number) if POSTGRES_VERSIONS.contains(&number) => format!("write only the major version: `\"{major}\"`"),
+                _ => "supported major versions are 14 to 18".to_owned(),
             };
             findings
                 .error(
                     version.span,
                     "bad-version",
-                    format!("`version` must be a major version of PostgreSQL from 14 to 18, and this is {}", version.noun()),
+                    format!("`version` must be a major version of PostgreSQL from 14 to 18, but is {}", version.noun()),
                 )
                 .hint(hint);
         }
     } else if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
         findings
-            .error(version.span, "bad-version", format!("`version` must be a version such as `8.0`, and this is {}", version.noun()))
-            .hint("for another image use the service's `image`");
+            .error(version.span, "bad-version", format!("`version` must be a version such as `8.0`, but is {}", version.noun()))
+            .hint("to use another image, set the service's `image`");
     }
 }
 
@@ -60,7 +60,9 @@ fn postgres(fields: &Node, findings: &mut Findings) {
     for (name, entry) in fields.get("databases").into_iter().flat_map(Node::entries) {
         identifier(name, "a database", entry.key, findings);
         if matches!(name, "postgres" | "template0" | "template1") {
-            findings.error(entry.key, "bad-name", format!("the database `{name}` is the server's own")).hint("give it another name");
+            findings
+                .error(entry.key, "bad-name", format!("the database name `{name}` is reserved by the server"))
+                .hint("choose another name");
         }
         match entry.node.get("owner") {
             Some(owner) => {
@@ -69,7 +71,7 @@ fn postgres(fields: &Node, findings: &mut Findings) {
                 }
             }
             None if name.starts_with("pg_") => {
-                findings.error(entry.key, "bad-name", format!("the role `{name}` would be reserved by PostgreSQL")).hint("name an `owner`");
+                findings.error(entry.key, "bad-name", format!("the role name `{name}` is reserved by PostgreSQL")).hint("set an `owner`");
             }
             None => {}
         }
@@ -84,8 +86,8 @@ fn role_name(role: &str, node: &Node, findings: &mut Findings) {
     identifier(role, "a role", node.span, findings);
     if role == "postgres" || role.starts_with("pg_") {
         findings
-            .error(node.span, "bad-name", format!("the role `{role}` is the server's own"))
-            .hint("an owner is an ordinary role, named after its database unless said");
+            .error(node.span, "bad-name", format!("the role name `{role}` is reserved by the server"))
+            .hint("the owner is an ordinary role; by default it has the name of its database");
     }
 }
 
@@ -97,8 +99,8 @@ fn identifier(name: &str, what: &str, span: super::source::Span, findings: &mut 
         && name.len() <= 63;
     if !good {
         findings
-            .error(span, "bad-name", format!("`{}` is not the name of {what}", shortened(name)))
-            .hint("a name begins with a letter and holds up to 63 letters, digits, `_` and `-`");
+            .error(span, "bad-name", format!("`{}` is not a valid name for {what}", shortened(name)))
+            .hint("a name starts with a letter and has at most 63 letters, digits, `_` and `-`");
     }
 }
 
@@ -107,11 +109,11 @@ fn extensions(fields: &Node, findings: &mut Findings) {
     for node in fields.get("extensions").into_iter().flat_map(Node::items) {
         let Some(name) = node.text() else { continue };
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
-            findings.error(node.span, "bad-name", format!("`{}` is not the name of an extension", shortened(name)));
+            findings.error(node.span, "bad-name", format!("`{}` is not a valid extension name", shortened(name)));
         } else if name == "pgvector" {
-            findings.error(node.span, "bad-name", "the extension of pgvector is called `vector`").hint("write `vector`");
+            findings.error(node.span, "bad-name", "the name of the pgvector extension is `vector`").hint("write `vector`");
         } else if !seen.insert(name) {
-            findings.warning(node.span, "given-twice", format!("the extension `{name}` is given twice"));
+            findings.warning(node.span, "given-twice", format!("duplicate extension `{name}`"));
         }
     }
 }
@@ -119,7 +121,7 @@ fn extensions(fields: &Node, findings: &mut Findings) {
 fn settings(fields: &Node, findings: &mut Findings) {
     for (name, entry) in fields.get("settings").into_iter().flat_map(Node::entries) {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
-            findings.error(entry.key, "bad-name", format!("`{}` is not the name of a setting", shortened(name)));
+            findings.error(entry.key, "bad-name", format!("`{}` is not a valid setting name", shortened(name)));
         }
     }
 }
@@ -134,10 +136,10 @@ fn redis(fields: &Node, findings: &mut Findings) {
     for (name, entry) in fields.get("users").into_iter().flat_map(Node::entries) {
         if name == "default" {
             findings
-                .error(entry.key, "bad-name", "the user `default` is there anyway, with a generated password")
-                .hint("give the user another name");
+                .error(entry.key, "bad-name", "the user `default` always exists, with a generated password")
+                .hint("choose another name for the user");
         } else if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
-            findings.error(entry.key, "bad-name", format!("`{}` is not the name of a user", shortened(name)));
+            findings.error(entry.key, "bad-name", format!("`{}` is not a valid user name", shortened(name)));
         }
         if let Some(rules) = entry
             .node
@@ -145,8 +147,8 @@ fn redis(fields: &Node, findings: &mut Findings) {
             .filter(|rules| rules.text().is_some_and(|text| text.split_whitespace().any(|word| word.starts_with(['>', '<', '#', '!']))))
         {
             findings
-                .error(rules.span, "password-in-rules", "`rules` names a password, and the password is generated")
-                .hint("remove the word that begins with `>`; the variable `NAME_<USER>_URL` holds the password");
+                .error(rules.span, "password-in-rules", "`rules` sets a password, but devenv generates the password")
+                .hint("remove the word that starts with `>`; the password is in the variable `NAME_<USER>_URL`");
         }
     }
     settings(fields, findings);
@@ -158,9 +160,9 @@ fn rdb_rules(rdb: &Node, findings: &mut Findings) {
     let numbers = words.iter().all(|word| word.parse::<u32>().is_ok_and(|number| number > 0));
     if words.is_empty() || words.len() % 2 == 1 || !numbers {
         let hint = did_you_mean(text, ["never"])
-            .unwrap_or_else(|| "`60 1 300 10` saves after 60 s if 1 key changed, after 300 s if 10 did".to_owned());
+            .unwrap_or_else(|| "`60 1 300 10` saves after 60 s if 1 key changed, and after 300 s if 10 keys changed".to_owned());
         findings
-            .error(rdb.span, "bad-value", format!("`rdb` must be pairs of seconds and changes, or `never`, and this is {}", rdb.noun()))
+            .error(rdb.span, "bad-value", format!("`rdb` must be pairs of seconds and changes, or `never`, but is {}", rdb.noun()))
             .hint(hint);
     }
 }
@@ -174,8 +176,8 @@ fn kafka(fields: &Node, findings: &mut Findings) {
     for (name, entry) in fields.get("topics").into_iter().flat_map(Node::entries) {
         if !good(name) {
             findings
-                .error(entry.key, "bad-name", format!("`{}` is not the name of a topic", shortened(name)))
-                .hint("a name holds up to 249 letters, digits, `.`, `_` and `-`");
+                .error(entry.key, "bad-name", format!("`{}` is not a valid topic name", shortened(name)))
+                .hint("a name has at most 249 letters, digits, `.`, `_` and `-`");
         }
         if let Some(partitions) = entry.node.get("partitions") {
             positive(partitions, "partitions", findings);
@@ -183,7 +185,7 @@ fn kafka(fields: &Node, findings: &mut Findings) {
     }
     for group in fields.get("consumer_groups").into_iter().flat_map(Node::items) {
         if group.text().is_some_and(|name| !good(name)) {
-            findings.error(group.span, "bad-name", format!("{} is not the name of a consumer group", group.noun()));
+            findings.error(group.span, "bad-name", format!("{} is not a valid consumer group name", group.noun()));
         }
     }
 }
@@ -206,7 +208,7 @@ fn of_kind(node: &Node, kind: &str, services: &[Service<'_>], findings: &mut Fin
         Some(service) if service.kind == kind => {}
         Some(service) => {
             findings
-                .error(node.span, "wrong-kind", format!("`{name}` is of kind `{}`, and a `{kind}` service is wanted", service.kind))
+                .error(node.span, "wrong-kind", format!("`{name}` is a `{}` service, but a `{kind}` service is required", service.kind))
                 .maybe_hint(services.iter().find(|service| service.kind == kind).map(|service| format!("write `{}`", service.name)));
         }
         None => {
@@ -220,7 +222,7 @@ fn jaeger(fields: &Node, findings: &mut Findings) {
     if let Some(sampling) = fields.get("sampling") {
         let share = sampling.text().and_then(super::check::number);
         if share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
-            findings.error(sampling.span, "bad-value", format!("`sampling` must be from 0.0 to 1.0, and this is {}", sampling.noun()));
+            findings.error(sampling.span, "bad-value", format!("`sampling` must be from 0.0 to 1.0, but is {}", sampling.noun()));
         }
     }
 }
@@ -233,7 +235,7 @@ fn prometheus(fields: &Node, services: &[Service<'_>], findings: &mut Findings) 
             graph::unknown(name, node.span, &names, findings);
         }
         if let Some(path) = entry.node.get("path").filter(|path| path.text().is_some_and(|path| !path.starts_with('/'))) {
-            findings.error(path.span, "bad-value", format!("`path` must begin with `/`, and this is {}", path.noun()));
+            findings.error(path.span, "bad-value", format!("`path` must start with `/`, but is {}", path.noun()));
         }
         if let Some(interval) = entry.node.get("interval") {
             not_zero(interval, "interval", findings);
@@ -248,8 +250,8 @@ fn s3(fields: &Node, findings: &mut Findings) {
         let inner = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'));
         if !(3..=63).contains(&name.len()) || !inner || !edge(name.chars().next()) || !edge(name.chars().last()) {
             findings
-                .error(bucket.span, "bad-name", format!("`{}` is not the name of a bucket", shortened(name)))
-                .hint("a name holds 3 to 63 of a-z, 0-9, `-` and `.`");
+                .error(bucket.span, "bad-name", format!("`{}` is not a valid bucket name", shortened(name)))
+                .hint("a name has 3 to 63 characters from a-z, 0-9, `-` and `.`");
         }
     }
 }
@@ -260,12 +262,12 @@ fn container(service: &Service<'_>, findings: &mut Findings) {
     match (images.as_slice(), fields.entry("build")) {
         ([], None) if matches!(fields.content, Content::Map(_)) && !fields.entries().any(|(_, entry)| findings.touches(entry.key)) => {
             findings
-                .error(service.key, "missing-field", format!("`{}` needs an image: `image` or `build` within `container`", service.name))
+                .error(service.key, "missing-field", format!("`{}` needs an image: set `image` or `build` under `container`", service.name))
                 .hint("write `image: name:tag`, or `build: { context: . }`");
         }
         ([image, ..], Some(_)) => {
             findings
-                .error(image.key, "too-many", format!("`{}` has both `image` and `build`, and only one can be", service.name))
+                .error(image.key, "too-many", format!("`{}` has both `image` and `build`, but only one is allowed", service.name))
                 .hint("remove one of them");
         }
         ([_, second], None) => {
@@ -287,10 +289,10 @@ fn container(service: &Service<'_>, findings: &mut Findings) {
             findings.error(
                 target.span,
                 "bad-value",
-                format!("`target` must be an absolute path in the container, and this is {}", target.noun()),
+                format!("`target` must be an absolute path in the container, but is {}", target.noun()),
             );
         } else if !targets.insert(path) {
-            findings.error(target.span, "given-twice", format!("`{path}` is the target of two volumes"));
+            findings.error(target.span, "given-twice", format!("two volumes have the target `{path}`"));
         }
     }
 }
@@ -299,6 +301,6 @@ fn process(fields: &Node, findings: &mut Findings) {
     let Some(command) = fields.entry("command") else { return };
     let nothing = command.node.list().is_some_and(|items| items.first().is_none_or(|first| first.text() == Some("")));
     if nothing {
-        findings.error(command.key, "empty-command", "`command` must name a program").hint("write `command: [program, argument]`");
+        findings.error(command.key, "empty-command", "`command` must not be empty").hint("write `command: [program, argument]`");
     }
 }

@@ -120,14 +120,14 @@ impl Shape {
 }
 
 impl Record {
-    /// For people: the names of its fields, those of which one is needed first.
+    /// For messages: the names of its fields, required alternatives first.
     pub(super) fn names(&self) -> String {
         let needed = |name: &str| self.exactly_one.iter().any(|one| one == name);
         let (first, rest): (Vec<&str>, Vec<&str>) = self.fields.keys().map(String::as_str).partition(|name| needed(name));
         super::spelling::one_of(first.into_iter().chain(rest))
     }
 
-    /// Whether this is a service rather than something else of which exactly one field is given.
+    /// Whether this is a service rather than another record with alternatives.
     pub(super) fn is_service(&self) -> bool {
         self.exactly_one.iter().map(String::as_str).eq(devenv_kinds::Kind::NAMES.iter().copied())
     }

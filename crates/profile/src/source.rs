@@ -43,10 +43,10 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-/// Whoever has this many problems is not helped by more of them.
+/// More problems than this do not help the user.
 const MOST: usize = 1000;
 
-/// Collects everything that is wrong, so that it is told at once.
+/// Collects all problems, so that they are reported at once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings(Vec<Finding>);
 

@@ -1,6 +1,6 @@
 //! "Did you mean": the known word that is nearest to one that is not known.
 
-/// So many words are compared, and so many told.
+/// Limits on the words that are compared and suggested.
 const MOST: usize = 200;
 
 /// The nearest of `known`, if it is near enough to have been meant.

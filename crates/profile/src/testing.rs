@@ -1,4 +1,4 @@
-//! A profile in a few lines, compiled, and written out so that a person can read what came of it.
+//! Test support: a profile in a few lines, compiled, and rendered as readable text.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 

@@ -16,7 +16,7 @@ pub(super) fn stays_current(path: &str, wanted: &str) {
         fs::write(&file, wanted).unwrap();
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is stale: run `make reference`");
+    assert!(found == wanted, "{path} is out of date: run `make reference`");
 }
 
 /// A project on disk.
@@ -146,7 +146,7 @@ fn every_shipped_profile_loads() {
     }
 }
 
-/// The cases that whoever drives the binary relies on: file, line, and a word that is told there.
+/// Problems that scripts rely on: file, line, and a word of the message.
 #[test]
 fn the_promised_lines_and_words_are_told() {
     let shop = "description: a shop's data services\nservices:\n  db:\n    postgres:\n      version: \"17\"\n      extensions: [vector, uuid-ossp, pg_trgm, pg_stat_statements]\n      databases: { orders: { owner: orders } }\n  cache:\n    redis: { version: \"8.0\", persistence: { aof: everysec, rdb: \"60 1\" }, maxmemory: 64MiB, policy: allkeys-lru }\n";
@@ -210,7 +210,7 @@ fn a_person_sees_the_line_the_mark_and_the_hint() {
     let Err(LoadError::Invalid { report, .. }) = project.load("x") else { panic!("it loads") };
     let text = anstream::adapter::strip_str(&report.render()).to_string().replace(&format!("{}/", project.path().display()), "");
     insta::assert_snapshot!(text, @"
-    error[unknown-field]: `maxmemroy` is not a field of `redis`
+    error[unknown-field]: unknown field `maxmemroy` in `redis`
      --> profiles/x.yaml:3:14
       |
     3 |     redis: { maxmemroy: 64MiB }
@@ -257,7 +257,7 @@ fn explain_prints_every_layer_that_touched_a_value() {
     insta::assert_snapshot!(text, @r#"
     services.db.postgres.version = 18
       profiles/base.yaml:3:26: 16 (replaced)
-      profiles/team.yaml:4:16: 18, written ${MAJOR}, MAJOR from the environment
+      profiles/team.yaml:4:16: 18, written as ${MAJOR}, MAJOR from the environment
 
     services.db.optional = true
       profiles/x.yaml:4:15: true
@@ -267,9 +267,9 @@ fn explain_prints_every_layer_that_touched_a_value() {
 
     services.db.postgres.tls = false (the default)
 
-    the profile has no `services.db.postgres.tsl` Some("did you mean `tls`?")
-    the profile has no `services.dv` Some("did you mean `db`?")
-    the profile has no `services.db.redis` None
+    the profile has no key `services.db.postgres.tsl` Some("did you mean `tls`?")
+    the profile has no key `services.dv` Some("did you mean `db`?")
+    the profile has no key `services.db.redis` None
     "#);
     insta::assert_snapshot!(loaded.origins.effective_yaml(), @r"
     services:
@@ -330,7 +330,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(
         project.told("shp"),
         [
-            "no profile shp: did you mean `shop`? (there are `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
+            "no profile shp: did you mean `shop`? (available profiles: `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
         ]
     );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
@@ -366,9 +366,7 @@ fn a_service_waits_for_those_without_which_it_can_do_nothing() {
     );
     assert_eq!(
         project.told("y"),
-        [
-            "profiles/y.yaml:3:27: dependency-cycle: these services wait for one another: pool -> db -> pool [remove one of these dependencies]"
-        ]
+        ["profiles/y.yaml:3:27: dependency-cycle: circular dependency: pool -> db -> pool [remove one of these dependencies]"]
     );
 }
 

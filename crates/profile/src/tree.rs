@@ -38,11 +38,11 @@ pub struct Scalar {
 /// A scalar with variables in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
-    /// As it stands in the file.
+    /// As written in the file.
     pub written: String,
     /// The variables that were used.
     pub names: Vec<String>,
-    /// What was wrong; told only if this value is the one that counts.
+    /// Its problem; reported only if this value takes effect.
     pub trouble: Findings,
 }
 
@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar; none if a variable in it is not set, which is told already.
+    /// The text of a scalar; none if a variable in it is not set, which is reported elsewhere.
     pub fn text(&self) -> Option<&str> {
         self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
     }
@@ -114,7 +114,7 @@ impl Node {
 }
 
 impl Scalar {
-    /// As it stands in the file, without what variables put in: that may be a secret.
+    /// As written in the file, without expanded variables, which may be secrets.
     pub fn written(&self) -> &str {
         self.filled.as_ref().map_or(&self.text, |filled| &filled.written)
     }

@@ -1,5 +1,5 @@
 //! Meaning: what the shapes of values cannot say. Works on the merged tree, so that a slip elsewhere hides nothing, and
-//! passes over whatever the structural check has already told.
+//! skips everything that the structural check has reported.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub(super) fn document(root: &Node, sources: &Sources, findings: &mut Findings) 
     }
 }
 
-/// Services that have a kind; the others were told.
+/// Services with a kind; the others were reported.
 pub(super) fn services(node: &Node) -> Vec<Service<'_>> {
     let kinds = &shape::service().exactly_one;
     node.entries()
@@ -77,8 +77,8 @@ pub(super) fn variable_names(node: &Node, findings: &mut Findings) {
     for (name, entry) in node.entries() {
         if name.is_empty() || interpolate::name_length(name) != name.len() {
             findings
-                .error(entry.key, "bad-name", format!("`{}` is not the name of a variable", shortened(name)))
-                .hint("a name holds letters, digits and `_`, and does not begin with a digit");
+                .error(entry.key, "bad-name", format!("`{}` is not a variable name", shortened(name)))
+                .hint("a name consists of letters, digits and `_`, and does not start with a digit");
         }
     }
 }
@@ -98,12 +98,12 @@ fn common(service: &Service<'_>, findings: &mut Findings) {
                 .error(
                     entry.key,
                     "not-for-this-kind",
-                    format!("`{field}` is for the kinds `process` and `container`, and `{}` is of kind `{}`", service.name, service.kind),
+                    format!("`{field}` is for the kinds `process` and `container`, but `{}` is of kind `{}`", service.name, service.kind),
                 )
                 .hint(if field == "probe" {
-                    "this kind is probed by its own protocol: remove it"
+                    "remove it: this kind has a built-in probe for its protocol"
                 } else {
-                    "set the server up by the fields of its kind"
+                    "configure the server with the fields of its kind"
                 });
         }
     }
@@ -111,13 +111,11 @@ fn common(service: &Service<'_>, findings: &mut Findings) {
         variable_names(environment, findings);
     }
     if service.kind == "process" {
-        for (field, instead) in [
-            ("image", "a process runs on the host"),
-            ("ports", "say `port` within `process`"),
-            ("storage", "a process writes where it likes"),
-        ] {
+        for (field, instead) in
+            [("image", "a process runs on the host"), ("ports", "set `port` under `process`"), ("storage", "a process can write anywhere")]
+        {
             if let Some(entry) = node.entry(field) {
-                findings.error(entry.key, "not-for-this-kind", format!("`{field}` is not for the kind `process`")).hint(instead);
+                findings.error(entry.key, "not-for-this-kind", format!("`{field}` is not allowed for the kind `process`")).hint(instead);
             }
         }
     }
@@ -156,19 +154,19 @@ fn probe_rules(service: &Service<'_>, probe: &Node, findings: &mut Findings) {
             let said = error.to_string();
             let said = said.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             findings
-                .error(pattern.span, "bad-regex", format!("`log` must be a regular expression, and `{}` is not: {said}", shortened(text)))
-                .hint("put `\\` before a character that is meant as it is");
+                .error(pattern.span, "bad-regex", format!("`log` is not a valid regular expression: `{}`: {said}", shortened(text)))
+                .hint("put `\\` before characters that are meant literally");
         }
     }
     if let Some(entry) = probe.entry("exec").filter(|entry| entry.node.list().is_some_and(<[Node]>::is_empty)) {
-        findings.error(entry.key, "empty-command", "`exec` must name a program");
+        findings.error(entry.key, "empty-command", "`exec` must not be empty");
     }
     let Some((way, entry)) = probe.entries().find(|(way, _)| matches!(*way, "http" | "tcp")) else { return };
     if let Some(path) = entry.node.get("path").filter(|path| path.text().is_some_and(|path| !path.starts_with('/'))) {
-        findings.error(path.span, "bad-value", format!("`path` must begin with `/`, and this is {}", path.noun()));
+        findings.error(path.span, "bad-value", format!("`path` must start with `/`, but is {}", path.noun()));
     }
     if let Some(status) = entry.node.get("status").filter(|node| whole(node).is_some_and(|status| !(100..600).contains(&status))) {
-        findings.error(status.span, "bad-value", format!("`status` must be from 100 to 599, and this is {}", status.noun()));
+        findings.error(status.span, "bad-value", format!("`status` must be from 100 to 599, but is {}", status.noun()));
     }
     let has_port = entry.node.entry("port").is_some()
         || service.node.entry("ports").is_some()
@@ -177,20 +175,20 @@ fn probe_rules(service: &Service<'_>, probe: &Node, findings: &mut Findings) {
             _ => service.fields.get("expose").is_some_and(|expose| expose.list().is_none_or(|items| !items.is_empty())),
         };
     if service.own() && !has_port {
-        let hint = if service.kind == "process" { "say `port: 0` within `process`" } else { "say `expose: [8080]` within `container`" };
+        let hint = if service.kind == "process" { "set `port: 0` under `process`" } else { "set `expose: [8080]` under `container`" };
         findings
-            .error(entry.key, "no-port", format!("`{way}` has no port to ask: `{}` has none", service.name))
+            .error(entry.key, "no-port", format!("`{way}` has no port to connect to: `{}` has none", service.name))
             .hint(format!("{hint}, or `port` here"));
     }
 }
 
 fn watch_rules(service: &Service<'_>, watch: &Node, findings: &mut Findings) {
     if let Some(paths) = watch.entry("paths").filter(|entry| entry.node.list().is_some_and(<[Node]>::is_empty)) {
-        findings.error(paths.key, "empty", "`paths` must name something to watch");
+        findings.error(paths.key, "empty", "`paths` must not be empty");
     }
     for glob in watch.get("ignore").into_iter().flat_map(Node::items) {
         if let Some(error) = glob.text().and_then(|text| globset::Glob::new(text).err()) {
-            findings.error(glob.span, "bad-glob", format!("{} is not a glob: {}", glob.noun(), error.kind()));
+            findings.error(glob.span, "bad-glob", format!("{} is not a valid glob: {}", glob.noun(), error.kind()));
         }
     }
     if let Some(signal) = watch.get("signal") {
@@ -198,7 +196,7 @@ fn watch_rules(service: &Service<'_>, watch: &Node, findings: &mut Findings) {
     }
     for field in ["build", "run"] {
         if let Some(entry) = watch.entry(field).filter(|entry| entry.node.list().is_some_and(<[Node]>::is_empty)) {
-            findings.error(entry.key, "empty-command", format!("`{field}` must name a program"));
+            findings.error(entry.key, "empty-command", format!("`{field}` must not be empty"));
         }
     }
     let Some(on_change) = watch.get("on_change") else { return };
@@ -213,9 +211,9 @@ fn watch_rules(service: &Service<'_>, watch: &Node, findings: &mut Findings) {
         findings.error(on_change.span, "missing-field", format!("`on_change: {change}` needs `{field}`"));
     }
     let wrong = match change {
-        "swap" if service.kind != "process" => Some("`on_change: swap` is for the kind `process`"),
-        "swap" if service.fields.entry("port").is_none() => Some("`on_change: swap` needs the `port` of the process"),
-        "sync" if service.kind != "container" => Some("`on_change: sync` is for the kind `container`"),
+        "swap" if service.kind != "process" => Some("`on_change: swap` is only for the kind `process`"),
+        "swap" if service.fields.entry("port").is_none() => Some("`on_change: swap` needs the process to have a `port`"),
+        "sync" if service.kind != "container" => Some("`on_change: sync` is only for the kind `container`"),
         "rebuild" if service.fields.entry("build").is_none() => Some("`on_change: rebuild` needs a container with `build`"),
         _ => None,
     };
@@ -235,15 +233,15 @@ fn host_ports(services: &[Service<'_>], sources: &Sources, findings: &mut Findin
             if port == 0 {
                 if !leased {
                     findings
-                        .error(node.span, "bad-value", "a fixed host port is from 1 to 65535")
-                        .hint("leave it out of `ports` to have one leased");
+                        .error(node.span, "bad-value", "a fixed host port must be from 1 to 65535")
+                        .hint("remove it from `ports` to get a free port assigned");
                 }
                 continue;
             }
             if let Some((first, at)) = taken.get(&port) {
                 findings
-                    .error(node.span, "port-taken", format!("host port {port} is already that of `{first}` ({})", sources.place(*at)))
-                    .hint("leave one of them out to have it leased");
+                    .error(node.span, "port-taken", format!("host port {port} is already used by `{first}` ({})", sources.place(*at)))
+                    .hint("remove one of them to get a free port assigned");
             } else {
                 taken.insert(port, (service.name, node.span));
             }
@@ -254,7 +252,7 @@ fn host_ports(services: &[Service<'_>], sources: &Sources, findings: &mut Findin
 /// An image's name, not a sentence.
 pub(super) fn image_name(node: &Node, findings: &mut Findings) {
     if node.text().is_some_and(|name| name.is_empty() || name.contains(char::is_whitespace)) {
-        findings.error(node.span, "bad-value", format!("`image` must be an image's name, and this is {}", node.noun()));
+        findings.error(node.span, "bad-value", format!("`image` must be an image name, but is {}", node.noun()));
     }
 }
 
@@ -272,10 +270,10 @@ pub(super) fn whole(node: &Node) -> Option<i64> {
     node.text().and_then(check::integer)
 }
 
-/// A number above 0; what is no number was told.
+/// A number above 0; text that is not a number was reported.
 pub(super) fn positive(node: &Node, field: &str, findings: &mut Findings) {
     if node.text().and_then(check::number).is_some_and(|number| number <= 0.0) {
-        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, and this is {}", node.noun()));
+        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, but is {}", node.noun()));
     }
 }
 
@@ -283,11 +281,11 @@ pub(super) fn positive(node: &Node, field: &str, findings: &mut Findings) {
 pub(super) fn not_zero(node: &Node, field: &str, findings: &mut Findings) {
     if node.text().is_some_and(|text| text.starts_with('0') && text.trim_start_matches('0').starts_with(|c: char| c.is_ascii_alphabetic()))
     {
-        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, and this is {}", node.noun()));
+        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, but is {}", node.noun()));
     }
 }
 
-/// The key under which a service stands, for messages about it.
+/// The key of a service, for messages about it.
 pub(super) fn entry_of<'a>(services: &'a Node, name: &str) -> Option<&'a Entry> {
     services.entry(name).filter(|_| name.parse::<ServiceName>().is_ok())
 }

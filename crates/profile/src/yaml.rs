@@ -21,20 +21,20 @@ const DEEPEST: usize = 64;
 /// What aliases may add in all, in bytes of text and 64 for each value.
 const ALIASES: usize = 1 << 20;
 
-/// What came of a text.
+/// The result of parsing a text.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub root: Node,
-    /// False if the text ends in a syntax error: then only what stands before it is known.
+    /// False if the text ends in a syntax error: then only what precedes it is known.
     pub complete: bool,
 }
 
-/// Reads one document. What is wrong with it as YAML goes to `findings`.
+/// Parses one document. YAML errors go to `findings`.
 pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed {
     let text = sources.get(file).text.as_str();
     let start = sources.span(file, 0, 0);
     if text.len() > LARGEST {
-        findings.error(start, "too-large", format!("the file has {} bytes, and the most is {LARGEST}", text.len()));
+        findings.error(start, "too-large", format!("the file has {} bytes, more than the limit of {LARGEST}", text.len()));
         return Parsed { root: Node { span: start, content: Content::Null }, complete: false };
     }
     let options = granit_parser::options! {
@@ -76,7 +76,7 @@ enum Key {
     Named(String, Span),
     /// `<<`: what follows is merged in.
     Merge,
-    /// Already told; its value is dropped.
+    /// Already reported; its value is dropped.
     Wrong,
 }
 
@@ -121,24 +121,24 @@ impl Builder<'_> {
                         self.spend(&node, span)?;
                         self.add(node, 0)?;
                     } else {
-                        self.findings.error(span, "recursive-alias", "this alias stands within what it names");
+                        self.findings.error(span, "recursive-alias", "this alias is inside the value it refers to");
                         self.add(Node { span, content: Content::Null }, 0)?;
                     }
                 }
                 Event::UnresolvedAlias(name) => {
-                    self.findings.error(span, "unknown-alias", format!("nothing before this is anchored as `&{name}`"));
+                    self.findings.error(span, "unknown-alias", format!("unknown alias: no `&{name}` before this line"));
                     self.add(Node { span, content: Content::Null }, 0)?;
                 }
                 Event::DocumentStart(..) if self.root.is_some() => {
                     self.findings
-                        .error(span, "second-document", "a second document begins here, and a profile is one")
-                        .hint("remove the `---`, or put the rest into a file of its own");
+                        .error(span, "second-document", "a second document starts here, but a profile is a single document")
+                        .hint("remove the `---`, or move the rest to another file");
                     return None;
                 }
                 _ => {}
             }
             if self.stack.len() > DEEPEST {
-                self.findings.error(span, "too-deep", format!("nested more than {DEEPEST} deep"));
+                self.findings.error(span, "too-deep", format!("nested more than {DEEPEST} levels deep"));
                 return None;
             }
         }
@@ -173,7 +173,7 @@ impl Builder<'_> {
         let content = match frame.open {
             Open::List(items) => Content::List(items),
             Open::Map { mut entries, key, merged } => {
-                // A key whose value a syntax error cut off is still a key.
+                // A key whose value is incomplete because of a syntax error is still a key.
                 if let Some(Key::Named(name, key)) = key {
                     entries.insert(name, Entry { key, node: Node { span: key, content: Content::Null } });
                 }
@@ -207,7 +207,7 @@ impl Builder<'_> {
                 }
             }
             _ => {
-                self.findings.error(node.span, "wrong-type", "`<<` takes a mapping, or a list of mappings");
+                self.findings.error(node.span, "wrong-type", "`<<` needs a mapping, or a list of mappings");
             }
         }
     }
@@ -219,8 +219,8 @@ impl Builder<'_> {
             return Some(());
         }
         self.findings
-            .error(span, "too-many-aliases", "aliases expand this file to more than a profile may hold")
-            .hint("write out what is needed, or use `extends`");
+            .error(span, "too-many-aliases", "the expanded aliases exceed the size limit")
+            .hint("write the values out, or use `extends`");
         None
     }
 
@@ -228,8 +228,8 @@ impl Builder<'_> {
     fn tagged(&mut self, span: Span, tag: Option<&Tag>) {
         if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
             self.findings
-                .error(span, "unknown-tag", format!("the tag `{}` means nothing in a profile", tag.original()))
-                .hint("put text that begins with `!` in quotes");
+                .error(span, "unknown-tag", format!("unknown tag `{}`", tag.original()))
+                .hint("put text that starts with `!` in quotes");
         }
     }
 
@@ -249,14 +249,14 @@ impl Builder<'_> {
         let mut span = sources.span(self.file, offset, offset + 1);
         if let Some(tab) = indented_with_tab(self.text, span.line) {
             span = sources.span(self.file, tab, tab + 1);
-            self.findings.error(span, "tab", "a tab is used as indentation, which YAML does not allow").hint("indent with spaces");
+            self.findings.error(span, "tab", "a tab is used for indentation, which YAML does not allow").hint("indent with spaces");
             return;
         }
         let line = self.text.lines().nth(span.line as usize - 1).unwrap_or_default();
-        let message = format!("this is not YAML: {}", error.info());
+        let message = format!("not valid YAML: {}", error.info());
         let finding = self.findings.error(span, "syntax", message);
         if line.contains("${") {
-            finding.hint("within `{…}` or `[…]`, `${NAME}` needs quotes: \"${NAME}\"");
+            finding.hint("inside `{…}` or `[…]`, `${NAME}` needs quotes: \"${NAME}\"");
         }
     }
 }
@@ -269,14 +269,14 @@ fn key_of(node: &Node, entries: &IndexMap<String, Entry>, findings: &mut Finding
         Content::List(_) | Content::Map(_) => {
             findings
                 .error(node.span, "wrong-key", "a key must be text, not a list or mapping")
-                .hint("`${NAME}` or `{…}` where text is meant needs quotes");
+                .hint("`${NAME}` or `{…}` needs quotes to be text");
             return Key::Wrong;
         }
     };
     if let Some(first) = entries.get(&name) {
         findings
-            .error(node.span, "duplicate-key", format!("`{name}` is given twice: the first is on line {}", first.key.line))
-            .hint("remove one of them, or put both into one");
+            .error(node.span, "duplicate-key", format!("duplicate key `{name}`: the first is on line {}", first.key.line))
+            .hint("remove one of them, or merge them");
         return Key::Wrong;
     }
     Key::Named(name, node.span)

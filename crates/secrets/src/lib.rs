@@ -1,6 +1,6 @@
 //! Secrets: generated once, kept in files with mode 0600 beside the environment's state, resolved at the last moment.
 //!
-//! Whoever acts on a service asks [`Vault::resolve`] to fill a [`Template`]; nothing else sees a value. A secret lives as
+//! Code that acts on a service calls [`Vault::resolve`] to fill a [`Template`]; nothing else sees a value. A secret lives as
 //! long as the volume that it opens, so a kept volume is never met by a new password.
 
 pub mod tls;
@@ -28,7 +28,7 @@ pub struct Vault {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot keep the secret `{name}` in {path}")]
+#[error("cannot save the secret `{name}` to {path}")]
 pub struct SecretError {
     name: SecretRef,
     path: PathBuf,
@@ -49,7 +49,7 @@ impl Vault {
 
     /// Makes sure that the secret exists: read back if it was generated before, else generated and written first.
     pub fn ensure(&self, name: &SecretRef) -> Result<SecretString, SecretError> {
-        let mut known = self.known.lock().expect("no holder of this lock panics");
+        let mut known = self.known.lock().expect("no code panics while it holds this lock");
         if let Some(secret) = known.get(name) {
             return Ok(secret.clone());
         }
@@ -76,8 +76,8 @@ impl Vault {
                 source,
             })
         };
-        // What is generated under the lock is nobody else's meanwhile.
-        let known = self.known.lock().expect("no holder of this lock panics");
+        // A secret generated under the lock belongs to one caller.
+        let known = self.known.lock().expect("no code panics while it holds this lock");
         std::thread::scope(|scope| {
             let missing: Vec<_> =
                 names.iter().filter(|name| !known.contains_key(name)).map(|name| scope.spawn(|| generated(name))).collect();
@@ -89,14 +89,15 @@ impl Vault {
 
     /// Whether it has been generated or kept before.
     pub fn has(&self, name: &SecretRef) -> bool {
-        self.known.lock().expect("no holder of this lock panics").contains_key(name) || self.directory.join(name.as_str()).exists()
+        self.known.lock().expect("no code panics while it holds this lock").contains_key(name)
+            || self.directory.join(name.as_str()).exists()
     }
 
     /// Keeps a secret that was made elsewhere, such as a server's key.
     pub fn keep(&self, name: &SecretRef, value: &str) -> Result<(), SecretError> {
         let path = self.directory.join(name.as_str());
         write(&path, value).map_err(|source| SecretError { name: name.clone(), path: path.clone(), source })?;
-        self.known.lock().expect("no holder of this lock panics").insert(name.clone(), SecretString::from(value));
+        self.known.lock().expect("no code panics while it holds this lock").insert(name.clone(), SecretString::from(value));
         Ok(())
     }
 
@@ -110,7 +111,7 @@ impl Vault {
         for secret in template.secrets() {
             self.ensure(secret)?;
         }
-        let known = self.known.lock().expect("no holder of this lock panics");
+        let known = self.known.lock().expect("no code panics while it holds this lock");
         Ok(template.fill(|secret| known.get(secret).map(|value| value.expose_secret().to_owned()).unwrap_or_default()))
     }
 
@@ -124,7 +125,7 @@ impl Vault {
 
     /// Replaces every known secret in a text that comes from elsewhere, such as a service's log.
     pub fn redact(&self, text: &str) -> String {
-        let known = self.known.lock().expect("no holder of this lock panics");
+        let known = self.known.lock().expect("no code panics while it holds this lock");
         let mut text = std::borrow::Cow::Borrowed(text);
         for secret in known.values() {
             if text.contains(secret.expose_secret()) {
@@ -158,7 +159,7 @@ impl Vault {
                 let name = SecretRef::new(&service, &name);
                 let value = fs::read_to_string(secret.path())?;
                 if !value.is_empty() {
-                    self.known.lock().expect("no holder of this lock panics").insert(name, SecretString::from(value));
+                    self.known.lock().expect("no code panics while it holds this lock").insert(name, SecretString::from(value));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The local certificate authority: one per state directory, trusted by nothing but what is told its file.
+//! The local certificate authority: one per state directory, trusted only by clients that get its file.
 //!
 //! Services with `tls: true` get a certificate from it; clients verify with `ca.pem`. The key never leaves its file.
 
@@ -21,17 +21,17 @@ pub struct Authority {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot keep the certificate authority in {path}")]
+    #[error("cannot save the certificate authority to {path}")]
     File {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("cannot make a certificate")]
+    #[error("cannot create a certificate")]
     Certificate(#[from] rcgen::Error),
-    #[error("{path} holds no certificate that clients can trust: {reason}")]
+    #[error("{path} is not a certificate that clients can trust: {reason}")]
     Trust { path: PathBuf, reason: String },
-    #[error("its certificate authority is not known")]
+    #[error("its certificate authority is unknown")]
     Unknown,
 }
 
@@ -61,7 +61,7 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(authority_parameters()?, pair) })
     }
 
-    /// The authority's certificate, for `sslrootcert` and the like.
+    /// The authority's certificate, for example for `sslrootcert`.
     pub fn certificate(&self) -> &Path {
         &self.certificate
     }
@@ -99,7 +99,7 @@ pub fn client(authority: &Path) -> Result<rustls::ClientConfig, TlsError> {
         roots.add(certificate.map_err(|error| fail(error.to_string()))?).map_err(|error| fail(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(fail("there is none in it".to_owned()));
+        return Err(fail("it contains no certificate".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)

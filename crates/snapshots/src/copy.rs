@@ -2,7 +2,7 @@
 //!
 //! The host's way shares blocks where the file system can (a reflink takes no time and no space), lets the kernel copy
 //! where it cannot, keeps holes, owners, modes, times and extended attributes, and makes the copy durable by one sync at
-//! the end. A copy that is cut off is no copy: whoever asked keeps the name of the target to himself until it is whole.
+//! the end. An interrupted copy is invalid: the caller does not publish the target's name until the copy is complete.
 
 use std::{
     collections::HashMap,
@@ -69,7 +69,7 @@ pub enum CopyError {
     Helper { from: String, message: String },
 }
 
-/// Makes `to` hold what `from` holds. Nothing may write to either meanwhile.
+/// Makes `to` a copy of `from`. Nothing may write to either in the meantime.
 pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Copied, CopyError> {
     if let Some((from, to)) = copy.mountpoints.clone().filter(|(from, to)| is_ours(from) && is_ours(to)) {
         let fail = {
@@ -111,7 +111,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<Copied> {
     Ok(copied)
 }
 
-/// As [`copy_tree`], for a copy that a power cut may take: whoever needs it durable syncs it.
+/// As [`copy_tree`], without the final sync: a caller that needs a durable copy syncs it.
 pub fn copy_tree_unsynced(from: &Path, to: &Path) -> io::Result<Copied> {
     copy_tree_without(from, to, |_| false)
 }
@@ -169,7 +169,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<Opt
             }
         }
     } else if std::os::unix::fs::FileTypeExt::is_fifo(&kind) || std::os::unix::fs::FileTypeExt::is_socket(&kind) {
-        // A socket of a server that is stopped is nothing; a pipe is made again by whoever wants it.
+        // A socket of a stopped server is useless, and a pipe is created again by its user.
         return Ok(None);
     } else {
         return Err(io::Error::other(format!("{} is a device", from.display())));
@@ -304,7 +304,7 @@ mod tests {
     }
     /// Figures: `cargo test --features docker-tests snapshot -- --nocapture`.
     #[cfg(all(test, feature = "docker-tests"))]
-    #[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
+    #[expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
     #[test]
     fn a_data_directory_on_the_engines_own_disk_is_copied_whole() {
         use devenv_kinds::script::testing::{Server, docker};

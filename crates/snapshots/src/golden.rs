@@ -1,14 +1,14 @@
 //! PURE: the key of a golden volume, which is a service's data as freshly provisioned, initialised and seeded.
 //!
 //! Two environments with the same key may start from copies of the same volume. What is in the key decides what is in
-//! the data; what is not (ports, names, passwords of the superuser) is brought about again by provisioning.
+//! the data; the rest (ports, names, passwords of the superuser) is provisioned again.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Raised by whoever changes how a kind lays out its volume or what provisioning leaves in it.
+/// Increase it when a kind's volume layout or the result of provisioning changes.
 const LAYOUT: u32 = 1;
 
 /// Everything that decides what is in the data.

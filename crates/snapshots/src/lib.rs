@@ -1,6 +1,6 @@
 //! Copies of data: volumes copied whole, checked by checksum, and kept under a key of what they were made from.
 //!
-//! Whoever copies sees to it that nothing writes meanwhile: a service is stopped, or paused with its data synced. Who
+//! The caller makes sure that nothing writes in the meantime: it stops the service, or syncs its data and pauses it. Who
 //! may be copied when is the reconciler's to decide; here is only how.
 
 mod copy;

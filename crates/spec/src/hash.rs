@@ -52,7 +52,7 @@ fn canonical(workload: &Workload) -> Value {
             scalar => scalar,
         }
     }
-    sort(serde_json::to_value(workload).expect("a workload is plain data"))
+    sort(serde_json::to_value(workload).expect("a workload serializes to JSON"))
 }
 
 /// What differs, a line each, for people: `command: +shared_buffers=96MB`.

@@ -1,6 +1,6 @@
 //! What an environment is made of, as plain data: pure, shared by all, made by kinds, read by the planner and the engine.
 //!
-//! Nothing here does anything. A secret never stands in a spec: a [`Template`] names it by a [`SecretRef`], and only the
+//! Only data, no effects. A spec never contains a secret: a [`Template`] refers to it by a [`SecretRef`], and only the
 //! effect layers put the value in at the last moment.
 
 mod hash;
@@ -57,7 +57,7 @@ pub struct ServiceSpec {
     pub on_dependency_restart: OnDependencyRestart,
     pub optional: bool,
     pub probe: Probe,
-    /// Brought about after the first answer and before ready, each time, idempotently.
+    /// Provisioned after the first answer and before ready, on every start, idempotently.
     pub provision: Vec<OfKind>,
     /// Applied once each after provisioning and before ready.
     #[serde(default)]

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub struct ServiceName(String);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a name: a name starts with a letter and holds up to 40 of a-z, 0-9 and -")]
+#[error("`{0}` is not a valid name: a name starts with a letter and has at most 40 characters from a-z, 0-9 and `-`")]
 pub struct InvalidName(pub String);
 
 impl ServiceName {
@@ -19,7 +19,7 @@ impl ServiceName {
         &self.0
     }
 
-    /// The form in which it stands in variables: upper case, `-` as `_`.
+    /// The name's form in variables: upper case, with `_` for `-`.
     pub fn variable(&self) -> String {
         variable_form(&self.0)
     }

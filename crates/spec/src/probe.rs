@@ -18,7 +18,7 @@ pub enum Probe {
     Tcp { port: u16 },
     /// A line of the log of this start matches.
     Log { pattern: String },
-    /// A command in the service ends with 0.
+    /// Ready when this command in the service exits with 0.
     Exec { command: Vec<String> },
     /// A question in the protocol of one kind of server, which that kind alone understands.
     #[serde(untagged)]

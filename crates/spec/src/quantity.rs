@@ -17,9 +17,9 @@ pub struct Period(Duration);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuantity {
-    #[error("`{0}` is not a size: write a whole number and a unit, as in `64MiB`, `1GiB` or `500MB`")]
+    #[error("`{0}` is not a size: write a whole number and a unit, such as `64MiB`, `1GiB` or `500MB`")]
     Size(String),
-    #[error("`{0}` is not a duration: write a whole number and a unit, as in `300ms`, `30s`, `5m` or `24h`")]
+    #[error("`{0}` is not a duration: write a whole number and a unit, such as `300ms`, `30s`, `5m` or `24h`")]
     Period(String),
 }
 
@@ -140,8 +140,8 @@ macro_rules! written_as_text {
     };
 }
 
-written_as_text!(Size, "size", "^[0-9]+(B|KB|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$", "A size: `64MiB`, `1GiB`, `500MB`.");
-written_as_text!(Period, "duration", "^[0-9]+(ms|s|m|h|d)$", "A duration: `300ms`, `30s`, `5m`, `24h`.");
+written_as_text!(Size, "size", "^[0-9]+(B|KB|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$", "Size, such as `64MiB`, `1GiB`, `500MB`.");
+written_as_text!(Period, "duration", "^[0-9]+(ms|s|m|h|d)$", "Duration, such as `300ms`, `30s`, `5m`, `24h`.");
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ pub struct WatchRule {
     pub paths: Vec<PathBuf>,
     /// Globs of what does not count.
     pub ignore: Vec<String>,
-    /// A command that must succeed first.
+    /// A build command that must succeed before the change takes effect.
     pub build: Option<Vec<String>>,
     /// Where commands of this rule run: absolute.
     pub directory: PathBuf,
@@ -31,7 +31,7 @@ pub enum Reaction {
         to: String,
         signal: Option<String>,
     },
-    /// Build its image anew, and replace the container.
+    /// Rebuild its image, and replace the container.
     Rebuild,
     /// Run a command.
     Run(Vec<String>),

@@ -112,14 +112,14 @@ pub struct Resources {
     pub cpus: Option<f64>,
 }
 
-/// A program on the host.
+/// A program that runs on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     pub command: Vec<String>,
     /// Absolute.
     pub directory: PathBuf,
     pub environment: IndexMap<String, Template>,
-    /// The port it is told to listen on, and its debugger's.
+    /// The port it must listen on, and its debugger's.
     pub ports: Vec<u16>,
     /// The daemon holds these ports, and gives the process others in their place, so that versions can be swapped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -161,7 +161,7 @@ impl FileSpec {
         Self { path: path.into(), mode: 0o400, uid: user, gid: user, content: content.into() }
     }
 
-    /// For everybody in the container.
+    /// For all users in the container.
     pub fn readable(path: impl Into<String>, content: impl Into<Template>) -> Self {
         Self { path: path.into(), mode: 0o444, uid: 0, gid: 0, content: content.into() }
     }

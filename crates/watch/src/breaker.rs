@@ -2,7 +2,7 @@
 //!
 //! What is written while a service is being built or started may be its user's next save or its own product. The first
 //! time it counts as a save, so that none is ever lost. A path that does it again, and was never seen to change at any
-//! other time, is a product, and from then on counts only when nothing of the service's own is under way.
+//! other time, is generated, and from then on counts only when no operation of the service is in progress.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,7 +18,7 @@ const BATCH: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Seen to change while nothing of ours was under way.
+    /// Seen to change while no operation was in progress.
     edited: HashSet<PathBuf>,
     /// Seen to change once during a build or start.
     suspects: HashSet<PathBuf>,

@@ -60,7 +60,7 @@ impl Debounce {
         Some((last + quiet).min(first + LONGEST_WAIT))
     }
 
-    /// Something says that the writer is not done: begins the quiet anew.
+    /// A sign that the writer is not done: restarts the quiet period.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.last = self.last.map(|last| last.max(now));
     }

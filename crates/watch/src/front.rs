@@ -155,7 +155,7 @@ async fn accept(listener: TcpListener, backend: watch::Receiver<Option<Backend>>
 }
 
 async fn serve(client: TcpStream, mut backends: watch::Receiver<Option<Backend>>) {
-    // Nobody is told: a client that waited this long in vain sees its connection closed.
+    // A client that waited this long sees its connection closed.
     let Ok(Some((backend, server, _counted))) = timeout(PATIENCE, connect(&mut backends)).await else { return };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);

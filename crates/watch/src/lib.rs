@@ -1,4 +1,4 @@
-//! Tells that a service's files have changed: once for each save, whatever the editor does, and never for nothing.
+//! Reports that a service's files have changed: once for each save, whatever the editor does, and never without a change.
 //!
 //! Theory of operation. One thread for each environment (`source.rs`) hears of writes from the kernel, by watches on
 //! directories, not files, and only on those that no ignore rule excludes (`filter.rs`). Touched paths wait in a
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use front::{Front, Retired};
 
-/// Observations that may wait to be taken; each stands for a human-made save, so it never fills up.
+/// Observations that wait to be received; each corresponds to a save by a human, so it never fills up.
 const OBSERVATIONS: usize = 256;
 
 /// One `watch` entry of a service.

@@ -22,7 +22,7 @@ pub(super) struct Watches {
 
 impl Watches {
     pub(super) fn new(events: impl notify::EventHandler, limit: Option<usize>) -> Self {
-        let kernel = notify::recommended_watcher(events).inspect_err(|error| tracing::warn!(%error, "Files are polled for changes.")).ok();
+        let kernel = notify::recommended_watcher(events).inspect_err(|error| tracing::warn!(%error, "Polling for file changes.")).ok();
         let setting = if kernel.is_some() { "max_user_watches" } else { "max_user_instances" };
         Self { kernel, holders: HashMap::new(), polled: HashSet::new(), limit, setting }
     }
@@ -54,8 +54,8 @@ impl Watches {
         }
     }
 
-    /// Returns when all that the kernel has to tell has been passed on. The thread that does so takes requests and news in
-    /// any order, but all that there is of both in each round: after a second request the news of the first's are out.
+    /// Returns when all pending events of the kernel have been handled. The thread that does so takes requests and news in
+    /// any order, but handles all of both in each round: after a second request, the news of the first have been sent.
     pub(super) fn drain(&mut self) {
         let Some(watched) = self.holders.keys().find(|path| !self.polled.contains(*path)).cloned() else { return };
         self.renew(&watched);
@@ -83,7 +83,7 @@ impl Watches {
         &self.polled
     }
 
-    /// What to tell if not every directory has a watch.
+    /// The message if not every directory has a watch.
     pub(super) fn limited(&self) -> Option<Limited> {
         if self.polled.is_empty() {
             return None;

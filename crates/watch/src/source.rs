@@ -1,4 +1,4 @@
-//! The thread that hears of writes and tells of changes.
+//! The thread that receives file events and reports changes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -362,7 +362,7 @@ impl Watched {
         }
     }
 
-    /// Finds by looking what no event told, in all directories or in some.
+    /// Scans for changes that no event reported, in all directories or in some.
     fn rescan(&mut self, now: Instant, watches: &mut Watches, some: Option<&[PathBuf]>) {
         let directories: Vec<PathBuf> = match some {
             Some(some) => some.iter().filter(|path| self.tree.has_directory(path)).cloned().collect(),

@@ -24,7 +24,7 @@ struct Project {
 }
 
 impl Project {
-    /// A small project of which `app` is watched.
+    /// A small project in which `app` is watched.
     async fn new() -> Self {
         Self::with(&["app"], None, |_| {}).await
     }

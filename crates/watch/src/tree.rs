@@ -109,8 +109,8 @@ impl Tree {
         touched
     }
 
-    /// Sees to it that a directory and all below have watches, and returns the files that are new, differ at first sight
-    /// or are gone. The watch comes before the look, so that nothing falls between.
+    /// Ensures that a directory and all below have watches, and returns the files that are new, differ at first sight
+    /// or are gone. The watch is set before the scan, so that no change is missed.
     pub(super) fn scan(&mut self, top: &Path, filter: &mut Filter, watches: &mut Watches) -> Vec<PathBuf> {
         let mut touched = Vec::new();
         let mut stack = vec![top.to_owned()];

@@ -28,34 +28,34 @@ use crate::{
     paths::Paths,
 };
 
-/// Run a scenario: work, faults, and a verdict.
+/// Run a chaos scenario: workloads, faults, checks, and a verdict.
 ///
-/// Brings the scenario's profile up if it is not, and leaves it up. Every fault is healed in the end, whatever happens. The verdict is `pass`
-/// only if every fault was seen to bite, every workload did something, and every check holds. Exits with 0 for `pass`, 10 for `fail`, 11 for
-/// `unknown`, 12 if not every fault was healed.
+/// Starts the scenario's profile if it is not running, and leaves it running. All faults are undone at the end, also after a failure. The
+/// verdict is `pass` only if every fault had an observed effect, every workload completed at least one operation, and every check passed.
+/// Exit code: 0 for `pass`, 10 for `fail`, 11 for `unknown`, 12 if a fault could not be undone.
 ///
 /// Example: devenv chaos run redis-outage --report out
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A scenario's name (in `chaos/` of the project, or shipped), or a path if it contains `/` or ends in `.yaml`.
+    /// The name of a scenario in the project's `chaos/` directory or of a built-in one, or a path if it contains `/` or ends in `.yaml`.
     #[arg(value_name = "FILE")]
     scenario: String,
-    /// What is left to chance is drawn from this. Default: the scenario's own.
+    /// Seed for random choices. Default: the scenario's own.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Print the plan, and do nothing.
+    /// Print the plan without running it.
     #[arg(long)]
     dry_run: bool,
-    /// Run so many times, each time with the next seed.
+    /// How many times to run the scenario, each time with the next seed.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// If it fails, look for the smallest timeline that still does.
+    /// If the scenario fails, search for the smallest timeline that still fails.
     #[arg(long)]
     shrink: bool,
-    /// Write `report.html`, `report.json`, `junit.xml` and `journal.ndjson` into this directory.
+    /// Write `report.html`, `report.json`, `junit.xml` and `journal.ndjson` to this directory.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Repeat a plan that was stored: a `plan.json` of an earlier run.
+    /// Run the stored plan of an earlier run, its `plan.json`, again.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "repeat", "shrink"])]
     plan: Option<PathBuf>,
 }
@@ -78,7 +78,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Some(profile) => profile,
         None => project::profile_name_if_running(session, None).await?,
     };
-    // What is wrong with the scenario itself is told whether or not its profile holds.
+    // Report problems of the scenario itself even if its profile is invalid.
     let loaded = match project::load(session, &profile) {
         Ok(loaded) => loaded,
         Err(failure) => return Err(read(&located, None).err().unwrap_or(failure)),
@@ -123,20 +123,20 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 
 /// After a signal: whatever this run has injected is healed now rather than at its time.
 pub(super) async fn interrupted(session: &Session) {
-    session.printer.say("the faults are healed");
+    session.printer.say("all faults are undone");
     let healing = async {
         let request = HealRequest { target: session.target()?, ids: Vec::new() };
         session.client().await?.heal(&request).await?;
         Ok::<_, Failure>(())
     };
     if !matches!(tokio::time::timeout(LAST_HEALING, healing).await, Ok(Ok(()))) {
-        session.printer.say("they could not be: `devenv chaos heal` tries again");
+        session.printer.say("some faults could not be undone: run `devenv chaos heal` to try again");
     }
 }
 
 fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<Scenario, Failure> {
     chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
-        let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("the scenario `{}` does not hold", located.name));
+        let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("scenario `{}` is invalid", located.name));
         error.problems = report.problems();
         Failure::Invalid { error, shown: report.render() }
     })
@@ -152,7 +152,7 @@ fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
         .iter()
         .map(|planned| (&planned.id, &planned.fault, &planned.on))
         .eq(scenario.timeline.iter().map(|entry| (&entry.id, &entry.fault, &entry.on)));
-    if same { Ok(plan) } else { Err(usage(format!("--plan {} is a plan of another timeline", path.display()))) }
+    if same { Ok(plan) } else { Err(usage(format!("--plan {} is the plan of a different timeline", path.display()))) }
 }
 
 /// One run in a directory of its own.
@@ -163,13 +163,13 @@ async fn one(
     ground: &Ground,
     session: &Session,
 ) -> Result<(Report, PathBuf), Failure> {
-    let (run, directory) = ground.new_run().map_err(|error| internal("cannot make a directory for the run", error))?;
+    let (run, directory) = ground.new_run().map_err(|error| internal("cannot create a directory for the run", error))?;
     let listener = |event: &Event| session.printer.say(report::line(event));
     let inputs = Inputs { scenario, plan, door, directory: &directory, run: &run, listener: &listener };
     let mut report = chaos::run(inputs).await.map_err(|error| match error {
         RunError::Daemon(error) => error,
         RunError::Impossible(_, ref refused) => ApiError { message: error.to_string(), ..refused.clone() },
-        RunError::FaultsThere(_) => ApiError::new(ErrorCode::Conflict, error.to_string()).hint("`devenv chaos heal` heals them"),
+        RunError::FaultsThere(_) => ApiError::new(ErrorCode::Conflict, error.to_string()).hint("run `devenv chaos heal` to undo them"),
         RunError::Journal(ref source) => internal(&error.to_string(), source),
     })?;
     report.directory = Some(directory.display().to_string());
@@ -197,7 +197,7 @@ async fn smallest(
         }
     }
     let left: Vec<&str> = smallest.timeline.iter().map(|entry| entry.id.as_str()).collect();
-    session.printer.say(format_args!("the smallest timeline that fails: {}", left.join(", ")));
+    session.printer.say(format_args!("smallest timeline that fails: {}", left.join(", ")));
     Ok(failed)
 }
 
@@ -231,13 +231,13 @@ struct Ground {
 
 impl Ground {
     fn take(paths: &Paths, target: &EnvironmentTarget) -> Result<Self, ApiError> {
-        let failed = |error: io::Error| internal("cannot make the directory for runs", error);
+        let failed = |error: io::Error| internal("cannot create the directory for runs", error);
         let directory = paths.state.join("chaos");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         let name = chaos::lock_name(&target.project, &target.instance);
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(name)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
-            ApiError::new(ErrorCode::Conflict, "another scenario runs on this environment").hint("take another `--instance`")
+            ApiError::new(ErrorCode::Conflict, "another scenario is running in this environment").hint("use another `--instance`")
         })?;
         Ok(Self { directory, _lock: lock })
     }
@@ -268,7 +268,7 @@ impl Ground {
     }
 }
 
-/// The daemon, started anew if it is lost: a run goes on, and what was injected is known to the next one.
+/// The daemon, restarted if it is lost: the run continues, and the next daemon knows what was injected.
 struct ClientDoor<'a> {
     session: &'a Session,
     client: RefCell<Client>,

@@ -16,7 +16,7 @@ pub(super) fn images(profile: &Profile) -> Vec<Image> {
     let (no_ports, no_variables) = (BTreeMap::new(), IndexMap::new());
     let mut neighbours: IndexMap<_, Facts> = IndexMap::new();
     let mut images = IndexMap::new();
-    // Twice: a kind may ask for facts of a service that stands after it.
+    // Twice, because a kind may ask for facts about a service that comes after it.
     for _ in 0..2 {
         images.clear();
         let mut facts = IndexMap::new();

@@ -10,14 +10,14 @@ use crate::{
     spec::{ScriptSet, ServiceName},
 };
 
-/// What came of applying.
+/// The result of applying scripts.
 pub(crate) struct Applied {
     /// Nothing had been applied before: the data is as freshly initialised and seeded.
     pub(crate) fresh: bool,
 }
 
 impl DaemonCaretaker {
-    /// Applies the scripts that are pending; `tell` hears of each that was applied.
+    /// Applies pending scripts; calls `tell` for each that was applied.
     pub(crate) async fn apply(
         &self,
         set: &ScriptSet,
@@ -31,7 +31,7 @@ impl DaemonCaretaker {
         for (database, entries) in &after {
             let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
             for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
-                tell(format!("`{}` was applied in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
+                tell(format!("applied `{}` in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
             }
         }
         self.note(&set.service, after);
@@ -45,19 +45,19 @@ impl DaemonCaretaker {
         let progress = |_: script::Progress<'_>| {};
         match script::recorded(set, &self.scripts(instance, &progress)).await {
             Ok(recorded) => self.note(&set.service, recorded),
-            Err(error) => tracing::warn!(%error, service = %set.service, "The ledger could not be read."),
+            Err(error) => tracing::warn!(%error, service = %set.service, "Cannot read the ledger."),
         }
     }
 
-    /// A ledger is one's alone, since whoever works on it ends what others do there.
+    /// Each ledger has one user at a time, because opening it terminates other sessions that work on it.
     async fn turn(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
-        let ledger = self.ledgers.lock().expect("no holder of this lock panics").entry(service.clone()).or_default().clone();
+        let ledger = self.ledgers.lock().expect("no code panics while it holds this lock").entry(service.clone()).or_default().clone();
         ledger.lock_owned().await
     }
 
     /// Keeps what the data said, in place of what it said before of the same databases.
     fn note(&self, service: &ServiceName, said: Vec<DatabaseRecords>) {
-        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let mut recorded = self.recorded.lock().expect("no code panics while it holds this lock");
         let known = recorded.entry(service.clone()).or_default();
         known.retain(|(database, _)| said.iter().all(|(other, _)| other != database));
         known.extend(said);
@@ -65,7 +65,7 @@ impl DaemonCaretaker {
 
     /// The ledger of a service, by today's files and what its data was last heard to say.
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
-        let recorded = self.recorded.lock().expect("no holder of this lock panics").get(&set.service).cloned();
+        let recorded = self.recorded.lock().expect("no code panics while it holds this lock").get(&set.service).cloned();
         match recorded {
             Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
             None => Ok(Vec::new()),
@@ -74,7 +74,7 @@ impl DaemonCaretaker {
 
     /// Changes whenever scripts or data sets are applied to any service's data.
     pub(crate) fn data_key(&self) -> String {
-        let recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let recorded = self.recorded.lock().expect("no code panics while it holds this lock");
         let mut lines: Vec<String> = Vec::new();
         for (service, databases) in recorded.iter() {
             for (database, entries) in databases {

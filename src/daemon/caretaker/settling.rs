@@ -50,7 +50,7 @@ impl<'a> Settlement<'a> {
             golden.answered(&self.spec.name)?;
             self.tell(News::Answered);
             match self.bring_about().await? {
-                // A server that was started anew in between may have lost what was brought about.
+                // A server that was restarted in between may have lost what was provisioned.
                 Some(proof) if proof.life != answer.life => {}
                 proof => {
                     golden.replenish(self.spec).await;
@@ -60,7 +60,7 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// The first answer. Where data came with another superuser's password than this environment's, that is set anew
+    /// Waits for the first answer. If the data has another superuser password than this environment, sets it
     /// over the server's own socket, which nobody but us reaches.
     async fn answer(&self) -> Result<Receipt, Evidence> {
         let refused = tokio::sync::Notify::new();
@@ -83,14 +83,14 @@ impl<'a> Settlement<'a> {
         // Dropping either half is safe: the password is set by one statement.
         tokio::select! {
             answer = self.ask(&self.probe, self.spec.ready_timeout, hear) => answer,
-            () = mend => unreachable!("it never ends"),
+            () = mend => unreachable!("it loops until it is ready"),
         }
     }
 
-    /// What is declared, in a server that answers; and the proof of it, if there is one to be had.
+    /// Provisions a server that answers, and returns the readiness proof, if the service has one.
     async fn bring_about(&self) -> Result<Option<Receipt>, Evidence> {
         let known = self.was_brought_about();
-        // Where most likely nothing is left to do, the proof is asked for meanwhile.
+        // Most likely there is nothing to do, so the readiness check runs at the same time.
         let early = async {
             match &self.spec.proof {
                 Some(proof) if known => probe::ask(proof, &self.cx).await.ok(),
@@ -122,11 +122,11 @@ impl<'a> Settlement<'a> {
     }
 
     fn was_brought_about(&self) -> bool {
-        let provisioned = self.caretaker.provisioned.lock().expect("no holder of this lock panics");
+        let provisioned = self.caretaker.provisioned.lock().expect("no code panics while it holds this lock");
         !self.caretaker.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
     }
 
-    /// Whether anything had to be changed. `again`: all of it has been brought about before.
+    /// Returns whether anything had to be changed. `again`: all of it has been provisioned before.
     async fn provision(&self, again: bool) -> Result<bool, Evidence> {
         let mut changed = false;
         for provision in &self.spec.provision {
@@ -135,24 +135,24 @@ impl<'a> Settlement<'a> {
                 self.tell(News::Changed(change.what));
             }
         }
-        let mut provisioned = self.caretaker.provisioned.lock().expect("no holder of this lock panics");
+        let mut provisioned = self.caretaker.provisioned.lock().expect("no code panics while it holds this lock");
         provisioned.insert(self.spec.name.clone(), self.spec.provision.clone());
         Ok(changed)
     }
 
-    /// Provisions, and again from the start when the server has gone away meanwhile and come back within its time: every
+    /// Provisions, and starts over if the server restarts within its time: every
     /// step may be repeated.
     async fn provide(&self, provision: &OfKind, again: bool) -> Result<Vec<Change>, Evidence> {
         loop {
             match provision::apply(provision, &self.provisioning(again)).await {
                 Ok(changes) => return Ok(changes),
                 Err(error @ ProvisionError::Unreachable { .. }) if self.began.elapsed() < self.spec.ready_timeout => {
-                    tracing::info!(%error, service = %self.spec.name, "Provisioning begins again once the server answers.");
+                    tracing::info!(%error, service = %self.spec.name, "Provisioning starts again once the server answers.");
                     self.ask(&self.probe, self.spec.ready_timeout, |_| {}).await?;
                 }
                 Err(error) => {
                     let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
-                    return Err(Evidence { diagnosis, ..Evidence::of(format!("it could not be provisioned: {error}")) });
+                    return Err(Evidence { diagnosis, ..Evidence::of(format!("cannot be provisioned: {error}")) });
                 }
             }
         }
@@ -169,18 +169,18 @@ impl<'a> Settlement<'a> {
             Ok(receipt) => Ok(receipt),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
-                ..Evidence::of(format!("it did not become ready within {} s", limit.as_secs_f32()))
+                ..Evidence::of(format!("not ready within {} s", limit.as_secs_f32()))
             }),
         }
     }
 
-    /// Whoever listens may be gone; what is to be done is not.
+    /// Runs to the end even if the receiver is gone.
     fn tell(&self, news: News) {
         let _ = self.news.send(news);
     }
 }
 
 fn failed_script(error: &ScriptError) -> Evidence {
-    let hint = error.hint.clone().unwrap_or_else(|| "mend the script and say `devenv up` again: it goes on where it stopped".to_owned());
+    let hint = error.hint.clone().unwrap_or_else(|| "fix the script and run `devenv up` again: it continues with this script".to_owned());
     Evidence { diagnosis: Some((error.to_string(), hint)), ..Evidence::of("a script failed") }
 }

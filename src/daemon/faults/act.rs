@@ -29,7 +29,7 @@ const SIGN: Duration = Duration::from_secs(8);
 /// A server that has not answered for this long is silent, where its answers take milliseconds.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// One fault under way.
+/// An injection in progress.
 pub(super) struct Work {
     pub(super) environments: Environments,
     pub(super) environment: Environment,
@@ -56,7 +56,7 @@ impl Work {
                 self.will_undo(Undo::Daemon { pid: std::process::id() })?;
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
                     .map_err(|error| failed(error.to_string()))?;
-                // The next daemon tells whoever asked.
+                // The next daemon answers the client.
                 std::future::pending().await
             }
             Action::Suspend(scope) => self.suspend(*scope, &injection.sign).await,
@@ -81,7 +81,7 @@ impl Work {
     }
 
     fn container(&self) -> Result<String, ApiError> {
-        self.entry.target.clone().ok_or_else(|| failed(format!("{} does not run", self.service.name)))
+        self.entry.target.clone().ok_or_else(|| failed(format!("{} is not running", self.service.name)))
     }
 
     /// On the disk before it is done.
@@ -108,13 +108,13 @@ impl Work {
         holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
             let told = failed(error.to_string());
             match error {
-                HolderError::NotBuilt => told.hint("build devenv where the C library's static form is installed"),
+                HolderError::NotBuilt => told.hint("build devenv on a machine with a static C library"),
                 _ => told,
             }
         })
     }
 
-    /// For the holder: at this time at the latest it ends by itself, whoever else is still alive.
+    /// The time at which the fault agent ends on its own, whatever happens to the daemon.
     fn time_to_live(&self) -> String {
         format!("--ttl-ms={}", self.time.as_millis())
     }
@@ -131,12 +131,12 @@ impl Work {
         let task =
             holder::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..holder::Task::default() };
         let held = match self.hold(task).await {
-            Ok(threads) => format!("{threads} threads are held still"),
+            Ok(threads) => format!("{threads} threads are stopped"),
             Err(error) if scope == "--scope=all" => {
-                tracing::info!(reason = %error.message, "Pausing by the engine, because the kernel cannot hold the pause.");
+                tracing::info!(reason = %error.message, "Pausing with the engine, because the kernel cannot stop the threads.");
                 self.will_undo(Undo::Unpause { container: container.clone() })?;
                 self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
-                "the engine has paused it".to_owned()
+                "the engine paused it".to_owned()
             }
             Err(error) => return Err(error),
         };
@@ -165,7 +165,7 @@ impl Work {
         let mut last = String::new();
         while began.elapsed() < SIGN {
             match question.ask(patience).await {
-                Heard::Answer(time) => last = format!("it still answers, after {}", milliseconds(time)),
+                Heard::Answer(time) => last = format!("it still answers after {}", milliseconds(time)),
                 heard => return seen(format!("{heard}; before, an answer took {}", milliseconds(before)), began),
             }
         }
@@ -183,7 +183,11 @@ impl Work {
         let limits = Resources { cpus: cpus.or(before.cpus), memory: memory_limit.or(before.memory) };
         self.engine().set_limits(&container, &limits).await.map_err(|error| {
             let told = failed(error.to_string());
-            if memory.is_some() { told.hint("a kernel with cgroup v1 refuses a limit below what is in use: ask for more") } else { told }
+            if memory.is_some() {
+                told.hint("a kernel with cgroup v1 rejects a limit below the current usage: set a higher limit")
+            } else {
+                told
+            }
         })?;
         let now = self.engine().limits(&container).await.map_err(engine_failed)?;
         if now != limits {
@@ -192,12 +196,12 @@ impl Work {
         let mut words = Vec::new();
         words.extend(cpus.map(|cpus| format!("{cpus} processors")));
         words.extend(memory.map(|bytes| format!("{bytes} bytes of memory")));
-        Ok(seen(format!("the engine holds it to {}", words.join(" and ")), began))
+        Ok(seen(format!("the engine limits it to {}", words.join(" and ")), began))
     }
 
     async fn disk(&mut self, disk: &Disk) -> Result<Witness, ApiError> {
         let volume = device_volume(&self.record, &self.service.name)
-            .ok_or_else(|| failed(format!("the volume of {} is not a disk of its own", self.service.name)))?;
+            .ok_or_else(|| failed(format!("the volume of {} is not on its own disk", self.service.name)))?;
         match disk {
             Disk::Full { leave } => {
                 let began = Instant::now();
@@ -227,14 +231,14 @@ impl Work {
             }
             Redis::SaveFailure => {
                 // Where snapshots go is no setting that a server takes while it runs, but it makes a new file there.
-                let volume = self.first_volume().ok_or_else(|| failed(format!("{service} has no volume that snapshots go to")))?;
+                let volume = self.first_volume().ok_or_else(|| failed(format!("{service} has no volume for snapshots")))?;
                 let mode = self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, None).await?;
                 self.will_undo(Undo::RedisSaves { service: service.clone(), volume: volume.clone(), mode })?;
                 self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, Some("500")).await?;
                 server
                     .save_redis()
                     .await
-                    .map(|saved| if saved { Told::no("a snapshot was made all the same") } else { Told::yes("a snapshot failed") })
+                    .map(|saved| if saved { Told::no("a snapshot succeeded despite the fault") } else { Told::yes("a snapshot failed") })
             }
             Redis::Flush => server.flush_redis().await,
         };
@@ -280,7 +284,7 @@ impl Work {
     }
 }
 
-/// What came of looking for an effect.
+/// The result of looking for an effect.
 pub(super) struct Told {
     pub(super) observed: bool,
     pub(super) what: String,

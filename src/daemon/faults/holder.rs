@@ -22,13 +22,13 @@ const READY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HolderError {
-    #[error("this devenv was built without its holder (no static C library was there)")]
+    #[error("this devenv was built without its fault agent (no static C library was available)")]
     NotBuilt,
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("{0}")]
     Refused(String),
-    #[error("the holder did not say within {} s that the fault is in place", READY.as_secs())]
+    #[error("the fault agent did not confirm the fault within {} s", READY.as_secs())]
     Late,
 }
 
@@ -108,10 +108,10 @@ async fn first_word(engine: &dyn Engine, id: &str) -> Result<String, HolderError
             return Err(HolderError::Refused(reason.to_owned()));
         }
     }
-    Err(HolderError::Refused("the holder ended without a word".to_owned()))
+    Err(HolderError::Refused("the fault agent ended without an answer".to_owned()))
 }
 
-/// Whether the proxy of a holder has told that a connection was hit.
+/// Whether the fault agent's proxy has reported that a connection was affected.
 pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
     let mut lines = engine.logs(id, None, false);
     while let Some(Ok(line)) = lines.next().await {
@@ -143,8 +143,8 @@ fn tree() -> Bytes {
     header.set_mode(0o755);
     header.set_entry_type(tar::EntryType::Regular);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "holder", PROGRAM).expect("memory can be written to");
-    Bytes::from(archive.into_inner().expect("memory can be written to"))
+    archive.append_data(&mut header, "holder", PROGRAM).expect("formatting to a string does not fail");
+    Bytes::from(archive.into_inner().expect("formatting to a string does not fail"))
 }
 
 impl Environments {

@@ -1,6 +1,6 @@
 //! What was done to services and how it is undone, on disk before it is done: one small file a fault.
 //!
-//! A daemon that is killed leaves it behind; the next one reads it and undoes, or keeps, what it tells.
+//! A killed daemon leaves it behind; the next one reads it, and undoes or keeps the faults in it.
 
 use std::{
     fs, io,
@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) undo: Vec<Undo>,
     /// The container that was there when it was injected.
     pub(super) target: Option<String>,
-    /// What told that run of it from its others.
+    /// Identifies that run among others.
     #[serde(default)]
     pub(super) run: Option<String>,
 }
@@ -131,11 +131,11 @@ impl Journal {
     /// After this returns it is on the disk.
     pub(super) fn save(&self, entry: &Entry) -> Result<(), StoreError> {
         create_private(&self.directory)?;
-        let text = serde_json::to_vec(entry).expect("an entry is plain data");
+        let text = serde_json::to_vec(entry).expect("an entry serializes to JSON");
         blocking::in_place(|| write_atomically(&self.path(&entry.fault.id), &text))
     }
 
-    /// In the order of their injection. A file that cannot be read is told of and left alone.
+    /// All entries in the order of injection. Logs unreadable files, and skips them.
     pub(super) fn entries(&self) -> Vec<Entry> {
         blocking::in_place(|| self.read_entries())
     }
@@ -152,7 +152,7 @@ impl Journal {
                 {
                     Ok(entry) => Some(entry),
                     Err(error) => {
-                        tracing::warn!(%error, path = %file.path().display(), "An entry of the fault journal could not be read.");
+                        tracing::warn!(%error, path = %file.path().display(), "Cannot read an entry of the fault journal.");
                         None
                     }
                 }
@@ -169,13 +169,13 @@ impl Journal {
     pub(super) fn forget(&self, id: &str) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, id, "An entry of the fault journal could not be removed.");
+                tracing::warn!(%error, id, "Cannot remove an entry of the fault journal.");
             }
             _ => {}
         }
     }
 
-    /// Lets go of the oldest that have healed.
+    /// Removes the oldest entries that have been undone.
     pub(super) fn prune(&self) {
         let healed: Vec<Entry> = self.entries().into_iter().filter(|entry| entry.fault.healed_at.is_some()).collect();
         for entry in healed.iter().take(healed.len().saturating_sub(REMEMBERED)) {

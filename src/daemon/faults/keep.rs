@@ -41,7 +41,12 @@ impl Environments {
         let end = CancellationToken::new();
         let (tell, over) = watch::channel(false);
         let key = (environment.id.clone(), entry.fault.id.clone());
-        self.shared.faults.0.lock().expect("no holder of this lock panics").insert(key.clone(), Keeping { end: end.clone(), over });
+        self.shared
+            .faults
+            .0
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .insert(key.clone(), Keeping { end: end.clone(), over });
         let this = self.clone();
         let path = self.journal(&environment.id).path(&entry.fault.id);
         let lease = lease::hold(&path, &entry);
@@ -59,7 +64,7 @@ impl Environments {
                     () = this.shared.stop.cancelled() => break false,
                     () = end.cancelled() => break true,
                     () = until(entry.heals_at()) => break true,
-                    // Cut off half way it has left in the journal what is to be undone.
+                    // If it is interrupted, the journal contains what to undo.
                     again = this.again(&environment, &entry) => match again {
                         Some(again) => (entry, grip) = again,
                         None => break true,
@@ -72,7 +77,7 @@ impl Environments {
                 this.finish_fault(&environment, entry).await;
                 lease::end(&path, lease).await;
             }
-            this.shared.faults.0.lock().expect("no holder of this lock panics").remove(&key);
+            this.shared.faults.0.lock().expect("no code panics while it holds this lock").remove(&key);
             let _ = tell.send(true);
         });
     }
@@ -88,7 +93,7 @@ impl Environments {
 
     /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
     async fn again(&self, environment: &Environment, entry: &Entry) -> Option<(Entry, Grip)> {
-        let told = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "A fault could not be done again.");
+        let told = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
         // Its holder keeps a namespace in which nobody is any more.
         self.undo(environment, entry).await.inspect_err(|reason| told(reason)).ok()?;
         until_ready(environment, &entry.spec.service).await;
@@ -97,9 +102,9 @@ impl Environments {
         let (entry, grip) =
             self.perform(environment, &entry.spec, entry.fault.clone(), left).await.inspect_err(|error| told(&error.message)).ok()?;
         if let Err(error) = self.journal(&environment.id).save(&entry) {
-            tracing::error!(%error, "A fault that was done again could not be written down.");
+            tracing::error!(%error, "Cannot record the repeated injection of a fault.");
         }
-        let message = format!("{} is on the new run of {}", entry.fault.fault, entry.fault.service);
+        let message = format!("{} was injected again into the new run of {}", entry.fault.fault, entry.fault.service);
         let news = News::of(&entry.spec.service, "fault.injected-again", message);
         environment.handle.events.emit(news.with("id", entry.fault.id.clone()).with("witness", serde_json::json!(entry.fault.witness)));
         Some((entry, grip))
@@ -116,9 +121,9 @@ impl Environments {
             Ok(()) => {
                 entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
                 if let Err(error) = self.journal(&environment.id).save(&entry) {
-                    tracing::error!(%error, "The end of a fault could not be written down.");
+                    tracing::error!(%error, "Cannot record the end of a fault.");
                 }
-                let message = format!("{} on {} is healed", entry.fault.fault, entry.fault.service);
+                let message = format!("{} on {} was undone", entry.fault.fault, entry.fault.service);
                 environment
                     .handle
                     .events
@@ -126,7 +131,7 @@ impl Environments {
                 self.journal(&environment.id).prune();
             }
             Err(reason) => {
-                let message = format!("{} on {} could not be healed: {reason}", entry.fault.fault, entry.fault.service);
+                let message = format!("{} on {} cannot be undone: {reason}", entry.fault.fault, entry.fault.service);
                 environment.handle.events.emit(told("fault.not-healed", message).with("id", entry.fault.id.clone()));
             }
         }
@@ -166,7 +171,7 @@ impl Environments {
         }
     }
 
-    /// What tells one run of a container from another; `None` if it does not run.
+    /// Identifies a run of a container; `None` if it is not running.
     pub(super) async fn run_of(&self, container: &str) -> Option<String> {
         let seen = self.engine().inspect(container).await.ok()??;
         matches!(seen.state, ContainerState::Running { .. } | ContainerState::Paused { .. }).then_some(seen.started_at)?
@@ -200,7 +205,7 @@ impl Environments {
         }
         for holder in holders.iter().filter(|holder| !known.contains(&holder.name)) {
             if let Err(error) = self.engine().remove_container(&holder.id).await {
-                tracing::warn!(%error, container = %holder.name, "A holder that is nobody's could not be removed.");
+                tracing::warn!(%error, container = %holder.name, "Cannot remove an orphaned fault agent.");
             }
         }
     }
@@ -212,12 +217,12 @@ impl Environments {
             None => None,
         };
         if now.is_none() || now != entry.run {
-            return act::not_seen(format!("the daemon {daemon} was killed, and {} does not run as it did", entry.fault.service));
+            return act::not_seen(format!("the daemon {daemon} was killed, and {} is no longer running as it was", entry.fault.service));
         }
         let after = entry.fault.injected_at.parse().map(|at: Timestamp| Timestamp::now().duration_since(at).as_millis());
         Witness {
             observed: true,
-            what: format!("the daemon {daemon} was killed, and {} runs on under this one", entry.fault.service),
+            what: format!("the daemon {daemon} was killed, and {} kept running", entry.fault.service),
             after_ms: after.ok().and_then(|after| u64::try_from(after).ok()),
         }
     }

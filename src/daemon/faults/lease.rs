@@ -1,4 +1,4 @@
-//! The lease of what the kernel does not hold: a process that outlives the daemon, and calls for another one when a
+//! The watchdog of faults that the kernel does not hold: a process that outlives the daemon, and starts another one when a
 //! fault is past its time and its journal does not say that it has healed.
 
 use std::{
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Sleeps, looks, and starts a daemon, which undoes what is past its time. A journal that is gone needs nothing.
 const SCRIPT: &str = r#"sleep "$1"; [ -e "$2" ] || exit 0; grep -q '"healed_at"' "$2" || exec "$3" daemon start >/dev/null 2>&1"#;
 
-/// `None` if nothing of it needs one, or none can be had: the next command heals it then.
+/// `None` if the fault does not need one, or it cannot be started: the next command then undoes the fault.
 pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
     if entry.undo.iter().all(|undo| matches!(undo, Undo::Holder { .. })) {
         return None;
@@ -32,7 +32,7 @@ pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
     command
         .spawn()
         .inspect_err(
-            |error| tracing::warn!(%error, "No lease could be had for a fault; the next command heals it if this daemon does not."),
+            |error| tracing::warn!(%error, "Cannot create the watchdog process of a fault; if this daemon does not undo it, the next command does."),
         )
         .ok()
 }

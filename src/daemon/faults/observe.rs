@@ -41,7 +41,7 @@ pub(super) struct Question {
 
 /// Below what any of these servers takes as one question.
 const LONGEST: usize = 6000;
-/// A question is made so long that it is under way for this long, where that is not too long a question.
+/// A probe is padded so that its transmission takes this long, within limits.
 const UNDER_WAY: Duration = Duration::from_millis(400);
 
 impl Question {
@@ -61,7 +61,7 @@ impl Question {
         Some(Self { words: probe::greeting(&self.protocol, Some(length.clamp(64, LONGEST)))?, ..self.clone() })
     }
 
-    /// How long its words are under way at so many bytes a second.
+    /// The time that its bytes take at this rate per second.
     pub(super) fn takes_at(&self, rate: u64) -> Duration {
         Duration::from_secs_f64(self.words.len() as f64 / rate.max(1) as f64)
     }
@@ -70,7 +70,7 @@ impl Question {
         &self.words
     }
 
-    /// The server's own address, for whoever is on its network.
+    /// The server's address on its own network.
     pub(super) fn direct(&self) -> Option<SocketAddr> {
         self.direct
     }

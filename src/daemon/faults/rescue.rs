@@ -19,7 +19,7 @@ use crate::{
     store::Store,
 };
 
-/// The faults that were healed, and those of which something is left for a daemon.
+/// The faults that were undone, and those that need a daemon.
 pub(crate) async fn rescue(
     paths: &Paths,
     context: Option<String>,

@@ -27,7 +27,7 @@ impl Server {
     pub(super) async fn of(environment: &Environment, service: &ServiceName) -> Result<Self, String> {
         let record = environment.handle.record().await.map_err(|error| error.to_string())?;
         let spec =
-            record.spec.as_ref().and_then(|spec| spec.services.get(service)).ok_or_else(|| format!("there is no service `{service}`"))?;
+            record.spec.as_ref().and_then(|spec| spec.services.get(service)).ok_or_else(|| format!("unknown service `{service}`"))?;
         Ok(Self { spec: spec.clone(), vault: environment.vault.clone(), authority: environment.caretaker.authority().to_owned() })
     }
 
@@ -37,6 +37,6 @@ impl Server {
     }
 
     fn provision<T>(&self, of: impl Fn(&ServiceSpec) -> Option<T>) -> Result<T, String> {
-        of(&self.spec).ok_or_else(|| format!("{} is no server that this fault knows", self.spec.name))
+        of(&self.spec).ok_or_else(|| format!("{} is not a server that this fault supports", self.spec.name))
     }
 }

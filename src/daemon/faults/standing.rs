@@ -44,7 +44,7 @@ impl Environments {
         Ok(standing)
     }
 
-    /// The tables in the container's network namespace; `None` where no holder can be had to look.
+    /// The tables in the container's network namespace; `None` if no fault agent can be started to read them.
     async fn rules(&self, record: &Record, service: &ServiceName, container: String) -> Option<Vec<String>> {
         let id = format!("look-{service}");
         let task = holder::Task {
@@ -56,7 +56,7 @@ impl Environments {
         match self.errand(record, service, &id, task).await.0 {
             Ok(said) => Some(said.split_whitespace().map(str::to_owned).collect()),
             Err(error) => {
-                tracing::info!(%error, %service, "The rules of a service could not be looked at.");
+                tracing::info!(%error, %service, "Cannot read the firewall rules of a service.");
                 None
             }
         }

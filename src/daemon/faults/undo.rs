@@ -47,7 +47,7 @@ impl Environments {
                 engine.remove_container(name).await.map_err(|error| error.to_string())?;
                 match engine.inspect(name).await.map_err(|error| error.to_string())? {
                     None => Ok(()),
-                    Some(_) => Err(format!("the holder {name} is still there")),
+                    Some(_) => Err(format!("the fault agent {name} is still running")),
                 }
             }
             Undo::Unpause { container } => gone_is_well(engine.unpause(container).await),
@@ -79,9 +79,9 @@ impl Environments {
             Undo::Backup { id } => {
                 let restored = Box::pin(self.restore_backup(environment, environment, id)).await.map_err(|error| error.message)?;
                 let missing: Vec<String> = restored.services.iter().flat_map(missing).collect();
-                if missing.is_empty() { Ok(()) } else { Err(format!("of the backup {id} is missing: {}", missing.join(", "))) }
+                if missing.is_empty() { Ok(()) } else { Err(format!("missing compared with the backup {id}: {}", missing.join(", "))) }
             }
-            // Whoever undoes this is that daemon.
+            // Only the next daemon runs this, so the old one is gone.
             Undo::Daemon { .. } => Ok(()),
             Undo::Others { prefix } => {
                 let theirs: Vec<String> = self

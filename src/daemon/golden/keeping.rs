@@ -1,6 +1,6 @@
 //! Making one golden volume out of a server's volume that has just been settled on for the first time.
 //!
-//! The copy is made behind the back of whoever works with the server already, and is good if nothing was written while it
+//! The copy is made while clients already use the server, and is valid if nothing was written while it
 //! was made: the write-ahead log ends where it ended. What the server writes on its own account (hints, a vacuum) makes
 //! it begin again; a transaction of anybody's ends it, for what is golden is the data before that. The next one of the
 //! same key is then made before anybody may write, while the server is paused.
@@ -53,9 +53,9 @@ pub(super) struct Keeping {
 pub(super) enum KeepError {
     #[error("the engine refused")]
     Engine(#[from] crate::engine::EngineError),
-    #[error("it could not be written down")]
+    #[error("cannot be recorded")]
     Store(#[from] StoreError),
-    #[error("it could not be copied")]
+    #[error("cannot be copied")]
     Copy(#[from] io::Error),
     #[error("the server did not answer: {0}")]
     Server(String),
@@ -66,7 +66,7 @@ pub(super) enum KeepError {
 }
 
 impl Keeping {
-    /// Behind the back of everybody; `writer` is the next one after the data as it is to be.
+    /// Copies while clients use the server; `writer` is the next transaction id after the data to copy.
     pub(super) async fn behind(self, writer: String) {
         let began = Instant::now();
         let copied = async {
@@ -92,14 +92,14 @@ impl Keeping {
         self.finish(copied, began, Duration::ZERO).await;
     }
 
-    /// While the server is paused; `goes_on` is told when that is over.
+    /// Copies while the server is paused; signals `goes_on` when the pause is over.
     pub(super) async fn paused(self, goes_on: oneshot::Sender<()>) {
         let began = Instant::now();
         let mut paused = Duration::ZERO;
         let copied = async {
             let to = self.begin().await?;
             let (log, _) = self.server.checkpoint().await.map_err(KeepError::Server)?;
-            let list = serde_json::to_vec(&[&self.container]).expect("a list of names is plain data");
+            let list = serde_json::to_vec(&[&self.container]).expect("a list of names serializes to JSON");
             write_atomically(&self.paused, &list)?;
             let stopped = Instant::now();
             self.engine.pause(&self.container).await?;
@@ -113,7 +113,7 @@ impl Keeping {
             Ok(copied?)
         };
         let copied = copied.await;
-        // Whoever waits may be gone.
+        // The receiver may be gone.
         let _ = goes_on.send(());
         self.finish(copied, began, paused).await;
     }
@@ -139,15 +139,15 @@ impl Keeping {
         let (key, shelf) = (self.key.clone(), self.shelf());
         match self.complete(copied).await {
             Ok((copied, spare)) => {
-                tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume made.");
+                tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume created.");
                 spare.make_or_warn(self.engine, self.labels).await;
             }
             Err(error) => {
-                tracing::info!(error = %super::super::describe(&error), %key, "No golden volume was made.");
+                tracing::info!(error = %super::super::describe(&error), %key, "Cannot create a golden volume.");
                 if matches!(error, KeepError::Overtaken)
                     && let Err(error) = shelf.note_overtaken()
                 {
-                    tracing::warn!(%error, %key, "It could not be noted that a golden volume was overtaken.");
+                    tracing::warn!(%error, %key, "Cannot record that a golden volume is outdated.");
                 }
                 shelf.forget();
                 // One that stays is nobody's, and `gc` takes it.

@@ -85,7 +85,7 @@ impl Shelf {
 
     pub(super) fn write(&self, kept: &Kept) -> Result<(), StoreError> {
         create_private(&self.directory)?;
-        write_atomically(&self.file(WHOLE), &serde_json::to_vec(kept).expect("plain data"))
+        write_atomically(&self.file(WHOLE), &serde_json::to_vec(kept).expect("plain data serializes to JSON"))
     }
 
     /// When it was used last, for the budget.
@@ -99,7 +99,7 @@ impl Shelf {
         forget_file(&self.file(WHOLE));
     }
 
-    /// Somebody wrote while a copy was made behind their back: the next one is made before anybody may.
+    /// A client wrote during the copy: the next copy is made before clients may write.
     pub(super) fn note_overtaken(&self) -> Result<(), StoreError> {
         write_atomically(&self.file(OVERTAKEN), b"")
     }

@@ -6,8 +6,8 @@
 //! instead if the key is the same, and finds its ledger there. Of each there is a second copy ([`spare`]), which is moved
 //! into place: so a large reset takes no longer than a small one.
 //!
-//! Whatever is cut off half way is nothing: a volume is golden as soon as a small file says so ([`kept`]), data is filled
-//! in under another name and renamed, and a first start of which no answer was ever heard begins again on an empty volume.
+//! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`kept`]), data is copied
+//! under another name and renamed, and an interrupted first start begins again on an empty volume.
 
 mod keeping;
 mod kept;
@@ -68,11 +68,11 @@ struct Place {
 impl Golden {
     /// Before a start: fills an empty volume from a golden one, and refuses data of another major version.
     pub(super) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
-        self.empty.lock().expect("no holder of this lock panics").remove(&spec.name);
+        self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name);
         let Some(rules) = rules(spec) else { return Ok(()) };
         // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
         let Some(place) = self.place(spec).await else { return Ok(()) };
-        let emptied = |error: io::Error| Evidence::of(format!("its half-filled volume could not be emptied: {error}"));
+        let emptied = |error: io::Error| Evidence::of(format!("cannot empty its half-filled volume: {error}"));
         remove_tree(&place.filling(rules)).map_err(emptied)?;
         // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
         if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
@@ -88,15 +88,14 @@ impl Golden {
         }
         let filled = self.fill(rules, spec, project, checksums, &place).await.unwrap_or_else(|error| {
             // A slower start is no failure.
-            tracing::warn!(%error, service = %spec.name, "A volume could not be filled from a golden one.");
+            tracing::warn!(%error, service = %spec.name, "Cannot fill a volume from a golden one.");
             false
         });
         if !filled {
             remove_tree(&place.filling(rules)).map_err(emptied)?;
-            write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes()).map_err(|error| {
-                Evidence::of(format!("it could not be noted that it starts for the first time: {}", super::describe(&error)))
-            })?;
-            self.empty.lock().expect("no holder of this lock panics").insert(spec.name.clone());
+            write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes())
+                .map_err(|error| Evidence::of(format!("cannot record its first start: {}", super::describe(&error))))?;
+            self.empty.lock().expect("no code panics while it holds this lock").insert(spec.name.clone());
         }
         Ok(())
     }
@@ -105,7 +104,7 @@ impl Golden {
     pub(super) fn answered(&self, service: &ServiceName) -> Result<(), Evidence> {
         match fs::remove_file(self.unanswered(service)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Evidence::of(format!("it could not be noted that its first start is over: {error}")))
+                Err(Evidence::of(format!("cannot record the end of its first start: {error}")))
             }
             _ => Ok(()),
         }
@@ -113,7 +112,7 @@ impl Golden {
 
     /// Whether the service's present start began on an empty volume, and it has not settled since.
     pub(super) fn began_empty(&self, service: &ServiceName) -> bool {
-        self.empty.lock().expect("no holder of this lock panics").contains(service)
+        self.empty.lock().expect("no code panics while it holds this lock").contains(service)
     }
 
     async fn fill(
@@ -134,9 +133,9 @@ impl Golden {
         let is_moved = match self.volume(&spare.volume()).await {
             Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), &data) {
                 Ok(()) => true,
-                // On another file system, or made anew at this very moment.
+                // On another file system, or being recreated at this moment.
                 Err(error) => {
-                    tracing::debug!(%error, "A spare volume could not be used.");
+                    tracing::debug!(%error, "Cannot use a spare volume.");
                     false
                 }
             },
@@ -153,15 +152,15 @@ impl Golden {
             .await?;
         }
         shelf.touch();
-        self.consumed.lock().expect("no holder of this lock panics").insert(spec.name.clone(), spare);
+        self.consumed.lock().expect("no code panics while it holds this lock").insert(spec.name.clone(), spare);
         tracing::info!(service = %spec.name, %key, bytes = kept.bytes, took = ?began.elapsed(), moved = is_moved, "Volume filled from a golden one.");
         Ok(true)
     }
 
-    /// After a service has settled for the first time on a volume that was empty, and before anybody is told: keeps a copy.
+    /// Keeps a copy after a service became ready for the first time on an empty volume, and before this is published.
     /// Returns as soon as the service may be used.
     pub(super) async fn keep(&self, spec: &ServiceSpec, instance: &Instance, cx: ProvisionContext, project: &Path, checksums: &Checksums) {
-        if !self.empty.lock().expect("no holder of this lock panics").remove(&spec.name) {
+        if !self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name) {
             return;
         }
         let Some(rules) = rules(spec) else { return };
@@ -203,14 +202,14 @@ impl Golden {
         } else {
             match work.server.next_writer().await {
                 Ok(writer) => drop(tokio::spawn(work.behind(writer))),
-                Err(error) => tracing::warn!(%error, service = %spec.name, "No golden volume was made."),
+                Err(error) => tracing::warn!(%error, service = %spec.name, "Cannot create a golden volume."),
             }
         }
     }
 
     /// Once a service is ready on what it was given: makes the next spare copy.
     pub(super) async fn replenish(&self, spec: &ServiceSpec) {
-        let consumed = self.consumed.lock().expect("no holder of this lock panics").remove(&spec.name);
+        let consumed = self.consumed.lock().expect("no code panics while it holds this lock").remove(&spec.name);
         if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
             let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
             // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
@@ -231,7 +230,7 @@ impl Golden {
         workload.ports.clear();
         let rules = rules(spec)?;
         let provision = spec.provision.iter().find_map(|declared| rules.key(declared))?;
-        let text = |value: serde_json::Result<String>| value.expect("a spec is plain data");
+        let text = |value: serde_json::Result<String>| value.expect("a spec serializes to JSON");
         let settings =
             [("workload".to_owned(), text(serde_json::to_string(&Workload::Container(workload)))), ("provision".to_owned(), provision)];
         Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))

@@ -36,7 +36,7 @@ impl Spare {
 
     pub(super) async fn make_or_warn(&self, engine: Arc<dyn Engine>, labels: Labels) {
         if let Err(error) = self.make(engine, labels).await {
-            tracing::warn!(%error, key = %self.key, "No spare copy of a golden volume was made.");
+            tracing::warn!(%error, key = %self.key, "Cannot create a spare copy of a golden volume.");
         }
     }
 

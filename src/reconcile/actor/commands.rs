@@ -1,4 +1,4 @@
-//! What the environment is told to do. A command changes what is wanted, and the record, before anything is made.
+//! Commands to the environment. A command changes the goal and the record before anything is created.
 
 use super::Actor;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 impl Actor {
     pub(super) fn command(&mut self, command: Command) {
-        // Whoever asked may have gone away meanwhile; what was asked is done all the same.
+        // The caller may have disconnected; the command is executed anyway.
         match command {
             Command::Up { spec, reply } => {
                 let _ = reply.send(self.up(*spec));
@@ -74,7 +74,7 @@ impl Actor {
             }
             Command::EngineGone => {
                 if self.state.engine_answers {
-                    self.events.emit(News::new("engine.gone", "the engine does not answer any more"));
+                    self.events.emit(News::new("engine.gone", "the engine no longer answers"));
                 }
                 self.state.engine_answers = false;
             }
@@ -86,7 +86,7 @@ impl Actor {
 
     fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
         let cause = self.events.emit(
-            News::new("environment.up-asked", format!("up was asked for with the profile `{}`", spec.profile))
+            News::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
                 .with("profile", spec.profile.clone()),
         );
         for (name, service) in &spec.services {
@@ -111,7 +111,7 @@ impl Actor {
     }
 
     fn down(&mut self, volumes: bool) -> Result<u64, CommandError> {
-        let what = if volumes { "down was asked for, with volumes" } else { "down was asked for" };
+        let what = if volumes { "`down --volumes` was requested" } else { "`down` was requested" };
         let cause = self.events.emit(News::new("environment.down-asked", what));
         self.record.goal = if volumes { Goal::DownWithVolumes } else { Goal::Down };
         self.save()?;
@@ -144,7 +144,7 @@ impl Actor {
                 Verb::Stop => ("service.stop-asked", "stop"),
                 Verb::Restart => ("service.restart-asked", "restart"),
             };
-            let cause = self.events.emit(News::of(name, kind, format!("{word} was asked for")));
+            let cause = self.events.emit(News::of(name, kind, format!("{word} was requested")));
             let service = self.state.services.get_mut(name).expect("checked above");
             service.cause = Some(cause);
             service.may_be_stopped_again();

@@ -53,11 +53,11 @@ impl Actor {
                 self.state.network = Network::Present { id };
                 self.record.subnet = Some(subnet);
                 self.unsaved = true;
-                self.events.emit(News::new("network.created", format!("the network was made on {subnet}")));
+                self.events.emit(News::new("network.created", format!("created the network on {subnet}")));
             }
             Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
-                self.events.emit(News::new("network.failed", format!("the network could not be made: {error}")));
+                self.events.emit(News::new("network.failed", format!("cannot create the network: {error}")));
                 self.state.network = Network::Failed { reason: error.to_string() };
             }
         }
@@ -69,16 +69,16 @@ impl Actor {
         match result {
             Ok(foreign) => {
                 let message = if foreign.is_empty() {
-                    "the network was removed".to_owned()
+                    "removed the network".to_owned()
                 } else {
-                    format!("the network was removed; {} was cut off it", foreign.join(", "))
+                    format!("removed the network; disconnected {} from it", foreign.join(", "))
                 };
                 self.events.emit(News::new("network.removed", message));
             }
             Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
                 // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
-                self.events.emit(News::new("network.left", format!("the network could not be removed: {error}")));
+                self.events.emit(News::new("network.left", format!("cannot remove the network: {error}")));
             }
         }
     }
@@ -90,10 +90,10 @@ impl Actor {
                 service.image = ImageState::Here;
                 if fetched {
                     let image = service.spec.container().map(|container| container.image.name().to_owned()).unwrap_or_default();
-                    self.emit(name, "service.image-fetched", format!("the image {image} is here"));
+                    self.emit(name, "service.image-fetched", format!("the image {image} is available"));
                 }
             }
-            Err(error) => self.operation_failed(name, "its image could not be had", &error),
+            Err(error) => self.operation_failed(name, "its image is not available", &error),
         }
     }
 
@@ -109,7 +109,7 @@ impl Actor {
                 self.unsaved = true;
                 self.emit(name, "service.created", format!("{name} was created"));
             }
-            Err(error) => self.operation_failed(name, "it could not be created", &error),
+            Err(error) => self.operation_failed(name, "cannot be created", &error),
         }
     }
 
@@ -127,7 +127,7 @@ impl Actor {
             }
             Err(NotStarted::ContainerGone) => {
                 self.finish(name);
-                self.emit(name, "service.removed", format!("{name}'s container was not there any more"));
+                self.emit(name, "service.removed", format!("the container of {name} no longer exists"));
                 self.is_gone(name);
             }
             Err(NotStarted::EngineGone) => {
@@ -143,7 +143,7 @@ impl Actor {
         let Some(service) = self.finish(name) else { return };
         service.provisioning = false;
         if ended {
-            // Whatever came of it, it was about a run that is over.
+            // Whatever its result, it belongs to a run that is over.
             self.operate(name.clone(), Operation::Examine);
             return;
         }
@@ -213,7 +213,7 @@ impl Actor {
                 self.emit(name, "service.removed", format!("{name} was removed"));
                 self.is_gone(name);
             }
-            Err(error) => self.operation_failed(name, "it could not be removed", &error),
+            Err(error) => self.operation_failed(name, "cannot be removed", &error),
         }
     }
 
@@ -222,7 +222,7 @@ impl Actor {
         let Some(instance) = service.life.instance().cloned() else { return };
         let Some(evidence) = evidence else {
             service.life = Life::Running(instance);
-            // Once more, after it had been started again by somebody.
+            // Once more, after another client had started it again.
             if ended {
                 self.operate(name.clone(), Operation::Examine);
             }
@@ -233,7 +233,7 @@ impl Actor {
             return;
         }
         let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
-        let told = evidence.exit.as_ref().map_or_else(|| "it ended".to_owned(), |exit| format!("it ended with {}", exit.describe()));
+        let told = evidence.exit.as_ref().map_or_else(|| "it exited".to_owned(), |exit| format!("it exited with {}", exit.describe()));
         if service
             .ready_after
             .is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN))
@@ -253,11 +253,11 @@ impl Actor {
             service.restarts += 1;
             service.came_back = true;
             service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
-            let message = format!("{name} is started again in {} ms: {told}", delay.as_millis());
+            let message = format!("{name} restarts in {} ms: {told}", delay.as_millis());
             self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
         } else if again {
             let mut evidence = evidence;
-            evidence.what = format!("it ended {} times in a row", service.attempts + 1);
+            evidence.what = format!("it exited {} times in a row", service.attempts + 1);
             let failure = evidence.into_failure();
             service.life = Life::CrashLoop(instance, failure.clone());
             self.emit_with(name, News::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
@@ -296,7 +296,7 @@ impl Actor {
         self.reload_failed(name, &failure);
     }
 
-    /// Nothing of it is there any more, and nothing is under way for it.
+    /// It has no resources left, and no operation in progress.
     pub(super) fn is_gone(&mut self, name: &ServiceName) {
         let Some(service) = self.state.services.get_mut(name) else { return };
         service.life = Life::Absent;

@@ -1,4 +1,4 @@
-//! What is there already, and what the engine tells of it: taken for what it is.
+//! Observations: what exists already, and what the engine reports.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Takes up what an earlier daemon left: the goal from the record, the rest from the engine.
+    /// Takes over what an earlier daemon left: the goal from the record, the rest from the engine.
     pub(super) fn begin(&mut self, observed: Observed) {
         if let Some(spec) = self.record.spec.clone() {
             self.state.adopt_spec(&spec.services, None);
@@ -59,7 +59,7 @@ impl Actor {
                 self.emit(&name, "service.paused", format!("{name} was paused"));
             }
             EngineEventKind::Unpaused => {
-                self.emit(&name, "service.unpaused", format!("{name} goes on after a pause"));
+                self.emit(&name, "service.unpaused", format!("{name} was resumed after a pause"));
             }
         }
     }
@@ -67,10 +67,10 @@ impl Actor {
     pub(super) fn died(&mut self, name: &ServiceName, code: i64) {
         let service = self.state.services.get_mut(name).expect("found by the caller");
         match service.operation {
-            // Asked for: the operation's end tells. What is being made has not run yet.
+            // It was requested: the operation's end reports it. An object that is being created has not run yet.
             Some(Operation::Stop | Operation::Remove | Operation::Image | Operation::Create) => return,
             // It may have ended before its start was answered; and one that is examined may have been started again by
-            // somebody.
+            // someone else.
             Some(Operation::Start | Operation::Swap | Operation::Examine) => {
                 service.meanwhile.get_or_insert(Meanwhile::Ended);
                 return;
@@ -80,13 +80,9 @@ impl Actor {
         if !service.life.runs() || service.meanwhile.is_some() {
             return;
         }
-        service.cause = Some(
-            self.events.emit(
-                News::of(name, "service.ended", format!("{name} ended by itself with exit code {code}"))
-                    .with("exit_code", code)
-                    .because(service.cause),
-            ),
-        );
+        service.cause = Some(self.events.emit(
+            News::of(name, "service.ended", format!("{name} exited with code {code}")).with("exit_code", code).because(service.cause),
+        ));
         let settles = service.operation.is_some();
         if settles {
             service.meanwhile = Some(Meanwhile::Ended);
@@ -102,10 +98,9 @@ impl Actor {
         if service.operation == Some(Operation::Remove) || service.meanwhile == Some(Meanwhile::Removed) {
             return;
         }
-        service.cause = Some(
-            self.events
-                .emit(News::of(name, "service.removed", format!("{name}'s container was removed by somebody else")).because(service.cause)),
-        );
+        service.cause = Some(self.events.emit(
+            News::of(name, "service.removed", format!("the container of {name} was removed outside of devenv")).because(service.cause),
+        ));
         let operates = service.operation.is_some();
         if operates {
             service.meanwhile = Some(Meanwhile::Removed);
@@ -124,11 +119,11 @@ impl Actor {
         if let Some(instance) = service.life.instance().cloned() {
             service.life = Life::Running(instance);
             service.started = Some(Instant::now().into_std());
-            self.emit(name, "service.started", format!("{name} was started by somebody else"));
+            self.emit(name, "service.started", format!("{name} was started outside of devenv"));
         }
     }
 
-    /// An operation has found the engine away. Whoever follows its events need not have noticed, if it was but for a moment.
+    /// An operation could not reach the engine. The event stream need not have been interrupted, if the outage was short.
     pub(super) fn engine_is_gone(&mut self) {
         if !std::mem::replace(&mut self.state.engine_answers, false) {
             return;
@@ -144,7 +139,7 @@ impl Actor {
         self.observe(observed);
     }
 
-    /// Takes what is there for what it is. Services with something under way learn it from that.
+    /// Accepts the observed state. Services with an operation in progress learn it when that ends.
     pub(super) fn observe(&mut self, observed: Observed) {
         if !matches!(self.state.network, Network::Coming | Network::Going) {
             self.state.network = match execute::choose(observed.networks, self.record.subnet).0 {
@@ -190,7 +185,7 @@ impl Actor {
 
     fn observe_service(&mut self, name: &ServiceName, there: Option<(Instance, ContainerState)>) {
         let service = self.state.services.get_mut(name).expect("listed by the caller");
-        // Whatever was told in between has been missed.
+        // Events in between were missed.
         service.start_heard = true;
         if service.operation == Some(Operation::Settle) && service.spec.container().is_some() {
             // It would go on asking one that is not there.
@@ -217,7 +212,7 @@ impl Actor {
                     self.effects.caretaker.keep_output(&service.spec, &instance);
                     service.life = Life::Running(instance);
                     service.started.get_or_insert_with(|| Instant::now().into_std());
-                    self.emit(name, "service.adopted", format!("{name} runs already and was adopted"));
+                    self.emit(name, "service.adopted", format!("{name} is already running and was adopted"));
                 }
             }
             ContainerState::Created => service.life = Life::Idle(instance),

@@ -38,7 +38,7 @@ impl Actor {
 
     pub(super) fn operate(&mut self, name: ServiceName, operation: Operation) {
         let Some(service) = self.state.services.get_mut(&name) else { return };
-        debug_assert_eq!(service.operation, None, "{name}: {operation:?} would begin beside it");
+        debug_assert_eq!(service.operation, None, "{name}: {operation:?} would start next to it");
         service.operation = Some(operation);
         let subject = self.subject_of(&name);
         let effects = self.effects.clone();
@@ -122,7 +122,7 @@ impl Actor {
         self.subject(&self.state.services[name])
     }
 
-    /// Whoever settles, or takes over, is to give it up.
+    /// Cancels the readiness check or the takeover that is in progress.
     pub(super) fn stop_settling(&mut self, name: &ServiceName) {
         if let Some(cancel) = self.cancels.remove(name) {
             cancel.cancel();

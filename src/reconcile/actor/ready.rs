@@ -68,14 +68,14 @@ impl Actor {
 
     fn tell_dependants(&mut self, name: &ServiceName, cause: u64) {
         for dependant in plan::affected_by(&self.state, name) {
-            let service = self.state.services.get_mut(&dependant).expect("a dependant is a service");
+            let service = self.state.services.get_mut(&dependant).expect("a dependent is a service");
             match service.spec.on_dependency_restart {
                 OnDependencyRestart::Ignore => {}
                 OnDependencyRestart::Restart => {
                     service.restart = Some(RestartReason::Dependency);
                     service.cause = Some(
                         self.events.emit(
-                            News::of(&dependant, "service.restart-due", format!("{dependant} is restarted because {name} came back"))
+                            News::of(&dependant, "service.restart-due", format!("{dependant} restarts because {name} came back"))
                                 .with("cause", cause),
                         ),
                     );
@@ -84,12 +84,12 @@ impl Actor {
                     let subject = self.subject_of(&dependant);
                     let effects = self.effects.clone();
                     self.events.emit(
-                        News::of(&dependant, "service.signalled", format!("{dependant} was sent SIGHUP because {name} came back"))
+                        News::of(&dependant, "service.signalled", format!("{dependant} got SIGHUP because {name} came back"))
                             .with("cause", cause),
                     );
                     self.operations.spawn(async move {
                         if let Err(error) = effects.signal(&subject, "SIGHUP").await {
-                            tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
+                            tracing::warn!(%error, service = %subject.spec.name, "Cannot send a signal to a service.");
                         }
                         Outcome::Signalled
                     });

@@ -64,11 +64,11 @@ impl Actor {
         }
         let subject = self.subject(service);
         let effects = self.effects.clone();
-        self.emit(name, "service.signalled", format!("{name} was sent {signal} because its files changed"));
+        self.emit(name, "service.signalled", format!("{name} got {signal} because its files changed"));
         let signal = signal.to_owned();
         self.operations.spawn(async move {
             if let Err(error) = effects.signal(&subject, &signal).await {
-                tracing::warn!(%error, service = %subject.spec.name, "A service could not be signalled.");
+                tracing::warn!(%error, service = %subject.spec.name, "Cannot send a signal to a service.");
             }
             Outcome::Signalled
         });
@@ -83,7 +83,7 @@ impl Actor {
                 service.reloading = false;
                 let failure = evidence.into_failure();
                 service.held_back = Some(held_back(&failure));
-                self.tell_reload_failed(name, &failure, "the old one goes on serving");
+                self.tell_reload_failed(name, &failure, "the old one keeps serving");
             }
             Swapped::Moved(instance, proof) => {
                 let old = service.life.instance().map(|old| old.run);
@@ -95,7 +95,7 @@ impl Actor {
                     let effects = self.effects.clone();
                     self.operations.spawn(async move {
                         if let Err(error) = effects.caretaker.retire_process(&subject.spec, old).await {
-                            tracing::warn!(%error, service = %subject.spec.name, "An old version could not be ended.");
+                            tracing::warn!(%error, service = %subject.spec.name, "Cannot stop an old version.");
                         }
                         Outcome::Signalled
                     });
@@ -130,7 +130,7 @@ impl Actor {
     }
 
     /// The new version of a service that was started in the old one's place does not become ready: the old one is started
-    /// again, if its files are kept. Told once.
+    /// again, if its files are kept. Reported once.
     pub(super) fn reload_failed(&mut self, name: &ServiceName, failure: &Failure) {
         let Some(service) = self.state.services.get_mut(name) else { return };
         if !std::mem::take(&mut service.reloading) {
@@ -140,9 +140,9 @@ impl Actor {
             Some(run) => {
                 begin_anew(service, RestartReason::FallBack);
                 service.held_back = Some(held_back(failure));
-                format!("the version of run {run} is started again")
+                format!("run {run} is started again")
             }
-            None => "the old one's files are not kept, so the next change is waited for".to_owned(),
+            None => "the previous version's files are not kept, so devenv waits for the next change".to_owned(),
         };
         self.tell_reload_failed(name, failure, &consequence);
     }
@@ -161,7 +161,7 @@ impl Actor {
         }
     }
 
-    /// When the start that is under way was asked for.
+    /// The time at which the current start was requested.
     pub(super) fn start_begins(&mut self, name: &ServiceName) {
         if let Some(service) = self.state.services.get_mut(name) {
             // From now on a reason to restart is one that this start may not have seen.
@@ -186,5 +186,5 @@ fn begin_anew(service: &mut Service, reason: RestartReason) {
 }
 
 fn held_back(failure: &Failure) -> String {
-    format!("the version before runs; that of the present files did not become ready: {}", failure.reason)
+    format!("running the previous version, because the current files did not become ready: {}", failure.reason)
 }

@@ -79,14 +79,11 @@ async fn a_service_that_ends_again_and_again_is_a_crash_loop_and_says_how() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_up_leaves_what_runs_running_and_tells_the_evidence() {
     let world = World::new();
-    world.next_settling(
-        "db",
-        Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("it did not become ready within 60 s") }),
-    );
+    world.next_settling("db", Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("not ready within 60 s") }));
     let life = world.start().await;
     let view = life.up(&world).await;
     assert_eq!(view.status.phase, Phase::Failed);
-    assert_eq!(view.failures[0].failure.reason, "it did not become ready within 60 s: connection refused");
+    assert_eq!(view.failures[0].failure.reason, "not ready within 60 s: connection refused");
     assert_eq!(world.containers().await.len(), 2);
     assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
 }
@@ -184,7 +181,7 @@ async fn who_asks_because_of_a_view_is_not_shown_another_for_it() {
     let life = world.start().await;
     life.up(&world).await;
     let mut views = life.handle.view.clone();
-    // What is under way when it is up: watchers that begin.
+    // Operations that run once it is up: watchers that start.
     while tokio::time::timeout(Duration::from_secs(1), views.changed()).await.is_ok() {}
     let before = views.borrow_and_update().turn;
     life.handle.record().await.unwrap();
@@ -451,8 +448,8 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     assert!(reason.unwrap().ends_with("did not become ready: it did not become ready"), "what runs is not the present version");
     let (history, _) = life.handle.events.history_and_rest().unwrap();
     let told: Vec<_> = history.iter().filter(|event| event.kind == "service.reload-failed").map(|event| event.message.clone()).collect();
-    assert!(told[0].ends_with("files are not kept, so the next change is waited for"), "{told:?}");
-    assert!(told[1].ends_with("the version of run 1 is started again"), "{told:?}");
+    assert!(told[0].ends_with("files are not kept, so devenv waits for the next change"), "{told:?}");
+    assert!(told[1].ends_with("run 1 is started again"), "{told:?}");
 
     world.next_settling("api", Err(Evidence::of("it did not become ready")));
     world.next_settling("api", Err(Evidence::of("nor did that one")));

@@ -32,13 +32,12 @@ impl Actor {
     pub(super) fn undo(&mut self) -> Result<Undone, ApiError> {
         let is_up = self.state.goal == Goal::Up;
         if !is_up && !self.state.services.values().all(|service| service.life == Life::Absent) {
-            return Err(
-                ApiError::new(ErrorCode::Conflict, "the environment is going down").hint("say it again once it is: `devenv status` tells")
-            );
+            return Err(ApiError::new(ErrorCode::Conflict, "the environment is stopping")
+                .hint("try again when it has stopped; see `devenv status`"));
         }
         let Some(trashed) = self.record.trash.pop() else {
-            return Err(ApiError::new(ErrorCode::NotFound, "there is nothing to bring back")
-                .hint("`devenv reset` and `devenv down --volumes` keep volumes for 24 h; after that they are gone"));
+            return Err(ApiError::new(ErrorCode::NotFound, "nothing to undo")
+                .hint("volumes of `devenv reset` and `devenv down --volumes` are kept for 24 hours"));
         };
         let volumes: Vec<String> = trashed.volumes.keys().cloned().collect();
         let replaced = self.exchange(trashed.volumes, "undo");
@@ -46,13 +45,13 @@ impl Actor {
             self.record.trash.insert(0, Trashed { at: Timestamp::now().to_string(), volumes: replaced });
         }
         self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
-        self.events.emit(News::new("volumes.restored", format!("volumes were brought back: {}", volumes.join(", "))));
+        self.events.emit(News::new("volumes.restored", format!("restored volumes from the trash: {}", volumes.join(", "))));
         Ok(Undone { volumes, turn: is_up.then_some(self.turn + 1) })
     }
 
-    /// The volumes that these take the place of. Services that have one are to be made anew with the other.
+    /// The volumes to replace these with. Services that have one are recreated with the other.
     fn exchange(&mut self, volumes: BTreeMap<String, String>, why: &str) -> BTreeMap<String, String> {
-        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was asked for")));
+        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was requested")));
         let mut former = BTreeMap::new();
         for (key, volume) in volumes {
             let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
@@ -108,6 +107,6 @@ impl Actor {
         self.record.applied.clear();
         self.state.services.clear();
         self.save_quietly();
-        self.events.emit(News::new("environment.down", "the environment is down"));
+        self.events.emit(News::new("environment.down", "the environment is stopped"));
     }
 }

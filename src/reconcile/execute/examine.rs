@@ -12,7 +12,7 @@ use crate::{
     spec::{EnvironmentId, ServiceSpec, Workload},
 };
 
-/// Lines of a log that a failure tells.
+/// The number of log lines in a failure.
 const TOLD_LINES: usize = 30;
 /// How late an engine may be with its note of a start, on a machine with much to do.
 const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
@@ -21,14 +21,14 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Effects {
-    /// A failure of the engine's, told with what is known of its cause.
+    /// An error of the engine, with its known cause.
     pub(crate) fn refused(&self, spec: &ServiceSpec, what: &str, error: &OperationError) -> Evidence {
         let mut evidence = Evidence::of(format!("{what}: {error}"));
         if let OperationError::Engine(EngineError::PortTaken { port }) = error {
             let holder = net::holder_of(*port);
             evidence.diagnosis = Some((
-                format!("port {port} is held by {holder}"),
-                format!("stop {holder}, or give the service another port with `ports:`"),
+                format!("port {port} is used by {holder}"),
+                format!("stop {holder}, or set another port under `ports:` in the profile"),
             ));
         } else {
             evidence.diagnosis = self.caretaker.diagnose(spec, &evidence);
@@ -58,7 +58,7 @@ impl Effects {
         {
             self.caretaker.keep_crash(&subject.spec.name, instance.run);
         }
-        let mut evidence = Evidence { lines, exit, ..Evidence::of("it ended by itself") };
+        let mut evidence = Evidence { lines, exit, ..Evidence::of("it exited on its own") };
         evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
         Some(evidence)
     }
@@ -100,7 +100,7 @@ impl Effects {
                 lines.push_back(self.vault.redact(&chunk.text));
             }
         };
-        // A log that does not end in time has told enough.
+        // A log that does not end in time is truncated.
         let _ = tokio::time::timeout(Duration::from_secs(2), read).await;
         lines.into()
     }

@@ -15,7 +15,7 @@ use crate::{
     store::Record,
 };
 
-/// Which of an environment's networks is the one, whoever asks: that on the recorded subnet, else the one with the lowest id.
+/// The network to use if an environment has several: the one on the recorded subnet, else the one with the lowest id.
 pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>) -> (Option<ObservedNetwork>, Vec<ObservedNetwork>) {
     networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
     let others = networks.split_off(networks.len().min(1));
@@ -58,7 +58,7 @@ impl Effects {
     }
 
     /// Removes everything that the engine has of the environment but its volumes: the network, and what has come late. Names of
-    /// foreign containers that were cut off it.
+    /// foreign containers that were disconnected from it.
     pub(crate) async fn clear(&self, record: &Record) -> Result<Vec<String>, OperationError> {
         let containers = self.engine.containers(&self.owner).await?;
         let late = |labels: &Labels| labels.environment == record.id && labels.service.is_some() && labels.role.is_none();
@@ -85,8 +85,10 @@ impl Effects {
                     return Ok(false);
                 }
                 if self.offline.load(Ordering::Relaxed) {
-                    let message = format!("the image `{name}` is not here, and no registry is asked (`--offline`)");
-                    return Err(OperationError::Other(format!("{message}: `devenv fetch` pulls it, `devenv images load FILE` brings it")));
+                    let message = format!("image `{name}` does not exist locally, and `--offline` forbids pulling it");
+                    return Err(OperationError::Other(format!(
+                        "{message}: run `devenv fetch` to pull it, or `devenv images load FILE` to load it"
+                    )));
                 }
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);

@@ -40,7 +40,7 @@ impl Effects {
                 let refused = |error: OperationError| match error {
                     OperationError::Engine(EngineError::NotFound { what: "container", .. }) => NotStarted::ContainerGone,
                     error if error.is_engine_gone() => NotStarted::EngineGone,
-                    error => NotStarted::Failed(self.refused(&subject.spec, "could not be started", &error)),
+                    error => NotStarted::Failed(self.refused(&subject.spec, "cannot be started", &error)),
                 };
                 // Both are about what it starts on, and neither is about what the other does.
                 let (prepared, written) =
@@ -72,7 +72,7 @@ impl Effects {
         Ok(())
     }
 
-    /// Settles within the service's time, unless it is cancelled because the service ended meanwhile.
+    /// Waits for readiness within the service's time limit, unless it is cancelled because the service exited.
     pub(crate) async fn settle(
         &self,
         subject: &Subject,

@@ -33,8 +33,8 @@ pub fn html(report: &Report) -> String {
          <title>{title}: {verdict}</title><style>{STYLE}</style></head><body>\n<h1>{title}: <span class=\"{verdict}\">{verdict}</span></h1>\n",
         verdict = report.verdict
     );
-    let healed = if report.healed { "every fault is healed" } else { "<span class=\"fail\">not every fault is healed</span>" };
-    let _ = writeln!(page, "<p>Seed {}; {healed}; services were asked every {} ms.</p>", report.seed, report.prober_period_ms);
+    let healed = if report.healed { "all faults are undone" } else { "<span class=\"fail\">some faults are not undone</span>" };
+    let _ = writeln!(page, "<p>Seed {}; {healed}; services were probed every {} ms.</p>", report.seed, report.prober_period_ms);
     if let Some(reason) = &report.reason {
         let _ = writeln!(page, "<p class=\"reason\">{}</p>", escaped(reason).replace("; ", "<br>"));
     }
@@ -77,7 +77,10 @@ fn drawing(page: &mut String, report: &Report) {
         chart(page, workload, lead_ms, &axis, y);
         y += CHART + 18.0;
     }
-    page.push_str("</svg>\n<p>Orange: the fault is there. Red: not ready. Below: operations that were acknowledged, and in red those that were not, each tenth of a second.</p>\n");
+    page.push_str(
+        "</svg>\n<p>Orange: fault active. Red: service not ready. Below: acknowledged operations, and failed ones in red, per \
+        tenth of a second.</p>\n",
+    );
 }
 
 struct Axis {
@@ -179,7 +182,8 @@ fn checks(page: &mut String, report: &Report) {
 
 fn recovery(page: &mut String, report: &Report) {
     page.push_str(
-        "<h2>Recovery</h2>\n<table><tr><th>Fault</th><th>on</th><th>witness</th><th>first error</th><th>healed</th><th>ready</th><th>work again</th><th>as quick</th></tr>\n",
+        "<h2>Recovery</h2>\n<table><tr><th>Fault</th><th>Service</th><th>Effect seen after</th><th>First \
+            error</th><th>Undone</th><th>Ready</th><th>Work resumed</th><th>Full speed</th></tr>\n",
     );
     for recovery in &report.recovery {
         let span = spans(report);

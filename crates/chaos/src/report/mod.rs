@@ -98,9 +98,9 @@ pub(super) mod tests {
             seed: 7,
             verdict: Verdict::Fail,
             healed: true,
-            reason: Some("jobs.lost: 3 of 900 acknowledged were lost".to_owned()),
+            reason: Some("jobs.lost: 3 of 900 acknowledged operations were lost".to_owned()),
             timeline: vec![
-                event(1, "00.000000", "timeline.began", None, "the timeline begins", 0),
+                event(1, "00.000000", "timeline.began", None, "the timeline starts", 0),
                 event(2, "02.000000", "fault.injected", Some("cache"), "cut: power-cut is on cache: <gone>", 2000),
                 event(3, "02.740000", "fault.recovered", Some("cache"), "cut: cache has recovered", 2740),
             ],
@@ -118,13 +118,13 @@ pub(super) mod tests {
                 CheckResult {
                     name: "jobs.lost".to_owned(),
                     verdict: Verdict::Fail,
-                    detail: "3 of 900 acknowledged were lost".to_owned(),
+                    detail: "3 of 900 acknowledged operations were lost".to_owned(),
                     figures: serde_json::Map::new(),
                 },
                 CheckResult {
                     name: "cut.recovery".to_owned(),
                     verdict: Verdict::Pass,
-                    detail: "ready 740 ms from the fault".to_owned(),
+                    detail: "ready 740 ms after the fault".to_owned(),
                     figures: serde_json::Map::new(),
                 },
             ],
@@ -160,20 +160,20 @@ pub(super) mod tests {
     fn a_report_reads_in_a_terminal() {
         insta::assert_snapshot!(anstream::adapter::strip_str(&words(&sample())).to_string(), @r"
         jobs (seed 7): fail
-          jobs.lost: 3 of 900 acknowledged were lost
+          jobs.lost: 3 of 900 acknowledged operations were lost
 
         Faults
           cut power-cut on cache at 2.00 s: witnessed: the run <ended>
-            first error 3 ms, healed 500 ms, ready 740 ms, work again 760 ms
+            first error 3 ms, healed 500 ms, ready 740 ms, work resumed 760 ms
 
         Workloads
           jobs (redis-jobs): 900 acknowledged, 0 refused, 10 unknown, p50 0.4 ms, p99 2.0 ms
 
         Checks
-          fail jobs.lost: 3 of 900 acknowledged were lost
-          pass cut.recovery: ready 740 ms from the fault
+          fail jobs.lost: 3 of 900 acknowledged operations were lost
+          pass cut.recovery: ready 740 ms after the fault
 
-        Services were asked every 20 ms.
+        Services were probed every 20 ms.
         ");
     }
 
@@ -184,10 +184,10 @@ pub(super) mod tests {
         <testsuite name="jobs" tests="5" failures="2" errors="0">
           <properties><property name="seed" value="7"/></properties>
           <testcase classname="jobs" name="cut bites"/>
-          <testcase classname="jobs" name="jobs.lost"><failure message="3 of 900 acknowledged were lost"/></testcase>
+          <testcase classname="jobs" name="jobs.lost"><failure message="3 of 900 acknowledged operations were lost"/></testcase>
           <testcase classname="jobs" name="cut.recovery"/>
           <testcase classname="jobs" name="healed"/>
-          <testcase classname="jobs" name="verdict"><failure message="jobs.lost: 3 of 900 acknowledged were lost"/></testcase>
+          <testcase classname="jobs" name="verdict"><failure message="jobs.lost: 3 of 900 acknowledged operations were lost"/></testcase>
         </testsuite>
         "#);
     }

@@ -10,7 +10,7 @@ use super::spans;
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// An event while the run goes on: `+2.00 s  cut: power-cut is on cache`.
+/// An event during the run: `+2.00 s  cut: power-cut is active on cache`.
 pub fn line(event: &Event) -> String {
     let at = event.data.get("at_ms").and_then(serde_json::Value::as_i64);
     let at = at.map_or_else(|| " ".repeat(10), |at| format!("{:+8.2} s", at as f64 / 1000.0));
@@ -26,7 +26,7 @@ pub fn words(report: &Report) -> String {
     }
     if !report.healed {
         let bad = AnsiColor::Red.on_default().bold();
-        let _ = writeln!(text, "  {bad}not healed{bad:#}: `devenv chaos status` shows what is there, `devenv chaos heal` heals it");
+        let _ = writeln!(text, "  {bad}not undone{bad:#}: `devenv chaos status` shows the active faults, `devenv chaos heal` undoes them");
     }
     let _ = writeln!(text, "\n{BOLD}Faults{BOLD:#}");
     for span in spans(report) {
@@ -36,18 +36,18 @@ pub fn words(report: &Report) -> String {
                 ("first error", recovery.first_error_ms),
                 ("healed", recovery.heal_ms),
                 ("ready", recovery.ready_ms),
-                ("work again", recovery.ok_ms),
-                ("as quick as before", recovery.baseline_ms),
+                ("work resumed", recovery.ok_ms),
+                ("full speed", recovery.baseline_ms),
             ]
             .into_iter()
             .filter_map(|(what, at)| at.map(|at| format!("{what} {at:.0} ms")))
             .collect::<Vec<_>>()
             .join(", ")
         });
-        let seen = if span.observed { "witnessed" } else { "not witnessed" };
+        let seen = if span.observed { "witnessed" } else { "effect not observed" };
         let _ =
             writeln!(text, "  {} {} on {} at {:.2} s: {seen}: {}", span.id, span.fault, span.service, span.from_ms / 1000.0, span.witness);
-        let _ = writeln!(text, "    {}", times.filter(|times| !times.is_empty()).unwrap_or_else(|| "nobody noticed".to_owned()));
+        let _ = writeln!(text, "    {}", times.filter(|times| !times.is_empty()).unwrap_or_else(|| "no client noticed".to_owned()));
     }
     let _ = writeln!(text, "\n{BOLD}Workloads{BOLD:#}");
     for workload in &report.workloads {
@@ -63,7 +63,7 @@ pub fn words(report: &Report) -> String {
     for check in &report.checks {
         let _ = writeln!(text, "  {} {}: {}", painted(check.verdict), check.name, check.detail);
     }
-    let _ = write!(text, "\nServices were asked every {} ms.", report.prober_period_ms);
+    let _ = write!(text, "\nServices were probed every {} ms.", report.prober_period_ms);
     if let Some(directory) = &report.directory {
         let _ = write!(text, " The journal and the ledgers are in {directory}.");
     }

@@ -24,7 +24,7 @@ impl Validator<'_> {
     fn claim(&mut self, name: &str, document: &CheckDocument, workloads: &[Workload], key: Span, node: &Node) -> Option<Claim> {
         if let Some(command) = &document.command {
             if command.is_empty() {
-                self.findings.error(key, "empty-command", "`command` must name a program");
+                self.findings.error(key, "empty-command", "`command` must not be empty");
             }
             return Some(Claim::Command { command: command.clone() });
         }
@@ -37,7 +37,7 @@ impl Validator<'_> {
         let known = ["lost", "holes", "duplicates", "unexpected", "recovery", "available"];
         if !known.contains(&what) {
             let hint = did_you_mean(what, known).unwrap_or_else(|| format!("expected {}", one_of(known)));
-            self.findings.error(key, "unknown-check", format!("`{what}` is nothing that can be checked")).hint(hint);
+            self.findings.error(key, "unknown-check", format!("`{what}` cannot be checked")).hint(hint);
             return None;
         }
         let at = |field: &str| node.get(field).map_or(key, |node| node.span);
@@ -69,7 +69,9 @@ impl Validator<'_> {
                 }
                 let share = document.min.as_deref().and_then(share);
                 if share.is_none() {
-                    self.findings.error(at("min"), "bad-value", format!("`{name}` needs a share as `min`")).hint("write `{ min: 99% }`");
+                    self.findings
+                        .error(at("min"), "bad-value", format!("`{name}` needs a percentage as `min`"))
+                        .hint("write `{ min: 99% }`");
                 }
                 Some(Claim::Available { service: owner.to_owned(), least: share?, except: document.except.clone() })
             }
@@ -89,12 +91,12 @@ impl Validator<'_> {
         let Some(workload) = workloads.iter().find(|workload| workload.name == owner) else {
             let names = || workloads.iter().map(|workload| workload.name.as_str());
             let hint = did_you_mean(owner, names()).unwrap_or_else(|| format!("expected {}", one_of(names())));
-            self.findings.error(key, "unknown-workload", format!("there is no workload `{owner}`")).hint(hint);
+            self.findings.error(key, "unknown-workload", format!("unknown workload `{owner}`")).hint(hint);
             return None;
         };
         if !workload.task.keeps() {
-            let message = format!("`{}` keeps nothing that could be read back", workload.task.kind());
-            self.findings.error(key, "unknown-check", message).hint("use a check with a `command` of yours");
+            let message = format!("`{}` stores nothing that can be read back", workload.task.kind());
+            self.findings.error(key, "unknown-check", message).hint("use a check with a `command`");
         }
         let most = match document.max.as_deref().map(str::parse::<u64>) {
             None => None,
@@ -115,7 +117,7 @@ impl Validator<'_> {
             return Some(Claim::Lost { workload, most, window });
         }
         if window.is_some() {
-            self.findings.error(key, "bad-value", format!("`max-window` is for `lost`, and not for `{what}`"));
+            self.findings.error(key, "bad-value", format!("`max-window` is only for `lost`, not for `{what}`"));
         }
         let Some(most) = most else {
             self.findings.error(key, "missing-field", format!("`{name}` needs `max`")).hint("write `{ max: 0 }`");

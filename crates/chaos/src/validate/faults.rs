@@ -1,4 +1,4 @@
-//! The faults of a scenario: whether there is one of that name, and whether it can be told what it is told.
+//! The faults of a scenario: checks their names and parameters.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use devenv_profile::reading::{Findings, Node};
 use devenv_spec::ServiceName;
 use serde_json::Value;
 
-/// Whether the fault is one and can be told what it is told; what is wrong is told at its place.
+/// Checks the fault's name and parameters, and reports problems at their position.
 pub(super) fn fault_holds(
     node: &Node,
     name: &str,

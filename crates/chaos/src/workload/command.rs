@@ -55,7 +55,7 @@ impl Client for Runner {
         command.env("DEVENV_CHAOS_SEQUENCE", sequence.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
         match command.status().await {
             Ok(status) if status.success() => Reply::Acknowledged,
-            Ok(status) => Reply::Refused(format!("ended with {status}")),
+            Ok(status) => Reply::Refused(format!("exited with {status}")),
             Err(error) => Reply::Refused(format!("cannot be run: {error}")),
         }
     }

@@ -52,7 +52,7 @@ impl Client for Requester {
     async fn operate(&mut self, _: u64) -> Reply {
         match self.http.get(&self.url).send().await {
             Ok(answer) if answer.status().as_u16() == self.status => Reply::Acknowledged,
-            Ok(answer) => Reply::Refused(format!("answered with {}", answer.status())),
+            Ok(answer) => Reply::Refused(format!("the status was {}", answer.status())),
             Err(error) => Reply::Unknown(error.to_string()),
         }
     }

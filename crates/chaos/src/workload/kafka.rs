@@ -39,7 +39,7 @@ struct Sender {
 
 impl Records {
     pub(super) fn new(address: Address, run: &str, label: &str, acks: Acks) -> Result<Self, WorkError> {
-        let Address::Kafka { brokers } = address else { return Err(WorkError::Said("this is no Kafka".to_owned())) };
+        let Address::Kafka { brokers } = address else { return Err(WorkError::Said("the server is not a Kafka broker".to_owned())) };
         Ok(Self { brokers, topic: format!("devenv-chaos-{run}-{label}"), acks })
     }
 
@@ -77,14 +77,14 @@ impl Work for Records {
     }
 
     async fn read_back(&self) -> Result<Option<Observed>, WorkError> {
-        let wrong = |error: std::io::Error| WorkError::Said(format!("the reader of Kafka: {error}"));
+        let wrong = |error: std::io::Error| WorkError::Said(format!("the Kafka reader: {error}"));
         let program = std::env::current_exe().map_err(wrong)?;
         let mut reader = tokio::process::Command::new(program);
         reader.args([READER, &self.brokers, &self.topic]).stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = tokio::time::timeout(READ, reader.output()).await.map_err(|_| WorkError::Late(READ))?.map_err(wrong)?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
-            return Err(WorkError::Said(format!("the reader of Kafka ended with {}: {}", output.status, words.trim())));
+            return Err(WorkError::Said(format!("the Kafka reader exited with {}: {}", output.status, words.trim())));
         }
         let mut observed = Observed::default();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -105,7 +105,7 @@ impl Work for Records {
 #[async_trait]
 impl Client for Sender {
     async fn connect(&mut self) -> Result<(), String> {
-        // A producer connects anew by itself; only one that gave up for good is replaced.
+        // A producer reconnects on its own; only one that failed permanently is replaced.
         if self.producer.as_ref().is_some_and(|producer| producer.client().fatal_error().is_none()) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
-//! Workloads: clients that do real work on a service, one operation after another, and book what came of each.
+//! Workloads: clients that run operations against a service, one after another, and log the outcome of each.
 //!
 //! A kind of work is one file here. [`drive`] is the same for all: it paces a client, books each operation before it is
-//! sent and after its answer, and connects anew when nobody knows what became of one.
+//! sent and after its answer, and reconnects when the outcome of one is unknown.
 
 mod command;
 mod http;
@@ -37,7 +37,7 @@ pub(crate) trait Work: Send + Sync {
 
     fn client(&self, client: u32) -> Box<dyn Client>;
 
-    /// Whoever completes what the clients ask for, until stopped.
+    /// Workers that complete what the clients enqueue, until they are stopped.
     async fn complete(&self, _book: &Book, stop: CancellationToken) {
         stop.cancelled().await;
     }

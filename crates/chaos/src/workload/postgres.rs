@@ -37,7 +37,7 @@ struct Inserter {
 
 impl Session {
     pub(crate) async fn open(config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<Self, tokio_postgres::Error> {
-        // The driver ends by itself when its server or its client does; what it ends with, the client is told too.
+        // The driver ends when its server or its client does. The client gets the same error.
         let (client, driver) = match tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
@@ -76,7 +76,7 @@ fn reply_to(error: &tokio_postgres::Error) -> Reply {
 
 impl Rows {
     pub(super) fn new(address: Address, run: &str, label: &str) -> Result<Self, WorkError> {
-        let Address::Postgres { config, tls } = address else { return Err(WorkError::Said("this is no PostgreSQL".to_owned())) };
+        let Address::Postgres { config, tls } = address else { return Err(WorkError::Said("the server is not PostgreSQL".to_owned())) };
         let table = format!("devenv_chaos_{run}_{}", label.replace('-', "_"));
         Ok(Self { server: Server { config: *config, tls }, table })
     }
@@ -133,7 +133,7 @@ impl Client for Inserter {
         let Some((session, statement)) = &self.session else { return Reply::Refused("not connected".to_owned()) };
         match session.client.execute(statement, &[&(self.number as i32), &(sequence as i64)]).await {
             Ok(1) => Reply::Acknowledged,
-            Ok(count) => Reply::Unknown(format!("{count} rows were inserted")),
+            Ok(count) => Reply::Unknown(format!("inserted {count} rows")),
             Err(error) => reply_to(&error),
         }
     }

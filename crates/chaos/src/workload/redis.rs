@@ -46,7 +46,7 @@ impl Server {
     pub(super) fn of(address: Address) -> Result<Self, WorkError> {
         match address {
             Address::Redis { url, authority } => Ok(Self { url, authority }),
-            _ => Err(WorkError::Said("this is no Redis".to_owned())),
+            _ => Err(WorkError::Said("the server is not Redis".to_owned())),
         }
     }
 
@@ -76,7 +76,7 @@ pub(super) async fn on_disk(connection: &mut MultiplexedConnection, acknowledge:
     // The counts are what was reached when the time was up, so they have to be looked at.
     match redis::cmd("WAITAOF").arg(1).arg(0).arg(1500).query_async::<(u64, u64)>(connection).await {
         Ok((1.., _)) => Reply::Acknowledged,
-        Ok(_) => Reply::Unknown("not on the disk after 1.5 s".to_owned()),
+        Ok(_) => Reply::Unknown("not synced to disk within 1.5 s".to_owned()),
         Err(error) => Reply::Unknown(said(&error)),
     }
 }
@@ -119,7 +119,7 @@ impl Work for Keys {
         let mut observed = Observed::default();
         for key in self.scan(&mut connection).await.map_err(|error| WorkError::Said(said(&error)))? {
             match unmark(&key[self.prefix.len()..]) {
-                // A scan may tell a key more than once; there is no more than one of it.
+                // A scan may return a key more than once, although it exists once.
                 Some(operation) => drop(observed.found.insert(operation, 1)),
                 None => observed.strangers += 1,
             }

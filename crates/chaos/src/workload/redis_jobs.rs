@@ -1,7 +1,7 @@
 //! Jobs in a stream of Redis, in the way of BullMQ: accepted, taken by a worker of a group, completed, acknowledged.
 //!
 //! Every job that was accepted has to be completed at least once. That it was is written into the ledger, outside of
-//! Redis. A worker that comes back first takes up what it had taken before.
+//! Redis. A worker that reconnects first processes the entries it had claimed before.
 
 use std::{
     collections::HashMap,
@@ -80,7 +80,7 @@ impl Jobs {
             }
             let mut finished = Vec::new();
             for (id, fields) in entries {
-                // An entry that was deleted meanwhile has no fields.
+                // An entry that was deleted in the meantime has no fields.
                 if let Some((client, sequence)) = fields.as_deref().and_then(|fields| unmark(fields.get(1)?)) {
                     book.ledger.write(client, sequence, Entry::Done);
                     self.completed((client, sequence));
@@ -103,7 +103,7 @@ impl Jobs {
     }
 
     fn completed(&self, key: (u32, u64)) {
-        let mut known = self.known.lock().expect("no holder of this lock panics");
+        let mut known = self.known.lock().expect("no code panics while it holds this lock");
         known.entry(key).or_default().completed += 1;
     }
 }
@@ -130,7 +130,7 @@ impl Work for Jobs {
         let workers = (0..WORKERS).map(|worker| async move {
             loop {
                 if let Err(trouble) = self.work(worker, book).await {
-                    tracing::debug!(%trouble, worker, "A worker of the job queue connects anew.");
+                    tracing::debug!(%trouble, worker, "A worker of the job queue reconnects.");
                     sleep(AGAIN).await;
                 }
             }
@@ -143,13 +143,13 @@ impl Work for Jobs {
     }
 
     fn outstanding(&self) -> Option<u64> {
-        let known = self.known.lock().expect("no holder of this lock panics");
+        let known = self.known.lock().expect("no code panics while it holds this lock");
         Some(known.values().filter(|job| job.accepted && job.completed == 0).count() as u64)
     }
 
     /// What workers completed: the ledger has it too, and this is the same.
     async fn read_back(&self) -> Result<Option<Observed>, WorkError> {
-        let known = self.known.lock().expect("no holder of this lock panics");
+        let known = self.known.lock().expect("no code panics while it holds this lock");
         let found = known.iter().filter(|(_, job)| job.completed > 0).map(|(key, job)| (*key, job.completed)).collect();
         Ok(Some(Observed { found, strangers: 0 }))
     }
@@ -175,7 +175,12 @@ impl Client for Producer {
             Ok(()) => {
                 let reply = on_disk(connection, self.acknowledge).await;
                 if reply == Reply::Acknowledged {
-                    self.known.lock().expect("no holder of this lock panics").entry((self.number, sequence)).or_default().accepted = true;
+                    self.known
+                        .lock()
+                        .expect("no code panics while it holds this lock")
+                        .entry((self.number, sequence))
+                        .or_default()
+                        .accepted = true;
                 }
                 reply
             }

@@ -136,7 +136,7 @@ async fn docker_gives_a_session_a_terminal() {
         };
         let mut first = engine.exec_session(&id, at_once).await.unwrap();
         let said = first.output.next().await.unwrap().unwrap().1;
-        // Before API 1.42 an engine can be told a size only once the command runs.
+        // Before API 1.42, a size can be set only once the command runs.
         let api = engine.info().await.unwrap().api;
         if api.rsplit('.').next().unwrap().parse::<u32>().unwrap() >= 42 {
             assert_eq!(said.trim_ascii(), b"23 91", "a command that looks at once sees it too");

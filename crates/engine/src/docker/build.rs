@@ -56,7 +56,7 @@ pub(super) fn build(client: Client, build: ImageBuild) -> BoxStream<'static, Res
     .boxed()
 }
 
-/// Whole lines; an error is the last thing told.
+/// Whole lines; an error comes last.
 fn told(
     documents: BoxStream<'static, Result<BuildDocument, EngineError>>,
     action: String,
@@ -99,7 +99,7 @@ fn context(build: ImageBuild) -> impl futures_util::Stream<Item = io::Result<Byt
         let mut pieces = io::BufWriter::with_capacity(PIECE, Pieces(sender));
         let written = archive(&build, &mut pieces).and_then(|()| pieces.flush());
         if let Err(error) = written {
-            // Nobody to tell means that nobody waits for the archive.
+            // A closed channel means that nothing reads the archive.
             let _ = failure.blocking_send(Err(error));
         }
     });
@@ -140,7 +140,7 @@ fn archive(build: &ImageBuild, output: impl Write) -> io::Result<()> {
         let metadata = full.symlink_metadata()?;
         let mut header = tar::Header::new_gnu();
         header.set_metadata(&metadata);
-        // The same context gives the same layers, whoever builds.
+        // The same context gives the same layers for all users.
         header.set_uid(0);
         header.set_gid(0);
         if metadata.is_symlink() {
@@ -149,7 +149,7 @@ fn archive(build: &ImageBuild, output: impl Write) -> io::Result<()> {
         } else if metadata.is_dir() {
             builder.append_data(&mut header, &path, io::empty())?;
         } else if metadata.is_file() {
-            // Exactly what the header says, even if the file grows meanwhile.
+            // Exactly as many bytes as the header says, even if the file grows.
             let content = io::Read::take(std::fs::File::open(&full)?, metadata.len());
             builder.append_data(&mut header, &path, content)?;
         }
@@ -181,7 +181,7 @@ fn files(context: &Path, dockerfile: &str, ignored: &Ignored) -> io::Result<Vec<
     Ok(found)
 }
 
-/// `.dockerignore`: patterns from the context's root, of which the last that matches decides; `!` takes back in.
+/// `.dockerignore`: patterns from the context's root. The last match decides; `!` includes again.
 #[derive(Default)]
 struct Ignored {
     patterns: Vec<(GlobMatcher, bool)>,

@@ -57,7 +57,7 @@ pub async fn connect(selection: &Selection) -> Result<Arc<dyn Engine>, EngineErr
     let client = match resolve(selection, &read_file)? {
         Choice::Named { endpoint, by } => Client::connect(&endpoint).await.map_err(|error| match error {
             EngineError::Unreachable { endpoint, reason } => {
-                EngineError::Unreachable { endpoint, reason: format!("{reason} (named by {by}, so nothing else was tried)") }
+                EngineError::Unreachable { endpoint, reason: format!("{reason} (selected by {by}, so no other was tried)") }
             }
             other => other,
         })?,
@@ -76,7 +76,7 @@ async fn first_that_answers(endpoints: &[Endpoint]) -> Result<Client, EngineErro
         }
     }
     Err(EngineError::Unreachable {
-        endpoint: "any well-known socket, and neither --context, DOCKER_HOST, DOCKER_CONTEXT nor a current context names one".to_owned(),
+        endpoint: "any well-known socket, and neither --context, DOCKER_HOST, DOCKER_CONTEXT nor a current context selects one".to_owned(),
         reason: format!("tried {}", tried.join("; ")),
     })
 }
@@ -86,7 +86,7 @@ impl Client {
         let plain = Wire::new(endpoint)?;
         let version = greet(&plain).await?;
         let api = negotiate(&endpoint.to_string(), &version.api_version, version.minimum.as_deref())?;
-        // The version that bollard is told is lost on the way; `pin` is what counts.
+        // bollard ignores the version given here; `pin` sets it.
         let cosmetic = bollard::API_DEFAULT_VERSION;
         let docker = match endpoint {
             Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), ANSWER, cosmetic),
@@ -131,16 +131,16 @@ impl Client {
         struct Facts {
             system_time: String,
         }
-        Ok(self.wire.read::<Facts>(Call::get("say its time", "/info")).await?.system_time)
+        Ok(self.wire.read::<Facts>(Call::get("report its time", "/info")).await?.system_time)
     }
 
-    /// Whether a port on `127.0.0.1` can be had on `::1` too, so that `localhost` never reaches a stranger's. True only
+    /// Whether a port is also available on `::1`, so that `localhost` never reaches another program. True only
     /// where this was seen to work: an engine of this very host, as root, on Linux, with an IPv6 loopback.
     pub(super) async fn dual_stack(&self) -> bool {
         *self.dual_stack.get_or_init(|| async { self.find_dual_stack().await.unwrap_or(false) }).await
     }
 
-    /// Where this process stands; here, if the engine cannot be asked.
+    /// Where this process runs; on the host, if the engine cannot be asked.
     pub(super) async fn place(&self) -> &Place {
         self.place.get_or_init(|| async { reach::find(self).await.unwrap_or(Place::Here) }).await
     }
@@ -157,7 +157,7 @@ impl Client {
             return Ok(false);
         }
         let info = self.info().await?;
-        let facts: Facts = self.wire.read(Call::get("say what it is", "/info")).await?;
+        let facts: Facts = self.wire.read(Call::get("report its version", "/info")).await?;
         let rootless = facts.security_options.iter().flatten().any(|option| option.contains("rootless"));
         let machine = facts.operating_system.is_some_and(|system| system.contains("Docker Desktop"));
         Ok(info.kind == "docker" && !rootless && !machine)
@@ -165,7 +165,7 @@ impl Client {
 }
 
 async fn greet(plain: &Wire) -> Result<VersionDocument, EngineError> {
-    let answer = plain.read(Call::get("say its version", "/version"));
+    let answer = plain.read(Call::get("report its version", "/version"));
     match tokio::time::timeout(GREETING, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(gone(plain.endpoint(), format!("no answer within {} s", GREETING.as_secs()))),
@@ -206,7 +206,7 @@ mod tests {
     async fn a_named_engine_that_does_not_answer_is_told_with_its_place() {
         let told = told("unix:///nonexistent/docker.sock").await;
         assert!(told.contains("unix:///nonexistent/docker.sock: No such file or directory"), "{told}");
-        assert!(told.contains("named by DOCKER_HOST, so nothing else was tried"), "{told}");
+        assert!(told.contains("selected by DOCKER_HOST, so no other was tried"), "{told}");
     }
 
     #[tokio::test]
@@ -240,10 +240,10 @@ mod tests {
                 "old",
                 "200 OK",
                 r#"{"Version":"18.9","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#,
-                "speaks API 1.39, and devenv needs 1.41 or newer",
+                "supports API 1.39, but devenv needs 1.41 or newer",
             ),
             ("bad", "400 Bad Request", r#"{"message":"client version 1.41 is too old"}"#, "client version 1.41 is too old"),
-            ("odd", "200 OK", "<html>", "was not understood"),
+            ("odd", "200 OK", "<html>", "cannot decode the engine's answer"),
         ] {
             let socket = home.path().join(name);
             let server = engine(socket.clone(), status, body);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{ContainerState, EngineError, ObservedContainer, OwnerId, labels};
 
-/// Inspections under way at once: the engine answers one in a millisecond, and locks each container for it.
+/// Maximum number of concurrent inspections: the engine answers one in a millisecond, and locks each container for it.
 const AT_ONCE: usize = 16;
 
 /// A removal that another call began: as long as the engine takes to unmount and delete the container's layer.
@@ -25,7 +25,7 @@ struct Listed {
     id: String,
 }
 
-/// A list gives no exit code and no process, so that each is inspected; one that is removed meanwhile is left out.
+/// A list contains no exit code and no process id, so each container is inspected; one that was removed in the meantime is skipped.
 pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
     let label = format!("{}={owner}", labels::OWNER);
     let call =
@@ -79,13 +79,13 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<(), EngineError>
     let result = client.docker.remove_container(id, Some(options)).await.map_err(client.explain("remove the container"));
     match result {
         Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404, .. }) => Ok(()),
-        // Somebody else, or an earlier call of ours, is at it: gone when that is done.
+        // A removal is already in progress: wait for it.
         Err(EngineError::Refused { status: 409, message, .. }) if message.contains("already in progress") => removed(client, id).await,
         result => result,
     }
 }
 
-/// Waits for the end of a removal that is under way.
+/// Waits for a removal that is in progress.
 async fn removed(client: &Client, id: &str) -> Result<(), EngineError> {
     let call = Call::post("wait for the container's removal", format!("/containers/{}/wait", segment(id))).with("condition", "removed");
     let wait = async {

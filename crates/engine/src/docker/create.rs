@@ -48,7 +48,7 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
             }
             Some(_) => return Err(refusal),
             None => {
-                // The engine tells nobody when a name is free, or its holder can be seen.
+                // The engine does not report when a name becomes free, or who uses it.
                 sleep(pause).await;
                 pause *= 2;
             }

@@ -129,10 +129,10 @@ fn current_context(selection: &Selection, read: Reader<'_>) -> Result<Option<(St
     let text = match read(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreachable(file.display(), format!("it names the engine and cannot be read: {error}"))),
+        Err(error) => return Err(unreachable(file.display(), format!("it selects the engine, but cannot be read: {error}"))),
     };
     let configuration: Configuration = serde_json::from_str(&text)
-        .map_err(|error| unreachable(file.display(), format!("it names the engine and is not valid JSON: {error}")))?;
+        .map_err(|error| unreachable(file.display(), format!("it selects the engine, but is not valid JSON: {error}")))?;
     Ok(configuration.current_context.filter(|name| !name.is_empty() && name != "default").map(|name| (name, file)))
 }
 
@@ -152,18 +152,21 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     let shown = format!("context `{name}`");
     let by = format!("{by}, {shown}");
     let Some(configuration) = selection.configuration() else {
-        return Err(unreachable(&shown, format!("named by {by}; neither HOME nor DOCKER_CONFIG is set, so there is no context to read")));
+        return Err(unreachable(
+            &shown,
+            format!("selected by {by}; neither HOME nor DOCKER_CONFIG is set, so there is no context to read"),
+        ));
     };
     let id = directory_of(name);
     let file = configuration.join("contexts/meta").join(&id).join("meta.json");
     let text = read(&file).map_err(|error| {
-        unreachable(&shown, format!("named by {by}; {} cannot be read: {error}; see `docker context ls`", file.display()))
+        unreachable(&shown, format!("selected by {by}; {} cannot be read: {error}; see `docker context ls`", file.display()))
     })?;
     let document: ContextFile =
         serde_json::from_str(&text).map_err(|error| unreachable(&shown, format!("{} is not a context: {error}", file.display())))?;
     let host = document.endpoints.get("docker").and_then(|endpoint| endpoint.host.as_deref()).filter(|host| !host.is_empty());
     let Some(host) = host else {
-        return Err(unreachable(&shown, format!("{} names no Docker endpoint", file.display())));
+        return Err(unreachable(&shown, format!("{} has no Docker endpoint", file.display())));
     };
     let certificates = configuration.join("contexts/tls").join(&id).join("docker");
     let tls = ["ca.pem", "cert.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
@@ -179,7 +182,7 @@ fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
     let refuse = |what: &str| {
         Err(unreachable(
             host,
-            format!("named by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`"),
+            format!("selected by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`"),
         ))
     };
     if host.starts_with('/') {
@@ -187,7 +190,7 @@ fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
     }
     match host.split_once("://") {
         Some(("unix", path)) if !path.is_empty() => Ok(Endpoint::Unix(PathBuf::from(path))),
-        Some(("tcp" | "http", _)) if tls => refuse("engines behind TLS are not supported"),
+        Some(("tcp" | "http", _)) if tls => refuse("engines with TLS are not supported"),
         Some((scheme @ ("tcp" | "http"), address)) => {
             let address = address.trim_end_matches('/');
             let port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -198,8 +201,8 @@ fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
                 (_, false, _) => Ok(Endpoint::Tcp(format!("{address}:80"))),
             }
         }
-        Some(("https", _)) => refuse("engines behind TLS are not supported"),
-        Some(("ssh", _)) => refuse("engines behind ssh are not supported"),
+        Some(("https", _)) => refuse("engines with TLS are not supported"),
+        Some(("ssh", _)) => refuse("engines over ssh are not supported"),
         Some(("npipe", _)) => refuse("Windows pipes are not supported"),
         _ => refuse("it is not an address of the form unix://PATH or tcp://HOST:PORT"),
     }
@@ -320,7 +323,7 @@ mod tests {
         for (argument, variables, words) in [
             (Some("gone"), vec![], ["context `gone`", "docker context ls"]),
             (Some("far"), vec![], ["tcp://10.0.0.1:2376", "TLS are not supported"]),
-            (Some("empty"), vec![], ["context `empty`", "names no Docker endpoint"]),
+            (Some("empty"), vec![], ["context `empty`", "has no Docker endpoint"]),
             (None, vec![("DOCKER_HOST", "ssh://me@host")], ["ssh://me@host", "ssh are not supported"]),
             (None, vec![("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS_VERIFY", "1")], ["tcp://h:1", "TLS are not supported"]),
             (None, vec![("DOCKER_HOST", "what")], ["what", "unix://PATH"]),
@@ -330,6 +333,6 @@ mod tests {
             assert!(words.iter().all(|word| told.contains(word)), "{told}");
         }
         let broken = [("/h/.docker/config.json".to_owned(), "{".to_owned())];
-        assert!(decide(None, &[], &broken).contains("/h/.docker/config.json: it names the engine and is not valid JSON"));
+        assert!(decide(None, &[], &broken).contains("/h/.docker/config.json: it selects the engine, but is not valid JSON"));
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn from_bollard(endpoint: &Endpoint, action: &str, error: bollard::er
     match error {
         Error::DockerResponseServerError { status_code, message } => refusal(action, status_code, &message),
         Error::DockerStreamError { error } => refusal(action, 500, &error),
-        Error::RequestTimeoutError => gone(endpoint, format!("it did not answer to {action} in time")),
+        Error::RequestTimeoutError => gone(endpoint, format!("it did not {action} in time")),
         Error::IOError { err } => gone(endpoint, err.to_string()),
         Error::HyperResponseError { err } => gone(endpoint, innermost(&err)),
         Error::HyperLegacyError { err } => gone(endpoint, innermost(&err)),
@@ -48,7 +48,7 @@ pub(super) fn from_wire(endpoint: &Endpoint, action: &str, error: reqwest::Error
         return EngineError::Protocol { action: action.to_owned(), message: innermost(&error) };
     }
     if error.is_timeout() {
-        return gone(endpoint, format!("it did not answer to {action} in time"));
+        return gone(endpoint, format!("it did not {action} in time"));
     }
     gone(endpoint, innermost(&error))
 }
@@ -67,7 +67,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The host's port that somebody else holds, in the words of any engine since 20.10.
+/// The host port that another program uses, from the messages of engines since 20.10.
 fn taken_port(message: &str) -> Option<u16> {
     let taken = ["port is already allocated", "address already in use", "ports are not available"];
     let lower = message.to_lowercase();
@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         for (message, expected) in [
-            ("No such container: abc", "there is no container `abc`"),
-            ("No such image: redis:8.0", "there is no image `redis:8.0`"),
-            ("network devenv-x not found", "there is no network `devenv-x`"),
-            ("get devenv-x-data: no such volume", "there is no volume `devenv-x-data`"),
+            ("No such container: abc", "container `abc` does not exist"),
+            ("No such image: redis:8.0", "image `redis:8.0` does not exist"),
+            ("network devenv-x not found", "network `devenv-x` does not exist"),
+            ("get devenv-x-data: no such volume", "volume `devenv-x-data` does not exist"),
         ] {
             assert_eq!(refusal("do it", 404, message).to_string(), expected);
         }

@@ -33,16 +33,16 @@ struct ActorDocument {
 
 /// From the moment of this call on, not of the first poll: the engine repeats what it said since then, so that what
 /// happens between this call and a list is not missed. An engine whose clock is ahead repeats a little more, so that
-/// an event may tell what is known already.
+/// an event may repeat what is known.
 pub(super) fn follow(client: Client, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
     let since = jiff::Timestamp::now();
     let since = format!("{}.{:09}", since.as_second(), since.subsec_nanosecond());
     let label = format!("{}={owner}", labels::OWNER);
     let wanted = filters(&[("type", &["container"]), ("label", &[label.as_str()]), ("event", KINDS)]);
     stream::once(async move {
-        let call = Call::get("tell events", "/events").with("since", since).with("filters", wanted);
+        let call = Call::get("stream events", "/events").with("since", since).with("filters", wanted);
         let response = client.wire.open(call).await?;
-        Ok::<_, EngineError>(client.wire.documents::<EventDocument>(response, "tell events"))
+        Ok::<_, EngineError>(client.wire.documents::<EventDocument>(response, "stream events"))
     })
     .try_flatten()
     .try_filter_map(|document| std::future::ready(Ok(document.event())))

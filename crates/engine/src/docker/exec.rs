@@ -1,4 +1,4 @@
-//! Commands inside a running container: collected to their end, or as a session with somebody at the other side.
+//! Commands inside a running container: run to completion, or as an interactive session.
 
 use std::{
     convert::Infallible,
@@ -28,8 +28,8 @@ const LARGEST: usize = 64 << 20;
 /// Between the end of the output and the exit code: the engine writes one down just after the other.
 const EXIT_CODE: Duration = Duration::from_secs(5);
 
-/// When its deadline passes, the caller is told and the connection dropped; the engine has no way to end the command,
-/// which goes on in the container until it does by itself.
+/// When its deadline expires, the caller gets an error and the connection is dropped. The engine cannot end the command,
+/// which keeps running in the container until it exits.
 pub(super) async fn run(client: &Client, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError> {
     let deadline = request.deadline;
     let action = format!("run `{}`", request.command.first().map_or("", String::as_str));
@@ -92,14 +92,14 @@ async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String,
     Ok((exec, stream))
 }
 
-/// Hands the input on and closes it. Fails if it cannot be read: the command must not take half of it for the whole.
+/// Writes the input and closes it. Fails if the input cannot be read, so that the command does not take a part for the whole.
 async fn feed(mut input: impl AsyncRead + Unpin, write: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, EngineError> {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     loop {
         buffer.clear();
         let count = input.read_buf(&mut buffer).await.map_err(|error| EngineError::Protocol {
-            action: "feed a command".to_owned(),
-            message: format!("its input could not be read: {error}"),
+            action: "write to a command".to_owned(),
+            message: format!("cannot read its input: {error}"),
         })?;
         // A command that reads no more is no failure; its output says how it ended.
         if count == 0 || write.write_all(&buffer).await.is_err() {
@@ -115,7 +115,7 @@ pub(super) async fn collect(
 ) -> Result<(Bytes, Bytes), EngineError> {
     let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
     while let Some(frame) = frames.next().await {
-        let (stream, content) = frame.map_err(|error| gone(client.endpoint(), format!("the output broke off: {error}")))?;
+        let (stream, content) = frame.map_err(|error| gone(client.endpoint(), format!("the output was interrupted: {error}")))?;
         if stdout.len() + stderr.len() + content.len() > LARGEST {
             return Err(EngineError::TooLarge { action: "keep what a command writes".to_owned(), limit: LARGEST });
         }
@@ -135,12 +135,12 @@ struct ExecDocument {
     exit_code: Option<i64>,
 }
 
-/// The output may be closed while the command goes on, and an engine may be a moment late with the code.
+/// The output may be closed while the command is still running, and the engine may report the code a moment later.
 async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
     let mut pause = Duration::from_millis(1);
     let read = async {
         loop {
-            let call = Call::get("tell a command's exit code", format!("/exec/{}/json", segment(exec)));
+            let call = Call::get("report a command's exit code", format!("/exec/{}/json", segment(exec)));
             match client.wire.read::<ExecDocument>(call).await? {
                 ExecDocument { running: false, exit_code: Some(code) } => return Ok(code),
                 _ => tokio::time::sleep(pause).await,
@@ -150,7 +150,7 @@ async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
     };
     match tokio::time::timeout(EXIT_CODE, read).await {
         Ok(code) => code,
-        Err(_) => Err(EngineError::TimedOut { action: "tell a command's exit code".to_owned(), limit: EXIT_CODE }),
+        Err(_) => Err(EngineError::TimedOut { action: "report a command's exit code".to_owned(), limit: EXIT_CODE }),
     }
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
     let (read, write) = tokio::io::split(stream);
     let broken = {
         let client = client.clone();
-        move |error: io::Error| gone(client.endpoint(), format!("the output broke off: {error}"))
+        move |error: io::Error| gone(client.endpoint(), format!("the output was interrupted: {error}"))
     };
     let output = if terminal {
         ReaderStream::with_capacity(read, CHUNK).map_ok(|content| (ExecStream::Stdout, content)).map_err(broken).boxed()

@@ -26,7 +26,7 @@ impl Decoder for Frames {
             2 => ExecStream::Stderr,
             // The engine reports its own failure in the middle of a stream.
             3 => return Err(io::Error::other(String::from_utf8_lossy(&source[HEADER..]).into_owned())),
-            other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of the unknown kind {other}"))),
+            other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of unknown kind {other}"))),
         };
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
         if length > LONGEST {

@@ -1,6 +1,6 @@
 //! Short-lived containers of our own that work on volumes.
 //!
-//! The engine itself removes one when it ends, so that nothing is left of it even if this process dies meanwhile. Its
+//! The engine removes one when it exits, so that nothing is left even if this process dies. Its
 //! output comes by a stream that is attached before it starts, and no log is kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -93,8 +93,8 @@ fn explain(name: &str, error: EngineError) -> EngineError {
     };
     let recipe = name.rsplit('/').next().and_then(|last| last.split([':', '@']).next()).unwrap_or(name);
     let message = format!(
-        "{said} (asked {}). Without a registry, `scripts/setup images {recipe}` makes a compatible image from packages; with \
-         the image here, `--offline` uses it without asking",
+        "{said} (asked {}). Without a registry, `scripts/setup images {recipe}` builds a compatible image from packages; once the image \
+            exists locally, `--offline` uses it without asking",
         registry(name)
     );
     EngineError::Refused { action: format!("pull the image `{name}`"), status, message }
@@ -187,6 +187,6 @@ mod tests {
             status: 500,
             message: "dial tcp: lookup registry-1.docker.io: no such host".into(),
         };
-        insta::assert_snapshot!(explain("pgvector/pgvector:pg17", refused).to_string(), @"the engine refused to pull the image `pgvector/pgvector:pg17`: dial tcp: lookup registry-1.docker.io: no such host (asked docker.io). Without a registry, `scripts/setup images pgvector` makes a compatible image from packages; with the image here, `--offline` uses it without asking");
+        insta::assert_snapshot!(explain("pgvector/pgvector:pg17", refused).to_string(), @"the engine refused to pull the image `pgvector/pgvector:pg17`: dial tcp: lookup registry-1.docker.io: no such host (asked docker.io). Without a registry, `scripts/setup images pgvector` builds a compatible image from packages; once the image exists locally, `--offline` uses it without asking");
     }
 }

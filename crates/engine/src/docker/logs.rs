@@ -1,7 +1,7 @@
 //! A container's output, put together again: the engine tears lines of more than 16 KiB into frames, each with a time
 //! stamp of its own.
 //!
-//! `since` is inclusive: what was written in the very nanosecond named is told again, so that a reader that goes on from the
+//! `since` is inclusive: lines of that very nanosecond are returned again, so that a reader that continues from the
 //! last stamp it has seen drops as many lines of that stamp as it has.
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{EngineError, ExecStream, LogChunk};
 
-/// A line longer than this is told in pieces, so that one without an end does not fill the memory.
+/// Longer lines are split at this length, which bounds the memory for a line without an end.
 const LONGEST: usize = 1 << 20;
 
 pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>> {
@@ -35,7 +35,7 @@ pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) 
         let call = if follow { call.without_limit() } else { call };
         let response = client.wire.open(call).await?;
         let frames = FramedRead::new(reader(response), Frames);
-        let frames = frames.map_err(move |error| gone(client.endpoint(), format!("the output broke off: {error}")));
+        let frames = frames.map_err(move |error| gone(client.endpoint(), format!("the output was interrupted: {error}")));
         Ok::<_, EngineError>(lines(frames.boxed()))
     })
     .try_flatten()
@@ -46,7 +46,7 @@ pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) 
 fn seconds(time: &str) -> Result<String, EngineError> {
     let time: jiff::Timestamp = time.parse().map_err(|error: jiff::Error| EngineError::Protocol {
         action: "read the container's output".to_owned(),
-        message: format!("`{time}` is no time: {error}"),
+        message: format!("`{time}` is not a time: {error}"),
     })?;
     Ok(format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()))
 }

@@ -94,7 +94,7 @@ pub(super) async fn create(client: &Client, network: &NetworkCreate) -> Result<S
         if there.labels().is_some_and(|labels| labels.owner == network.labels.owner) {
             return Ok(there.id.clone());
         }
-        let message = "a network of that name is there and is somebody else's".to_owned();
+        let message = "a network with that name belongs to someone else".to_owned();
         return Err(EngineError::Refused { action, status: 409, message });
     }
     let configuration = IpamConfig { subnet: Some(network.subnet.to_string()), ..IpamConfig::default() };
@@ -152,7 +152,7 @@ async fn owner_of(client: &Client, container: &str) -> Result<Option<OwnerId>, E
 
 async fn cut(client: &Client, network: &str, container: &str) -> Result<(), EngineError> {
     let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
-    match client.docker.disconnect_network(network, request).await.map_err(client.explain("cut a container from the network")) {
+    match client.docker.disconnect_network(network, request).await.map_err(client.explain("disconnect a container from the network")) {
         // It left by itself.
         Err(EngineError::NotFound { .. } | EngineError::Refused { .. }) => Ok(()),
         result => result,

@@ -1,4 +1,4 @@
-//! Where this process stands, seen from the engine: whether the host's loopback, on which ports are published, is its own.
+//! Where this process runs, seen from the engine: whether the host's loopback, on which ports are published, is its own.
 
 use std::{
     fs,
@@ -52,7 +52,7 @@ impl Place {
         found.map(|(_, there, rest)| there.join(rest)).ok_or_else(|| EngineError::Refused {
             action: format!("mount {}", path.display()),
             status: 400,
-            message: "devenv runs in a container, and the path is in that container alone: mount its directory from the host".to_owned(),
+            message: "devenv runs in a container, and the path exists only in that container: mount its directory from the host".to_owned(),
         })
     }
 }
@@ -122,7 +122,7 @@ async fn own(client: &Client, id: &str) -> Result<Place, EngineError> {
 pub(super) async fn address(client: &Client, network: &str, container: &str) -> Result<Option<Ipv4Addr>, EngineError> {
     if let Place::Beside(own) = client.place().await {
         let request = NetworkConnectRequest { container: own.id.clone(), endpoint_config: None };
-        match client.docker.connect_network(network, request).await.map_err(client.explain("join the environment's network")) {
+        match client.docker.connect_network(network, request).await.map_err(client.explain("connect to the environment's network")) {
             // It is on it already.
             Ok(()) | Err(EngineError::Refused { status: 403, .. }) => {}
             Err(error) => return Err(error),
@@ -161,7 +161,7 @@ mod tests {
         let place = Place::Beside(Own { id: String::new(), mounts });
         assert_eq!(place.host_path(Path::new("/work/a/b")).unwrap(), Path::new("/home/ci/build/a/b"));
         assert_eq!(place.host_path(Path::new("/work/cache/x")).unwrap(), Path::new("/var/cache/ci/x"));
-        assert!(place.host_path(Path::new("/etc/passwd")).unwrap_err().to_string().contains("in that container alone"));
+        assert!(place.host_path(Path::new("/etc/passwd")).unwrap_err().to_string().contains("only in that container"));
         assert_eq!(Place::Here.host_path(Path::new("/etc/passwd")).unwrap(), Path::new("/etc/passwd"));
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn limits(client: &Client, id: &str) -> Result<Resources, Engin
 /// that no limit is all that the machine has.
 pub(super) async fn set_limits(client: &Client, id: &str, limits: &Resources) -> Result<(), EngineError> {
     let before = document(client, id).await?.host_config;
-    let machine: Machine = client.wire.read(Call::get("say what it is", "/info")).await?;
+    let machine: Machine = client.wire.read(Call::get("report its version", "/info")).await?;
     let memory = limits.memory.map(|memory| memory.bytes() as i64);
     let touched = memory.is_some() || before.memory > 0;
     let body = ContainerUpdateBody {

@@ -58,7 +58,7 @@ async fn standing(client: &Client, id: &str) -> Result<Standing, EngineError> {
     })
 }
 
-/// The signal, also to one that is paused: it is heard when the container goes on, so that it is made to go on.
+/// Sends the signal. A paused container receives it only when resumed, so it is resumed.
 async fn send(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
     let timed_out = |_| EngineError::TimedOut { action: format!("send {signal} to container `{id}`"), limit: SIGNALLED };
     tokio::time::timeout(SIGNALLED, send_unhurried(client, id, signal)).await.map_err(timed_out)?

@@ -44,7 +44,7 @@ struct Memory {
 }
 
 pub(super) async fn read(client: &Client, id: &str) -> Result<Option<Usage>, EngineError> {
-    let call = Call::get("tell what a container uses", format!("/containers/{}/stats", segment(id)));
+    let call = Call::get("report a container's resource usage", format!("/containers/{}/stats", segment(id)));
     let document: Option<Document> = client.wire.find(call.with("stream", "false").with("one-shot", "true")).await?;
     Ok(document.and_then(usage))
 }

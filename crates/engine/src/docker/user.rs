@@ -1,4 +1,4 @@
-//! Whose a container's program is: the engine is told a name or a number, and a name means what the container says.
+//! The user of a container's program: the engine takes a name or a number, and the container's passwd file defines names.
 
 use std::io::Read;
 

@@ -21,7 +21,7 @@ impl ApiVersion {
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
 
-    /// What stands before every path.
+    /// The prefix of every path.
     pub(super) fn prefix(self) -> String {
         format!("/v{self}")
     }
@@ -45,8 +45,8 @@ pub(super) fn negotiate(endpoint: &str, newest: &str, minimum: Option<&str>) -> 
     let spoken = server.min(NEWEST);
     match minimum.and_then(ApiVersion::parse) {
         Some(minimum) if minimum > spoken => refuse(format!(
-            "{NEWEST} or older, which this engine no longer speaks (it starts at {minimum}): upgrade devenv, or set \
-             `min-api-version` of the engine to {NEWEST}"
+            "{NEWEST} or older, which this engine no longer supports (its minimum is {minimum}): upgrade devenv, or set \
+                `min-api-version` of the engine to {NEWEST}"
         )),
         _ => Ok(spoken),
     }
@@ -91,9 +91,9 @@ mod tests {
             assert_eq!(negotiate("unix:///s", newest, minimum).unwrap().to_string(), spoken);
         }
         for (newest, minimum, words) in [
-            ("1.40", Some("1.12"), "speaks API 1.40, and devenv needs 1.41 or newer: upgrade the engine"),
-            ("1.60", Some("1.54"), "speaks API 1.60, and devenv needs 1.53 or older"),
-            ("next", None, "speaks API next, and devenv needs a version from 1.41 to 1.53"),
+            ("1.40", Some("1.12"), "supports API 1.40, but devenv needs 1.41 or newer: upgrade the engine"),
+            ("1.60", Some("1.54"), "supports API 1.60, but devenv needs 1.53 or older"),
+            ("next", None, "supports API next, but devenv needs a version from 1.41 to 1.53"),
         ] {
             let told = negotiate("unix:///s", newest, minimum).unwrap_err().to_string();
             assert!(told.contains(words), "{told}");

@@ -73,7 +73,7 @@ struct UsageDataDocument {
 
 pub(super) async fn sizes(client: &Client) -> Result<HashMap<String, u64>, EngineError> {
     // Engines before API 1.42 know no `type`, and add up everything.
-    let document: UsageDocument = client.wire.read(Call::get("add up what volumes take", "/system/df").with("type", "volume")).await?;
+    let document: UsageDocument = client.wire.read(Call::get("sum up the size of volumes", "/system/df").with("type", "volume")).await?;
     let sized = document.volumes.into_iter().flatten().filter_map(|volume| {
         let size = u64::try_from(volume.usage_data?.size).ok()?;
         Some((volume.name, size))
@@ -81,7 +81,7 @@ pub(super) async fn sizes(client: &Client) -> Result<HashMap<String, u64>, Engin
     Ok(sized.collect())
 }
 
-/// The engine takes a volume of that name that is already there, whoever's it is; one of another owner is refused here.
+/// The engine accepts an existing volume with that name, whatever its owner. A volume of another owner is refused here.
 pub(super) async fn create(client: &Client, volume: &VolumeCreate) -> Result<(), EngineError> {
     let action = format!("create the volume `{}`", volume.name);
     let request = VolumeCreateRequest {
@@ -95,7 +95,7 @@ pub(super) async fn create(client: &Client, volume: &VolumeCreate) -> Result<(),
     if Labels::parse(&there.labels).is_some_and(|labels| labels.owner == volume.labels.owner) {
         return Ok(());
     }
-    let message = "a volume of that name is there and is somebody else's".to_owned();
+    let message = "a volume with that name belongs to someone else".to_owned();
     Err(EngineError::Refused { action, status: 409, message })
 }
 

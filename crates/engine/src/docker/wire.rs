@@ -112,7 +112,7 @@ impl Wire {
         }
     }
 
-    /// An answer that goes on for as long as it likes, once its beginning is here.
+    /// The body of a streaming response, after its head has arrived.
     pub(super) async fn open(&self, call: Call<'_>) -> Result<Response, EngineError> {
         self.send(self.request(&call)?, &call).await
     }
@@ -152,7 +152,7 @@ impl Wire {
             .body(body);
         let response = self.send(request, &call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let message = format!("no stream was opened, status {}", response.status());
+            let message = format!("the engine opened no stream, status {}", response.status());
             return Err(EngineError::Protocol { action: call.action.to_owned(), message });
         }
         response.upgrade().await.map_err(|error| from_wire(&self.endpoint, call.action, error))
@@ -192,7 +192,7 @@ impl Wire {
     ) -> impl Stream<Item = Result<T, EngineError>> + use<T> {
         let endpoint = Arc::clone(&self.endpoint);
         FramedRead::new(reader(response), LinesCodec::new_with_max_length(LONGEST_LINE))
-            .map_err(move |error| gone(&endpoint, format!("the stream broke off: {error}")))
+            .map_err(move |error| gone(&endpoint, format!("the stream was interrupted: {error}")))
             .try_filter(|line| std::future::ready(!line.trim().is_empty()))
             .map(move |line| {
                 serde_json::from_str(&line?)

@@ -1,4 +1,4 @@
-//! What a test tells the scripted engine to do, and asks it afterwards.
+//! How a test scripts the fake engine, and inspects it afterwards.
 
 use tokio::io::AsyncReadExt;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::ExecInput;
 
-/// Calls of which a container gets one at a time from whoever looks after it.
+/// Calls that must not overlap for the same container.
 pub(super) const EXCLUSIVE: &[&str] = &["upload", "start", "stop", "remove_container", "inspect"];
 
 /// Says that something is being done with a container, until it is dropped.
@@ -47,7 +47,7 @@ impl FakeEngine {
         self
     }
 
-    /// A subnet that somebody else's network holds.
+    /// A subnet that another network uses.
     pub fn with_foreign_subnet(self, subnet: ipnet::IpNet) -> Self {
         self.lock().foreign_subnets.push(subnet);
         self
@@ -111,7 +111,7 @@ impl FakeEngine {
         self.lock().overlaps.clone()
     }
 
-    /// A network that the engine was still making for somebody who is gone: names need not be unique.
+    /// A network that the engine finished creating after its client was gone: names need not be unique.
     pub fn finish_late(&self, network: &NetworkCreate) {
         let mut state = self.lock();
         let id = format!("network-{}", state.next());
@@ -119,7 +119,7 @@ impl FakeEngine {
         state.networks.push(ObservedNetwork { id, name, labels, subnet });
     }
 
-    /// Somebody else removes it.
+    /// The container is removed outside of devenv.
     pub fn vanish(&self, id: &str) {
         self.drop_container(id);
     }

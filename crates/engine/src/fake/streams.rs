@@ -1,4 +1,4 @@
-//! What the scripted engine tells bit by bit: events, output, progress.
+//! The fake engine's streams: events, output, progress.
 
 use super::{BoxStream, EngineError, EngineEvent, FakeEngine, LogChunk, OwnerId, PullProgress, StreamExt, refused, stream};
 

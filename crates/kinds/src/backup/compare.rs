@@ -10,13 +10,13 @@ pub fn compare(service: &str, before: &[Content], after: &[Content]) -> Compared
             None => differences.push(format!("{} is missing ({} rows)", had.name, had.rows)),
             Some(has) if has.rows != had.rows => differences.push(format!("{} has {} rows instead of {}", had.name, has.rows, had.rows)),
             Some(has) if had.checksum.is_some() && has.checksum.is_some() && has.checksum != had.checksum => {
-                differences.push(format!("{} has other content: checksum {} instead of {}", had.name, shown(has), shown(had)));
+                differences.push(format!("{} has different content: checksum {} instead of {}", had.name, shown(has), shown(had)));
             }
             Some(_) => {}
         }
     }
     for has in after.iter().filter(|has| has.rows > 0 && !before.iter().any(|had| had.name == has.name)) {
-        differences.push(format!("{} was not there ({} rows)", has.name, has.rows));
+        differences.push(format!("{} did not exist before ({} rows)", has.name, has.rows));
     }
     Compared { service: service.to_owned(), before: before.to_vec(), after: after.to_vec(), differences }
 }
@@ -51,7 +51,7 @@ mod tests {
         let compared = compare("db", &before, &after);
         assert_eq!(
             compared.differences,
-            ["app/b has other content: checksum n instead of y", "app/d is missing (4 rows)", "app/e was not there (5 rows)"]
+            ["app/b has different content: checksum n instead of y", "app/d is missing (4 rows)", "app/e did not exist before (5 rows)"]
         );
         assert!(!verified(&[compared]));
         assert!(verified(&[compare("db", &before, &before)]));

@@ -1,7 +1,7 @@
 //! Backups: what a service's own tools write of its data, with counts and checksums taken at the same moment.
 //!
 //! A snapshot is a copy of files for this machine and this version; a backup is a dump that another server, also of a
-//! later version, takes. The daemon decides where files go and who may write meanwhile; here is how each kind of data is
+//! later version, can load. The daemon decides where files go and who may write in the meantime; this module knows how each kind of data is
 //! written, read back, counted and compared. Nothing here has a password in a process's arguments.
 
 mod compare;

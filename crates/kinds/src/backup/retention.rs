@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use devenv_api::Backup;
 
-/// Days of which the last backup is kept.
+/// The number of days of which the last backup is kept.
 const DAYS: usize = 7;
 /// Of the newest day, this many.
 const LATEST: usize = 8;

@@ -8,7 +8,7 @@ pub struct Cause {
     pub words: &'static [&'static str],
     /// None of these in that line, in small letters.
     pub without: &'static [&'static str],
-    /// `{service}` is the service, `{1}` and `{2}` what stands in the line's first and second pair of quotes, `{rest}`
+    /// `{service}` is the service, `{1}` and `{2}` the text in the line's first and second pair of quotes, `{rest}`
     /// what follows the first of the words.
     pub cause: &'static str,
     /// What to do, as a sentence that names the command or the line of the profile.

@@ -7,24 +7,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::describe::{AUTHORITY_IN_CONTAINER, Connection, Context, Describe, Description, Facts, PortNeed, product};
 
-/// Any image, or one built from a Dockerfile.
+/// A container from any image, or from a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Container {
-    /// The image, unless it is built.
+    /// The image to run. Not allowed together with `build`.
     #[serde(default)]
     pub image: Option<String>,
+    /// How to build the image. Not allowed together with `image`.
     #[serde(default)]
     pub build: Option<Build>,
+    /// The arguments to run instead of the image's command.
     #[serde(default)]
     pub command: Option<Vec<String>>,
+    /// The program to run instead of the image's entrypoint.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
+    /// The user to run as. Default: the image's user.
     #[serde(default)]
     pub user: Option<String>,
-    /// Ports to publish on the host's loopback.
+    /// Container ports to publish on the host's loopback interface.
     #[serde(default)]
     pub expose: Vec<u16>,
+    /// Directories of the project and named volumes to mount.
     #[serde(default)]
     pub volumes: Vec<VolumeMount>,
 }
@@ -33,12 +38,15 @@ pub struct Container {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// A directory, relative to the project.
+    /// The build context, a directory relative to the project.
     pub context: String,
+    /// The Dockerfile, relative to the context.
     #[serde(default = "default_dockerfile")]
     pub dockerfile: String,
+    /// The build stage to build.
     #[serde(default)]
     pub target: Option<String>,
+    /// Build arguments.
     #[serde(default)]
     pub args: IndexMap<String, String>,
 }

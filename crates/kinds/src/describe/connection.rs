@@ -1,4 +1,4 @@
-//! What dependants and `devenv env` are told about a service: variables with their full names, short forms, addresses.
+//! What dependents and `devenv env` get to know about a service: variables with their full names, short forms, addresses.
 
 use std::fmt::Write as _;
 
@@ -7,14 +7,14 @@ use indexmap::IndexMap;
 
 use super::Context;
 
-/// Where the local authority's certificate stands in a container of the product.
+/// The path of the local authority's certificate in a container.
 pub(crate) const AUTHORITY_IN_CONTAINER: &str = "/run/devenv/authority.crt";
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Connection {
-    /// `NAME_URL` and the like, with their full names.
+    /// Full names, such as `NAME_URL`.
     pub variables: IndexMap<String, Variable>,
-    /// `DATABASE_URL` and the like: they belong to the first service of the kind.
+    /// Short names, such as `DATABASE_URL`: they belong to the first service of the kind.
     pub short_forms: IndexMap<String, Variable>,
     /// Addresses to show, without secrets.
     pub urls: IndexMap<String, String>,
@@ -51,7 +51,7 @@ pub(crate) fn authority(cx: &Context<'_>) -> Variable {
     Variable { host: Template::text(cx.authority.display().to_string()), container: Template::text(AUTHORITY_IN_CONTAINER) }
 }
 
-/// A name as it stands in a URL; `/` stays, so that paths do too.
+/// Percent-encodes a name for a URL. Keeps `/`, so that paths stay paths.
 pub(crate) fn in_url(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

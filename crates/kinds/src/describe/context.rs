@@ -1,4 +1,4 @@
-//! What a kind is told before it describes a service: names, leased ports, and what its neighbours say of themselves.
+//! The input of a kind's `describe`: names, reserved ports, and facts about the other services.
 
 use std::{
     collections::BTreeMap,

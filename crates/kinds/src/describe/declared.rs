@@ -23,30 +23,30 @@ pub struct Declared<'a> {
     pub swapped: bool,
 }
 
-/// How a service of the product's own tells that it is ready: exactly one of the four.
+/// Readiness check of a process or container: exactly one of `http`, `tcp`, `log` and `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Probe {
-    /// An HTTP request is answered with the wanted status.
+    /// Ready when an HTTP request returns the expected status.
     Http(HttpProbe),
-    /// A TCP connection is accepted.
+    /// Ready when a TCP connection is accepted.
     Tcp(TcpProbe),
-    /// A line of the log matches this regular expression.
+    /// Ready when a log line matches this regular expression.
     Log(String),
-    /// A command in the service ends with 0.
+    /// Ready when this command in the service exits with 0.
     Exec(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpProbe {
-    /// The path to ask for, `/` unless said.
+    /// The request path.
     #[serde(default = "root_path")]
     pub path: String,
-    /// The status that means ready.
+    /// The expected status code.
     #[serde(default = "ok_status")]
     pub status: u16,
-    /// The service's (container's) port; its first one unless said.
+    /// The port in the container. Default: the service's first port.
     #[serde(default)]
     pub port: Option<u16>,
 }
@@ -54,7 +54,7 @@ pub struct HttpProbe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpProbe {
-    /// The service's (container's) port; its first one unless said.
+    /// The port in the container. Default: the service's first port.
     #[serde(default)]
     pub port: Option<u16>,
 }

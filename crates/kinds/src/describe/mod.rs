@@ -116,7 +116,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// A server of somebody else's making: it comes back whatever made it end, and stands when what it needs restarts.
+    /// A third-party server: restarted whatever made it exit, and not restarted with its dependencies.
     pub fn server(container: ContainerSpec, probe: Probe, stop: Stop) -> Self {
         Self {
             workload: Workload::Container(container),

@@ -1,5 +1,4 @@
-//! What the kinds of the product's own services have in common, container or process: everybody's variables, and a probe
-//! that the profile asks for.
+//! What `container` and `process` have in common: all variables, and the profile's probe.
 
 use devenv_spec::{Probe, Template, Variable};
 use indexmap::IndexMap;

@@ -23,7 +23,7 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
     let table: &[(&str, From, &str, &str)] = &[
         ("postgres", Log, "FATAL:  could not map anonymous shared memory: Cannot allocate memory", "shared_buffers"),
         ("postgres", Log, "FATAL:  data directory \"/var/lib/postgresql/data\" has wrong ownership", "another user"),
-        ("postgres", Log, "FATAL:  data directory \"/var/lib/postgresql/data\" has invalid permissions", "read by others"),
+        ("postgres", Log, "FATAL:  data directory \"/var/lib/postgresql/data\" has invalid permissions", "other users can read"),
         (
             "postgres",
             Log,
@@ -31,9 +31,9 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "another major version",
         ),
         ("postgres", Log, "FATAL:  database files are incompatible with server", "another major version"),
-        ("postgres", Log, "FATAL:  \"/var/lib/postgresql/data\" is not a valid data directory", "no PostgreSQL data"),
-        ("postgres", Log, "initdb: error: directory \"/var/lib/postgresql/data\" exists but is not empty", "something else"),
-        ("postgres", Log, "FATAL:  lock file \"postmaster.pid\" already exists", "another PostgreSQL runs"),
+        ("postgres", Log, "FATAL:  \"/var/lib/postgresql/data\" is not a valid data directory", "other than PostgreSQL data"),
+        ("postgres", Log, "initdb: error: directory \"/var/lib/postgresql/data\" exists but is not empty", "not empty"),
+        ("postgres", Log, "FATAL:  lock file \"postmaster.pid\" already exists", "another PostgreSQL server runs"),
         (
             "postgres",
             Log,
@@ -45,20 +45,20 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "postgres",
             Log,
             "FATAL:  invalid value for parameter \"shared_buffers\": \"lots\"",
-            "value `lots` for its setting `shared_buffers`",
+            "value `lots` of the setting `shared_buffers`",
         ),
         ("postgres", Log, "FATAL:  0 is outside the valid range for parameter \"max_connections\" (1 .. 262143)", "`max_connections`"),
         ("postgres", Log, "FATAL:  could not access file \"timescaledb\": No such file or directory", "library `timescaledb`"),
         ("postgres", Log, "PANIC:  could not locate a valid checkpoint record at 0/14E95B0", "damaged"),
         ("postgres", Log, "PANIC:  could not write to file \"pg_wal/xlogtemp.29\": No space left on device", "disk"),
-        ("postgres", Log, "Error: Database is uninitialized and superuser password is not specified.", "given none"),
+        ("postgres", Log, "Error: Database is uninitialized and superuser password is not specified.", "none is set"),
         ("postgres", Probe, "password authentication failed for user \"postgres\" (SQLSTATE 28P01)", "another password"),
-        ("postgres", Probe, "sorry, too many clients already (SQLSTATE 53300)", "all connections"),
-        ("postgres", Probe, "no pg_hba.conf entry for host \"172.18.0.1\", user \"postgres\" (SQLSTATE 28000)", "broken off"),
+        ("postgres", Probe, "sorry, too many clients already (SQLSTATE 53300)", "connections are in use"),
+        ("postgres", Probe, "no pg_hba.conf entry for host \"172.18.0.1\", user \"postgres\" (SQLSTATE 28000)", "interrupted"),
         ("redis", Log, "*** FATAL CONFIG FILE ERROR (Redis 8.0.2) ***", "configuration"),
         ("redis", Log, "1:M 21 Nov 2026 09:53:12.348 # >>> 'foo bar'", "configuration: 'foo bar'"),
         ("redis", Log, ">>> 'maxmemory \"lots\"'", "configuration: 'maxmemory \"lots\"'"),
-        ("redis", Log, "1:M 21 Nov 2026 09:53:13.163 # Short read or OOM loading DB. Unrecoverable error, aborting now.", "in the middle"),
+        ("redis", Log, "1:M 21 Nov 2026 09:53:13.163 # Short read or OOM loading DB. Unrecoverable error, aborting now.", "truncated"),
         ("redis", Log, "Bad directive or wrong number of arguments", "no such setting"),
         (
             "redis",
@@ -72,9 +72,9 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "1:M 21 Nov 2026 09:00:00.000 # Unexpected end of file reading the append only file appendonly.aof.1.incr.aof. You can: 1) Make a backup of your AOF file",
             "middle of a command",
         ),
-        ("redis", Log, "1:M 21 Nov 2026 09:00:00.000 # Can't handle RDB format version 80", "newer Redis"),
+        ("redis", Log, "1:M 21 Nov 2026 09:00:00.000 # Can't handle RDB format version 80", "newer version of Redis"),
         ("redis", Log, "1:M 21 Nov 2026 09:00:00.000 # Fatal error loading the DB, check server logs. Exiting.", "cannot be read"),
-        ("redis", Log, "1:M 21 Nov 2026 09:00:00.000 # Wrong signature trying to load DB from file", "no Redis dump"),
+        ("redis", Log, "1:M 21 Nov 2026 09:00:00.000 # Wrong signature trying to load DB from file", "not a Redis dump"),
         (
             "redis",
             Log,
@@ -96,12 +96,12 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "another Kafka cluster",
         ),
         ("kafka", Log, "java.lang.OutOfMemoryError: Java heap space", "out of memory"),
-        ("kafka", Log, "# There is insufficient memory for the Java Runtime Environment to continue.", "too little memory"),
+        ("kafka", Log, "# There is insufficient memory for the Java Runtime Environment to continue.", "not enough memory"),
         (
             "kafka",
             Log,
             "java.lang.IllegalArgumentException: requirement failed: advertised.listeners listener names must be equal to or a subset of the ones defined in listeners.",
-            "do not fit together",
+            "contradict each other",
         ),
         (
             "kafka",
@@ -113,7 +113,7 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "kafka",
             Log,
             "Exception in thread \"main\" java.lang.IllegalArgumentException: Error creating broker listeners from '[OTHER://127.0.0.1:9092]': No security protocol defined for listener OTHER",
-            "do not fit together",
+            "contradict each other",
         ),
         (
             "kafka",
@@ -131,42 +131,37 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "kafka",
             Log,
             "java.nio.file.AccessDeniedException: /var/lib/kafka/data/meta.properties",
-            "may not use /var/lib/kafka/data/meta.properties",
+            "cannot access /var/lib/kafka/data/meta.properties",
         ),
         (
             "postgres",
             Log,
             "initdb: error: could not access directory \"/var/lib/postgresql/data\": Permission denied",
-            "may not use a file",
+            "no permission for a file",
         ),
         (
             "kafka",
             Log,
             "ERROR Shutdown broker because all log dirs in /var/lib/kafka/data have failed (kafka.log.LogManager)",
-            "cannot write",
+            "no longer write",
         ),
         (
             "kafka",
             Log,
             "org.apache.kafka.common.KafkaException: Failed to acquire lock on file .lock in /var/lib/kafka/data. A Kafka instance in another process or thread is using this directory.",
-            "another Kafka runs",
+            "another Kafka broker runs",
         ),
         ("kafka", Log, "java.io.IOException: No space left on device", "disk"),
-        ("kafka", Probe, "the broker tells its clients to use kafka:9092, and not 127.0.0.1:25001", "another address"),
+        ("kafka", Probe, "the broker advertises kafka:9092 instead of 127.0.0.1:25001", "another address"),
         (
             "container",
             Engine,
             "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"srv\": executable file not found in $PATH: unknown",
-            "does not hold: `srv`",
+            "not in its image: `srv`",
         ),
-        ("container", Engine, "standard_init_linux.go:228: exec user process caused: exec format error", "another processor"),
-        ("container", Log, "exec /usr/local/bin/docker-entrypoint.sh: exec format error", "another processor"),
-        (
-            "container",
-            Engine,
-            "starting container process caused: exec: \"/app/run.sh\": permission denied: unknown",
-            "may not be executed",
-        ),
+        ("container", Engine, "standard_init_linux.go:228: exec user process caused: exec format error", "another CPU architecture"),
+        ("container", Log, "exec /usr/local/bin/docker-entrypoint.sh: exec format error", "another CPU architecture"),
+        ("container", Engine, "starting container process caused: exec: \"/app/run.sh\": permission denied: unknown", "not executable"),
         (
             "container",
             Engine,
@@ -181,21 +176,21 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             "does not exist",
         ),
         ("container", Engine, "manifest for redis:99 not found: manifest unknown: manifest unknown", "not this version"),
-        ("container", Engine, "no matching manifest for linux/arm64/v8 in the manifest list entries", "this machine's processor"),
-        ("container", Engine, "toomanyrequests: You have reached your pull rate limit.", "more downloads"),
-        ("container", Engine, "No such image: redis:99", "not on this machine"),
+        ("container", Engine, "no matching manifest for linux/arm64/v8 in the manifest list entries", "this machine's CPU architecture"),
+        ("container", Engine, "toomanyrequests: You have reached your pull rate limit.", "rate limit"),
+        ("container", Engine, "No such image: redis:99", "does not exist locally"),
         (
             "container",
             Engine,
             "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
             "cannot be resolved",
         ),
-        ("container", Engine, "Get \"https://registry-1.docker.io/v2/\": dial tcp 1.2.3.4:443: i/o timeout", "cannot be reached"),
+        ("container", Engine, "Get \"https://registry-1.docker.io/v2/\": dial tcp 1.2.3.4:443: i/o timeout", "unreachable"),
         ("container", Engine, "invalid mount config for type \"bind\": bind source path does not exist: /home/a/none", "does not exist"),
-        ("process", Log, "Error: listen EADDRINUSE: address already in use :::3000", "taken already"),
-        ("process", Log, "OSError: [Errno 98] Address already in use", "taken already"),
-        ("container", Log, "nginx: [emerg] open() \"/etc/nginx/nginx.conf\" failed (13: Permission denied)", "may not use a file"),
-        ("container", Log, "connect: network is unreachable", "no way to the network"),
+        ("process", Log, "Error: listen EADDRINUSE: address already in use :::3000", "already in use"),
+        ("process", Log, "OSError: [Errno 98] Address already in use", "already in use"),
+        ("container", Log, "nginx: [emerg] open() \"/etc/nginx/nginx.conf\" failed (13: Permission denied)", "no permission for a file"),
+        ("container", Log, "connect: network is unreachable", "is unreachable"),
     ];
     for (kind, from, line, cause) in table.iter().map(|(kind, from, line, cause)| (*kind, from, *line, *cause)) {
         let from = match from {
@@ -230,8 +225,8 @@ fn memory_comes_before_everything_and_an_exit_code_after_everything() {
         ..Evidence::default()
     };
     let memory = diagnose(&evidence).unwrap();
-    assert_eq!(memory.cause, "the kernel killed `events` because it used more memory than it was given");
-    assert_eq!(memory.fix, "raise `services.events.resources.memory`, or have `events` use less");
+    assert_eq!(memory.cause, "the kernel killed `events` because it exceeded its memory limit");
+    assert_eq!(memory.fix, "raise `services.events.resources.memory`, or reduce the memory usage of `events`");
     evidence.out_of_memory = false;
     assert_eq!(diagnose(&evidence).unwrap().cause, "the disk that `events` writes to is full");
     evidence.log.clear();
@@ -261,5 +256,5 @@ fn words_in_the_table_are_in_small_letters_and_every_fix_is_filled() {
         log: vec!["FATAL:  invalid value for parameter \"work_mem\": \"x\"".to_owned()],
         ..Evidence::default()
     };
-    assert_eq!(diagnose(&evidence).unwrap().fix, "correct `work_mem` under `settings` of `db`");
+    assert_eq!(diagnose(&evidence).unwrap().fix, "fix `work_mem` under `settings` of `db`");
 }

@@ -1,4 +1,4 @@
-//! Prometheus's text format: families in the order in which they are first told of, each with all its samples.
+//! Prometheus's text format: families in the order of their first sample, each with all its samples.
 
 use std::fmt::{self, Write as _};
 

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
 
-/// Grafana, with data sources and dashboards provisioned.
+/// Grafana, with provisioned data sources and dashboards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grafana {
+    /// The version of Grafana.
     #[serde(default = "default_version")]
     pub version: String,
-    /// Dashboard files, as Grafana exports them.
+    /// Dashboard files, as exported by Grafana.
     #[serde(default)]
     pub dashboards: Vec<String>,
 }

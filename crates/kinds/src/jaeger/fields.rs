@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::spec::JaegerProbe;
 use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
 
-/// Jaeger: traces by OTLP, with its query API and page.
+/// Jaeger: collects traces over OTLP, with query API and web UI.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jaeger {
+    /// The version of Jaeger.
     #[serde(default = "default_version")]
     pub version: String,
-    /// The share of traces that is kept, 0.0 to 1.0.
+    /// The fraction of traces to keep, from 0.0 to 1.0.
     #[serde(default = "default_sampling")]
     pub sampling: f64,
 }

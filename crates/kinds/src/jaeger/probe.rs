@@ -18,7 +18,7 @@ impl Probes for JaegerKind {
         http::expect(Method::GET, query, "/api/services", None, 200).await?;
         // No span in it, so nothing is stored; a receiver that is not there yet refuses it all the same.
         http::expect(Method::POST, otlp_http, "/v1/traces", Some(r#"{"resourceSpans":[]}"#), 200).await?;
-        Ok(Receipt::of("healthy, answers queries, takes spans over OTLP"))
+        Ok(Receipt::of("healthy, answers queries, accepts spans over OTLP"))
     }
 
     fn port(&self, question: &OfKind) -> Option<u16> {

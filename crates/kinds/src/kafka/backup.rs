@@ -14,7 +14,7 @@ use crate::{
 #[async_trait]
 impl Backups for KafkaKind {
     fn way(&self, _: &ServiceSpec) -> Way {
-        Way::Skipped("Kafka's logs are no dump that another version takes; `devenv snapshot` keeps them")
+        Way::Skipped("Kafka's logs cannot be restored by another version; use `devenv snapshot`")
     }
 
     async fn dump(&self, _: &ServerSite<'_>, _: &Path) -> Result<Dumped, BackupError> {

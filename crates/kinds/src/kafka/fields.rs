@@ -15,26 +15,29 @@ use sha2::{Digest, Sha256};
 use super::topics::{self, Declared, HOST, NETWORK, Topic};
 use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, PortNeed};
 
-/// Apache Kafka, one broker in KRaft mode.
+/// Apache Kafka, a single broker in KRaft mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
+    /// The version of Kafka.
     #[serde(default = "default_version")]
     pub version: String,
-    /// Topics that exist before the service is ready.
+    /// Topics to create before the service is ready, by name.
     #[serde(default)]
     pub topics: IndexMap<String, Topic>,
-    /// Groups that exist before the service is ready.
+    /// Consumer groups to create before the service is ready.
     #[serde(default)]
     pub consumer_groups: Vec<String>,
-    /// Topics that nobody declared are created on first use.
+    /// Create undeclared topics on first use.
     #[serde(default = "yes")]
     pub auto_create: bool,
     /// Broker settings, as in `server.properties`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
+    /// Files of records to produce once, before `seed`.
     #[serde(default)]
     pub init: Vec<String>,
+    /// Seed data to produce once.
     #[serde(default)]
     pub seed: Vec<String>,
 }
@@ -112,7 +115,7 @@ impl Kafka {
         set("transaction.state.log.min.isr", "1");
         set("share.coordinator.state.topic.min.isr", "1");
         set("group.initial.rebalance.delay.ms", "0");
-        // After SIGKILL the controller waits for the dead session of this very broker: 9 s unless told otherwise.
+        // After SIGKILL the controller waits for the session of the dead broker to expire: 9 s by default.
         set("broker.session.timeout.ms", "2000");
         set("broker.heartbeat.interval.ms", "500");
         settings.extend(self.settings.clone());
@@ -134,12 +137,12 @@ fn environment_name(setting: &str) -> String {
     name
 }
 
-/// The same for ever, so that a container made anew fits the volume that it finds.
+/// Constant, so that a recreated container fits its existing volume.
 fn cluster_id(environment: &str, service: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digest = Sha256::new().chain_update(environment).chain_update([0]).chain_update(service).finalize();
-    let mut bits = u128::from_be_bytes(digest[..16].try_into().expect("a digest has 32 bytes"));
-    // Its first character must not be `-`: the image hands it to a command line.
+    let mut bits = u128::from_be_bytes(digest[..16].try_into().expect("a SHA-256 digest has 32 bytes"));
+    // Its first character must not be `-`, because the image passes it to a command line.
     bits >>= 1;
     // 22 characters hold 132 bits: base64 pads the 128 at their end.
     let character = |index: u32| if index == 21 { (bits & 3) << 4 } else { bits >> (122 - 6 * index) & 63 };

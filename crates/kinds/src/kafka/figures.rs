@@ -29,7 +29,7 @@ async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
     let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", server.port)).await?);
     let metadata = broker.metadata(None).await?;
     let mut page = Page::default();
-    page.gauge("kafka_brokers", "Brokers of the cluster.", &[], metadata.brokers.len() as f64);
+    page.gauge("kafka_brokers", "Number of brokers in the cluster.", &[], metadata.brokers.len() as f64);
     // The broker's own topics are its own affair.
     let topics: Vec<(String, u32)> = metadata
         .topics
@@ -38,7 +38,7 @@ async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
         .map(|topic| (topic.name, topic.leaders.len() as u32))
         .collect();
     for (topic, partitions) in &topics {
-        page.gauge("kafka_topic_partitions", "Partitions of the topic.", &[("topic", topic)], f64::from(*partitions));
+        page.gauge("kafka_topic_partitions", "Number of partitions of the topic.", &[("topic", topic)], f64::from(*partitions));
     }
     let ends: HashMap<(String, i32), i64> =
         broker.ends(&topics).await?.into_iter().map(|end| ((end.topic, end.partition), end.offset)).collect();
@@ -46,7 +46,7 @@ async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
         for partition in 0..*partitions as i32 {
             if let Some(end) = ends.get(&(topic.clone(), partition)) {
                 let labels = [("topic", topic.as_str()), ("partition", &partition.to_string())];
-                page.gauge("kafka_topic_partition_current_offset", "The offset that the next record gets.", &labels, *end as f64);
+                page.gauge("kafka_topic_partition_current_offset", "Offset of the next record.", &labels, *end as f64);
             }
         }
     }
@@ -60,9 +60,9 @@ async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
             let Some(end) = ends.get(&(committed.topic.clone(), committed.partition)) else { continue };
             let partition = committed.partition.to_string();
             let labels = [("consumergroup", group.as_str()), ("topic", committed.topic.as_str()), ("partition", partition.as_str())];
-            page.gauge("kafka_consumergroup_current_offset", "The offset that the group has committed.", &labels, committed.offset as f64);
+            page.gauge("kafka_consumergroup_current_offset", "Offset that the group has committed.", &labels, committed.offset as f64);
             let behind = (end - committed.offset).max(0);
-            page.gauge("kafka_consumergroup_lag", "Records that the group has yet to read.", &labels, behind as f64);
+            page.gauge("kafka_consumergroup_lag", "Number of records that the group has not read yet.", &labels, behind as f64);
         }
     }
     Ok(page)

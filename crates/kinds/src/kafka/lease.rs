@@ -96,20 +96,20 @@ impl KafkaLeases {
 
     fn take(&self, lease: &str) -> String {
         let prefix = format!("{PREFIX}{lease}.");
-        self.held.lock().expect("no holder of this lock panics").insert(prefix.clone());
+        self.held.lock().expect("no code panics while it holds this lock").insert(prefix.clone());
         prefix
     }
 
     /// Deletes what was made with the prefix.
     async fn give_back(&self, prefix: &str) {
-        self.held.lock().expect("no holder of this lock panics").remove(prefix);
+        self.held.lock().expect("no code panics while it holds this lock").remove(prefix);
         for attempt in 1..=ATTEMPTS {
             match self.remove(prefix).await {
                 Ok(true) => return,
                 Ok(false) if attempt < ATTEMPTS => tokio::time::sleep(PAUSE).await,
                 Ok(false) => tracing::debug!(prefix, "Groups of a lease still have members; the next sweep deletes them."),
                 Err(error) => {
-                    tracing::debug!(%error, prefix, "Topics and groups of a lease could not be deleted; the next sweep finds them.");
+                    tracing::debug!(%error, prefix, "Cannot delete the topics and groups of a lease; the next sweep does.");
                     return;
                 }
             }
@@ -128,7 +128,7 @@ impl KafkaLeases {
     async fn remove(&self, prefix: &str) -> Result<bool, WireError> {
         let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", self.port)).await?);
         let mut groups = broker.groups().await?;
-        let held = self.held.lock().expect("no holder of this lock panics").clone();
+        let held = self.held.lock().expect("no code panics while it holds this lock").clone();
         let is_due = |name: &String| name.starts_with(prefix) && !held.iter().any(|held| name.starts_with(held.as_str()));
         groups.retain(&is_due);
         let mut gone = true;

@@ -1,7 +1,7 @@
 //! Kafka: a client could produce and consume now.
 //!
 //! Each step rules out a way in which an open port lies. Metadata: it is a broker and not docker-proxy, the broker is
-//! registered and not fenced, and the address that it tells its clients is the one on which we reach it. A coordinator
+//! registered and not fenced, and it advertises the address on which we reach it. A coordinator
 //! for a group: the controller takes changes and partitions get leaders, for the first such question makes the broker
 //! create `__consumer_offsets` (COORDINATOR_NOT_AVAILABLE until then), exactly what the first consumer would wait for.
 //! The group's offsets: the coordinator has loaded that partition. Nothing is created that a client would not.
@@ -56,7 +56,7 @@ async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
         return Err(ProbeFailure::said(if told.is_empty() {
             "the broker is not registered with the controller yet".to_owned()
         } else {
-            format!("the broker tells its clients to use {}, and not 127.0.0.1:{port}", told.join(", "))
+            format!("the broker advertises {} instead of 127.0.0.1:{port}", told.join(", "))
         }));
     };
     if metadata.controller < 0 {
@@ -86,7 +86,7 @@ fn is_loopback(host: &str) -> bool {
 fn failure(port: u16, error: WireError) -> ProbeFailure {
     match error {
         WireError::Io(error) => unreachable(port, &error),
-        WireError::Malformed => ProbeFailure::silent(format!("what answers at 127.0.0.1:{port} is no Kafka broker")),
+        WireError::Malformed => ProbeFailure::silent(format!("the server at 127.0.0.1:{port} is not a Kafka broker")),
         WireError::Refused { .. } => ProbeFailure::said(error.to_string()),
     }
 }

@@ -77,11 +77,11 @@ async fn create(broker: &mut Connection, missing: &[&TopicSpec]) -> Result<Vec<C
     let outcomes = broker.create_topics(&new).await.map_err(|error| refused("create the topics", &error))?;
     let mut changes = Vec::new();
     for outcome in outcomes {
-        // Somebody else was quicker; the next start looks at its partitions.
+        // Another client created it first; the next start checks its partitions.
         if outcome.code == TOPIC_ALREADY_EXISTS {
             continue;
         }
-        outcome.check("create the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+        outcome.check("create the topic").map_err(|error| ProvisionError::refused("provision the topics", error))?;
         let partitions = missing.iter().find(|topic| topic.name == outcome.name).map_or(0, |topic| topic.partitions);
         changes.push(Change::made(format!("topic `{}` created, partitions: {partitions}", outcome.name)));
     }
@@ -95,15 +95,15 @@ async fn resize(broker: &mut Connection, wanted: &TopicSpec, found: &Topic) -> R
     }
     if has > wanted.partitions {
         return Ok(Some(Change::drift(format!(
-            "topic `{name}` has {has} partitions and the profile says {}: Kafka cannot take partitions away",
+            "topic `{name}` has {has} partitions, but the profile says {}: Kafka cannot reduce the number",
             wanted.partitions
         ))));
     }
-    let outcomes = broker.grow(name, wanted.partitions).await.map_err(|error| refused("grow a topic", &error))?;
+    let outcomes = broker.grow(name, wanted.partitions).await.map_err(|error| refused("add partitions to a topic", &error))?;
     for outcome in outcomes {
-        outcome.check("grow the topic").map_err(|error| ProvisionError::refused("provide the topics", error))?;
+        outcome.check("add partitions to the topic").map_err(|error| ProvisionError::refused("provision the topics", error))?;
     }
-    Ok(Some(Change::made(format!("topic `{name}` grown from {has} to {} partitions", wanted.partitions))))
+    Ok(Some(Change::made(format!("topic `{name}`: partitions increased from {has} to {}", wanted.partitions))))
 }
 
 async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Change>, ProvisionError> {
@@ -115,7 +115,7 @@ async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Chang
     if asked.is_empty() {
         return Ok(Vec::new());
     }
-    let found = broker.topic_settings(&asked).await.map_err(|error| refused("read the topics' settings", &error))?;
+    let found = broker.topic_settings(&asked).await.map_err(|error| refused("read the settings of the topics", &error))?;
     let mut changes = Vec::new();
     for topic in wanted {
         let name = &topic.name;
@@ -129,7 +129,7 @@ async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Chang
         if differs.is_empty() {
             continue;
         }
-        let action = format!("provide the settings of the topic `{name}`");
+        let action = format!("set the settings of the topic `{name}`");
         broker.alter_topic(name, &differs).await.map_err(|error| refused(&action, &error))?;
         let changed = differs.into_iter();
         changes.extend(changed.map(|(key, value)| Change::made(format!("`{key}` of the topic `{name}` set to `{value}`"))));
@@ -142,7 +142,7 @@ fn is_same(found: &str, wanted: &str) -> bool {
     let number = |text: &str| text.trim().parse::<f64>().ok();
     let list = |text: &str| text.split(',').map(|item| item.trim().to_lowercase()).collect::<Vec<_>>();
     match (number(found), number(wanted)) {
-        // Large integers are told apart by their digits.
+        // Large integers are compared by their digits.
         (Some(a), Some(b)) if found.contains('.') || wanted.contains('.') => (a - b).abs() < f64::EPSILON,
         _ => list(found) == list(wanted),
     }
@@ -184,17 +184,17 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
     let starts: Vec<(String, u32)> = wanted.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
     for group in &wanted.consumer_groups {
         if starts.is_empty() {
-            changes.push(Change::drift(format!("consumer group `{group}` needs a declared topic to have an offset in")));
+            changes.push(Change::drift(format!("consumer group `{group}` needs a declared topic for its offsets")));
             continue;
         }
-        let action = format!("provide the consumer group `{group}`");
+        let action = format!("create the consumer group `{group}`");
         until_settled!(broker.find_coordinator(group), &action)?;
         if !until_settled!(broker.committed(group), &action)?.is_empty() {
             continue;
         }
         match until_settled!(broker.commit_start(group, &starts), &action) {
             Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
-            // A running consumer has joined meanwhile: the group exists, which is all that was asked.
+            // A consumer has joined in the meantime: the group exists, which is all that is required.
             Err(ProvisionError::Refused { reason, .. }) if reason.contains("UNKNOWN_MEMBER_ID") => {}
             Err(error) => return Err(error),
         }

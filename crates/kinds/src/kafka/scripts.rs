@@ -2,7 +2,7 @@
 //!
 //! A topic, and no file on the volume, because a transaction can hold both: the records of a file and its row are
 //! committed together or not at all, and a client that reads committed records (the default of most) never sees half a
-//! file. The producer's transactional id is the file's: whoever comes next fences off what was cut off, and the broker
+//! file. The producer's transactional id belongs to the file: the next attempt fences an interrupted one, and the broker
 //! takes that back. Consumers here live for one read; nothing subscribes.
 
 use std::{
@@ -128,7 +128,7 @@ impl ScriptStore for Broker {
         if let Err(error) = &result
             && let Err(unrecorded) = self.write(script, Row::failed(script, error)).await
         {
-            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
+            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "Cannot record the failure of a script.");
         }
         result
     }
@@ -180,7 +180,7 @@ impl Broker {
             broker.create_topics(&[topic]).await
         };
         let fail = |error: String| ScriptError::of(&self.service, error);
-        let outcomes = timeout(PATIENCE, asked).await.map_err(|_| fail(format!("the topic {name} was not created within {PATIENCE:?}")))?;
+        let outcomes = timeout(PATIENCE, asked).await.map_err(|_| fail(format!("topic {name} was not created within {PATIENCE:?}")))?;
         for outcome in outcomes.map_err(|error| fail(error.to_string()))? {
             if outcome.code != wire::TOPIC_ALREADY_EXISTS {
                 outcome.check("create the topic").map_err(|error| fail(error.to_string()))?;

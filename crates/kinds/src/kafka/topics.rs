@@ -17,6 +17,7 @@ pub(crate) const HOST: u16 = 9094;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Topic {
+    /// The number of partitions.
     #[serde(default = "one")]
     pub partitions: u32,
     /// Topic settings, such as `retention.ms`.

@@ -31,9 +31,9 @@ pub(crate) const PREFIX: &str = "devenv_lease_";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    #[error("there is no service `{0}` in this environment")]
+    #[error("unknown service `{0}` in this environment")]
     NoService(String),
-    #[error("`{name}` is a service of the kind {kind}, of which nothing can be leased")]
+    #[error("`{name}` is a {kind} service, which does not support leases")]
     NotLeasable { name: String, kind: String },
     #[error("no service of this environment has a database `{name}` that can be leased; there is {}", known.join(", "))]
     NoDatabase { name: String, known: Vec<String> },
@@ -43,16 +43,16 @@ pub enum LeaseError {
     Secret(#[from] SecretError),
     #[error("`{service}`: cannot {action}: {reason}")]
     Refused { service: String, action: String, reason: String },
-    #[error("all {count} numbered databases of `{service}` are taken")]
+    #[error("all {count} numbered databases of `{service}` are in use")]
     NoNumber { service: String, count: u32 },
 }
 
 impl LeaseError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoService(_) | Self::NotLeasable { .. } => Some("`devenv status` lists the services and their kinds"),
-            Self::NoNumber { .. } => Some("give the service more with `databases:` in the profile, or run fewer tests at once"),
-            Self::Refused { .. } => Some("`devenv status` shows whether the service is ready"),
+            Self::NoService(_) | Self::NotLeasable { .. } => Some("run `devenv status` to list the services and their kinds"),
+            Self::NoNumber { .. } => Some("increase `databases:` of the service in the profile, or run fewer tests in parallel"),
+            Self::Refused { .. } => Some("run `devenv status` to check whether the service is ready"),
             Self::NoDatabase { .. } | Self::Nothing | Self::Secret(_) => None,
         }
     }
@@ -134,7 +134,7 @@ impl Leases {
         for result in swept.await {
             if let Err(error) = result {
                 // The next lease on it looks again.
-                tracing::debug!(%error, "What leases may have left behind could not be looked for.");
+                tracing::debug!(%error, "Cannot search for the remains of leases.");
             }
         }
     }
@@ -180,7 +180,7 @@ impl Leases {
     /// knows the leases that were granted before.
     fn lessor(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
         let leases = crate::find(&service.kind).and_then(ServiceKind::leases)?;
-        let mut known = self.known.lock().expect("no holder of this lock panics");
+        let mut known = self.known.lock().expect("no code panics while it holds this lock");
         let renewed = known.get(&service.name).and_then(|former| former.renewed(service));
         let lessor = renewed.or_else(|| leases.lessor(service, &self.cx))?;
         known.insert(service.name.clone(), lessor.clone());

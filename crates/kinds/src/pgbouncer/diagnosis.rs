@@ -7,5 +7,5 @@ pub(super) const CAUSES: &[Cause] = &[Cause::new(
     Place::Probe,
     &["server_login_retry"],
     "the pooler cannot log in to its database server",
-    "see the log of the database for the reason, and the pooler's with `devenv logs {service}`",
+    "see the database's log for the reason, and the pooler's with `devenv logs {service}`",
 )];

@@ -13,18 +13,19 @@ use serde::{Deserialize, Serialize};
 use super::spec::PgbouncerProbe;
 use crate::describe::{Connection, Context, DatabaseFacts, Describe, Description, Facts, PortNeed, in_url};
 
-/// PgBouncer before a PostgreSQL service, with the same roles.
+/// PgBouncer in front of a PostgreSQL service, with the same roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pgbouncer {
-    /// The PostgreSQL service behind it.
+    /// The PostgreSQL service to pool connections to.
     pub service: String,
+    /// When a server connection returns to the pool.
     #[serde(default)]
     pub mode: PoolMode,
-    /// Server connections for each database and role.
+    /// Server connections per database and role.
     #[serde(default = "default_pool_size")]
     pub pool_size: u32,
-    /// Client connections in all.
+    /// Maximum number of client connections.
     #[serde(default = "default_max_clients")]
     pub max_clients: u32,
 }

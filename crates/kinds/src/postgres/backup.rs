@@ -285,7 +285,7 @@ impl<'a> Server<'a> {
     pub(super) async fn discard(&self, database: &str) {
         if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await
         {
-            tracing::warn!(%error, database, "A database that was not needed could not be dropped.");
+            tracing::warn!(%error, database, "Cannot drop a temporary database.");
         }
     }
 
@@ -377,7 +377,7 @@ fn words(said: &str) -> String {
     if let Some((end, _)) = text.char_indices().nth(1000) {
         text.truncate(end);
     }
-    if text.is_empty() { "it said nothing".to_owned() } else { text }
+    if text.is_empty() { "it printed no error".to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -25,22 +25,22 @@ pub struct Postgres {
     /// Server settings, as in `postgresql.conf`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
-    /// In every database; preload libraries are set by themselves.
+    /// Extensions to create in every database. `shared_preload_libraries` is set as needed.
     #[serde(default)]
     pub extensions: Vec<String>,
-    /// One database and role named after the service, unless said.
+    /// Databases by name. Default: one database and role named after the service.
     #[serde(default)]
     pub databases: IndexMap<String, Database>,
-    /// Encrypted connections only, with a certificate that clients can verify.
+    /// Accept only TLS connections, with a certificate that clients can verify.
     #[serde(default)]
     pub tls: bool,
-    /// Scripts applied once as superuser in the first database, before the rest.
+    /// Scripts to run once as superuser in the first database, before all others.
     #[serde(default)]
     pub admin_init: Vec<String>,
-    /// Scripts applied once in the first database, as its owner.
+    /// Scripts to run once in the first database, as its owner.
     #[serde(default)]
     pub init: Vec<String>,
-    /// Data sets for the first database, as its owner.
+    /// Seed data for the first database, loaded as its owner.
     #[serde(default)]
     pub seed: Vec<String>,
 }
@@ -49,19 +49,19 @@ pub struct Postgres {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// A role with a generated password that reaches no other database; named after the database unless said.
+    /// The role that owns the database. It gets a generated password and cannot connect to other databases. Default: the database's name.
     #[serde(default)]
     pub owner: Option<String>,
-    /// Besides those of the server.
+    /// Additional extensions for this database.
     #[serde(default)]
     pub extensions: Vec<String>,
-    /// `ALTER DATABASE … SET`.
+    /// Settings of this database, as in `ALTER DATABASE … SET`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
-    /// Scripts applied once, as the owner.
+    /// Scripts to run once, as the owner.
     #[serde(default)]
     pub init: Vec<String>,
-    /// Data sets, as the owner.
+    /// Seed data, loaded as the owner.
     #[serde(default)]
     pub seed: Vec<String>,
 }
@@ -83,7 +83,7 @@ const ACCESS: &str = "/run/devenv/pg_hba.conf";
 const ENCRYPTED_ONLY: &str = "local all all trust\nlocal replication all trust\nhostssl all all all scram-sha-256\n";
 
 /// Passwords over TCP, loopback included; the socket in the container is ours, so that a kept volume whose password is
-/// lost can be mended. `--no-sync` is deliberately not among them: a power cut in the first half minute would leave a
+/// lost can be repaired. `--no-sync` is deliberately not among them: a power cut in the first half minute would leave a
 /// catalogue that was never written.
 const INITDB: &str = "--auth-host=scram-sha-256 --auth-local=trust";
 
@@ -289,7 +289,7 @@ impl Postgres {
     fn server_settings(&self, service: &str, memory: Option<Size>) -> BTreeMap<String, String> {
         let mut settings = BTreeMap::new();
         let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
-        // After a crash the server first syncs its whole directory, file by file unless it is told to do it at once.
+        // After a crash the server first syncs its whole directory, file by file unless this setting changes that.
         set("recovery_init_sync_method", "syncfs".to_owned());
         if let Some(memory) = memory {
             let megabytes = memory.bytes() >> 20;

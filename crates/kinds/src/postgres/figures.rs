@@ -36,12 +36,12 @@ async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, 
 
 async fn read(client: Client) -> Result<Page, tokio_postgres::Error> {
     const BY_DATABASE: [(&str, &str); 7] = [
-        ("pg_database_size_bytes", "Disk space of the database."),
-        ("pg_stat_database_xact_commit", "Transactions that were committed."),
-        ("pg_stat_database_xact_rollback", "Transactions that were rolled back."),
-        ("pg_stat_database_deadlocks", "Deadlocks that were found."),
-        ("pg_stat_database_blks_read", "Blocks that were read from the disk."),
-        ("pg_stat_database_blks_hit", "Blocks that were found in the buffers."),
+        ("pg_database_size_bytes", "Disk space of the database in bytes."),
+        ("pg_stat_database_xact_commit", "Number of committed transactions."),
+        ("pg_stat_database_xact_rollback", "Number of rolled back transactions."),
+        ("pg_stat_database_deadlocks", "Number of detected deadlocks."),
+        ("pg_stat_database_blks_read", "Number of blocks read from disk."),
+        ("pg_stat_database_blks_hit", "Number of blocks found in the buffer cache."),
         ("pg_stat_database_temp_bytes", "Bytes that queries wrote to temporary files."),
     ];
     let mut page = Page::default();
@@ -55,13 +55,13 @@ async fn read(client: Client) -> Result<Page, tokio_postgres::Error> {
     for row in rows(&client, CONNECTIONS).await? {
         if let [Some(database), Some(state), count] = &row[..] {
             let labels = [("datname", database.as_str()), ("state", state.as_str())];
-            page.gauge("pg_stat_activity_count", "Connections of clients.", &labels, number(count.as_deref()));
+            page.gauge("pg_stat_activity_count", "Number of client connections.", &labels, number(count.as_deref()));
         }
     }
     for row in rows(&client, SERVER).await? {
         if let [connections, started] = &row[..] {
-            page.gauge("pg_settings_max_connections", "Connections that the server allows.", &[], number(connections.as_deref()));
-            page.gauge("pg_postmaster_start_time_seconds", "When the server started.", &[], number(started.as_deref()));
+            page.gauge("pg_settings_max_connections", "Maximum number of connections.", &[], number(connections.as_deref()));
+            page.gauge("pg_postmaster_start_time_seconds", "Start time of the server.", &[], number(started.as_deref()));
         }
     }
     Ok(page)

@@ -112,11 +112,13 @@ fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)>
     }
     let service = &spec.name;
     let cause = format!(
-        "the data of `{service}` was written by PostgreSQL {found}, and the profile wants PostgreSQL {wanted}, which cannot read it; nothing was started on it"
+        "the data of `{service}` was written by PostgreSQL {found}, but the profile requires PostgreSQL {wanted}, which cannot read it; \
+            the server was not started"
     );
     let fix = format!(
-        "set `version: \"{found}\"` and: `devenv up`, `devenv export {service} {service}.dump`, `devenv down --volumes`; \
-         then `version: \"{wanted}\"`, `devenv up` and `devenv import {service} {service}.dump`. Without the data: `devenv reset {service}` (`devenv undo` brings it back)"
+        "set `version: \"{found}\"` and run `devenv up`, `devenv export {service} {service}.dump`, `devenv down --volumes`; then set \
+            `version: \"{wanted}\"` and run `devenv up` and `devenv import {service} {service}.dump`. To drop the data, run `devenv \
+            reset {service}` (`devenv undo` brings it back)"
     );
     Err((cause, fix))
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: a login as the role to its database, over TCP.
 //!
 //! The official image's temporary server, which runs while it initialises, listens on a socket file only; whatever else
-//! might restart behind the port is found by the start time, which whoever asks twice compares.
+//! might restart behind the port is detected by its start time, which callers that ask twice compare.
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -147,7 +147,7 @@ where
 /// What went wrong, in the server's words: a driver's own `Display` says only "db error".
 pub fn words(port: u16, error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
-        let starting = if *error.code() == SqlState::CANNOT_CONNECT_NOW { "not open yet: " } else { "" };
+        let starting = if *error.code() == SqlState::CANNOT_CONNECT_NOW { "not accepting connections yet: " } else { "" };
         let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         return format!("{starting}{}{detail} (SQLSTATE {})", error.message(), error.code().code());
     }

@@ -49,7 +49,7 @@ pub struct PostgresDatabase {
     /// Owns the database and its schema `public`; nobody else may connect, superusers aside.
     pub owner: String,
     pub extensions: Vec<ExtensionSpec>,
-    /// `ALTER DATABASE … SET`.
+    /// Settings of this database, as in `ALTER DATABASE … SET`.
     pub settings: IndexMap<String, String>,
 }
 

@@ -31,12 +31,12 @@ pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<Recei
     };
     let shown = command.join(" ");
     if code == 0 {
-        return Ok(Receipt::of(format!("`{shown}` ended with 0")));
+        return Ok(Receipt::of(format!("`{shown}` exited with 0")));
     }
     let output = String::from_utf8_lossy(&output);
     let last = output.lines().map(str::trim).rfind(|line| !line.is_empty());
     let last = last.map(|line| format!(": {line}")).unwrap_or_default();
-    Err(ProbeFailure::said(format!("`{shown}` ended with {code}{last}")))
+    Err(ProbeFailure::said(format!("`{shown}` exited with {code}{last}")))
 }
 
 async fn on_host(command: &[String], directory: &Path, environment: &[(String, String)]) -> Result<(i64, Vec<u8>), ProbeFailure> {
@@ -77,9 +77,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_command_is_the_answer_and_its_last_line_the_reason() {
-        assert_eq!(ask(&shell("true"), &here()).await.unwrap().evidence, "`sh -c true` ended with 0");
+        assert_eq!(ask(&shell("true"), &here()).await.unwrap().evidence, "`sh -c true` exited with 0");
         let failure = ask(&shell("echo $WORD; exit 3"), &here()).await.unwrap_err();
-        assert_eq!(failure.what, "`sh -c echo $WORD; exit 3` ended with 3: later");
+        assert_eq!(failure.what, "`sh -c echo $WORD; exit 3` exited with 3: later");
         assert!(!ask(&["/no/such".to_owned()], &here()).await.unwrap_err().answered);
     }
 

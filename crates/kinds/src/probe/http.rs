@@ -14,7 +14,7 @@ static CLIENT: LazyLock<Client> = LazyLock::new(|| {
         .pool_max_idle_per_host(0)
         .user_agent("devenv-probe")
         .build()
-        .expect("these options need nothing of the system")
+        .expect("these options are valid")
 });
 
 pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<Receipt, ProbeFailure> {

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{Lines, ProbeFailure, Receipt};
 
 pub(super) async fn ask(pattern: &str, lines: &Lines, limit: Duration) -> Result<Receipt, ProbeFailure> {
-    let pattern = Regex::new(pattern).map_err(|error| ProbeFailure::silent(format!("`{pattern}` is no regular expression: {error}")))?;
+    let pattern =
+        Regex::new(pattern).map_err(|error| ProbeFailure::silent(format!("`{pattern}` is not a valid regular expression: {error}")))?;
     let until = Instant::now() + limit;
     let mut lines = lines();
     let mut last = None;
@@ -41,6 +42,6 @@ mod tests {
         assert_eq!(ask("open", &lines, limit).await.unwrap_err().what, "no line matches `open` yet; the last one is `listening on 80`");
         let nothing: Lines = Arc::new(|| stream::empty().boxed());
         assert!(!ask("open", &nothing, limit).await.unwrap_err().answered);
-        assert!(ask("(", &nothing, limit).await.unwrap_err().what.contains("no regular expression"));
+        assert!(ask("(", &nothing, limit).await.unwrap_err().what.contains("not a valid regular expression"));
     }
 }

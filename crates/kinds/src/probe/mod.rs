@@ -51,14 +51,14 @@ pub enum ExecTarget {
     },
 }
 
-/// Opens the lines of this start of the service, from its first one on; the stream goes on while the service runs.
+/// Opens the log lines of this start of the service, from the first one; the stream continues while the service runs.
 pub type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync>;
 
 /// The proof of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub evidence: String,
-    /// Which life of the server it is of: another one after each of its starts. Nothing where servers do not tell.
+    /// Identifies the server's run: changes with each of its starts. `None` for servers that do not report one.
     pub life: Option<String>,
 }
 
@@ -105,10 +105,10 @@ async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result
 
 async fn question(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
     match probe {
-        Probe::None => Ok(Receipt::of("running, and nothing to ask")),
+        Probe::None => Ok(Receipt::of("running, without a probe")),
         Probe::Http { port, path, status } => http::ask(*port, path, *status).await,
         Probe::Tcp { port } => tcp::ask(*port).await,
-        Probe::Log { .. } => Err(ProbeFailure::silent("a log is read with a limit of its own")),
+        Probe::Log { .. } => Err(ProbeFailure::silent("log probes have their own limit")),
         Probe::Exec { command } => exec::ask(command, &cx.target).await,
         Probe::OfKind(question) => match crate::of(question).and_then(ServiceKind::probes) {
             Some(probes) => probes.ask(question, cx).await,

@@ -1,5 +1,5 @@
 //! Probes against real servers, started with the docker client. The figures that they print are what they are run for.
-#![expect(clippy::print_stderr, reason = "measurements, read by whoever runs these tests")]
+#![expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
 
 use std::{
     collections::HashSet,
@@ -170,7 +170,7 @@ async fn redis_is_seen_soon_after_it_accepts_connections() {
     assert_eq!(failure, ProbeFailure::said("WRONGPASS invalid username-password pair or user is disabled."));
 }
 
-/// One broker that tells its clients the address on which they reach it.
+/// A single broker that advertises the address on which clients reach it.
 pub fn start_kafka(port: u16) -> Running {
     let advertised = format!("KAFKA_ADVERTISED_LISTENERS=HOST://127.0.0.1:{port},INTERNAL://localhost:29092");
     let options: Vec<&str> = [
@@ -225,7 +225,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
     let cx = context(&vault);
     let probe = KafkaProbe { port }.into_probe();
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
-    assert_eq!(failure.unwrap_err().what, format!("the broker tells its clients to use 127.0.0.1:{told}, and not 127.0.0.1:{port}"));
+    assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{told} instead of 127.0.0.1:{port}"));
 }
 
 #[tokio::test]

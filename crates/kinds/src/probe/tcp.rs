@@ -13,7 +13,7 @@ pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
     let mut stream = connect(port).await?;
     let mut first = [0; 1];
     match timeout(KEPT, stream.read(&mut first)).await {
-        Ok(Ok(0)) => Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it at once"))),
+        Ok(Ok(0)) => Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it immediately"))),
         Ok(Err(error)) => Err(unreachable(port, &error)),
         // It greets, or it waits for the client to speak first.
         Ok(Ok(_)) | Err(_) => Ok(Receipt::of(format!("127.0.0.1:{port} accepts connections"))),

@@ -7,19 +7,19 @@ use devenv_spec::{Probe, ProcessSpec, SecretRef, Template, Variable, Workload};
 
 use crate::describe::{Connection, Context, Describe, Description, Facts, HOST_FROM_CONTAINER, PortNeed, product};
 
-/// A program on the host.
+/// A program that runs on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Where it runs, relative to the project.
+    /// The working directory, relative to the project.
     #[serde(default)]
     pub directory: Option<String>,
-    /// The port it listens on, given to it as `PORT`; 0 is leased.
+    /// The port it listens on, passed as `PORT`. 0 picks a free port, which stays the same across restarts.
     #[serde(default)]
     pub port: Option<u16>,
-    /// The port its debugger listens on, the same across reloads, given to it as `DEBUG_PORT`; 0 is leased.
+    /// The port of its debugger, passed as `DEBUG_PORT`. 0 picks a free port, which stays the same across reloads.
     #[serde(default)]
     pub debug_port: Option<u16>,
 }

@@ -8,16 +8,17 @@ use serde_json::{Value, json};
 
 use crate::describe::{Connection, Context, Describe, Description, FIGURES, Facts, Metrics, MetricsEndpoint, PortNeed};
 
-/// Prometheus, scraping what the environment has.
+/// Prometheus, which scrapes the services of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prometheus {
+    /// The version of Prometheus.
     #[serde(default = "default_version")]
     pub version: String,
-    /// Files of alert and recording rules.
+    /// Files with alerting and recording rules.
     #[serde(default)]
     pub rules: Vec<String>,
-    /// Besides the services that have figures of their own.
+    /// Additional scrape jobs, for services without built-in metrics.
     #[serde(default)]
     pub scrape: IndexMap<String, Scrape>,
 }
@@ -26,10 +27,12 @@ pub struct Prometheus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scrape {
-    /// A service of the profile.
+    /// The service to scrape.
     pub service: String,
+    /// The request path.
     #[serde(default = "default_path")]
     pub path: String,
+    /// The time between scrapes.
     #[serde(default)]
     pub interval: Option<Period>,
 }
@@ -43,7 +46,7 @@ fn default_path() -> String {
 }
 
 const PORT: u16 = 9090;
-/// The job of what the daemon tells of the environment; no service can have this name.
+/// The job of the environment's own metrics; no service can have this name.
 const ENVIRONMENT: &str = "devenv/environment";
 const CONFIGURATION: &str = "/etc/prometheus/prometheus.yml";
 

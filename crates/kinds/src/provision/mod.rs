@@ -1,7 +1,7 @@
-//! What a profile declares to exist inside a service: brought about on every start, and nothing touched that is as asked.
+//! What a profile declares to exist inside a service: provisioned on every start, without touching what is already as declared.
 //!
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
-//! repeated, and a crash between two of them is mended by the next call.
+//! repeated, and the next call repairs a crash between two of them.
 
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
@@ -23,7 +23,7 @@ pub struct ProvisionContext {
     pub vault: Vault,
     /// The certificate that servers with TLS are verified by.
     pub authority: Option<PathBuf>,
-    /// It was brought about before, so that most likely everything is there.
+    /// It was provisioned before, so most likely everything exists.
     pub again: bool,
 }
 
@@ -46,10 +46,10 @@ pub enum ChangeKind {
 pub enum ProvisionError {
     #[error("cannot read a secret")]
     Secret(#[from] SecretError),
-    #[error("the service cannot be reached: {reason}")]
+    #[error("cannot connect to the service: {reason}")]
     Unreachable { reason: String },
     /// The data was made with another password than the one that devenv keeps.
-    #[error("the {service} on this volume does not take the password that devenv keeps for `{user}`: {reason}")]
+    #[error("{service} does not accept the password that devenv stored for `{user}`: {reason}")]
     WrongPassword { service: &'static str, user: String, reason: String },
     #[error("cannot {action}: {reason}")]
     Refused { action: String, reason: String },
@@ -68,12 +68,12 @@ impl ProvisionError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::WrongPassword { .. } => Some(
-                "the volume is older than the secrets in devenv's state directory: put that directory back, or make the \
-                 volume anew with `devenv down --volumes` (`devenv undo` takes it back)"
+                "the volume is older than the secrets in devenv's state directory: restore that directory, or start over with `devenv \
+                    down --volumes` (`devenv undo` brings the data back)"
                     .to_owned(),
             ),
-            Self::NoExtension { close, .. } if !close.is_empty() => Some(format!("it has {}", close.join(", "))),
-            Self::NoExtension { .. } => Some("choose an image that holds it".to_owned()),
+            Self::NoExtension { close, .. } if !close.is_empty() => Some(format!("available: {}", close.join(", "))),
+            Self::NoExtension { .. } => Some("use an image that contains it".to_owned()),
             _ => None,
         }
     }

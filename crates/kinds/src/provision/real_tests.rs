@@ -1,5 +1,5 @@
 //! Provisioning of real servers, started with the docker client.
-#![expect(clippy::print_stderr, reason = "measurements, read by whoever runs these tests")]
+#![expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
 
 use std::time::Instant;
 
@@ -72,7 +72,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     for (user, database) in [("orders", "other's"), ("orders", "postgres"), ("orders", "template1"), ("Odd \"role\"", "orders")] {
         assert!(can(user, database).await.unwrap_err().what.contains("permission denied"), "{user} in {database}");
     }
-    // Whatever somebody does by hand is mended, and each thing is told.
+    // Manual changes are reverted, and each is reported.
     let psql = |script: &str| out(&container, &["psql", "-qU", "postgres", "-d", "orders", "-c", script]);
     psql("ALTER ROLE orders CREATEDB PASSWORD 'mine'");
     psql("GRANT CONNECT ON DATABASE orders TO PUBLIC");
@@ -81,9 +81,9 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     assert_eq!(
         made(&wanted.clone().into_provision(), &vault).await,
         [
-            "role `orders` may log in and has no other right now",
-            "password of the role `orders` set to the one that devenv keeps",
-            "database `orders` closed to all but its owner",
+            "role `orders` is limited to login",
+            "password of the role `orders` set to the stored one",
+            "database `orders` closed to all roles but its owner",
             "`statement_timeout` of the database `orders` set to `30s`",
             "extension `vector` created in `orders`",
         ]
@@ -153,7 +153,7 @@ async fn redis_gets_its_users_once() {
     out(&container, &["redis-cli", "-a", &secret, "ACL", "SETUSER", "stranger", "on"]);
     assert_eq!(
         made(&wanted.clone().into_provision(), &vault).await,
-        ["ACL user `app` changed", "ACL user `stranger` is not in the profile, and was left"]
+        ["ACL user `app` changed", "ACL user `stranger` is not in the profile and was kept"]
     );
     wanted.users[0].1 = "~app:* +@nonsense".to_owned();
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
@@ -193,8 +193,8 @@ async fn kafka_gets_its_topics_and_groups_once() {
     assert_eq!(
         made(&wanted.into_provision(), &vault).await,
         [
-            "topic `user-events` grown from 2 to 3 partitions",
-            "topic `declaration-events` has 4 partitions and the profile says 1: Kafka cannot take partitions away",
+            "topic `user-events`: partitions increased from 2 to 3",
+            "topic `declaration-events` has 4 partitions, but the profile says 1: Kafka cannot reduce the number",
             "`retention.ms` of the topic `user-events` set to `7200000`",
         ]
     );

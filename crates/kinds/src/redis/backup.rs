@@ -1,6 +1,6 @@
 //! Redis: a dump that the server itself writes in the background, and a digest of its keys.
 //!
-//! Writers are held up from before the dump's moment until the keys are counted, so that both tell of the same moment;
+//! Writers are paused from before the dump until the keys are counted, so that both describe the same moment;
 //! never longer than a few seconds, after which the counts are those of a moment later and carry no checksum.
 
 use std::{
@@ -66,7 +66,7 @@ impl Backups for RedisKind {
         if mounts.any(|mount| matches!(mount.source, MountSource::Volume(_))) {
             Way::Dump
         } else {
-            Way::Skipped("it keeps nothing: its persistence is off")
+            Way::Skipped("its persistence is off")
         }
     }
 
@@ -114,8 +114,8 @@ impl Transfers for RedisKind {
         match read {
             Ok(()) if &magic == b"REDIS" => Ok(()),
             Ok(()) => Err((
-                format!("{} is no dump of Redis", file.display()),
-                Some("a `.jsonl` of keys is a data set: `seed:` in the profile".to_owned()),
+                format!("{} is not a Redis dump", file.display()),
+                Some("a `.jsonl` file of keys is seed data: add it to `seed:` in the profile".to_owned()),
             )),
             Err(error) => Err((format!("cannot read {}: {error}", file.display()), None)),
         }
@@ -180,10 +180,10 @@ impl Server {
         let contents = written?;
         let after = self.until_idle().await?;
         if after.get("rdb_last_bgsave_status").map(String::as_str) != Some("ok") {
-            return Err(BackupError::refused("have Redis write its dump", "its last BGSAVE failed; `devenv logs` has its reason"));
+            return Err(BackupError::refused("ask Redis to save a dump", "its last BGSAVE failed; see `devenv logs` for the reason"));
         }
         if after.contains_key("rdb_saves") && after.get("rdb_saves") == before.get("rdb_saves") {
-            return Err(BackupError::refused("have Redis write its dump", "it wrote none"));
+            return Err(BackupError::refused("ask Redis to save a dump", "it saved none"));
         }
         let command = ["cat", "/data/dump.rdb"].map(str::to_owned).into();
         let mut session = engine.exec_session(container, SessionRequest { command, ..SessionRequest::default() }).await?;
@@ -198,7 +198,7 @@ impl Server {
         }
         target.sync_all().await.map_err(fail)?;
         if session.exit_code.await? != 0 {
-            return Err(BackupError::refused("read Redis's dump", String::from_utf8_lossy(&said).trim().to_owned()));
+            return Err(BackupError::refused("read the Redis dump", String::from_utf8_lossy(&said).trim().to_owned()));
         }
         Ok(contents)
     }
@@ -235,7 +235,7 @@ impl Server {
         Ok(contents)
     }
 
-    /// Until no dump and no rewriting of the append-only file is under way.
+    /// Waits until no dump and no rewrite of the append-only file is running.
     async fn until_idle(&mut self) -> Result<BTreeMap<String, String>, BackupError> {
         let began = Instant::now();
         loop {
@@ -245,9 +245,9 @@ impl Server {
                 return Ok(found);
             }
             if began.elapsed() > LIMIT {
-                return Err(BackupError::refused("have Redis write its dump", format!("it is still at it after {LIMIT:?}")));
+                return Err(BackupError::refused("ask Redis to save a dump", format!("not finished after {LIMIT:?}")));
             }
-            // Redis tells nobody when its child is done.
+            // Redis does not report when its child has finished.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -262,6 +262,6 @@ impl Server {
     }
 
     async fn ask<T: ::redis::FromRedisValue>(&mut self, command: &mut ::redis::Cmd) -> Result<T, BackupError> {
-        command.query_async(&mut self.connection).await.map_err(|error| BackupError::refused("ask Redis", error.to_string()))
+        command.query_async(&mut self.connection).await.map_err(|error| BackupError::refused("query Redis", error.to_string()))
     }
 }

@@ -10,46 +10,49 @@ use serde::{Deserialize, Serialize};
 use super::spec::{RedisProbe, RedisProvision, RedisTarget};
 use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed};
 
-/// Redis, with its durability said plainly.
+/// Redis, with explicit persistence settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
+    /// The version of Redis.
     #[serde(default = "default_version")]
     pub version: String,
     #[serde(default)]
     pub persistence: Persistence,
-    /// Memory for data; unlimited unless said.
+    /// Memory limit for data. Default: unlimited.
     #[serde(default)]
     pub maxmemory: Option<Size>,
     /// What to evict at `maxmemory`.
     #[serde(default)]
     pub policy: Policy,
-    /// How many numbered databases.
+    /// The number of databases.
     #[serde(default = "default_databases")]
     pub databases: u32,
-    /// Any other setting, as in `redis.conf`.
+    /// Other settings, as in `redis.conf`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
-    /// ACL users, each with a generated password.
+    /// ACL users by name, each with a generated password.
     #[serde(default)]
     pub users: IndexMap<String, User>,
-    /// Encrypted connections only, with a certificate that clients can verify.
+    /// Accept only TLS connections, with a certificate that clients can verify.
     #[serde(default)]
     pub tls: bool,
+    /// Scripts to run once.
     #[serde(default)]
     pub init: Vec<String>,
+    /// Seed data to load once.
     #[serde(default)]
     pub seed: Vec<String>,
 }
 
-/// What survives what.
+/// How Redis persists its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Persistence {
-    /// When the append-only file is synced to disk; `never` keeps none.
+    /// When to sync the append-only file to disk. `never` disables the file.
     #[serde(default)]
     pub aof: Aof,
-    /// Pairs of seconds and changes, as in `60 1 300 10`, or `never`.
+    /// When to save an RDB dump: pairs of seconds and changes such as `60 1 300 10`, or `never`.
     #[serde(default = "default_rdb")]
     pub rdb: String,
 }
@@ -82,7 +85,7 @@ pub enum Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// As in `ACL SETUSER`: `~app:* +@all`.
+    /// ACL rules as in `ACL SETUSER`, such as `~app:* +@all`.
     pub rules: String,
 }
 
@@ -109,7 +112,7 @@ const USER: u32 = 999;
 /// Redis's own name for who logs in with nothing but a password; also the name of that password's secret.
 const DEFAULT_USER: &str = "default";
 const CONFIGURATION: &str = "/run/devenv/redis.conf";
-/// Redis that is told to keep an append-only file begins with an empty one, and at its end overwrites the dump of what was
+/// With an append-only file enabled, Redis starts from an empty one, and at its end overwrites the dump of what was
 /// there before: so where a volume holds only a dump, that becomes the file's base first. The entrypoint is the image's.
 const ADOPT_DUMP: &str = "\
 cd /data && if [ -f dump.rdb ] && ! [ -e appendonlydir ]; then \
@@ -223,7 +226,7 @@ impl Redis {
         for (name, value) in lines {
             let _ = writeln!(text, "{name} {value}");
         }
-        // Last, because the last line wins and everything else counts on these. Whoever reaches the port has the
+        // Last, because the last line wins and everything else relies on these. Clients that reach the port have the
         // password or nothing, so protected mode would only refuse our own clients.
         text.push_str("appenddirname appendonlydir\nappendfilename appendonly.aof\nbind * -::*\n");
         text.push_str("dbfilename dump.rdb\ndir /data\nprotected-mode no\n");

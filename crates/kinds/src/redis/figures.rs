@@ -12,32 +12,32 @@ use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
 
 /// Field of `INFO`, name, help. Those that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 7] = [
-    ("total_commands_processed", "redis_commands_processed_total", "Commands that were processed."),
-    ("total_connections_received", "redis_connections_received_total", "Connections that were accepted."),
-    ("rejected_connections", "redis_rejected_connections_total", "Connections that were refused over `maxclients`."),
-    ("keyspace_hits", "redis_keyspace_hits_total", "Look-ups that found a key."),
-    ("keyspace_misses", "redis_keyspace_misses_total", "Look-ups that found none."),
-    ("evicted_keys", "redis_evicted_keys_total", "Keys that were evicted for want of memory."),
-    ("expired_keys", "redis_expired_keys_total", "Keys whose time was over."),
+    ("total_commands_processed", "redis_commands_processed_total", "Number of processed commands."),
+    ("total_connections_received", "redis_connections_received_total", "Number of accepted connections."),
+    ("rejected_connections", "redis_rejected_connections_total", "Number of connections refused because of `maxclients`."),
+    ("keyspace_hits", "redis_keyspace_hits_total", "Number of lookups that found a key."),
+    ("keyspace_misses", "redis_keyspace_misses_total", "Number of lookups that found no key."),
+    ("evicted_keys", "redis_evicted_keys_total", "Number of keys evicted because of `maxmemory`."),
+    ("expired_keys", "redis_expired_keys_total", "Number of expired keys."),
 ];
 
 const GAUGES: [(&str, &str, &str); 9] = [
-    ("used_memory", "redis_memory_used_bytes", "Memory in use."),
-    ("maxmemory", "redis_memory_max_bytes", "Memory that may be used; 0 is no limit."),
-    ("used_memory_rss", "redis_memory_used_rss_bytes", "Memory that the system has given."),
-    ("connected_clients", "redis_connected_clients", "Clients that are connected."),
-    ("blocked_clients", "redis_blocked_clients", "Clients that wait in a blocking command."),
-    ("uptime_in_seconds", "redis_uptime_in_seconds", "Since the server started."),
+    ("used_memory", "redis_memory_used_bytes", "Memory in use in bytes."),
+    ("maxmemory", "redis_memory_max_bytes", "Memory limit in bytes; 0 is unlimited."),
+    ("used_memory_rss", "redis_memory_used_rss_bytes", "Memory allocated from the operating system in bytes."),
+    ("connected_clients", "redis_connected_clients", "Number of connected clients."),
+    ("blocked_clients", "redis_blocked_clients", "Number of clients waiting in a blocking command."),
+    ("uptime_in_seconds", "redis_uptime_in_seconds", "Seconds since the server started."),
     ("rdb_changes_since_last_save", "redis_rdb_changes_since_last_save", "Changes since the last dump."),
-    ("rdb_last_save_time", "redis_rdb_last_save_timestamp_seconds", "When the last dump was written."),
-    ("aof_enabled", "redis_aof_enabled", "Whether there is an append-only file."),
+    ("rdb_last_save_time", "redis_rdb_last_save_timestamp_seconds", "Time of the last dump."),
+    ("aof_enabled", "redis_aof_enabled", "Whether the append-only file is enabled."),
 ];
 
 /// Fields that say `ok` or `err`.
 const STATUSES: [(&str, &str, &str); 3] = [
-    ("rdb_last_bgsave_status", "redis_rdb_last_bgsave_status", "Whether the last dump was written."),
+    ("rdb_last_bgsave_status", "redis_rdb_last_bgsave_status", "Whether the last dump succeeded."),
     ("aof_last_write_status", "redis_aof_last_write_status", "Whether the last write to the append-only file succeeded."),
-    ("aof_last_bgrewrite_status", "redis_aof_last_bgrewrite_status", "Whether the append-only file was last rewritten."),
+    ("aof_last_bgrewrite_status", "redis_aof_last_bgrewrite_status", "Whether the last rewrite of the append-only file succeeded."),
 ];
 
 #[async_trait]
@@ -75,8 +75,8 @@ fn read(info: &str) -> Page {
             for part in value.split(',').filter_map(|part| part.split_once('=')) {
                 let (labels, count) = ([("db", field)], part.1.parse().unwrap_or(f64::NAN));
                 match part.0 {
-                    "keys" => page.gauge("redis_db_keys", "Keys of the database.", &labels, count),
-                    "expires" => page.gauge("redis_db_keys_expiring", "Keys of the database that expire.", &labels, count),
+                    "keys" => page.gauge("redis_db_keys", "Number of keys in the database.", &labels, count),
+                    "expires" => page.gauge("redis_db_keys_expiring", "Number of keys in the database with an expiry.", &labels, count),
                     _ => {}
                 }
             }

@@ -1,6 +1,6 @@
 //! Redis: a numbered database that nobody uses, with an ACL user who can select no other and administer nothing.
 //!
-//! Numbers are given from the highest down, and one that holds keys is somebody's and is left alone. A client that never
+//! Numbers are assigned from the highest down; one that contains keys is in use and skipped. A client that never
 //! selects a database is in number 0, as with any user; the URL of a lease names its number.
 
 use std::{
@@ -187,11 +187,11 @@ impl RedisLeases {
         let number = match number {
             Ok(number) => number?,
             Err(_) => {
-                let count = shared.numbers.taken.lock().expect("no holder of this lock panics").len() as u32;
+                let count = shared.numbers.taken.lock().expect("no code panics while it holds this lock").len() as u32;
                 return Err(LeaseError::NoNumber { service: shared.service.to_string(), count });
             }
         };
-        // The secret is one for all leases, so that it is known to whoever takes secrets out of logs; what keeps leases
+        // All leases share one secret, so that it can be redacted from logs; what separates leases
         // apart is that nobody can guess another's name.
         let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
         let user = format!("{PREFIX}{number}_{lease}");
@@ -214,14 +214,14 @@ impl RedisLeases {
         let removed = self.shared.session(|connection| async move { remove(connection, &user, number).await }).await;
         match removed {
             Ok(()) => self.free(number),
-            // The number stays taken: what it holds is somebody's.
-            Err(error) => tracing::debug!(%error, number, "A leased database of Redis could not be emptied; the next sweep does it."),
+            // The number stays assigned, because it contains keys.
+            Err(error) => tracing::debug!(%error, number, "Cannot flush a leased Redis database; the next sweep does."),
         }
     }
 
     /// Removes what leases of an earlier daemon left behind.
     async fn sweep(&self) -> Result<(), LeaseError> {
-        let taken = self.shared.numbers.taken.lock().expect("no holder of this lock panics").clone();
+        let taken = self.shared.numbers.taken.lock().expect("no code panics while it holds this lock").clone();
         self.shared
             .session(|mut connection| async move {
                 let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await?;
@@ -244,7 +244,7 @@ impl RedisLeases {
             let freed = shared.numbers.freed.notified();
             let (count, used) = shared.look().await?;
             {
-                let mut taken = shared.numbers.taken.lock().expect("no holder of this lock panics");
+                let mut taken = shared.numbers.taken.lock().expect("no code panics while it holds this lock");
                 if let Some(number) = (1..count).rev().find(|number| !taken.contains(number) && !used.contains(number)) {
                     taken.insert(number);
                     return Ok(number);
@@ -255,7 +255,7 @@ impl RedisLeases {
     }
 
     fn free(&self, number: u32) {
-        self.shared.numbers.taken.lock().expect("no holder of this lock panics").remove(&number);
+        self.shared.numbers.taken.lock().expect("no code panics while it holds this lock").remove(&number);
         self.shared.numbers.freed.notify_one();
     }
 }
@@ -288,7 +288,7 @@ impl Shared {
 
     fn login(&self) -> Result<(String, Option<rustls::ClientConfig>), LeaseError> {
         let password = self.cx.vault.reveal(&self.password)?;
-        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "reach the server", error))?;
+        let tls = self.cx.trust(self.tls).map_err(|error| LeaseError::refused(&self.service, "connect to the server", error))?;
         Ok((password, tls))
     }
 
@@ -296,7 +296,7 @@ impl Shared {
         let (password, tls) = self.login()?;
         let (connection, driver) = open(self.port, "default", &password, tls)
             .await
-            .map_err(|error| LeaseError::refused(&self.service, "reach the server", words(self.port, error)))?;
+            .map_err(|error| LeaseError::refused(&self.service, "connect to the server", words(self.port, error)))?;
         // Ends with the connection's last clone, or with the server.
         self.work.spawn(driver);
         Ok(connection)

@@ -138,7 +138,7 @@ async fn encrypted(port: u16, tls: rustls::ClientConfig, stream: TcpStream) -> R
     TlsConnector::from(Arc::new(tls))
         .connect(name, stream)
         .await
-        .map_err(|error| ProbeFailure::silent(format!("no encrypted connection to 127.0.0.1:{port}: {error}")))
+        .map_err(|error| ProbeFailure::silent(format!("cannot open a TLS connection to 127.0.0.1:{port}: {error}")))
 }
 
 pub fn words(port: u16, error: SessionError) -> String {
@@ -167,7 +167,7 @@ fn judge(persistence: &str) -> Result<(), ProbeFailure> {
             Some(share) => format!("loading its data: {share} %"),
             None => "loading its data".to_owned(),
         })),
-        (None, _) => Err(ProbeFailure::said("INFO persistence says nothing about loading")),
+        (None, _) => Err(ProbeFailure::said("INFO persistence does not contain `loading`")),
     }
 }
 

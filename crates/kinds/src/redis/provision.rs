@@ -65,9 +65,9 @@ async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, St
         (Some(before), Some(after)) if before != after => Some(Change::made(format!("ACL user `{name}` changed"))),
         _ => None,
     });
-    // Somebody made it by hand, or it was in the profile before: nothing tells which, so it stays.
+    // It was created manually, or was in the profile before; both look the same, so it stays.
     let strangers = after.keys().filter(|name| *name != "default" && !users.iter().any(|(wanted, ..)| wanted == name));
-    let strangers = strangers.map(|name| Change::drift(format!("ACL user `{name}` is not in the profile, and was left")));
+    let strangers = strangers.map(|name| Change::drift(format!("ACL user `{name}` is not in the profile and was kept")));
     Ok(changed.chain(strangers).collect())
 }
 

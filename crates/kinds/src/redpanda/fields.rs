@@ -13,26 +13,29 @@ use serde::{Deserialize, Serialize};
 use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed};
 use crate::kafka::topics::{self, Declared, HOST, NETWORK, Topic};
 
-/// Redpanda, with the interface of Kafka.
+/// Redpanda, a Kafka-compatible broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redpanda {
+    /// The version of Redpanda.
     #[serde(default = "default_version")]
     pub version: String,
-    /// Topics that exist before the service is ready.
+    /// Topics to create before the service is ready, by name.
     #[serde(default)]
     pub topics: IndexMap<String, Topic>,
-    /// Groups that exist before the service is ready.
+    /// Consumer groups to create before the service is ready.
     #[serde(default)]
     pub consumer_groups: Vec<String>,
-    /// Topics that nobody declared are created on first use.
+    /// Create undeclared topics on first use.
     #[serde(default = "yes")]
     pub auto_create: bool,
     /// Cluster settings, as for `rpk cluster config set`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
+    /// Files of records to produce once, before `seed`.
     #[serde(default)]
     pub init: Vec<String>,
+    /// Seed data to produce once.
     #[serde(default)]
     pub seed: Vec<String>,
 }

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::spec::S3Provision;
 use crate::describe::{Connection, Context, Describe, Description, Facts, PortNeed};
 
-/// An S3-compatible store.
+/// An S3-compatible object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct S3 {
+    /// The version of the S3 server, versitygw.
     #[serde(default = "default_version")]
     pub version: String,
-    /// Buckets that exist before the service is ready.
+    /// Buckets to create before the service is ready.
     #[serde(default)]
     pub buckets: Vec<String>,
 }

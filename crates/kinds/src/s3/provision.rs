@@ -20,7 +20,7 @@ const REGION: &str = "us-east-1";
 const VALID: Duration = Duration::from_mins(5);
 
 static CLIENT: LazyLock<Client> =
-    LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options need nothing of the system"));
+    LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options are valid"));
 
 #[async_trait]
 impl Provisions for S3Kind {
@@ -38,7 +38,7 @@ async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change
             continue;
         }
         let answer = send(Method::PUT, bucket.create_bucket(&credentials).sign(VALID)).await?;
-        // 409: it is there, for us or for somebody else; a HEAD would have said so if it were ours to see.
+        // 409: it exists, and belongs to us or another user; HEAD would have found it if we could access it.
         if answer.status().is_success() {
             changes.push(Change::made(format!("bucket `{name}` created")));
         } else {

@@ -1,4 +1,4 @@
-//! From the profile's paths to scripts: which files there are, in which order, of which kind, with which checksum.
+//! From the profile's paths to scripts: the files, their order, kind and checksum.
 //!
 //! The project's own files come first; what it lacks is looked for among the shipped ones, so that a shipped profile
 //! works in an empty directory.
@@ -108,8 +108,8 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts) -> Result<Vec<(Stri
                 .map(|(name, text)| ((*name).to_owned(), Content::Shipped(text.as_bytes())))
                 .collect();
             if found.is_empty() {
-                return Err(ScriptError::of(path, "there is no such file or directory")
-                    .hint(format!("the profile names it relative to {}", project.display())));
+                return Err(ScriptError::of(path, "no such file or directory")
+                    .hint(format!("paths in the profile are relative to {}", project.display())));
             }
             Ok(found)
         }
@@ -134,7 +134,7 @@ fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<Scr
     let lower = name.to_ascii_lowercase();
     let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
     scripts.format(plain, plain.len() != lower.len()).ok_or_else(|| {
-        ScriptError::of(name, "is no script that this kind of service takes").hint(format!("it takes {}", scripts.endings()))
+        ScriptError::of(name, "is not a script for this kind of service").hint(format!("its parameters are {}", scripts.endings()))
     })
 }
 
@@ -171,7 +171,7 @@ impl Checksums {
             found.mtime() * 1_000_000_000 + found.mtime_nsec(),
             found.ctime() * 1_000_000_000 + found.ctime_nsec(),
         );
-        if let Some((seen, known)) = self.known.lock().expect("no holder of this lock panics").get(path)
+        if let Some((seen, known)) = self.known.lock().expect("no code panics while it holds this lock").get(path)
             && *seen == stamp
         {
             return Ok(known.clone());
@@ -185,7 +185,7 @@ impl Checksums {
             }
         }
         let known = digest.finish();
-        self.known.lock().expect("no holder of this lock panics").insert(path.to_owned(), (stamp, known.clone()));
+        self.known.lock().expect("no code panics while it holds this lock").insert(path.to_owned(), (stamp, known.clone()));
         Ok(known)
     }
 }
@@ -281,8 +281,8 @@ pub mod tests {
         fs::write(project.path().join("a.xlsx"), "").unwrap();
         let fails =
             |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
-        assert_eq!(fails("none"), "none: there is no such file or directory");
-        assert_eq!(fails("a.xlsx"), "a.xlsx: is no script that this kind of service takes");
+        assert_eq!(fails("none"), "none: no such file or directory");
+        assert_eq!(fails("a.xlsx"), "a.xlsx: is not a script for this kind of service");
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub struct Progress<'a> {
     pub total_bytes: u64,
 }
 
-/// A script that was not applied. Nothing of it is recorded as done, and the next run goes on with it.
+/// A script that failed. It is not recorded as applied, and the next run continues with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}{}: {message}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
 pub struct ScriptError {
@@ -120,7 +120,7 @@ pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> R
     let mut result = Ok(());
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
         let known = after.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
-        let known = &mut known.expect("every source's ledger has been read").1;
+        let known = &mut known.expect("the ledger of every source has been read").1;
         result = apply_source(set, source, known, cx).await;
         if result.is_err() {
             break;
@@ -172,12 +172,12 @@ async fn apply_source(
 
 fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
     ScriptError::of(&script.path, INTERRUPTED).hint(format!(
-        "`devenv reset {}` starts over; `devenv ledger accept {}` says that it is complete as it is; an edited script is applied again",
+        "run `devenv reset {}` to start over, or `devenv ledger accept {}` if the data is complete; an edited script is applied again",
         set.service, script.path
     ))
 }
 
-/// What the data says, by database: to be kept by whoever asks often, since it changes only by what is done here.
+/// The ledgers stored in the data, by database. Callers may cache them, because only this module changes them.
 pub async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<DatabaseRecords>, ScriptError> {
     let mut found: Vec<DatabaseRecords> = Vec::new();
     for source in &set.sources {

@@ -21,7 +21,7 @@ pub struct Recorded {
 pub enum RecordedState {
     /// Begun outside of a transaction, and nobody has said how it ended: it may still be at work.
     Running,
-    /// It was running, and whoever came next found nobody at it any more.
+    /// It was running, but its session is gone.
     Interrupted,
     Applied,
     Failed,
@@ -35,7 +35,7 @@ pub enum Verdict {
     Keep,
     /// It was applied once in another form: drift, for the user to resolve.
     Changed,
-    /// It was cut off half-way, and no transaction has undone the half: for the user to resolve.
+    /// It was interrupted half-way without a transaction: the user must resolve it.
     Interrupted,
 }
 
@@ -98,7 +98,7 @@ pub fn view(service: &str, database: Option<&str>, scripts: &[&Script], recorded
     entries
 }
 
-pub const INTERRUPTED: &str = "it was cut off half-way, and it does not run in a transaction, so its first part stays applied";
+pub const INTERRUPTED: &str = "it was interrupted, and it does not run in a transaction, so its first part stays applied";
 
 #[cfg(test)]
 mod tests {

@@ -57,7 +57,7 @@ impl Row {
     }
 
     pub(crate) fn text(&self) -> String {
-        serde_json::to_string(self).expect("a row is plain data")
+        serde_json::to_string(self).expect("a row serializes to JSON")
     }
 }
 

@@ -223,7 +223,7 @@ async fn a_bad_line_for_redis_is_told_by_its_number() {
     let project = Project::redis(false);
     for (path, text, wanted) in [
         ("seed/a.redis", "SET a 1\nINCR a\nLPUSH a x\nSET b 1\n", "seed/a.redis:3: WRONGTYPE"),
-        ("seed/a.redis", "SET a 1\nSET b \"x\n", "seed/a.redis:2: a quote is not closed"),
+        ("seed/a.redis", "SET a 1\nSET b \"x\n", "seed/a.redis:2: unterminated quote"),
         ("seed/a.redis", "SET a 1\nNOSUCH b\n", "seed/a.redis:2: "),
         ("seed/a.redis", "CONFIG SET nosuch 1\n", "seed/a.redis:1: "),
         ("seed/a.redis", "SET a 1\nMULTI\n", "seed/a.redis:2: MULTI has no place"),
@@ -257,7 +257,7 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
     apply(&set("events", KafkaTarget { port: port.parse().unwrap() }.into_target()), Choice::All, &cx).await.unwrap();
 }
 
-#[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
+#[expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_takes_topics_and_records_exactly_once_however_often_it_is_cut_off() {
     const RECORDS: usize = 200_000;

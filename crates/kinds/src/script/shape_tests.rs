@@ -43,7 +43,7 @@ async fn applied(set: &ScriptSet, vault: &Vault, container: &str) -> Vec<LedgerE
     entries
 }
 
-/// Brings about what provisioning would, with the least that scripts need, and applies them.
+/// Does what provisioning would, with the minimum that scripts need, and applies them.
 async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
     let directory = tempfile::tempdir().unwrap();
     let vault = Vault::new(directory.path().join("secrets"));

@@ -80,20 +80,20 @@ impl Meter {
     }
 
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().expect("no holder of this lock panics").clone()
+        self.failure.lock().expect("no code panics while it holds this lock").clone()
     }
 }
 
 /// The script's bytes with `blanked` overwritten by spaces, and `trailer` after them.
 ///
-/// If the file cannot be read to its end, the flow ends without its trailer: whoever needs to know that the script is
+/// If the file cannot be read to its end, the flow ends without its trailer: a reader that needs to know that the script is
 /// complete puts what completes it (the ledger's row, the COMMIT) there and nowhere else.
 pub(crate) fn flow(script: &Script, blanked: Vec<Range<u64>>, trailer: Bytes) -> Flow {
     let (sender, chunks) = mpsc::channel(4);
     let meter = Meter::default();
     let (script, shared) = (script.clone(), meter.clone());
     let reader = tokio::task::spawn_blocking(move || {
-        let fail = |error: io::Error| *shared.failure.lock().expect("no holder of this lock panics") = Some(error.to_string());
+        let fail = |error: io::Error| *shared.failure.lock().expect("no code panics while it holds this lock") = Some(error.to_string());
         let mut input = match open_counted(&script, shared.read.clone()) {
             Ok(input) => input,
             Err(error) => return fail(error),

@@ -14,7 +14,7 @@ use devenv_engine::{
 };
 use devenv_spec::ScriptSet;
 
-/// Applies, and tells the whole ledger afterwards.
+/// Applies scripts, and returns the whole ledger afterwards.
 pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
     let applied = super::apply(set, choice, cx).await?;
     applied.result?;

@@ -77,7 +77,7 @@ where
             let Ok(request) = Request::read(&mut stream).await else { return };
             let Response { status, kind, body } = answer(request).await;
             let head = format!("HTTP/1.1 {status} -\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            // Whoever asked may have gone.
+            // The client may have disconnected.
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
         });
     }

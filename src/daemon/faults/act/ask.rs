@@ -12,7 +12,7 @@ use super::super::{
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
 use crate::{fault::Peer, spec::ServiceName};
 
-/// Somebody who asks all the time until nobody answers.
+/// Probes continuously until there is no answer.
 pub(super) enum Asker {
     /// From there there was an answer.
     Asks { container: String, from: String, before: String },
@@ -33,7 +33,8 @@ impl Work {
             (service.state == devenv_api::ServiceState::Ready).then(|| (service.name.clone(), container))
         });
         let Some((name, container)) = from else {
-            let nobody = || Asker::Mute("no other service runs in a container, so that nobody can be asked what it hears".to_owned());
+            let nobody =
+                || Asker::Mute("no other service runs in a container, so the effect cannot be measured from the network".to_owned());
             return Ok(matches!(peer, Peer::Services).then(nobody));
         };
         let Some(at) = question.direct() else { return Ok(Some(Asker::Mute(format!("{} has no port", self.service.name)))) };
@@ -79,8 +80,8 @@ impl Work {
         let heard = tokio::time::timeout(SIGN, told).await;
         self.engine().remove_container(&container).await.map_err(|error| failed(error.to_string()))?;
         Ok(match heard {
-            Ok(Some(how)) => seen(format!("asked from {from}: {how}; before, an answer took {before}"), began),
-            Ok(None) | Err(_) => not_seen(format!("asked from {from}, it still answers")),
+            Ok(Some(how)) => seen(format!("from {from}: {how}; before, an answer took {before}"), began),
+            Ok(None) | Err(_) => not_seen(format!("from {from}, it still answers")),
         })
     }
 }

@@ -54,7 +54,7 @@ impl Work {
             return self.silence(asker, began).await;
         }
         let Some((question, before)) = question else {
-            return Ok(not_seen("it answered nothing before either, so that no difference can be seen"));
+            return Ok(not_seen("it did not answer before the fault either, so the effect cannot be observed"));
         };
         Ok(match sign {
             Sign::NoAnswer => self.no_answer(&question, before, began).await,
@@ -79,8 +79,8 @@ impl Work {
             .to_owned(),
         ];
         let attachments = self.engine().attachments(container).await.map_err(|error| failed(error.to_string()))?;
-        let own = attachments.first().ok_or_else(|| failed(format!("{} is on no network", self.service.name)))?;
-        let gateway = || own.gateway.ok_or_else(|| failed("the network has no gateway, so that nothing comes from the host"));
+        let own = attachments.first().ok_or_else(|| failed(format!("{} is not connected to a network", self.service.name)))?;
+        let gateway = || own.gateway.ok_or_else(|| failed("the network has no gateway, so there is no traffic from the host"));
         match &rule.peer {
             Peer::Anybody => {}
             Peer::Host => words.push(format!("peer={}/32", gateway()?)),
@@ -105,7 +105,7 @@ impl Work {
                     // A process of the host comes from there.
                     None => Some(gateway()?),
                 };
-                let address = address.ok_or_else(|| failed(format!("{name} does not run, so that it has no address")))?;
+                let address = address.ok_or_else(|| failed(format!("{name} is not running, so it has no address")))?;
                 words.push(format!("peer={address}/32"));
             }
             Peer::Resolver => words.push("resolver".to_owned()),
@@ -133,7 +133,7 @@ impl Work {
         while began.elapsed() < SIGN.max(least * 3) {
             match question.ask(least * 4 + Duration::from_secs(2)).await {
                 Heard::Answer(time) if time >= before + least * 4 / 5 => {
-                    return seen(format!("an answer takes {} and took {}", milliseconds(time), milliseconds(before)), began);
+                    return seen(format!("an answer takes {}, before the fault {}", milliseconds(time), milliseconds(before)), began);
                 }
                 heard => last = heard.to_string(),
             }
@@ -147,10 +147,10 @@ impl Work {
         for _ in 0..TRIES {
             let heard = question.ask(Duration::from_millis(300)).await;
             if holder::has_hit(self.engine(), &name).await {
-                return seen(format!("it happened while a question was asked: {heard}"), began);
+                return seen(format!("it occurred during a request: {heard}"), began);
             }
         }
-        not_seen(format!("it happened during none of {TRIES} questions"))
+        not_seen(format!("it did not occur in {TRIES} requests"))
     }
 
     async fn by_chance(&self, question: &Question, before: Duration, began: Instant) -> Witness {
@@ -161,11 +161,11 @@ impl Work {
                 heard => return seen(format!("attempt {tries}: {heard}; before, an answer took {}", milliseconds(before)), began),
             }
         }
-        not_seen(format!("{TRIES} attempts were all answered as before"))
+        not_seen(format!("all {TRIES} attempts were answered as before"))
     }
 }
 
-/// Whoever still speaks to the service past the proxy is reset, at the next packet either way and for as long as the fault
+/// Connections that bypass the proxy are reset, at the next packet in either direction and for as long as the fault
 /// lasts: a connection that is idle now would get past a reset of the moment. What comes through the proxy has its port,
 /// and the proxy speaks to the service over loopback. Only IPv4 is led to the proxy, so only that is reset.
 fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
@@ -185,8 +185,7 @@ impl Environments {
         let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);
         let (tried, _) = self.errand(record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
         tried.map(drop).map_err(|error| {
-            failed(format!("`{}` cannot be injected here: {error}", spec.fault))
-                .hint("`devenv doctor` says what the faults of packets need")
+            failed(format!("`{}` cannot be injected here: {error}", spec.fault)).hint("run `devenv doctor` to see what packet faults need")
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// How often it is looked whether a run has ended: the figure is the grain of what is reported.
 const GRAIN: Duration = Duration::from_millis(10);
-/// The engine tells of an end within milliseconds.
+/// The engine reports an exit within milliseconds.
 const KNOWN: Duration = Duration::from_millis(500);
 
 /// One run of a service, to see whether it is another one later.
@@ -38,16 +38,16 @@ impl Work {
                 Some(container) if matches!(container.state, ContainerState::Running { .. } | ContainerState::Paused { .. }) => {
                     Ok(Run::Container { id: id.clone(), started_at: container.started_at })
                 }
-                _ => Err(failed(format!("{} does not run", self.service.name))),
+                _ => Err(failed(format!("{} is not running", self.service.name))),
             };
         }
         match self.pid {
             Some(pid) => Ok(Run::Process { pid }),
-            None => Err(failed(format!("{} does not run", self.service.name))),
+            None => Err(failed(format!("{} is not running", self.service.name))),
         }
     }
 
-    /// Sees the run's end, and that the supervisor knows of it: whoever looks at its status next is not told of the past.
+    /// Waits until the run has ended and the supervisor has noticed, so that the next status is current.
     async fn ended(&self, run: &Run, began: Instant) -> Witness {
         let before = self.seen_by_supervisor();
         let witness = self.end_of(run, began).await;
@@ -69,23 +69,23 @@ impl Work {
         while began.elapsed() < SIGN.max(self.service.stop.grace + Duration::from_secs(5)) {
             match run {
                 Run::Container { id, started_at } => match self.engine().inspect(id).await {
-                    Ok(None) => return seen("its container is gone", began),
+                    Ok(None) => return seen("its container was removed", began),
                     Ok(Some(container)) => match container.state {
-                        ContainerState::Exited { code, .. } => return seen(format!("it ended with exit code {code}"), began),
-                        _ if container.started_at != *started_at => return seen("it ended, and has been started again", began),
+                        ContainerState::Exited { code, .. } => return seen(format!("it exited with code {code}"), began),
+                        _ if container.started_at != *started_at => return seen("it exited, and was started again", began),
                         _ => {}
                     },
                     Err(_) => {}
                 },
                 Run::Process { pid } => {
                     if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
-                        return seen(format!("process {pid} has ended"), began);
+                        return seen(format!("process {pid} exited"), began);
                     }
                 }
             }
             tokio::time::sleep(GRAIN).await;
         }
-        not_seen("it runs on".to_owned())
+        not_seen("it is still running".to_owned())
     }
 
     async fn verb(&self, verb: Verb) -> Result<(), ApiError> {
@@ -96,7 +96,7 @@ impl Work {
         match run {
             Run::Container { id, .. } => self.engine().kill(id, signal).await.map_err(|error| failed(error.to_string())),
             Run::Process { pid } => {
-                let number = signal_number(signal).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{signal}` is no signal")))?;
+                let number = signal_number(signal).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("`{signal}` is not a signal")))?;
                 let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(|| failed("it has no process"))?;
                 rustix::process::kill_process(pid, number).map_err(|error| failed(error.to_string()))
             }
@@ -149,7 +149,7 @@ impl Work {
                 let container = wait_until_it_runs(&mut views, &name).await;
                 tokio::time::sleep(every).await;
                 if let Some(container) = container {
-                    // It may have ended by itself meanwhile.
+                    // It may have exited on its own in the meantime.
                     let _ = engine.kill(&container, "SIGKILL").await;
                 }
                 tokio::time::sleep(GRAIN * 10).await;
@@ -158,7 +158,7 @@ impl Work {
         Ok(witness)
     }
 
-    /// The supervisor makes it anew; its volumes too, if they are to go.
+    /// The supervisor recreates it, with new volumes if the old ones are removed too.
     pub(super) async fn remove(&mut self, volumes: bool, restore: bool) -> Result<Witness, ApiError> {
         let (run, container) = (self.run().await?, self.container()?);
         let backup = if restore {
@@ -195,8 +195,8 @@ impl Work {
         let name = holder::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
         let began = Instant::now();
-        // The server stops at the same moment as its disk: until it is killed it would go on to tell clients of writes
-        // that no disk takes, and a sync that is under way while the file system stops may be told to have succeeded.
+        // Stop the server together with its disk: until it is killed it would acknowledge writes
+        // that no disk accepts, and a sync that is running while the file system stops may report success.
         let container = self.container()?;
         self.will_undo(Undo::Unpause { container: container.clone() })?;
         self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
@@ -210,21 +210,21 @@ impl Work {
         self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. } | Undo::Unpause { .. }));
         ended?;
         let mut witness = self.ended(&run, began).await;
-        witness.what = format!("the file system was stopped, and {}", witness.what);
+        witness.what = format!("the file system was shut down, and {}", witness.what);
         Ok(witness)
     }
 
     /// The kernel takes an error of its own making for a reason to write no more.
     pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
         let device = loops::device_of(&self.environments.shared.store.loops(), volume)
-            .ok_or_else(|| failed(format!("no device of the volume {volume} was found")))?;
+            .ok_or_else(|| failed(format!("the volume {volume} has no device")))?;
         let name = device.rsplit('/').next().unwrap_or_default();
         let container = self.container()?;
         self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
         let began = Instant::now();
         let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
         std::fs::write(&trigger, "devenv: a fault was injected\n")
-            .map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault needs root on the engine's host"))?;
+            .map_err(|error| failed(format!("cannot write {trigger}: {error}")).hint("this fault requires root on the engine's host"))?;
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let read_only = mounts
             .lines()
@@ -233,7 +233,7 @@ impl Work {
         Ok(if read_only {
             seen(format!("{device} is mounted read-only"), began)
         } else {
-            not_seen(format!("{device} is still mounted for writing"))
+            not_seen(format!("{device} is still mounted read-write"))
         })
     }
 
@@ -262,7 +262,7 @@ impl Work {
                 if let Ok(spec) = nth(number)
                     && let Err(error) = environments.inject_spec(environment.clone(), spec).await
                 {
-                    tracing::info!(reason = %error.message, "A monkey's fault was not possible.");
+                    tracing::info!(reason = %error.message, "A fault that the monkey picked is not possible.");
                 }
             }
         })));

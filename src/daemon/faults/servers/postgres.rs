@@ -82,8 +82,8 @@ impl Server {
         })
         .await;
         Ok(match gone {
-            Ok(()) => Told::yes(format!("{} sessions of clients were ended, and one of our own", ended.saturating_sub(1))),
-            Err(_) => Told::no("a session that was to be ended goes on"),
+            Ok(()) => Told::yes(format!("terminated {} client sessions and one of devenv's own", ended.saturating_sub(1))),
+            Err(_) => Told::no("a session that was terminated is still there"),
         })
     }
 
@@ -93,7 +93,7 @@ impl Server {
         let mut held = Vec::new();
         let last = loop {
             if held.len() >= MOST {
-                break format!("{MOST} connections were taken, and there are more");
+                break format!("opened {MOST} connections, and the server still accepts more");
             }
             match timeout(ANSWER, self.session(&config)).await {
                 Ok(Ok(session)) => held.push(session),
@@ -104,7 +104,7 @@ impl Server {
         };
         let refused = held.len() < MOST;
         held.truncate(held.len().saturating_sub(leave as usize));
-        let told = format!("{} connections are held; the next: {last}", held.len());
+        let told = format!("{} connections are open; the next: {last}", held.len());
         let grip = held.into_iter().map(hold).collect();
         Ok((grip, if refused { Told::yes(told) } else { Told::no(told) }))
     }
@@ -123,7 +123,7 @@ impl Server {
             let query = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema'";
             rows(&session.client, query).await.map_err(said)?
         };
-        let Some(first) = tables.first() else { return Err("there is no table that could be locked".to_owned()) };
+        let Some(first) = tables.first() else { return Err("no table to lock".to_owned()) };
         let statement = format!(
             "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
             tables.join(", ")

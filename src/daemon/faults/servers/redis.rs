@@ -56,14 +56,14 @@ impl Server {
             // Removing what is not there is a write that changes nothing.
             let asked = connection.del::<_, i64>("devenv:no-such-key");
             Ok(match timeout(SILENCE, asked).await {
-                Err(_) => Told::yes(format!("a write is not answered within {} ms", SILENCE.as_millis())),
-                Ok(_) => Told::no("a write is answered all the same"),
+                Err(_) => Told::yes(format!("a write was not answered within {} ms", SILENCE.as_millis())),
+                Ok(_) => Told::no("writes still succeed"),
             })
         })
         .await
     }
 
-    /// A server that lets everybody wait lets this wait too, until its time is over.
+    /// If the server pauses all clients, this waits too, until the pause is over.
     pub(in super::super) async fn unpause_redis(&self) -> Result<(), String> {
         self.redis(|mut connection| async move { redis::cmd("CLIENT").arg("UNPAUSE").query_async::<()>(&mut connection).await }).await
     }
@@ -73,7 +73,7 @@ impl Server {
             redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).query_async::<()>(&mut connection).await?;
             let key = "devenv:witness";
             Ok(match connection.set_ex::<_, _, ()>(key, "x", 1).await {
-                Err(error) if error.code() == Some("OOM") => Told::yes("a write is refused: out of memory"),
+                Err(error) if error.code() == Some("OOM") => Told::yes("a write was refused: out of memory"),
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
@@ -83,7 +83,7 @@ impl Server {
                     let (used, evicted) = (figure("used_memory"), figure("evicted_keys"));
                     let _ = connection.del::<_, i64>(key).await;
                     if used > limit || evicted > 0 {
-                        Told::yes(format!("{used} bytes are in use, {limit} are allowed, {evicted} keys were evicted"))
+                        Told::yes(format!("{used} bytes are in use, the limit is {limit}, {evicted} keys were evicted"))
                     } else {
                         Told::no(format!("only {used} of {limit} bytes are in use"))
                     }
@@ -100,7 +100,7 @@ impl Server {
             };
             let before: String = redis::cmd("INFO").arg("keyspace").query_async(&mut connection).await?;
             redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await?;
-            Ok(Told::yes(format!("{} keys are gone", keys(&before))))
+            Ok(Told::yes(format!("{} keys were removed", keys(&before))))
         })
         .await
     }
@@ -108,7 +108,7 @@ impl Server {
     /// Asks for a snapshot and waits for how it ended.
     pub(in super::super) async fn save_redis(&self) -> Result<bool, String> {
         self.redis(|mut connection| async move {
-            // One that is under way is as good.
+            // A BGSAVE that is already running is sufficient.
             let _ = redis::cmd("BGSAVE").query_async::<String>(&mut connection).await;
             loop {
                 let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut connection).await?;

@@ -18,7 +18,7 @@ fn up_to(dice: &mut StdRng, milliseconds: u64) -> Duration {
     Duration::from_millis(dice.random_range(0..=milliseconds))
 }
 
-/// One thing that the user, the engine or somebody else may do at any moment.
+/// Something that the user, the engine or another program may do at any time.
 async fn something_happens(world: &World, life: &mut Life, dice: &mut StdRng) {
     let name = ["db", "api"][dice.random_range(0..2)];
     let verb = [Verb::Restart, Verb::Stop, Verb::Start][dice.random_range(0..3)];
@@ -57,7 +57,7 @@ async fn at_most_one_thing_is_done_with_a_service_at_a_time_and_all_of_it_comes_
             tokio::time::sleep(up_to(&mut dice, 60)).await;
             something_happens(&world, &mut life, &mut dice).await;
         }
-        // Nobody asks for anything else after it: it may not be told that somebody did.
+        // No command follows it: no message may say that there was one.
         let turn = life.handle.up(world.spec()).await.unwrap();
         let Ok(view) = tokio::time::timeout(Duration::from_mins(10), life.handle.until_up(turn)).await else {
             panic!("seed {seed}: never up: {:#?}", life.handle.view());

@@ -51,7 +51,7 @@ pub(super) struct FakeCaretaker {
     /// What the next settlings of a service come to; without any they succeed at once.
     pub(super) settlings: Mutex<HashMap<String, VecDeque<Result<String, Evidence>>>>,
     pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
-    /// The run of which a version is kept.
+    /// The run of the version that is kept.
     pub(super) kept: Mutex<Option<u32>>,
 }
 
@@ -240,7 +240,7 @@ impl Life {
         let told = self.handle.clone();
         self.tasks.spawn(async move {
             while let Some(event) = followed.next().await {
-                // Whoever made it go away tells that.
+                // The call that removed it reports that.
                 let Ok(event) = event else { return };
                 told.engine_event(event).await;
             }
@@ -257,7 +257,7 @@ impl Life {
         within(self.handle.until_down(turn)).await.unwrap()
     }
 
-    /// Waits until the view is so.
+    /// Waits until the view matches.
     pub(super) async fn until(&self, reached: impl Fn(&View) -> bool) -> View {
         let mut views = self.handle.view.clone();
         within(views.wait_for(reached)).await.unwrap().clone()

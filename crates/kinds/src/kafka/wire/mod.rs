@@ -20,7 +20,7 @@ const LARGEST: usize = 16 << 20;
 pub enum WireError {
     #[error("the network failed")]
     Io(#[from] std::io::Error),
-    #[error("the broker's answer is cut short or no Kafka at all")]
+    #[error("the broker's answer is truncated or not in Kafka's protocol")]
     Malformed,
     #[error("{what}: {}", name(*code))]
     Refused { what: String, code: i16 },

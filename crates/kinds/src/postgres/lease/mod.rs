@@ -1,16 +1,16 @@
 //! Private databases, copied from a pristine copy and made ahead.
 //!
-//! A database that somebody is connected to cannot be copied, so the first lease makes a copy that nobody can connect
-//! to, the template, and every private database is a copy of that. The template's comment says what it was made from;
-//! where that differs from what the database is now (made anew, other scripts applied), template and copies are too.
+//! PostgreSQL cannot copy a database with open connections, so the first lease creates a template that accepts no
+//! connections, and every private database is a copy of that. The template's comment says what it was made from;
+//! if the database differs from that (recreated, other scripts applied), template and copies are recreated too.
 //!
 //! A name is given to one lease and never again: it is random, leaves the stock when it is given out, and is dropped
 //! afterwards, whether or not its holder ever heard of it.
 //!
 //! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
-//! made since the last one through to the disk, and copies made meanwhile take as long. So drops are gathered until nobody
-//! asks for a while or they take too much of the disk, for those at the same time share a checkpoint; and the newest copy
-//! is given out first: it is used and gone before any checkpoint has seen it.
+//! made since the last one to the disk, and copies made in the meantime take as long. So drops are collected until no client
+//! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; and the newest copy
+//! is handed out first: it is used and dropped before any checkpoint has written it.
 
 mod sessions;
 mod stock;
@@ -178,7 +178,7 @@ struct Shared {
 struct Doomed {
     name: String,
     size: u32,
-    /// Its share of what may be left; none if there was none to be had.
+    /// Its permit among the pending drops; none if there was none available.
     _share: Option<OwnedSemaphorePermit>,
 }
 
@@ -244,7 +244,7 @@ impl PostgresLeases {
                     None => leases.fill(&stock, &wanted),
                     Some(Ok(outdated)) => leases.discard(vec![outdated]),
                     // The next lease tries again.
-                    Some(Err(error)) => tracing::debug!(%error, "A copy of a database could not be made ahead."),
+                    Some(Err(error)) => tracing::debug!(%error, "Cannot copy a database ahead of time."),
                 }
             });
         }
@@ -259,7 +259,7 @@ impl PostgresLeases {
             literal(&name)
         );
         if let Err(error) = shared.sessions.ask(&close).await {
-            tracing::debug!(%error, "A leased database could not be closed; it is dropped all the same.");
+            tracing::debug!(%error, "Cannot close a leased database; it is dropped anyway.");
         }
         self.discard(vec![name]);
     }
@@ -279,7 +279,7 @@ impl PostgresLeases {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
         let found = shared.sessions.ask(&look(&wanted.name, &template)).await?;
-        let missing = || shared.refused("copy a database", format!("there is no database `{}`", wanted.name));
+        let missing = || shared.refused("copy a database", format!("database `{}` does not exist", wanted.name));
         let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
         let (identity, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
@@ -305,7 +305,7 @@ impl PostgresLeases {
         let shared = &self.shared;
         let doomed = names.into_iter().map(|name| {
             let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
-            // Taken now, so that whoever asks next sees how much is left; none to be had is no reason to wait.
+            // Taken now, so that the next caller sees what is left. Does not wait for one.
             let share = shared.left.clone().try_acquire_many_owned(size.min(LEFT)).ok();
             Doomed { name, size, _share: share }
         });
@@ -328,7 +328,7 @@ impl PostgresLeases {
     }
 }
 
-/// A copy that somebody waits for; one that comes after all to somebody who does not any more is dropped.
+/// A copy for a waiting caller; if the caller is gone when it arrives, it is dropped.
 struct Awaited<'a> {
     copy: oneshot::Receiver<Result<String, LeaseError>>,
     leases: &'a PostgresLeases,
@@ -336,7 +336,7 @@ struct Awaited<'a> {
 
 impl Awaited<'_> {
     async fn copy(mut self) -> Result<String, LeaseError> {
-        (&mut self.copy).await.unwrap_or_else(|_| Err(self.leases.shared.refused("copy a database", "the daemon is ending")))
+        (&mut self.copy).await.unwrap_or_else(|_| Err(self.leases.shared.refused("copy a database", "the daemon is shutting down")))
     }
 }
 
@@ -364,11 +364,11 @@ impl Shared {
     }
 
     fn alive(&self) -> MutexGuard<'_, HashMap<String, u32>> {
-        self.alive.lock().expect("no holder of this lock panics")
+        self.alive.lock().expect("no code panics while it holds this lock")
     }
 
     fn doomed(&self) -> MutexGuard<'_, Vec<Doomed>> {
-        self.doomed.lock().expect("no holder of this lock panics")
+        self.doomed.lock().expect("no code panics while it holds this lock")
     }
 
     /// All at the same moment, and with them what is given back before the first is dropped: each says at once that its files
@@ -404,7 +404,7 @@ impl Shared {
         let dropped = dropped.await;
         self.alive().remove(&doomed.name);
         if let Err(error) = dropped {
-            tracing::debug!(%error, database = %doomed.name, "A leased database could not be dropped; the next sweep finds it.");
+            tracing::debug!(%error, database = %doomed.name, "Cannot drop a leased database; the next sweep does.");
         }
     }
 
@@ -432,7 +432,7 @@ impl Shared {
         let client = self.sessions.connect().await?;
         let made = async {
             client.batch_execute(&drop).await?;
-            // Sent together: whoever connects again finds the database locked, and waits.
+            // Sent together: clients that reconnect find the database locked, and wait.
             let (ended, created) = tokio::join!(client.batch_execute(&end), client.batch_execute(&create));
             ended.and(created)?;
             // The comment is last: a template without it is not finished.

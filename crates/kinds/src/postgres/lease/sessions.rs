@@ -29,7 +29,7 @@ pub(super) struct Sessions {
     pub(super) cx: ProvisionContext,
     /// The connection for short questions.
     desk: tokio::sync::Mutex<Option<Arc<Client>>>,
-    /// Connections that are of use to whoever comes next, and since when they are of none.
+    /// Idle connections for the next caller, and the time at which they are closed.
     idle: Mutex<Vec<(Instant, Client)>>,
     work: TaskTracker,
 }
@@ -67,10 +67,10 @@ impl Sessions {
         Ok(spare.and_then(|spare| spare.parse().ok()).unwrap_or_default())
     }
 
-    /// A connection that nobody else uses meanwhile.
+    /// A connection with one user at a time.
     pub(super) async fn client(&self) -> Result<Client, LeaseError> {
         let kept = {
-            let mut idle = self.idle.lock().expect("no holder of this lock panics");
+            let mut idle = self.idle.lock().expect("no code panics while it holds this lock");
             idle.retain(|(_, client)| !client.is_closed());
             idle.pop()
         };
@@ -81,11 +81,11 @@ impl Sessions {
     }
 
     pub(super) async fn connect(&self) -> Result<Client, LeaseError> {
-        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("reach the server", error))?;
+        let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("connect to the server", error))?;
         let config = superuser.config("devenv-lease", SUPERUSER);
         let connected = probe::connect(&config, superuser.tls).await;
         let (client, connection) =
-            connected.map_err(|error| self.refused("reach the server", probe::words(self.provision.port, &error)))?;
+            connected.map_err(|error| self.refused("connect to the server", probe::words(self.provision.port, &error)))?;
         // Ends with the client, or with the server.
         self.work.spawn(connection);
         Ok(client)
@@ -103,9 +103,9 @@ impl Sessions {
         Ok(desk.insert(Arc::new(self.connect().await?)).clone())
     }
 
-    /// For whoever comes soon.
+    /// Keeps the connection for the next caller.
     fn keep(self: &Arc<Self>, client: Client) {
-        let mut idle = self.idle.lock().expect("no holder of this lock panics");
+        let mut idle = self.idle.lock().expect("no code panics while it holds this lock");
         if idle.len() >= KEPT {
             return;
         }
@@ -114,7 +114,7 @@ impl Sessions {
         self.work.spawn(async move {
             tokio::time::sleep(IDLE).await;
             if let Some(sessions) = sessions.upgrade() {
-                sessions.idle.lock().expect("no holder of this lock panics").retain(|(since, _)| since.elapsed() < IDLE);
+                sessions.idle.lock().expect("no code panics while it holds this lock").retain(|(since, _)| since.elapsed() < IDLE);
             }
         });
     }

@@ -1,6 +1,6 @@
-//! Copies of one state of one database: made ahead, handed to whoever waits, and never more than are wanted.
+//! Copies of one state of one database: made ahead, handed to waiting callers, and never more than needed.
 //!
-//! Pure books: what is to be done follows from them, and [`super`] does it. Whoever finds nothing ready gets the copy that
+//! Pure bookkeeping: it decides what to do, and [`super`] does it. A caller that finds no copy ready gets the copy that
 //! is finished next, which was mostly begun before.
 
 use std::{
@@ -109,7 +109,7 @@ impl Stock {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().expect("no holder of this lock panics")
+        self.books.lock().expect("no code panics while it holds this lock")
     }
 }
 

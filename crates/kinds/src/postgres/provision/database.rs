@@ -84,13 +84,13 @@ fn outside(wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Vec<Step
         steps.push(Step { statement, action, change: Change::made(change) });
     };
     if let Some(found) = found {
-        let provide = || format!("provide the database `{shown}`");
+        let provide = || format!("provision the database `{shown}`");
         if found.owner != wanted.owner {
-            let change = format!("database `{shown}` given to `{}`, it was `{}`'s", wanted.owner, found.owner);
+            let change = format!("owner of the database `{shown}` changed to `{}`, it was `{}`", wanted.owner, found.owner);
             step(format!("ALTER DATABASE {name} OWNER TO {owner}"), provide(), change);
         }
         if found.open {
-            let change = format!("database `{shown}` closed to all but its owner");
+            let change = format!("database `{shown}` closed to all roles but its owner");
             step(format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC"), provide(), change);
         }
         if !found.owned {
@@ -110,7 +110,7 @@ fn outside(wanted: &PostgresDatabase, found: Option<&DatabaseFound>) -> Vec<Step
 
 impl Inside {
     async fn look(client: &Client, shown: &str) -> Result<Self, ProvisionError> {
-        let found = rows(client, INSIDE).await.map_err(|error| failed(&format!("read what the database `{shown}` holds"), &error))?;
+        let found = rows(client, INSIDE).await.map_err(|error| failed(&format!("read the contents of the database `{shown}`"), &error))?;
         let (mut extensions, mut public_owner) = (HashSet::new(), None);
         for row in found {
             match <[_; 2]>::try_from(row) {
@@ -137,8 +137,8 @@ async fn fill(client: &Client, wanted: &PostgresDatabase) -> Result<Vec<Change>,
     let mut changes = Vec::new();
     if inside.has_strange_public(wanted) {
         let script = format!("ALTER SCHEMA public OWNER TO {}", identifier(&wanted.owner));
-        execute(client, &[script], &format!("give the schema `public` of `{shown}` to `{}`", wanted.owner)).await?;
-        changes.push(Change::made(format!("schema `public` of `{shown}` given to `{}`", wanted.owner)));
+        execute(client, &[script], &format!("change the owner of the schema `public` of `{shown}` to `{}`", wanted.owner)).await?;
+        changes.push(Change::made(format!("owner of the schema `public` of `{shown}` changed to `{}`", wanted.owner)));
     }
     for extension in inside.missing(wanted) {
         extend(client, extension, shown).await?;

@@ -71,7 +71,7 @@ impl Provisions for PostgresKind {
         vault: &Vault,
     ) -> Result<Option<String>, ProvisionError> {
         mend_superuser(engine, container, &wanted.decode()?, vault).await?;
-        Ok(Some("the superuser's password was set to this environment's".to_owned()))
+        Ok(Some("the superuser's password was set to the one of this environment".to_owned()))
     }
 }
 
@@ -88,7 +88,7 @@ async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<
         let (mut changes, mut script) = (Vec::new(), Vec::new());
         provide_roles(&roles, &found, &mut changes, &mut script);
         close_shared(&found, &mut changes, &mut script);
-        execute(&client, &script, "provide the roles").await?;
+        execute(&client, &script, "provision the roles").await?;
         Ok((found, changes))
     };
     let complete = wanted.databases.iter().map(async |database| cx.again && database::is_complete(&server, database).await);
@@ -107,7 +107,7 @@ async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<
 async fn look(client: &Client) -> Result<Found, ProvisionError> {
     let read = |rows: Vec<Vec<Option<String>>>| rows.into_iter();
     let (roles, databases) = futures_util::try_join!(rows(client, ROLES), rows(client, DATABASES))
-        .map_err(|error| failed("read what the server holds", &error))?;
+        .map_err(|error| failed("read the server's roles and databases", &error))?;
     let is_true = |value: Option<String>| value.as_deref() == Some("t");
     let roles = read(roles).filter_map(|row| {
         let [name, plain, verifier] = <[_; 3]>::try_from(row).ok()?;
@@ -131,11 +131,11 @@ fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Cha
             }
             Some(role) => {
                 if !role.plain {
-                    changes.push(Change::made(format!("role `{name}` may log in and has no other right now")));
+                    changes.push(Change::made(format!("role `{name}` is limited to login")));
                     script.push(format!("ALTER ROLE {quoted} WITH {PLAIN}"));
                 }
                 if !role.verifier.as_deref().is_some_and(|verifier| password::matches(verifier, password)) {
-                    changes.push(Change::made(format!("password of the role `{name}` set to the one that devenv keeps")));
+                    changes.push(Change::made(format!("password of the role `{name}` set to the stored one")));
                     script.push(format!("ALTER ROLE {quoted} WITH PASSWORD {}", verifier(password)));
                 }
             }
@@ -154,7 +154,7 @@ fn verifier(password: &str) -> String {
 fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
     for name in ["postgres", "template1"] {
         if found.databases.get(name).is_some_and(|database| database.open) {
-            changes.push(Change::made(format!("database `{name}` closed to everybody but superusers")));
+            changes.push(Change::made(format!("database `{name}` is open to superusers only")));
             script.push(format!("REVOKE CONNECT, TEMP ON DATABASE {} FROM PUBLIC", identifier(name)));
         }
     }

@@ -1,4 +1,4 @@
-//! A database's own settings: written only if the catalogue does not hold them yet.
+//! A database's own settings: written only if they differ from the catalogue.
 
 use super::{identifier, literal};
 

@@ -10,8 +10,8 @@ use crate::{
 
 pub const SUPERUSER: &str = "postgres";
 
-/// Our own statements stay out of the log, and a database's own settings cannot get in their way. What they bring about is
-/// brought about again at the next start, so no commit waits for the disk: what must not be lost is in the same journal.
+/// devenv's statements stay out of the log, and a database's settings do not affect them. Their effects are
+/// provisioned again at the next start, so no commit waits for the disk: data that must not be lost is in the same WAL.
 const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
@@ -50,7 +50,7 @@ impl Superuser {
         W: Future<Output = Result<T, ProvisionError>>,
     {
         let config = self.config("devenv-provision", database);
-        // What the work fails with is told by itself; the session's own errors are those of the connection.
+        // The work reports its own errors; those of the session are connection errors.
         probe::session(&config, self.tls.clone(), |client| work(client).map(Ok)).await.unwrap_or_else(|error| {
             let reason = probe::words(self.port, &error);
             Err(match error.code() {

@@ -69,8 +69,8 @@ async fn find_table(client: &tokio_postgres::Client, script: &Script) -> Result<
         }
     }
     let table = wanted.last().map_or("", String::as_str);
-    Err(ScriptError::of(&script.path, format!("there is no table {table} to fill"))
-        .hint("a `.csv` fills the table that it is named after; an init script has to create it"))
+    Err(ScriptError::of(&script.path, format!("table {table} does not exist"))
+        .hint("a `.csv` file fills the table it is named after; create the table in an init script"))
 }
 
 fn candidates(path: &str) -> Vec<String> {
@@ -109,10 +109,10 @@ fn header(script: &Script) -> Result<Vec<String>, ScriptError> {
             count => text.extend_from_slice(&buffer[..count]),
         }
     }
-    let columns = fields(&String::from_utf8_lossy(&text)).ok_or_else(|| fail("a quote in the header is not closed".to_owned()))?;
+    let columns = fields(&String::from_utf8_lossy(&text)).ok_or_else(|| fail("unterminated quote in the header".to_owned()))?;
     if columns.iter().any(String::is_empty) {
         return Err(fail("the header has an empty column name".to_owned())
-            .hint("the first line has to name the table's columns, separated by commas"));
+            .hint("the first line must list the table's columns, separated by commas"));
     }
     Ok(columns)
 }

@@ -39,7 +39,7 @@ const DUMP_DIRECTORY: ScriptFormat = ScriptFormat("dump-directory");
 const SUPERUSER: &str = "postgres";
 /// Of the sessions that read and write the ledger.
 const KEPT: &str = "devenv ledger";
-/// Of sessions that die with what feeds them: whoever finds one left over ends it.
+/// The name of sessions that end with their input. The next run terminates leftover ones.
 pub(super) const FED: &str = "devenv script";
 /// Of sessions that go on without us, because all that they need is in the container.
 pub(super) const STAGED: &str = "devenv staged script";
@@ -47,7 +47,7 @@ pub(super) const STAGED: &str = "devenv staged script";
 pub(super) const SESSION_OPTIONS: &str =
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
 const ADVICE_AFTER: Duration = Duration::from_mins(10);
-/// For a session to end that was told to, and for a word of farewell.
+/// The time-out for a session to end after it was terminated, and for closing one.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = r"
@@ -73,7 +73,7 @@ DECLARE
     began timestamptz;
     counted bigint := p_rows;
 BEGIN
-    -- An attempt whose process was killed may come late. Whoever begins or commits a script has to hold its claim; the
+    -- An attempt whose process was killed may come late. To begin or commit a script, a session must own its claim; the
     -- row lock makes the next claim wait for this commit. What has begun may always say how it ended.
     PERFORM FROM devenv.claim AS held WHERE held.path = p_path AND held.batch = p_batch FOR UPDATE;
     IF NOT FOUND AND (p_atomic OR p_state = 'running' OR NOT EXISTS (
@@ -136,7 +136,7 @@ impl Scripts for PostgresKind {
     ) -> Result<Box<dyn ScriptStore>, ScriptError> {
         let PostgresTarget { port, tls, superuser } = target.decode().map_err(|error| ScriptError::of(service, error.to_string()))?;
         let ScriptPlace::Database { name, role, password } = place else {
-            return Err(ScriptError::of(service, "scripts of PostgreSQL need a database"));
+            return Err(ScriptError::of(service, "PostgreSQL scripts need a database"));
         };
         Ok(Box::new(Database::open(Place { service, port, tls, superuser: &superuser, database: name, role, password }, cx).await?))
     }
@@ -258,14 +258,14 @@ impl Database {
         })
     }
 
-    /// Sees to it that there is a ledger, and ends or awaits what an earlier run, which died or was cancelled, has left.
+    /// Creates the ledger if needed, and ends or awaits the session of an earlier run that died or was cancelled.
     pub(super) async fn settle(&self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         self.end_others().await?;
         self.provide().await?;
         let began = std::time::Instant::now();
         while self.is_running().await? && psql::staged_is_alive(cx).await? {
             if began.elapsed() > ADVICE_AFTER {
-                return Err(ScriptError::of(&self.service, "a script that an earlier run began is still at work after ten minutes"));
+                return Err(ScriptError::of(&self.service, "a script of an earlier run is still running after ten minutes"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -282,7 +282,7 @@ impl Database {
         match ended.iter().find(|row| row.get::<_, Option<bool>>(1) != Some(true)) {
             Some(row) => {
                 let message = format!("the session {} of an earlier run does not end", row.get::<_, i32>(0));
-                Err(ScriptError::of(&format!("{}/{}", self.service, self.name), message).hint("`pg_stat_activity` shows what it waits for"))
+                Err(ScriptError::of(&format!("{}/{}", self.service, self.name), message).hint("see what it waits for in `pg_stat_activity`"))
             }
             None => Ok(()),
         }
@@ -355,12 +355,12 @@ impl Database {
             ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("PostgreSQL takes no script of the format `{other}`"))),
         };
         match result {
-            // The row itself is the witness: it stands only if all of the script does.
+            // The row itself is the proof: it is committed together with the script.
             Ok(()) if self.has_applied(&mark).await? => Ok(()),
             Ok(()) => {
                 self.failed(
                     &mark,
-                    ScriptError::of(&script.path, "it ended before its last line").hint("is there a `\\q`, or something left open?"),
+                    ScriptError::of(&script.path, "it ended before its last line").hint("check for a `\\q`, or for something left open"),
                 )
                 .await
             }
@@ -370,7 +370,7 @@ impl Database {
         }
     }
 
-    /// Whether a late attempt has done it meanwhile.
+    /// Whether a late attempt has finished it in the meantime.
     async fn claim(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
         const CLAIM: &str =
             "INSERT INTO devenv.claim (path, batch) VALUES ($1, $2) ON CONFLICT (path) DO UPDATE SET batch = excluded.batch";
@@ -413,7 +413,7 @@ impl Database {
     async fn failed(&self, mark: &Mark<'_>, mut error: ScriptError) -> Result<(), ScriptError> {
         error.message = error.message.replace(&self.password, "********");
         if let Err(unrecorded) = self.superuser.client.batch_execute(&mark.sql("failed", Some(&error.to_string()), false)).await {
-            tracing::warn!(service = %self.service, path = %mark.script.path, error = %told(&unrecorded), "A failed script could not be recorded as failed.");
+            tracing::warn!(service = %self.service, path = %mark.script.path, error = %told(&unrecorded), "Cannot record the failure of a script.");
         }
         Err(error)
     }
@@ -489,7 +489,7 @@ async fn connect(
     Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) })
 }
 
-/// A broken connection is told to whoever uses the client.
+/// A broken connection is reported to the user of the client.
 async fn drive<T: Future<Output = Result<(), tokio_postgres::Error>>>(connection: T) {
     connection.await.ok();
 }

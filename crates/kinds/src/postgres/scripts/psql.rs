@@ -1,7 +1,7 @@
 //! `.sql`, `.sh` and dumps: run by psql inside the container, where COPY data and meta-commands mean what they mean.
 //!
 //! A **fed** script flows through psql's standard input into a transaction that is committed by what we send after it,
-//! together with its row. Whoever is killed on the way, the end of the input comes without that, and the server rolls
+//! together with its row. If any process is killed on the way, the input ends without the commit, and the server rolls
 //! back. A **staged** script cannot run in a transaction: it is first copied into the container as a whole, and a small
 //! shell there marks it as running, runs it, and marks how it ended, whether or not anybody is left to listen.
 
@@ -118,7 +118,7 @@ async fn staged_sql(database: &Database, mark: &Mark<'_>, scan: &Scan, cx: &Scri
     }
     let mut error = explained(script, &String::from_utf8_lossy(&output.stderr), scan);
     let why = scan.refuses.as_ref().map_or(String::new(), |(line, what)| format!(" ({what}, line {line})"));
-    error.hint = Some(format!("it does not run in one transaction{why}, so the statements before that line stay applied"));
+    error.hint = Some(format!("it does not run in a single transaction{why}, so the statements before that line stay applied"));
     Err(error)
 }
 
@@ -130,9 +130,9 @@ pub(super) async fn shell(database: &Database, mark: &Mark<'_>, cx: &ScriptConte
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let line = said.lines().rev().find_map(shell_line);
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing was written to its standard error");
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output on standard error");
     let last = last.split_once("/script: ").map_or(last, |(_, rest)| rest);
-    Err(ScriptError::of(&script.path, format!("it ended with {}: {last}", output.code)).at(line).hint("what it did before that stays done"))
+    Err(ScriptError::of(&script.path, format!("it exited with {}: {last}", output.code)).at(line).hint("its changes so far stay applied"))
 }
 
 /// `/tmp/devenv.x/script: line 3: foo: not found`, or without `line`.
@@ -149,7 +149,7 @@ async fn staged(database: &Database, mark: &Mark<'_>, run: &str, size: u64, cx: 
     let mut environment = variables(database, STAGED);
     environment.push(("DEVENV_BEGIN".to_owned(), mark.sql("running", None, false)));
     environment.push(("DEVENV_DONE".to_owned(), mark.sql("applied", None, false)));
-    environment.push(("DEVENV_FAILED".to_owned(), mark.sql("failed", Some("it failed while nobody listened"), false)));
+    environment.push(("DEVENV_FAILED".to_owned(), mark.sql("failed", Some("it failed while no client was connected"), false)));
     let meter = flow.meter.clone();
     let output = execute(command, environment, Some(flow), script, cx).await?;
     whole(script, &output, meter.failure())?;
@@ -260,7 +260,7 @@ async fn execute(
 fn whole(script: &Script, output: &ExecOutput, failure: Option<String>) -> Result<(), ScriptError> {
     match failure {
         Some(failure) => Err(ScriptError::of(&script.path, format!("cannot be read: {failure}"))),
-        None if output.code == CUT_OFF => Err(ScriptError::of(&script.path, "it did not reach the container whole")),
+        None if output.code == CUT_OFF => Err(ScriptError::of(&script.path, "the container received it only in part")),
         None => Ok(()),
     }
 }
@@ -294,7 +294,7 @@ fn each_line(script: &Script, mut with: impl FnMut(u64, &[u8]) -> bool) -> std::
 /// What psql said, at the line of the script at which it went wrong.
 fn explained(script: &Script, said: &str, scan: &Scan) -> ScriptError {
     let Some(found) = first_error(said) else {
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("psql failed and said nothing");
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("psql failed without an error message");
         return ScriptError::of(&script.path, last);
     };
     let mut line = found.line.filter(|line| *line <= scan.lines);

@@ -257,7 +257,7 @@ async fn dumps_in_both_formats_are_restored_without_their_owners() {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a figure for whoever asks with --nocapture")]
+#[expect(clippy::print_stderr, reason = "a measurement, shown with --nocapture")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_rows_of_csv_take_seconds() {
     let project = Project::new();
@@ -347,7 +347,7 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     ] {
         assert!(project.server.try_psql("app", &format!("select {call}")).unwrap_err().contains("a later run has taken over"));
     }
-    // What a crash of the server itself leaves half-done is told, not repeated.
+    // A script that a server crash interrupted is reported, not repeated.
     project.sql("update devenv.ledger set state = 'running' where path = 'init/03-index.sql'");
     let error = project.apply().await.unwrap_err();
     assert!(error.to_string().contains("cut off half-way") && error.hint.unwrap().contains("devenv reset db"));

@@ -49,7 +49,7 @@ impl Command {
 pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<Vec<Cmd>, ScriptError> {
     let fail = |message: String| ScriptError::of(&script.path, message).at(number);
     let key: Key = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
-    let wanted = |shape: &str| fail(format!("the value of a {:?} has to be {shape}", key.kind).to_lowercase());
+    let wanted = |shape: &str| fail(format!("the value of a {:?} must be {shape}", key.kind).to_lowercase());
     let mut remove = ::redis::cmd("DEL");
     remove.arg(&key.name);
     let mut commands = vec![remove];
@@ -81,7 +81,7 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
         (KeyKind::Zset, Value::Object(members)) if !members.is_empty() => {
             let mut command = add("ZADD");
             for (member, score) in members {
-                command.arg(score.as_f64().ok_or_else(|| wanted("an object of scores by member"))?).arg(member);
+                command.arg(score.as_f64().ok_or_else(|| wanted("an object with scores by member"))?).arg(member);
             }
             commands.push(command);
         }
@@ -96,15 +96,15 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
                 commands.push(command);
             }
         }
-        (KeyKind::Hash, _) => return Err(wanted("an object that is not empty")),
-        (KeyKind::List | KeyKind::Set, _) => return Err(wanted("a list that is not empty")),
-        (KeyKind::Zset, _) => return Err(wanted("an object of scores by member")),
+        (KeyKind::Hash, _) => return Err(wanted("a non-empty object")),
+        (KeyKind::List | KeyKind::Set, _) => return Err(wanted("a non-empty list")),
+        (KeyKind::Zset, _) => return Err(wanted("an object with scores by member")),
         (KeyKind::Stream, _) => return Err(wanted("a list of objects")),
     }
     let ttl = match &key.ttl {
         None => None,
         Some(Value::Number(seconds)) => {
-            Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(|| fail("a ttl is longer than nothing".to_owned()))? * 1000.0)
+            Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(|| fail("a ttl must be more than 0".to_owned()))? * 1000.0)
         }
         Some(Value::String(text)) => Some(text.parse::<Period>().map_err(|error| fail(error.to_string()))?.duration().as_millis() as f64),
         Some(_) => return Err(fail("a ttl is a number of seconds, or text such as `24h`".to_owned())),
@@ -139,7 +139,7 @@ pub(super) fn words(line: &str) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
             }
         };
         if bytes.get(next).is_some_and(|byte| !byte.is_ascii_whitespace()) {
-            return Err("a closing quote has to be followed by a space");
+            return Err("a closing quote must be followed by a space");
         }
         words.push(word);
         at = next;
@@ -147,7 +147,7 @@ pub(super) fn words(line: &str) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
     Ok(Some(words))
 }
 
-const UNCLOSED: &str = "a quote is not closed";
+const UNCLOSED: &str = "unterminated quote";
 
 fn double_quoted(bytes: &[u8], mut at: usize) -> Result<(Vec<u8>, usize), &'static str> {
     let mut word = Vec::new();
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(split(r#"SET "a b" 'it\'s' "\x41\n""#), Ok(Some(vec!["SET".into(), "a b".into(), "it's".into(), "A\n".into()])));
         assert_eq!(split("# remark"), Ok(None));
         assert_eq!(split("SET a \"b"), Err(UNCLOSED));
-        assert_eq!(split("SET \"a\"b c"), Err("a closing quote has to be followed by a space"));
+        assert_eq!(split("SET \"a\"b c"), Err("a closing quote must be followed by a space"));
         assert_eq!(split("SET a \"\""), Ok(Some(vec!["SET".into(), "a".into(), String::new()])));
     }
 
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(shown(r#"{"key":"l","type":"list","value":["a",2]}"#).unwrap(), "DEL l; RPUSH l a 2");
         assert_eq!(
             shown(r#"{"key":"h","type":"hash","value":[]}"#).unwrap_err().to_string(),
-            "a.sql:7: the value of a hash has to be an object that is not empty"
+            "a.sql:7: the value of a hash must be a non-empty object"
         );
         assert!(shown("{\"key\":").unwrap_err().to_string().starts_with("a.sql:7: "));
     }

@@ -106,7 +106,7 @@ impl ScriptStore for Server {
         if let Err(error) = &result
             && let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await
         {
-            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "A failed script could not be recorded as failed.");
+            tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "Cannot record the failure of a script.");
         }
         self.keep_spare().await;
         result
@@ -119,7 +119,7 @@ impl Server {
         let fail = |error: String| ScriptError::of(service, error);
         let password = cx.vault.reveal(&password).map_err(|error| fail(error.to_string()))?;
         let client = if tls {
-            let authority = cx.authority.ok_or_else(|| fail("its certificate authority is not known".to_owned()))?;
+            let authority = cx.authority.ok_or_else(|| fail("its certificate authority is unknown".to_owned()))?;
             let root = std::fs::read(authority).map_err(|error| fail(error.to_string()))?;
             tls::use_ring();
             Client::build_with_tls(
@@ -145,7 +145,7 @@ impl Server {
         written.map_err(|error| self.broken(&error))
     }
 
-    /// The same keys again are the same keys: an attempt that was cut off needs no trace.
+    /// Setting the same keys again is idempotent: an interrupted attempt needs no record.
     async fn keys(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let began = Instant::now();
         let checking = script.clone();
@@ -158,7 +158,7 @@ impl Server {
             let read = lines(&reading, |number, line| {
                 batch.push((number, key_commands(&reading, number, line)?));
                 if batch.len() == KEYS_AT_ONCE && sender.blocking_send(std::mem::take(&mut batch)).is_err() {
-                    return Err(ScriptError::of(&reading.path, "nobody takes its keys"));
+                    return Err(ScriptError::of(&reading.path, "its keys have no recipient"));
                 }
                 Ok(())
             });
@@ -233,7 +233,7 @@ impl Server {
             ]
             .contains(&name.as_str())
             {
-                return Err(ScriptError::of(&script.path, format!("{name} has no place in a script, which runs as one transaction"))
+                return Err(ScriptError::of(&script.path, format!("{name} is not allowed in a script, which runs as one transaction"))
                     .at(command.line));
             }
             outside |=
@@ -287,7 +287,7 @@ impl Server {
         let message = message.strip_prefix("ERR ").unwrap_or(&message);
         Err(ScriptError::of(&script.path, message)
             .at(line.parse::<u64>().ok())
-            .hint("Redis has no rollback: the lines before it stay applied"))
+            .hint("Redis has no rollback: the previous lines stay applied"))
     }
 
     /// The row says `running` in the same transaction, and how it went right after it.

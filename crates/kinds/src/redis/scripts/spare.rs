@@ -10,7 +10,7 @@ use ::redis::{RedisError, cmd};
 
 use super::{LEDGER, Server};
 
-/// The library, and the function in it that tells the copy.
+/// The library, and its function that returns the copy.
 const NAME: &str = "devenv_ledger";
 
 /// Rows as text, by path.
@@ -31,7 +31,7 @@ impl Server {
             cmd("FUNCTION").arg("DELETE").arg(NAME).query_async::<()>(&mut self.connection).await?;
             return Ok(rows);
         }
-        tracing::info!(service = %self.service, "The ledger was evicted, and is put back from its copy.");
+        tracing::info!(service = %self.service, "The ledger was evicted, and is restored from its copy.");
         let pairs: Vec<(&String, &String)> = spare.iter().collect();
         cmd("HSET").arg(LEDGER).arg(pairs).query_async::<()>(&mut self.connection).await?;
         Ok(spare)
@@ -49,7 +49,7 @@ impl Server {
             Ok::<_, RedisError>(())
         };
         if let Err(error) = kept.await {
-            tracing::warn!(%error, service = %self.service, "The ledger has no copy, and may be evicted.");
+            tracing::warn!(%error, service = %self.service, "The ledger has no copy, and can be evicted.");
         }
     }
 
@@ -67,11 +67,11 @@ impl Server {
 
 /// Lua that returns the rows, between brackets that do not occur in them.
 fn library(rows: &Rows) -> String {
-    let text = serde_json::to_string(rows).expect("text by text is plain data");
+    let text = serde_json::to_string(rows).expect("a map of texts serializes to JSON");
     let level = (0..=text.len())
         .map(|count| "=".repeat(count))
         .find(|level| !text.contains(&format!("]{level}]")))
-        .expect("what is longer than the text is not in it");
+        .expect("text does not contain a longer text");
     format!(
         "#!lua name={NAME}\nredis.register_function{{function_name='{NAME}',flags={{'no-writes'}},callback=function() return [{level}[{text}]{level}] end}}\n"
     )
