@@ -9,6 +9,8 @@ mod doctor;
 mod event;
 mod inherit;
 mod net;
+mod operation;
+mod operation_store;
 mod paths;
 mod reconcile;
 mod server;

@@ -116,7 +116,26 @@ pub(crate) struct SnapshotRecord {
     pub(crate) services: Vec<devenv_api::SnapshotPart>,
 }
 
+impl SnapshotRecord {
+    /// As clients see it.
+    pub(crate) fn shown(&self, name: &str) -> devenv_api::Snapshot {
+        devenv_api::Snapshot {
+            name: name.to_owned(),
+            created_at: self.created_at.clone(),
+            services: self.services.clone(),
+            size: self.services.iter().map(|part| part.size).sum(),
+        }
+    }
+}
+
 impl Record {
+    /// Every volume that it names: those in use, in the trash, and of snapshots.
+    pub(crate) fn all_volumes(&self) -> impl Iterator<Item = &String> {
+        let trash = self.trash.iter().flat_map(|trashed| trashed.volumes.values());
+        let snapshots = self.snapshots.values().flat_map(|snapshot| snapshot.volumes.values());
+        self.volumes.values().chain(trash).chain(snapshots)
+    }
+
     pub(crate) fn new(id: EnvironmentId, project: PathBuf, instance: String) -> Self {
         Self {
             version: VERSION,
@@ -267,6 +286,12 @@ impl Store {
     }
 }
 
+/// How long ago that was, for what expires. A time in the future is one that a wrong clock has written: it is no age at all.
+pub(crate) fn age(at: &str) -> Option<std::time::Duration> {
+    let since = jiff::Timestamp::now().duration_since(at.parse::<jiff::Timestamp>().ok()?);
+    Some(std::time::Duration::try_from(since).unwrap_or_default())
+}
+
 fn make_owner(path: &Path) -> Result<OwnerId, StoreError> {
     let owner = hex::encode(rand::random::<[u8; 8]>());
     write_atomically(path, owner.as_bytes())?;
@@ -303,6 +328,22 @@ pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
 /// After this returns, the file holds all of `content`, whatever dies next; before, all of what it held.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     devenv_files::write_atomically(path, content).map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
+}
+
+/// The same for what may be lost with the machine's power, and not with this process.
+pub(crate) fn write_unsynced(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    devenv_files::write_with(path, content, devenv_files::PRIVATE, devenv_files::Durability::Cached).map_err(|source| StoreError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl StoreError {
+    /// The write did not come to its end.
+    pub(crate) fn interrupted(path: &Path) -> Self {
+        Self::Io { action: "write", path: path.to_owned(), source: io::ErrorKind::Interrupted.into() }
+    }
 }
 
 #[cfg(test)]
@@ -344,6 +385,15 @@ mod tests {
         store.remove_unfinished().unwrap();
         assert!(left.iter().all(|path| !path.exists()), "{left:?}");
         assert_eq!(store.records().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_from_the_future_has_no_age() {
+        let hour = jiff::SignedDuration::from_hours(1);
+        let (past, future) = (jiff::Timestamp::now() - hour, jiff::Timestamp::now() + hour);
+        assert!(age(&past.to_string()).unwrap() >= std::time::Duration::from_hours(1));
+        assert_eq!(age(&future.to_string()).unwrap(), std::time::Duration::ZERO);
+        assert_eq!(age("yesterday"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease, ledger,
-    list, logs, plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
+    list, logs, operations, plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -59,6 +59,7 @@ pub(crate) enum Command {
     Logs(logs::Arguments),
     Events(events::Arguments),
     Why(why::Arguments),
+    Operations(operations::Arguments),
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
@@ -91,10 +92,10 @@ pub(crate) enum Command {
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
-    ("Inspection", &["status", "list", "logs", "events", "why"]),
-    ("Access", &["env", "exec", "run"]),
+    ("Seeing", &["status", "list", "logs", "events", "why", "operations"]),
+    ("Using", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
-    ("Fault injection", &["chaos"]),
+    ("Breaking", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
@@ -241,6 +242,7 @@ mod tests {
             "list --json",
             "plan shop --json",
             "why db",
+            "operations --follow",
             "events -f",
             "events --json",
             "logs -f --since 5m --grep x db cache",

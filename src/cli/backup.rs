@@ -6,14 +6,16 @@ use std::{
 };
 
 use devenv_api::{
-    ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, RestoreRequest, ServicesRequest, TransferRequest, Transferred,
+    ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, OperationRequest, RestoreRequest, Restored, ServicesRequest, Status,
+    TransferRequest, Transferred,
 };
 
 use super::{
     Outcome,
     exit::ExitStatus,
     failure::{Failure, usage},
-    progress, project,
+    operation::carry_out,
+    project,
     session::Session,
     table,
 };
@@ -112,7 +114,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let (client, target) = (session.client().await?, session.target()?);
     match &arguments.action {
         None => {
-            let backup = client.save_backup(&ServicesRequest { target, services: arguments.services.clone() }).await?;
+            let request = OperationRequest::Backup(ServicesRequest { target, services: arguments.services.clone() });
+            let backup: Backup = carry_out(session, &client, request).await?;
             session.printer.result(&backup, || table_of(std::slice::from_ref(&backup)))?;
         }
         Some(Action::List) => {
@@ -122,7 +125,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
                 .result(&backups, || if backups.backups.is_empty() { "no backups".to_owned() } else { table_of(&backups.backups) })?;
         }
         Some(Action::Restore { id }) => {
-            let restored = client.restore_backup(&RestoreRequest { target, from: None, id: id.clone() }).await?;
+            let request = OperationRequest::BackupRestore(RestoreRequest { target, from: None, id: id.clone() });
+            let restored: Restored = carry_out(session, &client, request).await?;
             session.printer.result(&restored, || {
                 format!("{}\nrestored {} in {}", compared(&restored.services), restored.backup, table::duration(restored.elapsed_ms))
             })?;
@@ -151,7 +155,7 @@ pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
     let place = place_of(arguments, session, std::env::var(paths::IMPORT_URL).ok(), std::io::stdin())?;
     let request =
         TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
-    let transferred = session.client().await?.import(&request).await?;
+    let transferred: Transferred = carry_out(session, &session.client().await?, OperationRequest::Import(request)).await?;
     told(session, &transferred, "imported from")?;
     Ok(status(transferred.verified))
 }
@@ -203,7 +207,7 @@ pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
         place: absolute(&arguments.place)?,
         database: arguments.database.clone(),
     };
-    let transferred = session.client().await?.export(&request).await?;
+    let transferred: Transferred = carry_out(session, &session.client().await?, OperationRequest::Export(request)).await?;
     told(session, &transferred, "exported to")?;
     Ok(ExitStatus::SUCCESS)
 }
@@ -230,9 +234,9 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
     };
     let mut target = own.clone();
     DRILL.clone_into(&mut target.instance);
-    let gone = DownRequest { target: target.clone(), volumes: true };
+    let gone = OperationRequest::Down(DownRequest { target: target.clone(), volumes: true });
     // What a drill that was killed has left.
-    progress::follow(&session.printer, client.down(&gone).await?).await?;
+    let _: Status = carry_out(session, client, gone.clone()).await?;
     let began = std::time::Instant::now();
     let restored = async {
         let named = project::profile_name(session, None).await?;
@@ -240,14 +244,15 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
         request.target = target.clone();
         let services: Vec<&str> = latest.services.iter().filter(|part| part.skipped.is_none()).map(|part| part.service.as_str()).collect();
         only(&mut request.document, &services);
-        progress::follow(&session.printer, client.up(&request).await?).await?;
+        let _: Status = carry_out(session, client, OperationRequest::Up(request)).await?;
         let start_ms = began.elapsed().as_millis() as u64;
         let restored =
-            client.restore_backup(&RestoreRequest { target: target.clone(), from: Some(own.clone()), id: latest.id.clone() }).await?;
+            OperationRequest::BackupRestore(RestoreRequest { target: target.clone(), from: Some(own.clone()), id: latest.id.clone() });
+        let restored: Restored = carry_out(session, client, restored).await?;
         Ok::<_, Failure>((restored, start_ms, began.elapsed()))
     };
     let restored = restored.await;
-    progress::follow(&session.printer, client.down(&gone).await?).await?;
+    let _: Status = carry_out(session, client, gone).await?;
     let (restored, start_ms, took) = restored?;
     let made: jiff::Timestamp =
         latest.created_at.parse().map_err(|error| super::failure::internal("cannot parse the backup's time", error))?;

@@ -1,8 +1,8 @@
 //! `devenv init`, `seed`, `reset`, `fork` and `undo`: data as the profile declares it, and back to it.
 
-use devenv_api::{ApplyRequest, NamedRequest, ServicesRequest};
+use devenv_api::{ApplyRequest, NamedRequest, OperationRequest, ServicesRequest, Status};
 
-use super::{Outcome, exit::ExitStatus, progress, session::Session, table, up};
+use super::{Outcome, exit::ExitStatus, operation::carry_out, session::Session, table, up};
 
 /// Apply pending init scripts.
 ///
@@ -70,7 +70,7 @@ pub(super) async fn seed(arguments: &Seed, session: &Session) -> Outcome {
 
 async fn apply(request: &ApplyRequest, session: &Session) -> Outcome {
     let client = session.client().await?;
-    progress::follow(&session.printer, client.apply(request).await?).await?;
+    let _: Status = carry_out(session, &client, OperationRequest::Apply(request.clone())).await?;
     let ledger = client.ledger(&request.target).await?;
     session.printer.result(&ledger, || table::ledger(&ledger.entries))?;
     Ok(ExitStatus::SUCCESS)
@@ -78,7 +78,7 @@ async fn apply(request: &ApplyRequest, session: &Session) -> Outcome {
 
 pub(super) async fn reset(arguments: &Reset, session: &Session) -> Outcome {
     let request = ServicesRequest { target: session.target()?, services: arguments.services.clone() };
-    let status = progress::follow(&session.printer, session.client().await?.reset(&request).await?).await?;
+    let status: Status = carry_out(session, &session.client().await?, OperationRequest::Reset(request)).await?;
     session.printer.result(&status, || table::status(&status))?;
     Ok(ExitStatus::SUCCESS)
 }
@@ -86,12 +86,14 @@ pub(super) async fn reset(arguments: &Reset, session: &Session) -> Outcome {
 pub(super) async fn fork(arguments: &Fork, session: &Session) -> Outcome {
     let (client, target) = (session.client().await?, session.target()?);
     let profile = client.status(&target).await?.profile;
-    let forked = client.fork(&NamedRequest { target, name: arguments.name.clone() }).await?;
+    let request = OperationRequest::Fork(NamedRequest { target, name: arguments.name.clone() });
+    let forked: Status = carry_out(session, &client, request).await?;
     up::bring_up_instance(session, &forked.instance, profile.as_deref()).await
 }
 
 pub(super) async fn undo(_: &Undo, session: &Session) -> Outcome {
-    let volumes = session.client().await?.undo(&session.target()?).await?;
+    let request = OperationRequest::Undo(session.target()?);
+    let volumes: Vec<String> = carry_out(session, &session.client().await?, request).await?;
     session.printer.result(&serde_json::json!({ "volumes": volumes }), || format!("restored from the trash: {}", volumes.join(", ")))?;
     Ok(ExitStatus::SUCCESS)
 }

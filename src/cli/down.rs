@@ -1,9 +1,9 @@
 //! `devenv down`: stop an environment, or all of them.
 
-use devenv_api::{Client, DownRequest, EnvironmentTarget, Phase, Status};
+use devenv_api::{Client, DownRequest, EnvironmentTarget, OperationRequest, Phase, Status};
 use futures_util::future::join_all;
 
-use super::{Outcome, exit::ExitStatus, failure::Failure, progress, session::Session};
+use super::{Outcome, exit::ExitStatus, failure::Failure, operation::carry_out, session::Session};
 
 /// Stop the environment and remove its containers and network.
 ///
@@ -12,7 +12,7 @@ use super::{Outcome, exit::ExitStatus, failure::Failure, progress, session::Sess
 /// Example: devenv down --volumes
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Remove the data too. `devenv undo` brings it back for 24 hours. `devenv undo` brings it back for 24 hours.
+    /// Remove the data too. `devenv undo` brings it back for 24 hours.
     #[arg(long)]
     volumes: bool,
     /// Stop every environment of this state directory, not only this one.
@@ -48,5 +48,5 @@ async fn all(client: &Client, volumes: bool, session: &Session) -> Outcome {
 }
 
 async fn one(client: &Client, target: EnvironmentTarget, volumes: bool, session: &Session) -> Result<Status, Failure> {
-    progress::follow(&session.printer, client.down(&DownRequest { target, volumes }).await?).await
+    carry_out(session, client, OperationRequest::Down(DownRequest { target, volumes })).await
 }

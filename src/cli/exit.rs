@@ -84,8 +84,8 @@ impl From<&Failure> for ExitStatus {
     fn from(failure: &Failure) -> Self {
         match failure {
             Failure::Told(error) | Failure::Invalid { error, .. } => error.code.into(),
-            Failure::Signal(Signal::Interrupt) => Self::INTERRUPTED,
-            Failure::Signal(Signal::Terminate) => Self::TERMINATED,
+            Failure::Signal(Signal::Interrupt) | Failure::Cancelled { signal: Signal::Interrupt, .. } => Self::INTERRUPTED,
+            Failure::Signal(Signal::Terminate) | Failure::Cancelled { signal: Signal::Terminate, .. } => Self::TERMINATED,
             Failure::OutputClosed => Self::OUTPUT_CLOSED,
         }
     }

@@ -1,6 +1,6 @@
 //! Why a command did not do what was asked, and the signals that end one.
 
-use std::{future::Future, io};
+use std::io;
 
 use devenv_api::{ApiError, ClientError, ErrorCode};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Invalid { error: ApiError, shown: String },
     /// This process was asked to end.
     Signal(Signal),
+    /// This process was asked to end, and the operation that it had asked for has ended: what state it left.
+    Cancelled { signal: Signal, error: ApiError },
     /// The reader of the output is gone.
     OutputClosed,
 }
@@ -23,12 +25,6 @@ pub(crate) enum Failure {
 pub(crate) enum Signal {
     Interrupt,
     Terminate,
-}
-
-/// The first signal that asks this process to end.
-pub(crate) fn signalled() -> io::Result<impl Future<Output = Signal>> {
-    let mut signals = Signals::listen()?;
-    Ok(async move { signals.next().await })
 }
 
 /// The signals that ask this process to end, one by one. The only place where signals are read.

@@ -1,10 +1,10 @@
 //! `devenv gc`: remove what nobody needs.
 
-use devenv_api::GcRequest;
+use devenv_api::{GcReport, GcRequest, OperationRequest};
 
 use std::time::Duration;
 
-use super::{Outcome, args::period, exit::ExitStatus, session::Session, table};
+use super::{Outcome, args::period, exit::ExitStatus, operation::carry_out, session::Session, table};
 use crate::spec::Size;
 
 /// Remove resources that are orphaned, idle or over budget.
@@ -40,7 +40,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         idle_ms: arguments.idle.map(|idle| idle.as_millis() as u64),
         budget: arguments.budget.map(Size::bytes),
     };
-    let report = session.client().await?.gc(&request).await?;
+    let report: GcReport = carry_out(session, &session.client().await?, OperationRequest::Gc(request)).await?;
     session.printer.result(&report, || {
         if report.removed.is_empty() {
             return "nothing to remove".to_owned();

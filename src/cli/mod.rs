@@ -9,6 +9,7 @@ mod exit;
 mod failure;
 mod launch;
 mod log_line;
+mod operation;
 mod printer;
 mod progress;
 mod project;
@@ -38,6 +39,7 @@ mod lease;
 mod ledger;
 mod list;
 mod logs;
+mod operations;
 mod plan;
 mod profiles;
 mod run;
@@ -50,13 +52,13 @@ mod validate;
 mod wait;
 mod why;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, pin::pin, process::ExitCode};
 
 use devenv_api::{ApiError, ErrorCode};
 
 use args::{Cli, Command};
 use exit::ExitStatus;
-use failure::{Failure, Signal};
+use failure::{Failure, Signal, Signals};
 use printer::Printer;
 use session::Session;
 
@@ -120,6 +122,7 @@ fn tell(session: &Session, failure: &Failure) {
             session.printer.failure(error, Some(shown));
             return;
         }
+        Failure::Cancelled { error, .. } => error.clone(),
         Failure::Signal(Signal::Interrupt) => ApiError::new(ErrorCode::Interrupted, "interrupted"),
         Failure::Signal(Signal::Terminate) => ApiError::new(ErrorCode::Interrupted, "terminated"),
         Failure::OutputClosed => return,
@@ -134,23 +137,37 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
         .build()
         .map_err(|error| failure::internal("cannot start the runtime", error))?;
     let outcome = runtime.block_on(async {
-        let signalled = failure::signalled().map_err(|error| failure::internal("cannot listen for signals", error))?;
+        let mut signals = Signals::listen().map_err(|error| failure::internal("cannot listen for signals", error))?;
         if command.takes_signals() {
             return execute(command, session).await;
         }
         let words = interrupted_words(&command);
         let heals = matches!(&command, Command::Chaos(arguments) if arguments.heals_when_interrupted());
-        tokio::select! {
-            // Not cancel-safe, and need not be: nothing of the command is used after a signal.
-            outcome = execute(command, session) => outcome,
-            signal = signalled => {
-                if let Some(words) = words {
-                    session.printer.say(words);
+        let mut execute = pin!(execute(command, session));
+        loop {
+            // Cancel-safe: the command goes on where it was, and a signal that is not read stays pending.
+            let signal = tokio::select! {
+                outcome = &mut execute => return outcome,
+                signal = signals.next() => signal,
+            };
+            match (session.under_way.is_empty(), session.under_way.signal()) {
+                (true, _) => {
+                    if let Some(words) = words {
+                        session.printer.say(words);
+                    }
+                    if heals {
+                        chaos::interrupted(session).await;
+                    }
+                    return Err(Failure::Signal(signal));
                 }
-                if heals {
-                    chaos::interrupted(session).await;
+                (false, None) => {
+                    session.printer.say("stopping; once more leaves at once");
+                    session.under_way.cancel(signal).await;
                 }
-                Err(Failure::Signal(signal))
+                (false, Some(_)) => {
+                    session.printer.say(session.under_way.going_on());
+                    return Err(Failure::Signal(signal));
+                }
             }
         }
     });
@@ -163,8 +180,6 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
         Command::Up(_) | Command::Dev(_) => Some("the environment keeps running; see `devenv status`, or stop it with `devenv down`"),
-        Command::Down(_) => Some("the environment is still stopping"),
-        Command::Start(_) | Command::Stop(_) | Command::Restart(_) => Some("the services keep running; see `devenv status`"),
         _ => None,
     }
 }
@@ -183,6 +198,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Logs(arguments) => logs::run(&arguments, session).await,
         Command::Events(arguments) => events::run(&arguments, session).await,
         Command::Why(arguments) => why::run(&arguments, session).await,
+        Command::Operations(arguments) => operations::run(&arguments, session).await,
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,

@@ -85,14 +85,15 @@ impl<'a> News<'a> {
     }
 }
 
-enum Progress<'a> {
+/// Shows what happens while a command waits.
+pub(super) enum Progress<'a> {
     Live(Live),
     Lines(Lines<'a>),
     Silent,
 }
 
 impl<'a> Progress<'a> {
-    fn new(printer: &'a Printer) -> Self {
+    pub(super) fn new(printer: &'a Printer) -> Self {
         match (printer.quiet(), Printer::talks_to_terminal()) {
             (true, _) => Self::Silent,
             (false, true) => Self::Live(Live::new()),
@@ -100,7 +101,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn event(&mut self, event: &Event) {
+    pub(super) fn event(&mut self, event: &Event) {
         match self {
             Self::Live(live) => live.event(&News::of(event)),
             Self::Lines(lines) => lines.event(&News::of(event)),
@@ -108,8 +109,17 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// What concerns the whole command, such as what it waits for.
+    pub(super) fn message(&mut self, message: &str) {
+        match self {
+            Self::Live(live) => live.message(message),
+            Self::Lines(lines) => lines.printer.say(message),
+            Self::Silent => {}
+        }
+    }
+
     /// News that is no event, such as bytes pulled so far.
-    fn note(&mut self, service: &str, message: &str) {
+    pub(super) fn note(&mut self, service: &str, message: &str) {
         match self {
             Self::Live(live) => live.note(service, message),
             Self::Lines(lines) => lines.note(service, message),
@@ -119,7 +129,7 @@ impl<'a> Progress<'a> {
 }
 
 /// Plain lines, none of them twice in a row for a service.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     printer: &'a Printer,
     told: HashMap<String, String>,
     noted: HashMap<String, Instant>,
@@ -148,7 +158,7 @@ impl Lines<'_> {
 }
 
 /// A line a service, redrawn in place.
-struct Live {
+pub(super) struct Live {
     screen: MultiProgress,
     bars: IndexMap<String, ProgressBar>,
 }
@@ -156,6 +166,12 @@ struct Live {
 impl Live {
     fn new() -> Self {
         Self { screen: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15)), bars: IndexMap::new() }
+    }
+
+    /// Above the lines, where it stays.
+    fn message(&self, message: &str) {
+        // A terminal that cannot be written to is no reason to fail.
+        let _ = self.screen.println(message);
     }
 
     fn bar(&mut self, service: &str) -> &ProgressBar {
@@ -172,8 +188,7 @@ impl Live {
 
     fn event(&mut self, news: &News<'_>) {
         let Some(service) = news.service else {
-            // Above the lines, where it stays. A terminal that cannot be written to is no reason to fail.
-            let _ = self.screen.println(news.message);
+            self.message(news.message);
             return;
         };
         let Some(state) = news.state else {

@@ -1,8 +1,8 @@
 //! `devenv start`, `stop` and `restart`: single services of an environment that is up.
 
-use devenv_api::{Client, ClientError, ServicesRequest, Stream, UpMessage};
+use devenv_api::{OperationRequest, ServicesRequest, Status};
 
-use super::{Outcome, exit::ExitStatus, progress, session::Session, table};
+use super::{Outcome, exit::ExitStatus, operation::carry_out, session::Session, table};
 
 /// Start stopped services, and wait until they are ready.
 ///
@@ -37,25 +37,20 @@ pub(crate) struct Restart {
 }
 
 pub(super) async fn start(arguments: &Start, session: &Session) -> Outcome {
-    act(&arguments.services, session, async |client, request| client.start(&request).await).await
+    act(&arguments.services, session, OperationRequest::Start).await
 }
 
 pub(super) async fn stop(arguments: &Stop, session: &Session) -> Outcome {
-    act(&arguments.services, session, async |client, request| client.stop(&request).await).await
+    act(&arguments.services, session, OperationRequest::Stop).await
 }
 
 pub(super) async fn restart(arguments: &Restart, session: &Session) -> Outcome {
-    act(&arguments.services, session, async |client, request| client.restart(&request).await).await
+    act(&arguments.services, session, OperationRequest::Restart).await
 }
 
-async fn act(
-    services: &[String],
-    session: &Session,
-    ask: impl AsyncFnOnce(&Client, ServicesRequest) -> Result<Stream<UpMessage>, ClientError>,
-) -> Outcome {
-    let request = ServicesRequest { target: session.target()?, services: services.to_vec() };
-    let client = session.client().await?;
-    let status = progress::follow(&session.printer, ask(&client, request).await?).await?;
+async fn act(services: &[String], session: &Session, request: fn(ServicesRequest) -> OperationRequest) -> Outcome {
+    let request = request(ServicesRequest { target: session.target()?, services: services.to_vec() });
+    let status: Status = carry_out(session, &session.client().await?, request).await?;
     session.printer.result(&status, || table::status(&status))?;
     Ok(ExitStatus::SUCCESS)
 }

@@ -8,6 +8,7 @@ use super::{
     args::Global,
     failure::{Failure, internal, usage},
     launch,
+    operation::UnderWay,
     printer::Printer,
     project,
 };
@@ -18,12 +19,14 @@ pub(crate) struct Session {
     pub(crate) printer: Printer,
     /// From the start of the process, for `elapsed_ms`.
     pub(crate) began: std::time::Instant,
+    /// Operations that are to be stopped by a signal.
+    pub(crate) under_way: UnderWay,
 }
 
 impl Session {
     pub(crate) fn new(global: Global) -> Self {
         let printer = Printer::new(global.json, global.quiet);
-        Self { global, printer, began: std::time::Instant::now() }
+        Self { global, printer, began: std::time::Instant::now(), under_way: UnderWay::default() }
     }
 
     /// The project's directory, canonical: `--project`, else the nearest one with `profiles/`, else the current one.

@@ -1,8 +1,8 @@
 //! `devenv snapshot`: named copies of an environment's data.
 
-use devenv_api::{NamedRequest, Snapshot};
+use devenv_api::{NamedRequest, OperationRequest, Snapshot, Status};
 
-use super::{Outcome, exit::ExitStatus, progress, session::Session, table};
+use super::{Outcome, exit::ExitStatus, operation::carry_out, session::Session, table};
 
 /// Save and restore named copies of the environment's data.
 #[derive(Debug, clap::Args)]
@@ -48,11 +48,11 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let named = |name: &str| NamedRequest { target: target.clone(), name: name.to_owned() };
     match &arguments.action {
         Action::Save { name } => {
-            let snapshot = client.save_snapshot(&named(name)).await?;
+            let snapshot: Snapshot = carry_out(session, &client, OperationRequest::SnapshotSave(named(name))).await?;
             session.printer.result(&snapshot, || table_of(std::slice::from_ref(&snapshot)))?;
         }
         Action::Restore { name } => {
-            let status = progress::follow(&session.printer, client.restore_snapshot(&named(name)).await?).await?;
+            let status: Status = carry_out(session, &client, OperationRequest::SnapshotRestore(named(name))).await?;
             session.printer.result(&status, || table::status(&status))?;
         }
         Action::List => {
@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             session.printer.result(&snapshots, || table_of(&snapshots.snapshots))?;
         }
         Action::Remove { name } => {
-            client.remove_snapshot(&named(name)).await?;
+            let _: serde_json::Value = carry_out(session, &client, OperationRequest::SnapshotRemove(named(name))).await?;
             session.printer.result(&serde_json::json!({ "removed": name }), || format!("removed the snapshot `{name}`"))?;
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
-use devenv_api::{Consequence, LedgerEntry, LedgerState, Phase, Plan, Service, ServiceState, Status};
+use devenv_api::{Consequence, LedgerEntry, LedgerState, OperationState, Phase, Plan, Service, ServiceState, Status};
 
 use super::printer::{BAD, BOLD, DIM, GOOD, NAME, WARN, paint};
 
@@ -45,6 +45,16 @@ pub(super) fn state_style(state: ServiceState) -> Style {
         }
         ServiceState::Pending | ServiceState::Stopped => DIM,
     }
+}
+
+pub(super) fn operation_state(state: OperationState) -> String {
+    let style = match state {
+        OperationState::Succeeded => GOOD,
+        OperationState::Failed => BAD,
+        OperationState::Running | OperationState::Undone => WARN,
+        OperationState::Waiting | OperationState::Cancelled => DIM,
+    };
+    paint(style, state)
 }
 
 fn phase_style(phase: Phase) -> Style {
@@ -97,6 +107,9 @@ pub(super) fn status(status: &Status) -> String {
     for fault in &status.faults {
         let until = fault.heals_at.as_deref().map(|time| format!(" until {time}")).unwrap_or_default();
         let _ = write!(text, "\n{}: {} on {}{until} (`devenv chaos heal {}`)", paint(WARN, "fault"), fault.fault, fault.service, fault.id);
+    }
+    for operation in &status.operations {
+        let _ = write!(text, "\n{}: {}", paint(NAME, "operation"), super::operations::line(operation));
     }
     text
 }
@@ -223,6 +236,7 @@ mod tests {
             elapsed_ms: None,
             drift: Vec::new(),
             faults: Vec::new(),
+            operations: Vec::new(),
         }
     }
 

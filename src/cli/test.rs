@@ -6,7 +6,8 @@
 use std::{num::NonZeroU16, path::PathBuf};
 
 use devenv_api::{
-    ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, VariablesFor, VariablesRequest,
+    ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, OperationRequest, Status,
+    VariablesFor, VariablesRequest,
 };
 use futures_util::future::join_all;
 use indexmap::IndexMap;
@@ -16,7 +17,8 @@ use super::{
     exit::ExitStatus,
     failure::{Failure, Signals, internal},
     held::{self, Held},
-    lease, progress,
+    lease,
+    operation::carry_out,
     project::{self, Loaded},
     session::Session,
 };
@@ -107,7 +109,7 @@ impl Run<'_> {
     async fn carry_out(&self, mut claim: Claim, signals: &mut Signals) -> Outcome {
         let outcome = self.work(&mut claim, signals).await;
         let succeeded = matches!(outcome, Ok(ExitStatus::SUCCESS));
-        if !succeeded && !matches!(outcome, Err(Failure::Signal(_))) {
+        if !succeeded && !matches!(outcome, Err(Failure::Signal(_) | Failure::Cancelled { .. })) {
             self.leave_bundle(&outcome).await;
         }
         let Claim::Held { holding, .. } = claim else { return outcome };
@@ -138,7 +140,7 @@ impl Run<'_> {
     async fn work(&self, claim: &mut Claim, signals: &mut Signals) -> Outcome {
         let request = project::up_request(self.session, &self.profile, &self.loaded)?;
         let request = devenv_api::UpRequest { target: self.target.clone(), warm: self.arguments.warm, ..request };
-        let up = async { progress::follow(&self.session.printer, self.client.up(&request).await?).await };
+        let up = async { carry_out::<Status>(self.session, &self.client, OperationRequest::Up(request)).await };
         tokio::select! {
             up = up => up.inspect_err(|failure| annotate(self.session, failure))?,
             signal = signals.next() => return Err(Failure::Signal(signal)),
@@ -198,7 +200,7 @@ impl Run<'_> {
         let ending = match outcome {
             Ok(status) => format!("the command ended with exit code {}", status.code()),
             Err(Failure::Told(error) | Failure::Invalid { error, .. }) => error.message.clone(),
-            Err(Failure::Signal(_) | Failure::OutputClosed) => "it was killed".to_owned(),
+            Err(Failure::Signal(_) | Failure::Cancelled { .. } | Failure::OutputClosed) => "it was killed".to_owned(),
         };
         let story = bundle::Story { command: &self.arguments.command, ending, profile: &self.profile, loaded: &self.loaded };
         match bundle::write(&self.client, &self.target, directory, &story).await {
@@ -217,7 +219,7 @@ impl Run<'_> {
     async fn remove_after_loss(&self) -> Result<(), Failure> {
         let client = self.session.client().await?;
         let request = DownRequest { target: self.target.clone(), volumes: true };
-        progress::follow(&self.session.printer, client.down(&request).await?).await?;
+        let _: Status = carry_out(self.session, &client, OperationRequest::Down(request)).await?;
         Ok(())
     }
 }

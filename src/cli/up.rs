@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use devenv_api::{ApiError, Client, ErrorCode, Status, UpRequest};
+use devenv_api::{ApiError, Client, ErrorCode, OperationRequest, Status, UpRequest};
 
 use jiff::Timestamp;
 
-use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, progress, project, session::Session, table};
+use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, operation::carry_out, project, session::Session, table};
 
 /// Start the environment, and wait until everything is ready.
 ///
@@ -96,7 +96,7 @@ pub(super) async fn bring_up_instance(session: &Session, instance: &str, profile
 }
 
 async fn bring_up(client: &Client, request: &UpRequest, session: &Session) -> Result<Status, Failure> {
-    progress::follow(&session.printer, client.up(request).await?).await
+    carry_out(session, client, OperationRequest::Up(request.clone())).await
 }
 
 fn out_of_time(limit: Duration) -> Failure {

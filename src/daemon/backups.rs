@@ -383,7 +383,7 @@ impl Environments {
     }
 
     /// Whether the environment has something that outlives its volumes.
-    pub(super) fn has_backups(&self, environment: &Environment) -> bool {
+    pub(crate) fn has_backups(&self, environment: &Environment) -> bool {
         !list(&self.backup_root(environment)).is_empty()
     }
 }

@@ -2,52 +2,71 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use devenv_api::{ApiError, ErrorCode};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan};
+use ipnet::Ipv4Net;
 
 use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
-    net,
+    net::{self, PortLeases},
     profile::{self, Leases, Profile},
     spec::{EnvironmentSpec, SecretRef, ServiceName},
+    store::Record,
     tls::{self, Authority},
 };
 
 impl Environments {
     /// The environment as the profile wants it, on the ports and the subnet that it keeps.
     pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
-        let profile: Profile = serde_json::from_value(document).map_err(|error| {
-            let message = format!("cannot decode the profile that the client sent: {error}");
-            ApiError::new(ErrorCode::Internal, message)
-                .hint("the daemon may be of another version than this command: run `devenv daemon stop` and try again")
-        })?;
-        let mut record = environment.handle.record().await.map_err(ApiError::from)?;
+        let profile = parsed(document)?;
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
         let needs = profile::needs(&profile);
-        environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
-        let mut running: Vec<u16> = environment
-            .handle
-            .status()
-            .services
-            .iter()
-            .filter(|service| service.container.is_some() || service.pid.is_some())
-            .flat_map(|service| service.ports.iter().map(|port| port.host))
-            .collect();
-        let authority = self.certify(environment, &needs.certificates)?;
-        // A service may be away while its ports are held for it.
-        running.extend(environment.caretaker.hosts.held_ports());
-        running.extend(environment.passages.ports());
-        let ports = self.lease(environment, &needs.ports, &record.ports, &running)?;
-        let subnet = match record.subnet {
-            Some(subnet) => subnet,
-            None => {
-                let mut taken = self.shared.engine.subnets().await.map_err(|error| no_engine(&error))?;
-                taken.extend(net::host_routes());
-                net::choose_subnet(&environment.id, &taken).map_err(internal)?
-            }
+        let running = running(environment);
+        let ports = {
+            let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
+            lease(&mut leases, &record, &needs.ports, &running, |service, message| {
+                environment.handle.events.emit(crate::event::News::of(service, "service.port-moved", message));
+            })?
         };
-        record.ports.clone_from(&ports);
+        environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        let authority = self.certify(environment, &needs.certificates)?;
+        let subnet = self.subnet(&record).await?;
         environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
         let leases = Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
         Ok(profile::compile(&profile, &leases))
+    }
+
+    /// The same, of an environment that need not exist, on ports and a subnet that are not taken by it: nothing is changed.
+    pub(crate) async fn draft(&self, target: &EnvironmentTarget, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
+        let profile = parsed(document)?;
+        let needs = profile::needs(&profile);
+        let (record, running) = match self.find(target) {
+            Some(environment) => (environment.handle.record().await.map_err(ApiError::from)?, running(&environment)),
+            None => (self.new_record(target), Vec::new()),
+        };
+        let mut tried = self.shared.leases.lock().expect("no code panics while it holds this lock").clone();
+        let ports = lease(&mut tried, &record, &needs.ports, &running, |_, _| {})?;
+        let subnet = self.subnet(&record).await?;
+        let authority = tls::certificate_of(&self.shared.store.authority());
+        let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
+        Ok(profile::compile(&profile, &leases))
+    }
+
+    /// What `up` would do. Nothing is changed.
+    pub(crate) async fn plan(&self, target: &EnvironmentTarget, document: serde_json::Value) -> Result<Plan, ApiError> {
+        let spec = self.draft(target, document).await?;
+        match self.find(target) {
+            Some(environment) => Ok(environment.handle.preview(spec).await?),
+            None => Ok(crate::reconcile::preview_new(&spec)),
+        }
+    }
+
+    async fn subnet(&self, record: &Record) -> Result<Ipv4Net, ApiError> {
+        if let Some(subnet) = record.subnet {
+            return Ok(subnet);
+        }
+        let mut taken = self.shared.engine.subnets().await.map_err(|error| no_engine(&error))?;
+        taken.extend(net::host_routes());
+        net::choose_subnet(&record.id, &taken).map_err(internal)
     }
 
     /// Certificates for the services that encrypt, made once; the authority's own, by which clients verify them.
@@ -68,41 +87,57 @@ impl Environments {
         }
         Ok(authority.certificate().to_owned())
     }
+}
 
-    /// Keeps the environment's ports. A port that another program has taken in the meantime is replaced, and the
-    /// user gets a message; a port that the profile names does not move.
-    fn lease(
-        &self,
-        environment: &Environment,
-        needs: &[profile::PortRequest],
-        kept: &BTreeMap<ServiceName, BTreeMap<u16, u16>>,
-        running: &[u16],
-    ) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
-        let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
-        // Ports of services that are not in this profile are kept for when they come back.
-        let mut ports = kept.clone();
-        for need in needs {
-            let entry = ports.entry(need.service.clone()).or_default();
-            let had = entry.get(&need.container).copied();
-            let host = match (need.fixed, had) {
-                (Some(port), _) => {
-                    leases.fix(&environment.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
-                    port
-                }
-                (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
-                (None, Some(port)) => {
-                    let moved = leases.lease(&environment.id, &need.service, need.container).map_err(|error| taken(&error))?;
-                    let message =
-                        format!("{}: port {port} is used by {}, so the service moved to port {moved}", need.service, net::holder_of(port));
-                    environment.handle.events.emit(crate::event::News::of(&need.service, "service.port-moved", message));
-                    moved
-                }
-                (None, None) => leases.lease(&environment.id, &need.service, need.container).map_err(|error| taken(&error))?,
-            };
-            entry.insert(need.container, host);
-        }
-        Ok(ports)
+fn parsed(document: serde_json::Value) -> Result<Profile, ApiError> {
+    serde_json::from_value(document).map_err(|error| {
+        let message = format!("cannot decode the profile that the client sent: {error}");
+        ApiError::new(ErrorCode::Internal, message)
+            .hint("the daemon may be of another version than this command: run `devenv daemon stop` and try again")
+    })
+}
+
+/// Ports that are in use by the environment itself.
+fn running(environment: &Environment) -> Vec<u16> {
+    let status = environment.handle.status();
+    let running = status.services.iter().filter(|service| service.container.is_some() || service.pid.is_some());
+    let mut ports: Vec<u16> = running.flat_map(|service| service.ports.iter().map(|port| port.host)).collect();
+    // A service may be away while its ports are held for it.
+    ports.extend(environment.caretaker.hosts.held_ports());
+    ports.extend(environment.passages.ports());
+    ports
+}
+
+/// The ports that the environment had stay its own. One that another program has taken meanwhile is replaced, and `moved`
+/// hears of it; one that the profile names is not.
+fn lease(
+    leases: &mut PortLeases,
+    record: &Record,
+    needs: &[profile::PortRequest],
+    running: &[u16],
+    moved: impl Fn(&ServiceName, String),
+) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
+    // Ports of services that are not in this profile are kept for when they come back.
+    let mut ports = record.ports.clone();
+    for need in needs {
+        let entry = ports.entry(need.service.clone()).or_default();
+        let had = entry.get(&need.container).copied();
+        let host = match (need.fixed, had) {
+            (Some(port), _) => {
+                leases.fix(&record.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
+                port
+            }
+            (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
+            (None, Some(port)) => {
+                let other = leases.lease(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
+                moved(&need.service, format!("{}: port {port} is held by {}, so it moved to {other}", need.service, net::holder_of(port)));
+                other
+            }
+            (None, None) => leases.lease(&record.id, &need.service, need.container).map_err(|error| taken(&error))?,
+        };
+        entry.insert(need.container, host);
     }
+    Ok(ports)
 }
 
 fn taken(error: &net::PortError) -> ApiError {

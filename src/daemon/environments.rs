@@ -11,7 +11,7 @@ use std::{
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ShellVariables, Status};
 use tokio::{
-    sync::{Semaphore, broadcast},
+    sync::{Semaphore, SemaphorePermit, broadcast},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, OwnerId, Reach},
-    event::EventLog,
+    event::{EventLog, News},
     lease::Leases,
     log::Logs,
     net::PortLeases,
@@ -39,15 +39,15 @@ const PROGRESS: usize = 64;
 /// Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub(crate) struct Environments {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-pub(super) struct Shared {
-    pub(super) store: Store,
-    pub(super) engine: Arc<dyn Engine>,
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
     /// Where the engine's published ports are.
     reach: Reach,
-    pub(super) owner: OwnerId,
+    pub(crate) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
     pub(super) tasks: Mutex<JoinSet<()>>,
@@ -69,8 +69,6 @@ pub(crate) struct Environment {
     pub(super) caretaker: Arc<DaemonCaretaker>,
     pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
-    /// Held by a command that changes the environment as a whole, so that such commands come one after another.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) leases: Leases,
     /// It is being removed for good, and nothing is begun in it any more.
     closed: Arc<AtomicBool>,
@@ -91,12 +89,17 @@ impl Environment {
         self.caretaker.hosts.inherited.keep(variables).map_err(internal)
     }
 
+    /// Changes when the data that a lease begins with does.
+    pub(crate) fn data_key(&self) -> String {
+        self.caretaker.data_key()
+    }
+
     pub(crate) fn ask_no_registry(&self, offline: bool) {
         self.offline.store(offline, Ordering::Relaxed);
     }
 
     /// To be called by the one whose turn it is.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 }
@@ -114,7 +117,7 @@ impl Environments {
                 tasks: Mutex::default(),
                 faults: super::faults::Kept::default(),
                 holders: TaskTracker::new(),
-                coming: Semaphore::new(super::leases::at_once()),
+                coming: Semaphore::new(crate::operation::at_once()),
                 stop,
             }),
         }
@@ -122,6 +125,35 @@ impl Environments {
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
+    }
+
+    pub(crate) fn secrets_of(&self, id: &EnvironmentId) -> std::path::PathBuf {
+        self.shared.store.secrets(id)
+    }
+
+    /// Returns when the daemon is to end.
+    pub(crate) async fn stopped(&self) {
+        self.shared.stop.cancelled().await;
+    }
+
+    /// A place for one that comes up for a test, held until it is up: as many at the same time as the machine has
+    /// processors, or they take each other's, and none is ready in its time. Others need none.
+    pub(crate) async fn place_to_come_up(&self, environment: &Environment) -> Result<Option<SemaphorePermit<'_>>, CommandError> {
+        if !environment.handle.record().await?.ephemeral {
+            return Ok(None);
+        }
+        let places = &self.shared.coming;
+        if let Ok(place) = places.try_acquire() {
+            return Ok(Some(place));
+        }
+        let message = format!("waiting: {} other test environments are starting", crate::operation::at_once());
+        environment.handle.events.emit(News::new("environment.waiting", message));
+        // Never closed.
+        Ok(places.acquire().await.ok())
+    }
+
+    pub(crate) fn owner(&self) -> &OwnerId {
+        &self.shared.owner
     }
 
     /// The environment, if anything is known of it.
@@ -157,7 +189,7 @@ impl Environments {
     }
 
     /// Creates an environment that is removed when its client disconnects.
-    pub(super) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+    pub(crate) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         let mut record = self.new_record(target);
         record.ephemeral = true;
         self.make(record)
@@ -173,7 +205,7 @@ impl Environments {
         self.make(record)
     }
 
-    fn new_record(&self, target: &EnvironmentTarget) -> Record {
+    pub(super) fn new_record(&self, target: &EnvironmentTarget) -> Record {
         Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone())
     }
 
@@ -288,7 +320,6 @@ impl Environments {
             caretaker,
             reloader,
             progress,
-            turn: Arc::default(),
             leases,
             closed: Arc::default(),
             offline,
@@ -325,8 +356,34 @@ impl Environments {
 }
 
 impl Environments {
+    /// Whether a record names this volume: then it is somebody's.
+    pub(crate) async fn names_volume(&self, name: &str) -> bool {
+        for environment in self.all() {
+            let record = match environment.handle.record().await {
+                Ok(record) => Some(record),
+                // A task that has ended has left its record on the disk.
+                Err(_) => self.shared.store.record(&environment.id).ok().flatten(),
+            };
+            if record.is_some_and(|record| record.all_volumes().any(|volume| volume == name)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Forgets an environment that was made for something that then was not done; not if it has come to hold anything.
+    pub(crate) async fn forget_if_empty(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
+        let Some(environment) = self.get(id) else { return Ok(()) };
+        let Ok(record) = environment.handle.record().await else { return Ok(()) };
+        let is_absent = environment.handle.status().phase == devenv_api::Phase::Absent && record.goal != crate::store::Goal::Up;
+        if is_absent && record.all_volumes().next().is_none() && !self.has_backups(&environment) {
+            self.forget(id).await?;
+        }
+        Ok(())
+    }
+
     /// Forgets an environment without resources: its state, secrets and ports.
-    pub(super) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
+    pub(crate) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
         self.shared.known.lock().expect("no code panics while it holds this lock").remove(id);
         self.shared.leases.lock().expect("no code panics while it holds this lock").release(id);
         self.shared.store.forget(id)

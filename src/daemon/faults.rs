@@ -224,6 +224,23 @@ impl Environments {
             .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
     }
 
+    /// Heals faults that hold these services (all, if none is named) still: one that is to be stopped or restarted could not
+    /// hear of it, and its next run is not the one that was held.
+    pub(crate) async fn heal_halted(&self, environment: &Environment, names: &[ServiceName]) {
+        let holds_still =
+            |entry: &Entry| entry.fault.healed_at.is_none() && !entry.persists() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
+        let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
+        let entries = self.journal(&environment.id).entries();
+        let ids: Vec<String> =
+            entries.iter().filter(|entry| holds_still(entry) && concerned(entry)).map(|entry| entry.fault.id.clone()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(error) = self.heal_in(environment, &ids).await {
+            tracing::warn!(reason = %error.message, "A fault could not be healed before its service is stopped.");
+        }
+    }
+
     /// Faults that have not healed yet; with `healed`, those that have too.
     pub(crate) fn faults(&self, request: &FaultsRequest) -> Vec<Fault> {
         self.find(&request.target).map(|environment| self.faults_of(&environment.id, request.healed)).unwrap_or_default()

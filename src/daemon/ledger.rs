@@ -29,8 +29,15 @@ impl Environment {
         ledger.entries.into_iter().filter(|entry| entry.state == LedgerState::Changed).collect()
     }
 
-    /// Applies what is pending of the named services' scripts (or data sets), in the profile's order.
-    pub(crate) async fn apply(&self, names: &[ServiceName], seed: bool, set: Option<&str>) -> Result<(), ApiError> {
+    /// Applies what is pending of the named services' scripts (or data sets), in the profile's order. Between
+    /// two services it asks whether it may go on.
+    pub(crate) async fn apply(
+        &self,
+        names: &[ServiceName],
+        seed: bool,
+        set: Option<&str>,
+        may_go_on: impl Fn() -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
         let spec = self.spec().await?;
         let choice = if seed { Choice::Seeds } else { Choice::Init };
         let mut found = false;
@@ -40,6 +47,7 @@ impl Environment {
                 scripts = of_set(scripts, set, &service.kind);
             }
             found = true;
+            may_go_on()?;
             let instance = self.instance(name)?;
             let events = self.handle.events.clone();
             let applied = self

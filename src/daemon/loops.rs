@@ -51,7 +51,7 @@ pub(super) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
 }
 
 /// Removes what belongs to volumes that are not there any more, nor on record: a disk is made before its volume.
-pub(super) async fn sweep_now(environments: &Environments) {
+pub(crate) async fn sweep_now(environments: &Environments) {
     let shared = &environments.shared;
     let directory = shared.store.loops();
     if !directory.exists() {

@@ -18,14 +18,12 @@ mod exec;
 mod faults;
 mod figures;
 mod fronts;
-pub(crate) mod gc;
-mod golden;
+pub(crate) mod golden;
 mod hosts;
 pub(crate) mod images;
 mod inherited;
-mod leases;
 mod ledger;
-mod loops;
+pub(crate) mod loops;
 mod output;
 mod passages;
 mod react;
@@ -52,6 +50,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Engine, EngineError, docker},
+    operation::{Operations, gc},
+    operation_store::OperationStore,
     paths::Paths,
     server,
     store::Store,
@@ -74,6 +74,7 @@ pub(crate) struct Options {
 /// What the server knows of the daemon around it.
 pub(crate) struct Daemon {
     pub(crate) environments: Environments,
+    pub(crate) operations: Operations,
     pub(crate) paths: Paths,
     pub(crate) selection: docker::Selection,
     pub(crate) engine: devenv_api::EngineInfo,
@@ -103,9 +104,12 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
         let stop = CancellationToken::new();
         let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, stop.clone());
+        let store = OperationStore::open(&paths.state).map_err(internal)?;
         recovery::adopt(&environments).await?;
-        environments.reap_leases().await;
-        let daemon = Daemon { environments, paths, selection, engine: info, started: Instant::now(), stop };
+        let operations = Operations::new(environments.clone(), store);
+        operations.recover().await;
+        operations.end_left_leases().await;
+        let daemon = Daemon { environments, operations, paths, selection, engine: info, started: Instant::now(), stop };
         let listener = listen(&daemon.paths.socket()).map_err(|error| {
             ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display()))
         })?;
@@ -129,13 +133,16 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     Ok(())
 }
 
+/// For operations to come to a clean end when the daemon stops.
+const OPERATIONS_END: Duration = Duration::from_secs(3);
+
 async fn serve(daemon: Daemon, listener: UnixListener) {
     let stop = daemon.stop.clone();
     let socket = daemon.paths.socket();
     let mut tasks = JoinSet::new();
     tasks.spawn(watcher::follow_engine(daemon.environments.clone(), stop.clone()));
-    tasks.spawn(gc::sweep_regularly(daemon.environments.clone(), stop.clone()));
-    let environments = daemon.environments.clone();
+    tasks.spawn(gc::sweep_regularly(daemon.operations.clone(), stop.clone()));
+    let (environments, operations) = (daemon.environments.clone(), daemon.operations.clone());
     tasks.spawn(server::serve(daemon, listener, stop.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
@@ -146,6 +153,7 @@ async fn serve(daemon: Daemon, listener: UnixListener) {
         tracing::debug!(%error, "The socket file no longer exists.");
     }
     let ending = async {
+        operations.shut_down(OPERATIONS_END).await;
         while tasks.join_next().await.is_some() {}
         environments.finish().await;
     };
@@ -189,11 +197,11 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn no_engine(error: &EngineError) -> ApiError {
+pub(crate) fn no_engine(error: &EngineError) -> ApiError {
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
 }
 
-fn internal(error: impl std::error::Error) -> ApiError {
+pub(crate) fn internal(error: impl std::error::Error) -> ApiError {
     ApiError::new(ErrorCode::Internal, describe(&error))
 }
 

@@ -36,7 +36,7 @@ impl Usage {
     }
 
     /// How long nobody has used it.
-    pub(super) fn idle(&self) -> Duration {
+    pub(crate) fn idle(&self) -> Duration {
         if self.users.load(Ordering::Acquire) > 0 {
             return Duration::ZERO;
         }

@@ -14,8 +14,8 @@ use crate::spec::{EnvironmentId, ServiceName};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// Every lease of this state directory.
-#[derive(Debug, Default)]
+/// Every lease of this state directory. A clone is for trying what would be leased.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct PortLeases {
     /// Who has which: environment and service.
     taken: BTreeMap<u16, (EnvironmentId, ServiceName)>,

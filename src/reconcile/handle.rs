@@ -37,6 +37,10 @@ pub(super) enum Command {
         verb: Verb,
         reply: Reply,
     },
+    /// Services that have not been started yet stay so.
+    StopStarting {
+        reply: Reply,
+    },
     /// Files of a service changed; `cause` is the event that reported it.
     Reload {
         service: ServiceName,
@@ -66,9 +70,16 @@ pub(super) enum Command {
         why: &'static str,
         reply: Reply,
     },
-    KeepSnapshots {
-        snapshots: BTreeMap<String, SnapshotRecord>,
-        reply: oneshot::Sender<Result<(), CommandError>>,
+    /// Refused if there is one of that name.
+    AddSnapshot {
+        name: String,
+        snapshot: SnapshotRecord,
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
+    /// What was removed; nothing if there is none of that name.
+    RemoveSnapshot {
+        name: String,
+        reply: oneshot::Sender<Result<Option<SnapshotRecord>, CommandError>>,
     },
     /// Host ports that were leased for it.
     KeepPorts {
@@ -196,6 +207,11 @@ impl Handle {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
     }
 
+    /// What `up` has not started yet stays as it is, until it is asked for again; what runs keeps running.
+    pub(crate) async fn stop_starting(&self) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::StopStarting { reply }).await?
+    }
+
     pub(crate) async fn reload(&self, service: ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Reload { service, how, cause, reply }).await?
     }
@@ -223,8 +239,13 @@ impl Handle {
         self.ask(|reply| Command::MoveTo { volumes, why, reply }).await?
     }
 
-    pub(crate) async fn keep_snapshots(&self, snapshots: BTreeMap<String, SnapshotRecord>) -> Result<(), CommandError> {
-        self.ask(|reply| Command::KeepSnapshots { snapshots, reply }).await?
+    pub(crate) async fn add_snapshot(&self, name: String, snapshot: SnapshotRecord) -> Result<(), ApiError> {
+        self.ask(|reply| Command::AddSnapshot { name, snapshot, reply }).await?
+    }
+
+    /// Lets go of a snapshot's volumes, which are the caller's to remove.
+    pub(crate) async fn remove_snapshot(&self, name: String) -> Result<Option<SnapshotRecord>, CommandError> {
+        self.ask(|reply| Command::RemoveSnapshot { name, reply }).await?
     }
 
     pub(crate) async fn keep_ports(&self, ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>) -> Result<(), CommandError> {

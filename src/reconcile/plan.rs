@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::state::{ImageState, Life, Network, Operation, RestartReason, Service, State, Wanted};
 use crate::{
-    spec::{ServiceName, ServiceSpec, Workload, differences},
+    spec::{EnvironmentSpec, ServiceName, ServiceSpec, Workload, differences},
     store::Goal,
 };
 
@@ -147,6 +147,11 @@ pub(crate) fn preview(
         }
     }
     Plan { steps }
+}
+
+/// The same for an environment of which nothing exists.
+pub(crate) fn preview_new(spec: &EnvironmentSpec) -> Plan {
+    preview(&State::new(Goal::Down), &spec.services, &std::collections::BTreeMap::new())
 }
 
 fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, applied: Option<&Workload>) -> Step {

@@ -46,6 +46,7 @@ impl View {
             elapsed_ms: None,
             drift: Vec::new(),
             faults: Vec::new(),
+            operations: Vec::new(),
         };
         Self {
             turn,

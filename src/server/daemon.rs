@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use devenv_api::{DaemonStatus, GcReport, GcRequest};
+use devenv_api::DaemonStatus;
 use serde_json::{Value, json};
 
-use super::failure::Failed;
-use crate::daemon::{Daemon, gc};
+use crate::daemon::Daemon;
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Json<DaemonStatus> {
     Json(DaemonStatus {
@@ -24,8 +23,4 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Json<DaemonStat
 pub(super) async fn stop(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
     daemon.stop.cancel();
     Json(json!({}))
-}
-
-pub(super) async fn gc(State(daemon): State<Arc<Daemon>>, Json(request): Json<GcRequest>) -> Result<Json<GcReport>, Failed> {
-    Ok(Json(gc::collect(&daemon.environments, &request).await?))
 }

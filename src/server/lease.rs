@@ -1,4 +1,5 @@
-//! Leases: the connection itself is the claim. And what a failed run leaves to be read.
+//! Leases: the connection itself is the claim, and what was claimed ends with it, however its holder died. And what a
+//! failed run leaves to be read.
 
 use std::sync::Arc;
 
@@ -7,22 +8,38 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use devenv_api::{BundleRequest, HoldRequest, LEASE_PROTOCOL, LeaseRequest};
+use devenv_api::{ApiError, AskedBy, BundleRequest, HoldRequest, LEASE_PROTOCOL, Lease, LeaseCommand, LeaseNews, LeaseRequest};
+use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::{
     exec::{switch, upgrade},
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, operation};
+
+/// A command is a word.
+const LONGEST_LINE: usize = 1024;
+
+/// What a holder and the daemon say to one another.
+type Line<C> = Framed<C, LinesCodec>;
+
+/// How a claim ends.
+enum End {
+    Released,
+    Keep,
+    /// The connection is gone, or this daemon is about to be.
+    Lost,
+}
 
 pub(super) async fn lease(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (connection, wanted) = upgrade::<LeaseRequest>(request).await?;
-    let environments = daemon.environments.clone();
-    daemon.environments.look_after(async move {
+    daemon.environments.clone().look_after(async move {
         if let Ok(connection) = connection.await {
-            environments.hold_lease(TokioIo::new(connection), wanted).await;
+            hold_lease(&daemon, TokioIo::new(connection), wanted).await;
         }
     });
     Ok(switch(LEASE_PROTOCOL))
@@ -30,10 +47,9 @@ pub(super) async fn lease(State(daemon): State<Arc<Daemon>>, request: Request) -
 
 pub(super) async fn hold(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (connection, wanted) = upgrade::<HoldRequest>(request).await?;
-    let environments = daemon.environments.clone();
-    daemon.environments.look_after(async move {
+    daemon.environments.clone().look_after(async move {
         if let Ok(connection) = connection.await {
-            environments.hold_environment(TokioIo::new(connection), wanted).await;
+            hold_environment(&daemon, TokioIo::new(connection), wanted).await;
         }
     });
     Ok(switch(LEASE_PROTOCOL))
@@ -41,4 +57,78 @@ pub(super) async fn hold(State(daemon): State<Arc<Daemon>>, request: Request) ->
 
 pub(super) async fn bundle(State(daemon): State<Arc<Daemon>>, Json(request): Json<BundleRequest>) -> Result<Response, Failed> {
     Ok(ndjson(received(daemon.bundle(request).await?)))
+}
+
+/// Has a lease made, and has it ended with the connection.
+async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + Unpin + Send, request: LeaseRequest) {
+    let mut line = Framed::new(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
+    let asked_by = AskedBy { command: "devenv lease".to_owned(), ..AskedBy::default() };
+    let (environment, granted) = match daemon.operations.grant(request, asked_by.clone()).await {
+        Ok(granted) => granted,
+        Err(error) => {
+            let _ = say(&mut line, &LeaseNews::Failed(error)).await;
+            return;
+        }
+    };
+    let lease = Lease {
+        id: granted.id.clone(),
+        services: granted.services.clone(),
+        database: granted.database.clone(),
+        variables: granted.variables.clone(),
+    };
+    let _used = environment.usage.begin();
+    // A client that has disconnected in the meantime is noticed immediately.
+    let _ = say(&mut line, &LeaseNews::Granted(lease)).await;
+    let end = until_end(daemon, &mut line).await;
+    if !matches!(end, End::Lost) {
+        let _ = say(&mut line, &LeaseNews::Over).await;
+    }
+    daemon.operations.give_back(&environment, granted, asked_by).await;
+}
+
+/// Has an environment made that is the holder's alone, and has it removed with the connection.
+async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + Unpin + Send, request: HoldRequest) {
+    let mut line = Framed::new(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
+    let asked_by = AskedBy { command: "devenv test".to_owned(), ..AskedBy::default() };
+    let environment = match daemon.operations.hold(&request.target, asked_by.clone()).await {
+        Ok(environment) => environment,
+        Err(error) => {
+            let _ = say(&mut line, &LeaseNews::Failed(error)).await;
+            return;
+        }
+    };
+    let held = LeaseNews::Held { environment: environment.id.to_string(), marker: operation::mark(&environment.id, "test") };
+    let _ = say(&mut line, &held).await;
+    let over = match until_end(daemon, &mut line).await {
+        // The next daemon finds it, and the command that held it starts that one.
+        End::Lost if daemon.stop.is_cancelled() => return,
+        End::Keep => environment.handle.keep().await.map_err(ApiError::from),
+        End::Released | End::Lost => daemon.operations.dissolve(&environment, asked_by).await,
+    };
+    let news = match over {
+        Ok(()) => LeaseNews::Over,
+        Err(error) => {
+            tracing::warn!(%error, environment = %environment.id, "Cannot remove a temporary environment; `devenv gc` removes it.");
+            LeaseNews::Failed(error)
+        }
+    };
+    let _ = say(&mut line, &news).await;
+}
+
+async fn until_end<C: AsyncRead + AsyncWrite + Unpin>(daemon: &Daemon, line: &mut Line<C>) -> End {
+    // Both are cancel-safe: a line that is not taken stays in the buffer.
+    let said = tokio::select! {
+        () = daemon.stop.cancelled() => return End::Lost,
+        said = line.next() => said,
+    };
+    let Some(Ok(text)) = said else { return End::Lost };
+    match serde_json::from_str(&text) {
+        Ok(LeaseCommand::Release) => End::Released,
+        Ok(LeaseCommand::Keep) => End::Keep,
+        Err(_) => End::Lost,
+    }
+}
+
+async fn say<C: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<C>, news: &LeaseNews) -> Result<(), LinesCodecError> {
+    line.send(serde_json::to_string(news).expect("news serialize to JSON")).await
 }

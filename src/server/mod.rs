@@ -1,7 +1,6 @@
 //! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
 //! environments' own tasks, through their handles.
 
-mod backup;
 mod chaos;
 mod daemon;
 mod data;
@@ -12,6 +11,7 @@ mod failure;
 mod images;
 mod lease;
 mod log;
+mod operation;
 mod stream;
 mod variables;
 
@@ -34,28 +34,12 @@ pub(crate) async fn serve(daemon: Daemon, listener: UnixListener, stop: Cancella
 
 fn router(daemon: Arc<Daemon>) -> Router {
     Router::new()
-        .route(route::UP, routing::post(environment::up))
         .route(route::PLAN, routing::post(environment::plan))
-        .route(route::DOWN, routing::post(environment::down))
-        .route(route::START, routing::post(environment::start))
-        .route(route::STOP, routing::post(environment::stop))
-        .route(route::RESTART, routing::post(environment::restart))
         .route(route::WAIT, routing::post(environment::wait))
-        .route(route::UNDO, routing::post(data::undo))
-        .route(route::APPLY, routing::post(data::apply))
         .route(route::LEDGER, routing::post(data::ledger))
         .route(route::LEDGER_ACCEPT, routing::post(data::accept))
-        .route(route::RESET, routing::post(data::reset))
-        .route(route::FORK, routing::post(data::fork))
         .route(route::SNAPSHOTS, routing::post(data::snapshots))
-        .route(route::SNAPSHOT_SAVE, routing::post(data::save_snapshot))
-        .route(route::SNAPSHOT_RESTORE, routing::post(data::restore_snapshot))
-        .route(route::SNAPSHOT_REMOVE, routing::post(data::remove_snapshot))
-        .route(route::BACKUPS, routing::post(backup::list))
-        .route(route::BACKUP_SAVE, routing::post(backup::save))
-        .route(route::BACKUP_RESTORE, routing::post(backup::restore))
-        .route(route::IMPORT, routing::post(backup::import))
-        .route(route::EXPORT, routing::post(backup::export))
+        .route(route::BACKUPS, routing::post(data::backups))
         .route(route::STATUS, routing::post(environment::status))
         .route(route::ENVIRONMENTS, routing::get(environment::list))
         .route(route::LOGS, routing::post(log::logs))
@@ -74,7 +58,10 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::IMAGES_FETCH, routing::post(images::fetch))
         .route(route::IMAGES_SAVE, routing::post(images::save))
         .route(route::IMAGES_LOAD, routing::post(images::load))
-        .route(route::GC, routing::post(daemon::gc))
+        .route(route::OPERATIONS, routing::get(operation::list))
+        .route(route::OPERATIONS_FOLLOW, routing::post(operation::follow))
+        .route(route::SUBMIT, routing::post(operation::submit))
+        .route(route::CANCEL, routing::post(operation::cancel))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.
         .route(route::DAEMON, routing::get(daemon::status))

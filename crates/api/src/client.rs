@@ -25,11 +25,10 @@ use tokio_util::{
 };
 
 use crate::{
-    AcceptRequest, ApiError, ApplyRequest, ArchiveRequest, Backup, Backups, BundleFile, BundleRequest, DaemonStatus, DownRequest,
-    EnvironmentTarget, ErrorCode, ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage,
-    FetchRequest, GcReport, GcRequest, HealRequest, Images, InjectRequest, Ledger, LogLine, LogsRequest, NamedRequest, Plan,
-    RestoreRequest, Restored, ServicesRequest, Snapshot, Snapshots, Standing, StandingRequest, Status, TerminalCodec, TransferRequest,
-    Transferred, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
+    AcceptRequest, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode, ErrorDocument,
+    Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images, InjectRequest,
+    Ledger, LogLine, LogsRequest, Operation, OperationMessage, OperationTarget, Operations, Plan, Snapshots, Standing, StandingRequest,
+    Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
 /// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
@@ -124,28 +123,42 @@ impl Client {
         self.post(route::STATUS, target).await
     }
 
-    pub async fn up(&self, request: &UpRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::UP, request).await
+    /// Asks for an operation. It goes on when the stream is dropped.
+    pub async fn submit(&self, submission: &Submission) -> Result<Stream<OperationMessage>, ClientError> {
+        self.stream(route::SUBMIT, submission).await
+    }
+
+    /// Has an operation done and waits for its end, for callers that show no progress.
+    pub async fn carry_out<R: DeserializeOwned>(&self, submission: &Submission) -> Result<R, ClientError> {
+        let mut messages = self.submit(submission).await?;
+        loop {
+            match messages.message().await? {
+                OperationMessage::Done { result, .. } => {
+                    return serde_json::from_value(result).map_err(|error| ClientError::Unexpected { detail: error.to_string() });
+                }
+                OperationMessage::Failed { error, .. } => return Err(ClientError::Answered(error)),
+                OperationMessage::Accepted(_) | OperationMessage::Event(_) | OperationMessage::Progress { .. } => {}
+            }
+        }
+    }
+
+    /// What is under way, and what ended last.
+    pub async fn operations(&self) -> Result<Operations, ClientError> {
+        self.get(route::OPERATIONS).await
+    }
+
+    /// Every operation whenever it changes, beginning with what is under way.
+    pub async fn follow_operations(&self) -> Result<Stream<Operation>, ClientError> {
+        self.stream(route::OPERATIONS_FOLLOW, &serde_json::json!({})).await
+    }
+
+    /// Asks an operation to stop. It ends a little later, as its own stream tells.
+    pub async fn cancel_operation(&self, id: &str) -> Result<Operation, ClientError> {
+        self.post(route::CANCEL, &OperationTarget { id: id.to_owned() }).await
     }
 
     pub async fn plan(&self, request: &UpRequest) -> Result<Plan, ClientError> {
         self.post(route::PLAN, request).await
-    }
-
-    pub async fn down(&self, request: &DownRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::DOWN, request).await
-    }
-
-    pub async fn start(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::START, request).await
-    }
-
-    pub async fn stop(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::STOP, request).await
-    }
-
-    pub async fn restart(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::RESTART, request).await
     }
 
     pub async fn wait(&self, request: &WaitRequest) -> Result<Stream<UpMessage>, ClientError> {
@@ -168,10 +181,6 @@ impl Client {
         self.post(route::WHY, request).await
     }
 
-    pub async fn apply(&self, request: &ApplyRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::APPLY, request).await
-    }
-
     pub async fn ledger(&self, target: &EnvironmentTarget) -> Result<Ledger, ClientError> {
         self.post(route::LEDGER, target).await
     }
@@ -180,58 +189,12 @@ impl Client {
         self.post(route::LEDGER_ACCEPT, request).await
     }
 
-    pub async fn reset(&self, request: &ServicesRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::RESET, request).await
-    }
-
-    /// The new instance's status; it is not up yet.
-    pub async fn fork(&self, request: &NamedRequest) -> Result<Status, ClientError> {
-        self.post(route::FORK, request).await
-    }
-
     pub async fn snapshots(&self, target: &EnvironmentTarget) -> Result<Snapshots, ClientError> {
         self.post(route::SNAPSHOTS, target).await
     }
 
-    pub async fn save_snapshot(&self, request: &NamedRequest) -> Result<Snapshot, ClientError> {
-        self.post(route::SNAPSHOT_SAVE, request).await
-    }
-
-    pub async fn restore_snapshot(&self, request: &NamedRequest) -> Result<Stream<UpMessage>, ClientError> {
-        self.stream(route::SNAPSHOT_RESTORE, request).await
-    }
-
-    pub async fn remove_snapshot(&self, request: &NamedRequest) -> Result<(), ClientError> {
-        self.post::<_, serde_json::Value>(route::SNAPSHOT_REMOVE, request).await.map(drop)
-    }
-
     pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
         self.post(route::BACKUPS, target).await
-    }
-
-    pub async fn save_backup(&self, request: &ServicesRequest) -> Result<Backup, ClientError> {
-        self.post(route::BACKUP_SAVE, request).await
-    }
-
-    pub async fn restore_backup(&self, request: &RestoreRequest) -> Result<Restored, ClientError> {
-        self.post(route::BACKUP_RESTORE, request).await
-    }
-
-    pub async fn import(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
-        self.post(route::IMPORT, request).await
-    }
-
-    pub async fn export(&self, request: &TransferRequest) -> Result<Transferred, ClientError> {
-        self.post(route::EXPORT, request).await
-    }
-
-    /// Brings back the volumes that were last taken away, and returns once what runs is ready on them; their names.
-    pub async fn undo(&self, target: &EnvironmentTarget) -> Result<Vec<String>, ClientError> {
-        self.post(route::UNDO, target).await
-    }
-
-    pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {
-        self.post(route::GC, request).await
     }
 
     /// Returns when the fault is witnessed, or was not within its time.
@@ -379,9 +342,9 @@ impl<T> futures_util::Stream for Stream<T> {
     }
 }
 
-impl Stream<UpMessage> {
+impl<T> Stream<T> {
     /// The next piece of news; a stream that ends without its last word was lost.
-    pub async fn message(&mut self) -> Result<UpMessage, ClientError> {
+    pub async fn message(&mut self) -> Result<T, ClientError> {
         match self.next().await {
             Some(message) => message,
             None => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),

@@ -13,6 +13,7 @@ mod event;
 mod exec;
 mod images;
 mod lease;
+mod operation;
 mod plan;
 mod request;
 pub mod route;
@@ -34,6 +35,10 @@ pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
+pub use operation::{
+    AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget, Operations,
+    Submission,
+};
 pub use plan::{Action, Consequence, Plan, Step};
 pub use request::{
     AcceptRequest, ApplyRequest, DownRequest, EnvironmentTarget, EventsRequest, ExecTarget, GcReport, GcRequest, LogsRequest, NamedRequest,

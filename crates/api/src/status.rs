@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, LedgerEntry};
+use crate::{Fault, LedgerEntry, Operation};
 
 /// One environment, as `status --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,9 @@ pub struct Status {
     /// Faults that have not healed yet.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// Operations that have not ended.
+    #[serde(default)]
+    pub operations: Vec<Operation>,
 }
 
 /// What an environment is doing as a whole.

@@ -187,6 +187,7 @@ impl Door for Scripted {
             elapsed_ms: None,
             drift: Vec::new(),
             faults,
+            operations: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use devenv_api::{Client, DownRequest, EnvironmentTarget, LeaseRequest, UpMessage};
+use devenv_api::{AskedBy, Client, ClientError, DownRequest, EnvironmentTarget, LeaseRequest, OperationRequest, Status, Submission};
 
 use crate::{HarnessError, Kafka, Postgres, Redis, private::Granted, program};
 
@@ -81,13 +81,12 @@ impl TestEnvironment {
             .lock()
             .expect("no code panics while it holds this lock")
             .retain(|_, place| place.target != self.target);
-        let mut messages = self.client.down(&DownRequest { target: self.target, volumes: true }).await?;
-        loop {
-            match messages.message().await? {
-                UpMessage::Event(_) | UpMessage::Progress { .. } => {}
-                UpMessage::Done(_) => return Ok(()),
-                UpMessage::Failed(error) => return Err(HarnessError::NotClosed { message: error.message, hint: error.hint }),
-            }
+        let request = OperationRequest::Down(DownRequest { target: self.target, volumes: true });
+        let asked_by = AskedBy { command: "a test harness".to_owned(), pid: Some(std::process::id()), user: None };
+        match self.client.carry_out::<Status>(&Submission { request, asked_by }).await {
+            Ok(_) => Ok(()),
+            Err(ClientError::Answered(error)) => Err(HarnessError::NotClosed { message: error.message, hint: error.hint }),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -16,9 +16,13 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, Mode, SeekFrom, Timespec, Timestamps, XattrFlags};
+use tokio_util::sync::CancellationToken;
 
 use super::tree::{Entry, in_parallel, walk};
 use devenv_engine::{CreatedMount, Engine, EngineError, HelperRun, Labels};
+
+/// Between two pieces of a file a copy can be cancelled.
+const PIECE: u64 = 64 << 20;
 
 /// Which volume goes where. The target exists; what is in it is replaced.
 #[derive(Debug, Clone)]
@@ -32,6 +36,8 @@ pub struct VolumeCopy<'a> {
     pub image: &'a str,
     /// For the helper container.
     pub labels: Labels,
+    /// Gives the copy up where this process makes it; a helper goes on to its end.
+    pub cancel: CancellationToken,
 }
 
 /// What was copied, and how.
@@ -76,7 +82,13 @@ pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Co
             let (from, to) = (from.clone(), to.clone());
             move |source| CopyError::Files { from, to, source }
         };
-        return match tokio::task::spawn_blocking(move || copy_tree(&from, &to)).await {
+        let cancel = copy.cancel;
+        let work = move || {
+            let copied = copy_tree_unless(&from, &to, |_| false, &cancel)?;
+            rustix::fs::syncfs(File::open(to)?)?;
+            Ok(copied)
+        };
+        return match tokio::task::spawn_blocking(work).await {
             Ok(result) => result.map_err(fail),
             Err(error) => Err(fail(io::Error::other(error))),
         };
@@ -100,7 +112,7 @@ pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Co
 }
 
 /// Owners can be kept only by root, and only of files that are here.
-fn is_ours(mountpoint: &Path) -> bool {
+pub fn is_ours(mountpoint: &Path) -> bool {
     rustix::process::geteuid().is_root() && mountpoint.is_dir()
 }
 
@@ -118,6 +130,10 @@ pub fn copy_tree_unsynced(from: &Path, to: &Path) -> io::Result<Copied> {
 
 /// As [`copy_tree_unsynced`], without the files whose paths are `needless`.
 pub fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool) -> io::Result<Copied> {
+    copy_tree_unless(from, to, needless, &CancellationToken::new())
+}
+
+fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, cancel: &CancellationToken) -> io::Result<Copied> {
     for entry in fs::read_dir(to)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
@@ -141,7 +157,7 @@ pub fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> boo
     }
     // The largest first, so that no thread is left alone with one at the end.
     files.sort_by_key(|entry| std::cmp::Reverse(entry.metadata.len()));
-    let ways = in_parallel(&files, |entry| copy_entry(&from.join(&entry.path), &to.join(&entry.path), &entry.metadata))?;
+    let ways = in_parallel(&files, |entry| copy_entry(&from.join(&entry.path), &to.join(&entry.path), &entry.metadata, cancel))?;
     for (original, link) in links {
         fs::hard_link(to.join(original), to.join(link))?;
     }
@@ -155,7 +171,7 @@ pub fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> boo
 }
 
 /// Whether blocks were shared; nothing for what has none.
-fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<Option<bool>> {
+fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<Option<bool>> {
     let kind = metadata.file_type();
     let mut shared = None;
     if kind.is_symlink() {
@@ -165,7 +181,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<Opt
         if metadata.len() > 0 {
             shared = Some(rustix::fs::ioctl_ficlone(&target, &source).is_ok());
             if shared == Some(false) {
-                copy_content(&source, &target, metadata)?;
+                copy_content(&source, &target, metadata, cancel)?;
             }
         }
     } else if std::os::unix::fs::FileTypeExt::is_fifo(&kind) || std::os::unix::fs::FileTypeExt::is_socket(&kind) {
@@ -179,7 +195,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<Opt
 }
 
 /// Every piece between holes; the length first, so that a hole at the end stays one.
-fn copy_content(source: &File, target: &File, metadata: &fs::Metadata) -> io::Result<()> {
+fn copy_content(source: &File, target: &File, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<()> {
     let length = metadata.len();
     target.set_len(length)?;
     let is_sparse = metadata.blocks() * 512 < length;
@@ -194,6 +210,10 @@ fn copy_content(source: &File, target: &File, metadata: &fs::Metadata) -> io::Re
         } else {
             (at, length)
         };
+        let end = end.min(start + PIECE);
+        if cancel.is_cancelled() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the copy was cancelled"));
+        }
         copy_piece(source, target, start, end)?;
         at = end;
     }
@@ -302,6 +322,21 @@ mod tests {
         fs::write(to.join("base/1/a"), "x").unwrap();
         assert_ne!(digest_tree(&from).unwrap().checksum, digest_tree(&to).unwrap().checksum);
     }
+
+    #[test]
+    fn a_copy_that_is_cancelled_ends_with_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("from"), place.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("a"), vec![7; 3_000_000]).unwrap();
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        // A reflink takes no time, and need not be cancelled.
+        let copied = copy_tree_unless(&from, &to, |_| false, &cancel);
+        assert!(copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) || copied.unwrap().way == CopyWay::Reflink);
+    }
+
     /// Figures: `cargo test --features docker-tests snapshot -- --nocapture`.
     #[cfg(all(test, feature = "docker-tests"))]
     #[expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]

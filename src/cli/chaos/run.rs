@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use devenv_api::{
     ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
-    Report, Standing, StandingRequest, Status, VariablesFor, VariablesRequest, Verdict,
+    OperationRequest, Report, Standing, StandingRequest, Status, VariablesFor, VariablesRequest, Verdict,
 };
 
 use crate::{
@@ -21,8 +21,9 @@ use crate::{
         Outcome,
         exit::ExitStatus,
         failure::{Failure, internal, told, usage},
+        operation::carry_out,
         printer::{BOLD, paint},
-        progress, project,
+        project,
         session::Session,
     },
     paths::Paths,
@@ -95,7 +96,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     }
     let client = session.client().await?;
     let request = project::up_request(session, &profile, &loaded)?;
-    progress::follow(&session.printer, client.up(&request).await?).await?;
+    let _: Status = carry_out(session, &client, OperationRequest::Up(request.clone())).await?;
 
     let paths = Paths::resolve()?;
     let ground = Ground::take(&paths, &request.target)?;
@@ -291,7 +292,7 @@ impl ClientDoor<'_> {
             return Err(told(error));
         }
         let client = self.session.client().await.map_err(|failure| match failure {
-            Failure::Told(error) | Failure::Invalid { error, .. } => error,
+            Failure::Told(error) | Failure::Invalid { error, .. } | Failure::Cancelled { error, .. } => error,
             Failure::Signal(_) | Failure::OutputClosed => ApiError::new(ErrorCode::Interrupted, "interrupted"),
         })?;
         self.client.replace(client.clone());

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All golden volumes together; the ones used longest ago go first.
-pub(in crate::daemon) const BUDGET: u64 = 10 << 30;
+pub(crate) const BUDGET: u64 = 10 << 30;
 /// The files of one key.
 const WHOLE: &str = "json";
 const SPARE: &str = "spare";
@@ -110,7 +110,7 @@ impl Shelf {
 }
 
 /// Throws away what an earlier daemon was making. To be called before anything is made.
-pub(in crate::daemon) async fn discard_unfinished(store: &Store, engine: &dyn Engine) {
+pub(crate) async fn discard_unfinished(store: &Store, engine: &dyn Engine) {
     for (path, kept) in all(store).into_iter().filter(|(_, kept)| !kept.complete) {
         tracing::info!(volume = %kept.volume, "A golden volume that was not finished is thrown away.");
         forget_file(&path);
@@ -123,7 +123,7 @@ pub(in crate::daemon) async fn discard_unfinished(store: &Store, engine: &dyn En
 
 /// Names of the golden volumes that stay: those of projects that still have an environment, newest use first, up to the
 /// budget, and none if that is nothing. One that is being made stays, whatever is asked: its maker counts on it.
-pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
+pub(crate) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
     let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
     let mut found: Vec<(SystemTime, PathBuf, Kept)> = self::all(store).into_iter().map(|(path, kept)| (used(&path), path, kept)).collect();
     found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
@@ -144,7 +144,7 @@ pub(in crate::daemon) fn retained(store: &Store, projects: &HashSet<PathBuf>, bu
 }
 
 /// What all golden volumes take, with their spare copies.
-pub(in crate::daemon) fn bytes(store: &Store) -> u64 {
+pub(crate) fn bytes(store: &Store) -> u64 {
     all(store).iter().map(|(_, kept)| 2 * kept.bytes).sum()
 }
 

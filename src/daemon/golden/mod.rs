@@ -38,10 +38,10 @@ use keeping::Keeping;
 use kept::{Kept, Shelf};
 use spare::Spare;
 
-pub(super) use kept::{BUDGET, bytes, discard_unfinished, retained};
+pub(crate) use kept::{BUDGET, bytes, discard_unfinished, retained};
 
 /// The label of a golden volume's role.
-pub(super) const ROLE: &str = "golden";
+pub(crate) const ROLE: &str = "golden";
 /// Follows the name of the data's directory until it is whole.
 const FILLING: &str = "filling";
 

@@ -25,6 +25,9 @@ impl Actor {
             Command::Services { names, verb, reply } => {
                 let _ = reply.send(self.services(&names, verb));
             }
+            Command::StopStarting { reply } => {
+                let _ = reply.send(self.stop_starting());
+            }
             Command::Reload { service, how, cause, reply } => {
                 let _ = reply.send(self.reload(&service, how, cause));
             }
@@ -44,9 +47,13 @@ impl Actor {
             Command::MoveTo { volumes, why, reply } => {
                 let _ = reply.send(self.move_to(volumes, why));
             }
-            Command::KeepSnapshots { snapshots, reply } => {
-                self.record.snapshots = snapshots;
-                let _ = reply.send(self.save().map_err(CommandError::from));
+            Command::AddSnapshot { name, snapshot, reply } => {
+                let _ = reply.send(self.add_snapshot(name, snapshot));
+            }
+            Command::RemoveSnapshot { name, reply } => {
+                let removed = self.record.snapshots.remove(&name);
+                let saved = if removed.is_some() { self.save() } else { Ok(()) };
+                let _ = reply.send(saved.map(|()| removed).map_err(CommandError::from));
             }
             Command::KeepPorts { ports, reply } => {
                 // On the disk before anything is made on them: `up` saves first.
@@ -127,6 +134,27 @@ impl Actor {
                 self.stop_watching(&name);
             }
         }
+        Ok(self.turn + 1)
+    }
+
+    fn stop_starting(&mut self) -> Result<u64, CommandError> {
+        if self.state.goal != Goal::Up {
+            return Ok(self.turn);
+        }
+        let cause = self.events.emit(News::new("environment.up-cancelled", "up was cancelled"));
+        for (name, service) in &mut self.state.services {
+            let started = service.life.runs() || matches!(service.life, Life::Completed(_) | Life::CrashLoop(..) | Life::Failed(..));
+            if started || service.wanted != Wanted::Running || service.operation == Some(Operation::Start) {
+                continue;
+            }
+            service.wanted = Wanted::Stopped;
+            service.restart = None;
+            service.cause = Some(cause);
+            if !self.record.stopped.contains(name) {
+                self.record.stopped.push(name.clone());
+            }
+        }
+        self.save()?;
         Ok(self.turn + 1)
     }
 

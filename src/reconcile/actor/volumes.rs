@@ -13,7 +13,7 @@ use crate::{
         state::{Life, Network, Operation},
     },
     spec::ServiceName,
-    store::{Goal, Trashed},
+    store::{Goal, SnapshotRecord, Trashed, age},
 };
 
 impl Actor {
@@ -25,6 +25,19 @@ impl Actor {
         }
         self.save()?;
         Ok(self.turn + 1)
+    }
+
+    pub(super) fn add_snapshot(&mut self, name: String, snapshot: SnapshotRecord) -> Result<(), ApiError> {
+        if self.record.snapshots.contains_key(&name) {
+            return Err(ApiError::new(ErrorCode::Conflict, format!("snapshot `{name}` already exists"))
+                .hint(format!("run `devenv snapshot remove {name}` to remove it")));
+        }
+        self.record.snapshots.insert(name.clone(), snapshot);
+        if let Err(error) = self.save() {
+            self.record.snapshots.remove(&name);
+            return Err(CommandError::Store(error).into());
+        }
+        Ok(())
     }
 
     /// Brings back what was last put into the trash; what is there instead goes to its other end, so that the next one
@@ -76,11 +89,8 @@ impl Actor {
     }
 
     pub(super) fn empty_trash(&mut self, older_than: Duration) -> Vec<String> {
-        let now = Timestamp::now();
-        let expired = |trashed: &Trashed| {
-            let age = trashed.at.parse::<Timestamp>().map_or(Duration::MAX, |at| now.duration_since(at).unsigned_abs());
-            age >= older_than
-        };
+        // What has no time that can be read is kept until everything is to go.
+        let expired = |trashed: &Trashed| age(&trashed.at).unwrap_or_default() >= older_than;
         let gone = self.record.trash.extract_if(.., |trashed| expired(trashed)).flat_map(|trashed| trashed.volumes.into_values()).collect();
         self.save_quietly();
         gone

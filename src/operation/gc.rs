@@ -5,12 +5,18 @@ use std::{
     time::Duration,
 };
 
-use devenv_api::{ApiError, GcReport, GcRequest, Phase, Removed};
-use jiff::Timestamp;
+use devenv_api::{ApiError, AskedBy, DownRequest, GcReport, GcRequest, OperationKind, OperationRequest, Phase, Removed, Submission};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Environments, environments::Environment, golden, internal, no_engine};
-use crate::{engine::EngineError, spec::EnvironmentId, store::Goal};
+use super::{Claim, Context, Operations, Prepared, Work, test};
+use crate::{
+    daemon::{Environments, environments::Environment, golden, internal, loops, no_engine},
+    engine::EngineError,
+    operation_store::InFlight,
+    spec::EnvironmentId,
+    store::{Goal, age},
+};
 
 /// How long `undo` can bring volumes back.
 const TRASH: Duration = Duration::from_hours(24);
@@ -19,16 +25,28 @@ const WARM: Duration = Duration::from_hours(24);
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Empties the trash of what is too old, once an hour.
-pub(super) async fn sweep_regularly(environments: Environments, stop: CancellationToken) {
+pub(crate) async fn sweep_regularly(operations: Operations, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        if let Err(error) = collect(&environments, &GcRequest::default()).await {
+        let asked_by = AskedBy { command: "the daemon, every hour".to_owned(), ..AskedBy::default() };
+        let swept = match operations.submit(Submission { request: OperationRequest::Gc(GcRequest::default()), asked_by }).await {
+            Ok(follower) => follower.result().await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
             tracing::warn!(%error, "Cannot empty the trash.");
         }
     }
+}
+
+pub(super) fn prepare(request: GcRequest) -> Prepared {
+    let claims = vec![Claim { environment: None, work: Work::Collect }];
+    Prepared::with_claims(OperationKind::Gc, claims, async move |context: Context| {
+        Ok::<Value, ApiError>(json!(collect(&context, &request).await?))
+    })
 }
 
 /// How much data that may still be useful to keep.
@@ -39,15 +57,18 @@ struct Limits {
     golden: u64,
 }
 
-pub(crate) async fn collect(environments: &Environments, request: &GcRequest) -> Result<GcReport, ApiError> {
+async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, ApiError> {
     let dry_run = request.dry_run;
+    let environments = context.environments();
     let shared = &environments.shared;
-    let mut removed = idle(environments, request).await?;
-    // Read before the records: everything is on record before it is created, so new objects are not in these lists.
-    removed.extend(nobodys(environments, dry_run).await.map_err(|error| no_engine(&error))?);
+    let mut removed = idle(context, request).await?;
+    // The engine first, then what is under way, then the records: what is made is on the list of what is under way before
+    // it is made, and leaves that when it is on a record. So what is made meanwhile is not taken for nobody's.
+    removed.extend(nobodys(context, dry_run).await.map_err(|error| no_engine(&error))?);
     let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
+    let in_flight = context.operations().store().in_flight();
     let limits = limits(environments, request, volumes.iter().map(|volume| volume.name.as_str())).await?;
-    let mut kept: HashSet<String> = HashSet::new();
+    let mut kept: HashSet<String> = in_flight.volumes;
     let mut projects = HashSet::new();
     for environment in environments.all() {
         if !dry_run {
@@ -67,6 +88,7 @@ pub(crate) async fn collect(environments: &Environments, request: &GcRequest) ->
         if kept.contains(&volume.name) {
             continue;
         }
+        context.check()?;
         if !dry_run && let Err(error) = shared.engine.remove_volume(&volume.name).await {
             tracing::warn!(%error, volume = %volume.name, "Cannot remove a volume.");
             continue;
@@ -79,9 +101,9 @@ pub(crate) async fn collect(environments: &Environments, request: &GcRequest) ->
         removed.push(told("volume", volume.name, reason));
     }
     if !dry_run {
-        super::loops::sweep_now(environments).await;
+        loops::sweep_now(environments).await;
     }
-    for id in forgotten(environments, request.all).await? {
+    for id in forgotten(context, request.all).await? {
         if !dry_run {
             environments.forget(&id).await.map_err(internal)?;
         }
@@ -94,27 +116,23 @@ fn told(kind: &str, name: String, reason: impl Into<String>) -> Removed {
     Removed { kind: kind.to_owned(), name, reason: reason.into() }
 }
 
-fn age(at: &str) -> Option<Duration> {
-    at.parse::<Timestamp>().ok().map(|at| Timestamp::now().duration_since(at).unsigned_abs())
-}
-
 /// Removes environments that test runs have left warm, and takes down others if that was asked for.
-async fn idle(environments: &Environments, request: &GcRequest) -> Result<Vec<Removed>, ApiError> {
+async fn idle(context: &Context, request: &GcRequest) -> Result<Vec<Removed>, ApiError> {
     let asked = request.idle_ms.map(Duration::from_millis);
     let mut removed = Vec::new();
-    for environment in environments.all() {
+    for environment in context.environments().all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let idle = environment.usage.idle();
         let name = format!("{} of {}", record.instance, record.project.display());
         let unused = || format!("not used for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
         if record.warm && idle > asked.unwrap_or(WARM) {
             if !request.dry_run {
-                environments.dissolve(&environment).await?;
+                have_done(context, test::dissolve(&environment)).await?;
             }
             removed.push(told("environment", name, unused()));
         } else if asked.is_some_and(|limit| idle > limit) && record.goal == Goal::Up && !record.ephemeral {
             if !request.dry_run {
-                take_down(&environment).await?;
+                take_down(context, &environment).await?;
             }
             removed.push(told("environment", name, format!("{}; stopped, with its data kept", unused())));
         }
@@ -122,28 +140,37 @@ async fn idle(environments: &Environments, request: &GcRequest) -> Result<Vec<Re
     Ok(removed)
 }
 
-async fn take_down(environment: &Environment) -> Result<(), ApiError> {
-    let _turn = environment.turn.lock().await;
-    let turn = environment.handle.down(false).await?;
-    environment.handle.until_down(turn).await?;
-    Ok(())
+async fn take_down(context: &Context, environment: &Environment) -> Result<(), ApiError> {
+    let status = environment.handle.status();
+    let target = devenv_api::EnvironmentTarget { project: status.project, instance: status.instance };
+    have_done(context, super::down::prepare(context.environments(), DownRequest { target, volumes: false })).await
+}
+
+/// As an operation of its own, in its turn.
+async fn have_done(context: &Context, prepared: Prepared) -> Result<(), ApiError> {
+    let follower = context.operations().begin(prepared, context.operation.asked_by.clone()).await?;
+    follower.result().await.map(drop)
 }
 
 /// Removes containers and networks of environments that are on no record, or have nothing running: an engine may have been
 /// at what a daemon that was killed had asked of it.
-async fn nobodys(environments: &Environments, dry_run: bool) -> Result<Vec<Removed>, EngineError> {
+async fn nobodys(context: &Context, dry_run: bool) -> Result<Vec<Removed>, EngineError> {
+    let environments = context.environments();
     let (engine, owner) = (environments.engine(), &environments.shared.owner);
     let (containers, networks) = tokio::try_join!(engine.containers(owner), engine.networks(owner))?;
+    // As for volumes: what is under way is read after the engine, and the environments after that.
+    let InFlight { environments: busy, containers: used, .. } = context.operations().store().in_flight();
     let running = |environment: &Environment| environment.handle.status().phase != Phase::Absent;
     let known: HashSet<EnvironmentId> = environments.all().into_iter().filter(running).map(|environment| environment.id).collect();
+    let is_nobodys = |environment: &EnvironmentId| !known.contains(environment) && !busy.contains(environment);
     let mut removed = Vec::new();
-    for container in containers.into_iter().filter(|container| !known.contains(&container.labels.environment)) {
+    for container in containers.into_iter().filter(|container| is_nobodys(&container.labels.environment) && !used.contains(&container.id)) {
         if !dry_run {
             engine.remove_container(&container.id).await?;
         }
         removed.push(told("container", container.name, "its environment is unknown or stopped"));
     }
-    for network in networks.into_iter().filter(|network| !known.contains(&network.labels.environment)) {
+    for network in networks.into_iter().filter(|network| is_nobodys(&network.labels.environment)) {
         if !dry_run {
             engine.remove_network(&network.id).await?;
         }
@@ -193,14 +220,17 @@ fn within(budget: u64, sizes: &HashMap<String, u64>, mut trash: Vec<(Duration, u
 }
 
 /// Environments that hold nothing: neither services nor volumes nor snapshots. Without `all`, only those whose project is gone as well.
-async fn forgotten(environments: &Environments, all: bool) -> Result<Vec<EnvironmentId>, ApiError> {
+async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, ApiError> {
+    let environments = context.environments();
+    let busy = context.operations().store().in_flight().environments;
     let mut found = Vec::new();
     for environment in environments.all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let absent = environment.handle.status().phase == Phase::Absent;
         // Backups are made for the day on which everything else is gone.
         let needless = all && !environments.has_backups(&environment) || !record.project.exists();
-        if absent && record.volumes.is_empty() && record.trash.is_empty() && record.snapshots.is_empty() && needless {
+        let has_nothing = record.volumes.is_empty() && record.trash.is_empty() && record.snapshots.is_empty();
+        if absent && has_nothing && needless && !busy.contains(&environment.id) {
             found.push(environment.id);
         }
     }

@@ -1,0 +1,166 @@
+//! How a command has an operation done: it submits the request, shows what happens, and returns the result.
+//!
+//! Ctrl-C and SIGTERM ask the daemon to stop the operation; the command goes on following it to its end, which says what
+//! state it left. A second signal leaves at once, and the operation goes on. [`UnderWay`] is what the signals act on.
+
+use std::cell::RefCell;
+
+use devenv_api::{ApiError, AskedBy, Client, ErrorCode, OperationKind, OperationMessage, OperationRequest, Submission};
+use serde::de::DeserializeOwned;
+
+use super::{
+    failure::{Failure, Signal, internal},
+    progress::Progress,
+    session::Session,
+};
+
+/// The operations that this process follows.
+#[derive(Default)]
+pub(crate) struct UnderWay(RefCell<State>);
+
+#[derive(Default)]
+struct State {
+    accepted: Vec<(Client, String, OperationKind)>,
+    /// Submitted, and the daemon has not answered yet.
+    submitted: usize,
+    /// The first signal that came while there was any.
+    signal: Option<Signal>,
+}
+
+impl UnderWay {
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.0.borrow();
+        state.accepted.is_empty() && state.submitted == 0
+    }
+
+    /// The signal that asked this process to end, if it is waiting for operations to stop.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        self.0.borrow().signal
+    }
+
+    /// Asks all of them to stop, because of this signal.
+    pub(crate) async fn cancel(&self, signal: Signal) {
+        let accepted = {
+            let mut state = self.0.borrow_mut();
+            state.signal = Some(signal);
+            state.accepted.clone()
+        };
+        for (client, id, _) in accepted {
+            cancel(&client, &id).await;
+        }
+    }
+
+    /// What goes on when this process leaves now.
+    pub(crate) fn going_on(&self) -> String {
+        let state = self.0.borrow();
+        let names: Vec<String> = state.accepted.iter().map(|(_, id, kind)| format!("`{kind}` ({id})")).collect();
+        let verb = if names.len() == 1 { "goes" } else { "go" };
+        format!("{} {verb} on without this command; `devenv operations` shows how far", names.join(", "))
+    }
+}
+
+async fn cancel(client: &Client, id: &str) {
+    // One that has ended meanwhile need not be stopped; a daemon that is gone has stopped everything.
+    let _ = client.cancel_operation(id).await;
+}
+
+/// Has it done, shows its progress, and returns its result.
+pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &Client, request: OperationRequest) -> Result<R, Failure> {
+    let under_way = &session.under_way;
+    if let Some(signal) = under_way.signal() {
+        return Err(Failure::Signal(signal));
+    }
+    under_way.0.borrow_mut().submitted += 1;
+    let submitted = client.submit(&Submission { request, asked_by: asked_by() }).await;
+    let mut followed = Followed { under_way, id: None };
+    let mut messages = submitted?;
+    let mut progress = Progress::new(&session.printer);
+    loop {
+        // If this errs, `progress` is dropped, and the terminal is as it was.
+        match messages.message().await? {
+            OperationMessage::Accepted(operation) => {
+                followed.accepted(client, &operation.id, operation.kind);
+                if under_way.signal().is_some() {
+                    cancel(client, &operation.id).await;
+                }
+            }
+            OperationMessage::Event(event) => progress.event(&event),
+            OperationMessage::Progress { service: Some(service), message } => progress.note(&service, &message),
+            OperationMessage::Progress { service: None, message } => progress.message(&message),
+            OperationMessage::Done { result, .. } => {
+                return Ok(serde_json::from_value(result).map_err(|error| internal("cannot read the daemon's answer", error))?);
+            }
+            OperationMessage::Failed { error, .. } => return Err(failure(error, under_way.signal())),
+        }
+    }
+}
+
+fn failure(error: ApiError, signal: Option<Signal>) -> Failure {
+    match signal {
+        Some(signal) if error.code == ErrorCode::Interrupted => Failure::Cancelled { signal, error },
+        _ => Failure::Told(error),
+    }
+}
+
+/// Lets go of the operation when nobody follows it any more.
+struct Followed<'a> {
+    under_way: &'a UnderWay,
+    id: Option<String>,
+}
+
+impl Followed<'_> {
+    fn accepted(&mut self, client: &Client, id: &str, kind: OperationKind) {
+        let mut state = self.under_way.0.borrow_mut();
+        state.submitted -= 1;
+        state.accepted.push((client.clone(), id.to_owned(), kind));
+        self.id = Some(id.to_owned());
+    }
+}
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        let mut state = self.under_way.0.borrow_mut();
+        match &self.id {
+            Some(id) => state.accepted.retain(|(_, followed, _)| followed != id),
+            None => state.submitted -= 1,
+        }
+    }
+}
+
+/// Who asks: this command line, as far as it cannot hold secrets.
+fn asked_by() -> AskedBy {
+    let words = std::env::args().skip(1);
+    AskedBy { command: without_secrets(words), pid: Some(std::process::id()), user: Some(rustix::process::getuid().as_raw()) }
+}
+
+/// Without passwords in addresses, and without the command that `test` and its like run.
+fn without_secrets(words: impl Iterator<Item = String>) -> String {
+    let mut shown = vec!["devenv".to_owned()];
+    for word in words {
+        if word == "--" {
+            shown.push("-- …".to_owned());
+            break;
+        }
+        shown.push(match word.split_once("://") {
+            Some((scheme, rest)) => {
+                let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+                format!("{scheme}://{}", rest.split('?').next().unwrap_or(rest))
+            }
+            None => word,
+        });
+    }
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_is_told_without_secrets() {
+        let shown = |line: &str| without_secrets(line.split(' ').map(str::to_owned));
+        assert_eq!(shown("snapshot save one"), "devenv snapshot save one");
+        assert_eq!(shown("import db postgres://ada:secret@h:1/d?password=x"), "devenv import db postgres://h:1/d");
+        assert_eq!(shown("test d -- curl -u a:b"), "devenv test d -- …");
+    }
+}

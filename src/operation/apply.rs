@@ -1,0 +1,31 @@
+//! `init` and `seed`: applies scripts and data sets that are pending.
+
+use devenv_api::{ApiError, ApplyRequest, OperationKind};
+use serde_json::{Value, json};
+
+use super::{Context, Prepared, Work, ready::with_time, services::names};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    spec::ServiceName,
+};
+
+pub(super) fn prepare(environments: &Environments, request: ApplyRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let names = names(&request.services)?;
+    let kind = if request.seed { OperationKind::Seed } else { OperationKind::Init };
+    let id = environment.id.clone();
+    Ok(Prepared::new(kind, &id, Work::Read, async move |context: Context| apply(&context, &environment, &names, &request).await))
+}
+
+/// A script that runs is not cut off: what it has done would be half of something.
+async fn apply(context: &Context, environment: &Environment, names: &[ServiceName], request: &ApplyRequest) -> Result<Value, ApiError> {
+    context.follow(environment);
+    let check = || {
+        if context.cancel().is_cancelled() {
+            return Err(context.cancelled("the scripts that were applied stay applied").hint("run the command again to apply the rest"));
+        }
+        Ok(())
+    };
+    environment.apply(names, request.seed, request.set.as_deref(), check).await?;
+    Ok(json!(with_time(context, environment.handle.status())))
+}

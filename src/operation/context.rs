@@ -1,0 +1,155 @@
+//! What an operation's body works with: it says here what it is about to do, and learns here that it is to stop.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use devenv_api::{ApiError, ErrorCode, Operation, OperationProgress};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Live, News, Operations, internal};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    operation_store::Step,
+};
+
+/// Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(super) operations: Operations,
+    pub(super) operation: Operation,
+    pub(super) live: Arc<Live>,
+    /// Forward an environment's events to those who follow.
+    forwarders: TaskTracker,
+    /// Cancelled when the operation is over.
+    over: CancellationToken,
+    asked: Instant,
+    limit: Option<Duration>,
+}
+
+impl Context {
+    pub(super) fn new(operations: Operations, operation: Operation, live: Arc<Live>, limit: Option<Duration>) -> Self {
+        Self { operations, operation, live, forwarders: TaskTracker::new(), over: CancellationToken::new(), asked: Instant::now(), limit }
+    }
+
+    /// Returns when everything that happened has been told to those who follow.
+    pub(super) async fn stop_following(&self) {
+        self.over.cancel();
+        self.forwarders.close();
+        self.forwarders.wait().await;
+    }
+
+    pub(crate) fn environments(&self) -> &Environments {
+        &self.operations.shared.environments
+    }
+
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.operation.id
+    }
+
+    /// Since it was asked for.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
+    /// Of the time that whoever asked has given it; nothing if it may take as long as it does.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.limit.map(|limit| limit.saturating_sub(self.elapsed()))
+    }
+
+    /// Whether another operation brings the environment up.
+    pub(crate) fn comes_up_otherwise(&self, environment: &Environment) -> bool {
+        self.operations.queue().comes_up_otherwise(self.id(), &environment.id)
+    }
+
+    /// Cancelled when the operation is to stop.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.live.cancel
+    }
+
+    /// An error if the operation is to stop. To be called where stopping is clean.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        if self.live.cancel.is_cancelled() { Err(self.cancelled("nothing was changed")) } else { Ok(()) }
+    }
+
+    /// Waits for something that may be given up.
+    pub(crate) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.live.cancel.cancelled() => Err(self.cancelled("nothing was changed")),
+        }
+    }
+
+    /// The error of an operation that was cancelled, with the state that it has left.
+    pub(crate) fn cancelled(&self, left: &str) -> ApiError {
+        let reason = self.live.reason.lock().expect("no code panics while it holds this lock").clone();
+        let kind = self.operation.kind;
+        let message = match reason.as_deref() {
+            None | Some("it was cancelled") => format!("`{kind}` was cancelled: {left}"),
+            Some(reason) => format!("`{kind}` was ended, because {reason}: {left}"),
+        };
+        ApiError::new(ErrorCode::Interrupted, message)
+    }
+
+    /// To be awaited before what these steps take back is done.
+    pub(crate) async fn owe(&self, steps: Vec<Step>) -> Result<(), ApiError> {
+        self.operations.shared.store.owe(self.id(), steps).await.map_err(|error| internal(&error))
+    }
+
+    /// These steps have been carried out, or are not needed any more.
+    pub(crate) async fn settle(&self, steps: &[Step]) -> Result<(), ApiError> {
+        self.operations.shared.store.settle(self.id(), steps).await.map_err(|error| internal(&error))
+    }
+
+    /// The result is on record: nothing is taken back any more, and `finish` is what is left to do.
+    pub(crate) async fn commit(&self, finish: Vec<Step>) -> Result<(), ApiError> {
+        self.operations.shared.store.commit(self.id(), finish).await.map_err(|error| internal(&error))
+    }
+
+    /// What it works on now.
+    pub(crate) fn message(&self, message: impl Into<String>) {
+        let message = message.into();
+        // Nobody listening is fine.
+        let _ = self.live.news.send(News::Progress { service: None, message: message.clone() });
+        self.operations.shared.store.note(self.id(), |operation| operation.message = Some(message));
+    }
+
+    pub(crate) fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
+        let progress = OperationProgress { done, total, unit: unit.to_owned() };
+        self.operations.shared.store.note(self.id(), |operation| operation.progress = Some(progress));
+    }
+
+    /// From now on those who follow the operation hear what happens in the environment.
+    pub(crate) fn follow(&self, environment: &Environment) {
+        let (mut events, mut progress) = (environment.handle.events.subscribe(), environment.progress.subscribe());
+        let (news, over) = (self.live.news.clone(), self.over.clone());
+        let forward = async move {
+            loop {
+                // Cancel-safe: receiving, and a token. Biased, so that what happened before the end is told before it.
+                let item = tokio::select! {
+                    biased;
+                    event = events.recv() => match event {
+                        Ok(event) => News::Event(event),
+                        Err(RecvError::Lagged(_)) => continue,
+                        Err(RecvError::Closed) => return,
+                    },
+                    step = progress.recv() => match step {
+                        Ok(step) => News::Progress { service: Some(step.service.to_string()), message: step.message },
+                        Err(RecvError::Lagged(_)) => continue,
+                        Err(RecvError::Closed) => return,
+                    },
+                    () = over.cancelled() => return,
+                };
+                let _ = news.send(item);
+            }
+        };
+        self.forwarders.spawn(forward);
+    }
+}

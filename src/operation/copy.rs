@@ -1,0 +1,176 @@
+//! Copies of volumes, with what they need: services at rest, steps on record before anything is made, checksums.
+//!
+//! The files are copied and read by this process where the engine's volumes are its own files and it is root, and by a
+//! helper container of the engine everywhere else. So it works without root, and with an engine on another machine.
+
+use std::{collections::BTreeMap, path::Path};
+
+use devenv_api::{ApiError, ErrorCode, ServiceState};
+
+use super::{Context, internal};
+use crate::{
+    daemon::{Environments, environments::Environment, no_engine},
+    engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, VolumeCreate},
+    operation_store::Step,
+    reconcile::labels,
+    snapshot::{VolumeCopy, copy_volume, digest_tree, is_ours},
+    spec::{MountSource, ServiceName, ServiceSpec},
+    store::Record,
+};
+
+/// Begins a checksum that a helper container has made; the others are made by this process. The two are not comparable.
+const BY_HELPER: &str = "helper:";
+
+/// A volume of a service, by the key under which the record knows it: `db/data`.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) key: String,
+    pub(super) spec: ServiceSpec,
+    /// The engine's name.
+    pub(super) volume: String,
+}
+
+/// A volume's content, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) checksum: String,
+}
+
+/// The volumes of the named services; of all, if none is named.
+pub(super) fn held(record: &Record, names: &[ServiceName]) -> Result<Vec<Held>, ApiError> {
+    let spec = record.spec.as_ref().ok_or_else(not_up)?;
+    if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
+        return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
+            .hint("run `devenv status` to list the services"));
+    }
+    let mut found = Vec::new();
+    for (name, spec) in &spec.services {
+        if !names.is_empty() && !names.contains(name) {
+            continue;
+        }
+        for mount in spec.container().into_iter().flat_map(|container| &container.mounts) {
+            if let MountSource::Volume(volume) = &mount.source {
+                let key = format!("{name}/{volume}");
+                if let Some(volume) = record.volumes.get(&key) {
+                    found.push(Held { volume: volume.clone(), spec: spec.clone(), key });
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn not_up() -> ApiError {
+    ApiError::new(ErrorCode::Failed, "the environment is not running").hint("run `devenv up` to start it")
+}
+
+/// The service that a volume's key names.
+pub(super) fn service_of(key: &str) -> &str {
+    key.split('/').next().unwrap_or(key)
+}
+
+/// Pauses every container of the environment that runs and has one of these volumes. The steps that let them go on are on
+/// record first; they are returned for [`go_on`].
+pub(super) async fn pause(context: &Context, environment: &Environment, held: &[Held]) -> Result<Vec<Step>, ApiError> {
+    let engine = context.environments().engine();
+    let keeps = |name: &str| held.iter().any(|held| held.spec.name.as_str() == name);
+    let may_write = |state: ServiceState| {
+        matches!(state, ServiceState::Ready | ServiceState::Starting | ServiceState::Unhealthy | ServiceState::Provisioning)
+    };
+    let status = environment.handle.status();
+    let mut steps = Vec::new();
+    for service in status.services.into_iter().filter(|service| keeps(&service.name) && may_write(service.state)) {
+        let Some(container) = service.container else { continue };
+        // One that somebody else has paused (a fault, `docker pause`) is at rest, and stays theirs.
+        let observed = engine.inspect(&container).await.map_err(|error| no_engine(&error))?;
+        if matches!(observed, Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) {
+            steps.push(Step::Unpause { container });
+        }
+    }
+    context.owe(steps.clone()).await?;
+    let paused = futures_util::future::join_all(steps.iter().filter_map(Step::container).map(|container| engine.pause(container))).await;
+    paused.into_iter().find_map(Result::err).map_or(Ok(steps), |error| Err(no_engine(&error)))
+}
+
+/// Lets go on what [`pause`] has paused.
+pub(super) async fn go_on(context: &Context, paused: &[Step]) -> Result<(), ApiError> {
+    let engine = context.environments().engine();
+    let gone_on =
+        futures_util::future::join_all(paused.iter().filter_map(Step::container).map(|container| engine.unpause(container))).await;
+    // One that has ended meanwhile is not paused; one that still is goes on when the operation's steps are carried out.
+    if gone_on.iter().all(Result::is_ok) { context.settle(paused).await } else { Ok(()) }
+}
+
+/// Copies a volume to which nothing writes into one that is made for it. The step that removes it is on record first.
+pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &str, role: &str) -> Result<(), ApiError> {
+    context.check()?;
+    context.owe(vec![Step::RemoveVolume { name: to.to_owned() }]).await?;
+    let environments = context.environments();
+    let labels = Labels { role: Some(role.to_owned()), spec: None, ..labels(environments.owner(), record, Some(&from.spec)) };
+    let engine = environments.engine();
+    let create = VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() };
+    engine.create_volume(&create).await.map_err(|error| no_engine(&error))?;
+    let (source, target) = (environments.volume(&from.volume).await?, environments.volume(to).await?);
+    let copy = VolumeCopy {
+        from: &from.volume,
+        to,
+        mountpoints: Some((source.mountpoint, target.mountpoint)),
+        image: image_of(&from.spec),
+        labels: Labels { role: Some("helper".to_owned()), ..labels },
+        cancel: context.cancel().clone(),
+    };
+    let copied = copy_volume(engine.as_ref(), copy).await;
+    context.check()?;
+    let copied = copied.map_err(|error| internal(&error))?;
+    tracing::info!(from = %from.volume, to, way = ?copied.way, bytes = ?copied.bytes, "Volume copied.");
+    Ok(())
+}
+
+/// Size and checksum of what a volume holds; by a helper container, if this process cannot read it.
+pub(super) async fn digest(environments: &Environments, record: &Record, volume: &str, spec: &ServiceSpec) -> Result<Digest, ApiError> {
+    let mountpoint = environments.volume(volume).await?.mountpoint;
+    if is_ours(&mountpoint) {
+        return digest_here(&mountpoint).await;
+    }
+    // Names, modes and owners of all, and the content of files and links, in one order everywhere.
+    let script = "set -e; cd /from; export LC_ALL=C; \
+        { find . -mindepth 1 -print0 | sort -z | xargs -0 -r stat -c '%n %f %u %g'; \
+          find . -type f -print0 | sort -z | xargs -0 -r sha256sum; \
+          find . -type l -print0 | sort -z | xargs -0 -r -n 1 readlink; } | sha256sum | cut -d ' ' -f 1; \
+        find . -type f -print0 | xargs -0 -r stat -c %s | { total=0; while read -r size; do total=$((total + size)); done; echo $total; }";
+    let helper = HelperRun {
+        labels: Labels { role: Some("helper".to_owned()), spec: None, ..labels(environments.owner(), record, Some(spec)) },
+        image: image_of(spec).to_owned(),
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        mounts: vec![CreatedMount::Volume { name: volume.to_owned(), target: "/from".to_owned(), read_only: true }],
+        user: Some("0:0".to_owned()),
+    };
+    let output = environments.engine().run_helper(&helper).await.map_err(|error| no_engine(&error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    match (output.code, lines.next(), lines.next().and_then(|size| size.trim().parse().ok())) {
+        (0, Some(checksum), Some(size)) => Ok(Digest { size, checksum: format!("{BY_HELPER}{}", checksum.trim()) }),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(ApiError::new(ErrorCode::Failed, format!("the volume {volume} could not be read in a container: {said}")))
+        }
+    }
+}
+
+async fn digest_here(directory: &Path) -> Result<Digest, ApiError> {
+    let directory = directory.to_owned();
+    let digest = tokio::task::spawn_blocking(move || digest_tree(&directory)).await.map_err(|error| internal(&error))?;
+    let digest = digest.map_err(|error| internal(&error))?;
+    Ok(Digest { size: digest.size, checksum: digest.checksum })
+}
+
+/// Whether two checksums are of the same content; nothing if they were made in different ways.
+pub(super) fn same(a: &str, b: &str) -> Option<bool> {
+    (a.starts_with(BY_HELPER) == b.starts_with(BY_HELPER)).then_some(a == b)
+}
+
+fn image_of(spec: &ServiceSpec) -> &str {
+    spec.container().map_or("", |container| container.image.name())
+}

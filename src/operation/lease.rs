@@ -1,0 +1,147 @@
+//! The start and the end of a lease: private parts of services, made for a holder and gone with it.
+//!
+//! Who holds a lease is the server's affair; here it is made and given back. What a killed daemon has left of leases is
+//! removed by the next one ([`Operations::end_left_leases`]): their holders have lost their connections.
+
+use std::sync::{Arc, Mutex};
+
+use devenv_api::{ApiError, AskedBy, ErrorCode, LeaseRequest, OperationKind};
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+
+use super::{Context, Operations, Prepared, Work, test};
+use crate::{
+    daemon::{describe, environments::Environment},
+    lease::{Granted, LeaseError, Wanted},
+    process,
+    reconcile::CommandError,
+    spec::EnvironmentId,
+    store::Goal,
+};
+
+/// The name in a process's marker that is not a service's; no service can have it.
+const COMMAND: &str = "@command";
+
+impl Operations {
+    /// Makes what the holder asks for.
+    pub(crate) async fn grant(&self, request: LeaseRequest, asked_by: AskedBy) -> Result<(Environment, Granted), ApiError> {
+        let environment = self.shared.environments.require(&request.target)?;
+        let (slot, filled) = (Arc::new(Mutex::new(None)), environment.clone());
+        let given = slot.clone();
+        let prepared = Prepared::new(OperationKind::Lease, &environment.id, Work::Lease, async move |_: Context| {
+            let granted = grant(&filled, &request).await?;
+            let id = granted.id.clone();
+            *given.lock().expect("no code panics while it holds this lock") = Some(granted);
+            Ok(json!(id))
+        });
+        self.begin(prepared, asked_by).await?.result().await?;
+        let granted = slot.lock().expect("no code panics while it holds this lock").take();
+        granted.map(|granted| (environment, granted)).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the lease was lost"))
+    }
+
+    /// Removes what was made, and ends the processes that run on it.
+    pub(crate) async fn give_back(&self, environment: &Environment, granted: Granted, asked_by: AskedBy) {
+        let mark = mark(&environment.id, &granted.id);
+        let prepared = Prepared::new(OperationKind::Lease, &environment.id, Work::Lease, async move |context: Context| {
+            context.message("the lease ends");
+            // What the command left behind has nothing to work on any more.
+            sweep(mark).await;
+            granted.end().await;
+            Ok::<Value, ApiError>(json!({}))
+        });
+        // A daemon that is stopping leaves it to the next one.
+        if let Ok(follower) = self.begin(prepared, asked_by).await {
+            let _ = follower.result().await;
+        }
+    }
+
+    /// Ends what was leased from an earlier daemon, in the background.
+    pub(crate) async fn end_left_leases(&self) {
+        let environments = &self.shared.environments;
+        for environment in environments.all() {
+            let Ok(record) = environment.handle.record().await else { continue };
+            let (this, environments) = (self.clone(), environments.clone());
+            self.shared.environments.look_after(async move {
+                if record.ephemeral {
+                    let asked_by = AskedBy { command: "the daemon, at its start".to_owned(), ..AskedBy::default() };
+                    if let Err(error) = this.dissolve(&environment, asked_by).await {
+                        tracing::warn!(%error, environment = %environment.id, "Cannot remove an abandoned environment.");
+                    }
+                    // The engine may still be at what the daemon before this one asked of it.
+                    test::remove_late(&environments, environment.id.clone()).await;
+                    return;
+                }
+                end_commands(&environment.id).await;
+                let Some(spec) = record.spec.filter(|_| record.goal == Goal::Up) else { return };
+                let leased: Vec<String> = spec.services.keys().map(ToString::to_string).collect();
+                // Only what runs can be asked what is left in it.
+                let ready = tokio::select! {
+                    () = environments.stopped() => return,
+                    ready = environment.handle.until_ready(&leased) => ready,
+                };
+                if ready.is_ok() {
+                    environment.leases.sweep(&spec).await;
+                }
+            });
+        }
+    }
+}
+
+async fn grant(environment: &Environment, request: &LeaseRequest) -> Result<Granted, ApiError> {
+    environment.is_open()?;
+    let spec = environment.handle.record().await?.spec.ok_or(CommandError::NotUp)?;
+    if environment.handle.view().goal != Goal::Up {
+        return Err(CommandError::NotUp.into());
+    }
+    let mut variables = IndexMap::new();
+    for (name, variable) in &spec.variables {
+        let value = environment.vault.resolve(&variable.host).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        variables.insert(name.clone(), value);
+    }
+    let wanted = Wanted {
+        spec: &spec,
+        variables,
+        services: &request.services,
+        database: request.database.as_deref(),
+        data: &environment.data_key(),
+    };
+    let mut granted = environment.leases.grant(wanted).await.map_err(|error| refused(&error))?;
+    granted.variables.insert(process::MARKER.to_owned(), mark(&environment.id, &granted.id));
+    Ok(granted)
+}
+
+/// The mark of the processes that run on a lease.
+pub(crate) fn mark(environment: &EnvironmentId, lease: &str) -> String {
+    format!("{environment}/{COMMAND}/{lease}")
+}
+
+/// Ends the commands that run on leases of this environment.
+pub(super) async fn end_commands(environment: &EnvironmentId) {
+    sweep(mark(environment, "")).await;
+}
+
+/// Kills what carries the mark. Reading all of `/proc` blocks.
+async fn sweep(mark: String) {
+    if let Err(error) = tokio::task::spawn_blocking(move || process::sweep(&mark)).await {
+        tracing::warn!(%error, "Cannot search for the processes of a lease.");
+    }
+}
+
+fn refused(error: &LeaseError) -> ApiError {
+    let code = match error {
+        LeaseError::NoService(_) | LeaseError::NoDatabase { .. } => ErrorCode::NotFound,
+        LeaseError::NotLeasable { .. } => ErrorCode::Usage,
+        LeaseError::Nothing | LeaseError::Refused { .. } | LeaseError::NoNumber { .. } => ErrorCode::Failed,
+        LeaseError::Secret(_) => ErrorCode::Internal,
+    };
+    let refused = ApiError::new(code, describe(error));
+    match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
+}
+
+/// Environments of tests that come up at the same time.
+pub(crate) fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}

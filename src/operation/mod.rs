@@ -1,0 +1,306 @@
+//! Operations: everything that changes an environment, each a thing of its own.
+//!
+//! # Theory of operation
+//!
+//! A handler submits a request and follows what comes of it; it does nothing itself. [`Operations::submit`] checks the
+//! request without changing anything, puts the operation on record (`operation_store`), lets it wait for its turn (`queue`), and
+//! runs it in a task of the daemon's own (`run`), so that it does not matter whether anybody follows. There is one file for
+//! each operation; its body gets a [`Context`], through which it says what it is about to make, before it makes it, and
+//! learns that it is to stop.
+//!
+//! Whatever ends an operation early (an error, a panic, a cancellation, the end of the daemon, SIGKILL), what it owes is
+//! carried out (`owed`): by the daemon that ran it, or by the next one ([`Operations::recover`]) before that one answers.
+//!
+//! Nothing here knows of connections: the server turns a [`Follower`] into an answer.
+
+mod context;
+mod owed;
+mod queue;
+mod run;
+
+// What several operations share.
+mod copy;
+pub(crate) mod ready;
+
+// One file for each operation.
+mod apply;
+mod backup;
+mod down;
+mod fork;
+pub(crate) mod gc;
+mod lease;
+mod reset;
+mod services;
+mod snapshot;
+mod test;
+mod undo;
+mod up;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use devenv_api::{ApiError, AskedBy, ErrorCode, Operation, OperationKind, OperationRequest, OperationState, Submission};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    daemon::{Environments, describe},
+    operation_store::{OperationStore, Record},
+    reconcile::Verb,
+    spec::EnvironmentId,
+};
+
+pub(crate) use context::Context;
+pub(crate) use down::absent;
+pub(crate) use lease::{at_once, mark};
+pub(crate) use queue::{Claim, Work};
+pub(crate) use run::{Follower, News};
+pub(crate) use services::names;
+
+use queue::Queue;
+
+/// News of an operation that a follower has not read yet; beyond these it misses some, never the end.
+const NEWS: usize = 1024;
+
+/// Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub(crate) struct Operations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    environments: Environments,
+    store: OperationStore,
+    queue: Mutex<Queue>,
+    /// Changes when an operation has ended: those that wait look again.
+    turns: watch::Sender<u64>,
+    live: Mutex<HashMap<String, Arc<Live>>>,
+    tasks: TaskTracker,
+}
+
+/// An operation that has not ended.
+struct Live {
+    cancel: CancellationToken,
+    /// Why it is to stop, as a clause: `Ctrl-C`.
+    reason: Mutex<Option<String>>,
+    news: broadcast::Sender<News>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// How an operation has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) operation: Operation,
+    pub(crate) result: Result<Value, ApiError>,
+}
+
+/// What an operation does once it is its turn.
+pub(crate) type Body = Box<dyn FnOnce(Context) -> BoxFuture<'static, Result<Value, ApiError>> + Send>;
+
+/// An operation that has been checked and not been begun.
+pub(crate) struct Prepared {
+    pub(crate) kind: OperationKind,
+    pub(crate) claims: Vec<Claim>,
+    /// How long it may take, its turn included.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) body: Body,
+}
+
+impl Prepared {
+    /// An operation in one environment.
+    pub(crate) fn new<F>(
+        kind: OperationKind,
+        environment: &EnvironmentId,
+        work: Work,
+        body: impl FnOnce(Context) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Value, ApiError>> + Send + 'static,
+    {
+        Self::with_claims(kind, vec![Claim { environment: Some(environment.clone()), work }], body)
+    }
+
+    pub(crate) fn with_claims<F>(kind: OperationKind, claims: Vec<Claim>, body: impl FnOnce(Context) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<Value, ApiError>> + Send + 'static,
+    {
+        Self { kind, claims, limit: None, body: Box::new(|context| Box::pin(body(context))) }
+    }
+
+    pub(crate) fn within(self, limit: Option<Duration>) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+impl Operations {
+    pub(crate) fn new(environments: Environments, store: OperationStore) -> Self {
+        let shared = Shared {
+            environments,
+            store,
+            queue: Mutex::default(),
+            turns: watch::Sender::default(),
+            live: Mutex::default(),
+            tasks: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn store(&self) -> &OperationStore {
+        &self.shared.store
+    }
+
+    /// Checks the request, which changes nothing, and has it done in its turn. An error is a refusal.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<Follower, ApiError> {
+        let prepared = self.prepare(submission.request).await?;
+        self.begin(prepared, submission.asked_by).await
+    }
+
+    async fn prepare(&self, request: OperationRequest) -> Result<Prepared, ApiError> {
+        let environments = &self.shared.environments;
+        match request {
+            OperationRequest::Up(request) => up::prepare(environments, request).await,
+            OperationRequest::Down(request) => Ok(down::prepare(environments, request)),
+            OperationRequest::Start(request) => services::prepare(environments, request, Verb::Start),
+            OperationRequest::Stop(request) => services::prepare(environments, request, Verb::Stop),
+            OperationRequest::Restart(request) => services::prepare(environments, request, Verb::Restart),
+            OperationRequest::Apply(request) => apply::prepare(environments, request),
+            OperationRequest::Reset(request) => reset::prepare(environments, request).await,
+            OperationRequest::SnapshotSave(request) => snapshot::save(environments, request).await,
+            OperationRequest::SnapshotRestore(request) => snapshot::restore(environments, request).await,
+            OperationRequest::SnapshotRemove(request) => snapshot::remove(environments, request).await,
+            OperationRequest::Fork(request) => fork::prepare(environments, request).await,
+            OperationRequest::Undo(target) => undo::prepare(environments, &target),
+            OperationRequest::Backup(request) => backup::save(environments, request),
+            OperationRequest::BackupRestore(request) => backup::restore(environments, request),
+            OperationRequest::Import(request) => backup::import(environments, request),
+            OperationRequest::Export(request) => backup::export(environments, request),
+            OperationRequest::Gc(request) => Ok(gc::prepare(request)),
+        }
+    }
+
+    /// Puts it on record and has it done in its turn.
+    pub(crate) async fn begin(&self, prepared: Prepared, asked_by: AskedBy) -> Result<Follower, ApiError> {
+        if self.shared.tasks.is_closed() {
+            return Err(ApiError::new(ErrorCode::Interrupted, "the daemon is stopping"));
+        }
+        let Prepared { kind, claims, limit, body } = prepared;
+        let environments: Vec<EnvironmentId> = claims.iter().filter_map(|claim| claim.environment.clone()).collect();
+        let record = Record::new(kind, asked_by, environments);
+        let id = record.operation.id.clone();
+        // Its turn first: most operations run at once, and are written down once for that.
+        let (superseded, runs) = {
+            let mut queue = self.queue();
+            (queue.add(&id, kind, claims), queue.start(&id).is_ok())
+        };
+        let operation = match self.shared.store.begin(record, runs).await {
+            Ok(operation) => operation,
+            Err(error) => {
+                self.leave_queue(&id);
+                return Err(internal(&error));
+            }
+        };
+        let live = Arc::new(Live {
+            cancel: CancellationToken::new(),
+            reason: Mutex::default(),
+            news: broadcast::channel(NEWS).0,
+            outcome: watch::Sender::default(),
+        });
+        let follower = Follower::new(operation.clone(), &live);
+        self.live().insert(operation.id.clone(), live.clone());
+        for id in superseded {
+            let by = match kind {
+                OperationKind::Down => "somebody took the environment down".to_owned(),
+                OperationKind::Test => "the test run that the environment belongs to has ended".to_owned(),
+                other => format!("`{other}` takes its place"),
+            };
+            self.cancel_because(&id, &by);
+        }
+        let context = Context::new(self.clone(), operation, live, limit);
+        self.shared.tasks.spawn(self.clone().run(context, body));
+        Ok(follower)
+    }
+
+    /// Asks an operation to stop. It ends a little later, where that is clean.
+    pub(crate) fn cancel(&self, id: &str) -> Result<Operation, ApiError> {
+        let Some(operation) = self.shared.store.operation(id) else {
+            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no operation `{id}`"))
+                .hint("`devenv operations` lists what is under way"));
+        };
+        if !operation.state.has_ended() {
+            self.cancel_because(id, "it was cancelled");
+        }
+        Ok(operation)
+    }
+
+    fn cancel_because(&self, id: &str, reason: &str) {
+        let Some(live) = self.live().get(id).cloned() else { return };
+        live.reason.lock().expect("no code panics while it holds this lock").get_or_insert_with(|| reason.to_owned());
+        live.cancel.cancel();
+    }
+
+    /// Finishes or takes back what an earlier daemon did not come to the end of. To be awaited before anything is answered.
+    pub(crate) async fn recover(&self) {
+        for record in self.shared.store.left() {
+            let operation = record.operation.clone();
+            let finishes = !record.finish.is_empty();
+            let owed = self.pay(&operation.id).await;
+            let (state, message) = match (&owed, finishes, operation.state) {
+                // Of one that had ended only the steps were left.
+                (Ok(()), _, state) if state.has_ended() => (state, operation.message.clone()),
+                (Ok(()), true, _) => {
+                    (OperationState::Succeeded, Some("the daemon ended in the middle; the next one finished it".to_owned()))
+                }
+                (Ok(()), false, _) => {
+                    (OperationState::Undone, Some("the daemon ended in the middle; the next one took back what was done".to_owned()))
+                }
+                (Err(reason), ..) => (
+                    OperationState::Failed,
+                    Some(format!("the daemon ended in the middle, and its work could not be taken back: {reason}")),
+                ),
+            };
+            self.shared.store.end(&operation.id, state, message.clone()).await;
+            if !record.background
+                && let Some(environment) = record.environments.first().and_then(|id| self.shared.environments.get(id))
+            {
+                let text = format!("{}: {}", operation.kind, message.unwrap_or_default());
+                let kind = if finishes { "operation.finished" } else { "operation.undone" };
+                environment.handle.events.emit(crate::event::News::new(kind, text).with("operation", operation.id.clone()));
+            }
+        }
+    }
+
+    /// Stops what is under way and waits for it, at most this long. What is left then is the next daemon's.
+    pub(crate) async fn shut_down(&self, limit: Duration) {
+        self.shared.tasks.close();
+        let ids: Vec<String> = self.live().keys().cloned().collect();
+        for id in ids {
+            self.cancel_because(&id, "the daemon is stopping");
+        }
+        if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("Some operations did not end in time; the next daemon finishes them or takes them back.");
+        }
+    }
+
+    /// It has ended: those that wait for it look again.
+    fn leave_queue(&self, id: &str) {
+        self.queue().remove(id);
+        self.shared.turns.send_modify(|turn| *turn += 1);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.shared.queue.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
+        self.shared.live.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(ErrorCode::Internal, describe(error))
+}

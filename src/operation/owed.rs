@@ -1,0 +1,81 @@
+//! Carries out what an operation owes: takes back what it made, or finishes what it had begun.
+
+use std::{io, path::Path};
+
+use super::Operations;
+use crate::{
+    daemon::{Environments, describe},
+    engine::{ContainerState, EngineError, ObservedContainer},
+    operation_store::Step,
+};
+
+impl Operations {
+    /// Carries out the steps of an operation, the last of them first, and removes each from the record; the first reason
+    /// why one could not be carried out, once the others were tried.
+    pub(super) async fn pay(&self, id: &str) -> Result<(), String> {
+        let Some(record) = self.shared.store.owed(id) else { return Ok(()) };
+        let steps: Vec<Step> = if record.finish.is_empty() { record.undo.into_iter().rev().collect() } else { record.finish };
+        let (mut done, mut failed) = (Vec::new(), None);
+        for step in steps {
+            match carry_out(&self.shared.environments, &step).await {
+                Ok(()) => done.push(step),
+                Err(reason) => {
+                    tracing::warn!(reason, ?step, operation = id, "A step of an operation could not be carried out.");
+                    failed.get_or_insert(reason);
+                }
+            }
+        }
+        if let Err(error) = self.shared.store.settle(id, &done).await {
+            tracing::warn!(%error, operation = id, "It could not be written down that steps were carried out.");
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Does nothing where there is nothing left to do.
+async fn carry_out(environments: &Environments, step: &Step) -> Result<(), String> {
+    let engine = environments.engine();
+    match step {
+        Step::Unpause { container } => match engine.unpause(container).await {
+            // One that has ended, or was let go on by somebody else, is not paused.
+            Err(error @ EngineError::Refused { .. }) => match engine.inspect(container).await {
+                Ok(Some(ObservedContainer { state: ContainerState::Paused { .. }, .. })) => Err(describe(&error)),
+                Ok(_) => Ok(()),
+                Err(error) => Err(describe(&error)),
+            },
+            result => gone_is_fine(result),
+        },
+        Step::RemoveContainer { container } => gone_is_fine(engine.remove_container(container).await),
+        Step::RemoveVolume { name } => {
+            if environments.names_volume(name).await {
+                return Ok(());
+            }
+            gone_is_fine(engine.remove_volume(name).await)
+        }
+        Step::RemovePath { path } => {
+            let path = path.clone();
+            let removed = tokio::task::spawn_blocking(move || remove(&path)).await.map_err(|error| error.to_string())?;
+            removed.map_err(|error| error.to_string())
+        }
+        Step::ForgetEnvironment { environment } => environments.forget_if_empty(environment).await.map_err(|error| describe(&error)),
+    }
+}
+
+fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), String> {
+    match result {
+        Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(describe(&error)),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,73 @@
+//! What came of waiting for services: an answer for those who asked, or why there is none.
+
+use std::time::Duration;
+
+use devenv_api::{ApiError, ErrorCode, ServiceState, Status};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::{daemon::environments::Environment, reconcile::View, spec::ServiceName, store::Goal};
+
+/// Waits until everything is as wanted; the environment's status. `left` says what a cancelled wait leaves behind.
+pub(super) async fn when_ready(context: &Context, environment: &Environment, turn: u64, left: &str) -> Result<Value, ApiError> {
+    let until_up = environment.handle.until_up(turn);
+    let Ok(view) = context.unless_cancelled(until_up).await else { return Err(context.cancelled(left)) };
+    let view = view?;
+    ready_or_failed(&view)?;
+    Ok(json!(with_time(context, view.status)))
+}
+
+/// A status that says how long the operation took.
+pub(super) fn with_time(context: &Context, status: Status) -> Status {
+    Status { elapsed_ms: Some(context.elapsed().as_millis() as u64), ..status }
+}
+
+pub(crate) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
+    if view.goal != Goal::Up {
+        return Err(interrupted("another command stopped the environment in the meantime"));
+    }
+    if let Some(stuck) = &view.stuck {
+        return Err(ApiError::new(ErrorCode::Failed, format!("the environment cannot be started: {stuck}"))
+            .hint("run `devenv doctor` to check the engine"));
+    }
+    failures_of(view, &[])
+}
+
+/// What gave up among the named services (all that are not optional, if none is named).
+pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
+    let failed: Vec<_> =
+        view.failures.iter().filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) }).collect();
+    let Some(first) = failed.first() else { return Ok(()) };
+    let mut message = String::new();
+    for failed in &failed {
+        if !message.is_empty() {
+            message.push('\n');
+        }
+        message.push_str(&format!("{} is not ready: {}\n{}", failed.name, failed.failure.reason, failed.failure.detail));
+    }
+    let hint = first
+        .failure
+        .hint
+        .clone()
+        .unwrap_or_else(|| format!("run `devenv logs {0}` for the whole log, or `devenv why {0}` for the cause", first.name));
+    Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
+}
+
+pub(crate) fn timed_out(view: &View, limit: Duration) -> ApiError {
+    let late: Vec<String> = view
+        .status
+        .services
+        .iter()
+        .filter(|service| !matches!(service.state, ServiceState::Ready | ServiceState::Completed))
+        .map(|service| match &service.reason {
+            Some(reason) => format!("{} is {}: {reason}", service.name, service.state),
+            None => format!("{} is {}", service.name, service.state),
+        })
+        .collect();
+    let message = format!("not ready within {} ms: {}", limit.as_millis(), late.join("; "));
+    ApiError::new(ErrorCode::TimedOut, message).hint("the environment keeps starting; see `devenv status`, or stop it with `devenv down`")
+}
+
+pub(super) fn interrupted(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::Interrupted, what).hint("run `devenv events` to see what happened")
+}

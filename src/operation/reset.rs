@@ -1,0 +1,45 @@
+//! `reset`: data as it is after a first start.
+
+use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
+use serde_json::Value;
+
+use super::{
+    Context, Prepared, Work,
+    copy::{held, not_up},
+    ready::when_ready,
+    services::names,
+};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    spec::ServiceName,
+    store::{Goal, Record},
+};
+
+pub(super) async fn prepare(environments: &Environments, request: ServicesRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let names = names(&request.services)?;
+    keys(&environment.handle.record().await?, &names)?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::Reset, &id, Work::Replace, async move |context: Context| reset(&context, &environment, &names).await))
+}
+
+/// Moves services to empty volumes, or to copies of their golden ones, on which they initialise and seed themselves anew.
+async fn reset(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<Value, ApiError> {
+    context.follow(environment);
+    let keys = keys(&environment.handle.record().await?, names)?;
+    context.check()?;
+    let fresh = environment.handle.reserve_volumes(keys).await?;
+    let turn = environment.handle.move_to(fresh, "reset").await?;
+    when_ready(context, environment, turn, "the former data is in the trash, and the services keep starting on fresh data").await
+}
+
+fn keys(record: &Record, names: &[ServiceName]) -> Result<Vec<String>, ApiError> {
+    if record.goal != Goal::Up || record.spec.is_none() {
+        return Err(not_up());
+    }
+    let held = held(record, names)?;
+    if held.is_empty() {
+        return Err(ApiError::new(ErrorCode::Usage, "none of these services stores data").hint("run `devenv status` to list the services"));
+    }
+    Ok(held.into_iter().map(|held| held.key).collect())
+}

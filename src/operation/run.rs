@@ -1,0 +1,189 @@
+//! One operation from its turn to its end, and those who follow it.
+
+use std::{any::Any, panic::AssertUnwindSafe};
+
+use devenv_api::{ApiError, ErrorCode, Event, Operation, OperationMessage, OperationState};
+use futures_util::{FutureExt, Stream, stream};
+use serde_json::Value;
+use tokio::sync::{
+    broadcast::{self, error::RecvError, error::TryRecvError},
+    watch,
+};
+
+use super::{Body, Context, Live, Operations, Outcome, internal};
+
+/// What happens while an operation is under way.
+#[derive(Debug, Clone)]
+pub(crate) enum News {
+    Event(Event),
+    Progress { service: Option<String>, message: String },
+}
+
+impl Operations {
+    pub(super) async fn run(self, context: Context, body: Body) {
+        let id = context.id().to_owned();
+        let result = match self.wait_for_turn(&context).await {
+            Ok(()) => {
+                let work = AssertUnwindSafe(body(context.clone())).catch_unwind();
+                work.await.unwrap_or_else(|panic| Err(panicked(&context.operation, panic.as_ref())))
+            }
+            Err(error) => Err(error),
+        };
+        let (state, message, result) = self.settle(&context, result).await;
+        context.stop_following().await;
+        let ended = self.shared.store.end(&id, state, message).await;
+        self.leave_queue(&id);
+        self.live().remove(&id);
+        let operation = ended.unwrap_or_else(|| Operation { state, ..context.operation.clone() });
+        context.live.outcome.send_replace(Some(Outcome { operation, result }));
+    }
+
+    /// Returns when nothing that it conflicts with is before it any more.
+    async fn wait_for_turn(&self, context: &Context) -> Result<(), ApiError> {
+        if context.operation.state == OperationState::Running {
+            return Ok(());
+        }
+        let mut turns = self.shared.turns.subscribe();
+        let mut shown = Vec::new();
+        loop {
+            turns.borrow_and_update();
+            context.check()?;
+            let started = self.queue().start(context.id());
+            let blocking = match started {
+                Ok(()) => break,
+                Err(blocking) => blocking,
+            };
+            let names: Vec<String> = blocking.iter().map(|(id, kind)| format!("`{kind}` ({id})")).collect();
+            if blocking != shown {
+                context.message(format!("waits for {}", names.join(", ")));
+                shown = blocking;
+            }
+            // Cancel-safe: a turn that is missed is seen by the next look.
+            let changed = context.unless_cancelled(turns.changed());
+            match context.time_left() {
+                None => drop(changed.await?),
+                Some(left) => match tokio::time::timeout(left, changed).await {
+                    Ok(changed) => drop(changed?),
+                    Err(_) => {
+                        let message = format!("its time ran out while it waited for {}", names.join(", "));
+                        return Err(ApiError::new(ErrorCode::TimedOut, message).hint("run `devenv operations` to see what is under way"));
+                    }
+                },
+            }
+        }
+        self.shared.store.run(context.id()).await.map_err(|error| internal(&error))
+    }
+
+    /// Carries out what it owes, and says how it ended.
+    async fn settle(
+        &self,
+        context: &Context,
+        result: Result<Value, ApiError>,
+    ) -> (OperationState, Option<String>, Result<Value, ApiError>) {
+        let owed = self.pay(context.id()).await;
+        match (result, owed) {
+            (Ok(value), Ok(())) => (OperationState::Succeeded, None, Ok(value)),
+            // What was asked for is done; what could not be finished stays on record.
+            (Ok(value), Err(reason)) => {
+                tracing::error!(reason, operation = context.id(), "An operation could not finish what it owes.");
+                (OperationState::Succeeded, Some(reason), Ok(value))
+            }
+            (Err(mut error), owed) => {
+                let is_cancelled = error.code == ErrorCode::Interrupted && context.cancel().is_cancelled();
+                if let Err(reason) = owed {
+                    error.message = format!("{}; what it had begun could not be taken back: {reason}", error.message);
+                    error.hint.get_or_insert_with(|| "the next daemon tries again: `devenv daemon stop`, then any command".to_owned());
+                }
+                let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
+                (state, Some(error.message.clone()), Err(error))
+            }
+        }
+    }
+}
+
+/// Hears of one operation, from before it begins to its end.
+pub(crate) struct Follower {
+    operation: Operation,
+    news: broadcast::Receiver<News>,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Follower {
+    pub(super) fn new(operation: Operation, live: &Live) -> Self {
+        Self { operation, news: live.news.subscribe(), outcome: live.outcome.subscribe() }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn result(mut self) -> Result<Value, ApiError> {
+        match self.outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().expect("it was waited for").result,
+            Err(_) => Err(ApiError::new(ErrorCode::Internal, "the operation was lost")),
+        }
+    }
+
+    /// All that happens, then the end. Dropping it changes nothing for the operation.
+    pub(crate) fn messages(self) -> impl Stream<Item = OperationMessage> + Send + 'static {
+        enum Next {
+            Begin(Follower),
+            Working(Follower),
+            Over,
+        }
+        stream::unfold(Next::Begin(self), |state| async move {
+            match state {
+                Next::Begin(follower) => Some((OperationMessage::Accepted(follower.operation.clone()), Next::Working(follower))),
+                Next::Working(mut follower) => {
+                    let message = follower.next().await;
+                    let is_last = matches!(message, OperationMessage::Done { .. } | OperationMessage::Failed { .. });
+                    Some((message, if is_last { Next::Over } else { Next::Working(follower) }))
+                }
+                Next::Over => None,
+            }
+        })
+    }
+
+    async fn next(&mut self) -> OperationMessage {
+        loop {
+            // Cancel-safe: receiving, and waiting for a value. Biased, so that the end comes last.
+            tokio::select! {
+                biased;
+                news = self.news.recv() => match news {
+                    Ok(news) => return news.into(),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                },
+                _ = self.outcome.wait_for(Option::is_some) => break,
+            }
+        }
+        loop {
+            match self.news.try_recv() {
+                Ok(news) => return news.into(),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        // The sender is kept until the outcome is there.
+        let outcome = self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        match outcome {
+            Some(Outcome { operation, result: Ok(result) }) => OperationMessage::Done { operation, result },
+            Some(Outcome { operation, result: Err(error) }) => OperationMessage::Failed { operation: Some(operation), error },
+            None => OperationMessage::Failed { operation: None, error: ApiError::new(ErrorCode::Internal, "the operation was lost") },
+        }
+    }
+}
+
+impl From<News> for OperationMessage {
+    fn from(news: News) -> Self {
+        match news {
+            News::Event(event) => Self::Event(event),
+            News::Progress { service, message } => Self::Progress { service, message },
+        }
+    }
+}
+
+fn panicked(operation: &Operation, panic: &(dyn Any + Send)) -> ApiError {
+    let said =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    tracing::error!(operation = %operation.id, said, "An operation panicked.");
+    ApiError::new(ErrorCode::Internal, format!("`{}` ended by a bug in devenv: {said}", operation.kind))
+        .hint("please report it, with `daemon.log` of the state directory")
+}

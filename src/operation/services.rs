@@ -1,0 +1,49 @@
+//! `start`, `stop` and `restart`: single services of an environment that is up.
+
+use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
+use serde_json::{Value, json};
+
+use super::{
+    Context, Prepared, Work,
+    ready::{failures_of, with_time},
+};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    reconcile::Verb,
+    spec::{InvalidName, ServiceName},
+};
+
+pub(super) fn prepare(environments: &Environments, request: ServicesRequest, verb: Verb) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let names = names(&request.services)?;
+    let (kind, work) = match verb {
+        Verb::Start => (OperationKind::Start, Work::Start(names.clone())),
+        Verb::Restart => (OperationKind::Restart, Work::Start(names.clone())),
+        Verb::Stop => (OperationKind::Stop, Work::Stop(names.clone())),
+    };
+    let id = environment.id.clone();
+    Ok(Prepared::new(kind, &id, work, async move |context: Context| act(&context, &environment, names, verb).await))
+}
+
+async fn act(context: &Context, environment: &Environment, names: Vec<ServiceName>, verb: Verb) -> Result<Value, ApiError> {
+    context.follow(environment);
+    if verb != Verb::Start {
+        context.environments().heal_halted(environment, &names).await;
+    }
+    let turn = environment.handle.services(names.clone(), verb).await?;
+    let all: Vec<ServiceName> = if names.is_empty() {
+        environment.handle.status().services.iter().filter_map(|service| service.name.parse().ok()).collect()
+    } else {
+        names.clone()
+    };
+    let Ok(view) = context.unless_cancelled(environment.handle.until_settled(turn, &all)).await else {
+        return Err(context.cancelled("the services keep changing").hint("run `devenv status` to see them"));
+    };
+    let view = view?;
+    failures_of(&view, &names)?;
+    Ok(json!(with_time(context, view.status)))
+}
+
+pub(crate) fn names(given: &[String]) -> Result<Vec<ServiceName>, ApiError> {
+    given.iter().map(|name| name.parse().map_err(|error: InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))).collect()
+}

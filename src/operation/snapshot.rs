@@ -1,0 +1,145 @@
+//! `snapshot save`, `restore` and `remove`: named copies of an environment's data.
+//!
+//! A snapshot is a copy of every volume, all of one moment: what keeps data is paused while it is copied. It is made when
+//! the environment's record names it; until then its volumes belong to the operation, and go with it.
+
+use std::collections::BTreeMap;
+
+use devenv_api::{ApiError, ErrorCode, NamedRequest, OperationKind, SnapshotPart};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Context, Prepared, Work,
+    copy::{Held, copy, digest, go_on, held, not_up, pause, same, service_of},
+    ready::when_ready,
+};
+use crate::{
+    daemon::{Environments, environments::Environment, no_engine},
+    operation_store::Step,
+    store::{Record, SnapshotRecord},
+};
+
+pub(super) async fn save(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let record = environment.handle.record().await?;
+    refuse_known(&record, &request.name)?;
+    held(&record, &[])?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::SnapshotSave, &id, Work::Read, async move |context: Context| {
+        save_now(&context, &environment, &request.name).await
+    }))
+}
+
+async fn save_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {
+    let record = environment.handle.record().await?;
+    refuse_known(&record, name)?;
+    let held = held(&record, &[])?;
+    let mut made = SnapshotRecord { created_at: Timestamp::now().to_string(), volumes: BTreeMap::new(), services: Vec::new() };
+    let paused = pause(context, environment, &held).await?;
+    for (count, held) in held.iter().enumerate() {
+        context.progress(count as u64, Some(volumes_of(&record)), "volumes");
+        let volume = format!("devenv-{}-snapshot-{name}-{}", record.id, held.key.replace('/', "-"));
+        copy(context, &record, held, &volume, "snapshot").await?;
+        made.volumes.insert(held.key.clone(), volume);
+    }
+    go_on(context, &paused).await?;
+    for (key, volume) in &made.volumes {
+        context.check()?;
+        let Some(held) = held.iter().find(|held| held.key == *key) else { continue };
+        let digest = digest(context.environments(), &record, volume, &held.spec).await?;
+        made.services.push(SnapshotPart { name: service_of(key).to_owned(), size: digest.size, checksum: digest.checksum });
+    }
+    context.check()?;
+    environment.handle.add_snapshot(name.to_owned(), made.clone()).await?;
+    context.commit(Vec::new()).await?;
+    Ok(json!(made.shown(name)))
+}
+
+fn volumes_of(record: &Record) -> u64 {
+    record.volumes.len() as u64
+}
+
+fn refuse_known(record: &Record, name: &str) -> Result<(), ApiError> {
+    if !record.snapshots.contains_key(name) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Conflict, format!("snapshot `{name}` already exists"))
+        .hint(format!("run `devenv snapshot remove {name}` to remove it")))
+}
+
+pub(super) async fn restore(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let record = environment.handle.record().await?;
+    find(&record, &request.name)?;
+    record.spec.as_ref().ok_or_else(not_up)?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::SnapshotRestore, &id, Work::Replace, async move |context: Context| {
+        restore_now(&context, &environment, &request.name).await
+    }))
+}
+
+/// Moves services to copies of the snapshot's volumes, and waits until they are ready again.
+async fn restore_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {
+    context.follow(environment);
+    let record = environment.handle.record().await?;
+    let snapshot = find(&record, name)?;
+    let spec = record.spec.as_ref().ok_or_else(not_up)?;
+    let mut parts = Vec::new();
+    for (part, (key, volume)) in snapshot.services.iter().zip(&snapshot.volumes) {
+        // A service that the profile does not have any more has nowhere to go.
+        let Some(spec) = spec.services.get(service_of(key)) else { continue };
+        context.check()?;
+        let found = digest(context.environments(), &record, volume, spec).await?;
+        if same(&found.checksum, &part.checksum) == Some(false) {
+            let message = format!("snapshot `{name}` of {} is damaged: its checksum differs", part.name);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed; use another snapshot"));
+        }
+        parts.push(Held { key: key.clone(), spec: spec.clone(), volume: volume.clone() });
+    }
+    let fresh = environment.handle.reserve_volumes(parts.iter().map(|part| part.key.clone()).collect()).await?;
+    for part in &parts {
+        let role = part.key.rsplit('/').next().unwrap_or_default();
+        copy(context, &record, part, &fresh[&part.key], role).await?;
+    }
+    context.check()?;
+    let turn = environment.handle.move_to(fresh, "snapshot restore").await?;
+    context.commit(Vec::new()).await?;
+    when_ready(context, environment, turn, "the data of the snapshot is in place, and services go on starting on it").await
+}
+
+pub(super) async fn remove(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    find(&environment.handle.record().await?, &request.name)?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::SnapshotRemove, &id, Work::Read, async move |context: Context| {
+        remove_now(&context, &environment, &request.name).await
+    }))
+}
+
+async fn remove_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {
+    let record = environment.handle.record().await?;
+    let snapshot = find(&record, name)?;
+    // On record first: a volume that a record names is not removed, and one that none names any more is.
+    let steps: Vec<Step> = snapshot.volumes.values().map(|volume| Step::RemoveVolume { name: volume.clone() }).collect();
+    context.owe(steps.clone()).await?;
+    environment.handle.remove_snapshot(name.to_owned()).await?;
+    context.commit(steps.clone()).await?;
+    for volume in steps.iter().filter_map(Step::volume) {
+        context.environments().engine().remove_volume(volume).await.map_err(|error| no_engine(&error))?;
+    }
+    context.settle(&steps).await?;
+    Ok(json!({}))
+}
+
+fn find<'a>(record: &'a Record, name: &str) -> Result<&'a SnapshotRecord, ApiError> {
+    record.snapshots.get(name).ok_or_else(|| {
+        let known: Vec<&str> = record.snapshots.keys().map(String::as_str).collect();
+        let hint = if known.is_empty() {
+            "run `devenv snapshot save NAME` to create one".to_owned()
+        } else {
+            format!("available profiles: {}", known.join(", "))
+        };
+        ApiError::new(ErrorCode::NotFound, format!("snapshot `{name}` does not exist")).hint(hint)
+    })
+}

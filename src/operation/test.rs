@@ -1,0 +1,131 @@
+//! The start and the end of `test`: an environment that belongs to a connection, and is gone with it.
+//!
+//! The environment's record says that it is such a one, so a daemon that finds it later, when nobody can hold it any more,
+//! removes it.
+
+use std::time::Duration;
+
+use devenv_api::{ApiError, AskedBy, EnvironmentTarget, ErrorCode, OperationKind, Phase};
+use serde_json::{Value, json};
+
+use super::{Context, Operations, Prepared, Work, internal, lease};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    engine::EngineError,
+    spec::EnvironmentId,
+};
+
+/// How often, and after how long, it is looked again for what came late.
+const LATE_LOOKS: u32 = 3;
+const LATE: Duration = Duration::from_secs(1);
+
+impl Operations {
+    /// Makes a new environment of which nothing will be left.
+    pub(crate) async fn hold(&self, target: &EnvironmentTarget, asked_by: AskedBy) -> Result<Environment, ApiError> {
+        let environments = &self.shared.environments;
+        refuse_used(environments, target).await?;
+        let id = environments.find(target).map_or_else(|| environments.id_of(target), |environment| environment.id);
+        let wanted = target.clone();
+        let prepared = Prepared::new(OperationKind::Test, &id, Work::Hold, async move |context: Context| {
+            let environments = context.environments();
+            if let Some(found) = refuse_used(environments, &wanted).await? {
+                environments.forget(&found.id).await.map_err(|error| internal(&error))?;
+            }
+            let environment = environments.make_ephemeral(&wanted)?;
+            context.message("the test run begins");
+            Ok(json!(environment.id.to_string()))
+        });
+        self.begin(prepared, asked_by).await?.result().await?;
+        environments.require(target)
+    }
+
+    /// Removes an environment for good: nothing of it goes to the trash.
+    pub(crate) async fn dissolve(&self, environment: &Environment, asked_by: AskedBy) -> Result<(), ApiError> {
+        self.begin(dissolve(environment), asked_by).await?.result().await.map(drop)
+    }
+}
+
+/// An environment of that name that is there and holds nothing; an error if it holds something.
+async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) -> Result<Option<Environment>, ApiError> {
+    let Some(found) = environments.find(target) else { return Ok(None) };
+    let record = found.handle.record().await?;
+    let refuse = |what: String, hint: String| Err(ApiError::new(ErrorCode::Conflict, what).hint(hint));
+    let instance = &target.instance;
+    if !record.snapshots.is_empty() || environments.has_backups(&found) {
+        return refuse(
+            format!("the instance `{instance}` keeps backups or snapshots, and a test run would remove them with it"),
+            format!("leave `--instance` out, or move them away: `devenv --instance {instance} backup list`, `snapshot list`"),
+        );
+    }
+    let is_absent = found.handle.status().phase == Phase::Absent;
+    if record.ephemeral || !is_absent || record.all_volumes().next().is_some() {
+        return refuse(
+            format!("the environment `{instance}` exists already"),
+            "omit `--instance` to use a unique name, or use `--warm` to share an environment between runs".to_owned(),
+        );
+    }
+    Ok(Some(found))
+}
+
+/// Removes the environment, and ends whatever is under way in it.
+pub(super) fn dissolve(environment: &Environment) -> Prepared {
+    let (environment, id) = (environment.clone(), environment.id.clone());
+    Prepared::new(OperationKind::Test, &id, Work::Dissolve, async move |context: Context| {
+        context.message("the test run ends");
+        dissolve_now(context.environments(), &environment).await
+    })
+}
+
+async fn dissolve_now(environments: &Environments, environment: &Environment) -> Result<Value, ApiError> {
+    environment.close();
+    lease::end_commands(&environment.id).await;
+    let turn = environment.handle.down(true).await?;
+    environment.handle.until_down(turn).await?;
+    let record = environment.handle.record().await?;
+    let mut volumes: Vec<String> = record.all_volumes().cloned().collect();
+    volumes.extend(environment.handle.empty_trash(Duration::ZERO).await?);
+    for volume in volumes {
+        // One that is in use, by a container on its way out, is looked for again below.
+        let _ = environments.engine().remove_volume(&volume).await;
+    }
+    let rest = remove_rest(environments, &environment.id).await;
+    environments.forget(&environment.id).await.map_err(|error| internal(&error))?;
+    if !rest.is_ok_and(|found| found == 0) {
+        remove_late(environments, environment.id.clone()).await;
+    }
+    Ok(json!({}))
+}
+
+/// Looks again for what the engine was still making when it was asked to remove everything.
+pub(crate) async fn remove_late(environments: &Environments, id: EnvironmentId) {
+    for _ in 0..LATE_LOOKS {
+        tokio::time::sleep(LATE).await;
+        if environments.get(&id).is_some() {
+            // Somebody has made another one of that name.
+            return;
+        }
+        if let Err(error) = remove_rest(environments, &id).await {
+            // It is nobody's, and `gc` and the next daemon remove what is nobody's.
+            tracing::warn!(%error, environment = %id, "Cannot remove the remains of an environment.");
+        }
+    }
+}
+
+/// Removes all that the engine has of an environment; how much that was.
+async fn remove_rest(environments: &Environments, id: &EnvironmentId) -> Result<usize, EngineError> {
+    let (engine, owner) = (environments.engine(), environments.owner());
+    let mut found = 0;
+    for container in engine.containers(owner).await?.into_iter().filter(|container| container.labels.environment == *id) {
+        found += 1;
+        engine.remove_container(&container.id).await?;
+    }
+    for network in engine.networks(owner).await?.into_iter().filter(|network| network.labels.environment == *id) {
+        found += 1;
+        engine.remove_network(&network.id).await?;
+    }
+    for volume in engine.volumes(owner).await?.into_iter().filter(|volume| volume.labels.environment == *id) {
+        found += 1;
+        engine.remove_volume(&volume.name).await?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,27 @@
+//! `undo`: brings back the volumes that were last taken away.
+
+use devenv_api::{ApiError, EnvironmentTarget, OperationKind};
+use serde_json::{Value, json};
+
+use super::{Context, Prepared, Work, ready::ready_or_failed};
+use crate::daemon::{Environments, environments::Environment};
+
+pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -> Result<Prepared, ApiError> {
+    let environment = environments.require(target)?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::Undo, &id, Work::Replace, async move |context: Context| undo(&context, &environment).await))
+}
+
+/// The keys of the volumes, once what runs is ready on them.
+async fn undo(context: &Context, environment: &Environment) -> Result<Value, ApiError> {
+    context.follow(environment);
+    context.check()?;
+    let undone = environment.handle.undo().await??;
+    if let Some(turn) = undone.turn {
+        let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
+            return Err(context.cancelled("the volumes are back, and the services keep starting on them"));
+        };
+        ready_or_failed(&view?)?;
+    }
+    Ok(json!(undone.volumes))
+}

@@ -1,0 +1,103 @@
+//! `up`: brings an environment to what a profile says.
+//!
+//! The profile is compiled before anything is made, on ports and a subnet that are not taken by that, so an `up` that is
+//! refused leaves nothing. An environment that was made for an `up` goes with it until it is wanted up.
+
+use std::time::Duration;
+
+use devenv_api::{ApiError, ErrorCode, OperationKind, ServiceState, Status, UpRequest};
+use serde_json::{Value, json};
+
+use super::{
+    Context, Prepared, Work,
+    ready::{ready_or_failed, timed_out, with_time},
+};
+use crate::{
+    daemon::{Environments, environments::Environment},
+    operation_store::Step,
+};
+
+pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> Result<Prepared, ApiError> {
+    environments.draft(&request.target, request.document.clone()).await?;
+    let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id);
+    let limit = request.timeout_ms.map(Duration::from_millis);
+    let prepared = Prepared::new(OperationKind::Up, &id, Work::Up, async move |context: Context| up(&context, request, limit).await);
+    Ok(prepared.within(limit))
+}
+
+async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> Result<Value, ApiError> {
+    let environments = context.environments();
+    if environments.find(&request.target).is_none() {
+        // Refused once more where that shows only now, before anything is made.
+        environments.draft(&request.target, request.document.clone()).await?;
+        context.owe(vec![Step::ForgetEnvironment { environment: environments.id_of(&request.target) }]).await?;
+    }
+    let environment = if request.warm { environments.ensure_warm(&request.target)? } else { environments.ensure(&request.target)? };
+    environment.is_open()?;
+    context.follow(&environment);
+    environment.usage.note();
+    environment.ask_no_registry(request.offline);
+    if let Some(variables) = request.inherited {
+        environment.inherit(variables)?;
+    }
+    let spec = environments.compile(&environment, request.document).await?;
+    let bring_up = async {
+        let _place = environments.place_to_come_up(&environment).await?;
+        let turn = environment.handle.up(spec.clone()).await?;
+        context.commit(Vec::new()).await?;
+        environment.reloader.watch(&spec).await;
+        Ok::<_, ApiError>(environment.handle.until_up(turn).await?)
+    };
+    let brought_up = context.unless_cancelled(in_time(context.time_left(), bring_up)).await;
+    let Ok(brought_up) = brought_up else { return Err(stop_coming_up(context, &environment).await) };
+    let view = brought_up.ok_or_else(|| timed_out(&environment.handle.view(), limit.unwrap_or_default()))??;
+    ready_or_failed(&view)?;
+    let drift = environment.drift().await;
+    if request.fail_on_drift && !drift.is_empty() {
+        return Err(drifted(&drift));
+    }
+    Ok(json!(with_time(context, Status { drift, ..view.status })))
+}
+
+/// Nothing if the time ran out.
+async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// What has not been started stays so, unless another `up` wants it; what runs keeps running.
+async fn stop_coming_up(context: &Context, environment: &Environment) -> ApiError {
+    if context.comes_up_otherwise(environment) {
+        return context.cancelled("another `up` brings the environment up");
+    }
+    if let Err(error) = environment.handle.stop_starting().await {
+        return error.into();
+    }
+    let status = environment.handle.status();
+    let named = |wanted: fn(ServiceState) -> bool| {
+        let names: Vec<&str> =
+            status.services.iter().filter(|service| wanted(service.state)).map(|service| service.name.as_str()).collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    let runs =
+        named(|state| matches!(state, ServiceState::Starting | ServiceState::Provisioning | ServiceState::Ready | ServiceState::Unhealthy));
+    let waits =
+        named(|state| matches!(state, ServiceState::Pending | ServiceState::Stopped | ServiceState::Pulling | ServiceState::Creating));
+    context
+        .cancelled(&format!("running: {runs}; not started: {waits}"))
+        .hint("run `devenv up` to continue, `devenv down` to stop what runs")
+}
+
+fn drifted(drift: &[devenv_api::LedgerEntry]) -> ApiError {
+    let paths: Vec<&str> = drift.iter().map(|entry| entry.path.as_str()).collect();
+    let error = ApiError::new(ErrorCode::Drift, format!("these scripts have changed since they were applied: {}", paths.join(", ")));
+    match drift.first() {
+        Some(first) => error.hint(format!(
+            "run `devenv reset {}` to start over with the current files, or `devenv ledger accept {}` to keep the data as it is",
+            first.service, first.path
+        )),
+        None => error,
+    }
+}

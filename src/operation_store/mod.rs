@@ -1,0 +1,468 @@
+//! The record of operations: what each is, how far it is, and what it still owes.
+//!
+//! # Theory of operation
+//!
+//! Each operation has a file, `operations/ID.json` in the state directory. Before an operation makes or changes anything,
+//! the step that takes it back is in the file, synced; when the result is on its environment's record the steps are
+//! removed. So whatever dies, the next daemon finds in these files what it has to finish or to take back
+//! ([`OperationStore::left`]), and garbage collection finds what must not be touched meanwhile ([`OperationStore::in_flight`]).
+//!
+//! Operations that have ended stay for `devenv operations`, the last [`KEPT`] of them. Background work (golden volumes)
+//! keeps its steps here too, and is in no list. This carries nothing out: `operation` does.
+
+mod step;
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
+};
+
+use devenv_api::{AskedBy, Operation, OperationKind, OperationState};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::{
+    spec::EnvironmentId,
+    store::{StoreError, create_private, write_atomically, write_unsynced},
+};
+
+pub(crate) use step::Step;
+
+const VERSION: u32 = 1;
+/// Operations that have ended and are remembered.
+const KEPT: usize = 50;
+/// Of leases among them: a test suite makes one for each test.
+const KEPT_LEASES: usize = 15;
+/// A follower that falls further behind than this misses changes, never the last one.
+const FOLLOWERS_LAG: usize = 256;
+
+/// Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct OperationStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    state: Mutex<Operations>,
+    changes: broadcast::Sender<Operation>,
+}
+
+#[derive(Debug, Default)]
+struct Operations {
+    /// Under way, or with something that is still owed.
+    open: BTreeMap<String, Open>,
+    /// Oldest first.
+    ended: VecDeque<Operation>,
+}
+
+#[derive(Debug)]
+struct Open {
+    record: Record,
+    began: Option<Instant>,
+    /// Held while the file is written, so that a later change is written later.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The content of an operation's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) operation: Operation,
+    /// The environments that it works on.
+    #[serde(default)]
+    pub(crate) environments: Vec<EnvironmentId>,
+    /// Shown in no list.
+    #[serde(default)]
+    pub(crate) background: bool,
+    /// What takes back what was done so far, newest last.
+    #[serde(default)]
+    pub(crate) undo: Vec<Step>,
+    /// What is left to do once it cannot be taken back any more. If there is any, nothing is taken back.
+    #[serde(default)]
+    pub(crate) finish: Vec<Step>,
+}
+
+/// What operations under way count on: nobody else may remove it.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    pub(crate) environments: HashSet<EnvironmentId>,
+    pub(crate) volumes: HashSet<String>,
+    pub(crate) containers: HashSet<String>,
+    pub(crate) paths: HashSet<PathBuf>,
+}
+
+impl Record {
+    pub(crate) fn new(kind: OperationKind, asked_by: AskedBy, environments: Vec<EnvironmentId>) -> Self {
+        let operation = Operation {
+            id: format!("{kind}-{:08x}", rand::random::<u32>()),
+            kind,
+            environment: environments.first().map(ToString::to_string),
+            state: OperationState::Waiting,
+            asked_by,
+            asked_at: now(),
+            started_at: None,
+            duration_ms: None,
+            progress: None,
+            message: None,
+        };
+        Self { version: VERSION, operation, environments, background: false, undo: Vec::new(), finish: Vec::new() }
+    }
+
+    fn starts(&mut self) -> Instant {
+        self.operation.state = OperationState::Running;
+        self.operation.started_at = Some(now());
+        self.operation.message = None;
+        Instant::now()
+    }
+
+    fn owes(&self) -> bool {
+        !self.undo.is_empty() || !self.finish.is_empty()
+    }
+}
+
+impl OperationStore {
+    /// Reads what earlier daemons have left.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let directory = root.join("operations");
+        let mut operations = Operations::default();
+        let mut ended = Vec::new();
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Some(record) = read(&entry.path()) else { continue };
+            if record.owes() || !record.operation.state.has_ended() {
+                let open = Open { record, began: None, writing: Arc::default() };
+                operations.open.insert(open.record.operation.id.clone(), open);
+            } else {
+                ended.push(record.operation);
+            }
+        }
+        ended.sort_by(|a, b| a.asked_at.cmp(&b.asked_at));
+        operations.ended = ended.into();
+        let changes = broadcast::channel(FOLLOWERS_LAG).0;
+        Ok(Self { shared: Arc::new(Shared { directory, state: Mutex::new(operations), changes }) })
+    }
+
+    /// What an earlier daemon did not come to the end of. To be called before anything is begun.
+    pub(crate) fn left(&self) -> Vec<Record> {
+        self.lock().open.values().map(|open| open.record.clone()).collect()
+    }
+
+    /// Puts an operation on record, waiting or running. It is not synced: as long as it owes nothing, nothing is lost with it.
+    pub(crate) async fn begin(&self, mut record: Record, runs: bool) -> Result<Operation, StoreError> {
+        let began = runs.then(|| record.starts());
+        let operation = record.operation.clone();
+        self.lock().open.insert(operation.id.clone(), Open { record, began, writing: Arc::default() });
+        match self.write(&operation.id, |_| {}).await {
+            Ok(()) => Ok(operation),
+            Err(error) => {
+                self.lock().open.remove(&operation.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Its turn has come.
+    pub(crate) async fn run(&self, id: &str) -> Result<(), StoreError> {
+        if let Some(open) = self.lock().open.get_mut(id) {
+            open.began = Some(open.record.starts());
+        }
+        self.write(id, |_| {}).await
+    }
+
+    /// To be called before what these steps take back is done.
+    pub(crate) async fn owe(&self, id: &str, steps: Vec<Step>) -> Result<(), StoreError> {
+        self.write(id, |record| record.undo.extend(steps)).await
+    }
+
+    /// Nothing of these steps is left to do.
+    pub(crate) async fn settle(&self, id: &str, steps: &[Step]) -> Result<(), StoreError> {
+        self.write(id, |record| {
+            record.undo.retain(|step| !steps.contains(step));
+            record.finish.retain(|step| !steps.contains(step));
+        })
+        .await
+    }
+
+    /// From here on nothing is taken back; what is left to do is this.
+    pub(crate) async fn commit(&self, id: &str, finish: Vec<Step>) -> Result<(), StoreError> {
+        self.write(id, |record| {
+            record.undo.clear();
+            record.finish = finish;
+        })
+        .await
+    }
+
+    /// What it still owes: steps that take back, or steps that finish.
+    pub(crate) fn owed(&self, id: &str) -> Option<Record> {
+        self.lock().open.get(id).map(|open| open.record.clone()).filter(Record::owes)
+    }
+
+    /// Changes what is shown of it. In memory alone: it is written with the next step.
+    pub(crate) fn note(&self, id: &str, change: impl FnOnce(&mut Operation)) {
+        let mut state = self.lock();
+        let Some(open) = state.open.get_mut(id) else { return };
+        change(&mut open.record.operation);
+        let operation = open.shown();
+        drop(state);
+        self.tell(operation);
+    }
+
+    /// It has ended. What it could not take back stays on record, for the next daemon.
+    pub(crate) async fn end(&self, id: &str, outcome: OperationState, message: Option<String>) -> Option<Operation> {
+        let written = self.write(id, |record| {
+            record.operation.state = outcome;
+            record.operation.message = message;
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, operation = id, "The end of an operation could not be written down.");
+        }
+        let (operation, removed) = {
+            let mut state = self.lock();
+            let open = state.open.get(id)?;
+            let (operation, background, owes) = (open.record.operation.clone(), open.record.background, open.record.owes());
+            if owes {
+                return Some(operation);
+            }
+            state.open.remove(id);
+            let mut removed = Vec::new();
+            if background {
+                removed.push(operation.id.clone());
+            } else {
+                state.ended.push_back(operation.clone());
+                removed.extend(state.prune());
+            }
+            (operation, removed)
+        };
+        self.remove(removed).await;
+        Some(operation)
+    }
+
+    /// All that are under way and the last that have ended, in the order in which they were asked for.
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        let state = self.lock();
+        let open = state.open.values().filter(|open| !open.record.background).map(Open::shown);
+        let mut all: Vec<Operation> = state.ended.iter().cloned().chain(open).collect();
+        all.sort_by(|a, b| a.asked_at.cmp(&b.asked_at));
+        all
+    }
+
+    pub(crate) fn operation(&self, id: &str) -> Option<Operation> {
+        self.operations().into_iter().find(|operation| operation.id == id)
+    }
+
+    /// Those of an environment that have not ended.
+    pub(crate) fn under_way(&self, environment: &EnvironmentId) -> Vec<Operation> {
+        let state = self.lock();
+        let here = |open: &&Open| {
+            !open.record.background && !open.record.operation.state.has_ended() && open.record.environments.contains(environment)
+        };
+        let mut found: Vec<Operation> = state.open.values().filter(here).map(Open::shown).collect();
+        found.sort_by(|a, b| a.asked_at.cmp(&b.asked_at));
+        found
+    }
+
+    /// To be read after the engine was asked what it has, and before records are read: what is made is in here first,
+    /// and leaves it when it is on a record.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        let mut found = InFlight::default();
+        for open in self.lock().open.values() {
+            let record = &open.record;
+            if !record.operation.state.has_ended() {
+                found.environments.extend(record.environments.iter().cloned());
+            }
+            for step in record.undo.iter().chain(&record.finish) {
+                found.environments.extend(step.environment().cloned());
+                found.volumes.extend(step.volume().map(str::to_owned));
+                found.containers.extend(step.container().map(str::to_owned));
+                found.paths.extend(step.path().cloned());
+            }
+        }
+        found
+    }
+
+    /// Each operation whenever it changes.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Operation> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Changes the record and its file. A file with steps is synced: it has to outlive the machine's power.
+    async fn write(&self, id: &str, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
+        let Some(writing) = self.lock().open.get(id).map(|open| open.writing.clone()) else { return Ok(()) };
+        let _writing = writing.lock().await;
+        let (record, shown, owed) = {
+            let mut state = self.lock();
+            let Some(open) = state.open.get_mut(id) else { return Ok(()) };
+            let owed = open.record.owes();
+            change(&mut open.record);
+            let shown = open.shown();
+            // What is shown is written: how long it took, at the end.
+            open.record.operation.duration_ms = shown.duration_ms;
+            (open.record.clone(), shown, owed)
+        };
+        let directory = self.shared.directory.clone();
+        let background = record.background;
+        let write = move || {
+            create_private(&directory)?;
+            let text = serde_json::to_vec(&record).expect("a record is plain data");
+            let path = directory.join(format!("{}.json", record.operation.id));
+            if owed || record.owes() { write_atomically(&path, &text) } else { write_unsynced(&path, &text) }
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        if !background {
+            self.tell(shown);
+        }
+        // A panic in it has been reported by the runtime; what is on the disk is not known.
+        written.unwrap_or_else(|_| Err(StoreError::interrupted(&self.shared.directory)))
+    }
+
+    async fn remove(&self, ids: Vec<String>) {
+        if ids.is_empty() {
+            return;
+        }
+        let directory = self.shared.directory.clone();
+        let remove = move || {
+            for id in ids {
+                if let Err(error) = fs::remove_file(directory.join(format!("{id}.json"))) {
+                    tracing::debug!(%error, operation = id, "The file of an operation could not be removed.");
+                }
+            }
+        };
+        // A file that stays is read again by the next daemon, and pruned.
+        let _ = tokio::task::spawn_blocking(remove).await;
+    }
+
+    fn tell(&self, operation: Operation) {
+        // Nobody listening is fine.
+        let _ = self.shared.changes.send(operation);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Operations> {
+        self.shared.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Open {
+    /// With the time that it has taken so far.
+    fn shown(&self) -> Operation {
+        let mut operation = self.record.operation.clone();
+        if let Some(began) = self.began
+            && (!operation.state.has_ended() || operation.duration_ms.is_none())
+        {
+            operation.duration_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1));
+        }
+        operation
+    }
+}
+
+impl Operations {
+    /// Forgets the oldest; the ids of those whose files are to go.
+    fn prune(&mut self) -> Vec<String> {
+        let mut removed = Vec::new();
+        let is_lease = |operation: &Operation| operation.kind == OperationKind::Lease;
+        while self.ended.iter().filter(|operation| is_lease(operation)).count() > KEPT_LEASES {
+            let Some(oldest) = self.ended.iter().position(is_lease) else { break };
+            removed.extend(self.ended.remove(oldest).map(|operation| operation.id));
+        }
+        while self.ended.len() > KEPT {
+            removed.extend(self.ended.pop_front().map(|operation| operation.id));
+        }
+        removed
+    }
+}
+
+pub(crate) fn now() -> String {
+    format!("{:.6}", Timestamp::now())
+}
+
+fn read(path: &Path) -> Option<Record> {
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return None;
+    }
+    let text = fs::read(path).ok()?;
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if record.version <= VERSION => Some(record),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "The record of an operation cannot be read.");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: OperationKind) -> Record {
+        Record::new(kind, AskedBy::default(), vec![EnvironmentId::recorded("e")])
+    }
+
+    #[tokio::test]
+    async fn what_an_operation_owes_is_found_by_the_next_daemon_and_protected_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = OperationStore::open(directory.path()).unwrap();
+        let operation = store.begin(record(OperationKind::SnapshotSave), false).await.unwrap();
+        store.run(&operation.id).await.unwrap();
+        let steps = vec![Step::RemoveVolume { name: "copy".to_owned() }, Step::Unpause { container: "db".to_owned() }];
+        store.owe(&operation.id, steps.clone()).await.unwrap();
+        assert!(store.in_flight().volumes.contains("copy"));
+        let next = OperationStore::open(directory.path()).unwrap();
+        assert_eq!(next.left()[0].undo, steps);
+        assert!(next.in_flight().volumes.contains("copy"));
+        next.commit(&operation.id, Vec::new()).await.unwrap();
+        next.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
+        assert!(next.in_flight().volumes.is_empty());
+        assert!(OperationStore::open(directory.path()).unwrap().left().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_could_not_be_taken_back_stays_for_the_next_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = OperationStore::open(directory.path()).unwrap();
+        let operation = store.begin(record(OperationKind::Fork), false).await.unwrap();
+        store.owe(&operation.id, vec![Step::RemoveVolume { name: "copy".to_owned() }]).await.unwrap();
+        store.end(&operation.id, OperationState::Failed, None).await.unwrap();
+        assert_eq!(store.operations()[0].state, OperationState::Failed);
+        assert_eq!(OperationStore::open(directory.path()).unwrap().left().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_last_fifty_are_remembered_and_leases_do_not_displace_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = OperationStore::open(directory.path()).unwrap();
+        let end = async |kind| {
+            let operation = store.begin(record(kind), false).await.unwrap();
+            store.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
+        };
+        for _ in 0..3 {
+            end(OperationKind::Up).await;
+        }
+        for _ in 0..60 {
+            end(OperationKind::Lease).await;
+        }
+        assert_eq!(store.operations().len(), 3 + KEPT_LEASES);
+        for _ in 0..60 {
+            end(OperationKind::Down).await;
+        }
+        assert_eq!(store.operations().len(), KEPT);
+        assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), KEPT);
+        assert_eq!(OperationStore::open(directory.path()).unwrap().operations().len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn background_work_is_in_no_list_and_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = OperationStore::open(directory.path()).unwrap();
+        let operation = store.begin(Record { background: true, ..record(OperationKind::Build) }, true).await.unwrap();
+        store.owe(&operation.id, vec![Step::Unpause { container: "db".to_owned() }]).await.unwrap();
+        assert!(store.operations().is_empty() && store.in_flight().containers.contains("db"));
+        store.commit(&operation.id, Vec::new()).await.unwrap();
+        store.end(&operation.id, OperationState::Succeeded, None).await;
+        assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), 0);
+    }
+}
