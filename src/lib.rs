@@ -7,6 +7,8 @@ mod cli;
 mod daemon;
 mod doctor;
 mod event;
+#[doc(hidden)]
+pub mod hosted;
 mod inherit;
 mod net;
 mod operation;

@@ -1,4 +1,11 @@
-//! Tests that need no container engine: the shape of the code, and the real binary where it needs no daemon.
+//! Tests that need no container engine: the shape of the code, the real binary where it needs no daemon, and the daemon
+//! in this process on an engine in memory.
 
 mod architecture;
 mod cli;
+mod collection;
+mod commands;
+mod concurrency;
+mod crash_recovery;
+mod state_directory;
+mod world;

@@ -4,12 +4,15 @@
 //! names of the trait's methods), decide how a container answers a signal, let one die, speak or be gone,
 //! and read what was asked of it. `events` and `logs` are delivered as they are made; time is tokio's.
 
+mod calls;
 mod containers;
 mod script;
+mod state;
 mod streams;
+mod volumes;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,7 +26,11 @@ use super::{
     ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
     PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
 };
+use calls::CallGuard;
 use devenv_spec::{ImageBuild, Resources};
+use state::{State, missing, refused};
+
+pub use calls::{Call, CallAction, CallPhase};
 
 /// Shared by clones: one for the code under test, one for the test.
 #[derive(Clone)]
@@ -34,71 +41,19 @@ pub struct FakeEngine {
     changes: Arc<watch::Sender<u64>>,
 }
 
-#[derive(Default)]
-struct State {
-    images: BTreeMap<String, String>,
-    pullable: BTreeMap<String, Vec<PullProgress>>,
-    networks: Vec<ObservedNetwork>,
-    foreign_subnets: Vec<ipnet::IpNet>,
-    volumes: Vec<ObservedVolume>,
-    containers: Vec<Container>,
-    failures: HashMap<String, VecDeque<EngineError>>,
-    delays: HashMap<String, Duration>,
-    calls: Vec<String>,
-    output_at_start: HashMap<String, Vec<(bool, String)>>,
-    /// What is being done now with which container, by mark.
-    marks: BTreeMap<u64, (String, String)>,
-    overlaps: Vec<String>,
-    gone: bool,
-    /// Ids, processes and time stamps, each used once.
-    count: u64,
-}
-
-struct Container {
-    asked: ContainerCreate,
-    observed: ObservedContainer,
-    files: Vec<UploadFile>,
-    output: Vec<LogChunk>,
-    stubborn: bool,
-}
-
-impl State {
-    fn next(&mut self) -> u64 {
-        self.count += 1;
-        self.count
-    }
-
-    fn now(&mut self) -> String {
-        let count = self.next();
-        format!("2026-01-01T{:02}:{:02}:{:02}.{:09}Z", count / 3_600_000, count / 60_000 % 60, count / 1000 % 60, count % 1000 * 1_000_000)
-    }
-
-    fn container(&mut self, id: &str) -> Result<&mut Container, EngineError> {
-        let found = self.containers.iter_mut().find(|container| container.observed.id == id || container.observed.name == id);
-        found.ok_or_else(|| missing("container", id))
-    }
-}
-
-fn missing(what: &'static str, name: &str) -> EngineError {
-    EngineError::NotFound { what, name: name.to_owned() }
-}
-
-fn refused(action: &str, status: u16, message: &str) -> EngineError {
-    EngineError::Refused { action: action.to_owned(), status, message: message.to_owned() }
-}
-
 impl FakeEngine {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The delay, the record and the queued failure that every operation begins with.
-    async fn begin(&self, operation: &str, subject: &str) -> Result<(), EngineError> {
+    async fn begin(&self, operation: &'static str, subject: &str) -> Result<CallGuard, EngineError> {
         let delay = {
             let mut state = self.lock();
             state.calls.push(format!("{operation} {subject}").trim_end().to_owned());
             state.delays.get(operation).copied()
         };
+        let guard = self.intercept(operation, subject).await?;
         let _mark = script::EXCLUSIVE.contains(&operation).then(|| self.mark(subject, operation));
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
@@ -107,7 +62,7 @@ impl FakeEngine {
         if state.gone {
             return Err(EngineError::Unreachable { endpoint: "fake".to_owned(), reason: "it is gone".to_owned() });
         }
-        state.failures.get_mut(operation).and_then(VecDeque::pop_front).map_or(Ok(()), Err)
+        state.failures.get_mut(operation).and_then(VecDeque::pop_front).map_or(Ok(guard), Err)
     }
 
     fn changed(&self) {
@@ -118,12 +73,12 @@ impl FakeEngine {
 #[async_trait]
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        self.begin("info", "").await?;
+        let _call = self.begin("info", "").await?;
         Ok(EngineInfo { kind: "docker".into(), version: "0.0-fake".into(), api: "1.41".into(), endpoint: "fake".into() })
     }
 
     async fn clock(&self) -> Result<String, EngineError> {
-        self.begin("clock", "").await?;
+        let _call = self.begin("clock", "").await?;
         Ok(self.lock().now())
     }
 
@@ -132,38 +87,38 @@ impl Engine for FakeEngine {
     }
 
     async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError> {
-        self.begin("address", &format!("{network} {container}")).await?;
+        let _call = self.begin("address", &format!("{network} {container}")).await?;
         Ok(None)
     }
 
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError> {
-        self.begin("containers", "").await?;
+        let _call = self.begin("containers", "").await?;
         let state = self.lock();
         Ok(state.containers.iter().map(|it| &it.observed).filter(|it| it.labels.owner == *owner).cloned().collect())
     }
 
     async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError> {
-        self.begin("networks", "").await?;
+        let _call = self.begin("networks", "").await?;
         Ok(self.lock().networks.iter().filter(|network| network.labels.owner == *owner).cloned().collect())
     }
 
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
-        self.begin("volumes", "").await?;
+        let _call = self.begin("volumes", "").await?;
         Ok(self.lock().volumes.iter().filter(|volume| volume.labels.owner == *owner).cloned().collect())
     }
 
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
-        self.begin("volume", name).await?;
+        let _call = self.begin("volume", name).await?;
         Ok(self.lock().volumes.iter().find(|volume| volume.name == name).cloned())
     }
 
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
-        self.begin("volume_sizes", "").await?;
+        let _call = self.begin("volume_sizes", "").await?;
         Ok(self.lock().volumes.iter().map(|volume| (volume.name.clone(), 1 << 20)).collect())
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
-        self.begin("subnets", "").await?;
+        let _call = self.begin("subnets", "").await?;
         let state = self.lock();
         let ours = state.networks.iter().filter_map(|network| network.subnet).map(ipnet::IpNet::V4);
         Ok(state.foreign_subnets.iter().copied().chain(ours).collect())
@@ -174,12 +129,12 @@ impl Engine for FakeEngine {
     }
 
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError> {
-        self.begin("image", name).await?;
+        let _call = self.begin("image", name).await?;
         Ok(self.lock().images.get(name).cloned())
     }
 
     async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError> {
-        self.begin("image_defaults", name).await?;
+        let _call = self.begin("image_defaults", name).await?;
         if !self.lock().images.contains_key(name) {
             return Err(missing("image", name));
         }
@@ -187,7 +142,7 @@ impl Engine for FakeEngine {
     }
 
     async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError> {
-        self.begin("image_facts", name).await?;
+        let _call = self.begin("image_facts", name).await?;
         Ok(self.lock().images.get(name).map(|id| ImageFacts { id: id.clone(), digest: None, size: id.len() as u64 }))
     }
 
@@ -202,7 +157,7 @@ impl Engine for FakeEngine {
     }
 
     async fn load_images(&self, mut archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError> {
-        self.begin("load_images", "").await?;
+        let _call = self.begin("load_images", "").await?;
         let mut text = Vec::new();
         while let Some(Ok(piece)) = archive.next().await {
             text.extend_from_slice(&piece);
@@ -220,7 +175,7 @@ impl Engine for FakeEngine {
     fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>> {
         let (engine, tag) = (self.clone(), build.tag.clone());
         stream::once(async move {
-            engine.begin("build", &tag).await?;
+            let _call = engine.begin("build", &tag).await?;
             engine.lock().images.insert(tag.clone(), format!("sha256:{tag}"));
             Ok(format!("Successfully tagged {tag}"))
         })
@@ -228,7 +183,7 @@ impl Engine for FakeEngine {
     }
 
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {
-        self.begin("create_network", &network.name).await?;
+        let _call = self.begin("create_network", &network.name).await?;
         let mut state = self.lock();
         if let Some(there) = state.networks.iter().find(|there| there.name == network.name) {
             if there.labels.owner == network.labels.owner {
@@ -249,13 +204,13 @@ impl Engine for FakeEngine {
     }
 
     async fn remove_network(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        self.begin("remove_network", id).await?;
+        let _call = self.begin("remove_network", id).await?;
         self.lock().networks.retain(|network| network.id != id && network.name != id);
         Ok(Vec::new())
     }
 
     async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError> {
-        self.begin("create_volume", &volume.name).await?;
+        let _call = self.begin("create_volume", &volume.name).await?;
         let mut state = self.lock();
         if let Some(there) = state.volumes.iter().find(|there| there.name == volume.name) {
             let ours = there.labels.owner == volume.labels.owner;
@@ -263,46 +218,48 @@ impl Engine for FakeEngine {
             return if ours { Ok(()) } else { Err(refused("create the volume", 409, message)) };
         }
         let created_at = Some(state.now());
-        let mountpoint = format!("/fake/{}", volume.name).into();
+        let mountpoint = state.directory(&volume.name);
+        state.make_directory(&volume.name).map_err(|error| refused("create the volume", 500, &error.to_string()))?;
         state.volumes.push(ObservedVolume { name: volume.name.clone(), labels: volume.labels.clone(), mountpoint, created_at });
         Ok(())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
-        self.begin("remove_volume", name).await?;
+        let _call = self.begin("remove_volume", name).await?;
         let mut state = self.lock();
         let held = state.containers.iter().any(|container| container.holds(name));
         if held {
             return Err(refused("remove the volume", 409, "volume is in use"));
         }
         state.volumes.retain(|volume| volume.name != name);
+        state.remove_directory(name);
         Ok(())
     }
 
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError> {
-        self.begin("create_container", &container.name).await?;
+        let _call = self.begin("create_container", &container.name).await?;
         self.add_container(container)
     }
 
     async fn user(&self, id: &str) -> Result<u32, EngineError> {
-        self.begin("user", id).await?;
+        let _call = self.begin("user", id).await?;
         let user = self.lock().container(id)?.asked.user.clone().unwrap_or_default();
         Ok(user.split(':').next().and_then(|user| user.parse().ok()).unwrap_or(0))
     }
 
     async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError> {
-        self.begin("upload", id).await?;
+        let _call = self.begin("upload", id).await?;
         self.lock().container(id)?.files.extend_from_slice(files);
         Ok(())
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.begin("start", id).await?;
+        let _call = self.begin("start", id).await?;
         self.start_container(id)
     }
 
     async fn stop(&self, id: &str, signal: &str, grace: Duration) -> Result<(), EngineError> {
-        self.begin("stop", id).await?;
+        let _call = self.begin("stop", id).await?;
         let stubborn = {
             let mut state = self.lock();
             let Ok(container) = state.container(id) else { return Ok(()) };
@@ -316,28 +273,28 @@ impl Engine for FakeEngine {
     }
 
     async fn kill(&self, id: &str, signal: &str) -> Result<(), EngineError> {
-        self.begin("kill", &format!("{id} {signal}")).await?;
+        let _call = self.begin("kill", &format!("{id} {signal}")).await?;
         self.signal(id, signal)
     }
 
     async fn pause(&self, id: &str) -> Result<(), EngineError> {
-        self.begin("pause", id).await?;
+        let _call = self.begin("pause", id).await?;
         self.set_paused(id, true)
     }
 
     async fn unpause(&self, id: &str) -> Result<(), EngineError> {
-        self.begin("unpause", id).await?;
+        let _call = self.begin("unpause", id).await?;
         self.set_paused(id, false)
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), EngineError> {
-        self.begin("remove_container", id).await?;
+        let _call = self.begin("remove_container", id).await?;
         self.drop_container(id);
         Ok(())
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ObservedContainer>, EngineError> {
-        self.begin("inspect", id).await?;
+        let _call = self.begin("inspect", id).await?;
         Ok(self.lock().container(id).ok().map(|container| container.observed.clone()))
     }
 
@@ -346,14 +303,14 @@ impl Engine for FakeEngine {
     }
 
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError> {
-        self.begin("exec", &format!("{id} {}", request.command.join(" "))).await?;
+        let _call = self.begin("exec", &format!("{id} {}", request.command.join(" "))).await?;
         self.must_run(id)?;
         let input = script::read_input(request.input).await;
         Ok(Self::answer(&request.command, &input))
     }
 
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError> {
-        self.begin("exec_session", &format!("{id} {}", request.command.join(" "))).await?;
+        let _call = self.begin("exec_session", &format!("{id} {}", request.command.join(" "))).await?;
         self.must_run(id)?;
         let answer = Self::answer(&request.command, b"");
         let code = answer.code;
@@ -368,44 +325,41 @@ impl Engine for FakeEngine {
     }
 
     async fn import_image(&self, name: &str, _tree: bytes::Bytes) -> Result<(), EngineError> {
-        self.begin("import_image", name).await?;
+        let _call = self.begin("import_image", name).await?;
         self.lock().images.insert(name.to_owned(), format!("sha256:{name}"));
         Ok(())
     }
 
     async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
-        self.begin("create_sidecar", &format!("{} {}", sidecar.name, sidecar.command.join(" "))).await?;
+        let _call = self.begin("create_sidecar", &format!("{} {}", sidecar.name, sidecar.command.join(" "))).await?;
         self.add_sidecar(sidecar)
     }
 
     async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError> {
-        self.begin("attachments", id).await?;
+        let _call = self.begin("attachments", id).await?;
         self.lock().container(id)?;
         Ok(Vec::new())
     }
 
     async fn usage(&self, id: &str) -> Result<Option<Usage>, EngineError> {
-        self.begin("usage", id).await?;
+        let _call = self.begin("usage", id).await?;
         let is_running = matches!(self.lock().container(id)?.observed.state, ContainerState::Running { .. });
         Ok(is_running.then_some(Usage { cpu: Duration::from_secs(1), processors: 2, memory: 1 << 20, memory_limit: 1 << 30 }))
     }
 
     async fn limits(&self, id: &str) -> Result<Resources, EngineError> {
-        self.begin("limits", id).await?;
+        let _call = self.begin("limits", id).await?;
         Ok(self.lock().container(id)?.asked.resources.clone())
     }
 
     async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError> {
-        self.begin("set_limits", id).await?;
+        let _call = self.begin("set_limits", id).await?;
         self.lock().container(id)?.asked.resources = limits.clone();
         Ok(())
     }
 
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
-        self.begin("run_helper", &helper.command.join(" ")).await?;
-        if !self.lock().images.contains_key(&helper.image) {
-            return Err(missing("image", &helper.image));
-        }
-        Ok(Self::answer(&helper.command, b""))
+        let _call = self.begin("run_helper", &helper.command.join(" ")).await?;
+        self.run_helper_container(helper).await
     }
 }

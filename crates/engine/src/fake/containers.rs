@@ -1,10 +1,10 @@
 //! What becomes of containers in the scripted engine.
 
 use super::{
-    Container, ContainerCreate, ContainerState, EngineError, EngineEvent, FakeEngine, LogChunk, ObservedContainer, Resources, Sidecar,
-    missing, refused,
+    ContainerCreate, ContainerState, EngineError, EngineEvent, FakeEngine, LogChunk, ObservedContainer, Resources, Sidecar,
+    state::{Container, missing, refused},
 };
-use crate::{CreatedMount, EngineEventKind};
+use crate::{CreatedMount, EngineEventKind, Labels};
 
 impl Container {
     pub(super) fn runs(&self) -> bool {
@@ -12,7 +12,15 @@ impl Container {
     }
 
     pub(super) fn holds(&self, volume: &str) -> bool {
-        self.asked.mounts.iter().any(|mount| matches!(mount, CreatedMount::Volume { name, .. } if name == volume))
+        self.volumes().iter().any(|name| name == volume)
+    }
+
+    pub(super) fn volumes(&self) -> Vec<String> {
+        let name = |mount: &CreatedMount| match mount {
+            CreatedMount::Volume { name, .. } => Some(name.clone()),
+            CreatedMount::Host { .. } | CreatedMount::Memory { .. } => None,
+        };
+        self.asked.mounts.iter().filter_map(name).collect()
     }
 }
 
@@ -56,22 +64,10 @@ impl FakeEngine {
     pub(super) fn add_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
         let network = self.lock().networks.first().map(|network| network.name.clone()).unwrap_or_default();
         self.add_container(&ContainerCreate {
-            name: sidecar.name.clone(),
-            hostname: String::new(),
-            labels: sidecar.labels.clone(),
-            image: sidecar.image.clone(),
-            entrypoint: None,
             command: Some(sidecar.command.clone()),
-            user: None,
-            environment: Vec::new(),
             mounts: sidecar.mounts.clone(),
-            ports: Vec::new(),
             network,
-            aliases: Vec::new(),
-            resources: Resources::default(),
-            shared_memory: None,
-            init: false,
-            stop_signal: "SIGKILL".to_owned(),
+            ..bare(&sidecar.name, &sidecar.labels, &sidecar.image)
         })
     }
 
@@ -96,6 +92,9 @@ impl FakeEngine {
         }
         let (pid, started_at) = (state.next() as u32, Some(state.now()));
         let output = state.output_at_start.get(&name).cloned().unwrap_or_default();
+        for volume in state.container(&id)?.volumes() {
+            state.initialise(&volume);
+        }
         let container = state.container(&id)?;
         container.observed.state = ContainerState::Running { pid };
         container.observed.started_at = started_at;
@@ -199,6 +198,28 @@ impl FakeEngine {
         }
         drop(state);
         self.changed();
+    }
+}
+
+/// A container with nothing but a name, labels and an image.
+pub(super) fn bare(name: &str, labels: &Labels, image: &str) -> ContainerCreate {
+    ContainerCreate {
+        name: name.to_owned(),
+        hostname: String::new(),
+        labels: labels.clone(),
+        image: image.to_owned(),
+        entrypoint: None,
+        command: None,
+        user: None,
+        environment: Vec::new(),
+        mounts: Vec::new(),
+        ports: Vec::new(),
+        network: String::new(),
+        aliases: Vec::new(),
+        resources: Resources::default(),
+        shared_memory: None,
+        init: false,
+        stop_signal: "SIGKILL".to_owned(),
     }
 }
 

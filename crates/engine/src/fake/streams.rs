@@ -30,7 +30,7 @@ impl FakeEngine {
         let (engine, id, since) = (self.clone(), id.to_owned(), since.unwrap_or_default().to_owned());
         let changes = self.changes.subscribe();
         stream::once(async move {
-            engine.begin("logs", &id).await?;
+            let _call = engine.begin("logs", &id).await?;
             engine.lock().container(&id)?;
             Ok::<_, EngineError>(stream::unfold((engine, id, changes, 0), move |(engine, id, mut changes, at)| {
                 let since = since.clone();
@@ -61,7 +61,7 @@ impl FakeEngine {
     pub(super) fn progress_of_pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>> {
         let (engine, name) = (self.clone(), name.to_owned());
         stream::once(async move {
-            engine.begin("pull", &name).await?;
+            let _call = engine.begin("pull", &name).await?;
             let mut state = engine.lock();
             let progress = state.pullable.get(&name).cloned();
             let progress = progress.ok_or_else(|| refused(&format!("pull the image `{name}`"), 404, "manifest unknown"))?;

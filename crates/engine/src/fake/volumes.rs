@@ -1,0 +1,264 @@
+//! The files of volumes. Without a directory for them, volumes hold nothing. With one, each volume is a directory of real
+//! files, helper containers run their command on these files, and the whole engine can be copied with them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    ContainerCreate, ContainerState, EngineError, ExecOutput, FakeEngine, HelperRun, ObservedContainer,
+    containers::bare,
+    state::{Container, State, missing},
+};
+use crate::{CreatedMount, Labels};
+
+impl FakeEngine {
+    /// Keeps each volume's files in a directory below `root`, which exists.
+    #[must_use]
+    pub fn with_volumes_in(self, root: &Path) -> Self {
+        self.lock().root = Some(root.to_owned());
+        self
+    }
+
+    /// The directory of a volume's files. The volume need not exist.
+    pub fn files_of(&self, volume: &str) -> PathBuf {
+        self.lock().directory(volume)
+    }
+
+    /// A copy of the engine with all its objects, for another daemon; volumes are copied to `root`. Scripted answers,
+    /// recorded calls and subscribers are not copied.
+    pub fn snapshot_into(&self, root: &Path) -> io::Result<Self> {
+        let state = self.lock();
+        let mut copy = State {
+            images: state.images.clone(),
+            pullable: state.pullable.clone(),
+            networks: state.networks.clone(),
+            foreign_subnets: state.foreign_subnets.clone(),
+            volumes: state.volumes.clone(),
+            containers: state.containers.clone(),
+            output_at_start: state.output_at_start.clone(),
+            count: state.count,
+            root: Some(root.to_owned()),
+            ..State::default()
+        };
+        for volume in &mut copy.volumes {
+            let from =
+                std::mem::replace(&mut volume.mountpoint, copy.root.as_ref().map_or_else(PathBuf::new, |root| root.join(&volume.name)));
+            copy_files(&from, &volume.mountpoint)?;
+        }
+        drop(state);
+        let (events, _) = broadcast::channel(1024);
+        let (changes, _) = watch::channel(0);
+        Ok(Self { state: Arc::new(std::sync::Mutex::new(copy)), events, changes: Arc::new(changes) })
+    }
+
+    /// All objects, one per line, with the files of volumes. Two engines with equal descriptions look the same to a daemon.
+    pub fn describe(&self) -> String {
+        let state = self.lock();
+        let mut lines: Vec<String> = state.networks.iter().map(|network| format!("network {}", network.name)).collect();
+        for container in &state.containers {
+            let observed = &container.observed;
+            let phase = match observed.state {
+                ContainerState::Created => "created",
+                ContainerState::Running { .. } => "running",
+                ContainerState::Paused { .. } => "paused",
+                ContainerState::Exited { .. } => "exited",
+                ContainerState::Other(_) => "other",
+            };
+            lines.push(format!("container {} {phase} with {}", observed.name, container.volumes().join(" ")));
+        }
+        for volume in &state.volumes {
+            let mut files = Vec::new();
+            list_files(&volume.mountpoint, Path::new(""), &mut files);
+            files.sort();
+            lines.push(format!("volume {} holds {}", volume.name, files.join(" ")));
+        }
+        lines.sort();
+        lines.join("\n")
+    }
+
+    /// The helper is a container while it runs. As with a real engine, it runs to its end and is then removed, even if the
+    /// caller stops waiting.
+    pub(super) async fn run_helper_container(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
+        if !self.lock().images.contains_key(&helper.image) {
+            return Err(missing("image", &helper.image));
+        }
+        let id = self.add_helper(helper);
+        let (engine, helper) = (self.clone(), helper.clone());
+        let work = tokio::spawn(async move {
+            let command = helper.command.join(" ");
+            let runs = engine.begin("helper", &command).await;
+            let output = match &runs {
+                Ok(_) => engine.run_on_files(&helper).await,
+                Err(error) => failed(&error.to_string()),
+            };
+            drop(runs);
+            engine.drop_container(&id);
+            output
+        });
+        Ok(work.await.unwrap_or_else(|error| failed(&error.to_string())))
+    }
+
+    fn add_helper(&self, helper: &HelperRun) -> String {
+        let mut state = self.lock();
+        let (id, pid) = (format!("helper-{}", state.next()), state.next() as u32);
+        let labels = Labels { role: Some("helper".to_owned()), ..helper.labels.clone() };
+        let started_at = Some(state.now());
+        state.containers.push(Container {
+            observed: ObservedContainer {
+                id: id.clone(),
+                name: format!("devenv-{id}"),
+                labels: labels.clone(),
+                image: helper.image.clone(),
+                state: ContainerState::Running { pid },
+                started_at,
+            },
+            asked: ContainerCreate { mounts: helper.mounts.clone(), ..bare(&id, &labels, &helper.image) },
+            files: Vec::new(),
+            output: Vec::new(),
+            stubborn: false,
+        });
+        id
+    }
+
+    /// Runs the helper's command on this host, with its mount points replaced by the volumes' directories.
+    async fn run_on_files(&self, helper: &HelperRun) -> ExecOutput {
+        let Some(root) = self.lock().root.clone() else { return Self::answer(&helper.command, b"") };
+        let mut places = Vec::new();
+        for mount in &helper.mounts {
+            match mount {
+                CreatedMount::Volume { name, target, .. } => places.push((target.clone(), self.files_of(name))),
+                CreatedMount::Host { path, target, .. } => places.push((target.clone(), path.clone())),
+                CreatedMount::Memory { .. } => {}
+            }
+        }
+        let words: Vec<String> = helper.command.iter().map(|word| replace_targets(word, &places)).collect();
+        let Some((program, arguments)) = words.split_first() else { return failed("no command") };
+        // `sync` in a helper must not flush all disks of the machine that runs the tests.
+        let path = format!("{}:{}", stub_directory(&root).display(), std::env::var("PATH").unwrap_or_default());
+        match tokio::process::Command::new(program).args(arguments).env("PATH", path).stdin(std::process::Stdio::null()).output().await {
+            Ok(output) => ExecOutput {
+                code: i64::from(output.status.code().unwrap_or(137)),
+                stdout: output.stdout.into(),
+                stderr: output.stderr.into(),
+            },
+            Err(error) => failed(&format!("{program}: {error}")),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn directory(&self, volume: &str) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(volume),
+            None => Path::new("/fake").join(volume),
+        }
+    }
+
+    pub(super) fn make_directory(&self, volume: &str) -> io::Result<()> {
+        if self.root.is_some() { fs::create_dir_all(self.directory(volume)) } else { Ok(()) }
+    }
+
+    /// Does what a database does in an empty data directory: creates a file. It holds the name of the volume.
+    pub(super) fn initialise(&self, volume: &str) {
+        let directory = self.directory(volume);
+        let is_empty = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
+        if self.root.is_some() && is_empty {
+            // If this fails, tests that expect the file fail.
+            let _ = fs::write(directory.join("created-in"), volume);
+        }
+    }
+
+    pub(super) fn remove_directory(&self, volume: &str) {
+        if self.root.is_some() {
+            // A removed volume is not listed, so files that stay behind have no effect.
+            let _ = fs::remove_dir_all(self.directory(volume));
+        }
+    }
+}
+
+fn failed(message: &str) -> ExecOutput {
+    ExecOutput { code: 127, stdout: bytes::Bytes::new(), stderr: message.to_owned().into() }
+}
+
+/// An argument with every mount point replaced where it is a path or the first part of one.
+fn replace_targets(word: &str, places: &[(String, PathBuf)]) -> String {
+    let mut text = word.to_owned();
+    for (target, directory) in places {
+        let mut rest = text.as_str();
+        let mut replaced = String::new();
+        while let Some(at) = rest.find(target.as_str()) {
+            let (before, found) = rest.split_at(at);
+            let after = &found[target.len()..];
+            let begins = !before.ends_with(|c: char| c.is_ascii_alphanumeric() || "/._-".contains(c));
+            let ends = !after.starts_with(|c: char| c.is_ascii_alphanumeric() || "._-".contains(c));
+            replaced.push_str(before);
+            if begins && ends {
+                replaced.push_str(&directory.display().to_string());
+            } else {
+                replaced.push_str(target);
+            }
+            rest = after;
+        }
+        replaced.push_str(rest);
+        text = replaced;
+    }
+    text
+}
+
+/// Programs that take precedence over the machine's own.
+fn stub_directory(root: &Path) -> PathBuf {
+    use std::os::unix::fs::symlink;
+    let directory = root.join(".programs");
+    if !directory.exists() && fs::create_dir_all(&directory).is_ok() {
+        // Without it the helper calls the real `sync`.
+        let _ = symlink("/bin/true", directory.join("sync"));
+    }
+    directory
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_files(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn list_files(directory: &Path, below: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = below.join(entry.file_name());
+        if entry.path().is_dir() {
+            list_files(&entry.path(), &path, found);
+        } else {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            found.push(format!("{}={}", path.display(), String::from_utf8_lossy(&content[..content.len().min(64)])));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_replaced_where_they_are_paths() {
+        let places = [("/to".to_owned(), PathBuf::from("/v/b")), ("/from".to_owned(), PathBuf::from("/v/a"))];
+        assert_eq!(
+            replace_targets("cp -a /from/. /to/ && ls /tools /x/to \"/to\"", &places),
+            "cp -a /v/a/. /v/b/ && ls /tools /x/to \"/v/b\""
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! Every command of the command line, once, through the daemon.
+
+use std::collections::BTreeSet;
+
+use rustix::process::Signal;
+
+use crate::world::{World, until};
+
+/// The exit code and the command, in this order. Commands that databases alone have are refused plainly.
+const LINES: &[(i32, &str)] = &[
+    (0, "validate profiles/shop.yaml"),
+    (0, "profiles"),
+    (0, "config shop"),
+    (0, "completions bash"),
+    (0, "daemon start"),
+    (0, "daemon status"),
+    (0, "fetch shop"),
+    (0, "plan shop"),
+    (0, "up shop"),
+    (0, "wait"),
+    (0, "status"),
+    (0, "list"),
+    (0, "why db"),
+    (0, "events"),
+    (0, "logs"),
+    (0, "env"),
+    (0, "exec db -- echo hello"),
+    (0, "run -- true"),
+    (0, "stop db"),
+    (0, "start db"),
+    (0, "restart cache"),
+    (1, "init"),
+    (1, "seed"),
+    (0, "ledger"),
+    (0, "snapshot save one"),
+    (0, "snapshot list"),
+    (0, "snapshot restore one"),
+    (0, "snapshot remove one"),
+    (0, "reset"),
+    (0, "undo"),
+    (1, "fork copy"),
+    (2, "backup"),
+    (0, "backup list"),
+    (2, "import db dump.sql"),
+    (2, "export db dump.sql"),
+    (0, "chaos faults"),
+    (0, "chaos inject pause db --for 1m"),
+    (0, "chaos status"),
+    (0, "chaos heal"),
+    (0, "test shop -- true"),
+    (125, "lease -- true"),
+    (2, "bundle show nothing"),
+    (0, "images save images.tar shop"),
+    (0, "images load images.tar"),
+    (3, "doctor"),
+    (0, "gc"),
+    (0, "down --all --volumes"),
+];
+
+#[test]
+fn every_command_runs_through_the_daemon() {
+    let world = World::new();
+    world.write("dump.sql", "");
+    let daemon = world.start();
+    let mut wrong = Vec::new();
+    for (code, line) in LINES {
+        let mut command = daemon.command(line);
+        if *line == "doctor" {
+            command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        }
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.code() != Some(*code) {
+            wrong.push(format!(
+                "{line} exits {:?} instead of {code}\n{}{}",
+                output.status.code(),
+                text(&output.stdout),
+                text(&output.stderr)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let listed: BTreeSet<String> = LINES.iter().filter_map(|(_, line)| line.split(' ').next()).map(str::to_owned).collect();
+    // `dev` ends by a signal alone; it has a test of its own.
+    let missing: Vec<String> = commands().into_iter().filter(|name| !listed.contains(name) && name != "dev").collect();
+    assert!(missing.is_empty(), "{missing:?} do not run in this test");
+}
+
+#[test]
+fn dev_brings_the_environment_up_and_leaves_it_up_after_ctrl_c() {
+    let world = World::new();
+    let daemon = world.start();
+    let mut dev = daemon.spawn("dev shop");
+    until("ready", || daemon.json("status")["phase"] == "ready");
+    assert!(!dev.is_over());
+    dev.signal(Signal::INT);
+    assert_eq!(dev.ended().code, Some(130));
+    assert_eq!(daemon.json("status")["phase"], "ready");
+}
+
+/// The names in `devenv --help`.
+fn commands() -> BTreeSet<String> {
+    let help = World::new().start().expect(0, "--help").stdout;
+    let lines = help.split("Options:").next().unwrap().lines();
+    let lines = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect::<BTreeSet<_>>();
+    assert!(names.contains("up") && names.len() > 30, "{names:?}");
+    names
+}

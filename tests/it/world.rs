@@ -1,0 +1,109 @@
+//! Test fixtures: a daemon in this process, on an engine in memory, with a project of its own.
+//!
+//! [`World`] outlives daemons: it holds the project's files, the state directory and the engine. [`TestDaemon`] is one
+//! daemon; it serves the real command line on its socket. [`CrashRecorder`] copies the state directory and the engine at
+//! every engine call of a command, so that a test can start the next daemon from each of these points.
+
+mod checks;
+mod command;
+mod daemon;
+mod gate;
+mod recorder;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use devenv_engine::fake::FakeEngine;
+use tempfile::TempDir;
+
+pub(crate) use checks::until;
+pub(crate) use daemon::TestDaemon;
+pub(crate) use gate::Gate;
+pub(crate) use recorder::{CrashPoint, CrashRecorder};
+
+/// Two services with data, and one without data that depends on them.
+pub(crate) const SHOP: &str = r#"
+services:
+  db:
+    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
+  cache:
+    container: { image: "data:1", volumes: [{ source: keys, target: /keys }] }
+  api:
+    container: { image: "api:1" }
+    depends_on: { db: ready, cache: ready }
+"#;
+
+pub(crate) struct World {
+    /// In memory where possible, because the daemon syncs every state file.
+    directory: TempDir,
+    pub(crate) engine: FakeEngine,
+}
+
+impl World {
+    /// A project with the profile `shop`.
+    pub(crate) fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        for name in ["project/profiles", "volumes", "state", "run", "config"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        let engine = FakeEngine::new().with_image("data:1").with_image("api:1").with_volumes_in(&directory.path().join("volumes"));
+        let world = Self { directory, engine };
+        world.write("profiles/shop.yaml", SHOP);
+        world
+    }
+
+    /// Writes a file of the project.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.project().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.root().join("project")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root().join("state")
+    }
+
+    /// Starts a daemon. Returns when it serves.
+    pub(crate) fn start(&self) -> TestDaemon {
+        TestDaemon::start(self.engine.clone(), self.root(), &self.project())
+    }
+
+    /// Starts a daemon, brings `shop` up and writes `yes` into each of its volumes.
+    pub(crate) fn up(&self) -> TestDaemon {
+        let daemon = self.start();
+        daemon.expect(0, "up shop");
+        daemon.write_data("default", "yes");
+        daemon
+    }
+}
+
+/// All files below a directory with their content; directories have none.
+pub(crate) fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let relative = path.strip_prefix(directory).unwrap().to_owned();
+            if path.is_dir() {
+                found.insert(relative, Vec::new());
+                pending.push(path);
+            } else {
+                found.insert(relative, fs::read(&path).unwrap_or_default());
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,105 @@
+//! The built binary, which finds the daemon of a daemon at its socket.
+
+use std::{
+    io::Read,
+    process::{Child, Command, Stdio},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::TestDaemon;
+
+/// Commands of these tests take far less.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl TestDaemon {
+    /// The arguments are separated by white space.
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_devenv"));
+        command.args(line.split_whitespace()).current_dir(&self.project).stdin(Stdio::null());
+        for (name, directory) in [("DEVENV_STATE_DIR", "state"), ("DEVENV_RUNTIME_DIR", "run"), ("DEVENV_CONFIG_DIR", "config")] {
+            command.env(name, self.root.join(directory));
+        }
+        for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "DEVENV_ENGINE"] {
+            command.env_remove(name);
+        }
+        command.env("NO_COLOR", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn spawn(&self, line: &str) -> Running {
+        Running { line: line.to_owned(), child: self.command(line).spawn().unwrap() }
+    }
+
+    pub(crate) fn run(&self, line: &str) -> Ended {
+        self.spawn(line).ended()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&self, code: i32, line: &str) -> Ended {
+        let ended = self.run(line);
+        assert_eq!(ended.code, Some(code), "{line}\nstdout: {}\nstderr: {}", ended.stdout, ended.stderr);
+        ended
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, line: &str) -> Value {
+        let ended = self.expect(0, &format!("{line} --json"));
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{line}: {error}: {}", ended.stdout))
+    }
+}
+
+/// A command that runs.
+pub(crate) struct Running {
+    line: String,
+    child: Child,
+}
+
+impl Running {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end. Fails if it takes too long.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Ended {
+        let late = Instant::now() + DEADLINE;
+        let (stdout, stderr) = (read(self.child.stdout.take().unwrap()), read(self.child.stderr.take().unwrap()));
+        let is_late = loop {
+            if self.is_over() {
+                break false;
+            }
+            if Instant::now() > late {
+                self.child.kill().unwrap();
+                break true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let status = self.child.wait().unwrap();
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        assert!(!is_late, "`devenv {}` did not end; {stdout}{stderr}", self.line);
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+/// Reads while the command runs: a full pipe would stop it.
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    })
+}
