@@ -359,6 +359,38 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_the_version_before_kinds_had_values_of_their_own_is_read_and_every_kind_understands_its_part() {
+        let text = include_str!("../tests/fixtures/records/environment.json");
+        let record: Record = serde_json::from_str(text).unwrap();
+        let spec = record.spec.as_ref().unwrap();
+        let mut seen = Vec::new();
+        for service in spec.services.values() {
+            for probe in [Some(&service.probe), service.proof.as_ref()].into_iter().flatten() {
+                if let crate::spec::Probe::OfKind(question) = probe {
+                    assert!(crate::probe::port(probe).is_some(), "{question:?}");
+                    seen.push(question.kind.as_str());
+                }
+            }
+            for declared in &service.provision {
+                assert!(crate::kinds::of(declared).is_some_and(|kind| kind.provisions().is_some()), "{declared:?}");
+            }
+            if let Some(set) = &service.scripts {
+                assert!(crate::kinds::of(&set.target).is_some_and(|kind| kind.scripts().is_some()), "{set:?}");
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, ["jaeger", "kafka", "pgbouncer", "postgres", "redis"]);
+        let again: serde_json::Value = serde_json::to_value(spec).unwrap();
+        let before: serde_json::Value = serde_json::from_str(text).unwrap();
+        for (name, service) in before["spec"]["services"].as_object().unwrap() {
+            for part in ["probe", "provision", "scripts", "proof", "workload"] {
+                assert_eq!(again["services"][name][part], service[part], "{name}: {part}");
+            }
+        }
+    }
+
+    #[test]
     fn a_record_reads_back_as_it_was_saved() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();

@@ -14,7 +14,7 @@ mod keep;
 mod lease;
 mod observe;
 mod rescue;
-mod servers;
+mod site;
 mod standing;
 mod undo;
 
@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{Environments, environments::Environment, internal};
 use crate::{
     event::News,
-    fault::{Action, DEFAULT_DURATION, Disk, FaultSpec, Injection, Network, Postgres, Restart, Target, Undoing},
+    fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Target, Undoing},
     reconcile::CommandError,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
@@ -94,14 +94,14 @@ impl Environments {
     }
 
     async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
-        let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+        let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
         let (_, _, injection) = described(environment, &spec).await?;
         let journal = self.journal(&environment.id);
         if journal.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
             return Err(ApiError::new(ErrorCode::Conflict, format!("fault `{}` already exists", spec.id))
                 .hint("run `devenv chaos heal` to undo it"));
         }
-        let lasting = lasting(&injection.action, &spec, kind.undone_by());
+        let lasting = lasting(&injection.action, &spec, kind);
         let now = Timestamp::now();
         let heals_at = match lasting {
             Lasting::Moment => None,
@@ -279,7 +279,7 @@ fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
         }
         None => new_id(&request.fault),
     };
-    Ok(FaultSpec::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
+    Ok(fault::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
 }
 
 async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
@@ -290,17 +290,18 @@ async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Recor
     };
     let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
     let names: Vec<ServiceName> = services.keys().cloned().collect();
-    let kind = spec.kind().ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
-    let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, seed: spec.seed })?;
+    let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+    let faults: Vec<&str> = fault::all().map(FaultKind::name).collect();
+    let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, faults: &faults, seed: spec.seed })?;
     Ok((record, service, injection))
 }
 
-fn lasting(action: &Action, spec: &FaultSpec, undone_by: Undoing) -> Lasting {
+fn lasting(action: &Action, spec: &FaultSpec, kind: &dyn FaultKind) -> Lasting {
     let asked = || Lasting::For(spec.duration.unwrap_or(DEFAULT_DURATION));
     match action {
         Action::Signal { restart: Restart::After(time), .. } | Action::Disk(Disk::PowerCut { restart_after: time }) => Lasting::For(*time),
-        Action::Postgres(Postgres::Terminate { every: Some(_), .. }) => asked(),
-        _ if undone_by == Undoing::Nothing => Lasting::Moment,
+        _ if kind.lasts(&spec.parameters) => asked(),
+        _ if kind.undone_by() == Undoing::Nothing => Lasting::Moment,
         _ => asked(),
     }
 }

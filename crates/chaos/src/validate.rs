@@ -12,8 +12,8 @@ use super::{
     document::{Document, EntryDocument, WorkloadDocument},
     scenario::{Entry, Moment, Scenario, Start, Task, Workload},
 };
-use devenv_faults as fault;
 use devenv_faults::Undoing;
+use devenv_kinds::faults as fault;
 use devenv_profile::{
     Report,
     reading::{self, Findings, Node, Reading, Span, did_you_mean, one_of},

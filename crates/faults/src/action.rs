@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_spec::ServiceName;
+use devenv_spec::{OfKind, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// One fault, ready to be done.
@@ -47,9 +47,8 @@ pub enum Action {
         memory: Option<u64>,
     },
     Disk(Disk),
-    Redis(Redis),
-    Postgres(Postgres),
-    Kafka(Kafka),
+    /// What only one kind of server knows, as its kind says.
+    OfKind(OfKind),
     /// Others of this list, one after another, each for a while.
     Monkey {
         faults: Vec<String>,
@@ -190,30 +189,6 @@ pub enum Disk {
         leave: u64,
     },
     ReadOnly,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Redis {
-    Pause { writes_only: bool },
-    Memory { limit: u64 },
-    SaveFailure,
-    Flush,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Postgres {
-    Terminate { database: Option<String>, every: Option<Duration> },
-    Exhaust { leave: u64 },
-    Lock { database: Option<String>, table: Option<String> },
-    ReadOnly,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kafka {
-    Fill { topic: String, bytes: u64 },
 }
 
 /// What is looked for as the proof that a fault bit.

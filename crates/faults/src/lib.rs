@@ -1,7 +1,8 @@
 //! The fault kinds: one file each, one trait; data in, data out.
 //!
 //! A kind declares its parameters, what to do ([`Action`]), how its effect is observed ([`Sign`]) and how it is
-//! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. A new kind is a file, and its line in [`KINDS`].
+//! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. Those of one kind of server are in the folder of that
+//! kind; a new one for any service is a file here, and its line in [`GENERIC`].
 
 mod action;
 mod error;
@@ -23,8 +24,6 @@ mod disk_read_only;
 mod dns;
 mod duplicate;
 mod freeze;
-mod kafka_fill;
-mod kafka_pause;
 mod kill;
 mod latency;
 mod limit_data;
@@ -33,15 +32,7 @@ mod memory;
 mod monkey;
 mod partition;
 mod pause;
-mod postgres_exhaust;
-mod postgres_lock;
-mod postgres_read_only;
-mod postgres_terminate;
 mod power_cut;
-mod redis_flush;
-mod redis_memory;
-mod redis_pause;
-mod redis_save_failure;
 mod refuse;
 mod remove;
 mod reorder;
@@ -54,9 +45,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{
-    Action, Disk, Harm, Injection, Kafka, Network, Packets, Peer, Postgres, Redis, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict,
-};
+pub use action::{Action, Disk, Harm, Injection, Network, Packets, Peer, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict};
 pub use parameter::{Form, Parameter};
 pub use value::{Value, Values};
 
@@ -70,6 +59,10 @@ pub trait FaultKind: Sync {
     fn undone_by(&self) -> Undoing;
     fn parameters(&self) -> &'static [Parameter] {
         &[]
+    }
+    /// Whether it goes on for its time although there is nothing to undo.
+    fn lasts(&self, _values: &Values) -> bool {
+        false
     }
     /// What is to be done to this target; a refusal says why it cannot be.
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal>;
@@ -93,6 +86,8 @@ pub struct Target<'a> {
     pub spec: &'a ServiceSpec,
     /// Every service of the environment.
     pub services: &'a [ServiceName],
+    /// The names of all faults that there are.
+    pub faults: &'a [&'static str],
     pub seed: u64,
 }
 
@@ -131,8 +126,8 @@ pub struct Refusal {
 /// What a fault lasts that nobody gave a time.
 pub const DEFAULT_DURATION: Duration = Duration::from_mins(5);
 
-/// Every kind there is, in the order in which they are shown.
-pub const KINDS: &[&dyn FaultKind] = &[
+/// The faults that any service can have, in the order in which they are shown.
+pub const GENERIC: &[&dyn FaultKind] = &[
     &monkey::Monkey,
     &kill::Kill,
     &stop::Stop,
@@ -155,16 +150,6 @@ pub const KINDS: &[&dyn FaultKind] = &[
     &power_cut::PowerCut,
     &disk_read_only::DiskReadOnly,
     &dns::Dns,
-    &postgres_terminate::PostgresTerminate,
-    &postgres_exhaust::PostgresExhaust,
-    &postgres_lock::PostgresLock,
-    &postgres_read_only::PostgresReadOnly,
-    &redis_pause::RedisPause,
-    &redis_memory::RedisMemory,
-    &redis_save_failure::RedisSaveFailure,
-    &redis_flush::RedisFlush,
-    &kafka_fill::KafkaFill,
-    &kafka_pause::KafkaPause,
     &remove::Remove,
     &daemon_death::DaemonDeath,
     &duplicate::Duplicate,
@@ -172,38 +157,31 @@ pub const KINDS: &[&dyn FaultKind] = &[
     &reorder::Reorder,
 ];
 
-pub fn find(name: &str) -> Option<&'static dyn FaultKind> {
-    KINDS.iter().copied().find(|kind| kind.name() == name)
-}
-
 impl FaultSpec {
     /// From words: `parameters` are in their textual form.
     pub fn parse(
         id: impl Into<String>,
-        fault: &str,
+        kind: &dyn FaultKind,
         service: ServiceName,
         parameters: &BTreeMap<String, String>,
         duration: Option<Duration>,
         seed: u64,
     ) -> Result<Self, InvalidFault> {
-        let kind = find(fault).ok_or_else(|| {
-            let near = nearest(fault, KINDS.iter().map(|kind| kind.name()));
-            let hint = near.map_or_else(
-                || "run `devenv chaos faults` to list them".to_owned(),
-                |near| format!("did you mean `{near}`? run `devenv chaos faults` to list them"),
-            );
-            InvalidFault::Unknown { name: fault.to_owned(), hint }
-        })?;
         let parameters = Values::parse(kind, parameters)?;
-        Ok(Self { id: id.into(), fault: fault.to_owned(), service, parameters, duration, seed })
-    }
-
-    pub fn kind(&self) -> Option<&'static dyn FaultKind> {
-        find(&self.fault)
+        Ok(Self { id: id.into(), fault: kind.name().to_owned(), service, parameters, duration, seed })
     }
 }
 
 impl InvalidFault {
+    /// There is no such fault among those that are known.
+    pub fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let hint = nearest(name, known).map_or_else(
+            || "run `devenv chaos faults` to list them".to_owned(),
+            |near| format!("did you mean `{near}`? run `devenv chaos faults` to list them"),
+        );
+        Self::Unknown { name: name.to_owned(), hint }
+    }
+
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Unknown { hint, .. } | Self::UnknownParameter { hint, .. } => Some(hint),
@@ -250,38 +228,18 @@ impl Target<'_> {
         })
     }
 
-    /// For faults of one kind of server.
-    pub fn of_kind(&self, fault: &str, kinds: &[&str]) -> Result<(), Refusal> {
-        if kinds.contains(&self.spec.kind.as_str()) {
+    /// For faults of one kind of server: those that declare something of that kind.
+    pub fn of_kind(&self, fault: &str, kind: &str) -> Result<(), Refusal> {
+        if self.spec.provision.iter().any(|declared| declared.kind == kind) {
             return Ok(());
         }
-        Err(Refusal::new(format!("`{fault}` is for {}, but {} is {}", kinds.join(" and "), self.spec.name, self.spec.kind)))
+        Err(Refusal::new(format!("`{fault}` is for {kind}, but {} is {}", self.spec.name, self.spec.kind)))
     }
 
     /// Ports that the service listens on, in its container.
     pub fn ports(&self) -> Vec<u16> {
         self.spec.container().map(|container| container.ports.iter().map(|port| port.container).collect()).unwrap_or_default()
     }
-}
-
-/// The catalogue, for `chaos faults`.
-pub fn catalogue() -> devenv_api::FaultCatalogue {
-    let faults = KINDS.iter().map(|kind| devenv_api::FaultDescription {
-        name: kind.name().to_owned(),
-        about: kind.about().to_owned(),
-        undone_by: kind.undone_by().as_str().to_owned(),
-        parameters: kind
-            .parameters()
-            .iter()
-            .map(|parameter| devenv_api::FaultParameter {
-                name: parameter.name.to_owned(),
-                form: parameter.form.words(),
-                default: parameter.default.map(str::to_owned),
-                about: parameter.about.to_owned(),
-            })
-            .collect(),
-    });
-    devenv_api::FaultCatalogue { faults: faults.collect() }
 }
 
 /// For faults of disks: the service has to have one of its own.

@@ -30,7 +30,7 @@ impl FaultKind for Monkey {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         let faults = listed("faults", values.text("faults").unwrap_or_default())?;
-        if let Some(unknown) = faults.iter().find(|name| **name == "monkey" || super::find(name).is_none()) {
+        if let Some(unknown) = faults.iter().find(|name| **name == "monkey" || !target.faults.contains(name)) {
             return Err(Refusal::new(format!("`monkey` cannot inject `{unknown}`")).hint("run `devenv chaos faults` to list them"));
         }
         let services = match values.text("services") {

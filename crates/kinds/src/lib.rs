@@ -11,6 +11,7 @@ pub mod backup;
 pub mod capability;
 pub mod describe;
 pub mod diagnosis;
+pub mod faults;
 pub mod figures;
 pub mod lease;
 pub mod probe;

@@ -7,7 +7,6 @@ mod service;
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, ErrorCode, Witness};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Environment, Environments, Grip, device_volume,
@@ -15,11 +14,11 @@ use super::{
     internal,
     journal::{Entry, Journal, Undo},
     observe::{Heard, Question, milliseconds},
-    servers::Server,
 };
 use crate::{
     engine::Engine,
-    fault::{Action, Disk, Injection, Kafka, Postgres, Redis, Sign, Suspended},
+    fault::{self, Action, Disk, Injection, Sign, Suspended},
+    kinds::capability::Effect,
     spec::{Resources, ServiceSpec},
     store::Record,
 };
@@ -63,14 +62,12 @@ impl Work {
             Action::Network(network) => self.network(network, &injection.sign).await,
             Action::Limits { cpus, memory } => self.limit(*cpus, *memory).await,
             Action::Disk(disk) => self.disk(disk).await,
-            Action::Redis(redis) => self.redis(redis).await,
-            Action::Postgres(postgres) => self.postgres(postgres).await,
-            Action::Kafka(Kafka::Fill { topic, bytes }) => {
-                self.will_undo(Undo::KafkaTopic { service: self.service.name.clone(), topic: topic.clone() })?;
-                let (began, server) = (Instant::now(), self.server().await?);
-                server.make_topic(topic).await.map_err(failed)?;
-                let told = server.fill(topic, *bytes).await.map_err(failed)?;
-                Ok(seen(told, began))
+            Action::OfKind(action) => {
+                let began = Instant::now();
+                let faults =
+                    fault::of_action(action).ok_or_else(|| failed(format!("no kind here knows the fault of `{}`", action.kind)))?;
+                let Effect { observed, what } = faults.inject(action, self).await.map_err(failed)?;
+                Ok(if observed { seen(what, began) } else { not_seen(what) })
             }
             Action::Monkey { faults, services, every, lasting } => self.monkey(faults, services, *every, *lasting).await,
         }
@@ -85,18 +82,9 @@ impl Work {
     }
 
     /// On the disk before it is done.
-    fn will_undo(&mut self, step: Undo) -> Result<(), ApiError> {
+    pub(super) fn will_undo(&mut self, step: Undo) -> Result<(), ApiError> {
         self.entry.undo.push(step);
         self.journal.save(&self.entry).map_err(internal)
-    }
-
-    fn first_volume(&self) -> Option<String> {
-        let prefix = format!("{}/", self.service.name);
-        self.record.volumes.iter().find(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume.clone())
-    }
-
-    async fn server(&self) -> Result<Server, ApiError> {
-        Server::of(&self.environment, &self.service.name).await.map_err(failed)
     }
 
     /// A holder for this fault; it is removed at the end. What it says after `ready`.
@@ -215,92 +203,6 @@ impl Work {
             Disk::PowerCut { .. } => self.power_cut(volume).await,
             Disk::ReadOnly => self.read_only_disk(&volume),
         }
-    }
-
-    async fn redis(&mut self, redis: &Redis) -> Result<Witness, ApiError> {
-        let (server, service, began) = (self.server().await?, self.service.name.clone(), Instant::now());
-        let told = match redis {
-            Redis::Pause { writes_only } => {
-                self.will_undo(Undo::RedisUnpause { service })?;
-                server.pause_redis(self.time, *writes_only).await
-            }
-            Redis::Memory { limit } => {
-                let before = server.redis_setting("maxmemory").await.map_err(failed)?;
-                self.will_undo(Undo::RedisSettings { service, settings: vec![("maxmemory".to_owned(), before)] })?;
-                server.squeeze_redis(*limit).await
-            }
-            Redis::SaveFailure => {
-                // Where snapshots go is no setting that a server takes while it runs, but it makes a new file there.
-                let volume = self.first_volume().ok_or_else(|| failed(format!("{service} has no volume for snapshots")))?;
-                let mode = self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, None).await?;
-                self.will_undo(Undo::RedisSaves { service: service.clone(), volume: volume.clone(), mode })?;
-                self.environments.directory_mode(&self.record, &service, &self.entry.fault.id, &volume, Some("500")).await?;
-                server
-                    .save_redis()
-                    .await
-                    .map(|saved| if saved { Told::no("a snapshot succeeded despite the fault") } else { Told::yes("a snapshot failed") })
-            }
-            Redis::Flush => server.flush_redis().await,
-        };
-        Ok(told.map_err(failed)?.into_witness(began))
-    }
-
-    async fn postgres(&mut self, postgres: &Postgres) -> Result<Witness, ApiError> {
-        let (server, began) = (self.server().await?, Instant::now());
-        let told = match postgres {
-            Postgres::Terminate { database, every } => {
-                let told = server.terminate(database.as_deref()).await;
-                if let Some(every) = *every {
-                    let database = database.clone();
-                    self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
-                        loop {
-                            tokio::time::sleep(every).await;
-                            // A server that does not answer has no sessions to end.
-                            let _ = server.terminate(database.as_deref()).await;
-                        }
-                    })));
-                }
-                told
-            }
-            Postgres::Exhaust { leave } => {
-                let (grip, told) = server.exhaust(*leave).await.map_err(failed)?;
-                self.grip.extend(grip);
-                Ok(told)
-            }
-            Postgres::Lock { database, table } => {
-                let (grip, told) = server.lock(database.as_deref(), table.as_deref()).await.map_err(failed)?;
-                self.grip.push(grip);
-                Ok(told)
-            }
-            Postgres::ReadOnly => {
-                self.will_undo(Undo::PostgresWritable { service: self.service.name.clone() })?;
-                match server.read_only(true).await {
-                    Ok(()) => server.is_read_only().await,
-                    Err(reason) => Err(reason),
-                }
-            }
-        };
-        Ok(told.map_err(failed)?.into_witness(began))
-    }
-}
-
-/// The result of looking for an effect.
-pub(super) struct Told {
-    pub(super) observed: bool,
-    pub(super) what: String,
-}
-
-impl Told {
-    pub(super) fn yes(what: impl Into<String>) -> Self {
-        Self { observed: true, what: what.into() }
-    }
-
-    pub(super) fn no(what: impl Into<String>) -> Self {
-        Self { observed: false, what: what.into() }
-    }
-
-    fn into_witness(self, began: Instant) -> Witness {
-        if self.observed { seen(self.what, began) } else { not_seen(self.what) }
     }
 }
 

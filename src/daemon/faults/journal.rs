@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blocking,
     fault::FaultSpec,
-    spec::ServiceName,
+    spec::{OfKind, ServiceName},
     store::{StoreError, create_private, write_atomically},
 };
 
@@ -59,26 +59,6 @@ pub(super) enum Undo {
         service: ServiceName,
         container: String,
     },
-    RedisSettings {
-        service: ServiceName,
-        settings: Vec<(String, String)>,
-    },
-    /// The directory takes new files again, and a snapshot is made.
-    RedisSaves {
-        service: ServiceName,
-        volume: String,
-        mode: String,
-    },
-    RedisUnpause {
-        service: ServiceName,
-    },
-    PostgresWritable {
-        service: ServiceName,
-    },
-    KafkaTopic {
-        service: ServiceName,
-        topic: String,
-    },
     /// The backup is put back, and verified.
     Backup {
         id: String,
@@ -91,6 +71,9 @@ pub(super) enum Undo {
     Others {
         prefix: String,
     },
+    /// What one kind of server alone knows how to undo, under the name of the step; its value names the service.
+    #[serde(untagged)]
+    OfKind(OfKind),
 }
 
 impl Entry {
@@ -199,7 +182,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::of(directory.path());
         assert!(journal.entries().is_empty());
-        let spec = FaultSpec::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
+        let spec = crate::fault::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
         let fault = Fault {
             id: "f1".into(),
             fault: "partition".into(),
@@ -229,5 +212,23 @@ mod tests {
             .unwrap();
         let reads = journal.clone();
         blocking::lets_others_go_on(|| async move { assert!(reads.entries().is_empty()) }, move || fs::write(slow, "nothing").unwrap());
+    }
+
+    #[test]
+    fn steps_of_the_former_version_are_read_and_written_as_they_were_and_a_kind_undoes_its_own() {
+        for text in [
+            r#"{"holder":{"name":"h"}}"#,
+            r#"{"redis-settings":{"service":"cache","settings":[["maxmemory","0"]]}}"#,
+            r#"{"redis-saves":{"service":"cache","volume":"v","mode":"755"}}"#,
+            r#"{"redis-unpause":{"service":"cache"}}"#,
+            r#"{"postgres-writable":{"service":"db"}}"#,
+            r#"{"kafka-topic":{"service":"events","topic":"devenv-fill"}}"#,
+        ] {
+            let step: Undo = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&step).unwrap(), text);
+            if let Undo::OfKind(step) = step {
+                assert!(crate::fault::of_step(&step).is_some(), "{text}");
+            }
+        }
     }
 }

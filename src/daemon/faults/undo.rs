@@ -7,10 +7,11 @@ use devenv_api::Compared;
 use super::{
     Environment, Environments,
     journal::{Entry, Undo},
-    servers,
+    site::Undone,
 };
 use crate::{
     engine::EngineError,
+    fault,
     reconcile::{CommandError, Verb},
     spec::{Resources, ServiceName},
 };
@@ -66,16 +67,13 @@ impl Environments {
                 let (restarted, ended) = tokio::join!(restart, end);
                 restarted.and(ended)
             }
-            Undo::RedisSettings { service, settings } => servers::Server::of(environment, service).await?.set_redis(settings).await,
-            Undo::RedisSaves { service, volume, mode } => {
-                let record = environment.handle.record().await.map_err(|error| error.to_string())?;
-                self.directory_mode(&record, service, "undo", volume, Some(mode)).await.map_err(|error| error.message)?;
-                let saved = servers::Server::of(environment, service).await?.save_redis().await?;
-                if saved { Ok(()) } else { Err("a snapshot still fails".to_owned()) }
+            Undo::OfKind(step) => {
+                let faults = fault::of_step(step).ok_or_else(|| format!("no kind here knows how to undo `{}`", step.kind))?;
+                match Undone::of(self, environment, step).await? {
+                    Some(mut site) => faults.undo(step, &mut site).await,
+                    None => Err("there is no such service any more".to_owned()),
+                }
             }
-            Undo::RedisUnpause { service } => servers::Server::of(environment, service).await?.unpause_redis().await,
-            Undo::PostgresWritable { service } => servers::Server::of(environment, service).await?.read_only(false).await,
-            Undo::KafkaTopic { service, topic } => servers::Server::of(environment, service).await?.remove_topic(topic).await,
             Undo::Backup { id } => {
                 let restored = Box::pin(self.restore_backup(environment, environment, id)).await.map_err(|error| error.message)?;
                 let missing: Vec<String> = restored.services.iter().flat_map(missing).collect();

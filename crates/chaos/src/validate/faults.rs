@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use devenv_faults as fault;
-use devenv_faults::{FaultSpec, InvalidFault};
+use devenv_kinds::faults::{self as fault, InvalidFault};
 use devenv_profile::reading::{Findings, Node};
 use devenv_spec::ServiceName;
 use serde_json::Value;
@@ -17,7 +16,7 @@ pub(super) fn fault_holds(
     findings: &mut Findings,
 ) {
     let Ok(service) = "service".parse::<ServiceName>() else { return };
-    let Err(invalid) = FaultSpec::parse("id", name, service, parameters, lasting, 0) else { return };
+    let Err(invalid) = fault::parse("id", name, service, parameters, lasting, 0) else { return };
     let place = match (&invalid, invalid.parameter()) {
         (InvalidFault::UnknownParameter { .. }, Some(parameter)) => {
             node.get("set").and_then(|set| set.entry(parameter)).map(|entry| entry.key)

@@ -6,6 +6,7 @@
 
 mod backup;
 mod diagnosis;
+mod faults;
 mod figures;
 mod files;
 mod golden;
@@ -17,6 +18,7 @@ mod transfer;
 
 pub use backup::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
 pub use diagnosis::{Cause, Place};
+pub use faults::{Effect, FaultSite, Faults};
 pub use figures::Figures;
 pub use files::{FileField, FileUse};
 pub use golden::{Golden, GoldenServer, LogRange};
@@ -68,6 +70,10 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn figures(&self) -> Option<&dyn Figures> {
+        None
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
         None
     }
 

@@ -2,6 +2,7 @@
 
 mod backup;
 mod diagnosis;
+mod faults;
 mod fields;
 mod figures;
 mod lease;
@@ -12,7 +13,7 @@ pub mod spec;
 pub(crate) mod topics;
 pub mod wire;
 
-use crate::capability::{Backups, Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use crate::capability::{Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
 
 pub use fields::Kafka;
 
@@ -59,6 +60,10 @@ impl ServiceKind for KafkaKind {
     }
 
     fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
     }
 

@@ -2,6 +2,7 @@
 
 mod backup;
 mod diagnosis;
+mod faults;
 mod fields;
 mod figures;
 mod golden;
@@ -12,7 +13,7 @@ mod scripts;
 pub mod spec;
 mod transfer;
 
-use crate::capability::{Backups, Cause, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use crate::capability::{Backups, Cause, Faults, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
 
 pub use fields::Postgres;
 
@@ -73,6 +74,10 @@ impl ServiceKind for PostgresKind {
     }
 
     fn golden(&self) -> Option<&dyn Golden> {
+        Some(self)
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
     }
 

@@ -2,6 +2,7 @@
 
 mod backup;
 mod diagnosis;
+mod faults;
 mod fields;
 mod figures;
 mod lease;
@@ -10,7 +11,7 @@ mod provision;
 mod scripts;
 pub mod spec;
 
-use crate::capability::{Backups, Cause, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use crate::capability::{Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
 
 pub use fields::Redis;
 
@@ -61,6 +62,10 @@ impl ServiceKind for RedisKind {
     }
 
     fn transfers(&self) -> Option<&dyn Transfers> {
+        Some(self)
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
     }
 

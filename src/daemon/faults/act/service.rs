@@ -13,7 +13,7 @@ use super::{SIGN, Work, failed, not_seen, seen};
 use crate::{
     daemon::loops,
     engine::ContainerState,
-    fault::{FaultSpec, Restart},
+    fault::{self, Restart},
     reconcile::Verb,
     spec::ServiceName,
 };
@@ -251,9 +251,9 @@ impl Work {
         let began = Instant::now();
         let (faults, services) = (faults.to_vec(), services.to_vec());
         let nth = move |number: u64| {
-            let fault = &faults[(mix(seed, number * 2) % faults.len() as u64) as usize];
+            let name = &faults[(mix(seed, number * 2) % faults.len() as u64) as usize];
             let service = services[(mix(seed, number * 2 + 1) % services.len() as u64) as usize].clone();
-            FaultSpec::parse(format!("{id}-{number}"), fault, service, &BTreeMap::new(), Some(lasting), seed)
+            fault::parse(format!("{id}-{number}"), name, service, &BTreeMap::new(), Some(lasting), seed)
         };
         let first = environments.inject_spec(environment.clone(), nth(0)?).await?;
         self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {

@@ -1,6 +1,8 @@
 //! A broker that is away past its session.
 
-use super::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+use devenv_faults::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+
+use super::NAME;
 
 pub(super) struct KafkaPause;
 
@@ -18,7 +20,7 @@ impl FaultKind for KafkaPause {
     }
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), &["kafka", "redpanda"])?;
+        target.of_kind(self.name(), NAME)?;
         target.container(self.name())?;
         Ok(Injection { action: Action::Suspend(Suspended::All), sign: Sign::NoAnswer })
     }

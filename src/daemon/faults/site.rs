@@ -1,0 +1,108 @@
+//! What kinds get to see of a service while they do and undo faults of their own.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Environment, Environments, act::Work, journal::Undo};
+use crate::{
+    kinds::capability::FaultSite,
+    secret::Vault,
+    spec::{OfKind, ServiceName, ServiceSpec},
+    store::Record,
+};
+
+#[async_trait]
+impl FaultSite for Work {
+    fn service(&self) -> &ServiceSpec {
+        &self.service
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.environment.vault
+    }
+
+    fn authority(&self) -> &Path {
+        self.environment.caretaker.authority()
+    }
+
+    fn time(&self) -> Duration {
+        self.time
+    }
+
+    fn will_undo(&mut self, step: OfKind) -> Result<(), String> {
+        self.will_undo(Undo::OfKind(step)).map_err(|error| error.message)
+    }
+
+    fn hold(&mut self, task: AbortOnDropHandle<()>) {
+        self.grip.push(task);
+    }
+
+    fn volume(&self) -> Option<String> {
+        first_volume(&self.record, &self.service.name)
+    }
+
+    async fn volume_mode(&mut self, volume: &str, mode: Option<&str>) -> Result<String, String> {
+        let (record, service, fault) = (&self.record, &self.service.name, &self.entry.fault.id);
+        self.environments.directory_mode(record, service, fault, volume, mode).await.map_err(|error| error.message)
+    }
+}
+
+/// A service whose fault is undone.
+pub(super) struct Undone {
+    environments: Environments,
+    environment: Environment,
+    record: Record,
+    service: ServiceSpec,
+}
+
+impl Undone {
+    /// `None` if the service is not there any more, and so needs no healing.
+    pub(super) async fn of(environments: &Environments, environment: &Environment, step: &OfKind) -> Result<Option<Self>, String> {
+        let record = environment.handle.record().await.map_err(|error| error.to_string())?;
+        let name = step.value["service"].as_str().unwrap_or_default();
+        let service = record.spec.as_ref().and_then(|spec| spec.services.get(name)).cloned();
+        Ok(service.map(|service| Self { environments: environments.clone(), environment: environment.clone(), record, service }))
+    }
+}
+
+#[async_trait]
+impl FaultSite for Undone {
+    fn service(&self) -> &ServiceSpec {
+        &self.service
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.environment.vault
+    }
+
+    fn authority(&self) -> &Path {
+        self.environment.caretaker.authority()
+    }
+
+    fn time(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Undoing is on record already.
+    fn will_undo(&mut self, _: OfKind) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// There is nothing to wait for.
+    fn hold(&mut self, _: AbortOnDropHandle<()>) {}
+
+    fn volume(&self) -> Option<String> {
+        first_volume(&self.record, &self.service.name)
+    }
+
+    async fn volume_mode(&mut self, volume: &str, mode: Option<&str>) -> Result<String, String> {
+        self.environments.directory_mode(&self.record, &self.service.name, "undo", volume, mode).await.map_err(|error| error.message)
+    }
+}
+
+fn first_volume(record: &Record, service: &ServiceName) -> Option<String> {
+    let prefix = format!("{service}/");
+    record.volumes.iter().find(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume.clone())
+}
