@@ -45,11 +45,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "the volume of `{service}` contains something other than PostgreSQL data, or incomplete data",
         "restore a snapshot, or start over with `devenv down --volumes`",
     ),
-    log(
-        &["exists but is not empty"],
-        "PostgreSQL cannot initialize a volume that is not empty",
-        "start over with `devenv down --volumes`",
-    ),
+    log(&["exists but is not empty"], "PostgreSQL cannot initialize a volume that is not empty", "start over with `devenv down --volumes`"),
     log(
         &["lock file", "already exists"],
         "another PostgreSQL server runs on the same data",

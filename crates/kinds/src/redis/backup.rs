@@ -63,11 +63,7 @@ const FILE: &str = "dump.rdb";
 impl Backups for RedisKind {
     fn way(&self, service: &ServiceSpec) -> Way {
         let mut mounts = service.container().into_iter().flat_map(|container| &container.mounts);
-        if mounts.any(|mount| matches!(mount.source, MountSource::Volume(_))) {
-            Way::Dump
-        } else {
-            Way::Skipped("its persistence is off")
-        }
+        if mounts.any(|mount| matches!(mount.source, MountSource::Volume(_))) { Way::Dump } else { Way::Skipped("its persistence is off") }
     }
 
     async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError> {

@@ -282,7 +282,8 @@ impl Database {
         match ended.iter().find(|row| row.get::<_, Option<bool>>(1) != Some(true)) {
             Some(row) => {
                 let message = format!("the session {} of an earlier run does not end", row.get::<_, i32>(0));
-                Err(ScriptError::of(&format!("{}/{}", self.service, self.name), message).hint("see what it waits for in `pg_stat_activity`"))
+                Err(ScriptError::of(&format!("{}/{}", self.service, self.name), message)
+                    .hint("see what it waits for in `pg_stat_activity`"))
             }
             None => Ok(()),
         }

@@ -124,8 +124,8 @@ impl Action {
 
 impl Server {
     fn of(site: &dyn FaultSite) -> Result<Self, String> {
-        let declared =
-            RedisProvision::of(site.service()).ok_or_else(|| format!("{} is not a server that this fault supports", site.service().name))?;
+        let declared = RedisProvision::of(site.service())
+            .ok_or_else(|| format!("{} is not a server that this fault supports", site.service().name))?;
         Ok(Self { declared, vault: site.vault().clone(), authority: site.authority().to_owned() })
     }
 
