@@ -1,7 +1,6 @@
-//! Tests that need no container engine: the shape of the code, the real binary where it needs no daemon, and the daemon
-//! in this process on an engine in memory.
+//! Tests that need no container engine: the real binary where it needs no daemon, and the daemon in this process on an
+//! engine in memory.
 
-mod architecture;
 mod cli;
 mod collection;
 mod commands;

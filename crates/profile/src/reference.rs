@@ -12,7 +12,7 @@ fn the_reference_is_the_one_of_the_types() {
 const INTRODUCTION: &str = "\
 # The profile, field by field
 
-<!-- Generated from the types in src/profile and src/service by `make reference`. -->
+<!-- Generated from the types in crates/profile and crates/kinds by `make reference`. -->
 
 A profile is a YAML file that describes an environment. devenv finds profiles by path, or by name in the project's `profiles/`,
 in `~/.config/devenv/profiles`, and among the built-in profiles, in that order. `devenv validate` reports all problems of a profile

@@ -1,0 +1,196 @@
+//! What no file may name, beyond what Cargo enforces. Each rule has a text that says why, and a file that it is about, in
+//! which the tests plant a violation.
+
+use crate::source::Source;
+
+/// Files of one crate may not name these paths, nor call these methods.
+pub struct Rule {
+    /// As in `Cargo.toml`: `devenv` is the root.
+    pub package: &'static str,
+    /// Whether the rule is about this file, relative to `src`.
+    pub about: fn(&str) -> bool,
+    /// A file that it is about.
+    pub example: &'static str,
+    pub never: &'static [&'static [&'static str]],
+    pub calls: &'static [&'static str],
+    pub text: &'static str,
+}
+
+const DISK: &[&str] = &["std::fs", "tokio::fs", "devenv_files", "tempfile"];
+const DISK_CALLS: &[&str] =
+    &["exists", "try_exists", "is_file", "is_dir", "canonicalize", "read_dir", "read_link", "metadata", "symlink_metadata"];
+const NETWORK: &[&str] = &[
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "std::net::UdpSocket",
+    "std::os::unix::net",
+    "tokio::net",
+    "reqwest",
+    "hyper",
+    "redis",
+    "rdkafka",
+    "tokio_postgres",
+];
+const TASKS: &[&str] = &["tokio", "std::process::Command", "std::thread"];
+const CLOCK: &[&str] = &["std::time::Instant::now", "std::time::SystemTime::now", "jiff::Timestamp::now", "jiff::Zoned::now"];
+const EFFECTS: &[&str] = &["devenv_engine", "devenv_processes", "devenv_secrets"];
+const PURE: &[&[&str]] = &[DISK, NETWORK, TASKS, CLOCK, EFFECTS];
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        package: "devenv-engine",
+        about: |file| !file.starts_with("docker/"),
+        example: "labels.rs",
+        never: &[&["bollard"]],
+        calls: &[],
+        text: "in the engine crate, only docker/ uses bollard",
+    },
+    Rule {
+        package: "devenv-profile",
+        about: |file| !["load.rs", "find.rs"].contains(&file),
+        example: "merge.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "only load.rs and find.rs of the profile crate read the disk; the rest is pure",
+    },
+    Rule {
+        package: "devenv-profile",
+        about: |file| ["load.rs", "find.rs"].contains(&file),
+        example: "find.rs",
+        never: &[NETWORK, TASKS, CLOCK, EFFECTS],
+        calls: &[],
+        text: "profiles are loaded from the disk, and from nowhere else",
+    },
+    Rule { package: "devenv-spec", about: |_| true, example: "workload.rs", never: PURE, calls: DISK_CALLS, text: "specs are plain data" },
+    Rule {
+        package: "devenv-faults",
+        about: |_| true,
+        example: "kill.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "faults are described as data; the daemon injects them",
+    },
+    Rule {
+        package: "devenv-kinds",
+        about: is_pure_part_of_a_kind,
+        example: "postgres/spec.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "a kind describes its services purely: fields, spec, topics and diagnosis are data in, data out",
+    },
+    Rule {
+        package: "devenv",
+        about: |file| ["reconcile/state.rs", "reconcile/plan.rs", "reconcile/backoff.rs"].contains(&file),
+        example: "reconcile/plan.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "the planner is pure",
+    },
+    Rule {
+        package: "devenv",
+        about: |file| file.starts_with("reconcile/"),
+        example: "reconcile/actor.rs",
+        never: &[&["devenv_kinds", "devenv_faults", "devenv_profile", "devenv_chaos"]],
+        calls: &[],
+        text: "reconcile sees specs, never kinds, faults or profiles",
+    },
+    Rule {
+        package: "devenv",
+        about: |file| file.starts_with("cli/") && file != "cli/daemon.rs",
+        example: "cli/up.rs",
+        never: &[
+            &["devenv_engine"],
+            &[
+                "crate::daemon",
+                "crate::server",
+                "crate::reconcile",
+                "crate::operation",
+                "crate::operation_store",
+                "crate::environment",
+                "crate::store",
+                "crate::event",
+            ],
+        ],
+        calls: &[],
+        text: "the command line speaks to the daemon through the client; cli/daemon.rs alone runs it",
+    },
+    Rule {
+        package: "devenv",
+        // Tests run it in their own process through `hosted`.
+        about: |file| !["cli/daemon.rs", "hosted.rs"].contains(&file) && !file.starts_with("daemon/"),
+        example: "server/mod.rs",
+        never: &[&["crate::daemon::run"]],
+        calls: &[],
+        text: "cli/daemon.rs alone runs the daemon",
+    },
+    Rule {
+        package: "devenv",
+        about: |file| !file.starts_with("cli/") && file != "lib.rs",
+        example: "daemon/mod.rs",
+        never: &[&["crate::cli"]],
+        calls: &[],
+        text: "nothing below the command line knows it",
+    },
+    Rule {
+        package: "devenv",
+        about: |file| file.starts_with("server/"),
+        example: "server/log.rs",
+        never: &[&["devenv_engine", "devenv_processes", "devenv_kinds", "devenv_snapshots", "devenv_watch"]],
+        calls: &[],
+        text: "handlers submit operations and read snapshots of state; they touch nothing themselves",
+    },
+];
+
+/// A kind that speaks another one's protocol: its folder may name the other's.
+pub const BUILT_ON: &[(&str, &str)] = &[("redpanda", "kafka"), ("pgbouncer", "postgres")];
+
+/// What names kinds outside of their crate today, until those parts move into the kinds' folders.
+pub const KNOWN_TO_NAME_KINDS: &[&str] =
+    &["daemon/faults/servers/redis.rs", "daemon/faults/servers/postgres.rs", "daemon/faults/servers/kafka.rs", "prober.rs"];
+
+fn is_pure_part_of_a_kind(file: &str) -> bool {
+    file.starts_with("describe/")
+        || ["/fields.rs", "/spec.rs", "/topics.rs", "/diagnosis.rs"].iter().any(|pure| file.ends_with(pure))
+        || file.starts_with("diagnosis/")
+}
+
+/// What a package's files name against a rule, as `package/src/file:line: what: why`.
+pub fn violations(package: &str, source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    for rule in RULES.iter().filter(|rule| rule.package == package) {
+        for mention in source.mentions.iter().filter(|mention| (rule.about)(&mention.file)) {
+            if let Some(path) = rule.never.iter().copied().flatten().find(|path| mention.is_below(path)) {
+                found.push(format!("{package}/src/{}:{}: `{path}`: {}", mention.file, mention.line, rule.text));
+            }
+        }
+        for call in source.calls.iter().filter(|call| (rule.about)(&call.file) && rule.calls.contains(&call.method.as_str())) {
+            found.push(format!("{package}/src/{}:{}: `.{}()`: {}", call.file, call.line, call.method, rule.text));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Where a kind's folder names another kind's. `kinds` are the folders.
+pub fn kinds_that_name_others(kinds: &[String], source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    for mention in &source.mentions {
+        let (Some(own), [start, other, ..]) = (mention.module.first().filter(|own| kinds.contains(own)), mention.path.as_slice()) else {
+            continue;
+        };
+        let allowed = BUILT_ON.contains(&(own.as_str(), other.as_str()));
+        if start == "crate" && own != other && kinds.contains(other) && !allowed {
+            found.push(format!("devenv-kinds/src/{}:{}: `{other}`: no kind knows another", mention.file, mention.line));
+        }
+    }
+    found
+}
+
+/// Where a file outside of the kinds' crate names a kind's folder.
+pub fn outsiders_that_name_kinds(package: &str, kinds: &[String], source: &Source) -> Vec<String> {
+    let names_kind = |path: &[String]| matches!(path, [start, kind, ..] if start == "devenv_kinds" && kinds.contains(kind));
+    let known = |file: &String| KNOWN_TO_NAME_KINDS.contains(&file.as_str());
+    let outside = source.mentions.iter().filter(|mention| names_kind(&mention.path) && !known(&mention.file));
+    outside.map(|mention| format!("{package}/src/{}:{}: only `kinds` names a kind", mention.file, mention.line)).collect()
+}

@@ -1,0 +1,267 @@
+//! The rules on the real sources, and each rule on a planted violation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    cycles::{cycles, graph},
+    rules::{RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, violations},
+    source::{Source, read},
+};
+
+/// Circles that are left, each with what keeps it.
+const KNOWN_CYCLES: &[(&str, &[&str])] = &[
+    // The daemon composes operations and server, which reach environments through its registry.
+    ("devenv", &["daemon", "operation", "server"]),
+    // The traits of abilities name the types of the generic parts, which ask for the abilities.
+    ("devenv-kinds", &["backup", "capability", "figures", "lease", "probe", "provision", "script", "transfer"]),
+    ("devenv-api", &["backup", "chaos", "operation", "request", "status"]),
+    ("devenv-api", &["client", "lease"]),
+    ("devenv-chaos", &["entry", "runner"]),
+    ("devenv-fault-agent", &["packets", "rules"]),
+    ("devenv-harness", &["environment", "private"]),
+    ("devenv-profile", &["graph", "rules", "validate"]),
+];
+
+type Files = BTreeMap<String, String>;
+
+fn root() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).canonicalize().unwrap()
+}
+
+fn collect(directory: &Path, base: &Path, files: &mut Files) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, base, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
+            files.insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// Every package of the workspace, by its name.
+fn packages() -> BTreeMap<String, (Files, Source)> {
+    let mut directories = vec![("devenv".to_owned(), root())];
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let path = entry.unwrap().path();
+        directories.push((format!("devenv-{}", path.file_name().unwrap().to_str().unwrap()), path));
+    }
+    let read_package = |directory: &Path| {
+        let mut files = Files::new();
+        let sources = directory.join("src");
+        collect(&sources, &sources, &mut files);
+        let source = read(&files).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        (files, source)
+    };
+    directories.into_iter().map(|(name, directory)| (name, read_package(&directory))).collect()
+}
+
+/// The kinds' folders: what has fields.
+fn kinds(files: &Files) -> Vec<String> {
+    files.keys().filter_map(|file| file.strip_suffix("/fields.rs")).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_file_names_what_a_rule_forbids() {
+    let packages = packages();
+    let kinds = kinds(&packages["devenv-kinds"].0);
+    assert!(kinds.len() > 10 && packages["devenv"].1.files.len() > 50, "the sources were not found");
+    let mut broken = kinds_that_name_others(&kinds, &packages["devenv-kinds"].1);
+    for (name, (_, source)) in &packages {
+        broken.extend(violations(name, source));
+        if name != "devenv-kinds" {
+            broken.extend(outsiders_that_name_kinds(name, &kinds, source));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_production_file_is_read() {
+    for (name, (files, source)) in packages() {
+        let read: BTreeSet<&String> = source.files.iter().collect();
+        let is_test =
+            |file: &str| ["tests", "testing", "fake", "conformance", "hostile", "reference"].iter().any(|word| file.contains(word));
+        let missed: Vec<&String> = files.keys().filter(|file| !read.contains(file) && !is_test(file)).collect();
+        assert!(missed.is_empty() || missed == ["main.rs"], "{name}: {missed:?}");
+    }
+}
+
+#[test]
+fn no_circle_exists_but_those_that_are_known() {
+    for (name, (_, source)) in packages() {
+        let graph = graph(&source);
+        for circle in cycles(&graph) {
+            let known =
+                KNOWN_CYCLES.iter().any(|(package, known)| *package == name && circle.iter().all(|one| known.contains(&one.as_str())));
+            let mut arrows = Vec::new();
+            for (from, to) in circle.iter().flat_map(|from| circle.iter().map(move |to| (from, to))) {
+                arrows.extend(graph[from].get(to).map(|place| format!("{from} -> {to} ({place})")));
+            }
+            assert!(known, "{name}: {circle:?} need one another:\n{}", arrows.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn crates_do_not_depend_on_the_supervisor_nor_pure_ones_on_effects() {
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let path = entry.unwrap().path();
+        let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap();
+        let normal = manifest.split("[dependencies]").nth(1).unwrap_or_default().split("\n[").next().unwrap();
+        let depends_on = |name: &str| normal.lines().any(|line| line.split([' ', '.', '=']).next() == Some(name));
+        assert!(!depends_on("devenv"), "{} depends on devenv", path.display());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name == "engine" || !depends_on("bollard"), "{name} depends on bollard");
+        if ["api", "files", "spec", "shipped"].contains(&name) {
+            assert!(!normal.contains("devenv-engine") && !normal.contains("devenv-kinds"), "{name} depends on what is above it");
+        }
+        for effect in ["tokio", "reqwest", "hyper", "redis", "devenv-engine", "devenv-processes", "devenv-secrets"] {
+            assert!(!["spec", "faults", "profile", "shipped"].contains(&name) || !depends_on(effect), "{name} depends on {effect}");
+        }
+    }
+}
+
+/// A crate that holds one file at this path, and the modules that lead to it.
+fn crate_with(file: &str, text: &str) -> Files {
+    let mut files = Files::new();
+    let names: Vec<&str> = file.strip_suffix(".rs").unwrap().split('/').filter(|name| *name != "mod").collect();
+    if file == "lib.rs" {
+        files.insert(file.to_owned(), text.to_owned());
+        return files;
+    }
+    files.insert("lib.rs".to_owned(), format!("mod {};", names[0]));
+    for (index, pair) in names.windows(2).enumerate() {
+        files.insert(format!("{}/mod.rs", names[..=index].join("/")), format!("mod {};", pair[1]));
+    }
+    files.insert(file.to_owned(), text.to_owned());
+    files
+}
+
+fn reported(rule: &Rule, text: &str) -> bool {
+    let mut files = crate_with(rule.example, text);
+    if rule.package == "devenv"
+        && let Some(root) = files.get_mut("lib.rs")
+    {
+        root.push_str("use devenv_kinds as kinds;");
+    }
+    let source = read(&files).unwrap();
+    violations(rule.package, &source).iter().any(|found| found.ends_with(rule.text))
+}
+
+#[test]
+fn a_planted_violation_of_every_rule_is_reported() {
+    for rule in RULES {
+        assert!((rule.about)(rule.example), "{}", rule.text);
+        assert!(
+            !reported(rule, "use std::collections::{BTreeMap, btree_map::{self, Entry}}; fn f() { std::mem::drop(1); }"),
+            "{}",
+            rule.text
+        );
+        for path in rule.never.iter().copied().flatten() {
+            let first = path.split("::").next().unwrap();
+            let rest = path.split_once("::").map_or("thing", |(_, rest)| rest);
+            let last = rest.rsplit("::").next().unwrap();
+            // `{other, a::{self, b::{c}}}`, as deep as the path is.
+            let nested = rest.rsplit("::").fold(String::new(), |inner, segment| match inner.as_str() {
+                "" => format!("{segment}::{{self, deep::{{Deeper}}}}"),
+                _ => format!("{segment}::{{other, {inner}}}"),
+            });
+            for text in [
+                format!("use {path};"),
+                format!("use {{std::mem, {first}::{{other, {nested}}}}};"),
+                format!("use {path} as innocent; fn f() {{ innocent::call() }}"),
+                format!("fn f() -> {path}::Thing {{ todo!() }}"),
+                format!("fn f() {{ {path}::call() }}"),
+                format!("fn f() {{ vec![1, {path}::call(2)]; }}"),
+                format!("fn f() {{ let closure = |x: &{path}::Type| x; }}"),
+                format!("mod within {{ use {path}::{{self as other}}; }}"),
+                format!("impl super::Thing for u8 {{ fn f() {{ {path}::call() }} }}"),
+            ] {
+                assert!(reported(rule, &text), "{}: `{text}`", rule.text);
+            }
+            assert!(!reported(rule, &format!("#[cfg(test)] mod tests {{ use {path}; }}")), "tests may: {}", rule.text);
+            assert!(!reported(rule, &format!("#[cfg(test)] fn f() {{ {last}::call() }}")), "tests may: {}", rule.text);
+        }
+        for method in rule.calls {
+            assert!(
+                reported(rule, &format!("fn f(path: &Path) {{ if path.parent().unwrap().{method}() {{ }} }}")),
+                "{}: {method}",
+                rule.text
+            );
+        }
+    }
+}
+
+#[test]
+fn names_are_followed_through_imports_aliases_and_relative_paths() {
+    let rule = RULES.iter().find(|rule| rule.example == "reconcile/actor.rs").unwrap();
+    // `crate::kinds` is `devenv_kinds`, as the planted root says.
+    for text in [
+        "use crate::{store::Record, kinds::{self, Kind}};",
+        "use super::super::kinds::Kind;",
+        "use crate::kinds as innocent;",
+        "fn f() { crate::kinds::find(1); }",
+        "fn f() { super::super::kinds::find(1); }",
+    ] {
+        assert!(reported(rule, text), "{text}");
+    }
+    let rule = RULES.iter().find(|rule| rule.example == "merge.rs").unwrap();
+    for text in [
+        "use std::fs; fn f() { fs::read(1); }",
+        "use std::time; fn f() { time::Instant::now(); }",
+        "use std::time::{Duration, Instant}; fn f() -> Instant { Instant::now() }",
+        "fn f() { println!(\"{:?}\", std::time::Instant::now()); }",
+    ] {
+        assert!(reported(rule, text), "{text}");
+    }
+    assert!(!reported(rule, "use std::time::{Duration, Instant}; fn f(now: Instant) {}"), "time that is given is no clock");
+}
+
+#[test]
+fn a_planted_kind_that_names_another_is_reported() {
+    let kinds = ["postgres".to_owned(), "redis".to_owned(), "redpanda".to_owned(), "kafka".to_owned()];
+    let planted = |folder: &str, text: &str| {
+        let mut files = crate_with(&format!("{folder}/probe.rs"), text);
+        // As the kinds' crate declares them: by a macro.
+        files.insert("lib.rs".to_owned(), format!("kinds! {{ \"{folder}\" {folder} Kind, }}"));
+        kinds_that_name_others(&kinds, &read(&files).unwrap())
+    };
+    assert_eq!(planted("postgres", "use crate::{probe::Receipt, redis::{self, probe}};").len(), 2);
+    assert_eq!(planted("postgres", "fn f() { super::super::redis::probe::ask() }").len(), 1);
+    assert_eq!(planted("postgres", "use crate::postgres::spec; use super::fields;"), Vec::<String>::new());
+    assert_eq!(planted("redpanda", "use crate::kafka::topics;"), Vec::<String>::new());
+}
+
+#[test]
+fn a_planted_outsider_that_names_a_kind_is_reported() {
+    let kinds = ["postgres".to_owned(), "redis".to_owned()];
+    let planted = |text: &str| {
+        let mut files = crate_with("daemon/mod.rs", text);
+        files.insert("lib.rs".to_owned(), "mod daemon; use devenv_kinds as kinds;".to_owned());
+        outsiders_that_name_kinds("devenv", &kinds, &read(&files).unwrap())
+    };
+    assert_eq!(planted("use crate::kinds::{find, postgres::spec::{Provision}};").len(), 1);
+    assert_eq!(planted("fn f() { devenv_kinds::redis::ask() }").len(), 1);
+    assert_eq!(planted("use crate::kinds::{self, capability::Probe}; fn f() { kinds::find(1); }"), Vec::<String>::new());
+}
+
+#[test]
+fn a_planted_circle_is_found_through_re_exports_and_nested_imports() {
+    let circles = |a: &str, b: &str| {
+        let root = "mod a; mod b; mod c; pub use b::{inner::Thing, Other as Renamed};";
+        let files = [("lib.rs", root), ("a.rs", a), ("b.rs", b), ("c.rs", "use crate::a::A;")];
+        let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        cycles(&graph(&read(&files).unwrap()))
+    };
+    let circle = vec![vec!["a".to_owned(), "b".to_owned()]];
+    assert_eq!(circles("use crate::{b::{self, deep::{Deeper}}};", "use super::a::A;"), circle);
+    assert_eq!(circles("use crate::Thing;", "fn f() { crate::a::call() }"), circle);
+    assert_eq!(circles("fn f(x: super::Renamed) {}", "use crate::{a}; fn f() { a::call() }"), circle);
+    assert_eq!(circles("use crate::Thing;", "#[cfg(test)] mod tests { use crate::a; }"), Vec::<Vec<String>>::new());
+}
