@@ -138,7 +138,7 @@ fn find<'a>(record: &'a Record, name: &str) -> Result<&'a SnapshotRecord, ApiErr
         let hint = if known.is_empty() {
             "run `devenv snapshot save NAME` to create one".to_owned()
         } else {
-            format!("available profiles: {}", known.join(", "))
+            format!("available snapshots: {}", known.join(", "))
         };
         ApiError::new(ErrorCode::NotFound, format!("snapshot `{name}` does not exist")).hint(hint)
     })

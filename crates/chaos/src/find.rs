@@ -65,7 +65,7 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     let hint = if is_path {
         "paths are resolved from the current directory, then from the project".to_owned()
     } else {
-        did_you_mean(scenario, names()).unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names())))
+        did_you_mean(scenario, names()).unwrap_or_else(|| format!("available scenarios: {}; or pass a path", one_of(names())))
     };
     Err(NotFound { name: scenario.to_owned(), hint })
 }
