@@ -209,7 +209,7 @@ fn data_is_exported_and_imported_from_a_file_and_from_an_address_that_no_argumen
     corner.devenv_with_input(&["import", "db", "-"], &address).expect(0);
     assert_eq!(one(&corner, "select string_agg(name, ',') from item"), "theirs");
     let warned = corner.devenv(&["import", "db", &address]).expect(0);
-    assert!(warned.stderr.contains("where every user of this machine can read its password"), "{}", warned.stderr);
+    assert!(warned.stderr.contains("a password that every user of this machine can read"), "{}", warned.stderr);
     corner.devenv(&["import", "db"]).expect(2);
 }
 

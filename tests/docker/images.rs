@@ -9,7 +9,7 @@ fn offline_asks_no_registry_and_says_what_brings_the_image() {
     let corner = Corner::with("  cache:\n    container: { image: \"devenv-nowhere/none:1\" }\n");
     let ended = corner.devenv(&["up", "test", "--offline"]).expect(1);
     assert!(
-        ended.stderr.contains("is not here, and no registry is asked") && ended.stderr.contains("devenv images load"),
+        ended.stderr.contains("does not exist locally, and `--offline` forbids pulling it") && ended.stderr.contains("devenv images load"),
         "{}",
         ended.stderr
     );
@@ -40,6 +40,6 @@ fn an_archive_brings_images_back() {
     let loaded = corner.json(&["images", "load", "images.tar"]);
     assert_eq!(loaded["images"][0]["name"], "devenv-test/archived:1");
     docker(&["rmi", "devenv-test/archived:1"]).expect(0);
-    assert!(corner.devenv(&["images", "save", "images.tar", "test"]).expect(1).stderr.contains("is not here"));
+    assert!(corner.devenv(&["images", "save", "images.tar", "test"]).expect(1).stderr.contains("does not exist locally"));
     assert!(corner.devenv(&["images", "load", "none.tar"]).expect(2).stderr.contains("none.tar"));
 }

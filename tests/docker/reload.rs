@@ -75,7 +75,7 @@ fn a_restarted_version_that_does_not_become_ready_gives_way_to_the_one_before() 
     let told = corner.messages("service.reload-failed").remove(0);
     assert!(told.ends_with("run 2 is started again"), "{told}");
     let api = corner.service("api");
-    assert!(api["reason"].as_str().is_some_and(|reason| reason.contains("the version before runs")), "{api}");
+    assert!(api["reason"].as_str().is_some_and(|reason| reason.contains("running the previous version")), "{api}");
     assert_eq!(corner.said("version"), ["version one", "version two", "version broken", "version two"]);
 
     // The next daemon starts the same one, however it comes to that.

@@ -456,5 +456,5 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     assert_eq!(shown(&reload().await), (ServiceState::Failed, Some("nor did that one".to_owned())), "it is tried once");
     let (state, reason) = shown(&reload().await);
     assert_eq!(state, ServiceState::Ready, "and the next change is");
-    assert!(!reason.unwrap_or_default().contains("the version before"), "the present version runs");
+    assert!(!reason.unwrap_or_default().contains("the previous version"), "the present version runs");
 }
