@@ -10,7 +10,6 @@ use super::{Outcome, args, exit::ExitStatus, printer::Printer};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The shell to generate it for.
-    /// The shell to generate it for.
     shell: Shell,
 }
 
