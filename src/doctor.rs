@@ -6,14 +6,14 @@
 mod engine;
 mod host;
 
-use devenv_api::{Check, CheckStatus, Doctor, EngineChoice};
+use devenv_api::{Check, CheckStatus, Doctor, EngineSelection};
 
 use crate::paths::Paths;
 
 /// What is looked at.
 pub(crate) struct Subject {
     pub(crate) paths: Paths,
-    pub(crate) engine: EngineChoice,
+    pub(crate) engine: EngineSelection,
     /// The images of the `default` profile.
     pub(crate) images: Vec<String>,
 }

@@ -48,14 +48,14 @@ struct Writer {
 
 /// An event to be published. It becomes an [`Event`] with a number and a time.
 #[derive(Debug, Clone)]
-pub(crate) struct News {
+pub(crate) struct NewEvent {
     pub(crate) service: Option<ServiceName>,
     pub(crate) kind: &'static str,
     pub(crate) message: String,
     pub(crate) data: serde_json::Map<String, Value>,
 }
 
-impl News {
+impl NewEvent {
     pub(crate) fn new(kind: &'static str, message: impl Into<String>) -> Self {
         Self { service: None, kind, message: message.into(), data: serde_json::Map::new() }
     }
@@ -106,7 +106,7 @@ impl EventLog {
     }
 
     /// Numbers, stores and publishes an event. Returns its number, which later events name as their cause.
-    pub(crate) fn emit(&self, news: News) -> u64 {
+    pub(crate) fn emit(&self, news: NewEvent) -> u64 {
         let mut writer = self.shared.state.lock().expect("no code panics while it holds this lock");
         writer.sequence += 1;
         let event = Event {
@@ -255,12 +255,12 @@ mod tests {
         let id = EnvironmentId::recorded("e");
         let service: ServiceName = "db".parse().unwrap();
         let log = EventLog::open(&id, &path).unwrap();
-        let asked = log.emit(News::new("environment.asked", "up was asked for"));
-        log.emit(News::of(&service, "service.started", "db was started").because(Some(asked)));
+        let asked = log.emit(NewEvent::new("environment.asked", "up was asked for"));
+        log.emit(NewEvent::of(&service, "service.started", "db was started").because(Some(asked)));
         drop(log);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"sequence\": 3, \"ti").unwrap();
         let log = EventLog::open(&id, &path).unwrap();
-        assert_eq!(log.emit(News::of(&service, "service.ready", "db is ready").because(Some(2))), 3);
+        assert_eq!(log.emit(NewEvent::of(&service, "service.ready", "db is ready").because(Some(2))), 3);
         let (history, _) = log.history_and_rest().unwrap();
         assert_eq!(history.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
         let why: Vec<String> = log.why("db").unwrap().into_iter().map(|event| event.kind).collect();
@@ -274,7 +274,7 @@ mod tests {
         let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
         let long = "x".repeat(32 << 10);
         for _ in 0..500 {
-            log.emit(News::new("noise", long.clone()));
+            log.emit(NewEvent::new("noise", long.clone()));
         }
         let on_disk =
             |directory: &Path| -> u64 { fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
@@ -287,7 +287,7 @@ mod tests {
         );
         drop(log);
         let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
-        assert_eq!(log.emit(News::new("noise", "")), 501);
+        assert_eq!(log.emit(NewEvent::new("noise", "")), 501);
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
         fs::write(&path, (1..=400).map(|sequence| line(&event(sequence))).collect::<String>()).unwrap();
         let log = EventLog::open(&EnvironmentId::recorded("e"), &path).unwrap();
         assert!(fs::metadata(&path).unwrap().len() <= FILE_BYTES);
-        assert_eq!(log.emit(News::new("noise", "")), 401);
+        assert_eq!(log.emit(NewEvent::new("noise", "")), 401);
         assert!(log.history_and_rest().unwrap().0.len() > 100);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use devenv_api::{Announcement, ApiError, Client, ClientError, EngineChoice, ErrorCode};
+use devenv_api::{Announcement, ApiError, Client, ClientError, EngineSelection, ErrorCode};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -30,7 +30,7 @@ const GREETING: Duration = Duration::from_secs(15);
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// The daemon that runs, if one does. Nothing is started.
-pub(super) async fn running(paths: &Paths, engine: &EngineChoice) -> Result<Option<Client>, Failure> {
+pub(super) async fn running(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
     let socket = paths.socket();
     // A file that nobody listens at refuses at once. Removing it is the next daemon's affair: only the lock's holder may.
     if UnixStream::connect(&socket).is_err() {
@@ -47,12 +47,12 @@ pub(super) async fn running(paths: &Paths, engine: &EngineChoice) -> Result<Opti
 }
 
 /// The daemon that runs, or a new one.
-pub(super) async fn connect(paths: &Paths, engine: &EngineChoice) -> Result<Client, Failure> {
+pub(super) async fn connect(paths: &Paths, engine: &EngineSelection) -> Result<Client, Failure> {
     let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own executable", error))?;
     connect_or_start(paths, engine, &binary).await
 }
 
-async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -> Result<Client, Failure> {
+async fn connect_or_start(paths: &Paths, engine: &EngineSelection, binary: &Path) -> Result<Client, Failure> {
     if let Some(client) = running(paths, engine).await? {
         return Ok(client);
     }
@@ -82,7 +82,7 @@ async fn connect_or_start(paths: &Paths, engine: &EngineChoice, binary: &Path) -
 }
 
 /// Starts a daemon that outlives this process, and hears what it has to say.
-async fn start(paths: &Paths, engine: &EngineChoice, binary: &Path, deadline: Instant) -> Result<Announcement, Failure> {
+async fn start(paths: &Paths, engine: &EngineSelection, binary: &Path, deadline: Instant) -> Result<Announcement, Failure> {
     let log = paths.daemon_log();
     put_aside(&log);
     let stderr = OpenOptions::new()
@@ -182,7 +182,7 @@ mod tests {
         let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
         rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(paths.socket()).unwrap()).unwrap();
         assert!(paths.socket().exists());
-        assert!(running(&paths, &EngineChoice::default()).await.unwrap().is_none());
+        assert!(running(&paths, &EngineSelection::default()).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -195,7 +195,7 @@ mod tests {
                 drop(listener.accept().await.unwrap());
             }
         };
-        let (found, ()) = tokio::join!(async { running(&paths, &EngineChoice::default()).await }, dying);
+        let (found, ()) = tokio::join!(async { running(&paths, &EngineSelection::default()).await }, dying);
         assert!(found.unwrap().is_none());
     }
 
@@ -208,7 +208,7 @@ mod tests {
             std::process::Command::new("sh").args(["-c", r#"printf %s "$1" > "$2"; chmod +x "$2""#, "sh", &text]).arg(&binary).status();
         assert!(written.unwrap().success());
         let paths = Paths { state: root.join("state"), runtime: root.join("run"), config: root.into() };
-        let engine = EngineChoice { context: Some("colima".to_owned()), ..EngineChoice::default() };
+        let engine = EngineSelection { context: Some("colima".to_owned()), ..EngineSelection::default() };
         connect_or_start(&paths, &engine, &binary).await
     }
 

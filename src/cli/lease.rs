@@ -8,7 +8,7 @@ use super::{
     environment::shell_quoted,
     exit::ExitStatus,
     failure::{Failure, Signals, internal},
-    held::{self, Held},
+    leased_command::{self, LeasedCommand},
     session::Session,
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    if let Err((status, error)) = held::find(&arguments.command) {
+    if let Err((status, error)) = leased_command::find(&arguments.command) {
         session.printer.failure(&error, None);
         return Ok(status);
     }
@@ -56,7 +56,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 
 /// Runs a command on a lease and gives the lease back.
 pub(super) async fn on_lease(command: &[String], lease: Lease, mut holding: Holding, signals: &mut Signals) -> Outcome {
-    let held = Held { command, variables: lease.variables };
+    let held = LeasedCommand { command, variables: lease.variables };
     let status = held.run(signals, async { lost(holding.lost().await) }).await?;
     // The daemon's next sweep cleans up what could not be returned now; the command's result counts.
     let _ = holding.release().await;

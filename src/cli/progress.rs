@@ -1,6 +1,6 @@
 //! Progress of `up` and its like on stderr: a live line a service on a terminal, plain lines elsewhere.
 //!
-//! What an event means for a line is decided by [`News::of`], which is pure.
+//! What an event means for a line is decided by [`ProgressUpdate::of`], which is pure.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ pub(super) async fn follow(printer: &Printer, mut messages: Stream<UpMessage>) -
 
 /// What an event says, for a line of progress.
 #[derive(Debug, PartialEq)]
-struct News<'a> {
+struct ProgressUpdate<'a> {
     service: Option<&'a str>,
     /// If it is about a change of state.
     state: Option<ServiceState>,
@@ -44,7 +44,7 @@ struct News<'a> {
     detail: Option<&'a str>,
 }
 
-impl<'a> News<'a> {
+impl<'a> ProgressUpdate<'a> {
     fn of(event: &'a Event) -> Self {
         let word = event.data.get("state").and_then(serde_json::Value::as_str).or_else(|| event.kind.strip_prefix("service."));
         let state = word.and_then(|word| serde_json::from_value(word.into()).ok());
@@ -103,8 +103,8 @@ impl<'a> Progress<'a> {
 
     pub(super) fn event(&mut self, event: &Event) {
         match self {
-            Self::Live(live) => live.event(&News::of(event)),
-            Self::Lines(lines) => lines.event(&News::of(event)),
+            Self::Live(live) => live.event(&ProgressUpdate::of(event)),
+            Self::Lines(lines) => lines.event(&ProgressUpdate::of(event)),
             Self::Silent => {}
         }
     }
@@ -118,7 +118,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// News that is no event, such as bytes pulled so far.
+    /// ProgressUpdate that is no event, such as bytes pulled so far.
     pub(super) fn note(&mut self, service: &str, message: &str) {
         match self {
             Self::Live(live) => live.note(service, message),
@@ -139,7 +139,7 @@ pub(super) struct Lines<'a> {
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 impl Lines<'_> {
-    fn event(&mut self, news: &News<'_>) {
+    fn event(&mut self, news: &ProgressUpdate<'_>) {
         let line = news.line();
         let service = news.service.unwrap_or_default();
         if self.told.get(service) != Some(&line) {
@@ -186,7 +186,7 @@ impl Live {
         })
     }
 
-    fn event(&mut self, news: &News<'_>) {
+    fn event(&mut self, news: &ProgressUpdate<'_>) {
         let Some(service) = news.service else {
             self.message(news.message);
             return;
@@ -271,7 +271,7 @@ mod tests {
             (event(None, "network.created", "the network was created", serde_json::Value::Null), "the network was created"),
         ];
         for (event, expected) in cases {
-            assert_eq!(anstream::adapter::strip_str(&News::of(&event).line()).to_string(), expected);
+            assert_eq!(anstream::adapter::strip_str(&ProgressUpdate::of(&event).line()).to_string(), expected);
         }
     }
 }

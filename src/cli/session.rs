@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devenv_api::{ApiError, Client, EngineChoice, EnvironmentTarget};
+use devenv_api::{ApiError, Client, EngineSelection, EnvironmentTarget};
 
 use super::{
     args::Global,
@@ -46,9 +46,9 @@ impl Session {
     }
 
     /// The engine that the flags and variables name.
-    pub(crate) fn engine(&self) -> EngineChoice {
+    pub(crate) fn engine(&self) -> EngineSelection {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        EngineChoice {
+        EngineSelection {
             context: self.global.context.clone(),
             docker_host: variable(paths::DOCKER_HOST),
             docker_context: variable(paths::DOCKER_CONTEXT),

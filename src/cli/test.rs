@@ -16,8 +16,8 @@ use super::{
     Outcome, bundle,
     exit::ExitStatus,
     failure::{Failure, Signals, internal},
-    held::{self, Held},
     lease,
+    leased_command::{self, LeasedCommand},
     operation::carry_out,
     project::{self, Loaded},
     session::Session,
@@ -67,7 +67,7 @@ struct Run<'a> {
 /// How the environment is held.
 enum Claim {
     /// It is ours, and gone with this.
-    Held {
+    LeasedCommand {
         marker: String,
         holding: Holding,
     },
@@ -75,7 +75,7 @@ enum Claim {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    if let Err((status, error)) = held::find(&arguments.command) {
+    if let Err((status, error)) = leased_command::find(&arguments.command) {
         session.printer.failure(&error, None);
         return Ok(status);
     }
@@ -88,7 +88,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Claim::Warm
     } else {
         let (marker, holding) = run.client.hold(&HoldRequest { target: run.target.clone() }).await?;
-        Claim::Held { marker, holding }
+        Claim::LeasedCommand { marker, holding }
     };
     run.carry_out(claim, &mut signals).await
 }
@@ -112,7 +112,7 @@ impl Run<'_> {
         if !succeeded && !matches!(outcome, Err(Failure::Signal(_) | Failure::Cancelled { .. })) {
             self.leave_bundle(&outcome).await;
         }
-        let Claim::Held { holding, .. } = claim else { return outcome };
+        let Claim::LeasedCommand { holding, .. } = claim else { return outcome };
         if !succeeded && self.arguments.keep_on_failure {
             let kept = holding.keep().await;
             let name = &self.target.instance;
@@ -147,13 +147,13 @@ impl Run<'_> {
         };
         let shards = self.arguments.shards.map_or(1, NonZeroU16::get);
         match claim {
-            Claim::Held { marker, holding } if shards == 1 => {
+            Claim::LeasedCommand { marker, holding } if shards == 1 => {
                 let mut variables = self.variables().await?;
                 variables.insert(MARKER.to_owned(), marker.clone());
-                let held = Held { command: &self.arguments.command, variables };
+                let held = LeasedCommand { command: &self.arguments.command, variables };
                 held.run(signals, async { lease::lost(holding.lost().await) }).await
             }
-            Claim::Held { holding, .. } => {
+            Claim::LeasedCommand { holding, .. } => {
                 tokio::select! {
                     status = self.in_shards(shards) => status,
                     error = holding.lost() => Err(lease::lost(error)),

@@ -74,7 +74,7 @@ impl Environments {
             fs::remove_dir_all(root.join(&old)).map_err(internal)?;
             made.removed.push(old);
         }
-        environment.handle.events.emit(crate::event::News::new("backup.made", format!("created the backup {}", made.id)));
+        environment.handle.events.emit(crate::event::NewEvent::new("backup.made", format!("created the backup {}", made.id)));
         Ok(made)
     }
 
@@ -127,7 +127,7 @@ impl Environments {
             engine: self.engine().as_ref(),
             container,
             vault: &environment.vault,
-            authority: environment.caretaker.authority(),
+            authority: environment.runtime.authority(),
         }
     }
 
@@ -234,7 +234,7 @@ impl Environments {
             };
             compared.push(compare(&part.service, &part.contents, &after));
         }
-        environment.handle.events.emit(crate::event::News::new("backup.restored", format!("restored the backup {}", wanted.id)));
+        environment.handle.events.emit(crate::event::NewEvent::new("backup.restored", format!("restored the backup {}", wanted.id)));
         Ok(Restored {
             backup: wanted.id.clone(),
             verified: verified(&compared),
@@ -292,7 +292,7 @@ impl Environments {
     pub(super) async fn provision_again(&self, environment: &Environment, service: &ServiceSpec) -> Result<(), ApiError> {
         let cx = ProvisionContext {
             vault: environment.vault.clone(),
-            authority: Some(environment.caretaker.authority().to_owned()),
+            authority: Some(environment.runtime.authority().to_owned()),
             again: false,
         };
         for declared in &service.provision {

@@ -24,7 +24,7 @@ impl Environments {
         let ports = {
             let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
             lease(&mut leases, &record, &needs.ports, &running, |service, message| {
-                environment.handle.events.emit(crate::event::News::of(service, "service.port-moved", message));
+                environment.handle.events.emit(crate::event::NewEvent::of(service, "service.port-moved", message));
             })?
         };
         environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
@@ -103,8 +103,8 @@ fn running(environment: &Environment) -> Vec<u16> {
     let running = status.services.iter().filter(|service| service.container.is_some() || service.pid.is_some());
     let mut ports: Vec<u16> = running.flat_map(|service| service.ports.iter().map(|port| port.host)).collect();
     // A service may be away while its ports are held for it.
-    ports.extend(environment.caretaker.hosts.held_ports());
-    ports.extend(environment.passages.ports());
+    ports.extend(environment.runtime.processes.held_ports());
+    ports.extend(environment.forwards.ports());
     ports
 }
 

@@ -17,12 +17,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    caretaker::DaemonCaretaker, describe, figures::Figures, golden::Golden, hosts::Hosts, inherited::Inherited, internal, passages,
-    react::Tools, reload::Reloader, usage::Usage,
+    activity::Activity, describe, figures::Figures, golden::Golden, host_processes::HostProcesses, inherited::Inherited, internal,
+    port_forwards, reload::Reloader, reload_job::Tools, service_runtime::DaemonServiceRuntime,
 };
 use crate::{
     engine::{Engine, OwnerId, Reach},
-    event::{EventLog, News},
+    event::{EventLog, NewEvent},
     lease::Leases,
     log::Logs,
     net::PortLeases,
@@ -66,17 +66,17 @@ pub(crate) struct Environment {
     pub(crate) handle: Handle,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
-    pub(super) caretaker: Arc<DaemonCaretaker>,
+    pub(super) runtime: Arc<DaemonServiceRuntime>,
     pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) leases: Leases,
     /// It is being removed for good, and nothing is begun in it any more.
     closed: Arc<AtomicBool>,
     /// Ports of its services that this process brings to its loopback.
-    pub(super) passages: passages::Held,
+    pub(super) forwards: port_forwards::Held,
     /// No registry is asked for images.
     offline: Arc<AtomicBool>,
-    pub(crate) usage: Usage,
+    pub(crate) activity: Activity,
 }
 
 impl Environment {
@@ -86,12 +86,12 @@ impl Environment {
 
     /// What is started from now on on the host inherits these variables.
     pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
-        self.caretaker.hosts.inherited.keep(variables).map_err(internal)
+        self.runtime.processes.inherited.keep(variables).map_err(internal)
     }
 
     /// Changes when the data that a lease begins with does.
     pub(crate) fn data_key(&self) -> String {
-        self.caretaker.data_key()
+        self.runtime.data_key()
     }
 
     pub(crate) fn ask_no_registry(&self, offline: bool) {
@@ -147,7 +147,7 @@ impl Environments {
             return Ok(Some(place));
         }
         let message = format!("waiting: {} other test environments are starting", crate::operation::at_once());
-        environment.handle.events.emit(News::new("environment.waiting", message));
+        environment.handle.events.emit(NewEvent::new("environment.waiting", message));
         // Never closed.
         Ok(places.acquire().await.ok())
     }
@@ -216,8 +216,8 @@ impl Environments {
         }
         // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
         self.shared.store.save(&record).map_err(internal)?;
-        let hosts = self.hosts(&record.id);
-        self.start(&mut known, record, Observed::default(), hosts)
+        let processes = self.processes(&record.id);
+        self.start(&mut known, record, Observed::default(), processes)
     }
 
     /// Runs what belongs to a connection; the daemon waits for its end.
@@ -225,19 +225,19 @@ impl Environments {
         self.shared.holders.spawn(work);
     }
 
-    pub(super) fn hosts(&self, id: &EnvironmentId) -> Arc<Hosts> {
+    pub(super) fn processes(&self, id: &EnvironmentId) -> Arc<HostProcesses> {
         let directory = self.shared.store.environment(id);
         let inherited = Inherited::open(directory.join("inherited.json"));
-        Arc::new(Hosts::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
+        Arc::new(HostProcesses::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
     }
 
     /// Starts the task of an environment.
-    pub(super) fn begin(&self, record: Record, observed: Observed, hosts: Arc<Hosts>) -> Result<Environment, ApiError> {
+    pub(super) fn begin(&self, record: Record, observed: Observed, processes: Arc<HostProcesses>) -> Result<Environment, ApiError> {
         let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
-        self.start(&mut known, record, observed, hosts)
+        self.start(&mut known, record, observed, processes)
     }
 
     fn start(
@@ -245,7 +245,7 @@ impl Environments {
         known: &mut HashMap<EnvironmentId, Environment>,
         record: Record,
         observed: Observed,
-        hosts: Arc<Hosts>,
+        processes: Arc<HostProcesses>,
     ) -> Result<Environment, ApiError> {
         let shared = &self.shared;
         let id = record.id.clone();
@@ -264,11 +264,11 @@ impl Environments {
             empty: Mutex::default(),
             consumed: Mutex::default(),
         });
-        let caretaker = DaemonCaretaker::new(golden, vault.clone(), logs.clone(), &shared.store, hosts.clone(), &record);
-        let caretaker = Arc::new(caretaker);
+        let runtime = DaemonServiceRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
+        let runtime = Arc::new(runtime);
         let tools = Arc::new(Tools {
             engine: shared.engine.clone(),
-            hosts: hosts.clone(),
+            processes: processes.clone(),
             vault: vault.clone(),
             logs: logs.clone(),
             project: record.project.clone(),
@@ -278,7 +278,7 @@ impl Environments {
             engine: shared.engine.clone(),
             owner: shared.owner.clone(),
             vault: vault.clone(),
-            caretaker: caretaker.clone(),
+            runtime: runtime.clone(),
             offline: offline.clone(),
         };
         let progress = broadcast::channel(PROGRESS).0;
@@ -287,12 +287,12 @@ impl Environments {
             let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
             reconcile::spawn(setup, &mut tasks, shared.stop.clone())
         };
-        hosts.tell(handle.clone());
-        let passages = passages::Held::default();
+        processes.tell(handle.clone());
+        let forwards = port_forwards::Held::default();
         if shared.reach != Reach::Here {
             let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), shared.stop.clone());
             let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
-            tasks.spawn(passages::keep(handle.clone(), engine, id.clone(), reach, passages.clone(), stop));
+            tasks.spawn(port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
         }
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
@@ -307,7 +307,7 @@ impl Environments {
             engine: shared.engine.clone(),
             handle: handle.clone(),
             vault: vault.clone(),
-            authority: caretaker.authority().to_owned(),
+            authority: runtime.authority().to_owned(),
             state: directory,
             used: Mutex::default(),
         });
@@ -317,14 +317,14 @@ impl Environments {
             handle,
             vault,
             logs,
-            caretaker,
+            runtime,
             reloader,
             progress,
             leases,
             closed: Arc::default(),
             offline,
-            passages,
-            usage: Usage::noted_in(shared.store.used(&id)),
+            forwards,
+            activity: Activity::noted_in(shared.store.used(&id)),
         };
         known.insert(id, environment.clone());
         Ok(environment)

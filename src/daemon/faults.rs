@@ -9,13 +9,13 @@
 
 mod act;
 mod holder;
+mod impairments;
 mod journal;
 mod keep;
 mod lease;
 mod observe;
 mod rescue;
 mod site;
-mod standing;
 mod undo;
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Environments, environments::Environment, internal};
 use crate::{
-    event::News,
+    event::NewEvent,
     fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Target, Undoing},
     reconcile::CommandError,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
@@ -132,7 +132,7 @@ impl Environments {
             None => format!("{} on {}", spec.fault, spec.service),
         };
         environment.handle.events.emit(
-            News::of(&spec.service, "fault.injected", what)
+            NewEvent::of(&spec.service, "fault.injected", what)
                 .with("id", spec.id.clone())
                 .with("fault", spec.fault.clone())
                 .with("witness", serde_json::json!(entry.fault.witness)),
@@ -206,7 +206,7 @@ impl Environments {
             match self.keeping(&environment.id, &entry.fault.id) {
                 Some(mut keeping) => {
                     keeping.end.cancel();
-                    // An error is a keeper that is gone, and with it the attempt.
+                    // An error is a process shim that is gone, and with it the attempt.
                     let _ = keeping.over.wait_for(|over| *over).await;
                 }
                 // Nobody keeps it: an earlier attempt failed.

@@ -40,7 +40,7 @@ async fn have(engine: &dyn Engine, name: &str, news: &mpsc::Sender<FetchMessage>
     }
     let mut pull = engine.pull(name);
     while let Some(step) = pull.next().await {
-        // News may be missed.
+        // NewEvent may be missed.
         let _ = news.try_send(FetchMessage::Progress { image: name.to_owned(), message: step?.to_string() });
     }
     let entry = entry(engine, name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.to_owned() })?;

@@ -4,7 +4,7 @@ use devenv_api::{ApiError, ErrorCode, Ledger, LedgerEntry, LedgerState};
 
 use super::environments::Environment;
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{CommandError, Instance},
     script::{Choice, ScriptError},
     spec::{EnvironmentSpec, ScriptSet, ServiceName},
@@ -16,7 +16,7 @@ impl Environment {
         let mut entries = Vec::new();
         if let Some(spec) = self.handle.record().await.map_err(ApiError::from)?.spec {
             for set in spec.services.values().filter_map(|service| service.scripts.as_ref()) {
-                entries.extend(self.caretaker.ledger(set).await.map_err(|error| told(&error))?);
+                entries.extend(self.runtime.ledger(set).await.map_err(|error| told(&error))?);
             }
         }
         Ok(Ledger { entries })
@@ -51,9 +51,9 @@ impl Environment {
             let instance = self.instance(name)?;
             let events = self.handle.events.clone();
             let applied = self
-                .caretaker
+                .runtime
                 .apply(&scripts, choice, &instance, |what| {
-                    events.emit(News::of(name, "service.provisioned", format!("{name}: {what}")));
+                    events.emit(NewEvent::of(name, "service.provisioned", format!("{name}: {what}")));
                 })
                 .await;
             applied.map_err(|error| told(&error))?;
@@ -73,7 +73,7 @@ impl Environment {
         for (name, service) in &spec.services {
             if let Some(set) = &service.scripts {
                 let instance = self.instance(name)?;
-                accepted |= self.caretaker.accept(set, path, &instance).await.map_err(|error| told(&error))?;
+                accepted |= self.runtime.accept(set, path, &instance).await.map_err(|error| told(&error))?;
             }
         }
         if !accepted {
@@ -88,7 +88,7 @@ impl Environment {
         let Ok(spec) = self.spec().await else { return };
         let set = spec.services.get(name).and_then(|service| service.scripts.as_ref());
         if let (Some(set), Ok(instance)) = (set, self.instance(name)) {
-            self.caretaker.reread(set, &instance).await;
+            self.runtime.reread(set, &instance).await;
         }
     }
 

@@ -7,30 +7,30 @@
 //! the unix socket. Environments outlive it: when it stops or is killed, everything keeps running, and the next daemon
 //! adopts it by its labels and its records.
 
+mod activity;
 mod backups;
 mod bundle;
-mod caretaker;
-mod choice;
 mod commands;
 mod compile;
+mod engine_selection;
 pub(crate) mod environments;
 mod exec;
 mod faults;
 mod figures;
-mod fronts;
 pub(crate) mod golden;
-mod hosts;
+mod host_processes;
 pub(crate) mod images;
 mod inherited;
 mod ledger;
-pub(crate) mod loops;
-mod output;
-mod passages;
-mod react;
+mod log_collector;
+pub(crate) mod loop_devices;
+mod port_forwards;
+mod port_proxies;
 mod recovery;
 mod reload;
+mod reload_job;
+mod service_runtime;
 mod transfer;
-mod usage;
 mod versions;
 mod volumes;
 mod watcher;

@@ -38,12 +38,12 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         let mut observed = observed.remove(&record.id).unwrap_or_default();
         holders.extend(observed.containers.extract_if(.., |container| container.labels.role.as_deref() == Some(super::faults::ROLE)));
         reap_helpers(environments, &mut observed).await;
-        let hosts = environments.hosts(&record.id);
-        observed.processes = Some(hosts.adopt().await);
+        let processes = environments.processes(&record.id);
+        observed.processes = Some(processes.adopt().await);
         let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
-        let environment = environments.begin(record, observed, hosts.clone())?;
+        let environment = environments.begin(record, observed, processes.clone())?;
         if let Some(spec) = watched {
-            environment.reloader.watch_adopted(&spec, &hosts).await;
+            environment.reloader.watch_adopted(&spec, &processes).await;
         }
         environments.resume_all(&environment).await;
     }

@@ -1,7 +1,7 @@
 //! Hot reload: one task for each environment, which owns its watcher and answers changes of files.
 //!
 //! Theory of operation. While the environment is up its `watch` rules are active. A change is published as an event, and then
-//! a job (`react.rs`) does what the rule says: it builds, copies, runs a command, and at last asks the environment's own
+//! a job (`run_job.rs`) does what the rule says: it builds, copies, runs a command, and at last asks the environment's own
 //! task to restart, swap, signal or replace the service, with the event as the cause. There is one job a service at a time;
 //! a change that comes in the meantime cancels the current build and is handled with the rest. The watcher gets a message while
 //! a service is being built or started, so that what it writes then is not taken for its user's work.
@@ -23,12 +23,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hosts::Hosts,
-    react::{Job, Tools, react},
+    host_processes::HostProcesses,
+    reload_job::{Job, Tools, run_job},
 };
 use crate::{
     engine::UploadFile,
-    event::News,
+    event::NewEvent,
     reconcile::{Handle, View},
     spec::{EnvironmentSpec, ServiceName, ServiceSpec, WatchRule},
     store::Goal,
@@ -67,8 +67,8 @@ impl Reloader {
     }
 
     /// The same, and answers changes that nobody saw: of files that are newer than the process that was adopted.
-    pub(super) async fn watch_adopted(&self, spec: &EnvironmentSpec, hosts: &Hosts) {
-        let adopted = spec.services.keys().filter_map(|name| Some((name.clone(), hosts.started_at(name)?))).collect();
+    pub(super) async fn watch_adopted(&self, spec: &EnvironmentSpec, processes: &HostProcesses) {
+        let adopted = spec.services.keys().filter_map(|name| Some((name.clone(), processes.started_at(name)?))).collect();
         self.ask(spec, adopted).await;
     }
 
@@ -268,7 +268,7 @@ impl Task {
         watching.watcher.work_begins(name.as_str(), Some(&tools.marker(&name)));
         self.working.insert(name.clone());
         self.services.insert(name.clone(), Reloading { outdated, waiting: Changes::new() });
-        self.jobs.spawn(name, async move { react(job, &handle, &tools).await });
+        self.jobs.spawn(name, async move { run_job(job, &handle, &tools).await });
     }
 
     /// It panicked. This is reported, and the service is reloaded at the next change.
@@ -276,7 +276,7 @@ impl Task {
         tracing::error!(%error, service = %name, "A reload panicked.");
         let message =
             format!("cannot reload {name}: internal error, please report it with the daemon's log; the next change is tried again");
-        self.handle.events.emit(News::of(&name, "service.reload-failed", message));
+        self.handle.events.emit(NewEvent::of(&name, "service.reload-failed", message));
         self.job_ended(name, Changes::new());
     }
 
@@ -308,7 +308,7 @@ impl Task {
     fn tell_extent(&self, extent: Extent) {
         let message = format!("watching {} files in {} directories", extent.files, extent.directories + extent.polled);
         self.handle.events.emit(
-            News::new("watch.started", message)
+            NewEvent::new("watch.started", message)
                 .with("files", extent.files)
                 .with("directories", extent.directories)
                 .with("polled", extent.polled),
@@ -322,7 +322,7 @@ impl Task {
             limited.watched, limited.polled, limited.setting, limited.fix
         );
         self.handle.events.emit(
-            News::new("watch.limited", message)
+            NewEvent::new("watch.limited", message)
                 .with("watched", limited.watched)
                 .with("polled", limited.polled)
                 .with("fix", limited.fix.clone()),
@@ -341,7 +341,7 @@ impl Task {
             paths.join(", ")
         );
         self.handle.events.emit(
-            News::of(&name, "service.feedback-loop", message)
+            NewEvent::of(&name, "service.feedback-loop", message)
                 .with("paths", paths)
                 .with("writer", found.writer.as_ref().map(|(pid, _)| *pid)),
         );

@@ -7,7 +7,7 @@
 //! version that was kept: in a tree that mirrors the project, in which the kept files are real and all else is links to
 //! what the project has.
 //!
-//! Called by the caretaker; it starts nothing itself.
+//! Called by the service runtime; it starts nothing itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

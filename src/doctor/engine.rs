@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use devenv_api::{Check, EngineChoice};
+use devenv_api::{Check, EngineSelection};
 use jiff::Timestamp;
 
 use super::{fail, ok, warning};
 use crate::engine::{Engine, EngineError, docker};
 
-pub(super) async fn checks(choice: &EngineChoice, images: &[String]) -> (Vec<Check>, bool) {
+pub(super) async fn checks(choice: &EngineSelection, images: &[String]) -> (Vec<Check>, bool) {
     let selection = docker::Selection::read(choice.context.clone(), |name| std::env::var(name).ok());
     let engine = match docker::connect(&selection).await {
         Ok(engine) => engine,

@@ -9,7 +9,7 @@ use devenv_api::{ApiError, ErrorCode, Operation, OperationProgress};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Live, News, Operations, internal};
+use super::{Live, NewEvent, Operations, internal};
 use crate::{
     daemon::{Environments, environments::Environment},
     operation_store::Step,
@@ -117,7 +117,7 @@ impl Context {
     pub(crate) fn message(&self, message: impl Into<String>) {
         let message = message.into();
         // Nobody listening is fine.
-        let _ = self.live.news.send(News::Progress { service: None, message: message.clone() });
+        let _ = self.live.news.send(NewEvent::Progress { service: None, message: message.clone() });
         self.operations.shared.store.note(self.id(), |operation| operation.message = Some(message));
     }
 
@@ -136,12 +136,12 @@ impl Context {
                 let item = tokio::select! {
                     biased;
                     event = events.recv() => match event {
-                        Ok(event) => News::Event(event),
+                        Ok(event) => NewEvent::Event(event),
                         Err(RecvError::Lagged(_)) => continue,
                         Err(RecvError::Closed) => return,
                     },
                     step = progress.recv() => match step {
-                        Ok(step) => News::Progress { service: Some(step.service.to_string()), message: step.message },
+                        Ok(step) => NewEvent::Progress { service: Some(step.service.to_string()), message: step.message },
                         Err(RecvError::Lagged(_)) => continue,
                         Err(RecvError::Closed) => return,
                     },

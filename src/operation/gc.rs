@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Claim, Context, Operations, Prepared, Work, test};
 use crate::{
-    daemon::{Environments, environments::Environment, golden, internal, loops, no_engine},
+    daemon::{Environments, environments::Environment, golden, internal, loop_devices, no_engine},
     engine::EngineError,
     operation_store::InFlight,
     spec::EnvironmentId,
@@ -101,7 +101,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
         removed.push(told("volume", volume.name, reason));
     }
     if !dry_run {
-        loops::sweep_now(environments).await;
+        loop_devices::sweep_now(environments).await;
     }
     for id in forgotten(context, request.all).await? {
         if !dry_run {
@@ -122,7 +122,7 @@ async fn idle(context: &Context, request: &GcRequest) -> Result<Vec<Removed>, Ap
     let mut removed = Vec::new();
     for environment in context.environments().all() {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let idle = environment.usage.idle();
+        let idle = environment.activity.idle();
         let name = format!("{} of {}", record.instance, record.project.display());
         let unused = || format!("not used for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
         if record.warm && idle > asked.unwrap_or(WARM) {

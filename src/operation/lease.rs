@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Context, Operations, Prepared, Work, test};
 use crate::{
     daemon::{describe, environments::Environment},
-    lease::{Granted, LeaseError, Wanted},
+    lease::{Granted, LeaseError, LeaseSpec},
     process,
     reconcile::CommandError,
     spec::EnvironmentId,
@@ -98,7 +98,7 @@ async fn grant(environment: &Environment, request: &LeaseRequest) -> Result<Gran
         let value = environment.vault.resolve(&variable.host).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         variables.insert(name.clone(), value);
     }
-    let wanted = Wanted {
+    let wanted = LeaseSpec {
         spec: &spec,
         variables,
         services: &request.services,

@@ -51,7 +51,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     daemon::{Environments, describe},
     operation_store::{OperationStore, Record},
-    reconcile::Verb,
+    reconcile::ServiceAction,
     spec::EnvironmentId,
 };
 
@@ -59,12 +59,12 @@ pub(crate) use context::Context;
 pub(crate) use down::absent;
 pub(crate) use lease::{at_once, mark};
 pub(crate) use queue::{Claim, Work};
-pub(crate) use run::{Follower, News};
+pub(crate) use run::{Follower, NewEvent};
 pub(crate) use services::names;
 
 use queue::Queue;
 
-/// News of an operation that a follower has not read yet; beyond these it misses some, never the end.
+/// NewEvent of an operation that a follower has not read yet; beyond these it misses some, never the end.
 const NEWS: usize = 1024;
 
 /// Cheap to clone; all clones are the same.
@@ -88,7 +88,7 @@ struct Live {
     cancel: CancellationToken,
     /// Why it is to stop, as a clause: `Ctrl-C`.
     reason: Mutex<Option<String>>,
-    news: broadcast::Sender<News>,
+    news: broadcast::Sender<NewEvent>,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -165,9 +165,9 @@ impl Operations {
         match request {
             OperationRequest::Up(request) => up::prepare(environments, request).await,
             OperationRequest::Down(request) => Ok(down::prepare(environments, request)),
-            OperationRequest::Start(request) => services::prepare(environments, request, Verb::Start),
-            OperationRequest::Stop(request) => services::prepare(environments, request, Verb::Stop),
-            OperationRequest::Restart(request) => services::prepare(environments, request, Verb::Restart),
+            OperationRequest::Start(request) => services::prepare(environments, request, ServiceAction::Start),
+            OperationRequest::Stop(request) => services::prepare(environments, request, ServiceAction::Stop),
+            OperationRequest::Restart(request) => services::prepare(environments, request, ServiceAction::Restart),
             OperationRequest::Apply(request) => apply::prepare(environments, request),
             OperationRequest::Reset(request) => reset::prepare(environments, request).await,
             OperationRequest::SnapshotSave(request) => snapshot::save(environments, request).await,
@@ -269,7 +269,7 @@ impl Operations {
             {
                 let text = format!("{}: {}", operation.kind, message.unwrap_or_default());
                 let kind = if finishes { "operation.finished" } else { "operation.undone" };
-                environment.handle.events.emit(crate::event::News::new(kind, text).with("operation", operation.id.clone()));
+                environment.handle.events.emit(crate::event::NewEvent::new(kind, text).with("operation", operation.id.clone()));
             }
         }
     }

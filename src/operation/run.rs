@@ -14,7 +14,7 @@ use super::{Body, Context, Live, Operations, Outcome, internal};
 
 /// What happens while an operation is under way.
 #[derive(Debug, Clone)]
-pub(crate) enum News {
+pub(crate) enum NewEvent {
     Event(Event),
     Progress { service: Option<String>, message: String },
 }
@@ -104,7 +104,7 @@ impl Operations {
 /// Hears of one operation, from before it begins to its end.
 pub(crate) struct Follower {
     operation: Operation,
-    news: broadcast::Receiver<News>,
+    news: broadcast::Receiver<NewEvent>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -171,11 +171,11 @@ impl Follower {
     }
 }
 
-impl From<News> for OperationMessage {
-    fn from(news: News) -> Self {
+impl From<NewEvent> for OperationMessage {
+    fn from(news: NewEvent) -> Self {
         match news {
-            News::Event(event) => Self::Event(event),
-            News::Progress { service, message } => Self::Progress { service, message },
+            NewEvent::Event(event) => Self::Event(event),
+            NewEvent::Progress { service, message } => Self::Progress { service, message },
         }
     }
 }

@@ -9,25 +9,25 @@ use super::{
 };
 use crate::{
     daemon::{Environments, environments::Environment},
-    reconcile::Verb,
+    reconcile::ServiceAction,
     spec::{InvalidName, ServiceName},
 };
 
-pub(super) fn prepare(environments: &Environments, request: ServicesRequest, verb: Verb) -> Result<Prepared, ApiError> {
+pub(super) fn prepare(environments: &Environments, request: ServicesRequest, verb: ServiceAction) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
     let names = names(&request.services)?;
     let (kind, work) = match verb {
-        Verb::Start => (OperationKind::Start, Work::Start(names.clone())),
-        Verb::Restart => (OperationKind::Restart, Work::Start(names.clone())),
-        Verb::Stop => (OperationKind::Stop, Work::Stop(names.clone())),
+        ServiceAction::Start => (OperationKind::Start, Work::Start(names.clone())),
+        ServiceAction::Restart => (OperationKind::Restart, Work::Start(names.clone())),
+        ServiceAction::Stop => (OperationKind::Stop, Work::Stop(names.clone())),
     };
     let id = environment.id.clone();
     Ok(Prepared::new(kind, &id, work, async move |context: Context| act(&context, &environment, names, verb).await))
 }
 
-async fn act(context: &Context, environment: &Environment, names: Vec<ServiceName>, verb: Verb) -> Result<Value, ApiError> {
+async fn act(context: &Context, environment: &Environment, names: Vec<ServiceName>, verb: ServiceAction) -> Result<Value, ApiError> {
     context.follow(environment);
-    if verb != Verb::Start {
+    if verb != ServiceAction::Start {
         context.environments().heal_halted(environment, &names).await;
     }
     let turn = environment.handle.services(names.clone(), verb).await?;

@@ -35,7 +35,7 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
     let environment = if request.warm { environments.ensure_warm(&request.target)? } else { environments.ensure(&request.target)? };
     environment.is_open()?;
     context.follow(&environment);
-    environment.usage.note();
+    environment.activity.note();
     environment.ask_no_registry(request.offline);
     if let Some(variables) = request.inherited {
         environment.inherit(variables)?;

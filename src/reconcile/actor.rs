@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    execute::{Effects, NotStarted, Observed, OperationError, Progress, Settling},
+    execute::{Effects, NotStarted, Observed, OperationError, Progress, ReadinessUpdate},
     failure::Evidence,
     handle::{Command, Handle},
     plan,
@@ -34,7 +34,7 @@ use super::{
     view::View,
 };
 use crate::{
-    event::{EventLog, News},
+    event::{EventLog, NewEvent},
     spec::ServiceName,
     store::{Record, Store, StoreError},
 };
@@ -98,8 +98,8 @@ struct Actor {
     cancels: HashMap<ServiceName, CancellationToken>,
     watchers: HashMap<ServiceName, AbortHandle>,
     /// Unbounded: a readiness check sends only a few messages.
-    news: mpsc::UnboundedSender<(ServiceName, Settling)>,
-    heard: mpsc::UnboundedReceiver<(ServiceName, Settling)>,
+    news: mpsc::UnboundedSender<(ServiceName, ReadinessUpdate)>,
+    heard: mpsc::UnboundedReceiver<(ServiceName, ReadinessUpdate)>,
     view: watch::Sender<View>,
     turn: u64,
     /// The record differs from what is on disk, in something that may be lost.
@@ -147,7 +147,7 @@ impl Outcome {
 enum Input {
     Command(Command),
     Ended(Outcome),
-    News(ServiceName, Settling),
+    NewEvent(ServiceName, ReadinessUpdate),
     Due,
     Stop,
     /// Nobody can say anything any more: the environment was forgotten, with its record.
@@ -179,14 +179,14 @@ impl Actor {
                         // An aborted watcher; the runtime has logged a panic.
                         Err(_) => continue,
                     },
-                    Some((service, settling)) = self.heard.recv() => Input::News(service, settling),
+                    Some((service, readiness)) = self.heard.recv() => Input::NewEvent(service, readiness),
                     () = async { tokio::time::sleep_until(wake.expect("guarded")).await }, if wake.is_some() => Input::Due,
                 };
             };
             match input {
                 Input::Command(command) => self.command(command),
                 Input::Ended(outcome) => self.ended(outcome),
-                Input::News(service, settling) => self.heard(&service, settling),
+                Input::NewEvent(service, readiness) => self.heard(&service, readiness),
                 Input::Due => {}
                 // Environments go on running without a daemon; the next one adopts them.
                 Input::Stop => {
@@ -220,11 +220,11 @@ impl Actor {
     }
 
     fn emit(&mut self, name: &ServiceName, kind: &'static str, message: String) -> u64 {
-        self.emit_with(name, News::of(name, kind, message))
+        self.emit_with(name, NewEvent::of(name, kind, message))
     }
 
     /// Publishes it as the consequence of the service's previous event.
-    fn emit_with(&mut self, name: &ServiceName, news: News) -> u64 {
+    fn emit_with(&mut self, name: &ServiceName, news: NewEvent) -> u64 {
         let service = self.state.services.get_mut(name);
         let sequence = self.events.emit(news.because(service.as_ref().and_then(|service| service.cause)));
         if let Some(service) = service {

@@ -33,20 +33,25 @@ pub(crate) struct Effects {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) owner: OwnerId,
     pub(crate) vault: Vault,
-    pub(crate) caretaker: Arc<dyn Caretaker>,
+    pub(crate) runtime: Arc<dyn ServiceRuntime>,
     /// Use images that are here and ask no registry, until the next `up` says otherwise.
     pub(crate) offline: Arc<AtomicBool>,
 }
 
 /// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.
 #[async_trait]
-pub(crate) trait Caretaker: Send + Sync + 'static {
+pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// Makes ready for a start what the service starts on; a reason not to start it.
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
 
     /// Waits until the service answers, provisions it, and checks that a client can work with it.
     /// Returns the proof. `news` hears when the service answers and provisioning begins, and what that changed.
-    async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence>;
+    async fn settle(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        news: &mpsc::UnboundedSender<ReadinessUpdate>,
+    ) -> Result<String, Evidence>;
 
     /// Returns, with the reason, when a ready service has stopped answering; never, if it never does.
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String;
@@ -102,7 +107,7 @@ pub(crate) enum Leaving {
 
 /// What is heard while a service settles.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settling {
+pub(crate) enum ReadinessUpdate {
     Answered,
     Changed(String),
 }
@@ -154,7 +159,7 @@ pub(crate) struct Subject {
     pub(crate) leaving: Leaving,
 }
 
-/// News of a pull or a build.
+/// NewEvent of a pull or a build.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub(crate) service: ServiceName,

@@ -34,7 +34,7 @@ pub(super) enum Command {
     },
     Services {
         names: Vec<ServiceName>,
-        verb: Verb,
+        verb: ServiceAction,
         reply: Reply,
     },
     /// Services that have not been started yet stay so.
@@ -114,7 +114,7 @@ impl Command {
 type Reply = oneshot::Sender<Result<u64, CommandError>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum ServiceAction {
     Start,
     Stop,
     Restart,
@@ -203,7 +203,7 @@ impl Handle {
         self.ask(|reply| Command::Down { volumes, reply }).await?
     }
 
-    pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: Verb) -> Result<u64, CommandError> {
+    pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: ServiceAction) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
     }
 

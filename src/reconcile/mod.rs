@@ -20,9 +20,9 @@ mod swap;
 mod view;
 
 pub(crate) use actor::{Setup, spawn};
-pub(crate) use execute::{Caretaker, Effects, Leaving, Observed, ObservedProcess, Progress, Settling, labels, network_name};
+pub(crate) use execute::{Effects, Leaving, Observed, ObservedProcess, Progress, ReadinessUpdate, ServiceRuntime, labels, network_name};
 pub(crate) use failure::{Evidence, Exit};
-pub(crate) use handle::{CommandError, Handle, Reload, Verb};
+pub(crate) use handle::{CommandError, Handle, Reload, ServiceAction};
 pub(crate) use plan::preview_new;
 pub(crate) use state::Instance;
 pub(crate) use view::View;

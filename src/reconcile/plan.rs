@@ -5,7 +5,7 @@ use std::time::Instant;
 use devenv_api::{Action, Condition, Consequence, Plan, Step};
 use indexmap::IndexMap;
 
-use super::state::{ImageState, Life, Network, Operation, RestartReason, Service, State, Wanted};
+use super::state::{DesiredState, ImageState, Lifecycle, Network, Operation, RestartReason, Service, State};
 use crate::{
     spec::{EnvironmentSpec, ServiceName, ServiceSpec, Workload, differences},
     store::Goal,
@@ -27,7 +27,8 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
         return Vec::new();
     }
     let mut steps = Vec::new();
-    let wants_network = state.services.values().any(|service| service.wanted == Wanted::Running && service.spec.container().is_some());
+    let wants_network =
+        state.services.values().any(|service| service.wanted == DesiredState::Running && service.spec.container().is_some());
     if wants_network && state.network == Network::Absent {
         steps.push(Next::CreateNetwork);
     }
@@ -38,7 +39,7 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
             steps.push(Next::Operate(name.clone(), operation));
         }
     }
-    let gone = state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
+    let gone = state.services.values().all(|service| service.life == Lifecycle::Absent && service.operation.is_none());
     if state.goal != Goal::Up && gone && matches!(state.network, Network::Present { .. } | Network::Failed { .. }) {
         steps.push(Next::RemoveNetwork);
     }
@@ -51,9 +52,9 @@ pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
     state
         .services
         .values()
-        .filter(|service| service.operation.is_none() && service.wanted == Wanted::Running)
+        .filter(|service| service.operation.is_none() && service.wanted == DesiredState::Running)
         .filter_map(|service| match service.life {
-            Life::Backoff(_, until, _) => Some(until),
+            Lifecycle::Backoff(_, until, _) => Some(until),
             _ => None,
         })
         .filter(|until| *until > now)
@@ -63,13 +64,13 @@ pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
 fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant) -> Option<Operation> {
     match service.wanted {
         // Once was enough, until it ends or somebody asks again.
-        Wanted::Running | Wanted::Stopped if matches!(service.life, Life::Unstoppable(..)) => None,
-        Wanted::Running => towards_running(state, service, now),
-        Wanted::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
-        Wanted::Gone => match &service.life {
-            Life::Absent => None,
+        DesiredState::Running | DesiredState::Stopped if matches!(service.life, Lifecycle::Unstoppable(..)) => None,
+        DesiredState::Running => towards_running(state, service, now),
+        DesiredState::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
+        DesiredState::Gone => match &service.life {
+            Lifecycle::Absent => None,
             // It is removed by force.
-            Life::Failed(None, _) | Life::Unstoppable(..) => Some(Operation::Remove),
+            Lifecycle::Failed(None, _) | Lifecycle::Unstoppable(..) => Some(Operation::Remove),
             life if life.runs() => may_stop(state, name).then_some(Operation::Stop),
             _ => Some(Operation::Remove),
         },
@@ -78,7 +79,7 @@ fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant)
 
 fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Operation> {
     let runs = service.life.runs();
-    if service.restart == Some(RestartReason::Swap) && matches!(service.life, Life::Ready(..)) && !service.outdated() {
+    if service.restart == Some(RestartReason::Swap) && matches!(service.life, Lifecycle::Ready(..)) && !service.outdated() {
         return Some(Operation::Swap);
     }
     if service.outdated() || service.restart.is_some() {
@@ -91,17 +92,19 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         }
     }
     match &service.life {
-        Life::Absent => match service.image {
+        Lifecycle::Absent => match service.image {
             ImageState::Unknown if service.spec.container().is_some() => Some(Operation::Image),
             _ => match (&state.network, &service.spec.workload) {
                 (Network::Present { .. }, Workload::Container(_)) | (_, Workload::Process(_)) => Some(Operation::Create),
                 _ => None,
             },
         },
-        Life::Idle(_) => dependencies_hold(state, &service.spec).then_some(Operation::Start),
-        Life::Running(_) | Life::Unhealthy(..) => Some(Operation::Settle),
-        Life::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
-        Life::Ready(..) | Life::Completed(_) | Life::Failed(..) | Life::CrashLoop(..) | Life::Unstoppable(..) => None,
+        Lifecycle::Idle(_) => dependencies_hold(state, &service.spec).then_some(Operation::Start),
+        Lifecycle::Running(_) | Lifecycle::Unhealthy(..) => Some(Operation::Settle),
+        Lifecycle::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
+        Lifecycle::Ready(..) | Lifecycle::Completed(_) | Lifecycle::Failed(..) | Lifecycle::CrashLoop(..) | Lifecycle::Unstoppable(..) => {
+            None
+        }
     }
 }
 
@@ -113,9 +116,11 @@ fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
             return true;
         }
         match condition {
-            Condition::Ready => matches!(dependency.life, Life::Ready(..) | Life::Completed(_)),
-            Condition::Started => matches!(dependency.life, Life::Running(_) | Life::Ready(..) | Life::Unhealthy(..) | Life::Completed(_)),
-            Condition::Completed => matches!(dependency.life, Life::Completed(_)),
+            Condition::Ready => matches!(dependency.life, Lifecycle::Ready(..) | Lifecycle::Completed(_)),
+            Condition::Started => {
+                matches!(dependency.life, Lifecycle::Running(_) | Lifecycle::Ready(..) | Lifecycle::Unhealthy(..) | Lifecycle::Completed(_))
+            }
+            Condition::Completed => matches!(dependency.life, Lifecycle::Completed(_)),
         }
     })
 }
@@ -123,7 +128,7 @@ fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
 /// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
 fn may_stop(state: &State, name: &ServiceName) -> bool {
     state.dependants(name).all(|(_, dependant)| {
-        dependant.wanted == Wanted::Running
+        dependant.wanted == DesiredState::Running
             || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
     })
 }
@@ -142,7 +147,7 @@ pub(crate) fn preview(
         })
         .collect();
     for (name, service) in &state.services {
-        if !wanted.contains_key(name) && service.life != Life::Absent {
+        if !wanted.contains_key(name) && service.life != Lifecycle::Absent {
             steps.push(step(name, Action::Remove, Consequence::None, "the profile no longer contains it; its data is kept"));
         }
     }
@@ -166,14 +171,14 @@ fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, ap
         return step(name, Action::Recreate, Consequence::Recreate, &reason);
     }
     match &service.life {
-        Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => {
+        Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => {
             step(name, Action::Start, Consequence::None, &failure.reason)
         }
         life if life.runs() && service.spec.provision != spec.provision => {
             step(name, Action::None, Consequence::None, "what it declares is provisioned while it runs")
         }
         life if life.runs() => step(name, Action::None, Consequence::None, "it runs as the profile says"),
-        Life::Completed(_) => step(name, Action::None, Consequence::None, "it has completed"),
+        Lifecycle::Completed(_) => step(name, Action::None, Consequence::None, "it has completed"),
         _ => step(name, Action::Start, Consequence::None, "it is stopped"),
     }
 }
@@ -187,7 +192,7 @@ pub(crate) fn affected_by(state: &State, name: &ServiceName) -> Vec<ServiceName>
     state
         .dependants(name)
         .filter(|(_, dependant)| {
-            dependant.wanted == Wanted::Running && dependant.life.runs() && dependant.restart != Some(RestartReason::Asked)
+            dependant.wanted == DesiredState::Running && dependant.life.runs() && dependant.restart != Some(RestartReason::Asked)
         })
         .map(|(name, _)| name.clone())
         .collect()

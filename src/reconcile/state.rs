@@ -38,8 +38,8 @@ pub(crate) enum Network {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
-    pub(crate) wanted: Wanted,
-    pub(crate) life: Life,
+    pub(crate) wanted: DesiredState,
+    pub(crate) life: Lifecycle,
     pub(crate) image: ImageState,
     /// The operation in progress. Anything else waits for its end: a service has one operation at a time.
     pub(crate) operation: Option<Operation>,
@@ -58,7 +58,7 @@ pub(crate) struct Service {
     /// It has restarted on its own, and its dependents have not been notified yet.
     pub(crate) came_back: bool,
     /// Events of its instance that arrived during an operation, handled when that has ended.
-    pub(crate) meanwhile: Option<Meanwhile>,
+    pub(crate) meanwhile: Option<MissedEvent>,
     /// The engine has reported the last start: until then, an exit that it reports belongs to the previous run.
     pub(crate) start_heard: bool,
     /// It is starting because its files changed, and the result has not been reported yet.
@@ -70,7 +70,7 @@ pub(crate) struct Service {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum DesiredState {
     Running,
     /// Kept, and not running.
     Stopped,
@@ -79,7 +79,7 @@ pub(crate) enum Wanted {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meanwhile {
+pub(crate) enum MissedEvent {
     /// It ended by itself.
     Ended,
     /// It was removed outside of devenv.
@@ -110,7 +110,7 @@ pub(crate) struct Instance {
 
 /// Where a service is in its life, with just what exists there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum Lifecycle {
     /// There is nothing of it.
     Absent,
     /// It exists and does not run: not yet, or not any more because we stopped it.
@@ -169,8 +169,8 @@ impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
         Self {
             spec,
-            wanted: Wanted::Running,
-            life: Life::Absent,
+            wanted: DesiredState::Running,
+            life: Lifecycle::Absent,
             image: ImageState::Unknown,
             operation: None,
             restart: None,
@@ -199,24 +199,24 @@ impl Service {
         self.operation.is_none()
             && self.restart.is_none()
             && match (&self.wanted, &self.life) {
-                (Wanted::Running, Life::Ready(..) | Life::Completed(_)) => !self.outdated(),
-                (Wanted::Running, Life::Failed(..) | Life::CrashLoop(..)) => true,
-                (Wanted::Running | Wanted::Stopped, Life::Unstoppable(..)) => true,
-                (Wanted::Stopped, life) => !life.runs(),
-                (Wanted::Gone, life) => *life == Life::Absent,
-                (Wanted::Running, _) => false,
+                (DesiredState::Running, Lifecycle::Ready(..) | Lifecycle::Completed(_)) => !self.outdated(),
+                (DesiredState::Running, Lifecycle::Failed(..) | Lifecycle::CrashLoop(..)) => true,
+                (DesiredState::Running | DesiredState::Stopped, Lifecycle::Unstoppable(..)) => true,
+                (DesiredState::Stopped, life) => !life.runs(),
+                (DesiredState::Gone, life) => *life == Lifecycle::Absent,
+                (DesiredState::Running, _) => false,
             }
     }
 
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.life {
-            Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => Some(failure),
+            Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => Some(failure),
             _ => None,
         }
     }
 }
 
-impl Life {
+impl Lifecycle {
     pub(crate) fn instance(&self) -> Option<&Instance> {
         match self {
             Self::Absent => None,
@@ -253,7 +253,7 @@ impl State {
             let service = match former.shift_remove(name) {
                 Some(mut service) => {
                     service.spec = spec.clone();
-                    service.wanted = Wanted::Running;
+                    service.wanted = DesiredState::Running;
                     service.second_chance();
                     service.cause = cause;
                     service
@@ -263,8 +263,8 @@ impl State {
             self.services.insert(name.clone(), service);
         }
         for (name, mut service) in former {
-            if service.life != Life::Absent || service.operation.is_some() {
-                service.wanted = Wanted::Gone;
+            if service.life != Lifecycle::Absent || service.operation.is_some() {
+                service.wanted = DesiredState::Gone;
                 service.cause = cause;
                 self.services.insert(name, service);
             }
@@ -279,8 +279,8 @@ impl State {
 impl Service {
     /// Somebody asks for something else than before: what could not be stopped is tried once more.
     pub(crate) fn may_be_stopped_again(&mut self) {
-        if let Life::Unstoppable(instance, _) = &self.life {
-            self.life = Life::Running(instance.clone());
+        if let Lifecycle::Unstoppable(instance, _) = &self.life {
+            self.life = Lifecycle::Running(instance.clone());
         }
     }
 
@@ -288,11 +288,11 @@ impl Service {
     pub(crate) fn second_chance(&mut self) {
         self.attempts = 0;
         self.image = ImageState::Unknown;
-        self.life = match std::mem::replace(&mut self.life, Life::Absent) {
-            Life::Failed(None, _) => Life::Absent,
-            Life::Failed(Some(instance), _) | Life::Unstoppable(instance, _) => Life::Running(instance),
-            Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
-            Life::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Life::Running(instance),
+        self.life = match std::mem::replace(&mut self.life, Lifecycle::Absent) {
+            Lifecycle::Failed(None, _) => Lifecycle::Absent,
+            Lifecycle::Failed(Some(instance), _) | Lifecycle::Unstoppable(instance, _) => Lifecycle::Running(instance),
+            Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => Lifecycle::Idle(instance),
+            Lifecycle::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Lifecycle::Running(instance),
             other => other,
         };
     }

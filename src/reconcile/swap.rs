@@ -22,8 +22,8 @@ pub(super) enum Swapped {
 impl Effects {
     pub(super) async fn swap(&self, subject: &Subject, cancelled: CancellationToken) -> Swapped {
         let spec = &subject.spec;
-        let run = self.caretaker.next_run(&spec.name);
-        let id = match self.caretaker.start_process(spec, run).await {
+        let run = self.runtime.next_run(&spec.name);
+        let id = match self.runtime.start_process(spec, run).await {
             Ok(id) => id,
             Err(evidence) => return Swapped::Failed(evidence),
         };
@@ -32,28 +32,28 @@ impl Effects {
         // Each branch is cancel-safe: what is dropped half way may be repeated, or only waits.
         let settled = tokio::select! {
             () = cancelled.cancelled() => None,
-            settled = self.caretaker.settle(spec, &instance, &news) => Some(settled),
-            exit = self.caretaker.examine_process(spec, run) => {
+            settled = self.runtime.settle(spec, &instance, &news) => Some(settled),
+            exit = self.runtime.examine_process(spec, run) => {
                 Some(Err(Evidence { exit: Some(exit), ..Evidence::of("it exited before it was ready") }))
             }
         };
         match settled {
             Some(Ok(proof)) => {
-                self.caretaker.serve(spec, run);
-                self.caretaker.keep_output(spec, &instance);
+                self.runtime.serve(spec, run);
+                self.runtime.keep_output(spec, &instance);
                 Swapped::Moved(instance, proof)
             }
             failed => {
-                if let Err(error) = self.caretaker.retire_process(spec, run).await {
+                if let Err(error) = self.runtime.retire_process(spec, run).await {
                     tracing::warn!(%error, service = %spec.name, "Cannot stop a version that did not become ready.");
                 }
                 match failed {
                     None | Some(Ok(_)) => Swapped::Cancelled,
                     Some(Err(mut evidence)) => {
                         if evidence.lines.is_empty() {
-                            evidence.lines = self.caretaker.last_lines(&spec.name, run);
+                            evidence.lines = self.runtime.last_lines(&spec.name, run);
                         }
-                        evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.caretaker.diagnose(spec, &evidence));
+                        evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.runtime.diagnose(spec, &evidence));
                         Swapped::Failed(evidence)
                     }
                 }

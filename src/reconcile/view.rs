@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
 
-use super::state::{Failure, Life, Network, Operation, Service, State, Wanted};
+use super::state::{DesiredState, Failure, Lifecycle, Network, Operation, Service, State};
 use crate::{
     spec::{Probe, ServiceName, Workload},
     store::{Goal, Record},
@@ -80,22 +80,22 @@ impl View {
 
 fn phase(state: &State) -> Phase {
     let services = || state.services.values();
-    let exists = services().any(|service| service.life != Life::Absent || service.operation.is_some());
+    let exists = services().any(|service| service.life != Lifecycle::Absent || service.operation.is_some());
     if state.goal != Goal::Up {
         return if exists || state.network != Network::Absent { Phase::Stopping } else { Phase::Absent };
     }
-    let required = || services().filter(|service| !service.spec.optional && service.wanted == Wanted::Running);
+    let required = || services().filter(|service| !service.spec.optional && service.wanted == DesiredState::Running);
     if !exists && services().next().is_none() {
         Phase::Absent
-    } else if services().any(|service| matches!(service.life, Life::Unstoppable(..))) {
+    } else if services().any(|service| matches!(service.life, Lifecycle::Unstoppable(..))) {
         Phase::Failed
-    } else if required().next().is_none() && services().all(|service| service.wanted != Wanted::Running) {
+    } else if required().next().is_none() && services().all(|service| service.wanted != DesiredState::Running) {
         if services().any(|service| service.life.runs()) { Phase::Stopping } else { Phase::Stopped }
     } else if required().any(|service| service.failure().is_some()) || matches!(state.network, Network::Failed { .. }) {
         Phase::Failed
-    } else if required().all(|service| matches!(service.life, Life::Ready(..) | Life::Completed(_))) {
+    } else if required().all(|service| matches!(service.life, Lifecycle::Ready(..) | Lifecycle::Completed(_))) {
         Phase::Ready
-    } else if required().any(|service| matches!(service.life, Life::Unhealthy(..) | Life::Backoff(..)) || service.came_back) {
+    } else if required().any(|service| matches!(service.life, Lifecycle::Unhealthy(..) | Lifecycle::Backoff(..)) || service.came_back) {
         Phase::Degraded
     } else {
         Phase::Starting
@@ -147,24 +147,28 @@ fn state_of(service: &Service) -> ServiceState {
         Some(Operation::Settle | Operation::Swap) | None => {}
     }
     match &service.life {
-        Life::Absent | Life::Idle(_) if service.wanted == Wanted::Running => ServiceState::Pending,
-        Life::Absent | Life::Idle(_) => ServiceState::Stopped,
-        Life::Running(_) if service.provisioning => ServiceState::Provisioning,
-        Life::Running(_) | Life::Backoff(..) => ServiceState::Starting,
-        Life::Ready(..) => ServiceState::Ready,
-        Life::Unhealthy(..) => ServiceState::Unhealthy,
-        Life::Completed(_) => ServiceState::Completed,
-        Life::Failed(..) | Life::Unstoppable(..) => ServiceState::Failed,
-        Life::CrashLoop(..) => ServiceState::CrashLoop,
+        Lifecycle::Absent | Lifecycle::Idle(_) if service.wanted == DesiredState::Running => ServiceState::Pending,
+        Lifecycle::Absent | Lifecycle::Idle(_) => ServiceState::Stopped,
+        Lifecycle::Running(_) if service.provisioning => ServiceState::Provisioning,
+        Lifecycle::Running(_) | Lifecycle::Backoff(..) => ServiceState::Starting,
+        Lifecycle::Ready(..) => ServiceState::Ready,
+        Lifecycle::Unhealthy(..) => ServiceState::Unhealthy,
+        Lifecycle::Completed(_) => ServiceState::Completed,
+        Lifecycle::Failed(..) | Lifecycle::Unstoppable(..) => ServiceState::Failed,
+        Lifecycle::CrashLoop(..) => ServiceState::CrashLoop,
     }
 }
 
 fn reason(service: &Service) -> Option<String> {
     match &service.life {
-        Life::Failed(_, failure) | Life::CrashLoop(_, failure) | Life::Unstoppable(_, failure) => Some(failure.reason.clone()),
-        Life::Unhealthy(_, reason) | Life::Backoff(_, _, reason) => Some(reason.clone()),
+        Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => {
+            Some(failure.reason.clone())
+        }
+        Lifecycle::Unhealthy(_, reason) | Lifecycle::Backoff(_, _, reason) => Some(reason.clone()),
         _ if service.held_back.is_some() => service.held_back.clone(),
-        Life::Ready(..) if service.spec.probe == Probe::None => Some("running; it has no `probe`, so its readiness is unknown".to_owned()),
-        Life::Absent | Life::Idle(_) | Life::Running(_) | Life::Ready(..) | Life::Completed(_) => None,
+        Lifecycle::Ready(..) if service.spec.probe == Probe::None => {
+            Some("running; it has no `probe`, so its readiness is unknown".to_owned())
+        }
+        Lifecycle::Absent | Lifecycle::Idle(_) | Lifecycle::Running(_) | Lifecycle::Ready(..) | Lifecycle::Completed(_) => None,
     }
 }

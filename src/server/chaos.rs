@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, InjectRequest, Standing, StandingRequest};
+use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest, InjectRequest};
 
 use super::failure::Failed;
 use crate::daemon::Daemon;
@@ -24,9 +24,9 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(request): Jso
     Json(Faults { faults: daemon.environments.faults(&request) })
 }
 
-pub(super) async fn standing(
+pub(super) async fn impairments(
     State(daemon): State<Arc<Daemon>>,
-    Json(request): Json<StandingRequest>,
-) -> Result<Json<Vec<Standing>>, Failed> {
-    Ok(Json(daemon.environments.standing(&request).await?))
+    Json(request): Json<ImpairmentsRequest>,
+) -> Result<Json<Vec<Impairments>>, Failed> {
+    Ok(Json(daemon.environments.impairments(&request).await?))
 }

@@ -19,7 +19,7 @@ use crate::daemon::{Daemon, carry};
 pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;
     let session = daemon.environments.exec(&wanted).await?;
-    let used = daemon.environments.require(&wanted.target)?.usage.begin();
+    let used = daemon.environments.require(&wanted.target)?.activity.begin();
     let stop = daemon.stop.clone();
     tokio::spawn(async move {
         let _used = used;
@@ -34,10 +34,10 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) ->
 
 /// What was asked, and the connection that is to come.
 pub(super) async fn upgrade<T: DeserializeOwned>(mut request: Request) -> Result<(OnUpgrade, T), Failed> {
-    let usage = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
-    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| usage("this request needs a connection upgrade"))?;
-    let body = Bytes::from_request(request, &()).await.map_err(|error| usage(&error.to_string()))?;
-    Ok((connection, serde_json::from_slice(&body).map_err(|error| usage(&error.to_string()))?))
+    let activity = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
+    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| activity("this request needs a connection upgrade"))?;
+    let body = Bytes::from_request(request, &()).await.map_err(|error| activity(&error.to_string()))?;
+    Ok((connection, serde_json::from_slice(&body).map_err(|error| activity(&error.to_string()))?))
 }
 
 /// The last word in HTTP.

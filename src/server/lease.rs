@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use devenv_api::{ApiError, AskedBy, BundleRequest, HoldRequest, LEASE_PROTOCOL, Lease, LeaseCommand, LeaseNews, LeaseRequest};
+use devenv_api::{ApiError, AskedBy, BundleRequest, HoldRequest, LEASE_PROTOCOL, Lease, LeaseCommand, LeaseMessage, LeaseRequest};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -66,7 +66,7 @@ async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + U
     let (environment, granted) = match daemon.operations.grant(request, asked_by.clone()).await {
         Ok(granted) => granted,
         Err(error) => {
-            let _ = say(&mut line, &LeaseNews::Failed(error)).await;
+            let _ = say(&mut line, &LeaseMessage::Failed(error)).await;
             return;
         }
     };
@@ -76,12 +76,12 @@ async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + U
         database: granted.database.clone(),
         variables: granted.variables.clone(),
     };
-    let _used = environment.usage.begin();
+    let _used = environment.activity.begin();
     // A client that has disconnected in the meantime is noticed immediately.
-    let _ = say(&mut line, &LeaseNews::Granted(lease)).await;
+    let _ = say(&mut line, &LeaseMessage::Granted(lease)).await;
     let end = until_end(daemon, &mut line).await;
     if !matches!(end, End::Lost) {
-        let _ = say(&mut line, &LeaseNews::Over).await;
+        let _ = say(&mut line, &LeaseMessage::Over).await;
     }
     daemon.operations.give_back(&environment, granted, asked_by).await;
 }
@@ -93,11 +93,11 @@ async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWri
     let environment = match daemon.operations.hold(&request.target, asked_by.clone()).await {
         Ok(environment) => environment,
         Err(error) => {
-            let _ = say(&mut line, &LeaseNews::Failed(error)).await;
+            let _ = say(&mut line, &LeaseMessage::Failed(error)).await;
             return;
         }
     };
-    let held = LeaseNews::Held { environment: environment.id.to_string(), marker: operation::mark(&environment.id, "test") };
+    let held = LeaseMessage::Held { environment: environment.id.to_string(), marker: operation::mark(&environment.id, "test") };
     let _ = say(&mut line, &held).await;
     let over = match until_end(daemon, &mut line).await {
         // The next daemon finds it, and the command that held it starts that one.
@@ -106,10 +106,10 @@ async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWri
         End::Released | End::Lost => daemon.operations.dissolve(&environment, asked_by).await,
     };
     let news = match over {
-        Ok(()) => LeaseNews::Over,
+        Ok(()) => LeaseMessage::Over,
         Err(error) => {
             tracing::warn!(%error, environment = %environment.id, "Cannot remove a temporary environment; `devenv gc` removes it.");
-            LeaseNews::Failed(error)
+            LeaseMessage::Failed(error)
         }
     };
     let _ = say(&mut line, &news).await;
@@ -129,6 +129,6 @@ async fn until_end<C: AsyncRead + AsyncWrite + Unpin>(daemon: &Daemon, line: &mu
     }
 }
 
-async fn say<C: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<C>, news: &LeaseNews) -> Result<(), LinesCodecError> {
+async fn say<C: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<C>, news: &LeaseMessage) -> Result<(), LinesCodecError> {
     line.send(serde_json::to_string(news).expect("news serialize to JSON")).await
 }

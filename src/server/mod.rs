@@ -4,7 +4,7 @@
 mod chaos;
 mod daemon;
 mod data;
-mod engine_choice;
+mod engine_selection;
 mod environment;
 mod exec;
 mod failure;
@@ -51,7 +51,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::CHAOS_REHEARSE, routing::post(chaos::rehearse))
         .route(route::CHAOS_HEAL, routing::post(chaos::heal))
         .route(route::CHAOS_STATUS, routing::post(chaos::status))
-        .route(route::CHAOS_STANDING, routing::post(chaos::standing))
+        .route(route::CHAOS_STANDING, routing::post(chaos::impairments))
         .route(route::LEASE, routing::post(lease::lease))
         .route(route::HOLD, routing::post(lease::hold))
         .route(route::BUNDLE, routing::post(lease::bundle))
@@ -62,7 +62,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::OPERATIONS_FOLLOW, routing::post(operation::follow))
         .route(route::SUBMIT, routing::post(operation::submit))
         .route(route::CANCEL, routing::post(operation::cancel))
-        .layer(middleware::from_fn_with_state(daemon.clone(), engine_choice::agree))
+        .layer(middleware::from_fn_with_state(daemon.clone(), engine_selection::agree))
         // What the daemon is can be asked, and it can be stopped, whatever engine is meant.
         .route(route::DAEMON, routing::get(daemon::status))
         .route(route::DAEMON_STOP, routing::post(daemon::stop))

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn variables(State(daemon): State<Arc<Daemon>>, Json(request): Json<VariablesRequest>) -> Result<Json<Variables>, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    environment.usage.note();
+    environment.activity.note();
     let spec = environment.handle.record().await?.spec.ok_or(CommandError::NotUp)?;
     let templates: IndexMap<String, Template> = match &request.service {
         None => spec

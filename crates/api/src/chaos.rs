@@ -35,7 +35,7 @@ pub struct Witness {
 
 /// The state of a service as far as faults can change it. After faults are undone it must be as before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct Impairments {
     pub service: String,
     /// It runs in a container; if not, the rest says nothing.
     pub runs: bool,
@@ -49,7 +49,7 @@ pub struct Standing {
     pub disks: Vec<String>,
 }
 
-impl Standing {
+impl Impairments {
     /// What is different now, in words; nothing of a service that did not run before or does not now.
     #[must_use]
     pub fn changed(&self, now: &Self) -> Vec<String> {
@@ -76,7 +76,7 @@ impl Standing {
 
 /// Ask how these services stand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StandingRequest {
+pub struct ImpairmentsRequest {
     pub target: EnvironmentTarget,
     pub services: Vec<String>,
 }

@@ -26,12 +26,12 @@ use tokio_util::{
 
 use crate::{
     AcceptRequest, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode, ErrorDocument,
-    Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images, InjectRequest,
-    Ledger, LogLine, LogsRequest, Operation, OperationMessage, OperationTarget, Operations, Plan, Snapshots, Standing, StandingRequest,
-    Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
+    Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images, Impairments,
+    ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Operation, OperationMessage, OperationTarget, Operations, Plan,
+    Snapshots, Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
-/// The header with which every request names the engine that the client means: an [`EngineChoice`] as JSON.
+/// The header with which every request names the engine that the client means: an [`EngineSelection`] as JSON.
 pub const ENGINE_HEADER: &str = "x-devenv-engine";
 
 /// What the connection of `exec` is upgraded to.
@@ -44,7 +44,7 @@ const LONGEST_HEAD: usize = 16 * 1024;
 
 /// The engine that a client names; all `None` means that it takes what the daemon drives.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EngineChoice {
+pub struct EngineSelection {
     /// `--context`.
     pub context: Option<String>,
     /// `DOCKER_HOST`.
@@ -96,7 +96,7 @@ impl Client {
 
     /// Names the engine that is meant; a daemon that drives another refuses.
     #[must_use]
-    pub fn with_engine(mut self, choice: &EngineChoice) -> Self {
+    pub fn with_engine(mut self, choice: &EngineSelection) -> Self {
         // Non-ASCII is escaped as in any JSON string that has to be a header value.
         self.engine = serde_json::to_string(choice).ok().map(|json| ascii(&json));
         self
@@ -231,7 +231,7 @@ impl Client {
     }
 
     /// What faults change of services, as it is now.
-    pub async fn standing(&self, request: &StandingRequest) -> Result<Vec<Standing>, ClientError> {
+    pub async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ClientError> {
         self.post(route::CHAOS_STANDING, request).await
     }
 

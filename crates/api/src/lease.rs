@@ -1,7 +1,7 @@
 //! Leases: claims that end when the connection that made them ends, however its holder died.
 //!
 //! The connection changes to the protocol [`LEASE_PROTOCOL`]; from then on both sides say one line of JSON at a time, a
-//! [`LeaseNews`] or a [`LeaseCommand`]. The kernel closes a dead holder's socket, so nobody has to ask whether it lives.
+//! [`LeaseMessage`] or a [`LeaseCommand`]. The kernel closes a dead holder's socket, so nobody has to ask whether it lives.
 
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct HoldRequest {
 /// What the daemon says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum LeaseNews {
+pub enum LeaseMessage {
     /// The lease begins.
     Granted(Lease),
     /// The environment is this connection's; the mark that its command's processes carry.
@@ -88,8 +88,8 @@ impl Client {
     pub async fn lease(&self, request: &LeaseRequest) -> Result<(Lease, Holding), ClientError> {
         let mut holding = self.hold_on(route::LEASE, request).await?;
         match holding.news().await? {
-            LeaseNews::Granted(lease) => Ok((lease, holding)),
-            LeaseNews::Failed(error) => Err(ClientError::Answered(error)),
+            LeaseMessage::Granted(lease) => Ok((lease, holding)),
+            LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
@@ -98,8 +98,8 @@ impl Client {
     pub async fn hold(&self, request: &HoldRequest) -> Result<(String, Holding), ClientError> {
         let mut holding = self.hold_on(route::HOLD, request).await?;
         match holding.news().await? {
-            LeaseNews::Held { marker, .. } => Ok((marker, holding)),
-            LeaseNews::Failed(error) => Err(ClientError::Answered(error)),
+            LeaseMessage::Held { marker, .. } => Ok((marker, holding)),
+            LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
@@ -116,7 +116,7 @@ impl Holding {
     /// Waits for the end of the lease by the other side: only a daemon that dies ends one that is held. Cancel-safe.
     pub async fn lost(&mut self) -> ClientError {
         match self.news().await {
-            Ok(LeaseNews::Failed(error)) => ClientError::Answered(error),
+            Ok(LeaseMessage::Failed(error)) => ClientError::Answered(error),
             Ok(other) => unexpected(&other),
             Err(error) => error,
         }
@@ -136,13 +136,13 @@ impl Holding {
         let line = serde_json::to_string(&command).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         self.connection.send(line).await.map_err(|error| ClientError::Lost(error.into()))?;
         match self.news().await? {
-            LeaseNews::Over => Ok(()),
-            LeaseNews::Failed(error) => Err(ClientError::Answered(error)),
+            LeaseMessage::Over => Ok(()),
+            LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn news(&mut self) -> Result<LeaseNews, ClientError> {
+    async fn news(&mut self) -> Result<LeaseMessage, ClientError> {
         match self.connection.next().await {
             Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| ClientError::Unexpected { detail: error.to_string() }),
             Some(Err(error)) => Err(ClientError::Lost(error.into())),
@@ -151,12 +151,12 @@ impl Holding {
     }
 }
 
-fn unexpected(news: &LeaseNews) -> ClientError {
+fn unexpected(news: &LeaseMessage) -> ClientError {
     let what = match news {
-        LeaseNews::Granted(_) => "a lease",
-        LeaseNews::Held { .. } => "a whole environment",
-        LeaseNews::Over => "the end of the lease",
-        LeaseNews::Failed(_) => "a failure",
+        LeaseMessage::Granted(_) => "a lease",
+        LeaseMessage::Held { .. } => "a whole environment",
+        LeaseMessage::Over => "the end of the lease",
+        LeaseMessage::Failed(_) => "a failure",
     };
     ClientError::Unexpected { detail: format!("unexpected message: {what}") }
 }

@@ -24,17 +24,17 @@ pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
 };
 pub use chaos::{
-    Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, InjectRequest, Standing, StandingRequest,
-    Witness,
+    Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest,
+    InjectRequest, Witness,
 };
-pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineChoice, ExecSession, Stream};
+pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineSelection, ExecSession, Stream};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
-pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseNews, LeaseRequest};
+pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
 pub use operation::{
     AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget, Operations,
     Submission,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use devenv_api::{ApiError, Fault, Standing, Status};
+use devenv_api::{ApiError, Fault, Impairments, Status};
 
 /// A fault to be injected.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ pub trait Door {
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError>;
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError>;
     /// What faults change of these services, as it is now.
-    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError>;
+    async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError>;
     /// Those that are there and those that have healed.
     async fn faults(&self) -> Result<Vec<Fault>, ApiError>;
 }

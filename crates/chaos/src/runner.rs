@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use devenv_api::{ApiError, ChaosPlan, Event, Fault, Report, Standing, Verdict};
+use devenv_api::{ApiError, ChaosPlan, Event, Fault, Impairments, Report, Verdict};
 use futures_util::future;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ pub(crate) struct Run<'a> {
     pub(super) crew: Crew,
     name: &'a str,
     /// The state of the affected services before the first fault; none if it cannot be read.
-    before: Vec<Standing>,
+    before: Vec<Impairments>,
     began: Clock,
     /// What the clock on the wall said then.
     began_at: Timestamp,
@@ -123,7 +123,7 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         ),
         json!({ "plan": plan, "run": run }),
     );
-    let before = match door.standing(&targets(scenario)).await {
+    let before = match door.impairments(&targets(scenario)).await {
         Ok(before) => before,
         Err(error) => {
             journal.write(None, "run.doubted", format!("cannot read the state of the services: {}", error.message), Value::Null);
@@ -378,7 +378,7 @@ impl Run<'_> {
 
     /// What is not as it was before the first fault, though all of them are called healed.
     async fn differences(&self) -> Vec<String> {
-        let now = match self.door.standing(&targets(self.scenario)).await {
+        let now = match self.door.impairments(&targets(self.scenario)).await {
             Ok(now) => now,
             Err(_) if self.before.is_empty() => return Vec::new(),
             Err(error) => return vec![format!("cannot be checked ({})", error.message)],

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use devenv_api::{ApiError, ErrorCode, Fault, Phase, Report, Service, ServiceState, Standing, Status, Verdict, Witness};
+use devenv_api::{ApiError, ErrorCode, Fault, Impairments, Phase, Report, Service, ServiceState, Status, Verdict, Witness};
 
 use super::{
     Door, Inputs, Order, Services, plan, run,
@@ -146,9 +146,9 @@ fn now() -> String {
 
 #[async_trait(?Send)]
 impl Door for Scripted {
-    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError> {
+    async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
         let paused = self.leaves_paused && !self.faults.borrow().is_empty();
-        let stands = |service: &String| Standing {
+        let stands = |service: &String| Impairments {
             service: service.clone(),
             runs: true,
             paused,

@@ -1,4 +1,4 @@
-//! The keeper's socket. Its path may be longer than a socket address can be, so it is named from its directory.
+//! The process shim's socket. Its path may be longer than a socket address can be, so it is named from its directory.
 
 use std::{
     fs, io,

@@ -1,20 +1,20 @@
-//! Programs on the host, each under a keeper of our own that outlives the daemon.
+//! Programs on the host, each under a process shim of our own that outlives the daemon.
 //!
-//! Theory of operation. The daemon starts this executable again as a keeper (`keeper.rs`), passes it the command over a
+//! Theory of operation. The daemon starts this executable again as a process shim (`shim.rs`), passes it the command over a
 //! socket (never in arguments, because the environment contains secrets) and gets an answer once the program runs or failed.
-//! The keeper adopts all that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
+//! The process shim adopts all that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
 //! socket in its directory (`protocol.rs`), ends with its program's last descendant and leaves the exit in `state.json`.
-//! A later daemon finds the socket and continues. If a keeper itself is killed, its program's tree is
+//! A later daemon finds the socket and continues. If a process shim itself is killed, its program's tree is
 //! found by a marker in its environment variables (`tree.rs`) and ended, so that no second copy ever runs.
 //!
 //! It never decides whether a program should run.
 
 mod command;
 mod control;
-pub mod keeper;
-pub mod leash;
 mod output;
+pub mod parent_death;
 mod protocol;
+pub mod shim;
 mod signal;
 mod tree;
 
@@ -42,11 +42,11 @@ pub use tree::{has_open_for_writing, sweep, sweep_others};
 
 /// The variable by which a program's descendants are known, wherever they went.
 pub const MARKER: &str = "DEVENV_MARKER";
-/// For a keeper to start its program; only a machine that is out of breath needs it.
+/// For a process shim to start its program; only a machine that is out of breath needs it.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(15);
-/// For a keeper to answer what it knows.
+/// For a process shim to answer what it knows.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// What a keeper may take beyond the grace: to kill the tree and to write the rest of the output.
+/// What a process shim may take beyond the grace: to kill the tree and to write the rest of the output.
 const AFTER_GRACE: Duration = Duration::from_secs(10);
 
 /// The file of the program that a command names, as a shell in that directory would find it.
@@ -54,12 +54,12 @@ pub fn find_program(name: &str, directory: &Path, path: Option<&str>) -> Result<
     command::find(name, directory, path)
 }
 
-/// Starts keepers.
+/// Starts process shims.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     program: OsString,
     arguments: Vec<OsString>,
-    /// Variables of the keeper itself.
+    /// Variables of the process shim itself.
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -77,23 +77,23 @@ pub struct StartRequest {
     pub variables: Vec<(String, String)>,
     /// Where the service's log is.
     pub logs: PathBuf,
-    /// The keeper's own directory. One that ran there before must have ended.
-    pub keeper: PathBuf,
+    /// The process shim's own directory. One that ran there before must have ended.
+    pub shim: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    #[error("cannot start a keeper for `{service}`")]
-    Keeper {
+    #[error("cannot start the process shim of `{service}`")]
+    Shim {
         service: String,
         #[source]
         source: io::Error,
     },
-    #[error("the keeper of `{service}` did not {what} within {} s", deadline.as_secs())]
+    #[error("the process shim of `{service}` did not {what} within {} s", deadline.as_secs())]
     Silent { service: String, what: &'static str, deadline: Duration },
-    #[error("the keeper of `{service}` does not answer")]
+    #[error("the process shim of `{service}` does not answer")]
     Unreachable {
         service: String,
         #[source]
@@ -103,12 +103,12 @@ pub enum ProcessError {
     Signal { service: String, reason: String },
 }
 
-/// A program that runs, or ran, under its keeper. Several may hold one.
+/// A program that runs, or ran, under its process shim. Several may hold one.
 #[derive(Debug, Clone)]
 pub struct Running {
     pub pid: u32,
     #[cfg(test)]
-    keeper: u32,
+    shim: u32,
     pub service: String,
     pub run: u32,
     pub started_at: Timestamp,
@@ -116,14 +116,14 @@ pub struct Running {
     directory: PathBuf,
 }
 
-/// What a keeper's directory tells a later daemon.
+/// What a process shim's directory tells a later daemon.
 #[derive(Debug)]
 pub enum Adopted {
     /// The program runs on.
     Running(Running),
     /// It ended while no daemon looked.
     Ended(Running, Exit),
-    /// Its keeper was killed; what was left of the program has been ended.
+    /// Its process shim was killed; what was left of the program has been ended.
     Lost(Running),
     /// Nothing ever ran there.
     Nothing,
@@ -136,9 +136,9 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Keepers are this very binary, even if its file has been replaced since.
+    /// Process shims are this very binary, even if its file has been replaced since.
     pub fn new() -> Self {
-        Self { program: "/proc/self/exe".into(), arguments: vec!["keeper".into(), "--directory".into()], variables: Vec::new() }
+        Self { program: "/proc/self/exe".into(), arguments: vec!["shim".into(), "--directory".into()], variables: Vec::new() }
     }
 
     /// Returns once the program runs.
@@ -153,8 +153,8 @@ impl Supervisor {
     }
 
     async fn launch(&self, request: StartRequest) -> Result<Running, ProcessError> {
-        let keeper_error = |source| ProcessError::Keeper { service: request.service.clone(), source };
-        std::fs::create_dir_all(&request.keeper).map_err(keeper_error)?;
+        let shim_error = |source| ProcessError::Shim { service: request.service.clone(), source };
+        std::fs::create_dir_all(&request.shim).map_err(shim_error)?;
         let identity: u64 = rand::rng().random();
         let launch = Launch {
             marker: format!("{}/{}/{identity:016x}", request.environment, request.service),
@@ -165,34 +165,34 @@ impl Supervisor {
             variables: request.variables,
             logs: request.logs,
         };
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(keeper_error)?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(shim_error)?;
         // The runtime reaps it when it ends; it is meant to outlive its handle and the daemon.
         let child = tokio::process::Command::new(&self.program)
             .args(&self.arguments)
-            .arg(&request.keeper)
+            .arg(&request.shim)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env_remove(MARKER)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(keeper_error)?;
+            .map_err(shim_error)?;
         drop(child);
-        ours.set_nonblocking(true).map_err(keeper_error)?;
-        let mut ours = UnixStream::from_std(ours).map_err(keeper_error)?;
-        let text = serde_json::to_vec(&launch).map_err(|error| keeper_error(error.into()))?;
-        ours.write_all(&text).await.map_err(keeper_error)?;
-        ours.shutdown().await.map_err(keeper_error)?;
+        ours.set_nonblocking(true).map_err(shim_error)?;
+        let mut ours = UnixStream::from_std(ours).map_err(shim_error)?;
+        let text = serde_json::to_vec(&launch).map_err(|error| shim_error(error.into()))?;
+        ours.write_all(&text).await.map_err(shim_error)?;
+        ours.shutdown().await.map_err(shim_error)?;
         let mut answer = String::new();
-        BufReader::new(ours).read_line(&mut answer).await.map_err(keeper_error)?;
-        match serde_json::from_str(&answer).map_err(|error| keeper_error(error.into()))? {
-            Answer::Started(state) => Ok(Running::of(state, &request.keeper)),
+        BufReader::new(ours).read_line(&mut answer).await.map_err(shim_error)?;
+        match serde_json::from_str(&answer).map_err(|error| shim_error(error.into()))? {
+            Answer::Started(state) => Ok(Running::of(state, &request.shim)),
             Answer::Failed(error) => Err(error.into()),
         }
     }
 }
 
-/// What became of the program whose keeper had this directory. Ends what a killed keeper left behind.
+/// What became of the program whose process shim had this directory. Ends what a killed process shim left behind.
 pub async fn adopt(directory: &Path) -> Adopted {
     let Some(state) = State::read(directory) else { return Adopted::Nothing };
     let running = Running::of(state, directory);
@@ -201,14 +201,14 @@ pub async fn adopt(directory: &Path) -> Adopted {
     }
     match running.ask(&Request::Status, ANSWER_DEADLINE).await {
         Ok(Reply::State(_)) => Adopted::Running(running),
-        _ => match running.after_keeper().await {
+        _ => match running.after_shim().await {
             Exit { ending: Ending::Lost, .. } => Adopted::Lost(running),
             exit => Adopted::Ended(running, exit),
         },
     }
 }
 
-/// Whether the keeper of this directory has ended, and its program with it.
+/// Whether the process shim of this directory has ended, and its program with it.
 pub fn has_ended(directory: &Path) -> bool {
     State::read(directory).is_some_and(|state| state.exit.is_some())
 }
@@ -218,7 +218,7 @@ impl Running {
         Self {
             pid: state.pid,
             #[cfg(test)]
-            keeper: state.keeper.pid,
+            shim: state.shim.pid,
             service: state.service.clone(),
             run: state.run,
             started_at: state.started_at,
@@ -232,7 +232,7 @@ impl Running {
         &self.state.marker
     }
 
-    /// The keeper's directory, which may be removed once the program has ended.
+    /// The process shim's directory, which may be removed once the program has ended.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -241,7 +241,7 @@ impl Running {
     pub async fn exited(&self) -> Exit {
         match self.exchange(&Request::Follow).await {
             Ok(Reply::Ended(exit)) => exit,
-            _ => self.after_keeper().await,
+            _ => self.after_shim().await,
         }
     }
 
@@ -250,7 +250,7 @@ impl Running {
         let request = Request::Stop { signal, grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
         match self.ask(&request, grace + AFTER_GRACE).await {
             Ok(Reply::Ended(exit)) => exit,
-            _ => self.after_keeper().await,
+            _ => self.after_shim().await,
         }
     }
 
@@ -281,20 +281,20 @@ impl Running {
         Ok(serde_json::from_str(&reply)?)
     }
 
-    /// The keeper is gone or hangs: what it wrote last, or else the end of all that it left.
-    async fn after_keeper(&self) -> Exit {
+    /// The process shim is gone or hangs: what it wrote last, or else the end of all that it left.
+    async fn after_shim(&self) -> Exit {
         let (directory, state) = (self.directory.clone(), self.state.clone());
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(exit) = State::read(&directory).filter(|now| now.marker == state.marker).and_then(|now| now.exit) {
                 return exit;
             }
-            state.keeper.kill();
+            state.shim.kill();
             let count = sweep(&state.marker);
-            tracing::warn!(service = %state.service, count, "Ended the processes of a keeper that was killed.");
+            tracing::warn!(service = %state.service, count, "Ended the processes of a process shim that was killed.");
             let exit = Exit { ending: Ending::Lost, at: Timestamp::now() };
             let ended = State { exit: Some(exit), ..state };
             if let Err(error) = ended.write(&directory) {
-                tracing::warn!(service = %ended.service, %error, "Cannot record that a keeper was killed.");
+                tracing::warn!(service = %ended.service, %error, "Cannot record that a process shim was killed.");
             }
             exit
         });

@@ -1,6 +1,6 @@
-//! What daemon and keeper say to one another, and what a keeper leaves on disk.
+//! What daemon and process shim say to one another, and what a process shim leaves on disk.
 //!
-//! Each message is one line of JSON. A keeper may be older than the daemon that talks to it: change only by adding.
+//! Each message is one line of JSON. A process shim may be older than the daemon that talks to it: change only by adding.
 
 use std::{
     fmt, fs, io,
@@ -46,8 +46,8 @@ pub enum LaunchError {
     NoProgram(PathBuf),
     #[error("cannot execute `{}`: {reason}", program.display())]
     NotExecutable { program: PathBuf, reason: String },
-    #[error("the keeper failed: {0}")]
-    Keeper(String),
+    #[error("the process shim failed: {0}")]
+    Shim(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,13 +73,13 @@ pub(super) enum Reply {
     Ended(Exit),
 }
 
-/// A keeper's knowledge, also in its directory.
+/// A process shim's knowledge, also in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) marker: String,
     pub(super) service: String,
     pub(super) run: u32,
-    pub(super) keeper: Process,
+    pub(super) shim: Process,
     pub(super) pid: u32,
     pub(super) started_at: Timestamp,
     /// Set when the program, its descendants and its output have ended.
@@ -97,7 +97,7 @@ pub struct Exit {
 pub enum Ending {
     Code(i32),
     Signal(i32),
-    /// Its keeper was killed, so nobody knows.
+    /// Its process shim was killed, so nobody knows.
     Lost,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Ending {
                 Some(signal) => write!(f, "killed by {signal:?}"),
                 None => write!(f, "killed by signal {number}"),
             },
-            Self::Lost => f.write_str("killed together with its keeper"),
+            Self::Lost => f.write_str("killed together with its process shim"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Real programs under real keepers: the keeper is this test program again, running one of its tests.
+//! Real programs under real process shims: the process shim is this test program again, running one of its tests.
 
 use std::{
     fs,
@@ -14,11 +14,11 @@ use devenv_logs::{Logs, Query};
 const KEEPER: &str = "DEVENV_TEST_KEEPER";
 
 #[test]
-fn a_keeper_without_a_launch_says_so() {
+fn a_shim_without_a_launch_says_so() {
     let directory = std::env::args().next_back().unwrap();
-    let result = keeper::main(Path::new(&directory));
+    let result = shim::main(Path::new(&directory));
     if std::env::var_os(KEEPER).is_none() {
-        assert!(matches!(result, Err(LaunchError::Keeper(_))), "{result:?}");
+        assert!(matches!(result, Err(LaunchError::Shim(_))), "{result:?}");
     }
 }
 
@@ -35,7 +35,7 @@ impl Place {
             directory: tempfile::tempdir().unwrap(),
             supervisor: Supervisor {
                 program: std::env::current_exe().unwrap().into(),
-                arguments: ["tests::a_keeper_without_a_launch_says_so", "--exact", "--nocapture"].map(Into::into).into(),
+                arguments: ["tests::a_shim_without_a_launch_says_so", "--exact", "--nocapture"].map(Into::into).into(),
                 variables: vec![(KEEPER.into(), "1".into())],
             },
             environment: format!("test-{identity:08x}"),
@@ -51,11 +51,7 @@ impl Place {
             directory: self.directory.path().to_owned(),
             variables: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("GREETING".to_owned(), "hello".to_owned())],
             logs: self.directory.path().join("logs"),
-            keeper: self
-                .directory
-                .path()
-                .join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2))
-                .join("api"),
+            shim: self.directory.path().join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2)).join("api"),
         }
     }
 
@@ -240,13 +236,13 @@ async fn a_later_daemon_adopts_what_runs() {
 }
 
 #[tokio::test]
-async fn the_tree_of_a_killed_keeper_is_ended_while_watched_and_at_adoption() {
+async fn the_tree_of_a_killed_shim_is_ended_while_watched_and_at_adoption() {
     for watched in [true, false] {
         let place = Place::new();
         let running = place.shell("trap '' TERM HUP PIPE; setsid sleep 1000 & echo up; while :; do sleep 1000; done").await;
         place.line("up").await;
-        let keeper = Process::of(running.keeper).unwrap();
-        assert!(keeper.kill());
+        let shim = Process::of(running.shim).unwrap();
+        assert!(shim.kill());
         if watched {
             assert_eq!(running.exited().await.ending, Ending::Lost);
         } else {

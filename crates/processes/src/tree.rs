@@ -1,4 +1,4 @@
-//! Processes in `/proc`: a keeper's descendants, and those that carry a marker.
+//! Processes in `/proc`: a process shim's descendants, and those that carry a marker.
 //!
 //! A process id alone is no identity, for it is given again: with its start time it is.
 

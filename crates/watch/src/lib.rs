@@ -4,13 +4,13 @@
 //! directories, not files, and only on those that no ignore rule excludes (`filter.rs`). Touched paths wait in a
 //! debounce (`debounce.rs`) until the writer seems done; then their bytes are compared with a snapshot (`tree.rs`), and
 //! only a difference is a change. A loop, in which a service's own build or start changes what it watches, is broken
-//! (`breaker.rs`). What follows from a change is decided elsewhere; the front (`front.rs`) serves one answer, the swap.
+//! (`breaker.rs`). What follows from a change is decided elsewhere; the front (`proxy.rs`) serves one answer, the swap.
 
 mod breaker;
 mod debounce;
 mod filter;
-mod front;
 mod limits;
+mod port_proxy;
 mod source;
 mod tree;
 
@@ -22,7 +22,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use front::{Front, Retired};
+pub use port_proxy::{PortProxy, RetiredBackend};
 
 /// Observations that wait to be received; each corresponds to a save by a human, so it never fills up.
 const OBSERVATIONS: usize = 256;

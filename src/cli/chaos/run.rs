@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use devenv_api::{
-    ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, InjectRequest,
-    OperationRequest, Report, Standing, StandingRequest, Status, VariablesFor, VariablesRequest, Verdict,
+    ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, Impairments,
+    ImpairmentsRequest, InjectRequest, OperationRequest, Report, Status, VariablesFor, VariablesRequest, Verdict,
 };
 
 use crate::{
@@ -340,11 +340,11 @@ impl Door for ClientDoor<'_> {
         }
     }
 
-    async fn standing(&self, services: &[String]) -> Result<Vec<Standing>, ApiError> {
-        let request = StandingRequest { target: self.target.clone(), services: services.to_vec() };
-        match self.client().standing(&request).await {
-            Ok(standing) => Ok(standing),
-            Err(error) => self.again(error, async |client: Client| client.standing(&request).await).await,
+    async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
+        let request = ImpairmentsRequest { target: self.target.clone(), services: services.to_vec() };
+        match self.client().impairments(&request).await {
+            Ok(impairments) => Ok(impairments),
+            Err(error) => self.again(error, async |client: Client| client.impairments(&request).await).await,
         }
     }
 

@@ -10,7 +10,7 @@ use devenv_api::{ApiError, ErrorCode, Witness};
 
 use super::{
     Environment, Environments, Grip, device_volume,
-    holder::{self, HolderError},
+    holder::{self, AgentError},
     internal,
     journal::{Entry, Journal, Undo},
     observe::{Heard, Question, milliseconds},
@@ -96,7 +96,7 @@ impl Work {
         holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
             let told = failed(error.to_string());
             match error {
-                HolderError::NotBuilt => told.hint("build devenv on a machine with a static C library"),
+                AgentError::NotBuilt => told.hint("build devenv on a machine with a static C library"),
                 _ => told,
             }
         })

@@ -21,7 +21,7 @@ pub(in crate::daemon) const ROLE: &str = "holder";
 const READY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HolderError {
+pub(super) enum AgentError {
     #[error("this devenv was built without its fault agent (no static C library was available)")]
     NotBuilt,
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub(super) async fn start(
     service: &ServiceName,
     fault: &str,
     task: Task,
-) -> Result<String, HolderError> {
+) -> Result<String, AgentError> {
     let image = ensure_image(engine).await?;
     let labels = Labels {
         owner: owner.clone(),
@@ -87,7 +87,7 @@ pub(super) async fn start(
     let id = engine.create_sidecar(&sidecar).await?;
     let begun = async {
         engine.start(&id).await?;
-        tokio::time::timeout(READY, first_word(engine, &id)).await.unwrap_or(Err(HolderError::Late))
+        tokio::time::timeout(READY, first_word(engine, &id)).await.unwrap_or(Err(AgentError::Late))
     };
     let result = begun.await;
     if result.is_err() {
@@ -97,7 +97,7 @@ pub(super) async fn start(
     result
 }
 
-async fn first_word(engine: &dyn Engine, id: &str) -> Result<String, HolderError> {
+async fn first_word(engine: &dyn Engine, id: &str) -> Result<String, AgentError> {
     let mut lines = engine.logs(id, None, true);
     while let Some(line) = lines.next().await {
         let text = line?.text;
@@ -105,10 +105,10 @@ async fn first_word(engine: &dyn Engine, id: &str) -> Result<String, HolderError
             return Ok(rest.trim().to_owned());
         }
         if let Some(reason) = text.strip_prefix("failed: ") {
-            return Err(HolderError::Refused(reason.to_owned()));
+            return Err(AgentError::Refused(reason.to_owned()));
         }
     }
-    Err(HolderError::Refused("the fault agent ended without an answer".to_owned()))
+    Err(AgentError::Refused("the fault agent ended without an answer".to_owned()))
 }
 
 /// Whether the fault agent's proxy has reported that a connection was affected.
@@ -123,9 +123,9 @@ pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
 }
 
 /// The image, made of the program's bytes if it is not here; its name changes with them.
-async fn ensure_image(engine: &dyn Engine) -> Result<String, HolderError> {
+async fn ensure_image(engine: &dyn Engine) -> Result<String, AgentError> {
     if PROGRAM.is_empty() {
-        return Err(HolderError::NotBuilt);
+        return Err(AgentError::NotBuilt);
     }
     let digest = Sha256::digest(PROGRAM);
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
@@ -156,7 +156,7 @@ impl Environments {
         service: &ServiceName,
         id: &str,
         task: Task,
-    ) -> (Result<String, HolderError>, Result<(), EngineError>) {
+    ) -> (Result<String, AgentError>, Result<(), EngineError>) {
         let shared = &self.shared;
         let said = start(shared.engine.as_ref(), &shared.owner, record, service, id, task).await;
         (said, shared.engine.remove_container(&name(record, id)).await)

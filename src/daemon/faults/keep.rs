@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{ContainerState, EngineEventKind, ObservedContainer},
-    event::News,
+    event::NewEvent,
     spec::ServiceName,
 };
 
@@ -105,7 +105,7 @@ impl Environments {
             tracing::error!(%error, "Cannot record the repeated injection of a fault.");
         }
         let message = format!("{} was injected again into the new run of {}", entry.fault.fault, entry.fault.service);
-        let news = News::of(&entry.spec.service, "fault.injected-again", message);
+        let news = NewEvent::of(&entry.spec.service, "fault.injected-again", message);
         environment.handle.events.emit(news.with("id", entry.fault.id.clone()).with("witness", serde_json::json!(entry.fault.witness)));
         Some((entry, grip))
     }
@@ -114,8 +114,8 @@ impl Environments {
     pub(super) async fn finish_fault(&self, environment: &Environment, mut entry: Entry) {
         let service: Option<ServiceName> = entry.fault.service.parse().ok();
         let told = |kind, message: String| match &service {
-            Some(service) => News::of(service, kind, message),
-            None => News::new(kind, message),
+            Some(service) => NewEvent::of(service, kind, message),
+            None => NewEvent::new(kind, message),
         };
         match self.undo(environment, &entry).await {
             Ok(()) => {

@@ -24,7 +24,7 @@ impl FaultSite for Work {
     }
 
     fn authority(&self) -> &Path {
-        self.environment.caretaker.authority()
+        self.environment.runtime.authority()
     }
 
     fn time(&self) -> Duration {
@@ -78,7 +78,7 @@ impl FaultSite for Undone {
     }
 
     fn authority(&self) -> &Path {
-        self.environment.caretaker.authority()
+        self.environment.runtime.authority()
     }
 
     fn time(&self) -> Duration {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::EngineError,
     fault,
-    reconcile::{CommandError, Verb},
+    reconcile::{CommandError, ServiceAction},
     spec::{Resources, ServiceName},
 };
 
@@ -56,9 +56,9 @@ impl Environments {
                 let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
                 gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await)
             }
-            Undo::Start { service } => services(environment, service, Verb::Start).await,
+            Undo::Start { service } => services(environment, service, ServiceAction::Start).await,
             Undo::Restart { service, container } => {
-                let restart = services(environment, service, Verb::Restart);
+                let restart = services(environment, service, ServiceAction::Restart);
                 let end = async {
                     // Once the supervisor knows that its end is wanted; what has ended already needs no signal.
                     tokio::time::sleep(FIRST_PAUSE).await;
@@ -97,7 +97,7 @@ impl Environments {
     }
 }
 
-async fn services(environment: &Environment, service: &ServiceName, verb: Verb) -> Result<(), String> {
+async fn services(environment: &Environment, service: &ServiceName, verb: ServiceAction) -> Result<(), String> {
     match environment.handle.services(vec![service.clone()], verb).await {
         Ok(turn) => {
             // Healed is when it is over, not when it was asked for; a service that another fault holds may take longer.

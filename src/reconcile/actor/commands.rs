@@ -2,11 +2,11 @@
 
 use super::Actor;
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{
-        handle::{Command, CommandError, Verb},
+        handle::{Command, CommandError, ServiceAction},
         plan,
-        state::{Life, Network, Operation, RestartReason, Wanted},
+        state::{DesiredState, Lifecycle, Network, Operation, RestartReason},
     },
     spec::{EnvironmentSpec, MountSource, ServiceName},
     store::Goal,
@@ -81,7 +81,7 @@ impl Actor {
             }
             Command::EngineGone => {
                 if self.state.engine_answers {
-                    self.events.emit(News::new("engine.gone", "the engine no longer answers"));
+                    self.events.emit(NewEvent::new("engine.gone", "the engine no longer answers"));
                 }
                 self.state.engine_answers = false;
             }
@@ -93,7 +93,7 @@ impl Actor {
 
     fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
         let cause = self.events.emit(
-            News::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
+            NewEvent::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
                 .with("profile", spec.profile.clone()),
         );
         for (name, service) in &spec.services {
@@ -119,14 +119,14 @@ impl Actor {
 
     fn down(&mut self, volumes: bool) -> Result<u64, CommandError> {
         let what = if volumes { "`down --volumes` was requested" } else { "`down` was requested" };
-        let cause = self.events.emit(News::new("environment.down-asked", what));
+        let cause = self.events.emit(NewEvent::new("environment.down-asked", what));
         self.record.goal = if volumes { Goal::DownWithVolumes } else { Goal::Down };
         self.save()?;
         self.state.goal = self.record.goal;
         let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
         for name in names {
             let service = self.state.services.get_mut(&name).expect("listed above");
-            service.wanted = Wanted::Gone;
+            service.wanted = DesiredState::Gone;
             service.restart = None;
             service.cause = Some(cause);
             service.may_be_stopped_again();
@@ -141,13 +141,14 @@ impl Actor {
         if self.state.goal != Goal::Up {
             return Ok(self.turn);
         }
-        let cause = self.events.emit(News::new("environment.up-cancelled", "up was cancelled"));
+        let cause = self.events.emit(NewEvent::new("environment.up-cancelled", "up was cancelled"));
         for (name, service) in &mut self.state.services {
-            let started = service.life.runs() || matches!(service.life, Life::Completed(_) | Life::CrashLoop(..) | Life::Failed(..));
-            if started || service.wanted != Wanted::Running || service.operation == Some(Operation::Start) {
+            let started =
+                service.life.runs() || matches!(service.life, Lifecycle::Completed(_) | Lifecycle::CrashLoop(..) | Lifecycle::Failed(..));
+            if started || service.wanted != DesiredState::Running || service.operation == Some(Operation::Start) {
                 continue;
             }
-            service.wanted = Wanted::Stopped;
+            service.wanted = DesiredState::Stopped;
             service.restart = None;
             service.cause = Some(cause);
             if !self.record.stopped.contains(name) {
@@ -158,7 +159,7 @@ impl Actor {
         Ok(self.turn + 1)
     }
 
-    fn services(&mut self, names: &[ServiceName], verb: Verb) -> Result<u64, CommandError> {
+    fn services(&mut self, names: &[ServiceName], verb: ServiceAction) -> Result<u64, CommandError> {
         if self.state.goal != Goal::Up {
             return Err(CommandError::NotUp);
         }
@@ -168,36 +169,37 @@ impl Actor {
         let names: Vec<ServiceName> = if names.is_empty() { self.state.services.keys().cloned().collect() } else { names.to_vec() };
         for name in &names {
             let (kind, word) = match verb {
-                Verb::Start => ("service.start-asked", "start"),
-                Verb::Stop => ("service.stop-asked", "stop"),
-                Verb::Restart => ("service.restart-asked", "restart"),
+                ServiceAction::Start => ("service.start-asked", "start"),
+                ServiceAction::Stop => ("service.stop-asked", "stop"),
+                ServiceAction::Restart => ("service.restart-asked", "restart"),
             };
-            let cause = self.events.emit(News::of(name, kind, format!("{word} was requested")));
+            let cause = self.events.emit(NewEvent::of(name, kind, format!("{word} was requested")));
             let service = self.state.services.get_mut(name).expect("checked above");
             service.cause = Some(cause);
             service.may_be_stopped_again();
             match verb {
-                Verb::Start | Verb::Restart => {
-                    service.wanted = Wanted::Running;
-                    if verb == Verb::Restart {
+                ServiceAction::Start | ServiceAction::Restart => {
+                    service.wanted = DesiredState::Running;
+                    if verb == ServiceAction::Restart {
                         service.attempts = 0;
                         service.restart = Some(RestartReason::Asked);
                         service.held_back = None;
-                        self.effects.caretaker.go_on(name);
-                        if let Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) = service.life.clone()
+                        self.effects.runtime.go_on(name);
+                        if let Lifecycle::Completed(instance) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) =
+                            service.life.clone()
                         {
-                            service.life = Life::Idle(instance);
+                            service.life = Lifecycle::Idle(instance);
                         }
-                    } else if service.failure().is_some() || matches!(service.life, Life::Backoff(..)) {
+                    } else if service.failure().is_some() || matches!(service.life, Lifecycle::Backoff(..)) {
                         service.second_chance();
                     }
                     self.record.stopped.retain(|stopped| stopped != name);
                 }
-                Verb::Stop => {
-                    service.wanted = Wanted::Stopped;
+                ServiceAction::Stop => {
+                    service.wanted = DesiredState::Stopped;
                     service.restart = None;
-                    if let Life::Backoff(instance, ..) = service.life.clone() {
-                        service.life = Life::Idle(instance);
+                    if let Lifecycle::Backoff(instance, ..) = service.life.clone() {
+                        service.life = Lifecycle::Idle(instance);
                     }
                     if !self.record.stopped.contains(name) {
                         self.record.stopped.push(name.clone());

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::{Actor, Outcome, PROVEN};
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{
         backoff,
         execute::{NotStarted, OperationError},
         failure::Evidence,
-        state::{Failure, ImageState, Instance, Life, Meanwhile, Network, Operation, Service, Wanted},
+        state::{DesiredState, Failure, ImageState, Instance, Lifecycle, MissedEvent, Network, Operation, Service},
     },
     spec::{RestartWhen, ServiceName},
     store::Goal,
@@ -20,14 +20,14 @@ use crate::{
 impl Actor {
     pub(super) fn ended(&mut self, outcome: Outcome) {
         let heard = outcome.operated().and_then(|name| self.state.services.get_mut(name)?.meanwhile.take());
-        if let (Some(Meanwhile::Removed), Some(name)) = (heard, outcome.operated()) {
+        if let (Some(MissedEvent::Removed), Some(name)) = (heard, outcome.operated()) {
             // What it was about is gone, which is all that there is to say of it.
             self.cancels.remove(name);
             self.finish(name);
             self.is_gone(name);
             return;
         }
-        let ended = heard == Some(Meanwhile::Ended);
+        let ended = heard == Some(MissedEvent::Ended);
         match outcome {
             Outcome::Network(result) => self.network_made(result),
             Outcome::NetworkGone(result) => self.network_gone(result),
@@ -53,11 +53,11 @@ impl Actor {
                 self.state.network = Network::Present { id };
                 self.record.subnet = Some(subnet);
                 self.unsaved = true;
-                self.events.emit(News::new("network.created", format!("created the network on {subnet}")));
+                self.events.emit(NewEvent::new("network.created", format!("created the network on {subnet}")));
             }
             Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
-                self.events.emit(News::new("network.failed", format!("cannot create the network: {error}")));
+                self.events.emit(NewEvent::new("network.failed", format!("cannot create the network: {error}")));
                 self.state.network = Network::Failed { reason: error.to_string() };
             }
         }
@@ -73,12 +73,12 @@ impl Actor {
                 } else {
                     format!("removed the network; disconnected {} from it", foreign.join(", "))
                 };
-                self.events.emit(News::new("network.removed", message));
+                self.events.emit(NewEvent::new("network.removed", message));
             }
             Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
                 // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
-                self.events.emit(News::new("network.left", format!("cannot remove the network: {error}")));
+                self.events.emit(NewEvent::new("network.left", format!("cannot remove the network: {error}")));
             }
         }
     }
@@ -101,7 +101,7 @@ impl Actor {
         match result {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
-                service.life = Life::Idle(instance);
+                service.life = Lifecycle::Idle(instance);
                 service.moved = false;
                 let workload = service.spec.workload.clone();
                 self.record.moved.retain(|moved| moved != name);
@@ -118,7 +118,7 @@ impl Actor {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 let run = instance.run;
-                service.life = Life::Running(instance);
+                service.life = Lifecycle::Running(instance);
                 service.provisioning = false;
                 self.emit(name, "service.started", format!("{name} was started, run {run}"));
                 if ended {
@@ -151,9 +151,9 @@ impl Actor {
         match result {
             None => {}
             Some(Ok(proof)) => self.became_ready(name, proof),
-            Some(Err(evidence)) if matches!(service.life, Life::Unhealthy(..)) => {
+            Some(Err(evidence)) if matches!(service.life, Lifecycle::Unhealthy(..)) => {
                 let reason = evidence.into_failure().reason;
-                service.life = Life::Unhealthy(instance, reason);
+                service.life = Lifecycle::Unhealthy(instance, reason);
             }
             Some(Err(evidence)) => self.give_up(name, evidence),
         }
@@ -170,15 +170,15 @@ impl Actor {
             let (instance, wanted) = (service.life.instance().cloned(), service.wanted);
             self.emit(name, "service.stop-failed", format!("cannot stop {name}: {error}"));
             match (instance, wanted) {
-                (Some(instance), Wanted::Running | Wanted::Stopped) => self.could_not_be_stopped(name, instance, &error),
+                (Some(instance), DesiredState::Running | DesiredState::Stopped) => self.could_not_be_stopped(name, instance, &error),
                 // It is removed next, by force.
-                (Some(instance), Wanted::Gone) => self.set_life(name, Life::Idle(instance)),
+                (Some(instance), DesiredState::Gone) => self.set_life(name, Lifecycle::Idle(instance)),
                 (None, _) => {}
             }
             return;
         }
         if let Some(instance) = service.life.instance().cloned() {
-            service.life = if service.spec.container().is_some() { Life::Idle(instance) } else { Life::Absent };
+            service.life = if service.spec.container().is_some() { Lifecycle::Idle(instance) } else { Lifecycle::Absent };
         }
         service.restart = None;
         self.emit(name, "service.stopped", format!("{name} was stopped"));
@@ -189,18 +189,18 @@ impl Actor {
         let Some(service) = self.state.services.get_mut(name) else { return };
         let failure = self.effects.refused(&service.spec, "cannot stop it, and it may still be running", error).into_failure();
         service.restart = None;
-        service.life = Life::Unstoppable(instance, failure.clone());
+        service.life = Lifecycle::Unstoppable(instance, failure.clone());
         let reloading = std::mem::take(&mut service.reloading);
         self.emit_with(
             name,
-            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+            NewEvent::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
         );
         if reloading {
             self.tell_reload_failed(name, &failure, "the next change is waited for");
         }
     }
 
-    fn set_life(&mut self, name: &ServiceName, life: Life) {
+    fn set_life(&mut self, name: &ServiceName, life: Lifecycle) {
         if let Some(service) = self.state.services.get_mut(name) {
             service.life = life;
         }
@@ -221,15 +221,15 @@ impl Actor {
         let Some(service) = self.finish(name) else { return };
         let Some(instance) = service.life.instance().cloned() else { return };
         let Some(evidence) = evidence else {
-            service.life = Life::Running(instance);
+            service.life = Lifecycle::Running(instance);
             // Once more, after another client had started it again.
             if ended {
                 self.operate(name.clone(), Operation::Examine);
             }
             return;
         };
-        if service.wanted != Wanted::Running {
-            service.life = Life::Idle(instance);
+        if service.wanted != DesiredState::Running {
+            service.life = Lifecycle::Idle(instance);
             return;
         }
         let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
@@ -252,17 +252,17 @@ impl Actor {
             service.attempts += 1;
             service.restarts += 1;
             service.came_back = true;
-            service.life = Life::Backoff(instance, Instant::now().into_std() + delay, told.clone());
+            service.life = Lifecycle::Backoff(instance, Instant::now().into_std() + delay, told.clone());
             let message = format!("{name} restarts in {} ms: {told}", delay.as_millis());
-            self.emit_with(name, News::of(name, "service.restarting", message).with("exit_code", code));
+            self.emit_with(name, NewEvent::of(name, "service.restarting", message).with("exit_code", code));
         } else if again {
             let mut evidence = evidence;
             evidence.what = format!("it exited {} times in a row", service.attempts + 1);
             let failure = evidence.into_failure();
-            service.life = Life::CrashLoop(instance, failure.clone());
-            self.emit_with(name, News::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
+            service.life = Lifecycle::CrashLoop(instance, failure.clone());
+            self.emit_with(name, NewEvent::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
         } else if code == 0 {
-            service.life = Life::Completed(instance);
+            service.life = Lifecycle::Completed(instance);
             self.emit(name, "service.completed", format!("{name} has completed"));
         } else {
             self.give_up(name, evidence);
@@ -283,15 +283,15 @@ impl Actor {
     pub(super) fn give_up(&mut self, name: &ServiceName, evidence: Evidence) {
         let Some(service) = self.finish(name) else { return };
         let failure: Failure = evidence.into_failure();
-        service.life = Life::Failed(service.life.instance().cloned(), failure.clone());
+        service.life = Lifecycle::Failed(service.life.instance().cloned(), failure.clone());
         service.restart = None;
-        if service.wanted == Wanted::Gone {
+        if service.wanted == DesiredState::Gone {
             // Nothing more can be done for it here; it must not hold up the others.
-            service.life = Life::Absent;
+            service.life = Lifecycle::Absent;
         }
         self.emit_with(
             name,
-            News::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
+            NewEvent::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
         );
         self.reload_failed(name, &failure);
     }
@@ -299,10 +299,10 @@ impl Actor {
     /// It has no resources left, and no operation in progress.
     pub(super) fn is_gone(&mut self, name: &ServiceName) {
         let Some(service) = self.state.services.get_mut(name) else { return };
-        service.life = Life::Absent;
+        service.life = Lifecycle::Absent;
         service.provisioning = false;
         service.moved = false;
-        let forget = service.wanted == Wanted::Gone && self.state.goal == Goal::Up;
+        let forget = service.wanted == DesiredState::Gone && self.state.goal == Goal::Up;
         self.record.moved.retain(|moved| moved != name);
         self.record.applied.remove(name);
         self.unsaved = true;

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::{Actor, Outcome};
 use crate::{
     engine::{ContainerState, EngineEvent, EngineEventKind},
-    event::News,
+    event::NewEvent,
     reconcile::{
         execute::{self, Observed, ObservedProcess},
-        state::{Instance, Life, Meanwhile, Network, Operation, Wanted},
+        state::{DesiredState, Instance, Lifecycle, MissedEvent, Network, Operation},
     },
     spec::{RestartWhen, ServiceName, SpecHash},
     store::Goal,
@@ -24,9 +24,9 @@ impl Actor {
             for (name, service) in &mut self.state.services {
                 service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {
-                    Goal::Up if self.record.stopped.contains(name) => Wanted::Stopped,
-                    Goal::Up => Wanted::Running,
-                    Goal::Down | Goal::DownWithVolumes => Wanted::Gone,
+                    Goal::Up if self.record.stopped.contains(name) => DesiredState::Stopped,
+                    Goal::Up => DesiredState::Running,
+                    Goal::Down | Goal::DownWithVolumes => DesiredState::Gone,
                 };
             }
         }
@@ -72,7 +72,7 @@ impl Actor {
             // It may have ended before its start was answered; and one that is examined may have been started again by
             // someone else.
             Some(Operation::Start | Operation::Swap | Operation::Examine) => {
-                service.meanwhile.get_or_insert(Meanwhile::Ended);
+                service.meanwhile.get_or_insert(MissedEvent::Ended);
                 return;
             }
             Some(Operation::Settle) | None => {}
@@ -81,11 +81,11 @@ impl Actor {
             return;
         }
         service.cause = Some(self.events.emit(
-            News::of(name, "service.ended", format!("{name} exited with code {code}")).with("exit_code", code).because(service.cause),
+            NewEvent::of(name, "service.ended", format!("{name} exited with code {code}")).with("exit_code", code).because(service.cause),
         ));
         let settles = service.operation.is_some();
         if settles {
-            service.meanwhile = Some(Meanwhile::Ended);
+            service.meanwhile = Some(MissedEvent::Ended);
         }
         self.stop_watching(name);
         if !settles {
@@ -95,15 +95,15 @@ impl Actor {
 
     fn removed_by_others(&mut self, name: &ServiceName) {
         let service = self.state.services.get_mut(name).expect("found by the caller");
-        if service.operation == Some(Operation::Remove) || service.meanwhile == Some(Meanwhile::Removed) {
+        if service.operation == Some(Operation::Remove) || service.meanwhile == Some(MissedEvent::Removed) {
             return;
         }
         service.cause = Some(self.events.emit(
-            News::of(name, "service.removed", format!("the container of {name} was removed outside of devenv")).because(service.cause),
+            NewEvent::of(name, "service.removed", format!("the container of {name} was removed outside of devenv")).because(service.cause),
         ));
         let operates = service.operation.is_some();
         if operates {
-            service.meanwhile = Some(Meanwhile::Removed);
+            service.meanwhile = Some(MissedEvent::Removed);
         }
         self.stop_watching(name);
         if !operates {
@@ -117,7 +117,7 @@ impl Actor {
             return;
         }
         if let Some(instance) = service.life.instance().cloned() {
-            service.life = Life::Running(instance);
+            service.life = Lifecycle::Running(instance);
             service.started = Some(Instant::now().into_std());
             self.emit(name, "service.started", format!("{name} was started outside of devenv"));
         }
@@ -134,7 +134,7 @@ impl Actor {
 
     pub(super) fn engine_is_back(&mut self, observed: Observed) {
         if !std::mem::replace(&mut self.state.engine_answers, true) {
-            self.events.emit(News::new("engine.back", "the engine answers again"));
+            self.events.emit(NewEvent::new("engine.back", "the engine answers again"));
         }
         self.observe(observed);
     }
@@ -154,7 +154,7 @@ impl Actor {
                 continue;
             }
             let hash = container.labels.spec.clone().unwrap_or_else(|| SpecHash::recorded("unknown"));
-            let run = self.effects.caretaker.last_run(&name);
+            let run = self.effects.runtime.last_run(&name);
             found.insert(name, (Instance { id: container.id, hash, run }, container.state));
         }
         let looked_at_processes = observed.processes.is_some();
@@ -200,8 +200,8 @@ impl Actor {
             return;
         }
         let Some((instance, state)) = there else {
-            if service.life != Life::Absent {
-                service.life = Life::Absent;
+            if service.life != Lifecycle::Absent {
+                service.life = Lifecycle::Absent;
             }
             return;
         };
@@ -209,22 +209,22 @@ impl Actor {
             ContainerState::Running { .. } | ContainerState::Paused { .. } | ContainerState::Other(_) => {
                 let same = service.life.runs() && service.life.instance().is_some_and(|known| known.id == instance.id);
                 if !same {
-                    self.effects.caretaker.keep_output(&service.spec, &instance);
-                    service.life = Life::Running(instance);
+                    self.effects.runtime.keep_output(&service.spec, &instance);
+                    service.life = Lifecycle::Running(instance);
                     service.started.get_or_insert_with(|| Instant::now().into_std());
                     self.emit(name, "service.adopted", format!("{name} is already running and was adopted"));
                 }
             }
-            ContainerState::Created => service.life = Life::Idle(instance),
+            ContainerState::Created => service.life = Lifecycle::Idle(instance),
             ContainerState::Exited { code, .. } => {
                 if service.life.runs() {
                     self.died(name, code);
-                } else if !matches!(service.life, Life::Backoff(..) | Life::Completed(_) | Life::CrashLoop(..)) {
+                } else if !matches!(service.life, Lifecycle::Backoff(..) | Lifecycle::Completed(_) | Lifecycle::CrashLoop(..)) {
                     let policy = service.spec.restart.policy;
-                    service.life = if code == 0 && policy != RestartWhen::Always && service.wanted == Wanted::Running {
-                        Life::Completed(instance)
+                    service.life = if code == 0 && policy != RestartWhen::Always && service.wanted == DesiredState::Running {
+                        Lifecycle::Completed(instance)
                     } else {
-                        Life::Idle(instance)
+                        Lifecycle::Idle(instance)
                     };
                 }
             }

@@ -10,7 +10,7 @@ use crate::{
     reconcile::{
         execute::{Leaving, Subject},
         plan::{self, Next},
-        state::{Network, Operation, Service, Wanted},
+        state::{DesiredState, Network, Operation, Service},
     },
     spec::ServiceName,
 };
@@ -77,7 +77,7 @@ impl Actor {
                         tokio::select! {
                             biased;
                             // The actor outlives its operations.
-                            Some(settling) = heard.recv() => { let _ = news.send((name.clone(), settling)); }
+                            Some(readiness) = heard.recv() => { let _ = news.send((name.clone(), readiness)); }
                             result = &mut settle => break Outcome::Settled(name, result),
                         }
                     }
@@ -108,7 +108,7 @@ impl Actor {
             Network::Present { id } => Some(id.clone()),
             Network::Absent | Network::Coming | Network::Going | Network::Failed { .. } => None,
         };
-        let leaving = if service.wanted == Wanted::Running { Leaving::Ports } else { Leaving::Nothing };
+        let leaving = if service.wanted == DesiredState::Running { Leaving::Ports } else { Leaving::Nothing };
         Subject {
             record: Arc::new(self.record.clone()),
             spec: service.spec.clone(),

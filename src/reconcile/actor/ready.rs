@@ -4,11 +4,11 @@ use tokio::time::Instant;
 
 use super::{Actor, Outcome};
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{
-        execute::Settling,
+        execute::ReadinessUpdate,
         plan,
-        state::{Life, Operation, RestartReason},
+        state::{Lifecycle, Operation, RestartReason},
     },
     spec::{OnDependencyRestart, ServiceName},
 };
@@ -23,14 +23,14 @@ impl Actor {
             service.ready_after = service.started.map(|started| Instant::now().into_std().duration_since(started));
         }
         let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
-        service.life = Life::Ready(instance.clone(), proof.clone());
+        service.life = Lifecycle::Ready(instance.clone(), proof.clone());
         let spec = service.spec.clone();
         let came_back = std::mem::take(&mut service.came_back);
         let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
-        let cause = self.emit_with(name, News::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
-        let (caretaker, watched) = (self.effects.caretaker.clone(), name.clone());
+        let cause = self.emit_with(name, NewEvent::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
+        let (runtime, watched) = (self.effects.runtime.clone(), name.clone());
         let watcher = self.operations.spawn(async move {
-            let reason = caretaker.watch(&spec, &instance).await;
+            let reason = runtime.watch(&spec, &instance).await;
             Outcome::Unhealthy(watched, reason)
         });
         if let Some(former) = self.watchers.insert(name.clone(), watcher) {
@@ -44,15 +44,15 @@ impl Actor {
     pub(super) fn unhealthy(&mut self, name: &ServiceName, reason: String) {
         self.watchers.remove(name);
         let Some(service) = self.state.services.get_mut(name) else { return };
-        if let Life::Ready(instance, _) = &service.life {
-            service.life = Life::Unhealthy(instance.clone(), reason.clone());
+        if let Lifecycle::Ready(instance, _) = &service.life {
+            service.life = Lifecycle::Unhealthy(instance.clone(), reason.clone());
             self.emit(name, "service.unhealthy", format!("{name} does not answer: {reason}"));
         }
     }
 
-    pub(super) fn heard(&mut self, name: &ServiceName, settling: Settling) {
-        match settling {
-            Settling::Answered => {
+    pub(super) fn heard(&mut self, name: &ServiceName, readiness: ReadinessUpdate) {
+        match readiness {
+            ReadinessUpdate::Answered => {
                 // It may be heard of after the settling's end.
                 if let Some(service) = self.state.services.get_mut(name)
                     && service.operation == Some(Operation::Settle)
@@ -60,7 +60,7 @@ impl Actor {
                     service.provisioning = true;
                 }
             }
-            Settling::Changed(what) => {
+            ReadinessUpdate::Changed(what) => {
                 self.emit(name, "service.provisioned", format!("{name}: {what}"));
             }
         }
@@ -75,7 +75,7 @@ impl Actor {
                     service.restart = Some(RestartReason::Dependency);
                     service.cause = Some(
                         self.events.emit(
-                            News::of(&dependant, "service.restart-due", format!("{dependant} restarts because {name} came back"))
+                            NewEvent::of(&dependant, "service.restart-due", format!("{dependant} restarts because {name} came back"))
                                 .with("cause", cause),
                         ),
                     );
@@ -84,7 +84,7 @@ impl Actor {
                     let subject = self.subject_of(&dependant);
                     let effects = self.effects.clone();
                     self.events.emit(
-                        News::of(&dependant, "service.signalled", format!("{dependant} got SIGHUP because {name} came back"))
+                        NewEvent::of(&dependant, "service.signalled", format!("{dependant} got SIGHUP because {name} came back"))
                             .with("cause", cause),
                     );
                     self.operations.spawn(async move {

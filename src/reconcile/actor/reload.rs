@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::{Actor, Outcome};
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{
         execute::Subject,
         failure::Evidence,
         handle::{CommandError, Reload},
-        state::{Failure, ImageState, Life, Operation, RestartReason, Service, Wanted},
+        state::{DesiredState, Failure, ImageState, Lifecycle, Operation, RestartReason, Service},
         swap::Swapped,
     },
     spec::ServiceName,
@@ -25,7 +25,7 @@ impl Actor {
             return Err(CommandError::NotUp);
         }
         let Some(service) = self.state.services.get_mut(name) else { return Err(CommandError::NoService(name.to_string())) };
-        if service.wanted != Wanted::Running {
+        if service.wanted != DesiredState::Running {
             return Ok(self.turn + 1);
         }
         service.cause = Some(cause);
@@ -50,7 +50,7 @@ impl Actor {
         begin_anew(service, reason);
         service.reloading = true;
         service.held_back = None;
-        self.effects.caretaker.go_on(name);
+        self.effects.runtime.go_on(name);
         if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
             self.stop_settling(name);
         }
@@ -94,7 +94,7 @@ impl Actor {
                 if let Some(old) = old {
                     let effects = self.effects.clone();
                     self.operations.spawn(async move {
-                        if let Err(error) = effects.caretaker.retire_process(&subject.spec, old).await {
+                        if let Err(error) = effects.runtime.retire_process(&subject.spec, old).await {
                             tracing::warn!(%error, service = %subject.spec.name, "Cannot stop an old version.");
                         }
                         Outcome::Signalled
@@ -103,7 +103,7 @@ impl Actor {
                 let Some(service) = self.state.services.get_mut(name) else { return };
                 let run = instance.run;
                 service.reloading = false;
-                service.life = Life::Running(instance);
+                service.life = Lifecycle::Running(instance);
                 self.emit(name, "service.swapped", format!("connections to {name} go to its new version, run {run}"));
                 self.became_ready(name, proof);
                 return;
@@ -121,7 +121,7 @@ impl Actor {
         let service = self.state.services.get_mut(name).filter(|service| ended_badly && service.reloading);
         let Some(service) = service else { return Some(evidence) };
         if let Some(instance) = service.life.instance().cloned() {
-            service.life = Life::Idle(instance);
+            service.life = Lifecycle::Idle(instance);
         }
         let failure = evidence.clone().into_failure();
         self.reload_failed(name, &failure);
@@ -136,7 +136,7 @@ impl Actor {
         if !std::mem::take(&mut service.reloading) {
             return;
         }
-        let consequence = match self.effects.caretaker.fall_back(&service.spec) {
+        let consequence = match self.effects.runtime.fall_back(&service.spec) {
             Some(run) => {
                 begin_anew(service, RestartReason::FallBack);
                 service.held_back = Some(held_back(failure));
@@ -149,7 +149,7 @@ impl Actor {
 
     pub(super) fn tell_reload_failed(&mut self, name: &ServiceName, failure: &Failure, consequence: &str) {
         let message = format!("the new version of {name} did not become ready: {}; {consequence}", failure.reason);
-        self.emit_with(name, News::of(name, "service.reload-failed", message).with("detail", failure.detail.clone()));
+        self.emit_with(name, NewEvent::of(name, "service.reload-failed", message).with("detail", failure.detail.clone()));
     }
 
     pub(super) fn swap_begins(&mut self, name: &ServiceName) {
@@ -177,10 +177,10 @@ impl Actor {
 fn begin_anew(service: &mut Service, reason: RestartReason) {
     service.attempts = 0;
     service.restart = Some(reason);
-    service.life = match std::mem::replace(&mut service.life, Life::Absent) {
-        Life::Completed(instance) | Life::CrashLoop(instance, _) | Life::Backoff(instance, ..) => Life::Idle(instance),
-        Life::Failed(None, _) => Life::Absent,
-        Life::Unstoppable(instance, _) => Life::Running(instance),
+    service.life = match std::mem::replace(&mut service.life, Lifecycle::Absent) {
+        Lifecycle::Completed(instance) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => Lifecycle::Idle(instance),
+        Lifecycle::Failed(None, _) => Lifecycle::Absent,
+        Lifecycle::Unstoppable(instance, _) => Lifecycle::Running(instance),
         other => other,
     };
 }

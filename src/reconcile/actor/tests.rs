@@ -1,4 +1,4 @@
-//! The task with a scripted engine and a scripted caretaker: what it does, in which order, and what it leaves behind when
+//! The task with a scripted engine and a scripted service runtime: what it does, in which order, and what it leaves behind when
 //! it is killed at any moment.
 
 mod interleavings;
@@ -10,7 +10,7 @@ use devenv_api::{Phase, ServiceState};
 
 use crate::{
     engine::{Engine, EngineError, EngineEvent, EngineEventKind, Labels, NetworkCreate, fake::FakeEngine},
-    reconcile::{Evidence, Verb},
+    reconcile::{Evidence, ServiceAction},
     spec::SpecHash,
 };
 use world::{World, observe, within};
@@ -127,7 +127,7 @@ async fn a_container_that_is_gone_when_it_is_to_be_started_is_made_anew() {
     life.up(&world).await;
     world.engine.fail_next("start", EngineError::NotFound { what: "container", name: "api".to_owned() });
     world.engine.take_calls();
-    let turn = life.handle.services(vec!["api".parse().unwrap()], Verb::Restart).await.unwrap();
+    let turn = life.handle.services(vec!["api".parse().unwrap()], ServiceAction::Restart).await.unwrap();
     let view = within(life.handle.until_settled(turn, &["api".parse().unwrap()])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     assert!(world.engine.calls().iter().any(|call| call.starts_with("create_container")));
@@ -206,7 +206,7 @@ async fn a_service_moved_to_another_volume_is_made_anew_with_it() {
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_stopped_gets_no_second_copy_and_is_not_called_stopped() {
     let refused = || EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) };
-    for verb in [Verb::Restart, Verb::Stop] {
+    for verb in [ServiceAction::Restart, ServiceAction::Stop] {
         let world = World::new();
         let life = world.start().await;
         life.up(&world).await;
@@ -223,7 +223,7 @@ async fn what_could_not_be_stopped_gets_no_second_copy_and_is_not_called_stopped
         assert_eq!(world.container("db").await.id, before);
         assert!(!life.kinds("db").contains(&"service.stopped".to_owned()), "{:?}", life.kinds("db"));
         // Asked again it is stopped, and all is as before.
-        let turn = life.handle.services(names.clone(), Verb::Restart).await.unwrap();
+        let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
         let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
         assert_eq!((life.state("db"), view.failures.len()), (ServiceState::Ready, 0));
     }
@@ -236,7 +236,7 @@ async fn what_could_not_be_stopped_is_started_anew_once_it_has_ended() {
     life.up(&world).await;
     world.engine.fail_next("stop", EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) });
     let names = vec!["db".parse().unwrap()];
-    let turn = life.handle.services(names.clone(), Verb::Restart).await.unwrap();
+    let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
     within(life.handle.until_settled(turn, &names)).await.unwrap();
     world.engine.die(&world.container("db").await.id, 137);
     life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
@@ -258,13 +258,13 @@ async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
     let life = world.start().await;
     life.up(&world).await;
     let names = vec!["api".parse().unwrap()];
-    let turn = life.handle.services(names.clone(), Verb::Stop).await.unwrap();
+    let turn = life.handle.services(names.clone(), ServiceAction::Stop).await.unwrap();
     within(life.handle.until_settled(turn, &names)).await.unwrap();
     life.kill().await;
     let life = world.start().await;
     life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
     assert_eq!(life.state("api"), ServiceState::Stopped);
-    let turn = life.handle.services(names.clone(), Verb::Start).await.unwrap();
+    let turn = life.handle.services(names.clone(), ServiceAction::Start).await.unwrap();
     within(life.handle.until_settled(turn, &names)).await.unwrap();
     assert_eq!(life.state("api"), ServiceState::Ready);
 }
@@ -441,7 +441,7 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     let (state, reason) = shown(&reload().await);
     assert_eq!(state, ServiceState::Failed, "nothing is kept: {reason:?}");
 
-    *world.caretaker.kept.lock().unwrap() = Some(1);
+    *world.runtime.kept.lock().unwrap() = Some(1);
     world.next_settling("api", Err(Evidence::of("it did not become ready")));
     let (state, reason) = shown(&reload().await);
     assert_eq!(state, ServiceState::Ready);

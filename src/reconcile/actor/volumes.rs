@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::Actor;
 use crate::{
-    event::News,
+    event::NewEvent,
     reconcile::{
         handle::{CommandError, Undone},
-        state::{Life, Network, Operation},
+        state::{Lifecycle, Network, Operation},
     },
     spec::ServiceName,
     store::{Goal, SnapshotRecord, Trashed, age},
@@ -44,7 +44,7 @@ impl Actor {
     /// brings back what was put there before.
     pub(super) fn undo(&mut self) -> Result<Undone, ApiError> {
         let is_up = self.state.goal == Goal::Up;
-        if !is_up && !self.state.services.values().all(|service| service.life == Life::Absent) {
+        if !is_up && !self.state.services.values().all(|service| service.life == Lifecycle::Absent) {
             return Err(ApiError::new(ErrorCode::Conflict, "the environment is stopping")
                 .hint("try again when it has stopped; see `devenv status`"));
         }
@@ -58,13 +58,13 @@ impl Actor {
             self.record.trash.insert(0, Trashed { at: Timestamp::now().to_string(), volumes: replaced });
         }
         self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
-        self.events.emit(News::new("volumes.restored", format!("restored volumes from the trash: {}", volumes.join(", "))));
+        self.events.emit(NewEvent::new("volumes.restored", format!("restored volumes from the trash: {}", volumes.join(", "))));
         Ok(Undone { volumes, turn: is_up.then_some(self.turn + 1) })
     }
 
     /// The volumes to replace these with. Services that have one are recreated with the other.
     fn exchange(&mut self, volumes: BTreeMap<String, String>, why: &str) -> BTreeMap<String, String> {
-        let cause = self.events.emit(News::new("volumes.moved", format!("{why} was requested")));
+        let cause = self.events.emit(NewEvent::new("volumes.moved", format!("{why} was requested")));
         let mut former = BTreeMap::new();
         for (key, volume) in volumes {
             let service = key.split('/').next().and_then(|name| name.parse::<ServiceName>().ok());
@@ -98,7 +98,7 @@ impl Actor {
 
     /// Once nothing is left, the volumes go where they were to go and the services are forgotten.
     pub(super) fn finish_down(&mut self) {
-        let gone = self.state.services.values().all(|service| service.life == Life::Absent && service.operation.is_none());
+        let gone = self.state.services.values().all(|service| service.life == Lifecycle::Absent && service.operation.is_none());
         if self.state.goal == Goal::Up
             || !gone
             || self.state.network != Network::Absent
@@ -117,6 +117,6 @@ impl Actor {
         self.record.applied.clear();
         self.state.services.clear();
         self.save_quietly();
-        self.events.emit(News::new("environment.down", "the environment is stopped"));
+        self.events.emit(NewEvent::new("environment.down", "the environment is stopped"));
     }
 }

@@ -31,7 +31,7 @@ impl Effects {
                 format!("stop {holder}, or set another port under `ports:` in the profile"),
             ));
         } else {
-            evidence.diagnosis = self.caretaker.diagnose(spec, &evidence);
+            evidence.diagnosis = self.runtime.diagnose(spec, &evidence);
         }
         evidence
     }
@@ -48,7 +48,7 @@ impl Effects {
             },
             (Workload::Process(_), instance) => {
                 let run = instance.as_ref().map_or(0, |instance| instance.run);
-                Some(self.caretaker.examine_process(&subject.spec, run).await)
+                Some(self.runtime.examine_process(&subject.spec, run).await)
             }
             (Workload::Container(_), None) => None,
         };
@@ -56,10 +56,10 @@ impl Effects {
         if let (Some(exit), Some(instance)) = (&exit, &subject.instance)
             && exit.code != 0
         {
-            self.caretaker.keep_crash(&subject.spec.name, instance.run);
+            self.runtime.keep_crash(&subject.spec.name, instance.run);
         }
         let mut evidence = Evidence { lines, exit, ..Evidence::of("it exited on its own") };
-        evidence.diagnosis = self.caretaker.diagnose(&subject.spec, &evidence);
+        evidence.diagnosis = self.runtime.diagnose(&subject.spec, &evidence);
         Some(evidence)
     }
 
@@ -81,7 +81,7 @@ impl Effects {
     pub(super) async fn last_lines(&self, subject: &Subject) -> Vec<String> {
         let Some(instance) = &subject.instance else { return Vec::new() };
         if subject.spec.container().is_none() {
-            return self.caretaker.last_lines(&subject.spec.name, instance.run);
+            return self.runtime.last_lines(&subject.spec.name, instance.run);
         }
         let started = match self.engine.inspect(&instance.id).await {
             Ok(Some(container)) => container.started_at,

@@ -111,7 +111,7 @@ impl Effects {
     /// Makes the service's volumes and its container; the container's id.
     pub(crate) async fn create(&self, subject: &Subject) -> Result<Instance, OperationError> {
         let Workload::Container(container) = &subject.spec.workload else {
-            return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) });
+            return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) });
         };
         let record = &subject.record;
         let mut mounts = Vec::new();
@@ -123,7 +123,7 @@ impl Effects {
                         record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
                     let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
                     let options = match mount.device {
-                        Some(size) => self.caretaker.device(volume, size).await.map_err(OperationError::Other)?,
+                        Some(size) => self.runtime.device(volume, size).await.map_err(OperationError::Other)?,
                         None => BTreeMap::new(),
                     };
                     self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
@@ -137,7 +137,7 @@ impl Effects {
         }
         let create = self.container(subject, container, mounts).await?;
         let id = self.engine.create_container(&create).await?;
-        Ok(Instance { id, hash: subject.spec.hash(), run: self.caretaker.last_run(&subject.spec.name) })
+        Ok(Instance { id, hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) })
     }
 
     async fn container(

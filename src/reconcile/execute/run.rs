@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effects, OperationError, Settling, Subject};
+use super::{Effects, OperationError, ReadinessUpdate, Subject};
 use crate::{
     engine::{EngineError, UploadFile, launch},
     reconcile::{failure::Evidence, state::Instance},
@@ -28,10 +28,10 @@ impl From<Evidence> for NotStarted {
 impl Effects {
     /// Writes the service's files (again: a container that was made and never started may lack them) and starts it.
     pub(crate) async fn start(&self, subject: &Subject) -> Result<Instance, NotStarted> {
-        let run = self.caretaker.next_run(&subject.spec.name);
+        let run = self.runtime.next_run(&subject.spec.name);
         let instance = match &subject.spec.workload {
             Workload::Process(_) => {
-                let id = self.caretaker.start_process(&subject.spec, run).await?;
+                let id = self.runtime.start_process(&subject.spec, run).await?;
                 Instance { id, hash: subject.spec.hash(), run }
             }
             Workload::Container(container) => {
@@ -44,14 +44,14 @@ impl Effects {
                 };
                 // Both are about what it starts on, and neither is about what the other does.
                 let (prepared, written) =
-                    futures_util::join!(self.caretaker.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
+                    futures_util::join!(self.runtime.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
                 prepared?;
                 written.map_err(refused)?;
                 self.engine.start(&instance.id).await.map_err(|error| refused(error.into()))?;
                 instance
             }
         };
-        self.caretaker.keep_output(&subject.spec, &instance);
+        self.runtime.keep_output(&subject.spec, &instance);
         Ok(instance)
     }
 
@@ -65,7 +65,7 @@ impl Effects {
             let user = self.engine.user(&instance.id).await?;
             files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
         }
-        files.extend(self.caretaker.synced_files(spec).await);
+        files.extend(self.runtime.synced_files(spec).await);
         if !files.is_empty() {
             self.engine.upload(&instance.id, &files).await?;
         }
@@ -76,21 +76,21 @@ impl Effects {
     pub(crate) async fn settle(
         &self,
         subject: &Subject,
-        news: mpsc::UnboundedSender<Settling>,
+        news: mpsc::UnboundedSender<ReadinessUpdate>,
         cancelled: CancellationToken,
     ) -> Option<Result<String, Evidence>> {
         let instance = subject.instance.clone()?;
         tokio::select! {
             // Dropping the settling half way is safe: everything in it may be repeated.
             () = cancelled.cancelled() => None,
-            result = self.caretaker.settle(&subject.spec, &instance, &news) => Some(match result {
+            result = self.runtime.settle(&subject.spec, &instance, &news) => Some(match result {
                 Ok(proof) => {
-                    self.caretaker.serve(&subject.spec, instance.run);
+                    self.runtime.serve(&subject.spec, instance.run);
                     Ok(proof)
                 }
                 Err(mut evidence) => {
                     evidence.lines = self.last_lines(subject).await;
-                    evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.caretaker.diagnose(&subject.spec, &evidence));
+                    evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.runtime.diagnose(&subject.spec, &evidence));
                     Err(evidence)
                 }
             }),
@@ -104,7 +104,7 @@ impl Effects {
                 Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             },
-            Workload::Process(_) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
+            Workload::Process(_) => self.runtime.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
         }
     }
 
@@ -112,7 +112,7 @@ impl Effects {
         let Some(instance) = &subject.instance else { return Ok(()) };
         match &subject.spec.workload {
             Workload::Container(_) => Ok(self.engine.kill(&instance.id, signal).await?),
-            Workload::Process(_) => self.caretaker.signal_process(&subject.spec, instance.run, signal).await.map_err(OperationError::Other),
+            Workload::Process(_) => self.runtime.signal_process(&subject.spec, instance.run, signal).await.map_err(OperationError::Other),
         }
     }
 
@@ -120,7 +120,7 @@ impl Effects {
         match (&subject.instance, &subject.spec.workload) {
             (Some(instance), Workload::Container(_)) => Ok(self.engine.remove_container(&instance.id).await?),
             (None, Workload::Container(_)) => Ok(()),
-            (_, Workload::Process(_)) => self.caretaker.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
+            (_, Workload::Process(_)) => self.runtime.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
         }
     }
 }

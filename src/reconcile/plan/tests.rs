@@ -44,7 +44,7 @@ fn instance(state: &State, name: &str) -> Instance {
     Instance { id: format!("{name}-1"), hash: state.services[name].spec.hash(), run: 1 }
 }
 
-fn put(state: &mut State, name: &str, life: impl FnOnce(Instance) -> Life) {
+fn put(state: &mut State, name: &str, life: impl FnOnce(Instance) -> Lifecycle) {
     let instance = instance(state, name);
     service(state, name).life = life(instance);
 }
@@ -63,12 +63,12 @@ fn operations(state: &State) -> Vec<String> {
 fn containers_are_made_at_once_and_started_in_order() {
     let mut state = two();
     assert_eq!(operations(&state), ["Create db", "Create api"]);
-    put(&mut state, "db", Life::Idle);
-    put(&mut state, "api", Life::Idle);
+    put(&mut state, "db", Lifecycle::Idle);
+    put(&mut state, "api", Lifecycle::Idle);
     assert_eq!(operations(&state), ["Start db"]);
-    put(&mut state, "db", Life::Running);
+    put(&mut state, "db", Lifecycle::Running);
     assert_eq!(operations(&state), ["Settle db"]);
-    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
     assert_eq!(operations(&state), ["Start api"]);
 }
 
@@ -90,34 +90,34 @@ fn an_operation_under_way_is_not_started_twice() {
 #[test]
 fn a_changed_service_is_stopped_then_removed_then_made_anew() {
     let mut state = two();
-    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
-    put(&mut state, "api", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
+    put(&mut state, "api", |instance| Lifecycle::Ready(instance, String::new()));
     let Workload::Container(container) = &mut service(&mut state, "db").spec.workload else { unreachable!() };
     container.command = Some(vec!["other".into()]);
     assert_eq!(operations(&state), ["Stop db"]);
-    let Life::Ready(old, _) = service(&mut state, "db").life.clone() else { unreachable!() };
-    service(&mut state, "db").life = Life::Idle(old);
+    let Lifecycle::Ready(old, _) = service(&mut state, "db").life.clone() else { unreachable!() };
+    service(&mut state, "db").life = Lifecycle::Idle(old);
     assert_eq!(operations(&state), ["Remove db"]);
-    service(&mut state, "db").life = Life::Absent;
+    service(&mut state, "db").life = Lifecycle::Absent;
     assert_eq!(operations(&state), ["Create db"]);
 }
 
 #[test]
 fn going_down_stops_dependants_first_and_the_network_last() {
     let mut state = two();
-    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
-    put(&mut state, "api", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
+    put(&mut state, "api", |instance| Lifecycle::Ready(instance, String::new()));
     state.goal = Goal::Down;
     for service in state.services.values_mut() {
-        service.wanted = Wanted::Gone;
+        service.wanted = DesiredState::Gone;
     }
     assert_eq!(operations(&state), ["Stop api"]);
-    put(&mut state, "api", Life::Idle);
+    put(&mut state, "api", Lifecycle::Idle);
     assert_eq!(operations(&state), ["Stop db", "Remove api"]);
-    service(&mut state, "api").life = Life::Absent;
-    put(&mut state, "db", Life::Idle);
+    service(&mut state, "api").life = Lifecycle::Absent;
+    put(&mut state, "db", Lifecycle::Idle);
     assert_eq!(operations(&state), ["Remove db"]);
-    service(&mut state, "db").life = Life::Absent;
+    service(&mut state, "db").life = Lifecycle::Absent;
     assert_eq!(operations(&state), ["RemoveNetwork"]);
     state.network = Network::Absent;
     assert!(operations(&state).is_empty());
@@ -127,7 +127,7 @@ fn going_down_stops_dependants_first_and_the_network_last() {
 fn a_service_that_backs_off_waits_for_its_moment() {
     let mut state = two();
     let due = Instant::now() + Duration::from_hours(1);
-    put(&mut state, "db", |instance| Life::Backoff(instance, due, "exit 1".into()));
+    put(&mut state, "db", |instance| Lifecycle::Backoff(instance, due, "exit 1".into()));
     service(&mut state, "api").operation = Some(Operation::Create);
     assert!(operations(&state).is_empty());
     assert_eq!(next_wake(&state, Instant::now()), Some(due));
@@ -138,22 +138,22 @@ fn a_service_that_backs_off_waits_for_its_moment() {
 fn what_is_due_and_waits_for_a_dependency_is_nothing_to_wake_for() {
     let mut state = two();
     let due = Instant::now() + Duration::from_hours(1);
-    put(&mut state, "db", Life::Running);
+    put(&mut state, "db", Lifecycle::Running);
     service(&mut state, "db").operation = Some(Operation::Settle);
-    put(&mut state, "api", |instance| Life::Backoff(instance, due, "exit 1".into()));
+    put(&mut state, "api", |instance| Lifecycle::Backoff(instance, due, "exit 1".into()));
     assert!(next(&state, due).is_empty());
     assert_eq!(next_wake(&state, due), None);
     service(&mut state, "db").operation = None;
-    put(&mut state, "db", |instance| Life::Ready(instance, "proven".into()));
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, "proven".into()));
     assert_eq!(next(&state, due), [Next::Operate("api".parse().unwrap(), Operation::Start)]);
 }
 
 #[test]
 fn an_optional_dependency_that_failed_holds_nobody_up() {
     let mut state = two();
-    put(&mut state, "api", Life::Idle);
+    put(&mut state, "api", Lifecycle::Idle);
     let failure = Failure { reason: "no image".into(), detail: String::new(), hint: None };
-    service(&mut state, "db").life = Life::Failed(None, failure);
+    service(&mut state, "db").life = Lifecycle::Failed(None, failure);
     assert!(operations(&state).is_empty());
     service(&mut state, "db").spec.optional = true;
     assert_eq!(operations(&state), ["Start api"]);
@@ -169,7 +169,7 @@ fn nothing_is_started_while_the_engine_is_away() {
 #[test]
 fn a_preview_names_what_changed() {
     let mut state = two();
-    put(&mut state, "db", |instance| Life::Ready(instance, String::new()));
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
     let mut wanted: IndexMap<ServiceName, ServiceSpec> =
         state.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect();
     let applied = wanted.iter().map(|(name, spec)| (name.clone(), spec.workload.clone())).collect();
@@ -194,10 +194,10 @@ fn versions_are_swapped_only_beside_one_that_serves() {
             _ => None,
         })
     };
-    service(&mut state, "api").life = Life::Ready(instance.clone(), "200".into());
+    service(&mut state, "api").life = Lifecycle::Ready(instance.clone(), "200".into());
     assert_eq!(decided(&state), Some(Operation::Swap));
-    service(&mut state, "api").life = Life::Running(instance.clone());
+    service(&mut state, "api").life = Lifecycle::Running(instance.clone());
     assert_eq!(decided(&state), Some(Operation::Stop), "nothing is proven of the old one: it makes room");
-    service(&mut state, "api").life = Life::Ready(Instance { hash: SpecHash::recorded("other"), ..instance }, "200".into());
+    service(&mut state, "api").life = Lifecycle::Ready(Instance { hash: SpecHash::recorded("other"), ..instance }, "200".into());
     assert_eq!(decided(&state), Some(Operation::Stop), "another workload is no new version");
 }

@@ -65,12 +65,12 @@ async fn says_that_no_daemon_answers_at_a_socket_that_is_not_there() {
 #[tokio::test]
 async fn names_the_engine_in_every_request() {
     async fn echo(headers: HeaderMap) -> Response {
-        let choice: EngineChoice = serde_json::from_slice(headers[ENGINE_HEADER].as_bytes()).unwrap();
+        let choice: EngineSelection = serde_json::from_slice(headers[ENGINE_HEADER].as_bytes()).unwrap();
         let error = ApiError::new(ErrorCode::EngineMismatch, format!("{choice:?}"));
         (StatusCode::CONFLICT, Json(ErrorDocument { error })).into_response()
     }
     let daemon = serve(Router::new().route(route::ENVIRONMENTS, get(echo)).route(route::EXEC, post(echo)));
-    let choice = EngineChoice { context: Some("größer".to_owned()), ..EngineChoice::default() };
+    let choice = EngineSelection { context: Some("größer".to_owned()), ..EngineSelection::default() };
     let client = daemon.client.clone().with_engine(&choice);
     for answer in [client.environments().await.err(), client.exec(&exec()).await.err()] {
         let Some(ClientError::Answered(error)) = answer else { panic!("{answer:?}") };

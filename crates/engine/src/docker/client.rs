@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     DockerEngine,
-    endpoint::{Choice, Endpoint, Selection, read_file, resolve},
+    endpoint::{Endpoint, EndpointChoice, Selection, read_file, resolve},
     error::{from_bollard, gone},
     reach::{self, Place},
     version::{ApiVersion, NEWEST, negotiate, pin},
@@ -55,13 +55,13 @@ struct Component {
 /// Finds the engine that is meant and agrees on a version with it.
 pub async fn connect(selection: &Selection) -> Result<Arc<dyn Engine>, EngineError> {
     let client = match resolve(selection, &read_file)? {
-        Choice::Named { endpoint, by } => Client::connect(&endpoint).await.map_err(|error| match error {
+        EndpointChoice::Named { endpoint, by } => Client::connect(&endpoint).await.map_err(|error| match error {
             EngineError::Unreachable { endpoint, reason } => {
                 EngineError::Unreachable { endpoint, reason: format!("{reason} (selected by {by}, so no other was tried)") }
             }
             other => other,
         })?,
-        Choice::WellKnown(endpoints) => first_that_answers(&endpoints).await?,
+        EndpointChoice::WellKnown(endpoints) => first_that_answers(&endpoints).await?,
     };
     Ok(Arc::new(DockerEngine { client }))
 }

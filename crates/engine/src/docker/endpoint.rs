@@ -36,7 +36,7 @@ pub(super) enum Endpoint {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(super) enum EndpointChoice {
     /// By what it was named, for messages.
     Named { endpoint: Endpoint, by: String },
     /// Nothing is named: these, in this order.
@@ -88,8 +88,8 @@ impl Selection {
 /// The endpoint that is named, if one is: what a daemon compares with its own.
 pub fn named_endpoint(selection: &Selection) -> Result<Option<String>, EngineError> {
     Ok(match resolve(selection, &read_file)? {
-        Choice::Named { endpoint, .. } => Some(endpoint.to_string()),
-        Choice::WellKnown(_) => None,
+        EndpointChoice::Named { endpoint, .. } => Some(endpoint.to_string()),
+        EndpointChoice::WellKnown(_) => None,
     })
 }
 
@@ -97,24 +97,24 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-pub(super) fn resolve(selection: &Selection, read: Reader<'_>) -> Result<Choice, EngineError> {
+pub(super) fn resolve(selection: &Selection, read: Reader<'_>) -> Result<EndpointChoice, EngineError> {
     if let Some(name) = selection.context.as_deref().filter(|name| *name != "default") {
         return context(selection, name, "--context", read);
     }
     if let Some(host) = &selection.docker_host {
         let tls = selection.docker_tls_verify.is_some();
-        return parse(host, tls, "DOCKER_HOST").map(|endpoint| Choice::Named { endpoint, by: "DOCKER_HOST".to_owned() });
+        return parse(host, tls, "DOCKER_HOST").map(|endpoint| EndpointChoice::Named { endpoint, by: "DOCKER_HOST".to_owned() });
     }
     // The context called `default` is the absence of one, and says so louder than the configuration's current one.
     if selection.context.is_some() || selection.docker_context.as_deref() == Some("default") {
-        return Ok(Choice::WellKnown(selection.well_known()));
+        return Ok(EndpointChoice::WellKnown(selection.well_known()));
     }
     if let Some(name) = &selection.docker_context {
         return context(selection, name, "DOCKER_CONTEXT", read);
     }
     match current_context(selection, read)? {
         Some((name, file)) => context(selection, &name, &format!("currentContext of {}", file.display()), read),
-        None => Ok(Choice::WellKnown(selection.well_known())),
+        None => Ok(EndpointChoice::WellKnown(selection.well_known())),
     }
 }
 
@@ -148,7 +148,7 @@ struct ContextEndpoint {
     host: Option<String>,
 }
 
-fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Result<Choice, EngineError> {
+fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Result<EndpointChoice, EngineError> {
     let shown = format!("context `{name}`");
     let by = format!("{by}, {shown}");
     let Some(configuration) = selection.configuration() else {
@@ -170,7 +170,7 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     };
     let certificates = configuration.join("contexts/tls").join(&id).join("docker");
     let tls = ["ca.pem", "cert.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
-    parse(host, tls, &by).map(|endpoint| Choice::Named { endpoint, by })
+    parse(host, tls, &by).map(|endpoint| EndpointChoice::Named { endpoint, by })
 }
 
 /// Docker keeps a context in a directory named after the hash of its name.
@@ -247,8 +247,8 @@ mod tests {
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         };
         match resolve(&selection, &read) {
-            Ok(Choice::Named { endpoint, by }) => format!("{endpoint} ({by})"),
-            Ok(Choice::WellKnown(list)) => format!("well-known, {} sockets", list.len()),
+            Ok(EndpointChoice::Named { endpoint, by }) => format!("{endpoint} ({by})"),
+            Ok(EndpointChoice::WellKnown(list)) => format!("well-known, {} sockets", list.len()),
             Err(error) => error.to_string(),
         }
     }

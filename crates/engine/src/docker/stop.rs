@@ -17,7 +17,7 @@ const FORCED: Duration = Duration::from_secs(30);
 /// For a signal to be sent, which is three or four short requests.
 const SIGNALLED: Duration = Duration::from_secs(30);
 
-enum Standing {
+enum RunState {
     Running,
     Paused,
     /// Never started, ended, or not there.
@@ -42,19 +42,19 @@ pub(super) async fn kill(client: &Client, id: &str, signal: &str) -> Result<(), 
     let result = signal_only(client, id, signal).await;
     let forced = matches!(signal, "SIGKILL" | "KILL" | "9");
     match result {
-        Err(EngineError::Refused { .. }) if forced && matches!(standing(client, id).await?, Standing::Ended) => Ok(()),
+        Err(EngineError::Refused { .. }) if forced && matches!(run_state(client, id).await?, RunState::Ended) => Ok(()),
         result => result,
     }
 }
 
-async fn standing(client: &Client, id: &str) -> Result<Standing, EngineError> {
-    let Some(document) = containers::document(client, id).await? else { return Ok(Standing::Ended) };
+async fn run_state(client: &Client, id: &str) -> Result<RunState, EngineError> {
+    let Some(document) = containers::document(client, id).await? else { return Ok(RunState::Ended) };
     Ok(match document.state() {
-        ContainerState::Paused { .. } => Standing::Paused,
-        ContainerState::Created | ContainerState::Exited { .. } => Standing::Ended,
-        ContainerState::Other(state) if state == "dead" => Standing::Ended,
+        ContainerState::Paused { .. } => RunState::Paused,
+        ContainerState::Created | ContainerState::Exited { .. } => RunState::Ended,
+        ContainerState::Other(state) if state == "dead" => RunState::Ended,
         // To one that is restarting, stopping or being removed a signal does no harm, and its end is awaited.
-        ContainerState::Running { .. } | ContainerState::Other(_) => Standing::Running,
+        ContainerState::Running { .. } | ContainerState::Other(_) => RunState::Running,
     })
 }
 
@@ -65,8 +65,8 @@ async fn send(client: &Client, id: &str, signal: &str) -> Result<(), EngineError
 }
 
 async fn send_unhurried(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
-    let before = standing(client, id).await?;
-    if matches!(before, Standing::Ended) {
+    let before = run_state(client, id).await?;
+    if matches!(before, RunState::Ended) {
         return Ok(());
     }
     match signal_only(client, id, signal).await {
@@ -74,11 +74,11 @@ async fn send_unhurried(client: &Client, id: &str, signal: &str) -> Result<(), E
         // It ended between the look and the signal.
         Err(EngineError::NotFound { .. }) => return Ok(()),
         Err(error @ EngineError::Refused { .. }) => {
-            return if matches!(standing(client, id).await?, Standing::Ended) { Ok(()) } else { Err(error) };
+            return if matches!(run_state(client, id).await?, RunState::Ended) { Ok(()) } else { Err(error) };
         }
         Err(error) => return Err(error),
     }
-    if matches!(before, Standing::Running) {
+    if matches!(before, RunState::Running) {
         return Ok(());
     }
     match client.docker.unpause_container(id).await.map_err(client.explain("unpause the container")) {

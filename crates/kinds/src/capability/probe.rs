@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use devenv_spec::OfKind;
 
-use crate::probe::{ProbeContext, ProbeFailure, Receipt};
+use crate::probe::{ProbeContext, ProbeFailure, ProbeSuccess};
 
 /// The probes of one kind. The runner of probes asks; every question is asked from the host.
 #[async_trait]
 pub trait Probes: Send + Sync {
     /// Asks once. Whatever is opened for it ends with the future.
-    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure>;
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure>;
 
     /// The host port of the question, for messages.
     fn port(&self, question: &OfKind) -> Option<u16>;

@@ -7,18 +7,18 @@ use reqwest::Method;
 use super::{JaegerKind, spec::JaegerProbe};
 use crate::{
     capability::Probes,
-    probe::{ProbeContext, ProbeFailure, Receipt, http},
+    probe::{ProbeContext, ProbeFailure, ProbeSuccess, http},
 };
 
 #[async_trait]
 impl Probes for JaegerKind {
-    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
         let JaegerProbe { health, query, otlp_http } = question.decode()?;
         http::expect(Method::GET, health, "/status", None, 200).await?;
         http::expect(Method::GET, query, "/api/services", None, 200).await?;
         // No span in it, so nothing is stored; a receiver that is not there yet refuses it all the same.
         http::expect(Method::POST, otlp_http, "/v1/traces", Some(r#"{"resourceSpans":[]}"#), 200).await?;
-        Ok(Receipt::of("healthy, answers queries, accepts spans over OTLP"))
+        Ok(ProbeSuccess::of("healthy, answers queries, accepts spans over OTLP"))
     }
 
     fn port(&self, question: &OfKind) -> Option<u16> {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     capability::Probes,
-    probe::{ProbeContext, ProbeFailure, Receipt, connect, unreachable},
+    probe::{ProbeContext, ProbeFailure, ProbeSuccess, connect, unreachable},
 };
 
 const GROUP: &str = "devenv-probe";
@@ -28,7 +28,7 @@ const COMING: Duration = Duration::from_millis(500);
 
 #[async_trait]
 impl Probes for KafkaKind {
-    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
         ask(question.decode::<KafkaProbe>()?.port).await
     }
 
@@ -47,7 +47,7 @@ impl Probes for KafkaKind {
     }
 }
 
-async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
+async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
     let mut broker = Connection::new(connect(port).await?);
     let failed = |error| failure(port, error);
     let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;
@@ -69,7 +69,7 @@ async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
             answer => break answer.map_err(failed)?,
         }
     };
-    Ok(Receipt::of(format!("broker {} of {} at {}:{port}, coordinator {}", listed.id, metadata.brokers.len(), listed.host, coordinator)))
+    Ok(ProbeSuccess::of(format!("broker {} of {} at {}:{port}, coordinator {}", listed.id, metadata.brokers.len(), listed.host, coordinator)))
 }
 
 async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {

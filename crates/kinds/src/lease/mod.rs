@@ -63,7 +63,7 @@ impl LeaseError {
 }
 
 /// What is wanted.
-pub struct Wanted<'a> {
+pub struct LeaseSpec<'a> {
     pub spec: &'a EnvironmentSpec,
     /// The environment's variables in their host form, filled.
     pub variables: IndexMap<String, String>,
@@ -96,7 +96,7 @@ impl Leases {
     }
 
     /// Makes the private parts of every service that is wanted, all at the same time, or none.
-    pub async fn grant(&self, wanted: Wanted<'_>) -> Result<Granted, LeaseError> {
+    pub async fn grant(&self, wanted: LeaseSpec<'_>) -> Result<Granted, LeaseError> {
         let id = new_id();
         let lessors = self.chosen(&wanted)?;
         let mut granted = Granted { id: id.clone(), services: Vec::new(), database: None, variables: wanted.variables, parts: Vec::new() };
@@ -140,7 +140,7 @@ impl Leases {
     }
 
     /// Who grants what was asked for, with the database to copy where that means something.
-    fn chosen(&self, wanted: &Wanted<'_>) -> Result<Vec<Chosen>, LeaseError> {
+    fn chosen(&self, wanted: &LeaseSpec<'_>) -> Result<Vec<Chosen>, LeaseError> {
         let services = &wanted.spec.services;
         let mut chosen: Vec<&ServiceSpec> = Vec::new();
         for name in wanted.services {

@@ -7,12 +7,12 @@ use super::{PgbouncerKind, spec::PgbouncerProbe};
 use crate::{
     capability::Probes,
     postgres::probe::{Login, TLS_REQUEST, ask_pooler},
-    probe::{ProbeContext, ProbeFailure, Receipt},
+    probe::{ProbeContext, ProbeFailure, ProbeSuccess},
 };
 
 #[async_trait]
 impl Probes for PgbouncerKind {
-    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
         let PgbouncerProbe { port, user, password, database } = question.decode()?;
         ask_pooler(&Login { port, user: &user, password: cx.reveal(&password)?, database: &database, tls: None }).await
     }

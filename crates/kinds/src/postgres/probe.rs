@@ -18,7 +18,7 @@ use devenv_spec::OfKind;
 use super::{PostgresKind, spec::PostgresProbe};
 use crate::{
     capability::Probes,
-    probe::{ProbeContext, ProbeFailure, Receipt, io_words},
+    probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
 /// The server's word for a password that it does not take.
@@ -40,7 +40,7 @@ pub struct Login<'a> {
 
 #[async_trait]
 impl Probes for PostgresKind {
-    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
         let PostgresProbe { port, user, password, database, tls } = question.decode()?;
         ask_server(&Login { port, user: &user, password: cx.reveal(&password)?, database: &database, tls: cx.trust(tls)? }).await
     }
@@ -76,16 +76,16 @@ impl Login<'_> {
     }
 }
 
-async fn ask_server(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+async fn ask_server(login: &Login<'_>) -> Result<ProbeSuccess, ProbeFailure> {
     let started = answer(login, STARTED).await?;
     let evidence = format!("logged in as {} to {}, started {started} UTC", login.user, login.database);
-    Ok(Receipt { evidence, life: Some(started) })
+    Ok(ProbeSuccess { evidence, life: Some(started) })
 }
 
 /// A pooler's start says nothing about the server's, and its pools do not like prepared statements.
-pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<Receipt, ProbeFailure> {
+pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<ProbeSuccess, ProbeFailure> {
     answer(login, "SELECT 1").await?;
-    Ok(Receipt::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
+    Ok(ProbeSuccess::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
 }
 
 async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {

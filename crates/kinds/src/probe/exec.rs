@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use super::{ExecTarget, ProbeFailure, Receipt};
+use super::{ExecTarget, ProbeFailure, ProbeSuccess};
 use devenv_engine::ExecRequest;
 
 /// Ends the command and what it started, whenever the question is given up.
@@ -20,7 +20,7 @@ impl Drop for Group {
     }
 }
 
-pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<Receipt, ProbeFailure> {
+pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<ProbeSuccess, ProbeFailure> {
     let (code, output) = match target {
         ExecTarget::Container { engine, id, environment } => {
             let request = ExecRequest { command: command.to_vec(), environment: environment.clone(), ..ExecRequest::default() };
@@ -31,7 +31,7 @@ pub(super) async fn ask(command: &[String], target: &ExecTarget) -> Result<Recei
     };
     let shown = command.join(" ");
     if code == 0 {
-        return Ok(Receipt::of(format!("`{shown}` exited with 0")));
+        return Ok(ProbeSuccess::of(format!("`{shown}` exited with 0")));
     }
     let output = String::from_utf8_lossy(&output);
     let last = output.lines().map(str::trim).rfind(|line| !line.is_empty());

@@ -4,7 +4,7 @@ use std::{error::Error as _, sync::LazyLock};
 
 use reqwest::{Client, Method, Response, redirect};
 
-use super::{ProbeFailure, Receipt};
+use super::{ProbeFailure, ProbeSuccess};
 
 /// Keeps no connection: an idle one would outlive the question, and hide a server that has been replaced.
 static CLIENT: LazyLock<Client> = LazyLock::new(|| {
@@ -17,9 +17,9 @@ static CLIENT: LazyLock<Client> = LazyLock::new(|| {
         .expect("these options are valid")
 });
 
-pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<Receipt, ProbeFailure> {
+pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<ProbeSuccess, ProbeFailure> {
     expect(Method::GET, port, path, None, status).await?;
-    Ok(Receipt::of(format!("GET {path} answered {status}")))
+    Ok(ProbeSuccess::of(format!("GET {path} answered {status}")))
 }
 
 /// The shortest question that any HTTP server answers, made longer by `padding` bytes.

@@ -6,9 +6,9 @@ use futures_util::StreamExt;
 use regex::Regex;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Lines, ProbeFailure, Receipt};
+use super::{Lines, ProbeFailure, ProbeSuccess};
 
-pub(super) async fn ask(pattern: &str, lines: &Lines, limit: Duration) -> Result<Receipt, ProbeFailure> {
+pub(super) async fn ask(pattern: &str, lines: &Lines, limit: Duration) -> Result<ProbeSuccess, ProbeFailure> {
     let pattern =
         Regex::new(pattern).map_err(|error| ProbeFailure::silent(format!("`{pattern}` is not a valid regular expression: {error}")))?;
     let until = Instant::now() + limit;
@@ -16,7 +16,7 @@ pub(super) async fn ask(pattern: &str, lines: &Lines, limit: Duration) -> Result
     let mut last = None;
     while let Ok(Some(line)) = timeout_at(until, lines.next()).await {
         if pattern.is_match(&line) {
-            return Ok(Receipt::of(format!("logged `{}`", line.trim())));
+            return Ok(ProbeSuccess::of(format!("logged `{}`", line.trim())));
         }
         last = Some(line);
     }

@@ -56,7 +56,7 @@ pub type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync>;
 
 /// The proof of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct ProbeSuccess {
     pub evidence: String,
     /// Identifies the server's run: changes with each of its starts. `None` for servers that do not report one.
     pub life: Option<String>,
@@ -71,7 +71,7 @@ pub struct ProbeFailure {
     pub answered: bool,
 }
 
-impl Receipt {
+impl ProbeSuccess {
     pub(crate) fn of(evidence: impl Into<String>) -> Self {
         Self { evidence: evidence.into(), life: None }
     }
@@ -88,12 +88,12 @@ impl ProbeFailure {
 }
 
 /// Asks once.
-pub async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+pub async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
     ask_within(probe, cx, ATTEMPT).await
 }
 
 /// Asks once and waits no longer than `limit`.
-async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result<Receipt, ProbeFailure> {
+async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result<ProbeSuccess, ProbeFailure> {
     if let Probe::Log { pattern } = probe {
         // Reads until its limit by itself: what it has read until then is worth telling.
         return log::ask(pattern, &cx.lines, limit).await;
@@ -103,9 +103,9 @@ async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result
         .unwrap_or_else(|_| Err(ProbeFailure::silent(format!("no answer{} within {limit:?}", place(probe)))))
 }
 
-async fn question(probe: &Probe, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+async fn question(probe: &Probe, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
     match probe {
-        Probe::None => Ok(Receipt::of("running, without a probe")),
+        Probe::None => Ok(ProbeSuccess::of("running, without a probe")),
         Probe::Http { port, path, status } => http::ask(*port, path, *status).await,
         Probe::Tcp { port } => tcp::ask(*port).await,
         Probe::Log { .. } => Err(ProbeFailure::silent("log probes have their own limit")),

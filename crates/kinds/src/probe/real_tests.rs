@@ -68,15 +68,15 @@ pub fn context(vault: &Vault) -> ProbeContext {
     }
 }
 
-pub async fn ready(probe: &Probe, vault: &Vault) -> Receipt {
+pub async fn ready(probe: &Probe, vault: &Vault) -> ProbeSuccess {
     let told = std::cell::RefCell::new(Vec::new());
     let started = Instant::now();
-    let receipt = until_ready(probe, &context(vault), Schedule::until(Duration::from_mins(2)), |failure| {
+    let success = until_ready(probe, &context(vault), Schedule::until(Duration::from_mins(2)), |failure| {
         told.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
     })
     .await;
-    eprintln!("{:?} {:?} after {:?}", told.borrow(), receipt, started.elapsed());
-    receipt.unwrap()
+    eprintln!("{:?} {:?} after {:?}", told.borrow(), success, started.elapsed());
+    success.unwrap()
 }
 
 /// From the server's own word, with the engine's time stamp, to now.

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ATTEMPT, ProbeContext, ProbeFailure, Receipt, ask_within};
+use super::{ATTEMPT, ProbeContext, ProbeFailure, ProbeSuccess, ask_within};
 use devenv_spec::Probe;
 
 /// How often to ask, how long to wait for an answer, and when to give up.
@@ -64,7 +64,7 @@ pub async fn until_ready(
     cx: &ProbeContext,
     schedule: Schedule,
     on_failure: impl FnMut(&ProbeFailure),
-) -> Result<Receipt, NotReady> {
+) -> Result<ProbeSuccess, NotReady> {
     until(|limit| ask_within(probe, cx, limit), schedule, on_failure).await
 }
 
@@ -81,9 +81,9 @@ async fn until<F>(
     mut ask: impl FnMut(Duration) -> F,
     schedule: Schedule,
     mut on_failure: impl FnMut(&ProbeFailure),
-) -> Result<Receipt, NotReady>
+) -> Result<ProbeSuccess, NotReady>
 where
-    F: Future<Output = Result<Receipt, ProbeFailure>>,
+    F: Future<Output = Result<ProbeSuccess, ProbeFailure>>,
 {
     let started = Instant::now();
     let deadline = started + schedule.deadline;
@@ -92,7 +92,7 @@ where
     loop {
         let asked = Instant::now();
         let failure = match timeout_at(deadline, ask(limit)).await {
-            Ok(Ok(receipt)) => return Ok(receipt),
+            Ok(Ok(success)) => return Ok(success),
             Ok(Err(failure)) => Some(failure),
             Err(_) => None,
         };
@@ -114,7 +114,7 @@ where
 
 async fn watch<F>(mut ask: impl FnMut(Duration) -> F) -> ProbeFailure
 where
-    F: Future<Output = Result<Receipt, ProbeFailure>>,
+    F: Future<Output = Result<ProbeSuccess, ProbeFailure>>,
 {
     let mut doubts = 0;
     loop {
@@ -151,11 +151,11 @@ mod tests {
 
     use super::*;
 
-    type Answer = Result<Receipt, ProbeFailure>;
+    type Answer = Result<ProbeSuccess, ProbeFailure>;
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands beside `no`, as one of two answers")]
-    fn receipt() -> Answer {
-        Ok(Receipt::of("fine"))
+    fn success() -> Answer {
+        Ok(ProbeSuccess::of("fine"))
     }
 
     fn no(what: &str) -> Answer {
@@ -173,7 +173,7 @@ mod tests {
     async fn a_service_that_is_ready_is_seen_at_once() {
         let started = Instant::now();
         let schedule = Schedule::until(Duration::from_secs(1));
-        let found = until(|_| ready(receipt()), schedule, |_| panic!("it did not fail")).await;
+        let found = until(|_| ready(success()), schedule, |_| panic!("it did not fail")).await;
         assert_eq!(found.unwrap().evidence, "fine");
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
@@ -183,7 +183,7 @@ mod tests {
         for after in [3, 95, 700, 2_500, 20_000, 55_000].map(Duration::from_millis) {
             let started = Instant::now();
             let schedule = Schedule::until(Duration::from_mins(1));
-            until(|_| ready(if started.elapsed() >= after { receipt() } else { no("not yet") }), schedule, |_| {}).await.unwrap();
+            until(|_| ready(if started.elapsed() >= after { success() } else { no("not yet") }), schedule, |_| {}).await.unwrap();
             let delay = started.elapsed().checked_sub(after).unwrap();
             let most = (after / 100).clamp(Duration::from_millis(10), Duration::from_millis(250));
             assert!(delay <= most + Duration::from_millis(2), "{after:?}: {delay:?}");
@@ -197,7 +197,7 @@ mod tests {
         let ask = |_| async {
             sleep(Duration::from_millis(40)).await;
             match started.elapsed() {
-                passed if passed >= after => receipt(),
+                passed if passed >= after => success(),
                 passed if passed >= Duration::from_secs(40) => Err(ProbeFailure::said("starting up")),
                 _ => no("not yet"),
             }
@@ -268,7 +268,7 @@ mod tests {
         let failure = watch(|_| {
             asked.push(started.elapsed().as_secs());
             // One lost answer is forgiven.
-            ready(if asked.len() == 2 || started.elapsed() > Duration::from_secs(100) { no("gone") } else { receipt() })
+            ready(if asked.len() == 2 || started.elapsed() > Duration::from_secs(100) { no("gone") } else { success() })
         })
         .await;
         assert_eq!(failure.what, "gone");

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, time::timeout};
 
-use super::{ProbeFailure, Receipt, connect, unreachable};
+use super::{ProbeFailure, ProbeSuccess, connect, unreachable};
 
 /// docker-proxy hangs up as soon as the container refuses it, within a millisecond or two.
 const KEPT: Duration = Duration::from_millis(20);
 
-pub(super) async fn ask(port: u16) -> Result<Receipt, ProbeFailure> {
+pub(super) async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
     let mut stream = connect(port).await?;
     let mut first = [0; 1];
     match timeout(KEPT, stream.read(&mut first)).await {
         Ok(Ok(0)) => Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it immediately"))),
         Ok(Err(error)) => Err(unreachable(port, &error)),
         // It greets, or it waits for the client to speak first.
-        Ok(Ok(_)) | Err(_) => Ok(Receipt::of(format!("127.0.0.1:{port} accepts connections"))),
+        Ok(Ok(_)) | Err(_) => Ok(ProbeSuccess::of(format!("127.0.0.1:{port} accepts connections"))),
     }
 }
 

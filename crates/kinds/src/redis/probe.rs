@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{RedisKind, spec::RedisProbe};
 use crate::{
     capability::Probes,
-    probe::{ProbeContext, ProbeFailure, Receipt, connect},
+    probe::{ProbeContext, ProbeFailure, ProbeSuccess, connect},
 };
 
 /// The server answered and said no, or nothing was heard of it.
@@ -34,7 +34,7 @@ impl From<RedisError> for SessionError {
 
 #[async_trait]
 impl Probes for RedisKind {
-    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<Receipt, ProbeFailure> {
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
         let RedisProbe { port, user, password, tls } = question.decode()?;
         ask(port, &user, &cx.reveal(&password)?, cx.trust(tls)?).await
     }
@@ -51,7 +51,7 @@ impl Probes for RedisKind {
     }
 }
 
-async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientConfig>) -> Result<Receipt, ProbeFailure> {
+async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientConfig>) -> Result<ProbeSuccess, ProbeFailure> {
     let persistence = session(port, user, password, tls, |mut connection| async move {
         ::redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(::redis::cmd("INFO").arg("persistence").query_async::<String>(&mut connection).await)
@@ -59,9 +59,9 @@ async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientCo
     .await;
     match persistence {
         // A user without the right to INFO has still been answered, and a server that loads refuses its PING.
-        Ok(Err(error)) if error.code() == Some("NOPERM") => Ok(Receipt::of(format!("PONG as {}", shown(user)))),
+        Ok(Err(error)) if error.code() == Some("NOPERM") => Ok(ProbeSuccess::of(format!("PONG as {}", shown(user)))),
         Ok(Err(error)) => Err(failure(port, SessionError::Redis(error))),
-        Ok(Ok(persistence)) => judge(&persistence).map(|()| Receipt::of(format!("PONG as {}, nothing to load", shown(user)))),
+        Ok(Ok(persistence)) => judge(&persistence).map(|()| ProbeSuccess::of(format!("PONG as {}, nothing to load", shown(user)))),
         Err(error) => Err(failure(port, error)),
     }
 }

@@ -6,7 +6,7 @@ use devenv_api::{ApiError, Witness};
 use futures_util::StreamExt;
 
 use super::super::{
-    holder::{self, HolderError},
+    holder::{self, AgentError},
     observe::Question,
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
@@ -57,7 +57,7 @@ impl Work {
         let task = holder::Task { arguments, network_of: Some(network_of), ..holder::Task::default() };
         match holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &self.service.name, &id, task).await {
             Ok(before) => Ok(Asker::Asks { container: holder::name(&self.record, &id), from, before }),
-            Err(HolderError::Refused(reason)) => Ok(Asker::Mute(format!("before the fault, from {from}: {reason}"))),
+            Err(AgentError::Refused(reason)) => Ok(Asker::Mute(format!("before the fault, from {from}: {reason}"))),
             Err(error) => Err(failed(error.to_string())),
         }
     }

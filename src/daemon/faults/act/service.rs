@@ -11,10 +11,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::{holder, journal::Undo};
 use super::{SIGN, Work, failed, not_seen, seen};
 use crate::{
-    daemon::loops,
+    daemon::loop_devices,
     engine::ContainerState,
     fault::{self, Restart},
-    reconcile::Verb,
+    reconcile::ServiceAction,
     spec::ServiceName,
 };
 
@@ -88,7 +88,7 @@ impl Work {
         not_seen("it is still running".to_owned())
     }
 
-    async fn verb(&self, verb: Verb) -> Result<(), ApiError> {
+    async fn verb(&self, verb: ServiceAction) -> Result<(), ApiError> {
         self.environment.handle.services(vec![self.service.name.clone()], verb).await.map(|_| ()).map_err(ApiError::from)
     }
 
@@ -112,7 +112,7 @@ impl Work {
         self.send(&run, signal).await?;
         if let Restart::After(_) = restart {
             // Nobody starts a service again that is to be stopped.
-            self.verb(Verb::Stop).await?;
+            self.verb(ServiceAction::Stop).await?;
         }
         // A signal that does not end a program has nothing to show but that it was sent.
         if matches!(signal.trim_start_matches("SIG"), "HUP" | "USR1" | "USR2" | "WINCH" | "CONT" | "CHLD") {
@@ -125,14 +125,14 @@ impl Work {
         let run = self.run().await?;
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
         let began = Instant::now();
-        self.verb(Verb::Stop).await?;
+        self.verb(ServiceAction::Stop).await?;
         Ok(self.ended(&run, began).await)
     }
 
     pub(super) async fn restart(&mut self) -> Result<Witness, ApiError> {
         let run = self.run().await?;
         let began = Instant::now();
-        self.verb(Verb::Restart).await?;
+        self.verb(ServiceAction::Restart).await?;
         Ok(self.ended(&run, began).await)
     }
 
@@ -173,7 +173,7 @@ impl Work {
         let began = Instant::now();
         let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
         if volumes {
-            self.verb(Verb::Stop).await?;
+            self.verb(ServiceAction::Stop).await?;
         }
         self.engine().remove_container(&container).await.map_err(engine_failed)?;
         let witness = self.ended(&run, began).await;
@@ -182,7 +182,7 @@ impl Work {
             for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
                 // A disk of its own goes too, or the data would be back with the volume's name.
-                loops::discard(&self.environments.shared.store.loops(), volume).await.map_err(failed)?;
+                loop_devices::discard(&self.environments.shared.store.loops(), volume).await.map_err(failed)?;
             }
         }
         Ok(witness)
@@ -204,7 +204,7 @@ impl Work {
         let task = holder::Task { arguments, volume: Some(volume), capabilities: &["SYS_ADMIN"], ..holder::Task::default() };
         self.hold(task).await?;
         let ended = self.send(&run, "SIGKILL").await;
-        self.verb(Verb::Stop).await?;
+        self.verb(ServiceAction::Stop).await?;
         // While anybody has it mounted it is not mounted afresh.
         self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))?;
         self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. } | Undo::Unpause { .. }));
@@ -216,7 +216,7 @@ impl Work {
 
     /// The kernel takes an error of its own making for a reason to write no more.
     pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
-        let device = loops::device_of(&self.environments.shared.store.loops(), volume)
+        let device = loop_devices::device_of(&self.environments.shared.store.loops(), volume)
             .ok_or_else(|| failed(format!("the volume {volume} has no device")))?;
         let name = device.rsplit('/').next().unwrap_or_default();
         let container = self.container()?;
@@ -229,7 +229,7 @@ impl Work {
         let read_only = mounts
             .lines()
             .filter(|line| line.starts_with(&format!("{device} ")))
-            .any(|line| super::super::standing::read_only(line.split(' ').nth(3).unwrap_or_default()));
+            .any(|line| super::super::impairments::read_only(line.split(' ').nth(3).unwrap_or_default()));
         Ok(if read_only {
             seen(format!("{device} is mounted read-only"), began)
         } else {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use devenv_api::Phase;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::world::{Life, World};
+use super::world::{Lifecycle, World};
 use crate::{
-    reconcile::{Reload, Verb},
+    reconcile::{Reload, ServiceAction},
     store::Goal,
 };
 
@@ -19,9 +19,9 @@ fn up_to(dice: &mut StdRng, milliseconds: u64) -> Duration {
 }
 
 /// Something that the user, the engine or another program may do at any time.
-async fn something_happens(world: &World, life: &mut Life, dice: &mut StdRng) {
+async fn something_happens(world: &World, life: &mut Lifecycle, dice: &mut StdRng) {
     let name = ["db", "api"][dice.random_range(0..2)];
-    let verb = [Verb::Restart, Verb::Stop, Verb::Start][dice.random_range(0..3)];
+    let verb = [ServiceAction::Restart, ServiceAction::Stop, ServiceAction::Start][dice.random_range(0..3)];
     // What is refused, for it is not up, has happened all the same.
     match dice.random_range(0..10) {
         0..3 => {
@@ -50,7 +50,7 @@ async fn at_most_one_thing_is_done_with_a_service_at_a_time_and_all_of_it_comes_
         for operation in ["create_network", "create_container", "upload", "start", "stop", "remove_container", "inspect"] {
             world.engine.delay(operation, up_to(&mut dice, 20));
         }
-        *world.caretaker.settles_in.lock().unwrap() = up_to(&mut dice, 40);
+        *world.runtime.settles_in.lock().unwrap() = up_to(&mut dice, 40);
         let mut life = world.start().await;
         life.handle.up(world.spec()).await.unwrap();
         for _ in 0..EVENTS {

@@ -1,4 +1,4 @@
-//! A daemon's worth of an environment, on a scripted engine and a scripted caretaker.
+//! A daemon's worth of an environment, on a scripted engine and a scripted service runtime.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::{Engine, EngineError, EngineEvent, ObservedContainer, OwnerId, UploadFile, fake::FakeEngine},
     event::EventLog,
-    reconcile::{Caretaker, Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, Settling, Setup, View, actor::spawn},
+    reconcile::{Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, ReadinessUpdate, ServiceRuntime, Setup, View, actor::spawn},
     secret::Vault,
     spec::{
         ContainerSpec, EnvironmentId, EnvironmentSpec, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, RestartWhen,
@@ -34,17 +34,17 @@ use crate::{
 pub(super) struct World {
     pub(super) directory: TempDir,
     pub(super) engine: FakeEngine,
-    pub(super) caretaker: Arc<FakeCaretaker>,
+    pub(super) runtime: Arc<FakeServiceRuntime>,
     pub(super) specs: Vec<ServiceSpec>,
 }
 
 /// A daemon's life: dropped, it is killed.
-pub(super) struct Life {
+pub(super) struct Lifecycle {
     pub(super) handle: Handle,
     pub(super) tasks: JoinSet<()>,
 }
 
-pub(super) struct FakeCaretaker {
+pub(super) struct FakeServiceRuntime {
     engine: FakeEngine,
     /// How long a settling takes.
     pub(super) settles_in: Mutex<Duration>,
@@ -56,14 +56,19 @@ pub(super) struct FakeCaretaker {
 }
 
 #[async_trait]
-impl Caretaker for FakeCaretaker {
+impl ServiceRuntime for FakeServiceRuntime {
     async fn prepare(&self, _: &ServiceSpec) -> Result<(), Evidence> {
         Ok(())
     }
 
-    async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
+    async fn settle(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        news: &mpsc::UnboundedSender<ReadinessUpdate>,
+    ) -> Result<String, Evidence> {
         let _mark = self.engine.mark(&instance.id, "settle");
-        let _ = news.send(Settling::Answered);
+        let _ = news.send(ReadinessUpdate::Answered);
         let settles_in = *self.settles_in.lock().unwrap();
         tokio::time::sleep(settles_in).await;
         let scripted = self.settlings.lock().unwrap().get_mut(spec.name.as_str()).and_then(VecDeque::pop_front);
@@ -143,14 +148,14 @@ impl World {
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
         let engine = FakeEngine::new().with_image("db:1").with_image("api:1");
-        let caretaker = FakeCaretaker {
+        let runtime = FakeServiceRuntime {
             engine: engine.clone(),
             settles_in: Mutex::default(),
             settlings: Mutex::default(),
             runs: Mutex::default(),
             kept: Mutex::default(),
         };
-        Self { directory: tempfile::tempdir().unwrap(), engine, caretaker: Arc::new(caretaker), specs: vec![db, api] }
+        Self { directory: tempfile::tempdir().unwrap(), engine, runtime: Arc::new(runtime), specs: vec![db, api] }
     }
 
     pub(super) fn owner() -> OwnerId {
@@ -175,7 +180,7 @@ impl World {
     }
 
     /// Starts a daemon's worth of it, on what the one before left.
-    pub(super) async fn start(&self) -> Life {
+    pub(super) async fn start(&self) -> Lifecycle {
         let store = Store::open(self.directory.path()).unwrap();
         let record = store.records().unwrap().into_iter().next();
         let record = record.unwrap_or_else(|| Record::new(Self::id(), "/p/shop".into(), "default".into()));
@@ -186,7 +191,7 @@ impl World {
             engine: engine.clone(),
             owner: Self::owner(),
             vault: Vault::new(store.secrets(&record.id)),
-            caretaker: self.caretaker.clone(),
+            runtime: self.runtime.clone(),
             offline: Arc::default(),
         };
         let followed = engine.events(&Self::owner());
@@ -194,13 +199,13 @@ impl World {
         let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
         let mut tasks = JoinSet::new();
         let handle = spawn(setup, &mut tasks, CancellationToken::new());
-        let mut life = Life { handle, tasks };
+        let mut life = Lifecycle { handle, tasks };
         life.follow(followed);
         life
     }
 
     /// The engine goes away and comes back, and is followed again.
-    pub(super) async fn interrupt(&self, life: &mut Life) {
+    pub(super) async fn interrupt(&self, life: &mut Lifecycle) {
         self.engine.go_away();
         life.handle.engine_gone().await;
         self.engine.come_back();
@@ -222,7 +227,7 @@ impl World {
     }
 
     pub(super) fn next_settling(&self, service: &str, result: Result<String, Evidence>) {
-        self.caretaker.settlings.lock().unwrap().entry(service.to_owned()).or_default().push_back(result);
+        self.runtime.settlings.lock().unwrap().entry(service.to_owned()).or_default().push_back(result);
     }
 
     pub(super) async fn container(&self, service: &str) -> ObservedContainer {
@@ -235,7 +240,7 @@ impl World {
     }
 }
 
-impl Life {
+impl Lifecycle {
     fn follow(&mut self, mut followed: BoxStream<'static, Result<EngineEvent, EngineError>>) {
         let told = self.handle.clone();
         self.tasks.spawn(async move {

@@ -4,7 +4,7 @@
 //! connections, and every private database is a copy of that. The template's comment says what it was made from;
 //! if the database differs from that (recreated, other scripts applied), template and copies are recreated too.
 //!
-//! A name is given to one lease and never again: it is random, leaves the stock when it is given out, and is dropped
+//! A name is given to one lease and never again: it is random, leaves the pool when it is given out, and is dropped
 //! afterwards, whether or not its holder ever heard of it.
 //!
 //! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
@@ -13,7 +13,7 @@
 //! is handed out first: it is used and dropped before any checkpoint has written it.
 
 mod sessions;
-mod stock;
+mod pool;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     sessions::Sessions,
-    stock::{MAKING, Stock, Taken},
+    pool::{MAKING, DatabasePool, Taken},
 };
 use super::{
     PostgresKind,
@@ -163,10 +163,10 @@ struct Shared {
     /// in mebibytes.
     alive: Arc<Mutex<HashMap<String, u32>>>,
     /// By database. Held while a template is made.
-    stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
+    pools: tokio::sync::Mutex<BTreeMap<String, Arc<DatabasePool>>>,
     /// As many as of one database, of all of them.
     making: Semaphore,
-    doomed: Mutex<Vec<Doomed>>,
+    pending: Mutex<Vec<PendingDrop>>,
     more: Notify,
     /// Held by the one who drops.
     dropping: tokio::sync::Mutex<()>,
@@ -175,7 +175,7 @@ struct Shared {
 }
 
 /// A database to be dropped.
-struct Doomed {
+struct PendingDrop {
     name: String,
     size: u32,
     /// Its permit among the pending drops; none if there was none available.
@@ -200,9 +200,9 @@ impl PostgresLeases {
         let shared = Shared {
             sessions: Sessions::new(service, provision, cx),
             alive,
-            stocks: tokio::sync::Mutex::default(),
+            pools: tokio::sync::Mutex::default(),
             making: Semaphore::new(MAKING),
-            doomed: Mutex::default(),
+            pending: Mutex::default(),
             more: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT as usize)),
@@ -218,9 +218,9 @@ impl PostgresLeases {
             // Never closed; and what was left is dropped in the end.
             drop(shared.left.acquire().await);
             let wanted = shared.database(database);
-            let stock = self.stock(wanted, data).await?;
-            let taken = stock.take();
-            self.fill(&stock, wanted);
+            let pool = self.pool(wanted, data).await?;
+            let taken = pool.take();
+            self.fill(&pool, wanted);
             match taken {
                 Taken::Ready(name) => Ok(name),
                 Taken::Soon(copy) => Awaited { copy, leases: self }.copy().await,
@@ -230,18 +230,18 @@ impl PostgresLeases {
     }
 
     /// Makes the copies that are missing, in tasks of their own: who waits for one may go.
-    fn fill(&self, stock: &Arc<Stock>, wanted: &PostgresDatabase) {
-        for _ in 0..stock.begin() {
-            let (leases, stock, wanted) = (self.clone(), stock.clone(), wanted.clone());
+    fn fill(&self, pool: &Arc<DatabasePool>, wanted: &PostgresDatabase) {
+        for _ in 0..pool.begin() {
+            let (leases, pool, wanted) = (self.clone(), pool.clone(), wanted.clone());
             self.shared.work.spawn(async move {
-                let name = leases.shared.name(stock.size);
-                let made = leases.shared.make(&name, &wanted, stock.strategy).await;
+                let name = leases.shared.name(pool.size);
+                let made = leases.shared.make(&name, &wanted, pool.strategy).await;
                 if made.is_err() {
                     // It may be there, without what comes after its creation.
                     leases.discard(vec![name.clone()]);
                 }
-                match stock.arrive(made.map(|()| name)) {
-                    None => leases.fill(&stock, &wanted),
+                match pool.arrive(made.map(|()| name)) {
+                    None => leases.fill(&pool, &wanted),
                     Some(Ok(outdated)) => leases.discard(vec![outdated]),
                     // The next lease tries again.
                     Some(Err(error)) => tracing::debug!(%error, "Cannot copy a database ahead of time."),
@@ -275,7 +275,7 @@ impl PostgresLeases {
     }
 
     /// The copies of the database as it is now; made, with the template, if there are none yet.
-    async fn stock(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
+    async fn pool(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<DatabasePool>, LeaseError> {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
         let found = shared.sessions.ask(&look(&wanted.name, &template)).await?;
@@ -283,41 +283,41 @@ impl PostgresLeases {
         let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
         let (identity, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
         let key = format!("devenv {identity} {data}").trim_end().to_owned();
-        let mut stocks = shared.stocks.lock().await;
-        if let Some(stock) = stocks.get(&wanted.name) {
-            if stock.key == key && stock.started == started {
-                return Ok(stock.clone());
+        let mut pools = shared.pools.lock().await;
+        if let Some(pool) = pools.get(&wanted.name) {
+            if pool.key == key && pool.started == started {
+                return Ok(pool.clone());
             }
-            self.discard(stock.close());
+            self.discard(pool.close());
         }
         self.sweep().await?;
         if row.next().as_deref() != Some(&key) {
             shared.make_template(&template, wanted, &key).await?;
         }
         let (size, version) = shared.size(&wanted.name).await?;
-        let stock = Arc::new(Stock::new(key, started, strategy(version, size), size));
-        stocks.insert(wanted.name.clone(), stock.clone());
-        Ok(stock)
+        let pool = Arc::new(DatabasePool::new(key, started, strategy(version, size), size));
+        pools.insert(wanted.name.clone(), pool.clone());
+        Ok(pool)
     }
 
     /// Drops databases soon, many at once.
     fn discard(&self, names: Vec<String>) {
         let shared = &self.shared;
-        let doomed = names.into_iter().map(|name| {
+        let pending = names.into_iter().map(|name| {
             let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
             // Taken now, so that the next caller sees what is left. Does not wait for one.
             let share = shared.left.clone().try_acquire_many_owned(size.min(LEFT)).ok();
-            Doomed { name, size, _share: share }
+            PendingDrop { name, size, _share: share }
         });
-        let doomed: Vec<_> = doomed.collect();
-        shared.doomed().extend(doomed);
+        let pending: Vec<_> = pending.collect();
+        shared.pending().extend(pending);
         shared.more.notify_one();
         let shared = shared.clone();
         self.shared.work.spawn(async move {
             // Who drops looks once more after the turn is over, so that nothing is left to nobody.
-            while !shared.doomed().is_empty() {
+            while !shared.pending().is_empty() {
                 let Ok(_turn) = shared.dropping.try_lock() else { return };
-                while shared.doomed().iter().map(|doomed| u64::from(doomed.size)).sum::<u64>() < GATHERED {
+                while shared.pending().iter().map(|pending| u64::from(pending.size)).sum::<u64>() < GATHERED {
                     if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
                         break;
                     }
@@ -367,8 +367,8 @@ impl Shared {
         self.alive.lock().expect("no code panics while it holds this lock")
     }
 
-    fn doomed(&self) -> MutexGuard<'_, Vec<Doomed>> {
-        self.doomed.lock().expect("no code panics while it holds this lock")
+    fn pending(&self) -> MutexGuard<'_, Vec<PendingDrop>> {
+        self.pending.lock().expect("no code panics while it holds this lock")
     }
 
     /// All at the same moment, and with them what is given back before the first is dropped: each says at once that its files
@@ -377,9 +377,9 @@ impl Shared {
     async fn drop_databases(&self) {
         let together = self.sessions.spare().await.unwrap_or_default().clamp(2, DROPPING * 2) / 2;
         let next = |room: usize| {
-            let mut doomed = self.doomed();
-            let kept = doomed.len().saturating_sub(room);
-            doomed.split_off(kept)
+            let mut pending = self.pending();
+            let kept = pending.len().saturating_sub(room);
+            pending.split_off(kept)
         };
         let first = next(together);
         let clients = join_all(first.iter().map(|_| self.sessions.client())).await;
@@ -398,13 +398,13 @@ impl Shared {
         }
     }
 
-    async fn drop_database(&self, doomed: Doomed, client: impl Future<Output = Result<Client, LeaseError>>) {
-        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&doomed.name));
+    async fn drop_database(&self, pending: PendingDrop, client: impl Future<Output = Result<Client, LeaseError>>) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&pending.name));
         let dropped = async { self.sessions.on(client.await?, &[drop]).await };
         let dropped = dropped.await;
-        self.alive().remove(&doomed.name);
+        self.alive().remove(&pending.name);
         if let Err(error) = dropped {
-            tracing::debug!(%error, database = %doomed.name, "Cannot drop a leased database; the next sweep does.");
+            tracing::debug!(%error, database = %pending.name, "Cannot drop a leased database; the next sweep does.");
         }
     }
 

@@ -4,12 +4,12 @@
 //! line appears in the server's log, when all is as asked. Where it was so before, all questions are asked at once.
 
 mod database;
-mod mend;
+mod reset_password;
 mod password;
 pub mod settings;
 mod superuser;
 
-pub use mend::mend_superuser;
+pub use reset_password::reset_superuser_password;
 pub use superuser::{SUPERUSER, Superuser};
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl Provisions for PostgresKind {
         container: &str,
         vault: &Vault,
     ) -> Result<Option<String>, ProvisionError> {
-        mend_superuser(engine, container, &wanted.decode()?, vault).await?;
+        reset_superuser_password(engine, container, &wanted.decode()?, vault).await?;
         Ok(Some("the superuser's password was set to the one of this environment".to_owned()))
     }
 }

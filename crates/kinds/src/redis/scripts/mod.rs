@@ -1,13 +1,13 @@
 //! `.redis` commands and `.jsonl` keys, and their ledger: the hash `devenv:ledger` of database 0.
 //!
 //! The hash is data like any other: it is saved, copied and flushed with the rest, so it never says that something is
-//! there which is not. Where the server may evict it (`allkeys-*`), it has a copy ([`spare`]).
+//! there which is not. Where the server may evict it (`allkeys-*`), it has a copy ([`ledger_copy`]).
 //! Redis has no rollback. Keys are written so that writing them again changes nothing (each is deleted first); commands
 //! run in one script of the server together with their row, which nobody can come between, and which stops at the first
 //! command that fails.
 
 mod lines;
-mod spare;
+mod ledger_copy;
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@
 //! another machine's or container's. Then the daemon listens there itself and forwards every connection: to the
 //! container on the environment's network, or to the engine's host. So one address works everywhere.
 //!
-//! A task for each environment follows its views; passages are there for the services that have a container.
+//! A task for each environment follows its views; port forwards are there for the services that have a container.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -45,7 +45,7 @@ struct Target {
 }
 
 /// Who takes connections on behalf of one environment.
-struct Passages {
+struct PortForwards {
     engine: Arc<dyn Engine>,
     network: String,
     reach: Reach,
@@ -57,9 +57,9 @@ impl Held {
     }
 }
 
-/// Keeps the passages of an environment until its task ends.
+/// Keeps the port forwards of an environment until its task ends.
 pub(super) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: EnvironmentId, reach: Reach, held: Held, stop: CancellationToken) {
-    let passages = Arc::new(Passages { engine, network: network_name(&id), reach });
+    let forwards = Arc::new(PortForwards { engine, network: network_name(&id), reach });
     let mut open: BTreeMap<u16, (Target, JoinSet<()>)> = BTreeMap::new();
     let mut views = handle.views();
     loop {
@@ -69,7 +69,7 @@ pub(super) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: Environmen
             if open.contains_key(&port) {
                 continue;
             }
-            match passages.open(port, target.clone()).await {
+            match forwards.open(port, target.clone()).await {
                 Ok(serving) => {
                     open.insert(port, (target, serving));
                 }
@@ -98,15 +98,15 @@ fn targets(status: &Status) -> BTreeMap<u16, Target> {
     targets
 }
 
-impl Passages {
+impl PortForwards {
     /// Listens; the listener and its connections end with what is returned.
     async fn open(self: &Arc<Self>, port: u16, target: Target) -> io::Result<JoinSet<()>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let passages = self.clone();
+        let forwards = self.clone();
         let mut serving = JoinSet::new();
         serving.spawn(forward(listener, move || {
-            let (passages, target) = (passages.clone(), target.clone());
-            async move { passages.connect(&target).await }
+            let (forwards, target) = (forwards.clone(), target.clone());
+            async move { forwards.connect(&target).await }
         }));
         Ok(serving)
     }
@@ -137,8 +137,8 @@ mod tests {
         let outer = far.local_addr().unwrap().port();
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let reach = Reach::Elsewhere { host: "127.0.0.1".to_owned() };
-        let passages = Arc::new(Passages { engine: Arc::new(FakeEngine::new()), network: String::new(), reach });
-        let serving = passages.open(free, Target { container: String::new(), inner: 0, outer }).await.unwrap();
+        let forwards = Arc::new(PortForwards { engine: Arc::new(FakeEngine::new()), network: String::new(), reach });
+        let serving = forwards.open(free, Target { container: String::new(), inner: 0, outer }).await.unwrap();
         let mut client = TcpStream::connect(("127.0.0.1", free)).await.unwrap();
         let (mut server, _) = far.accept().await.unwrap();
         client.write_all(b"to").await.unwrap();

@@ -1,4 +1,4 @@
-//! The host processes of one environment, each start under a keeper with a directory of its own: `SERVICE.RUN`.
+//! The host processes of one environment, each start under a process shim with a directory of its own: `SERVICE.RUN`.
 //!
 //! While versions are swapped, and while an old one ends, a service has several. Which of them its connections go to is
 //! noted in `SERVICE.serving`, so that a daemon that comes up later keeps that one and ends the others.
@@ -15,8 +15,8 @@ use devenv_api::ShellVariables;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{
-    fronts::{self, Fronts, Ports},
     inherited::Inherited,
+    port_proxies::{self, PortProxies, Ports},
 };
 use crate::{
     log::Logs,
@@ -31,13 +31,13 @@ const SURPLUS_GRACE: Duration = Duration::from_secs(1);
 /// The variables that pass a process its ports.
 const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
 
-pub(super) struct Hosts {
+pub(super) struct HostProcesses {
     /// What the markers of all processes of the environment begin with; those of another daemon's begin otherwise.
     marker: String,
-    /// Where keepers have their directories.
+    /// Where process shims have their directories.
     directory: PathBuf,
     supervisor: Supervisor,
-    fronts: Fronts,
+    proxies: PortProxies,
     pub(super) inherited: Inherited,
     starts: Mutex<HashMap<ServiceName, BTreeMap<u32, Start>>>,
     /// Where to report a process's exit; set as soon as the environment's task exists.
@@ -60,13 +60,13 @@ impl Drop for Start {
     }
 }
 
-impl Hosts {
+impl HostProcesses {
     pub(super) fn new(owner: &str, environment: &str, directory: PathBuf, inherited: Inherited) -> Self {
         Self {
             marker: format!("{owner}:{environment}"),
             directory,
             supervisor: Supervisor::new(),
-            fronts: Fronts::default(),
+            proxies: PortProxies::default(),
             inherited,
             starts: Mutex::default(),
             handle: OnceLock::new(),
@@ -91,7 +91,7 @@ impl Hosts {
 
     /// Ports that are held for services, whether or not these run.
     pub(super) fn held_ports(&self) -> Vec<u16> {
-        self.fronts.ports()
+        self.proxies.ports()
     }
 
     /// Takes over the processes that an earlier daemon started, one of each service, and ends all others. Says what became
@@ -136,8 +136,8 @@ impl Hosts {
         let observed = ObservedProcess::Running { pid: process.pid, run: process.run };
         let ports = read_ports(process.directory());
         let public: Vec<u16> = ports.keys().copied().collect();
-        match self.fronts.hold(name, &public).await {
-            Ok(()) => self.fronts.serve(name, process.run, &ports),
+        match self.proxies.hold(name, &public).await {
+            Ok(()) => self.proxies.serve(name, process.run, &ports),
             Err(error) => tracing::error!(%error, service = %name, "Cannot listen on the ports of a service again."),
         }
         self.insert(name, Start { running: process, ports, follower: None });
@@ -154,8 +154,8 @@ impl Hosts {
 
     pub(super) async fn start(&self, spec: &ServiceSpec, run: u32, vault: &Vault, logs: &Logs) -> Result<String, StartError> {
         let Workload::Process(process) = &spec.workload else { return Ok(String::new()) };
-        let keeper = self.directory.join(format!("{}.{run}", spec.name));
-        let ports = if process.fronted { self.front(spec, process, &keeper).await? } else { Ports::new() };
+        let shim = self.directory.join(format!("{}.{run}", spec.name));
+        let ports = if process.fronted { self.proxy(spec, process, &shim).await? } else { Ports::new() };
         let variables = variables(process, &self.inherited.current(), &ports, vault)?;
         let request = StartRequest {
             environment: self.marker.clone(),
@@ -165,7 +165,7 @@ impl Hosts {
             directory: process.directory.clone(),
             variables,
             logs: logs.directory().to_owned(),
-            keeper,
+            shim,
         };
         let running = self.supervisor.start(request).await?;
         let pid = running.pid.to_string();
@@ -175,10 +175,10 @@ impl Hosts {
     }
 
     /// Holds the service's ports, and chooses others for this start.
-    async fn front(&self, spec: &ServiceSpec, process: &ProcessSpec, keeper: &Path) -> Result<Ports, StartError> {
-        self.fronts.hold(&spec.name, &process.ports).await.map_err(StartError::Ports)?;
-        let ports = fronts::choose(&process.ports).map_err(StartError::Ports)?;
-        fs::create_dir_all(keeper).and_then(|()| fs::write(keeper.join(PORTS), serde_json::to_vec(&ports)?)).map_err(StartError::Ports)?;
+    async fn proxy(&self, spec: &ServiceSpec, process: &ProcessSpec, shim: &Path) -> Result<Ports, StartError> {
+        self.proxies.hold(&spec.name, &process.ports).await.map_err(StartError::Ports)?;
+        let ports = port_proxies::choose(&process.ports).map_err(StartError::Ports)?;
+        fs::create_dir_all(shim).and_then(|()| fs::write(shim.join(PORTS), serde_json::to_vec(&ports)?)).map_err(StartError::Ports)?;
         Ok(ports)
     }
 
@@ -217,12 +217,12 @@ impl Hosts {
         if let Err(error) = noted {
             tracing::warn!(%error, service = %spec.name, "Cannot record which version serves.");
         }
-        self.fronts.serve(&spec.name, run, &ports);
+        self.proxies.serve(&spec.name, run, &ports);
     }
 
     /// Ends one start, once those that it serves have been answered.
     pub(super) async fn retire(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
-        self.fronts.drain(&spec.name, run, spec.stop.grace).await;
+        self.proxies.drain(&spec.name, run, spec.stop.grace).await;
         let Some(running) = self.get(&spec.name, run) else { return Ok(()) };
         let signal: Signal = spec.stop.signal.parse().map_err(|error| format!("{error}"))?;
         running.stop(signal, spec.stop.grace).await;
@@ -240,9 +240,9 @@ impl Hosts {
     /// Ends all that there is of the service.
     pub(super) async fn stop_for_good(&self, spec: &ServiceSpec) -> Result<(), String> {
         let stopped = self.stop(spec).await;
-        self.fronts.release(&spec.name);
+        self.proxies.release(&spec.name);
         let prefix = self.marker(&spec.name);
-        // Nothing is to be kept: what escaped its keeper ends too.
+        // Nothing is to be kept: what escaped its process shim ends too.
         let _ = tokio::task::spawn_blocking(move || process::sweep(&prefix)).await;
         for (_, directory) in self.directories().remove(&spec.name).unwrap_or_default() {
             remove(&directory);
@@ -278,7 +278,7 @@ impl Hosts {
             Some(running) => code(running.exited().await.ending),
             None => -1,
         };
-        Exit { code, out_of_memory: false, error: (code == -1).then(|| "exit status unknown: its keeper was killed".to_owned()) }
+        Exit { code, out_of_memory: false, error: (code == -1).then(|| "exit status unknown: its process shim was killed".to_owned()) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
@@ -354,7 +354,7 @@ pub(super) enum StartError {
     },
 }
 
-/// In a keeper's directory: where its program really listens.
+/// In a process shim's directory: where its program really listens.
 const PORTS: &str = "ports.json";
 
 fn read_ports(directory: &Path) -> Ports {
@@ -363,7 +363,7 @@ fn read_ports(directory: &Path) -> Ports {
 
 fn remove(directory: &Path) {
     if let Err(error) = fs::remove_dir_all(directory) {
-        tracing::debug!(%error, path = %directory.display(), "Cannot remove a keeper's directory.");
+        tracing::debug!(%error, path = %directory.display(), "Cannot remove the directory of a process shim.");
     }
 }
 

@@ -14,25 +14,25 @@ use jiff::Timestamp;
 
 /// Of one environment; shared by clones.
 #[derive(Clone)]
-pub(crate) struct Usage {
+pub(crate) struct Activity {
     users: Arc<AtomicUsize>,
     /// Its time of change is that of the last use.
     noted: PathBuf,
 }
 
 /// Marks the environment as in use until it is dropped.
-pub(crate) struct Use(Usage);
+pub(crate) struct ActivityGuard(Activity);
 
-impl Usage {
+impl Activity {
     pub(super) fn noted_in(noted: PathBuf) -> Self {
         Self { users: Arc::default(), noted }
     }
 
     /// To be held while it is used.
-    pub(crate) fn begin(&self) -> Use {
+    pub(crate) fn begin(&self) -> ActivityGuard {
         self.users.fetch_add(1, Ordering::AcqRel);
         self.note();
-        Use(self.clone())
+        ActivityGuard(self.clone())
     }
 
     /// How long nobody has used it.
@@ -53,7 +53,7 @@ impl Usage {
     }
 }
 
-impl Drop for Use {
+impl Drop for ActivityGuard {
     fn drop(&mut self) {
         self.0.note();
         self.0.users.fetch_sub(1, Ordering::AcqRel);

@@ -40,7 +40,7 @@ const BUFFER: usize = 16 * 1024;
 
 /// The public port. Dropping it closes all.
 #[derive(Debug)]
-pub struct Front {
+pub struct PortProxy {
     #[cfg(test)]
     port: u16,
     backend: watch::Sender<Option<Backend>>,
@@ -59,10 +59,10 @@ struct Backend {
 
 /// A version that gets no new connections any more.
 #[derive(Debug)]
-pub struct Retired(Option<Backend>);
+pub struct RetiredBackend(Option<Backend>);
 
-impl Front {
-    /// Binds the port on 127.0.0.1, and on ::1 where there is one. New connections wait until the first [`Front::switch`].
+impl PortProxy {
+    /// Binds the port on 127.0.0.1, and on ::1 where there is one. New connections wait until the first [`PortProxy::switch`].
     pub async fn bind(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         let port = listener.local_addr()?.port();
@@ -89,14 +89,14 @@ impl Front {
     }
 
     /// From now on new connections go to `port`. The old version is to be drained before it is stopped.
-    pub fn switch(&self, port: u16) -> Retired {
+    pub fn switch(&self, port: u16) -> RetiredBackend {
         let (connections, draining, cut) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        Retired(self.backend.send_replace(Some(Backend { port, connections, draining, cut })))
+        RetiredBackend(self.backend.send_replace(Some(Backend { port, connections, draining, cut })))
     }
 
     /// From now on new connections wait.
-    pub fn hold(&self) -> Retired {
-        Retired(self.backend.send_replace(None))
+    pub fn hold(&self) -> RetiredBackend {
+        RetiredBackend(self.backend.send_replace(None))
     }
 
     /// Where new connections go.
@@ -106,7 +106,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for PortProxy {
     fn drop(&mut self) {
         self.accepting.abort_all();
         if let Some(backend) = self.backend.send_replace(None) {
@@ -115,7 +115,7 @@ impl Drop for Front {
     }
 }
 
-impl Retired {
+impl RetiredBackend {
     /// Waits until nobody talks to the old version any more, `grace` at most; then cuts the rest. Returns how many were cut.
     pub async fn drain(self, grace: Duration) -> usize {
         let Some(backend) = self.0 else { return 0 };
@@ -278,31 +278,31 @@ mod tests {
 
     #[tokio::test]
     async fn connections_wait_for_the_first_backend_and_for_one_that_is_late() {
-        let front = Front::bind(0).await.unwrap();
-        let mut early = TcpStream::connect(("127.0.0.1", front.port())).await.unwrap();
+        let proxy = PortProxy::bind(0).await.unwrap();
+        let mut early = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
         let waiting = tokio::spawn(async move { ask(&mut early).await });
         // Nothing listens there until later.
         let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = reserved.local_addr().unwrap().port();
         drop(reserved);
-        front.switch(nobody);
+        proxy.switch(nobody);
         sleep(Duration::from_millis(50)).await;
         let (port, _server) = server("v1").await;
-        front.switch(port);
+        proxy.switch(port);
         assert_eq!(waiting.await.unwrap().unwrap(), "v1");
-        assert_eq!(front.backend(), Some(port));
+        assert_eq!(proxy.backend(), Some(port));
     }
 
     #[tokio::test]
     async fn a_switch_moves_new_connections_and_leaves_busy_ones_until_the_grace_ends() {
-        let front = Front::bind(0).await.unwrap();
+        let proxy = PortProxy::bind(0).await.unwrap();
         let ((old, _old), (new, _new)) = (server("v1").await, server("v2").await);
-        front.switch(old);
-        let mut busy = TcpStream::connect(("127.0.0.1", front.port())).await.unwrap();
-        let mut idle = TcpStream::connect(("127.0.0.1", front.port())).await.unwrap();
+        proxy.switch(old);
+        let mut busy = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+        let mut idle = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
         assert_eq!((ask(&mut busy).await.unwrap(), ask(&mut idle).await.unwrap()), ("v1".to_owned(), "v1".to_owned()));
-        let retired = front.switch(new);
-        let mut fresh = TcpStream::connect(("127.0.0.1", front.port())).await.unwrap();
+        let retired = proxy.switch(new);
+        let mut fresh = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
         assert_eq!(ask(&mut fresh).await.unwrap(), "v2");
         assert_eq!(ask(&mut busy).await.unwrap(), "v1", "before the drain an old connection goes on");
         // A request whose answer is outstanding.
@@ -317,10 +317,10 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_refused_while_versions_change_under_load() {
-        let front = Front::bind(0).await.unwrap();
+        let proxy = PortProxy::bind(0).await.unwrap();
         let (port, mut current) = server("v0").await;
-        front.switch(port);
-        let public = front.port();
+        proxy.switch(port);
+        let public = proxy.port();
         let load = tokio::spawn(async move {
             let mut answered = 0;
             for _ in 0..400 {
@@ -332,7 +332,7 @@ mod tests {
         });
         for name in ["v1", "v2", "v3", "v4", "v5"] {
             let (port, next) = server(name).await;
-            front.switch(port).drain(Duration::from_secs(5)).await;
+            proxy.switch(port).drain(Duration::from_secs(5)).await;
             current.abort_all();
             current = next;
         }

@@ -1,7 +1,7 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
 mod ledger;
-mod settling;
+mod readiness;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,31 +14,33 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{describe, golden::Golden, hosts::Hosts, loops, output::Output, reload, versions::Versions};
+use super::{
+    describe, golden::Golden, host_processes::HostProcesses, log_collector::LogCollector, loop_devices, reload, versions::Versions,
+};
 use crate::{
     blocking, diagnosis,
     engine::{Engine, UploadFile},
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, ProbeContext},
-    reconcile::{Caretaker, Evidence, Exit, Instance, Leaving, Settling},
+    reconcile::{Evidence, Exit, Instance, Leaving, ReadinessUpdate, ServiceRuntime},
     script::{Checksums, DatabaseRecords},
     secret::Vault,
     spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::{Record, Store},
     tls, watch,
 };
-use settling::Settlement;
+use readiness::ReadinessCheck;
 
-/// One environment's caretaker.
-pub(crate) struct DaemonCaretaker {
+/// One environment's service runtime.
+pub(crate) struct DaemonServiceRuntime {
     engine: Arc<dyn Engine>,
     golden: Arc<Golden>,
     vault: Vault,
     logs: Logs,
     authority: PathBuf,
     loops: PathBuf,
-    output: Output,
-    pub(super) hosts: Arc<Hosts>,
+    output: LogCollector,
+    pub(super) processes: Arc<HostProcesses>,
     versions: Arc<Versions>,
     runs: Mutex<HashMap<ServiceName, u32>>,
     project: PathBuf,
@@ -51,10 +53,17 @@ pub(crate) struct DaemonCaretaker {
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
 }
 
-impl DaemonCaretaker {
-    pub(super) fn new(golden: Arc<Golden>, vault: Vault, logs: Logs, store: &Store, hosts: Arc<Hosts>, record: &Record) -> Self {
+impl DaemonServiceRuntime {
+    pub(super) fn new(
+        golden: Arc<Golden>,
+        vault: Vault,
+        logs: Logs,
+        store: &Store,
+        processes: Arc<HostProcesses>,
+        record: &Record,
+    ) -> Self {
         let engine = golden.engine.clone();
-        let output = Output::new(engine.clone(), logs.clone());
+        let output = LogCollector::new(engine.clone(), logs.clone());
         Self {
             engine,
             golden,
@@ -63,7 +72,7 @@ impl DaemonCaretaker {
             authority: tls::certificate_of(&store.authority()),
             loops: store.loops(),
             output,
-            hosts,
+            processes,
             versions: Arc::new(Versions::new(store.versions(&record.id), record.project.clone())),
             runs: Mutex::default(),
             project: record.project.clone(),
@@ -90,7 +99,7 @@ impl DaemonCaretaker {
             Workload::Process(process) => ExecTarget::Process {
                 directory: process.directory.clone(),
                 // As above.
-                environment: self.hosts.variables(spec, instance.run, &self.vault).unwrap_or_default(),
+                environment: self.processes.variables(spec, instance.run, &self.vault).unwrap_or_default(),
             },
         };
         ProbeContext {
@@ -105,7 +114,7 @@ impl DaemonCaretaker {
     async fn keep_version(&self, spec: &ServiceSpec, instance: &Instance) {
         let run = instance.run;
         let started = match &spec.workload {
-            Workload::Process(_) => self.hosts.started_at(&spec.name),
+            Workload::Process(_) => self.processes.started_at(&spec.name),
             // Its files were copied into it, so they are what it has; what is newer is on its way.
             Workload::Container(_) => Some(SystemTime::now()),
         };
@@ -126,19 +135,24 @@ impl DaemonCaretaker {
 }
 
 #[async_trait]
-impl Caretaker for DaemonCaretaker {
+impl ServiceRuntime for DaemonServiceRuntime {
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
         self.golden.prepare(spec, &self.project, &self.checksums).await
     }
 
-    async fn settle(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<Settling>) -> Result<String, Evidence> {
-        Settlement::new(self, spec, instance, news).settle().await
+    async fn settle(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        news: &mpsc::UnboundedSender<ReadinessUpdate>,
+    ) -> Result<String, Evidence> {
+        ReadinessCheck::new(self, spec, instance, news).settle().await
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
         self.keep_version(spec, instance).await;
         let cx = self.context(spec, instance);
-        let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.hosts.ports(&spec.name, instance.run));
+        let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.processes.ports(&spec.name, instance.run));
         probe::watchful(&probe, &cx).await.to_string()
     }
 
@@ -153,20 +167,20 @@ impl Caretaker for DaemonCaretaker {
         *runs.entry(service.clone()).or_insert_with(|| {
             let last = blocking::in_place(|| self.logs.tail(service.as_str(), None, 1)).ok();
             let last = last.and_then(|lines| lines.last().map(|line| line.run));
-            last.unwrap_or(0).max(self.hosts.last_run(service))
+            last.unwrap_or(0).max(self.processes.last_run(service))
         })
     }
 
     fn keep_output(&self, spec: &ServiceSpec, instance: &Instance) {
         match &spec.workload {
             Workload::Container(_) => self.output.keep(&spec.name, &instance.id, instance.run.max(1)),
-            // Its keeper does, and it is the keeper who knows of its end.
-            Workload::Process(_) => self.hosts.follow(&spec.name, instance.run),
+            // Its process shim does, and it is the process shim who knows of its end.
+            Workload::Process(_) => self.processes.follow(&spec.name, instance.run),
         }
     }
 
     async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
-        loops::options(&self.loops, volume, size).await
+        loop_devices::options(&self.loops, volume, size).await
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {
@@ -184,7 +198,7 @@ impl Caretaker for DaemonCaretaker {
 
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
         let spec = self.blocking(spec, Versions::to_start).await.unwrap_or_else(|| spec.clone());
-        self.hosts
+        self.processes
             .start(&spec, run, &self.vault, &self.logs)
             .await
             .map_err(|error| Evidence::of(format!("cannot be started: {}", describe(&error))))
@@ -192,9 +206,9 @@ impl Caretaker for DaemonCaretaker {
 
     async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
         match leaving {
-            Leaving::Ports => self.hosts.stop(spec).await,
+            Leaving::Ports => self.processes.stop(spec).await,
             Leaving::Nothing => {
-                let stopped = self.hosts.stop_for_good(spec).await;
+                let stopped = self.processes.stop_for_good(spec).await;
                 self.versions.forget(&spec.name);
                 stopped
             }
@@ -210,11 +224,11 @@ impl Caretaker for DaemonCaretaker {
     }
 
     async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
-        self.hosts.signal(spec, run, signal).await
+        self.processes.signal(spec, run, signal).await
     }
 
     async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit {
-        self.hosts.exited(&spec.name, run).await
+        self.processes.exited(&spec.name, run).await
     }
 
     fn keep_crash(&self, service: &ServiceName, run: u32) {
@@ -230,12 +244,12 @@ impl Caretaker for DaemonCaretaker {
 
     fn serve(&self, spec: &ServiceSpec, run: u32) {
         if matches!(spec.workload, Workload::Process(_)) {
-            self.hosts.serve(spec, run);
+            self.processes.serve(spec, run);
         }
     }
 
     async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
-        self.hosts.retire(spec, run).await
+        self.processes.retire(spec, run).await
     }
 
     async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile> {

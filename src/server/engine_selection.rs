@@ -7,13 +7,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use devenv_api::{ENGINE_HEADER, EngineChoice};
+use devenv_api::{ENGINE_HEADER, EngineSelection};
 
 use super::failure::Failed;
 use crate::daemon::Daemon;
 
 pub(super) async fn agree(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Response {
-    let choice = request.headers().get(ENGINE_HEADER).and_then(|value| serde_json::from_slice::<EngineChoice>(value.as_bytes()).ok());
+    let choice = request.headers().get(ENGINE_HEADER).and_then(|value| serde_json::from_slice::<EngineSelection>(value.as_bytes()).ok());
     if let Some(choice) = choice
         && let Err(error) = daemon.agree(choice)
     {

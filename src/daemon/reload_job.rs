@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     commands::{self, Command, LastLines, Ran},
     describe,
-    hosts::Hosts,
+    host_processes::HostProcesses,
     reload::upload,
 };
 use crate::{
     engine::{Engine, ExecRequest},
-    event::News,
+    event::NewEvent,
     log::Logs,
     reconcile::{Handle, Reload},
     secret::Vault,
@@ -34,7 +34,7 @@ const REMOVING: Duration = Duration::from_secs(10);
 /// What jobs act through.
 pub(super) struct Tools {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) hosts: Arc<Hosts>,
+    pub(super) processes: Arc<HostProcesses>,
     pub(super) vault: Vault,
     pub(super) logs: Logs,
     pub(super) project: PathBuf,
@@ -58,7 +58,7 @@ enum Ended {
 
 impl Tools {
     pub(super) fn marker(&self, service: &ServiceName) -> String {
-        self.hosts.marker(service)
+        self.processes.marker(service)
     }
 
     /// A path as people know it.
@@ -68,15 +68,15 @@ impl Tools {
 }
 
 /// Executes the rules, and reports the result. Returns the rules it did not get to.
-pub(super) async fn react(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
+pub(super) async fn run_job(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
     while let Some((index, paths)) = job.changes.pop_first() {
         let Some(rule) = job.spec.watch.get(index) else { continue };
         let cause = handle.events.emit(
-            News::of(&job.spec.name, "service.changed", told(&paths, tools))
+            NewEvent::of(&job.spec.name, "service.changed", told(&paths, tools))
                 .with("paths", paths.iter().map(|path| tools.shown(path)).collect::<Vec<_>>()),
         );
         let work = Work { spec: &job.spec, rule, outdated: &job.outdated, handle, tools };
-        if let Err(Ended::Outdated) = work.react(&paths, cause).await {
+        if let Err(Ended::Outdated) = work.run_job(&paths, cause).await {
             job.changes.insert(index, paths);
             return job.changes;
         }
@@ -101,7 +101,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn react(&self, paths: &BTreeSet<PathBuf>, mut cause: u64) -> Result<(), Ended> {
+    async fn run_job(&self, paths: &BTreeSet<PathBuf>, mut cause: u64) -> Result<(), Ended> {
         if let Some(build) = &self.rule.build {
             cause = self.run(build, "build", cause).await?;
         }
@@ -129,12 +129,12 @@ impl Work<'_> {
     /// Runs a command of the rule; returns the event of its success.
     async fn run(&self, words: &[String], what: &'static str, cause: u64) -> Result<u64, Ended> {
         let name = &self.spec.name;
-        let run = self.tools.hosts.last_run(name);
+        let run = self.tools.processes.last_run(name);
         let log = match self.tools.logs.writer(name.as_str()) {
             Ok(log) => log,
             Err(error) => return Err(self.failed(what, words, &format!("cannot write its log: {error}"), Vec::new(), cause)),
         };
-        let variables = match self.tools.hosts.variables(self.spec, run, &self.tools.vault) {
+        let variables = match self.tools.processes.variables(self.spec, run, &self.tools.vault) {
             Ok(variables) => variables,
             Err(error) => return Err(self.failed(what, words, &format!("cannot be started: {}", describe(&error)), Vec::new(), cause)),
         };
@@ -150,7 +150,7 @@ impl Work<'_> {
         match commands::run(command, self.outdated).await {
             Ran::Well => {
                 let (kind, took) = (if what == "build" { "service.built" } else { "service.ran" }, began.elapsed().as_millis() as u64);
-                let news = News::of(name, kind, format!("`{}` took {took} ms", words.join(" "))).with("duration_ms", took);
+                let news = NewEvent::of(name, kind, format!("`{}` took {took} ms", words.join(" "))).with("duration_ms", took);
                 Ok(self.handle.events.emit(news.because(Some(cause))))
             }
             Ran::Badly { how, lines } => Err(self.failed(what, words, &how, lines, cause)),
@@ -167,7 +167,7 @@ impl Work<'_> {
         };
         let output: Vec<String> = lines.iter().map(|line| self.tools.vault.redact(line)).collect();
         let message = format!("`{}` {how}{consequence}", words.join(" "));
-        self.handle.events.emit(News::of(name, kind, message).with("output", output).because(Some(cause)));
+        self.handle.events.emit(NewEvent::of(name, kind, message).with("output", output).because(Some(cause)));
         Ended::Given
     }
 
@@ -201,13 +201,13 @@ impl Work<'_> {
         match copied.await {
             Ok(()) => {
                 let message = format!("copied {} files into {name}, removed {}", files.len(), gone.len());
-                self.handle.events.emit(News::of(name, "service.synced", message).because(Some(cause)));
+                self.handle.events.emit(NewEvent::of(name, "service.synced", message).because(Some(cause)));
                 Ok(())
             }
             Err(error) => {
-                self.handle
-                    .events
-                    .emit(News::of(name, "service.sync-failed", format!("cannot copy files into {name}: {error}")).because(Some(cause)));
+                self.handle.events.emit(
+                    NewEvent::of(name, "service.sync-failed", format!("cannot copy files into {name}: {error}")).because(Some(cause)),
+                );
                 Err(Ended::Given)
             }
         }
@@ -228,7 +228,7 @@ impl Work<'_> {
             match line {
                 Ok(line) => {
                     if let Some(log) = &mut log {
-                        log.push(Timestamp::now(), self.tools.hosts.last_run(name), devenv_api::LogStream::Stdout, line.as_bytes());
+                        log.push(Timestamp::now(), self.tools.processes.last_run(name), devenv_api::LogStream::Stdout, line.as_bytes());
                         // A log that cannot be written counts what it loses.
                         let _ = log.flush();
                     }
@@ -238,6 +238,6 @@ impl Work<'_> {
             }
         }
         let message = format!("built the image of {name} in {} ms", began.elapsed().as_millis());
-        Ok(self.handle.events.emit(News::of(name, "service.built", message).because(Some(cause))))
+        Ok(self.handle.events.emit(NewEvent::of(name, "service.built", message).because(Some(cause))))
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Taken {
     Soon(oneshot::Receiver<Result<String, LeaseError>>),
 }
 
-pub(super) struct Stock {
+pub(super) struct DatabasePool {
     /// What the template was made from.
     pub(super) key: String,
     /// When the server was started: another one may have other data behind it.
@@ -38,10 +38,10 @@ pub(super) struct Stock {
     /// Of a copy, in mebibytes.
     pub(super) size: u32,
     most: usize,
-    books: Mutex<Books>,
+    state: Mutex<PoolState>,
 }
 
-struct Books {
+struct PoolState {
     /// The newest is given out first.
     ready: Vec<String>,
     waiting: VecDeque<Waiter>,
@@ -50,51 +50,51 @@ struct Books {
     wanted: usize,
 }
 
-impl Stock {
+impl DatabasePool {
     pub(super) fn new(key: String, started: String, strategy: &'static str, size: u64) -> Self {
         let most = (AHEAD_BYTES / size.max(1)).clamp(1, MOST_AHEAD) as usize;
-        let books = Books { ready: Vec::new(), waiting: VecDeque::new(), making: 0, wanted: AHEAD.min(most) };
+        let state = PoolState { ready: Vec::new(), waiting: VecDeque::new(), making: 0, wanted: AHEAD.min(most) };
         let size = (size >> 20).clamp(1, u64::from(u32::MAX)) as u32;
-        Self { key, started, strategy, size, most, books: Mutex::new(books) }
+        Self { key, started, strategy, size, most, state: Mutex::new(state) }
     }
 
     /// For one who takes a copy. Call [`Self::begin`] afterwards.
     pub(super) fn take(&self) -> Taken {
-        let mut books = self.books();
-        if let Some(name) = books.ready.pop() {
+        let mut state = self.state();
+        if let Some(name) = state.ready.pop() {
             return Taken::Ready(name);
         }
-        books.wanted = (books.wanted * 2).min(self.most);
+        state.wanted = (state.wanted * 2).min(self.most);
         let (waiter, copy) = oneshot::channel();
-        books.waiting.push_back(waiter);
+        state.waiting.push_back(waiter);
         Taken::Soon(copy)
     }
 
     /// How many copies to begin now. Each has to [`Self::arrive`].
     pub(super) fn begin(&self) -> usize {
-        let mut books = self.books();
-        books.waiting.retain(|waiter| !waiter.is_closed());
-        let missing = (books.wanted + books.waiting.len()).saturating_sub(books.ready.len() + books.making);
-        let begun = missing.min(MAKING.saturating_sub(books.making));
-        books.making += begun;
+        let mut state = self.state();
+        state.waiting.retain(|waiter| !waiter.is_closed());
+        let missing = (state.wanted + state.waiting.len()).saturating_sub(state.ready.len() + state.making);
+        let begun = missing.min(MAKING.saturating_sub(state.making));
+        state.making += begun;
         begun
     }
 
     /// A copy is there, or could not be made. What comes back is of no use to anybody: a copy to drop, or an error that
     /// nobody waited for.
     pub(super) fn arrive(&self, made: Result<String, LeaseError>) -> Option<Result<String, LeaseError>> {
-        let mut books = self.books();
-        books.making -= 1;
+        let mut state = self.state();
+        state.making -= 1;
         let mut made = made;
-        while let Some(waiter) = books.waiting.pop_front() {
+        while let Some(waiter) = state.waiting.pop_front() {
             match waiter.send(made) {
                 Ok(()) => return None,
                 Err(unheard) => made = unheard,
             }
         }
         match made {
-            Ok(name) if books.wanted > 0 => {
-                books.ready.push(name);
+            Ok(name) if state.wanted > 0 => {
+                state.ready.push(name);
                 None
             }
             made => Some(made),
@@ -103,13 +103,13 @@ impl Stock {
 
     /// Ends it: the copies that were ready. Those on their way go to who waits, or come back.
     pub(super) fn close(&self) -> Vec<String> {
-        let mut books = self.books();
-        books.wanted = 0;
-        std::mem::take(&mut books.ready)
+        let mut state = self.state();
+        state.wanted = 0;
+        std::mem::take(&mut state.ready)
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().expect("no code panics while it holds this lock")
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -117,12 +117,12 @@ impl Stock {
 mod tests {
     use super::*;
 
-    fn stock() -> Stock {
-        Stock::new("key".into(), "now".into(), "", 8 << 20)
+    fn pool() -> DatabasePool {
+        DatabasePool::new("key".into(), "now".into(), "", 8 << 20)
     }
 
-    fn ready(stock: &Stock) -> Option<String> {
-        match stock.take() {
+    fn ready(pool: &DatabasePool) -> Option<String> {
+        match pool.take() {
             Taken::Ready(name) => Some(name),
             Taken::Soon(_) => None,
         }
@@ -130,60 +130,60 @@ mod tests {
 
     #[test]
     fn copies_are_made_until_enough_are_ahead_and_the_newest_is_given_first() {
-        let stock = stock();
-        assert_eq!((stock.begin(), stock.begin()), (MAKING, 0));
+        let pool = pool();
+        assert_eq!((pool.begin(), pool.begin()), (MAKING, 0));
         for name in ["a", "b", "c"] {
-            assert!(stock.arrive(Ok(name.into())).is_none());
+            assert!(pool.arrive(Ok(name.into())).is_none());
         }
-        assert_eq!(stock.begin(), 1);
-        assert!(stock.arrive(Ok("d".into())).is_none());
-        assert_eq!(stock.begin(), 0);
-        assert_eq!((ready(&stock).as_deref(), ready(&stock).as_deref()), (Some("d"), Some("c")));
-        assert_eq!(stock.begin(), 2);
+        assert_eq!(pool.begin(), 1);
+        assert!(pool.arrive(Ok("d".into())).is_none());
+        assert_eq!(pool.begin(), 0);
+        assert_eq!((ready(&pool).as_deref(), ready(&pool).as_deref()), (Some("d"), Some("c")));
+        assert_eq!(pool.begin(), 2);
     }
 
     #[test]
     fn whoever_finds_none_gets_what_was_begun_before_and_more_are_made_ahead() {
-        let stock = stock();
-        assert_eq!(stock.begin(), MAKING);
-        let Taken::Soon(mut first) = stock.take() else { panic!("nothing can be ready") };
-        let Taken::Soon(second) = stock.take() else { panic!("nothing can be ready") };
-        let Taken::Soon(mut third) = stock.take() else { panic!("nothing can be ready") };
-        assert!(stock.arrive(Ok("a".into())).is_none());
+        let pool = pool();
+        assert_eq!(pool.begin(), MAKING);
+        let Taken::Soon(mut first) = pool.take() else { panic!("nothing can be ready") };
+        let Taken::Soon(second) = pool.take() else { panic!("nothing can be ready") };
+        let Taken::Soon(mut third) = pool.take() else { panic!("nothing can be ready") };
+        assert!(pool.arrive(Ok("a".into())).is_none());
         // One that does not wait any more is passed over.
         drop(second);
-        assert!(stock.arrive(Ok("b".into())).is_none());
+        assert!(pool.arrive(Ok("b".into())).is_none());
         assert_eq!((first.try_recv().unwrap().unwrap(), third.try_recv().unwrap().unwrap()), ("a".into(), "b".into()));
-        assert_eq!(stock.begin(), 2);
+        assert_eq!(pool.begin(), 2);
         for name in ["c", "d", "e"] {
-            stock.arrive(Ok(name.into()));
+            pool.arrive(Ok(name.into()));
         }
-        assert_eq!(stock.begin(), MAKING, "eight are wanted now");
+        assert_eq!(pool.begin(), MAKING, "eight are wanted now");
     }
 
     #[test]
     fn an_error_is_told_to_one_who_waits_and_else_comes_back() {
-        let stock = stock();
-        assert_eq!(stock.begin(), MAKING);
-        let Taken::Soon(mut waiting) = stock.take() else { panic!("nothing can be ready") };
-        assert!(stock.arrive(Err(LeaseError::Nothing)).is_none());
+        let pool = pool();
+        assert_eq!(pool.begin(), MAKING);
+        let Taken::Soon(mut waiting) = pool.take() else { panic!("nothing can be ready") };
+        assert!(pool.arrive(Err(LeaseError::Nothing)).is_none());
         assert!(waiting.try_recv().unwrap().is_err());
-        assert!(matches!(stock.arrive(Err(LeaseError::Nothing)), Some(Err(_))));
+        assert!(matches!(pool.arrive(Err(LeaseError::Nothing)), Some(Err(_))));
     }
 
     #[test]
     fn what_is_outdated_is_made_no_more_and_comes_back() {
-        let stock = stock();
-        stock.begin();
-        stock.arrive(Ok("a".into()));
-        assert_eq!(stock.close(), ["a"]);
-        assert!(matches!(stock.arrive(Ok("b".into())), Some(Ok(name)) if name == "b"));
-        assert_eq!(stock.begin(), 0);
+        let pool = pool();
+        pool.begin();
+        pool.arrive(Ok("a".into()));
+        assert_eq!(pool.close(), ["a"]);
+        assert!(matches!(pool.arrive(Ok("b".into())), Some(Ok(name)) if name == "b"));
+        assert_eq!(pool.begin(), 0);
     }
 
     #[test]
     fn a_large_database_is_copied_ahead_once() {
-        let stock = Stock::new(String::new(), String::new(), "", 1 << 30);
-        assert_eq!(stock.begin(), 1);
+        let pool = DatabasePool::new(String::new(), String::new(), "", 1 << 30);
+        assert_eq!(pool.begin(), 1);
     }
 }

@@ -18,10 +18,10 @@ use super::{
     exit::ExitStatus,
     failure::{Failure, Signal, Signals, internal},
 };
-use crate::process::{self, LaunchError, leash::LEASH};
+use crate::process::{self, LaunchError, parent_death::DIE_WITH_PARENT};
 
 /// A command with everything it is started with.
-pub(super) struct Held<'a> {
+pub(super) struct LeasedCommand<'a> {
     pub(super) command: &'a [String],
     pub(super) variables: IndexMap<String, String>,
 }
@@ -34,14 +34,14 @@ pub(super) fn find(command: &[String]) -> Result<(), (ExitStatus, ApiError)> {
     let Err(error) = process::find_program(program, &here, path.as_deref()) else { return Ok(()) };
     let status = match &error {
         LaunchError::NotInPath { .. } | LaunchError::NoProgram(_) => ExitStatus::NOT_FOUND,
-        LaunchError::EmptyCommand | LaunchError::NoDirectory(_) | LaunchError::NotExecutable { .. } | LaunchError::Keeper(_) => {
+        LaunchError::EmptyCommand | LaunchError::NoDirectory(_) | LaunchError::NotExecutable { .. } | LaunchError::Shim(_) => {
             ExitStatus::CANNOT_RUN
         }
     };
     Err((status, ApiError::new(ErrorCode::Failed, error.to_string())))
 }
 
-impl Held<'_> {
+impl LeasedCommand<'_> {
     /// Runs it to its end; signals that reach this process reach it. Ends it when `lost` says why there is no lease.
     pub(super) async fn run(self, signals: &mut Signals, lost: impl Future<Output = Failure>) -> Result<ExitStatus, Failure> {
         let alone = !io::stdin().is_terminal();
@@ -68,7 +68,7 @@ impl Held<'_> {
     fn spawn(self, alone: bool) -> Result<Child, ApiError> {
         let own = std::env::current_exe().map_err(|error| internal("cannot find devenv's own executable", error))?;
         let mut command = Command::new(own);
-        command.arg(LEASH).arg(std::process::id().to_string()).args(self.command).envs(self.variables).kill_on_drop(true);
+        command.arg(DIE_WITH_PARENT).arg(std::process::id().to_string()).args(self.command).envs(self.variables).kill_on_drop(true);
         if alone {
             command.process_group(0);
         }

@@ -1,9 +1,9 @@
-//! The keeper: a small program that owns one program of the user's, its descendants and its output.
+//! The process shim: a small program that owns one program of the user's, its descendants and its output.
 //!
 //! Theory of operation. Four kinds of threads share [`Shared`]: one reads the output, one reaps, one accepts on the
-//! control socket (with one for each connection), and the first waits for the end. As a subreaper the keeper becomes the
+//! control socket (with one for each connection), and the first waits for the end. As a subreaper the process shim becomes the
 //! parent of everything that its program leaves behind, so "no children left" is exactly "the whole tree has ended".
-//! Plain threads and blocking calls: a keeper must be small, start at once, and survive anything but SIGKILL.
+//! Plain threads and blocking calls: a process shim must be small, start at once, and survive anything but SIGKILL.
 
 use std::{
     ffi::OsString,
@@ -38,12 +38,12 @@ const LEFTOVERS: Duration = Duration::from_secs(2);
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Wakes those who wait for the exit.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Enough for any thread of a keeper.
+/// Enough for any thread of a process shim.
 const STACK: usize = 256 * 1024;
 
 #[derive(Debug)]
 struct Shared {
-    progress: Mutex<Progress>,
+    tree_state: Mutex<TreeState>,
     changed: Condvar,
     /// The program, which leads its process group.
     group: Pid,
@@ -52,7 +52,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Progress {
+struct TreeState {
     /// The program's own; its descendants may live on.
     exit: Option<Exit>,
     tree_ended: bool,
@@ -66,20 +66,20 @@ struct Progress {
     waiting: usize,
 }
 
-/// Nothing unless the arguments are those of a keeper.
+/// Nothing unless the arguments are those of a process shim.
 pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    if arguments.next()? != "keeper" || arguments.next()? != "--directory" {
+    if arguments.next()? != "shim" || arguments.next()? != "--directory" {
         return None;
     }
     let directory = PathBuf::from(arguments.next()?);
-    // The daemon has got the error; nothing reads a keeper's own output.
+    // The daemon has got the error; nothing reads a process shim's own output.
     Some(if main(&directory).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What `devenv keeper --directory DIR` does, with the launch on standard input, which is a socket. Returns when the
+/// What `devenv process shim --directory DIR` does, with the launch on standard input, which is a socket. Returns when the
 /// program and all its descendants have ended.
 pub fn main(directory: &Path) -> Result<(), LaunchError> {
-    let mut daemon = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(keeper_error)?;
+    let mut daemon = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(shim_error)?;
     let launched = read_launch(&daemon).and_then(|launch| start(directory, launch));
     let answer = match &launched {
         Ok((shared, _)) => Answer::Started(shared.state.clone()),
@@ -89,15 +89,15 @@ pub fn main(directory: &Path) -> Result<(), LaunchError> {
     let _ = answer_line(&mut daemon, &answer);
     let _ = daemon.shutdown(Shutdown::Both);
     let (shared, streams) = launched?;
-    keep(&shared, streams).map_err(keeper_error)
+    keep(&shared, streams).map_err(shim_error)
 }
 
-fn keeper_error(error: impl Into<io::Error>) -> LaunchError {
-    LaunchError::Keeper(error.into().to_string())
+fn shim_error(error: impl Into<io::Error>) -> LaunchError {
+    LaunchError::Shim(error.into().to_string())
 }
 
 fn read_launch(daemon: &UnixStream) -> Result<Launch, LaunchError> {
-    serde_json::from_reader(daemon).map_err(keeper_error)
+    serde_json::from_reader(daemon).map_err(shim_error)
 }
 
 fn answer_line(socket: &mut UnixStream, answer: &impl serde::Serialize) -> io::Result<()> {
@@ -116,12 +116,12 @@ struct Streams {
 fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), LaunchError> {
     // Fails only for one who leads a session already, which is what it is for.
     let _ = setsid();
-    set_child_subreaper(Some(rustix::process::getpid())).map_err(keeper_error)?;
-    let keeper = Process::of(std::process::id()).ok_or_else(|| LaunchError::Keeper("/proc is not mounted".to_owned()))?;
-    let listener = control::listen(directory).map_err(keeper_error)?;
-    let log = Logs::new(&launch.logs).writer(&launch.service).map_err(keeper_error)?;
-    let (stdout, stdout_writer) = output::pipe().map_err(keeper_error)?;
-    let (stderr, stderr_writer) = output::pipe().map_err(keeper_error)?;
+    set_child_subreaper(Some(rustix::process::getpid())).map_err(shim_error)?;
+    let shim = Process::of(std::process::id()).ok_or_else(|| LaunchError::Shim("/proc is not mounted".to_owned()))?;
+    let listener = control::listen(directory).map_err(shim_error)?;
+    let log = Logs::new(&launch.logs).writer(&launch.service).map_err(shim_error)?;
+    let (stdout, stdout_writer) = output::pipe().map_err(shim_error)?;
+    let (stderr, stderr_writer) = output::pipe().map_err(shim_error)?;
 
     let (name, arguments) = launch.command.split_first().ok_or(LaunchError::EmptyCommand)?;
     let path = launch.variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
@@ -141,12 +141,12 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
         .spawn()
         .map_err(|error| command::refusal(&program, &error))?;
 
-    let state = State { marker: launch.marker, service: launch.service, run: launch.run, keeper, pid: child.id(), started_at, exit: None };
+    let state = State { marker: launch.marker, service: launch.service, run: launch.run, shim, pid: child.id(), started_at, exit: None };
     // Without it a later daemon could not find the program; but it runs, and this daemon has it.
     let _ = state.write(directory);
     let group =
-        Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Keeper("a child has an id until it is awaited".to_owned()))?;
-    let shared = Shared { progress: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), state };
+        Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Shim("a child has an id until it is awaited".to_owned()))?;
+    let shared = Shared { tree_state: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), state };
     Ok((Arc::new(shared), Streams { stdout, stderr, log, listener }))
 }
 
@@ -177,30 +177,30 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     let _ = output.join();
     let state = State { exit: Some(exit), ..shared.state.clone() };
     let _ = state.write(&shared.directory);
-    // The daemon may start the next keeper in this directory as soon as it learns of the exit.
+    // The daemon may start the next process shim in this directory as soon as it learns of the exit.
     control::remove(&shared.directory);
-    let mut progress = shared.lock();
-    progress.finished = Some(exit);
+    let mut tree_state = shared.lock();
+    tree_state.finished = Some(exit);
     shared.changed.notify_all();
     let farewell = Instant::now() + FAREWELL;
-    while progress.waiting > 0 && Instant::now() < farewell {
-        progress = shared.wait(progress, Some(farewell));
+    while tree_state.waiting > 0 && Instant::now() < farewell {
+        tree_state = shared.wait(tree_state, Some(farewell));
     }
     Ok(())
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, TreeState> {
+        self.tree_state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// For a change, or until the deadline.
-    fn wait<'a>(&self, progress: MutexGuard<'a, Progress>, deadline: Option<Instant>) -> MutexGuard<'a, Progress> {
+    fn wait<'a>(&self, tree_state: MutexGuard<'a, TreeState>, deadline: Option<Instant>) -> MutexGuard<'a, TreeState> {
         match deadline {
-            None => self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner),
+            None => self.changed.wait(tree_state).unwrap_or_else(std::sync::PoisonError::into_inner),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                self.changed.wait_timeout(progress, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+                self.changed.wait_timeout(tree_state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
             }
         }
     }
@@ -211,17 +211,17 @@ impl Shared {
         loop {
             match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(_) => {
-                    let mut progress = self.lock();
+                    let mut tree_state = self.lock();
                     loop {
                         match wait(WaitOptions::NOHANG) {
                             Ok(Some((pid, status))) if pid == self.group => {
-                                progress.exit = Some(Exit { ending: ending(status), at: Timestamp::now() });
+                                tree_state.exit = Some(Exit { ending: ending(status), at: Timestamp::now() });
                             }
                             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                             Ok(None) => break,
                             Err(_) => {
                                 // Reported together with the program's own exit, so that leftovers are complete.
-                                progress.tree_ended = true;
+                                tree_state.tree_ended = true;
                                 break;
                             }
                         }
@@ -240,56 +240,56 @@ impl Shared {
 
     /// Waits for the program to exit, and then ends everything that it left behind.
     fn await_end(&self) -> Exit {
-        let mut progress = self.lock();
-        while progress.exit.is_none() && !progress.given_up {
-            progress = self.wait(progress, None);
+        let mut tree_state = self.lock();
+        while tree_state.exit.is_none() && !tree_state.given_up {
+            tree_state = self.wait(tree_state, None);
         }
-        if !progress.tree_ended && progress.stopping == 0 {
-            drop(progress);
+        if !tree_state.tree_ended && tree_state.stopping == 0 {
+            drop(tree_state);
             self.stop(Signal::TERM, LEFTOVERS);
-            progress = self.lock();
+            tree_state = self.lock();
         }
-        while !progress.tree_ended && !progress.given_up {
-            progress = self.wait(progress, None);
+        while !tree_state.tree_ended && !tree_state.given_up {
+            tree_state = self.wait(tree_state, None);
         }
-        progress.exit.unwrap_or_else(|| Exit { ending: Ending::Lost, at: Timestamp::now() })
+        tree_state.exit.unwrap_or_else(|| Exit { ending: Ending::Lost, at: Timestamp::now() })
     }
 
     /// Asks the tree to end, waits for the grace, and kills what is left.
     fn stop(&self, signal: Signal, grace: Duration) {
         let deadline = Instant::now() + grace;
-        let mut progress = self.lock();
-        progress.stopping += 1;
-        if progress.exit.is_none() {
+        let mut tree_state = self.lock();
+        tree_state.stopping += 1;
+        if tree_state.exit.is_none() {
             // It may have ended this instant; and a stopped process would not receive the signal.
             let _ = self.signal_group(signal).and_then(|()| self.signal_group(Signal::CONT));
         }
-        while progress.exit.is_none() && Instant::now() < deadline {
-            progress = self.wait(progress, Some(deadline));
+        while tree_state.exit.is_none() && Instant::now() < deadline {
+            tree_state = self.wait(tree_state, Some(deadline));
         }
-        if !progress.tree_ended && Instant::now() < deadline {
+        if !tree_state.tree_ended && Instant::now() < deadline {
             // Processes that left the group have not received it yet.
-            drop(progress);
+            drop(tree_state);
             for process in tree::descendants(std::process::id()) {
                 process.signal(signal);
                 process.signal(Signal::CONT);
             }
-            progress = self.lock();
-            while !progress.tree_ended && Instant::now() < deadline {
-                progress = self.wait(progress, Some(deadline));
+            tree_state = self.lock();
+            while !tree_state.tree_ended && Instant::now() < deadline {
+                tree_state = self.wait(tree_state, Some(deadline));
             }
         }
         let deadline = Instant::now() + KILL_DEADLINE;
-        while !progress.tree_ended && Instant::now() < deadline {
-            drop(progress);
+        while !tree_state.tree_ended && Instant::now() < deadline {
+            drop(tree_state);
             for process in tree::descendants(std::process::id()) {
                 process.kill();
             }
             // Another round finds processes that were forked in the meantime.
-            progress = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
+            tree_state = self.wait(self.lock(), Some(Instant::now() + Duration::from_millis(20)));
         }
-        progress.given_up = !progress.tree_ended;
-        progress.stopping -= 1;
+        tree_state.given_up = !tree_state.tree_ended;
+        tree_state.stopping -= 1;
         self.changed.notify_all();
     }
 
@@ -307,8 +307,8 @@ impl Shared {
         let reply = match serde_json::from_str(&line) {
             Ok(Request::Status) => Reply::State(self.state.clone()),
             Ok(Request::Signal { signal }) => {
-                let progress = self.lock();
-                if progress.exit.is_some() {
+                let tree_state = self.lock();
+                if tree_state.exit.is_some() {
                     Reply::Refused("it has exited".to_owned())
                 } else {
                     self.signal_group(signal).map_or_else(|error| Reply::Refused(error.to_string()), |()| Reply::Done)
@@ -335,12 +335,12 @@ impl Shared {
     }
 
     fn finished(&self) -> Reply {
-        let mut progress = self.lock();
+        let mut tree_state = self.lock();
         loop {
-            if let Some(exit) = progress.finished {
+            if let Some(exit) = tree_state.finished {
                 return Reply::Ended(exit);
             }
-            progress = self.wait(progress, None);
+            tree_state = self.wait(tree_state, None);
         }
     }
 }

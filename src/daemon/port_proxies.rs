@@ -10,45 +10,45 @@ use std::{
 
 use crate::{
     spec::ServiceName,
-    watch::{Front, Retired},
+    watch::{PortProxy, RetiredBackend},
 };
 
 /// The ports that one version listens on, by the port that it is known by.
 pub(super) type Ports = BTreeMap<u16, u16>;
 
 #[derive(Debug, Default)]
-pub(super) struct Fronts {
-    held: Mutex<HashMap<ServiceName, Held>>,
+pub(super) struct PortProxies {
+    services: Mutex<HashMap<ServiceName, ServiceProxies>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    fronts: BTreeMap<u16, Front>,
+struct ServiceProxies {
+    proxies: BTreeMap<u16, PortProxy>,
     /// The start that gets connections.
     serving: Option<u32>,
     /// Connections of starts that get no new ones.
-    retired: HashMap<u32, Vec<Retired>>,
+    retired: HashMap<u32, Vec<RetiredBackend>>,
 }
 
-impl Fronts {
+impl PortProxies {
     /// Listens on the ports, if nobody does yet. Connections wait until something serves.
     pub(super) async fn hold(&self, service: &ServiceName, ports: &[u16]) -> io::Result<()> {
         for port in ports {
-            let held = self
-                .held
+            let services = self
+                .services
                 .lock()
                 .expect("no code panics while it holds this lock")
                 .get(service)
-                .is_some_and(|held| held.fronts.contains_key(port));
-            if !held {
-                let front = Front::bind(*port).await?;
-                self.held
+                .is_some_and(|services| services.proxies.contains_key(port));
+            if !services {
+                let proxy = PortProxy::bind(*port).await?;
+                self.services
                     .lock()
                     .expect("no code panics while it holds this lock")
                     .entry(service.clone())
                     .or_default()
-                    .fronts
-                    .insert(*port, front);
+                    .proxies
+                    .insert(*port, proxy);
             }
         }
         Ok(())
@@ -56,27 +56,28 @@ impl Fronts {
 
     /// New connections go to this start from now on.
     pub(super) fn serve(&self, service: &ServiceName, run: u32, ports: &Ports) {
-        let mut all = self.held.lock().expect("no code panics while it holds this lock");
-        let Some(held) = all.get_mut(service) else { return };
-        if held.serving == Some(run) {
+        let mut all = self.services.lock().expect("no code panics while it holds this lock");
+        let Some(services) = all.get_mut(service) else { return };
+        if services.serving == Some(run) {
             return;
         }
-        let retired: Vec<Retired> = ports.iter().filter_map(|(public, own)| Some(held.fronts.get(public)?.switch(*own))).collect();
-        if let Some(former) = held.serving.replace(run) {
-            held.retired.insert(former, retired);
+        let retired: Vec<RetiredBackend> =
+            ports.iter().filter_map(|(public, own)| Some(services.proxies.get(public)?.switch(*own))).collect();
+        if let Some(former) = services.serving.replace(run) {
+            services.retired.insert(former, retired);
         }
     }
 
     /// New connections wait from now on; returns when those of this start have ended, or were cut after the grace.
     pub(super) async fn drain(&self, service: &ServiceName, run: u32, grace: Duration) {
         let retired = {
-            let mut all = self.held.lock().expect("no code panics while it holds this lock");
-            let Some(held) = all.get_mut(service) else { return };
-            if held.serving == Some(run) {
-                held.serving = None;
-                held.fronts.values().map(Front::hold).collect()
+            let mut all = self.services.lock().expect("no code panics while it holds this lock");
+            let Some(services) = all.get_mut(service) else { return };
+            if services.serving == Some(run) {
+                services.serving = None;
+                services.proxies.values().map(PortProxy::hold).collect()
             } else {
-                held.retired.remove(&run).unwrap_or_default()
+                services.retired.remove(&run).unwrap_or_default()
             }
         };
         for connections in retired {
@@ -86,12 +87,17 @@ impl Fronts {
 
     /// The ports are nobody's any more.
     pub(super) fn release(&self, service: &ServiceName) {
-        self.held.lock().expect("no code panics while it holds this lock").remove(service);
+        self.services.lock().expect("no code panics while it holds this lock").remove(service);
     }
 
     /// All ports that are held.
     pub(super) fn ports(&self) -> Vec<u16> {
-        self.held.lock().expect("no code panics while it holds this lock").values().flat_map(|held| held.fronts.keys().copied()).collect()
+        self.services
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .values()
+            .flat_map(|services| services.proxies.keys().copied())
+            .collect()
     }
 }
 

@@ -2,46 +2,53 @@
 
 use std::{fs, path::Path};
 
-use devenv_api::{ApiError, Standing, StandingRequest};
+use devenv_api::{ApiError, Impairments, ImpairmentsRequest};
 use futures_util::future::try_join_all;
 
 use super::{Environment, Environments, device_volume, holder};
 use crate::{
-    daemon::loops,
+    daemon::loop_devices,
     engine::ContainerState,
     spec::{ServiceName, Size},
     store::Record,
 };
 
 impl Environments {
-    pub(crate) async fn standing(&self, request: &StandingRequest) -> Result<Vec<Standing>, ApiError> {
+    pub(crate) async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ApiError> {
         let environment = self.require(&request.target)?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let services = request.services.iter().filter_map(|name| name.parse().ok());
         try_join_all(services.map(|service| self.standing_of(&environment, &record, service))).await
     }
 
-    async fn standing_of(&self, environment: &Environment, record: &Record, service: ServiceName) -> Result<Standing, ApiError> {
-        let mut standing =
-            Standing { service: service.to_string(), runs: false, paused: false, cpus: None, memory: None, rules: None, disks: Vec::new() };
+    async fn standing_of(&self, environment: &Environment, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
+        let mut impairments = Impairments {
+            service: service.to_string(),
+            runs: false,
+            paused: false,
+            cpus: None,
+            memory: None,
+            rules: None,
+            disks: Vec::new(),
+        };
         let status = environment.handle.status();
         let container = status.services.iter().find(|seen| seen.name == service.as_str()).and_then(|seen| seen.container.clone());
-        let Some(container) = container else { return Ok(standing) };
+        let Some(container) = container else { return Ok(impairments) };
         let no_engine = |error: crate::engine::EngineError| crate::daemon::no_engine(&error);
         let (paused, pid) = match self.engine().inspect(&container).await.map_err(no_engine)?.map(|seen| seen.state) {
             Some(ContainerState::Running { pid }) => (false, pid),
             Some(ContainerState::Paused { pid }) => (true, pid),
-            _ => return Ok(standing),
+            _ => return Ok(impairments),
         };
         let limits = self.engine().limits(&container).await.map_err(no_engine)?;
-        standing.runs = true;
-        standing.paused = paused || held(pid);
-        standing.cpus = limits.cpus;
-        standing.memory = limits.memory.map(Size::bytes);
-        standing.rules = self.rules(record, &service, container).await;
-        let device = device_volume(record, &service).and_then(|volume| loops::device_of(&self.shared.store.loops(), &volume));
-        standing.disks.extend(device.and_then(|device| mounted(&device)));
-        Ok(standing)
+        impairments.runs = true;
+        impairments.paused = paused || held(pid);
+        impairments.cpus = limits.cpus;
+        impairments.memory = limits.memory.map(Size::bytes);
+        impairments.rules = self.rules(record, &service, container).await;
+        let device = device_volume(record, &service).and_then(|volume| loop_devices::device_of(&self.shared.store.loops(), &volume));
+        impairments.disks.extend(device.and_then(|device| mounted(&device)));
+        Ok(impairments)
     }
 
     /// The tables in the container's network namespace; `None` if no fault agent can be started to read them.

@@ -1,14 +1,14 @@
 //! Whether the engine that is driven is the one that a client means.
 
-use devenv_api::{ApiError, EngineChoice, ErrorCode};
+use devenv_api::{ApiError, EngineSelection, ErrorCode};
 
 use super::{Daemon, no_engine};
 use crate::engine::docker::{Selection, named_endpoint};
 
 impl Daemon {
     /// Refuses a client that selects another engine, because it would see the wrong containers.
-    pub(crate) fn agree(&self, choice: EngineChoice) -> Result<(), ApiError> {
-        if choice == EngineChoice::default() {
+    pub(crate) fn agree(&self, choice: EngineSelection) -> Result<(), ApiError> {
+        if choice == EngineSelection::default() {
             return Ok(());
         }
         let meant = Selection {

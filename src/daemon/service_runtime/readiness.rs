@@ -8,11 +8,11 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::DaemonCaretaker;
+use super::DaemonServiceRuntime;
 use crate::{
-    probe::{self, NotReady, ProbeContext, ProbeFailure, Receipt, Schedule},
+    probe::{self, NotReady, ProbeContext, ProbeFailure, ProbeSuccess, Schedule},
     provision::{self, Change, ProvisionContext, ProvisionError},
-    reconcile::{Evidence, Instance, Settling as News},
+    reconcile::{Evidence, Instance, ReadinessUpdate as NewEvent},
     script::{Choice, ScriptError},
     spec::{OfKind, Probe, ServiceSpec},
 };
@@ -21,34 +21,34 @@ use crate::{
 const PROOF: Duration = Duration::from_secs(10);
 
 /// One start of one service.
-pub(super) struct Settlement<'a> {
-    caretaker: &'a DaemonCaretaker,
+pub(super) struct ReadinessCheck<'a> {
+    runtime: &'a DaemonServiceRuntime,
     spec: &'a ServiceSpec,
     instance: &'a Instance,
-    news: &'a mpsc::UnboundedSender<News>,
+    news: &'a mpsc::UnboundedSender<NewEvent>,
     probe: Probe,
     cx: ProbeContext,
     began: Instant,
 }
 
-impl<'a> Settlement<'a> {
+impl<'a> ReadinessCheck<'a> {
     pub(super) fn new(
-        caretaker: &'a DaemonCaretaker,
+        runtime: &'a DaemonServiceRuntime,
         spec: &'a ServiceSpec,
         instance: &'a Instance,
-        news: &'a mpsc::UnboundedSender<News>,
+        news: &'a mpsc::UnboundedSender<NewEvent>,
     ) -> Self {
-        let probe = spec.probe.behind(&caretaker.hosts.ports(&spec.name, instance.run));
-        Self { caretaker, spec, instance, news, probe, cx: caretaker.context(spec, instance), began: Instant::now() }
+        let probe = spec.probe.behind(&runtime.processes.ports(&spec.name, instance.run));
+        Self { runtime, spec, instance, news, probe, cx: runtime.context(spec, instance), began: Instant::now() }
     }
 
     /// What proves it.
     pub(super) async fn settle(&self) -> Result<String, Evidence> {
-        let golden = &self.caretaker.golden;
+        let golden = &self.runtime.golden;
         loop {
             let answer = self.answer().await?;
             golden.answered(&self.spec.name)?;
-            self.tell(News::Answered);
+            self.tell(NewEvent::Answered);
             match self.bring_about().await? {
                 // A server that was restarted in between may have lost what was provisioned.
                 Some(proof) if proof.life != answer.life => {}
@@ -62,7 +62,7 @@ impl<'a> Settlement<'a> {
 
     /// Waits for the first answer. If the data has another superuser password than this environment, sets it
     /// over the server's own socket, which nobody but us reaches.
-    async fn answer(&self) -> Result<Receipt, Evidence> {
+    async fn answer(&self) -> Result<ProbeSuccess, Evidence> {
         let refused = tokio::sync::Notify::new();
         let hear = |failure: &ProbeFailure| {
             if probe::is_wrong_password(&self.probe, failure) {
@@ -72,9 +72,9 @@ impl<'a> Settlement<'a> {
         let mend = async {
             refused.notified().await;
             for declared in &self.spec.provision {
-                let engine = self.caretaker.engine.as_ref();
-                match provision::mend_password(declared, engine, &self.instance.id, &self.caretaker.vault).await {
-                    Ok(changed) => changed.into_iter().for_each(|what| self.tell(News::Changed(what))),
+                let engine = self.runtime.engine.as_ref();
+                match provision::mend_password(declared, engine, &self.instance.id, &self.runtime.vault).await {
+                    Ok(changed) => changed.into_iter().for_each(|what| self.tell(NewEvent::Changed(what))),
                     Err(error) => tracing::warn!(%error, service = %self.spec.name, "The server's password could not be set."),
                 }
             }
@@ -88,7 +88,7 @@ impl<'a> Settlement<'a> {
     }
 
     /// Provisions a server that answers, and returns the readiness proof, if the service has one.
-    async fn bring_about(&self) -> Result<Option<Receipt>, Evidence> {
+    async fn bring_about(&self) -> Result<Option<ProbeSuccess>, Evidence> {
         let known = self.was_brought_about();
         // Most likely there is nothing to do, so the readiness check runs at the same time.
         let early = async {
@@ -104,14 +104,14 @@ impl<'a> Settlement<'a> {
             Some(set) => {
                 let tell = |what| {
                     applied.store(true, Ordering::Relaxed);
-                    self.tell(News::Changed(what));
+                    self.tell(NewEvent::Changed(what));
                 };
-                self.caretaker.apply(set, Choice::All, self.instance, tell).await.map_err(|error| failed_script(&error))?.fresh
+                self.runtime.apply(set, Choice::All, self.instance, tell).await.map_err(|error| failed_script(&error))?.fresh
             }
             None => true,
         };
         if fresh {
-            let DaemonCaretaker { golden, project, checksums, .. } = self.caretaker;
+            let DaemonServiceRuntime { golden, project, checksums, .. } = self.runtime;
             golden.keep(self.spec, self.instance, self.provisioning(false), project, checksums).await;
         }
         Ok(match (&self.spec.proof, early) {
@@ -122,8 +122,8 @@ impl<'a> Settlement<'a> {
     }
 
     fn was_brought_about(&self) -> bool {
-        let provisioned = self.caretaker.provisioned.lock().expect("no code panics while it holds this lock");
-        !self.caretaker.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
+        let provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
+        !self.runtime.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
     }
 
     /// Returns whether anything had to be changed. `again`: all of it has been provisioned before.
@@ -132,10 +132,10 @@ impl<'a> Settlement<'a> {
         for provision in &self.spec.provision {
             for change in self.provide(provision, again).await? {
                 changed = true;
-                self.tell(News::Changed(change.what));
+                self.tell(NewEvent::Changed(change.what));
             }
         }
-        let mut provisioned = self.caretaker.provisioned.lock().expect("no code panics while it holds this lock");
+        let mut provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
         provisioned.insert(self.spec.name.clone(), self.spec.provision.clone());
         Ok(changed)
     }
@@ -159,14 +159,14 @@ impl<'a> Settlement<'a> {
     }
 
     fn provisioning(&self, again: bool) -> ProvisionContext {
-        ProvisionContext { vault: self.caretaker.vault.clone(), authority: Some(self.caretaker.authority.clone()), again }
+        ProvisionContext { vault: self.runtime.vault.clone(), authority: Some(self.runtime.authority.clone()), again }
     }
 
     /// Asks until there is a proof, until so long after the beginning.
-    async fn ask(&self, probe: &Probe, limit: Duration, hear: impl FnMut(&ProbeFailure) + Send) -> Result<Receipt, Evidence> {
+    async fn ask(&self, probe: &Probe, limit: Duration, hear: impl FnMut(&ProbeFailure) + Send) -> Result<ProbeSuccess, Evidence> {
         let left = limit.saturating_sub(self.began.elapsed());
         match probe::until_ready(probe, &self.cx, Schedule::until(left), hear).await {
-            Ok(receipt) => Ok(receipt),
+            Ok(success) => Ok(success),
             Err(NotReady { last, .. }) => Err(Evidence {
                 probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
                 ..Evidence::of(format!("not ready within {} s", limit.as_secs_f32()))
@@ -175,7 +175,7 @@ impl<'a> Settlement<'a> {
     }
 
     /// Runs to the end even if the receiver is gone.
-    fn tell(&self, news: News) {
+    fn tell(&self, news: NewEvent) {
         let _ = self.news.send(news);
     }
 }

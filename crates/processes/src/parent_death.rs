@@ -10,15 +10,15 @@ use std::{
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-/// The hidden word with which the binary starts as a leash; then come the parent's id and the command.
-pub const LEASH: &str = "leash";
+/// The hidden word with which the binary starts as a wrapper; then come the parent's id and the command.
+pub const DIE_WITH_PARENT: &str = "die-with-parent";
 const FAILED: u8 = 125;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Nothing unless the arguments are those of a leash.
+/// Nothing unless the arguments are those of a wrapper.
 pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    if arguments.next()? != LEASH {
+    if arguments.next()? != DIE_WITH_PARENT {
         return None;
     }
     let parent = arguments.next()?.to_str()?.parse().ok().and_then(Pid::from_raw)?;

@@ -16,13 +16,13 @@ use crate::{engine::Engine, log::Logs, spec::ServiceName};
 const BATCH: usize = 4096;
 
 /// Cheap to share. Dropping it ends its tasks; what they have not kept yet, the next daemon fetches from the engine.
-pub(super) struct Output {
+pub(super) struct LogCollector {
     engine: Arc<dyn Engine>,
     logs: Logs,
     tasks: Mutex<HashMap<ServiceName, JoinHandle<()>>>,
 }
 
-impl Output {
+impl LogCollector {
     pub(super) fn new(engine: Arc<dyn Engine>, logs: Logs) -> Self {
         Self { engine, logs, tasks: Mutex::default() }
     }
@@ -45,7 +45,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for LogCollector {
     fn drop(&mut self) {
         for (_, task) in self.tasks.get_mut().expect("no code panics while it holds this lock").drain() {
             task.abort();
