@@ -9,6 +9,7 @@ use devenv_api::{
     ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, OperationRequest, RestoreRequest, Restored, ServicesRequest, Status,
     TransferRequest, Transferred,
 };
+use url::Url;
 
 use super::{
     Outcome,
@@ -195,9 +196,11 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
 
 /// `scheme://user:password@host`
 fn has_password(address: &str) -> bool {
-    let authority = address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-    user.contains(':') || address.contains("password=")
+    match Url::parse(&address.replace('#', "%23")) {
+        Ok(url) => url.password().is_some() || url.query_pairs().any(|(option, _)| option == "password"),
+        // What cannot be read may hold one.
+        Err(_) => address.contains('@'),
+    }
 }
 
 pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
@@ -363,6 +366,7 @@ mod tests {
     fn a_password_in_an_address_is_noticed() {
         assert!(has_password("postgres://ada:secret@db.example:5432/shop"));
         assert!(has_password("postgres://db.example/shop?password=secret"));
+        assert!(has_password("postgres://ada:#1@db.example:not-a-port/shop"));
         assert!(!has_password("postgres://ada@db.example:5432/shop"));
         assert!(!has_password("postgres://db.example:5432/shop"));
     }

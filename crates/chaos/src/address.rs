@@ -6,6 +6,7 @@ use devenv_secrets::tls;
 use devenv_spec::variable_form;
 use rustls::ClientConfig;
 use tokio_postgres::{Config, config::SslMode};
+use url::Url;
 
 /// The variables that the daemon gives, with their values.
 #[derive(Debug, Clone, Default)]
@@ -78,8 +79,10 @@ impl Variables {
                     return Ok(Address::Tcp { at: format!("{host}:{port}") });
                 }
                 let url = self.value(&name("URL"))?;
-                let at = url.split("//").last().and_then(|rest| rest.split('/').next()).unwrap_or(url);
-                Ok(Address::Tcp { at: at.to_owned() })
+                let parsed = Url::parse(url).ok();
+                let at = parsed.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+                // Without a scheme it is the place itself.
+                Ok(Address::Tcp { at: at.unwrap_or_else(|| url.split('/').next().unwrap_or(url).to_owned()) })
             }
         }
     }
@@ -94,17 +97,17 @@ impl Variables {
     }
 
     fn postgres(&self, name: &str) -> Result<Address, AddressError> {
-        let url = self.value(name)?;
+        let text = self.value(name)?;
         let unreadable = |reason: String| AddressError::Unreadable { name: name.to_owned(), reason };
         // The driver does not know `verify-full`; the authority's certificate says as much.
-        let (plain, query) = url.split_once('?').unwrap_or((url, ""));
-        let authority = query.split('&').find_map(|pair| pair.strip_prefix("sslrootcert="));
-        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| unreadable(error.to_string()))?;
+        let mut url = Url::parse(text).map_err(|error| unreadable(error.to_string()))?;
+        let authority = url.query_pairs().find(|(option, _)| option == "sslrootcert").map(|(_, path)| path.into_owned());
+        url.set_query(None);
+        let mut config: Config = url.as_str().parse().map_err(|error: tokio_postgres::Error| unreadable(error.to_string()))?;
         config.application_name("devenv-chaos").connect_timeout(CONNECT);
         let tls = match authority {
             Some(path) => {
                 config.ssl_mode(SslMode::Require);
-                let path = percent_decoded(path);
                 tls::use_ring();
                 Some(Arc::new(tls::client(Path::new(&path)).map_err(|error| unreadable(error.to_string()))?))
             }
@@ -112,18 +115,6 @@ impl Variables {
         };
         Ok(Address::Postgres { config: Box::new(config), tls })
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let code =
-            (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        rest = if code.is_some() { &tail[2..] } else { tail };
-        bytes.push(code.unwrap_or(*first));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -151,7 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_a_url_is_decoded() {
-        assert_eq!(percent_decoded("/a%20b/c%2Fd%"), "/a b/c/d%");
+    fn the_path_of_the_authority_in_a_url_is_decoded() {
+        let variables = variables(&[("DB_URL", "postgres://app:s@127.0.0.1:5432/app?sslmode=verify-full&sslrootcert=/a%20b%2B/ca.pem")]);
+        let error = variables.address("db", "postgres", None).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("/a b+/ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_process_is_reached_at_the_port_of_its_scheme_or_at_the_place_itself() {
+        for (url, place) in [("http://api.local/x", "api.local:80"), ("http://[::1]:8080/", "[::1]:8080"), ("127.0.0.1:9/x", "127.0.0.1:9")]
+        {
+            let found = variables(&[("API_URL", url)]).address("api", "process", None);
+            assert!(matches!(found, Ok(Address::Tcp { at }) if at == place), "{url}");
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Addresses of servers that a user names, taken apart so that a password is never part of a command.
 
+use percent_encoding::percent_decode_str;
+use url::{ParseError, Url};
+
 /// `SCHEME://USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
@@ -16,32 +19,29 @@ pub struct Address {
 impl Address {
     /// `None` if the text is a path.
     pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
-        let Some((scheme, rest)) = text.split_once("://") else { return Ok(None) };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-            Some((user, password)) => (Some(decoded(user)), Some(decoded(password)).filter(|password| !password.is_empty())),
-            None => (None, None),
-        };
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| "its port is not a number")?)),
-            _ => (host, None),
-        };
-        if host.is_empty() {
-            return Err("it has no host");
+        if !text.contains("://") {
+            return Ok(None);
         }
-        let options = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        // Such an address has no fragment: a `#` is a letter of a password.
+        let url = Url::parse(&text.replace('#', "%23")).map_err(|error| match error {
+            ParseError::InvalidPort => "its port is not a number",
+            ParseError::EmptyHost => "it has no host",
+            _ => "it is not a valid URL",
+        })?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("it has no host")?;
+        let given = |part: &str| Some(decoded(part)).filter(|part| !part.is_empty());
+        // Not `query_pairs`, which takes a `+` for a blank: servers' own clients do not.
+        let options = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
         });
         Ok(Some(Self {
-            scheme: scheme.to_owned(),
-            user,
-            password,
+            scheme: url.scheme().to_owned(),
+            user: given(url.username()),
+            password: url.password().and_then(given),
             host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            database: Some(decoded(database)).filter(|database| !database.is_empty()),
+            port: url.port(),
+            database: given(url.path().trim_start_matches('/')),
             options: options.collect(),
         }))
     }
@@ -60,14 +60,7 @@ impl Address {
 }
 
 fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten().and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        out.push(hex.unwrap_or(bytes[at]));
-        at += if hex.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -82,6 +75,11 @@ mod tests {
         assert_eq!(address.shown(), "postgres://ada@db.example:6543/shop");
         assert_eq!(address.redact("no p@ss/1"), "no ********");
         assert_eq!(Address::parse("postgresql://[::1]/").unwrap().unwrap().host, "::1");
+        let address = Address::parse("postgres://ada:a#b+c%2@db/my%20shop?options=a+b").unwrap().unwrap();
+        assert_eq!((address.password.as_deref(), address.database.as_deref()), (Some("a#b+c%2"), Some("my shop")));
+        assert_eq!(address.options, [("options".to_owned(), "a+b".to_owned())]);
+        assert_eq!(Address::parse("postgres:///shop").err(), Some("it has no host"));
+        assert_eq!(Address::parse("postgres://h1:1,h2:2/shop").err(), Some("its port is not a number"));
         assert!(Address::parse("dumps/a.dump").unwrap().is_none());
         assert!(Address::parse("postgres://h:x/x").is_err());
         assert!(Address::parse("postgres://:1/x").is_err());

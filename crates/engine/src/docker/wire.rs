@@ -1,10 +1,16 @@
 //! Plain requests to the endpoint, for what is read and streamed: answers are decoded by structures of our own that know
 //! only the fields that we use, so that nothing new in an engine can break them.
+//!
+//! It is a second client beside bollard's, over the same `hyper`, and has to be: bollard 0.21 offers no request that
+//! answers with a plain body (its `process_*` functions are private), and its enums are closed, so that one state which
+//! it does not know fails a whole answer. bollard stays for requests that change something: their answers are small and its
+//! types spare us the structures. `reqwest` adds no package: the client of our own interface uses it too.
 
-use std::{fmt::Write as _, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::{
@@ -212,16 +218,8 @@ pub(super) fn reader(response: Response) -> impl tokio::io::AsyncRead + Send + U
 
 /// A name as one or more segments of a path: image names hold `/` and `:`, which may stand; the rest is escaped.
 pub(super) fn segment(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':').remove(b'@');
+    utf8_percent_encode(name, ESCAPED).to_string()
 }
 
 /// The `filters` parameter.

@@ -1,9 +1,8 @@
 //! What dependents and `devenv env` get to know about a service: variables with their full names, short forms, addresses.
 
-use std::fmt::Write as _;
-
 use devenv_spec::{Template, Variable};
 use indexmap::IndexMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Context;
 
@@ -53,13 +52,18 @@ pub(crate) fn authority(cx: &Context<'_>) -> Variable {
 
 /// Percent-encodes a name for a URL. Keeps `/`, so that paths stay paths.
 pub(crate) fn in_url(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_encoded_so_that_no_byte_of_it_ends_its_part_of_a_url() {
+        assert_eq!(in_url("/etc/my ca.pem"), "/etc/my%20ca.pem");
+        assert_eq!(in_url("a-b_c.d~e"), "a-b_c.d~e");
+        assert_eq!(in_url("p@ss:w?rd#%é"), "p%40ss%3Aw%3Frd%23%25%C3%A9");
     }
-    encoded
 }

@@ -26,7 +26,7 @@ use crate::{
     capability::{Leases, Lessor, Part},
     lease::{
         LeaseError, PREFIX,
-        variables::{replace, set},
+        variables::{replace, set, with_database, with_user},
     },
     provision::ProvisionContext,
 };
@@ -111,10 +111,7 @@ impl Taken {
     /// `redis://USER:SECRET@HOST:PORT/0` with its own user and number.
     fn url(&self, shared: &str) -> String {
         let Self { user, password, number } = self;
-        let (scheme, rest) = shared.split_once("://").unwrap_or(("redis", shared));
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        let server = place.split_once('/').map_or(place, |(server, _)| server);
-        format!("{scheme}://{user}:{password}@{server}/{number}")
+        with_database(&with_user(shared, user, password), &number.to_string())
     }
 }
 
