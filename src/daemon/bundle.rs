@@ -1,8 +1,9 @@
 //! What a failure leaves to be read: everything that is known of an environment, as text, without its secrets.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use devenv_api::{ApiError, BundleFile, BundleRequest, ErrorCode, Phase, ServiceState, Status};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use tokio::sync::mpsc;
 
 use super::{Daemon, describe, environments::Environment};
@@ -143,34 +144,26 @@ fn pretty(document: &impl serde::Serialize) -> String {
     text + "\n"
 }
 
-/// What the environment itself did, for those who show test reports: a case for each service.
+/// What the environment itself did, for tools that show test reports: a case for each service.
 fn junit(status: &Status) -> String {
-    let mut cases = String::new();
-    let mut failures = 0;
+    let degraded = if status.phase == Phase::Ready { "" } else { " degraded" };
+    let mut suite = TestSuite::new(format!("devenv{degraded}"));
     for service in &status.services {
         let good = matches!(service.state, ServiceState::Ready | ServiceState::Completed) || service.optional == Some(true);
-        let seconds = service.ready_after_ms.unwrap_or_default() as f64 / 1000.0;
-        let name = escaped(&service.name);
-        if good {
-            cases.push_str(&format!("  <testcase classname=\"devenv\" name=\"{name} is ready\" time=\"{seconds:.3}\"/>\n"));
+        let outcome = if good {
+            TestCaseStatus::success()
         } else {
-            failures += 1;
-            let reason = escaped(service.reason.as_deref().unwrap_or("it is not ready"));
-            cases.push_str(&format!(
-                "  <testcase classname=\"devenv\" name=\"{name} is ready\" time=\"{seconds:.3}\"><failure message=\"{}: {reason}\"/></testcase>\n",
-                service.state
-            ));
-        }
+            let mut failure = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            failure.set_message(format!("{}: {}", service.state, service.reason.as_deref().unwrap_or("it is not ready")));
+            failure
+        };
+        let mut case = TestCase::new(format!("{} is ready", service.name), outcome);
+        case.set_classname("devenv").set_time(Duration::from_millis(service.ready_after_ms.unwrap_or_default()));
+        suite.add_test_case(case);
     }
-    let degraded = if status.phase == Phase::Ready { "" } else { " degraded" };
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"devenv{degraded}\" tests=\"{}\" failures=\"{failures}\">\n{cases}</testsuite>\n",
-        status.services.len()
-    )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace(|c: char| c.is_control(), " ")
+    let mut report = Report::new("devenv");
+    report.add_test_suite(suite);
+    report.to_string().expect("text in memory can always be written")
 }
 
 #[cfg(test)]
@@ -178,8 +171,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_cannot_leave_its_place_in_a_report() {
-        assert_eq!(escaped("a\"<b>&\n"), "a&quot;&lt;b&gt;&amp; ");
+    fn a_report_of_tests_has_a_case_for_each_service_and_no_text_leaves_its_place() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "environment": "e", "project": "/p", "instance": "default", "profile": "p", "phase": "degraded",
+            "services": [
+                { "name": "db", "kind": "postgres", "state": "ready", "ready_after_ms": 1250, "restarts": 0, "ports": [], "urls": {}, "depends_on": {} },
+                { "name": "api", "kind": "process", "state": "failed", "reason": "it said \"<no>\" & \u{1b}[31mended",
+                  "restarts": 0, "ports": [], "urls": {}, "depends_on": {} },
+            ],
+        }))
+        .unwrap();
+        insta::assert_snapshot!(junit(&status), @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites name="devenv" tests="2" skipped="0" failures="1" errors="0">
+            <testsuite name="devenv degraded" tests="2" skipped="0" errors="0" failures="1">
+                <testcase name="db is ready" classname="devenv" time="1.250"/>
+                <testcase name="api is ready" classname="devenv" time="0.000">
+                    <failure message="failed: it said &quot;&lt;no&gt;&quot; &amp; ended"/>
+                </testcase>
+            </testsuite>
+        </testsuites>
+        "#);
     }
 
     #[tokio::test]

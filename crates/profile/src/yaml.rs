@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use indexmap::IndexMap;
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::{
     source::{FileId, Findings, Sources, Span},

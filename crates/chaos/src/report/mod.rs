@@ -181,14 +181,22 @@ pub(super) mod tests {
     fn continuous_integration_reads_every_check_and_fault_as_a_case() {
         insta::assert_snapshot!(junit(&sample()), @r#"
         <?xml version="1.0" encoding="UTF-8"?>
-        <testsuite name="jobs" tests="5" failures="2" errors="0">
-          <properties><property name="seed" value="7"/></properties>
-          <testcase classname="jobs" name="cut bites"/>
-          <testcase classname="jobs" name="jobs.lost"><failure message="3 of 900 acknowledged operations were lost"/></testcase>
-          <testcase classname="jobs" name="cut.recovery"/>
-          <testcase classname="jobs" name="healed"/>
-          <testcase classname="jobs" name="verdict"><failure message="jobs.lost: 3 of 900 acknowledged operations were lost"/></testcase>
-        </testsuite>
+        <testsuites name="jobs" tests="5" skipped="0" failures="2" errors="0">
+            <testsuite name="jobs" tests="5" skipped="0" errors="0" failures="2">
+                <properties>
+                    <property name="seed" value="7"/>
+                </properties>
+                <testcase name="cut bites" classname="jobs"/>
+                <testcase name="jobs.lost" classname="jobs">
+                    <failure message="3 of 900 acknowledged operations were lost"/>
+                </testcase>
+                <testcase name="cut.recovery" classname="jobs"/>
+                <testcase name="healed" classname="jobs"/>
+                <testcase name="verdict" classname="jobs">
+                    <failure message="jobs.lost: 3 of 900 acknowledged operations were lost"/>
+                </testcase>
+            </testsuite>
+        </testsuites>
         "#);
     }
 
