@@ -36,7 +36,7 @@ pub fn main() -> std::process::ExitCode {
     let arguments = || std::env::args_os().skip(1);
     process::shim::main_if_asked(arguments())
         .or_else(|| process::parent_death::main_if_asked(arguments()))
-        .or_else(|| chaos::main_if_asked(arguments()))
+        .or_else(|| kinds::main_if_asked(arguments()))
         .unwrap_or_else(cli::main)
 }
 

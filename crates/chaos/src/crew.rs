@@ -16,13 +16,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    address::Variables,
     ledger::Ledger,
     prober::{self, Seen},
     scenario::{Scenario, Workload},
     traffic::Traffic,
-    workload::{self, Book, Site, Work, WorkError},
+    workload::{self, Book, Site},
 };
+use devenv_kinds::capability::{Variables, Work, WorkError};
 
 pub(crate) struct Crew {
     /// `None` once it was shut down.
@@ -63,7 +63,6 @@ impl Crew {
     pub(crate) async fn assemble(
         scenario: &Scenario,
         variables: &Variables,
-        kinds: &HashMap<String, String>,
         run: &str,
         directory: &Path,
         began: Instant,
@@ -85,8 +84,7 @@ impl Crew {
         };
         for workload in &scenario.workloads {
             let failed = |source| CrewError::SetUp { name: workload.name.clone(), source };
-            let kind = workload.service.as_ref().and_then(|service| kinds.get(service)).map_or("", String::as_str);
-            let work = workload::work(&Site { workload, variables, kind, run }).map_err(failed)?;
+            let work = workload::work(&Site { workload, variables, run }).map_err(failed)?;
             timeout(SET_UP, work.set_up()).await.unwrap_or(Err(WorkError::Late(SET_UP))).map_err(failed)?;
             let ledger = Ledger::create(&directory.join(format!("{}.ledger", workload.name)), began).map_err(CrewError::Ledger)?;
             let book = Book { ledger, traffic: Traffic::new(began) };
@@ -97,9 +95,10 @@ impl Crew {
 
     /// Asks this service every 20 ms from now on; not one that has no address.
     pub(crate) fn watch(&mut self, service: &str, kind: &str, variables: &Variables, began: Instant) {
-        let (Ok(address), Some(runtime)) = (variables.address(service, kind, None), &self.runtime) else { return };
+        let asker = devenv_kinds::find(kind).map(|kind| kind.asker(variables, service));
+        let (Some(Ok(asker)), Some(runtime)) = (asker, &self.runtime) else { return };
         let seen = self.seen.entry(service.to_owned()).or_default().clone();
-        self.tasks.spawn_on(prober::probe(address, seen, began, self.stop.clone()), runtime.handle());
+        self.tasks.spawn_on(prober::probe(asker, seen, began, self.stop.clone()), runtime.handle());
     }
 
     /// Starts all workers.

@@ -1,10 +1,13 @@
 //! PURE: a scenario as written in its file. The checks, their messages and the schema come from these types.
 
-use devenv_spec::Period;
+use devenv_kinds::capability::WorkloadKind;
+use devenv_spec::{OfKind, Period};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::workload::{self, COMMAND, HTTP};
 
 /// Workloads, faults and checks.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -39,91 +42,40 @@ pub(super) struct Document {
     pub(super) checks: IndexMap<String, CheckDocument>,
 }
 
-/// What a workload does: exactly one of these.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum WorkloadDocument {
-    /// Keys that are set, each once.
-    RedisKeys(RedisWorkload),
-    /// Jobs of a stream, which workers complete: each at least once.
-    RedisJobs(RedisWorkload),
-    /// Rows that are inserted, each in a transaction of its own.
-    PostgresRows(PostgresWorkload),
-    /// Records that are produced with `acks=all`.
-    KafkaRecords(KafkaWorkload),
-    /// Requests that are answered with the wanted status.
-    Http(HttpWorkload),
-    /// A command of yours, run again and again; it succeeds with 0.
-    Command(CommandWorkload),
+/// What a workload does: one kind of work with its fields. Kinds of services have work of their own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub(super) struct WorkloadDocument(OfKind);
+
+impl JsonSchema for WorkloadDocument {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WorkloadDocument".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = |name: &str, about: &str, fields: Schema| {
+            json!({
+                "type": "object",
+                "description": about,
+                "properties": { name: fields },
+                "required": [name],
+                "additionalProperties": false,
+            })
+        };
+        let mut variants: Vec<Value> = workload::kinds().map(|kind| one(kind.name(), kind.about(), kind.schema(generator))).collect();
+        variants.push(one(HTTP, "Requests that are answered with the wanted status.", generator.subschema_for::<HttpWorkload>()));
+        variants.push(one(
+            COMMAND,
+            "A command of yours, run again and again; it succeeds with 0.",
+            generator.subschema_for::<CommandWorkload>(),
+        ));
+        json_schema!({ "description": "What a workload does: exactly one of these.", "oneOf": variants })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RedisWorkload {
-    /// The service.
-    pub(super) service: String,
-    /// How many work at once.
-    #[serde(default)]
-    pub(super) clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
-    #[serde(default)]
-    pub(super) rate: Option<String>,
-    /// When a write counts as acknowledged: at the reply, or once the server says that it is on the disk (`WAITAOF`).
-    #[serde(default)]
-    pub(super) acknowledge: Acknowledge,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Acknowledge {
-    #[default]
-    Reply,
-    Fsynced,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PostgresWorkload {
-    /// The service.
-    pub(super) service: String,
-    /// The database, used as its owner. Default: the first one.
-    #[serde(default)]
-    pub(super) database: Option<String>,
-    /// How many work at once.
-    #[serde(default)]
-    pub(super) clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
-    #[serde(default)]
-    pub(super) rate: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KafkaWorkload {
-    /// The service.
-    pub(super) service: String,
-    /// How many work at once.
-    #[serde(default)]
-    pub(super) clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
-    #[serde(default)]
-    pub(super) rate: Option<String>,
-    /// Whose answer makes a record an acknowledged one: that of all replicas, of the leader, or nobody's.
-    #[serde(default)]
-    pub(super) acks: Acks,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Acks {
-    #[default]
-    All,
-    Leader,
-    None,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields that all workloads have are read by their names")]
 pub(super) struct HttpWorkload {
     /// The service.
     pub(super) service: String,
@@ -143,6 +95,7 @@ pub(super) struct HttpWorkload {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields that all workloads have are read by their names")]
 pub(super) struct CommandWorkload {
     /// The service that it is about, for recovery times.
     #[serde(default)]
@@ -224,45 +177,45 @@ pub(super) struct CheckDocument {
 }
 
 impl WorkloadDocument {
-    /// The names of the kinds, and the kinds of service that each works on.
-    pub(super) fn works_on(&self) -> (&'static str, Option<&'static [&'static str]>) {
-        match self {
-            Self::RedisKeys(_) => ("redis-keys", Some(&["redis"])),
-            Self::RedisJobs(_) => ("redis-jobs", Some(&["redis"])),
-            Self::PostgresRows(_) => ("postgres-rows", Some(&["postgres"])),
-            Self::KafkaRecords(_) => ("kafka-records", Some(&["kafka", "redpanda"])),
-            Self::Http(_) => ("http", None),
-            Self::Command(_) => ("command", None),
-        }
+    /// The name of the kind of work.
+    pub(super) fn name(&self) -> &str {
+        &self.0.kind
+    }
+
+    /// Of a kind of service; `None` for work that any service can have.
+    pub(super) fn kind(&self) -> Option<&'static dyn WorkloadKind> {
+        workload::find(self.name())
     }
 
     pub(super) fn service(&self) -> Option<&str> {
-        match self {
-            Self::RedisKeys(of) | Self::RedisJobs(of) => Some(&of.service),
-            Self::PostgresRows(of) => Some(&of.service),
-            Self::KafkaRecords(of) => Some(&of.service),
-            Self::Http(of) => Some(&of.service),
-            Self::Command(of) => of.service.as_deref(),
-        }
+        self.text("service")
     }
 
     pub(super) fn clients(&self) -> Option<u32> {
-        match self {
-            Self::RedisKeys(of) | Self::RedisJobs(of) => of.clients,
-            Self::PostgresRows(of) => of.clients,
-            Self::KafkaRecords(of) => of.clients,
-            Self::Http(of) => of.clients,
-            Self::Command(of) => of.clients,
-        }
+        self.0.value["clients"].as_u64().and_then(|clients| u32::try_from(clients).ok())
     }
 
     pub(super) fn rate(&self) -> Option<&str> {
-        match self {
-            Self::RedisKeys(of) | Self::RedisJobs(of) => of.rate.as_deref(),
-            Self::PostgresRows(of) => of.rate.as_deref(),
-            Self::KafkaRecords(of) => of.rate.as_deref(),
-            Self::Http(of) => of.rate.as_deref(),
-            Self::Command(of) => of.rate.as_deref(),
-        }
+        self.text("rate")
+    }
+
+    pub(super) fn database(&self) -> Option<&str> {
+        self.text("database")
+    }
+
+    pub(super) fn command(&self) -> Option<CommandWorkload> {
+        (self.name() == COMMAND).then(|| self.0.decode().ok())?
+    }
+
+    pub(super) fn http(&self) -> Option<HttpWorkload> {
+        (self.name() == HTTP).then(|| self.0.decode().ok())?
+    }
+
+    pub(super) fn of_kind(&self) -> &OfKind {
+        &self.0
+    }
+
+    fn text(&self, field: &str) -> Option<&str> {
+        self.0.value[field].as_str()
     }
 }

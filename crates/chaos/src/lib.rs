@@ -5,7 +5,6 @@
 //! injects and undoes; clients (`workload`) write the answers they get into a `ledger`; in the end the data that exists is
 //! compared with it (`tally`, `check`, `verdict`: pure), and reported (`report`).
 
-mod address;
 mod check;
 mod condition;
 mod crew;
@@ -38,11 +37,6 @@ pub use runner::{Inputs, RunError, run};
 pub use scenario::Scenario;
 pub use shrink::{shrunk, without};
 pub use validate::{ServiceFacts, Services, profile_of, read};
-
-/// The hidden command that reads a topic in a process of its own, if the arguments ask for it.
-pub fn main_if_asked(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<std::process::ExitCode> {
-    workload::kafka::main_if_asked(arguments)
-}
 
 /// The file whose lock a run of this environment holds.
 pub fn lock_name(project: &str, instance: &str) -> String {

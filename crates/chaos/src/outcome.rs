@@ -10,21 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    address::Variables,
-    check::Evidence,
-    crew::Worker,
-    entry::Progress,
-    ledger::Operation,
-    prober::Seen,
-    recovery,
-    runner::Run,
-    scenario::Claim,
-    tally::{Observed, Tally},
-    traffic,
-    verdict::Fate,
-    workload::{self, WorkError},
+    check::Evidence, crew::Worker, entry::Progress, ledger::Operation, prober::Seen, recovery, runner::Run, scenario::Claim, tally::Tally,
+    traffic, verdict::Fate, workload,
 };
 use devenv_faults::Undoing;
+use devenv_kinds::capability::{Observed, Variables, WorkError};
 
 /// For one look at what is there, and for a service that is only just back.
 const READ_BACK: Duration = Duration::from_secs(30);

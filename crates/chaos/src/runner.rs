@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    address::Variables,
     check,
     condition::FigureName,
     crew::Crew,
@@ -33,6 +32,7 @@ use super::{
     verdict::{self, Facts},
 };
 use devenv_faults::Undoing;
+use devenv_kinds::capability::Variables;
 
 /// What a run is made of.
 pub struct Inputs<'a> {
@@ -130,7 +130,7 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
             Vec::new()
         }
     };
-    let mut crew = match Crew::assemble(scenario, &variables, &kinds, run, directory, began).await {
+    let mut crew = match Crew::assemble(scenario, &variables, run, directory, began).await {
         Ok(crew) => crew,
         Err(error) => {
             let why = error.to_string();

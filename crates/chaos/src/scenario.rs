@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
+use devenv_spec::OfKind;
+
+use crate::{
     condition::Condition,
-    document::{Acknowledge, Acks},
+    workload::{COMMAND, HTTP},
 };
 use devenv_faults::Undoing;
 
@@ -35,12 +37,15 @@ pub struct Workload {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
-    RedisKeys { acknowledge: Acknowledge },
-    RedisJobs { acknowledge: Acknowledge },
-    PostgresRows { database: Option<String> },
-    KafkaRecords { acks: Acks },
-    Http { path: String, status: u16 },
-    Command { command: Vec<String> },
+    /// Work that a kind of service has, by its name, with its fields.
+    OfKind(OfKind),
+    Http {
+        path: String,
+        status: u16,
+    },
+    Command {
+        command: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -128,14 +133,11 @@ impl Moment {
 }
 
 impl Task {
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &str {
         match self {
-            Self::RedisKeys { .. } => "redis-keys",
-            Self::RedisJobs { .. } => "redis-jobs",
-            Self::PostgresRows { .. } => "postgres-rows",
-            Self::KafkaRecords { .. } => "kafka-records",
-            Self::Http { .. } => "http",
-            Self::Command { .. } => "command",
+            Self::OfKind(work) => &work.kind,
+            Self::Http { .. } => HTTP,
+            Self::Command { .. } => COMMAND,
         }
     }
 

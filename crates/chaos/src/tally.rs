@@ -4,20 +4,12 @@
 //! connection: a *hole* is an acknowledged operation that is gone though a later one, sent before anything went wrong,
 //! is there. A hole is a fault of the server whatever it promises.
 
-use std::collections::HashMap;
+use devenv_kinds::capability::Observed;
 
 use super::ledger::{Operation, Outcome};
 
 /// An operation that took longer may have been sent on two connections.
 const STALL_US: u64 = 200_000;
-
-/// What was found in the service: how often each operation is there.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Observed {
-    pub found: HashMap<(u32, u64), u32>,
-    /// What is there and could not even be read as an operation.
-    pub strangers: u64,
-}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tally {

@@ -11,9 +11,10 @@ use super::{
     condition::{Condition, InvalidCondition, Owner},
     document::{Document, EntryDocument, WorkloadDocument},
     scenario::{Entry, Moment, Scenario, Start, Task, Workload},
+    workload,
 };
 use devenv_faults::Undoing;
-use devenv_kinds::faults as fault;
+use devenv_kinds::{capability::WorkloadKind, faults as fault};
 use devenv_profile::{
     Report,
     reading::{self, Findings, Node, Reading, Span, did_you_mean, one_of},
@@ -96,14 +97,13 @@ impl Validator<'_> {
         for (name, document) in &self.document.workload {
             let Some(entry) = root.get("workload").and_then(|workloads| workloads.entry(name)) else { continue };
             name_is_one(name, entry.key, self.findings);
-            let (kind, kinds) = document.works_on();
-            let fields = entry.node.get(kind);
+            let fields = entry.node.get(document.name());
             let field = |field: &str| fields.and_then(|fields| fields.get(field)).map_or(entry.key, |node| node.span);
             if let Some(service) = document.service() {
-                self.works_on(service, kind, kinds, field("service"));
+                self.works_on(service, document, field("service"));
             }
-            if let WorkloadDocument::PostgresRows(rows) = document {
-                self.database(&rows.service, rows.database.as_deref(), field("database"));
+            if let (Some(service), true) = (document.service(), document.kind().is_some_and(WorkloadKind::is_in_database)) {
+                self.database(service, document.name(), document.database(), field("database"));
             }
             let clients = document.clients().unwrap_or(1);
             if clients == 0 || clients > MOST_CLIENTS {
@@ -123,9 +123,7 @@ impl Validator<'_> {
                     0.0
                 }
             };
-            if let WorkloadDocument::Command(of) = document
-                && of.command.is_empty()
-            {
+            if document.command().is_some_and(|of| of.command.is_empty()) {
                 self.findings.error(field("command"), "empty-command", "`command` must not be empty");
             }
             workloads.push(Workload {
@@ -139,24 +137,26 @@ impl Validator<'_> {
         workloads
     }
 
-    fn works_on(&mut self, service: &str, kind: &str, kinds: Option<&[&str]>, at: Span) {
+    fn works_on(&mut self, service: &str, document: &WorkloadDocument, at: Span) {
         let Some(services) = self.services else { return };
         let Some(facts) = services.0.get(service) else {
             self.no_service(service, at);
             return;
         };
-        if let Some(kinds) = kinds.filter(|kinds| !kinds.contains(&facts.kind.as_str())) {
-            let message = format!("`{kind}` is for {}, but `{service}` is of kind `{}`", one_of(kinds.iter().copied()), facts.kind);
+        let kinds: Vec<&str> = document.kind().map(|kind| workload::works_on(kind.name()).collect()).unwrap_or_default();
+        if !kinds.is_empty() && !kinds.contains(&facts.kind.as_str()) {
+            let kind = document.name();
+            let message = format!("`{kind}` is for {}, but `{service}` is of kind `{}`", one_of(kinds), facts.kind);
             self.findings.error(at, "not-for-this-kind", message);
         }
     }
 
-    fn database(&mut self, service: &str, database: Option<&str>, at: Span) {
+    fn database(&mut self, service: &str, work: &str, database: Option<&str>, at: Span) {
         let Some(facts) = self.services.and_then(|services| services.0.get(service)) else { return };
-        let known = || facts.databases.iter().map(String::as_str);
-        if facts.kind != "postgres" {
+        if facts.databases.is_empty() && !workload::works_on(work).any(|kind| kind == facts.kind) {
             return;
         }
+        let known = || facts.databases.iter().map(String::as_str);
         match database {
             Some(name) if !known().any(|known| known == name) => {
                 let hint = did_you_mean(name, known()).unwrap_or_else(|| format!("expected {}", one_of(known())));
@@ -358,15 +358,12 @@ impl Validator<'_> {
 }
 
 fn task(document: &WorkloadDocument) -> Task {
-    match document {
-        WorkloadDocument::RedisKeys(of) => Task::RedisKeys { acknowledge: of.acknowledge },
-        WorkloadDocument::RedisJobs(of) => Task::RedisJobs { acknowledge: of.acknowledge },
-        WorkloadDocument::PostgresRows(of) => Task::PostgresRows { database: of.database.clone() },
-        WorkloadDocument::KafkaRecords(of) => Task::KafkaRecords { acks: of.acks },
-        WorkloadDocument::Http(of) => {
-            Task::Http { path: of.path.clone().unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) }
-        }
-        WorkloadDocument::Command(of) => Task::Command { command: of.command.clone() },
+    if let Some(of) = document.http() {
+        return Task::Http { path: of.path.unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) };
+    }
+    match document.command() {
+        Some(of) => Task::Command { command: of.command },
+        None => Task::OfKind(document.of_kind().clone()),
     }
 }
 

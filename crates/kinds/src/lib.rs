@@ -7,6 +7,7 @@
 //! The daemon and the profile's compiler call it; it does not know profiles, environments or the daemon. To add a kind: a
 //! folder, and its line below.
 
+pub(crate) mod asker;
 pub mod backup;
 pub mod capability;
 pub mod describe;
@@ -18,6 +19,8 @@ pub mod probe;
 pub mod provision;
 pub mod script;
 pub mod transfer;
+
+use std::{ffi::OsString, process::ExitCode};
 
 use devenv_spec::OfKind;
 use schemars::JsonSchema;
@@ -87,6 +90,12 @@ pub fn find(name: &str) -> Option<&'static dyn ServiceKind> {
 /// The kind that understands the value.
 pub fn of(value: &OfKind) -> Option<&'static dyn ServiceKind> {
     find(&value.kind)
+}
+
+/// The hidden command of a kind, if the arguments ask for one.
+pub fn main_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let arguments: Vec<OsString> = arguments.collect();
+    all().find_map(|kind| kind.main_if_asked(&arguments))
 }
 
 #[cfg(test)]

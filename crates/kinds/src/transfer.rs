@@ -59,7 +59,8 @@ impl Address {
     }
 }
 
-fn decoded(text: &str) -> String {
+/// Without `%20` and the like.
+pub(crate) fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
@@ -83,5 +84,6 @@ mod tests {
         assert!(Address::parse("dumps/a.dump").unwrap().is_none());
         assert!(Address::parse("postgres://h:x/x").is_err());
         assert!(Address::parse("postgres://:1/x").is_err());
+        assert_eq!(decoded("/a%20b/c%2Fd%"), "/a b/c/d%");
     }
 }

@@ -4,8 +4,7 @@ use std::process::Stdio;
 
 use async_trait::async_trait;
 
-use super::{Client, Reply, Work, WorkError};
-use crate::{address::Variables, tally::Observed};
+use devenv_kinds::capability::{Client, Observed, Reply, Variables, Work, WorkError};
 
 pub(crate) struct Commands {
     pub(super) command: Vec<String>,

@@ -2,8 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Client, Reply, Work, WorkError};
-use crate::tally::Observed;
+use devenv_kinds::capability::{Client, Observed, Reply, Work, WorkError};
 
 pub(crate) struct Requests {
     http: reqwest::Client,

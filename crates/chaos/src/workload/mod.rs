@@ -5,76 +5,26 @@
 
 mod command;
 mod http;
-pub(crate) mod kafka;
-pub(crate) mod postgres;
-pub(crate) mod redis;
-mod redis_jobs;
 
 pub(crate) use command::prepared;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
+use devenv_kinds::capability::{
+    Client, Completions, Reply, ServiceKind, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
+};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    address::{AddressError, Variables},
+use crate::{
     ledger::{Entry, Ledger},
     scenario::{Task, Workload},
-    tally::Observed,
     traffic::Traffic,
 };
-
-/// A kind of work on one service.
-#[async_trait]
-pub(crate) trait Work: Send + Sync {
-    /// Before any client: tables, topics, groups.
-    async fn set_up(&self) -> Result<(), WorkError>;
-
-    fn client(&self, client: u32) -> Box<dyn Client>;
-
-    /// Workers that complete what the clients enqueue, until they are stopped.
-    async fn complete(&self, _book: &Book, stop: CancellationToken) {
-        stop.cancelled().await;
-    }
-
-    /// What was accepted and is not completed yet, where there is such a thing.
-    fn outstanding(&self) -> Option<u64> {
-        None
-    }
-
-    /// What is there in the end, over a fresh connection; `None` if nothing is kept.
-    async fn read_back(&self) -> Result<Option<Observed>, WorkError>;
-
-    /// Takes away what it made.
-    async fn clean_up(&self) -> Result<(), WorkError>;
-}
-
-/// One client: one connection, one operation at a time.
-#[async_trait]
-pub(crate) trait Client: Send {
-    async fn connect(&mut self) -> Result<(), String>;
-
-    async fn operate(&mut self, sequence: u64) -> Reply;
-
-    /// An operation that takes longer has an unknown end.
-    fn patience(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    Acknowledged,
-    /// For certain not done.
-    Refused(String),
-    /// Nobody knows; the connection is not used again.
-    Unknown(String),
-}
 
 /// Where a workload's operations are booked.
 #[derive(Debug, Clone)]
@@ -83,25 +33,17 @@ pub(crate) struct Book {
     pub traffic: Traffic,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WorkError {
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    #[error("{0}")]
-    Said(String),
-    #[error("no answer within {0:?}")]
-    Late(Duration),
+/// What work is made from.
+pub(crate) struct Site<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) variables: &'a Variables,
+    /// Of this run alone; in names of tables, keys and topics.
+    pub(crate) run: &'a str,
 }
 
-/// What a kind of work is made from.
-pub(crate) struct Site<'a> {
-    pub workload: &'a Workload,
-    pub variables: &'a Variables,
-    /// The kind of the service.
-    pub kind: &'a str,
-    /// Of this run alone; in names of tables, keys and topics.
-    pub run: &'a str,
-}
+/// The names of work that any service can have.
+pub(crate) const HTTP: &str = "http";
+pub(crate) const COMMAND: &str = "command";
 
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
@@ -109,18 +51,40 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// A client that was held up makes up for no more than this.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
+/// The kinds of work that kinds of services have, each once.
+pub(crate) fn kinds() -> impl Iterator<Item = &'static dyn WorkloadKind> {
+    let mut seen = HashSet::new();
+    let all = devenv_kinds::all().filter_map(ServiceKind::workloads).flat_map(Workloads::kinds).copied();
+    all.filter(move |kind| seen.insert(kind.name()))
+}
+
+pub(crate) fn find(name: &str) -> Option<&'static dyn WorkloadKind> {
+    kinds().find(|kind| kind.name() == name)
+}
+
+/// The kinds of services that a kind of work is for.
+pub(crate) fn works_on(name: &str) -> impl Iterator<Item = &'static str> {
+    let has = move |kind: &&dyn ServiceKind| kind.workloads().is_some_and(|work| work.kinds().iter().any(|kind| kind.name() == name));
+    devenv_kinds::all().filter(has).map(ServiceKind::name)
+}
+
 pub(crate) fn work(site: &Site<'_>) -> Result<Arc<dyn Work>, WorkError> {
-    let service = site.workload.service.as_deref().unwrap_or_default();
-    let address = |database: Option<&str>| site.variables.address(service, site.kind, database);
-    let label = site.workload.name.clone();
-    Ok(match &site.workload.task {
-        Task::RedisKeys { acknowledge } => Arc::new(redis::Keys::new(address(None)?, site.run, &label, *acknowledge)?),
-        Task::RedisJobs { acknowledge } => Arc::new(redis_jobs::Jobs::new(address(None)?, site.run, &label, *acknowledge)?),
-        Task::PostgresRows { database } => Arc::new(postgres::Rows::new(address(database.as_deref())?, site.run, &label)?),
-        Task::KafkaRecords { acks } => Arc::new(kafka::Records::new(address(None)?, site.run, &label, *acks)?),
-        Task::Http { path, status } => Arc::new(http::Requests::new(site.variables.url(service)?, path, *status)?),
-        Task::Command { command } => Arc::new(command::Commands { command: command.clone(), variables: site.variables.clone() }),
-    })
+    let Site { workload, variables, run } = site;
+    let service = workload.service.as_deref().unwrap_or_default();
+    match &workload.task {
+        Task::OfKind(work) => {
+            let kind = find(&work.kind).ok_or_else(|| WorkError::Said(format!("no kind has work of the name `{}`", work.kind)))?;
+            kind.work(&work.value, &WorkloadSite { service, variables, run, label: &workload.name })
+        }
+        Task::Http { path, status } => Ok(Arc::new(http::Requests::new(variables.of(service, "URL")?, path, *status)?)),
+        Task::Command { command } => Ok(Arc::new(command::Commands { command: command.clone(), variables: Variables::clone(variables) })),
+    }
+}
+
+impl Completions for Book {
+    fn completed(&self, client: u32, sequence: u64) {
+        self.ledger.write(client, sequence, Entry::Done);
+    }
 }
 
 /// One client until stopped. Nothing is begun after that; what was begun is seen to its end.
@@ -183,20 +147,11 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
     }
 }
 
-/// `CLIENT:SEQUENCE`, as values carry it.
-fn mark(client: u32, sequence: u64) -> String {
-    format!("{client}:{sequence}")
-}
-
-fn unmark(text: &str) -> Option<(u32, u64)> {
-    let (client, sequence) = text.split_once(':')?;
-    Some((client.parse().ok()?, sequence.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::Outcome;
+    use async_trait::async_trait;
 
     /// Answers by a script of letters, over and over: `a`, `r`, `u`.
     struct Scripted {
@@ -246,11 +201,5 @@ mod tests {
     #[tokio::test]
     async fn a_rate_of_nothing_does_nothing() {
         assert_eq!(driven("a", 0.0).await, (Vec::new(), 0));
-    }
-
-    #[test]
-    fn marks_read_back() {
-        assert_eq!(unmark(&mark(3, 77)), Some((3, 77)));
-        assert_eq!(unmark("x:1"), None);
     }
 }

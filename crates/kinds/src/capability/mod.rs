@@ -15,6 +15,7 @@ mod probe;
 mod provision;
 mod scripts;
 mod transfer;
+mod workload;
 
 pub use backup::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
 pub use diagnosis::{Cause, Place};
@@ -27,6 +28,13 @@ pub use probe::Probes;
 pub use provision::Provisions;
 pub use scripts::{ScriptStore, Scripts};
 pub use transfer::{RemoteSource, Transfers};
+pub use workload::{
+    AddressError, Asker, Client, Completions, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite,
+    Workloads,
+};
+pub(crate) use workload::{mark, unmark};
+
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 /// One kind of service. Each folder implements it once, on a type without data of its own.
 pub trait ServiceKind: Send + Sync {
@@ -74,6 +82,21 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn faults(&self) -> Option<&dyn Faults> {
+        None
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        None
+    }
+
+    /// How to see whether and when a service answers, from the variables that the daemon gives: by a connection that is kept,
+    /// unless the kind knows better.
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        crate::asker::tcp(variables, service)
+    }
+
+    /// A hidden command of the program, for work that needs a process of its own, if the arguments ask for it.
+    fn main_if_asked(&self, _arguments: &[OsString]) -> Option<ExitCode> {
         None
     }
 

@@ -2,7 +2,9 @@
 
 mod fields;
 
-use crate::capability::{FileField, FileUse, ServiceKind};
+use std::sync::Arc;
+
+use crate::capability::{AddressError, Asker, FileField, FileUse, ServiceKind, Variables};
 
 pub use fields::Grafana;
 
@@ -26,5 +28,9 @@ impl ServiceKind for GrafanaKind {
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField { path: &["dashboards"], used_for: FileUse::Text(&["json"]) }];
         FILES
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        crate::asker::http(variables, service)
     }
 }

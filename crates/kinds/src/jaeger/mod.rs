@@ -4,7 +4,9 @@ mod fields;
 mod probe;
 pub mod spec;
 
-use crate::capability::{Probes, ServiceKind};
+use std::sync::Arc;
+
+use crate::capability::{AddressError, Asker, Probes, ServiceKind, Variables};
 
 pub use fields::Jaeger;
 
@@ -27,5 +29,9 @@ impl ServiceKind for JaegerKind {
 
     fn probes(&self) -> Option<&dyn Probes> {
         Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        crate::asker::http(variables, service)
     }
 }

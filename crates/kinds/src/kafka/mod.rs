@@ -12,8 +12,13 @@ mod scripts;
 pub mod spec;
 pub(crate) mod topics;
 pub mod wire;
+pub(crate) mod workload;
 
-use crate::capability::{Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
+
+use crate::capability::{
+    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Variables, Workloads,
+};
 
 pub use fields::Kafka;
 
@@ -65,6 +70,18 @@ impl ServiceKind for KafkaKind {
 
     fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        workload::asker(variables, service)
+    }
+
+    fn main_if_asked(&self, arguments: &[OsString]) -> Option<ExitCode> {
+        workload::main_if_asked(arguments.iter().cloned())
     }
 
     fn causes(&self) -> &'static [Cause] {

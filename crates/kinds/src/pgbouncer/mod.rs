@@ -5,7 +5,9 @@ mod fields;
 mod probe;
 pub mod spec;
 
-use crate::capability::{Cause, Probes, ServiceKind};
+use std::sync::Arc;
+
+use crate::capability::{AddressError, Asker, Cause, Probes, ServiceKind, Variables};
 
 pub use fields::Pgbouncer;
 
@@ -28,6 +30,10 @@ impl ServiceKind for PgbouncerKind {
 
     fn probes(&self) -> Option<&dyn Probes> {
         Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        crate::postgres::workload::asker(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

@@ -12,8 +12,14 @@ pub mod provision;
 mod scripts;
 pub mod spec;
 mod transfer;
+pub(crate) mod workload;
 
-use crate::capability::{Backups, Cause, Faults, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use std::sync::Arc;
+
+use crate::capability::{
+    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    Variables, Workloads,
+};
 
 pub use fields::Postgres;
 
@@ -79,6 +85,14 @@ impl ServiceKind for PostgresKind {
 
     fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        workload::asker(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

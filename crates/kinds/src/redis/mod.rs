@@ -10,8 +10,14 @@ pub mod probe;
 mod provision;
 mod scripts;
 pub mod spec;
+mod workload;
 
-use crate::capability::{Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use std::sync::Arc;
+
+use crate::capability::{
+    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    Variables, Workloads,
+};
 
 pub use fields::Redis;
 
@@ -67,6 +73,14 @@ impl ServiceKind for RedisKind {
 
     fn faults(&self) -> Option<&dyn Faults> {
         Some(self)
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        workload::asker(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

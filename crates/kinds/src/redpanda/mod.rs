@@ -2,8 +2,10 @@
 
 mod fields;
 
+use std::sync::Arc;
+
 use crate::{
-    capability::{Backups, FileField, Leases, ServiceKind},
+    capability::{AddressError, Asker, Backups, FileField, Leases, ServiceKind, Variables, Workloads},
     kafka,
 };
 
@@ -37,5 +39,13 @@ impl ServiceKind for RedpandaKind {
 
     fn backups(&self) -> Option<&dyn Backups> {
         Some(&kafka::KIND)
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        Some(&kafka::KIND)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        kafka::workload::asker(variables, service)
     }
 }

@@ -3,7 +3,14 @@
 //! Producing happens here. Reading happens in a child process of our own binary: a client library that was seen to take
 //! its process down with it may not take the run.
 
-use std::{collections::HashSet, ffi::OsString, io::Write, process::ExitCode, process::Stdio, time::Duration};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    io::Write,
+    process::{ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rdkafka::{
@@ -14,16 +21,106 @@ use rdkafka::{
     error::KafkaError,
     producer::{FutureProducer, FutureRecord, Producer},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::TcpStream;
 
-use super::{Client, Reply, Work, WorkError, mark, unmark};
-use crate::{address::Address, document::Acks, tally::Observed};
+use super::{KafkaKind, wire};
+use crate::{
+    asker::silent,
+    capability::{
+        AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
+        mark, unmark,
+    },
+};
 
 const PARTITIONS: i32 = 4;
 const READ: Duration = Duration::from_mins(1);
 /// The hidden command that reads.
 const READER: &str = "chaos-read-kafka";
 
-pub(crate) struct Records {
+impl Workloads for KafkaKind {
+    fn kinds(&self) -> &'static [&'static dyn WorkloadKind] {
+        &[&KafkaRecords]
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "KafkaWorkload")]
+#[expect(dead_code, reason = "the fields that all workloads have are read by the scenario")]
+struct Fields {
+    /// The service.
+    service: String,
+    /// How many work at once.
+    #[serde(default)]
+    clients: Option<u32>,
+    /// Operations a second of all clients together: `400/s`.
+    #[serde(default)]
+    rate: Option<String>,
+    /// Whose answer makes a record an acknowledged one: that of all replicas, of the leader, or nobody's.
+    #[serde(default)]
+    acks: Acks,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Acks {
+    #[default]
+    All,
+    Leader,
+    None,
+}
+
+struct KafkaRecords;
+
+impl WorkloadKind for KafkaRecords {
+    fn name(&self) -> &'static str {
+        "kafka-records"
+    }
+
+    fn about(&self) -> &'static str {
+        "Records that are produced with `acks=all`."
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Fields>()
+    }
+
+    fn work(&self, fields: &Value, site: &WorkloadSite<'_>) -> Result<Arc<dyn Work>, WorkError> {
+        let Fields { acks, .. } = Fields::deserialize(fields).map_err(|error| WorkError::Said(error.to_string()))?;
+        let topic = format!("devenv-chaos-{}-{}", site.run, site.label);
+        Ok(Arc::new(Records { brokers: site.variables.of(site.service, "BROKERS")?.to_owned(), topic, acks }))
+    }
+}
+
+/// How to ask whether it answers.
+pub(crate) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+    Ok(Arc::new(Brokers(variables.of(service, "BROKERS")?.to_owned())))
+}
+
+/// Each question is a connection of its own.
+#[derive(Clone)]
+struct Brokers(String);
+
+#[async_trait]
+impl Asker for Brokers {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Line for Brokers {
+    async fn ask(&mut self) -> Result<(), Silent> {
+        let stream = TcpStream::connect(self.0.split(',').next().unwrap_or_default()).await.map_err(silent)?;
+        stream.set_nodelay(true).map_err(silent)?;
+        wire::Connection::new(stream).metadata(None).await.map(drop).map_err(silent)
+    }
+}
+
+struct Records {
     brokers: String,
     topic: String,
     acks: Acks,
@@ -38,11 +135,6 @@ struct Sender {
 }
 
 impl Records {
-    pub(super) fn new(address: Address, run: &str, label: &str, acks: Acks) -> Result<Self, WorkError> {
-        let Address::Kafka { brokers } = address else { return Err(WorkError::Said("the server is not a Kafka broker".to_owned())) };
-        Ok(Self { brokers, topic: format!("devenv-chaos-{run}-{label}"), acks })
-    }
-
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, WorkError> {
         config(&self.brokers).create().map_err(|error: KafkaError| WorkError::Said(error.to_string()))
     }
@@ -138,7 +230,7 @@ impl Client for Sender {
 }
 
 /// The hidden command, if the arguments ask for it: every value of a topic, one a line.
-pub(crate) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+pub(super) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.next()? != READER {
         return None;
     }

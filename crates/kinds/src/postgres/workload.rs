@@ -1,17 +1,98 @@
 //! Rows of PostgreSQL: each is inserted once, in a transaction of its own.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use devenv_secrets::tls;
+use devenv_spec::variable_form;
 use rustls::ClientConfig;
-use tokio_postgres::{Config, NoTls, Statement, error::SqlState};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_postgres::{Config, NoTls, Statement, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Client, Reply, Work, WorkError};
-use crate::{address::Address, tally::Observed};
+use super::PostgresKind;
+use crate::{
+    asker::silent,
+    capability::{
+        AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
+    },
+};
 
-pub(crate) struct Rows {
+const CONNECT: Duration = Duration::from_secs(2);
+
+impl Workloads for PostgresKind {
+    fn kinds(&self) -> &'static [&'static dyn WorkloadKind] {
+        &[&PostgresRows]
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PostgresWorkload")]
+#[expect(dead_code, reason = "the fields that all workloads have are read by the scenario")]
+struct Fields {
+    /// The service.
+    service: String,
+    /// The database, as its owner; the first one unless said.
+    #[serde(default)]
+    database: Option<String>,
+    /// How many work at once.
+    #[serde(default)]
+    clients: Option<u32>,
+    /// Operations a second of all clients together: `400/s`.
+    #[serde(default)]
+    rate: Option<String>,
+}
+
+struct PostgresRows;
+
+impl WorkloadKind for PostgresRows {
+    fn name(&self) -> &'static str {
+        "postgres-rows"
+    }
+
+    fn about(&self) -> &'static str {
+        "Rows that are inserted, each in a transaction of its own."
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Fields>()
+    }
+
+    fn is_in_database(&self) -> bool {
+        true
+    }
+
+    fn work(&self, fields: &Value, site: &WorkloadSite<'_>) -> Result<Arc<dyn Work>, WorkError> {
+        let fields = Fields::deserialize(fields).map_err(|error| WorkError::Said(error.to_string()))?;
+        let server = Server::found(site.variables, site.service, fields.database.as_deref())?;
+        Ok(Arc::new(Rows { server, table: format!("devenv_chaos_{}_{}", site.run, site.label.replace('-', "_")) }))
+    }
+}
+
+/// How to ask whether it answers.
+pub(crate) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+    Ok(Arc::new(Server::found(variables, service, None)?))
+}
+
+#[async_trait]
+impl Asker for Server {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent> {
+        Ok(Box::new(Session::open(&self.config, self.tls.as_ref()).await.map_err(silent)?))
+    }
+}
+
+#[async_trait]
+impl Line for Session {
+    async fn ask(&mut self) -> Result<(), Silent> {
+        self.client.simple_query("SELECT 1").await.map(drop).map_err(silent)
+    }
+}
+
+struct Rows {
     server: Server,
     table: String,
 }
@@ -23,7 +104,7 @@ struct Server {
 }
 
 /// A connection, which ends with this.
-pub(crate) struct Session {
+struct Session {
     pub client: tokio_postgres::Client,
     _driver: AbortOnDropHandle<()>,
 }
@@ -36,7 +117,7 @@ struct Inserter {
 }
 
 impl Session {
-    pub(crate) async fn open(config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<Self, tokio_postgres::Error> {
+    async fn open(config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<Self, tokio_postgres::Error> {
         // The driver ends when its server or its client does. The client gets the same error.
         let (client, driver) = match tls {
             None => {
@@ -53,6 +134,30 @@ impl Session {
 }
 
 impl Server {
+    fn found(variables: &Variables, service: &str, database: Option<&str>) -> Result<Self, AddressError> {
+        let name = match database {
+            Some(database) => Variables::name(service, &format!("{}_URL", variable_form(database))),
+            None => Variables::name(service, "URL"),
+        };
+        let url = variables.value(&name)?;
+        let unreadable = |reason: String| AddressError::Unreadable { name: name.clone(), reason };
+        // The driver does not know `verify-full`; the authority's certificate says as much.
+        let (plain, query) = url.split_once('?').unwrap_or((url, ""));
+        let authority = query.split('&').find_map(|pair| pair.strip_prefix("sslrootcert="));
+        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| unreadable(error.to_string()))?;
+        config.application_name("devenv-chaos").connect_timeout(CONNECT);
+        let tls = match authority {
+            Some(path) => {
+                config.ssl_mode(SslMode::Require);
+                let path = crate::transfer::decoded(path);
+                tls::use_ring();
+                Some(Arc::new(tls::client(Path::new(&path)).map_err(|error| unreadable(error.to_string()))?))
+            }
+            None => None,
+        };
+        Ok(Self { config, tls })
+    }
+
     async fn open(&self) -> Result<Session, String> {
         Session::open(&self.config, self.tls.as_ref()).await.map_err(|error| said(&error))
     }
@@ -71,14 +176,6 @@ fn reply_to(error: &tokio_postgres::Error) -> Reply {
     match error.as_db_error() {
         Some(refusal) if !going_down(refusal.code()) => Reply::Refused(said(error)),
         _ => Reply::Unknown(said(error)),
-    }
-}
-
-impl Rows {
-    pub(super) fn new(address: Address, run: &str, label: &str) -> Result<Self, WorkError> {
-        let Address::Postgres { config, tls } = address else { return Err(WorkError::Said("the server is not PostgreSQL".to_owned())) };
-        let table = format!("devenv_chaos_{run}_{}", label.replace('-', "_"));
-        Ok(Self { server: Server { config: *config, tls }, table })
     }
 }
 

@@ -11,15 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use redis::{RedisError, aio::MultiplexedConnection};
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Book, Client, Reply, Work, WorkError, mark,
-    redis::{Server, on_disk, reply_to, said},
-    unmark,
-};
-use crate::{address::Address, document::Acknowledge, ledger::Entry, tally::Observed};
+use super::{Acknowledge, Fields, Server, on_disk, reply_to, said};
+use crate::capability::{Client, Completions, Observed, Reply, Work, WorkError, WorkloadKind, WorkloadSite, mark, unmark};
 
 const GROUP: &str = "workers";
 const WORKERS: usize = 2;
@@ -30,7 +28,29 @@ const BLOCK_MS: u64 = 200;
 /// What `XREADGROUP` answers: by stream, entries with their fields, names and values in turn.
 type Streams = Option<Vec<(String, Vec<(String, Option<Vec<String>>)>)>>;
 
-pub(crate) struct Jobs {
+pub(super) struct RedisJobs;
+
+impl WorkloadKind for RedisJobs {
+    fn name(&self) -> &'static str {
+        "redis-jobs"
+    }
+
+    fn about(&self) -> &'static str {
+        "Jobs of a stream, which workers complete: each at least once."
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Fields>()
+    }
+
+    fn work(&self, fields: &Value, site: &WorkloadSite<'_>) -> Result<Arc<dyn Work>, WorkError> {
+        let WorkloadSite { run, label, .. } = site;
+        let (stream, acknowledge) = (format!("devenv:chaos:{run}:{label}"), Fields::read(fields)?.acknowledge);
+        Ok(Arc::new(Jobs { server: Server::of(site)?, stream, acknowledge, known: Arc::default() }))
+    }
+}
+
+struct Jobs {
     server: Server,
     stream: String,
     acknowledge: Acknowledge,
@@ -54,11 +74,7 @@ struct Producer {
 }
 
 impl Jobs {
-    pub(super) fn new(address: Address, run: &str, label: &str, acknowledge: Acknowledge) -> Result<Self, WorkError> {
-        Ok(Self { server: Server::of(address)?, stream: format!("devenv:chaos:{run}:{label}"), acknowledge, known: Arc::default() })
-    }
-
-    async fn work(&self, worker: usize, book: &Book) -> Result<(), String> {
+    async fn work(&self, worker: usize, completed: &dyn Completions) -> Result<(), String> {
         let mut connection = self.server.connect().await?;
         let wrong = |error: RedisError| said(&error);
         self.group(&mut connection).await.map_err(wrong)?;
@@ -82,7 +98,7 @@ impl Jobs {
             for (id, fields) in entries {
                 // An entry that was deleted in the meantime has no fields.
                 if let Some((client, sequence)) = fields.as_deref().and_then(|fields| unmark(fields.get(1)?)) {
-                    book.ledger.write(client, sequence, Entry::Done);
+                    completed.completed(client, sequence);
                     self.completed((client, sequence));
                 }
                 finished.push(id);
@@ -126,10 +142,10 @@ impl Work for Jobs {
         })
     }
 
-    async fn complete(&self, book: &Book, stop: CancellationToken) {
+    async fn complete(&self, completed: &dyn Completions, stop: CancellationToken) {
         let workers = (0..WORKERS).map(|worker| async move {
             loop {
-                if let Err(trouble) = self.work(worker, book).await {
+                if let Err(trouble) = self.work(worker, completed).await {
                     tracing::debug!(%trouble, worker, "A worker of the job queue reconnects.");
                     sleep(AGAIN).await;
                 }

@@ -1,0 +1,97 @@
+//! Askers for servers whose protocol needs none of its own: over HTTP, and by a connection that is kept.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::capability::{AddressError, Asker, Line, Silent, Variables};
+
+/// By `SERVICE_URL`: any answer is one, since what its status means is the supervisor's affair.
+pub(crate) fn http(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+    Ok(Arc::new(Http { url: variables.of(service, "URL")?.to_owned() }))
+}
+
+/// By `SERVICE_HOST` and `SERVICE_PORT`, or what `SERVICE_URL` names.
+pub(crate) fn tcp(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+    let at = match (variables.of(service, "HOST"), variables.of(service, "PORT")) {
+        (Ok(host), Ok(port)) => format!("{host}:{port}"),
+        _ => {
+            let url = variables.of(service, "URL")?;
+            url.split("//").last().and_then(|rest| rest.split('/').next()).unwrap_or(url).to_owned()
+        }
+    };
+    Ok(Arc::new(Tcp { at }))
+}
+
+/// Each question is a connection of its own.
+#[derive(Clone)]
+struct Http {
+    url: String,
+}
+
+#[derive(Clone)]
+struct Tcp {
+    /// `host:port`
+    at: String,
+}
+
+#[async_trait]
+impl Asker for Http {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Line for Http {
+    async fn ask(&mut self) -> Result<(), Silent> {
+        let rest = self.url.trim_start_matches("http://");
+        let (at, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut stream = TcpStream::connect(at).await.map_err(silent)?;
+        stream.write_all(format!("GET /{path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n").as_bytes()).await.map_err(silent)?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await.map_err(silent)?;
+        if head == *b"HTTP/" { Ok(()) } else { Err(Silent) }
+    }
+}
+
+#[async_trait]
+impl Asker for Tcp {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Line for Tcp {
+    /// A connection that stays for a moment: a forwarder accepts before the service listens, and hangs up at once.
+    async fn ask(&mut self) -> Result<(), Silent> {
+        let mut stream = TcpStream::connect(&self.at).await.map_err(silent)?;
+        match timeout(Duration::from_millis(5), stream.read(&mut [0; 1])).await {
+            Ok(Ok(0) | Err(_)) => Err(Silent),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Why does not matter.
+pub(crate) fn silent<E>(_: E) -> Silent {
+    Silent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_its_variables() {
+        let variables = Variables([("WEB_URL".to_owned(), "http://127.0.0.1:80/x".to_owned())].into());
+        assert!(http(&variables, "web").is_ok() && tcp(&variables, "web").is_ok());
+        assert_eq!(tcp(&variables, "my-db").err().map(|error| error.to_string()).unwrap(), "the environment has no variable MY_DB_URL");
+    }
+}

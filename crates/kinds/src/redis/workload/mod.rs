@@ -1,0 +1,149 @@
+//! Work on Redis for chaos scenarios, and the question whether it answers.
+
+mod jobs;
+mod keys;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use devenv_secrets::tls;
+use redis::{AsyncConnectionConfig, RedisError, TlsCertificates, aio::MultiplexedConnection};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::RedisKind;
+use crate::{
+    asker::silent,
+    capability::{AddressError, Asker, Line, Reply, Silent, Variables, WorkError, WorkloadKind, WorkloadSite, Workloads},
+};
+
+/// A large answer of a busy server takes its time; a client's own limit is tighter.
+const RESPONSE: Duration = Duration::from_secs(10);
+/// Names the certificate of the local authority.
+const AUTHORITY: &str = "DEVENV_CA_FILE";
+
+impl Workloads for RedisKind {
+    fn kinds(&self) -> &'static [&'static dyn WorkloadKind] {
+        &[&keys::RedisKeys, &jobs::RedisJobs]
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RedisWorkload")]
+#[expect(dead_code, reason = "the fields that all workloads have are read by the scenario")]
+struct Fields {
+    /// The service.
+    service: String,
+    /// How many work at once.
+    #[serde(default)]
+    clients: Option<u32>,
+    /// Operations a second of all clients together: `400/s`.
+    #[serde(default)]
+    rate: Option<String>,
+    /// When a write counts as acknowledged: at the reply, or once the server says that it is on the disk (`WAITAOF`).
+    #[serde(default)]
+    acknowledge: Acknowledge,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Acknowledge {
+    #[default]
+    Reply,
+    Fsynced,
+}
+
+impl Fields {
+    fn read(fields: &Value) -> Result<Self, WorkError> {
+        Self::deserialize(fields).map_err(|error| WorkError::Said(error.to_string()))
+    }
+}
+
+/// Where the server is.
+#[derive(Clone)]
+struct Server {
+    url: String,
+    authority: Option<Vec<u8>>,
+}
+
+/// How to ask whether it answers.
+pub(super) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+    Ok(Arc::new(Server::found(variables, service)?))
+}
+
+#[async_trait]
+impl Asker for Server {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent> {
+        Ok(Box::new(Open(open(&self.url, self.authority.as_deref()).await.map_err(silent)?)))
+    }
+}
+
+struct Open(MultiplexedConnection);
+
+#[async_trait]
+impl Line for Open {
+    async fn ask(&mut self) -> Result<(), Silent> {
+        let answer = redis::cmd("PING").query_async::<String>(&mut self.0).await.map_err(silent)?;
+        if answer == "PONG" { Ok(()) } else { Err(Silent) }
+    }
+}
+
+async fn open(url: &str, authority: Option<&[u8]>) -> Result<MultiplexedConnection, RedisError> {
+    let client = match authority {
+        Some(root) => redis::Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root.to_vec()) })?,
+        None => redis::Client::open(url)?,
+    };
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(Duration::from_secs(2))).set_response_timeout(Some(RESPONSE));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+impl Server {
+    fn of(site: &WorkloadSite<'_>) -> Result<Self, AddressError> {
+        Self::found(site.variables, site.service)
+    }
+
+    fn found(variables: &Variables, service: &str) -> Result<Self, AddressError> {
+        let url = variables.of(service, "URL")?.to_owned();
+        let authority = match (url.starts_with("rediss://"), variables.value(AUTHORITY)) {
+            (true, Ok(path)) => {
+                tls::use_ring();
+                let unreadable = |error: std::io::Error| AddressError::Unreadable { name: AUTHORITY.to_owned(), reason: error.to_string() };
+                Some(std::fs::read(path).map_err(unreadable)?)
+            }
+            _ => None,
+        };
+        Ok(Self { url, authority })
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+        open(&self.url, self.authority.as_deref()).await.map_err(|error| said(&error))
+    }
+}
+
+fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}
+
+/// The server's own no is one; anything else leaves it open.
+fn reply_to(error: &RedisError) -> Reply {
+    let server = error.code().is_some() && !error.is_io_error() && !error.is_connection_dropped();
+    if server { Reply::Refused(said(error)) } else { Reply::Unknown(said(error)) }
+}
+
+/// After a write was accepted: once it is on the disk, if that is what counts.
+async fn on_disk(connection: &mut MultiplexedConnection, acknowledge: Acknowledge) -> Reply {
+    if acknowledge == Acknowledge::Reply {
+        return Reply::Acknowledged;
+    }
+    // The counts are what was reached when the time was up, so they have to be looked at.
+    match redis::cmd("WAITAOF").arg(1).arg(0).arg(1500).query_async::<(u64, u64)>(connection).await {
+        Ok((1.., _)) => Reply::Acknowledged,
+        Ok(_) => Reply::Unknown("not synced to disk within 1.5 s".to_owned()),
+        Err(error) => Reply::Unknown(said(&error)),
+    }
+}
