@@ -26,6 +26,11 @@ impl Environments {
             let message = format!("`{}` is not running: it is {}", service.name, service.state);
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
         };
+        // A new process there is held still like all others, and would say nothing until the fault is over.
+        if let Some(fault) = self.paused_by(&environment, &service.name).await {
+            let message = format!("`{}` is paused by the fault `{fault}`, so no command can run in it", service.name);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv chaos heal {fault}` ends the fault")));
+        }
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
         // They are in no description of the container, and so the engine gives them to nobody by itself.

@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{Environments, environments::Environment, internal};
 use crate::{
     event::NewEvent,
-    fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Target, Undoing},
+    fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Suspended, Target, Undoing},
     reconcile::CommandError,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
@@ -251,6 +251,16 @@ impl Environments {
         entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
     }
 
+    /// The fault that holds all processes of this service still, also those that are started now.
+    pub(super) async fn paused_by(&self, environment: &Environment, service: &str) -> Option<String> {
+        for entry in self.journal(&environment.id).entries().into_iter().filter(|entry| entry.is_active_on(service)) {
+            if described(environment, &entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
+                return Some(entry.fault.id);
+            }
+        }
+        None
+    }
+
     fn journal(&self, environment: &EnvironmentId) -> Journal {
         Journal::of(&self.shared.store.environment(environment))
     }
@@ -296,6 +306,10 @@ async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Recor
     Ok((record, service, injection))
 }
 
+fn holds_all_processes(action: &Action) -> bool {
+    matches!(action, Action::Suspend(Suspended::All))
+}
+
 fn lasting(action: &Action, spec: &FaultSpec, kind: &dyn FaultKind) -> Lasting {
     let asked = || Lasting::For(spec.duration.unwrap_or(DEFAULT_DURATION));
     match action {
@@ -326,5 +340,31 @@ fn device_volume(record: &Record, service: &ServiceName) -> Option<String> {
     match &mount.source {
         crate::spec::MountSource::Volume(name) => record.volumes.get(&format!("{service}/{name}")).cloned(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::spec::{ContainerSpec, Workload};
+
+    #[test]
+    fn only_a_fault_that_holds_every_process_keeps_commands_from_running() {
+        let service: ServiceSpec = serde_json::from_value(serde_json::json!({
+            "name": "queue", "kind": "kafka", "workload": Workload::Container(ContainerSpec::new("kafka:4")), "depends_on": {},
+            "on_dependency_restart": "ignore", "optional": false, "probe": "none", "provision": [], "proof": null,
+            "ready_timeout": { "secs": 1, "nanos": 0 }, "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } },
+            "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
+        }))
+        .unwrap();
+        // `freeze` holds the main process alone: others can be started beside it.
+        for (name, expected) in [("pause", true), ("kafka-pause", true), ("freeze", false), ("kill", false)] {
+            let spec = fault::parse("f1", name, service.name.clone(), &BTreeMap::new(), None, 7).unwrap();
+            let target = Target { spec: &service, services: std::slice::from_ref(&service.name), faults: &[], seed: 7 };
+            let injection = fault::find(name).unwrap().describe(&spec.parameters, &target).unwrap();
+            assert_eq!(holds_all_processes(&injection.action), expected, "{name}");
+        }
     }
 }

@@ -86,6 +86,11 @@ impl Entry {
         self.spec.parameters.flag("persist")
     }
 
+    /// Whether it has been injected into the service and not been undone.
+    pub(super) fn is_active_on(&self, service: &str) -> bool {
+        self.fault.healed_at.is_none() && self.spec.service.as_str() == service
+    }
+
     /// The name of its holder, if it has one.
     pub(super) fn holder(&self) -> Option<&str> {
         self.undo.iter().find_map(|undo| match undo {
