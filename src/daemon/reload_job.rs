@@ -18,7 +18,7 @@ use super::{
     reload::upload,
 };
 use crate::{
-    engine::{Engine, ExecRequest},
+    engine::{Engine, ExecOutput, ExecRequest},
     event::NewEvent,
     log::Logs,
     reconcile::{Handle, Reload},
@@ -191,10 +191,7 @@ impl Work<'_> {
                 let command = ["rm", "-rf", "--"].into_iter().map(ToOwned::to_owned).chain(gone.clone()).collect();
                 let request = ExecRequest { command, user: Some("0".to_owned()), deadline: Some(REMOVING), ..ExecRequest::default() };
                 let output = self.tools.engine.exec(&container, request).await.map_err(|error| error.to_string())?;
-                if output.code != 0 {
-                    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                    return Err(format!("cannot remove deleted files there: `rm` exited with code {}: {said}", output.code));
-                }
+                removal(&output)?;
             }
             Ok::<(), String>(())
         };
@@ -239,5 +236,27 @@ impl Work<'_> {
         }
         let message = format!("built the image of {name} in {} ms", began.elapsed().as_millis());
         Ok(self.handle.events.emit(NewEvent::of(name, "service.built", message).because(Some(cause))))
+    }
+}
+
+/// Whether `rm` has removed what it was told to, else why not.
+fn removal(output: &ExecOutput) -> Result<(), String> {
+    if output.code == 0 {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(format!("cannot remove deleted files there: `rm` exited with code {}: {said}", output.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_stay_in_a_container_are_no_success() {
+        let output = |code, stderr: &'static str| ExecOutput { code, stdout: "".into(), stderr: stderr.into() };
+        assert_eq!(removal(&output(0, "")), Ok(()));
+        let error = removal(&output(1, "rm: cannot remove '/app/a': Read-only file system\n")).unwrap_err();
+        assert_eq!(error, "cannot remove deleted files there: `rm` exited with code 1: rm: cannot remove '/app/a': Read-only file system");
     }
 }
