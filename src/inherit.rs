@@ -50,6 +50,8 @@ const OF_A_SESSION: [&str; 38] = [
 ];
 /// devenv's own settings and marks are about the command that was given, and not about what it starts.
 const OURS: &str = "DEVENV_";
+/// But for those by which a process finds the daemon that started it.
+const PLACES: [&str; 3] = ["DEVENV_CONFIG_DIR", "DEVENV_RUNTIME_DIR", "DEVENV_STATE_DIR"];
 
 /// Those of the shell that this command was given in.
 pub(crate) fn of_this_process() -> ShellVariables {
@@ -59,7 +61,10 @@ pub(crate) fn of_this_process() -> ShellVariables {
 /// A variable that is not UTF-8 is left out: no process of a service has ever been given one.
 pub(crate) fn filtered(variables: impl IntoIterator<Item = (OsString, OsString)>) -> ShellVariables {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let kept = |(name, _): &(String, String)| !name.starts_with(OURS) && !OF_A_SESSION.contains(&name.as_str());
+    let kept = |(name, _): &(String, String)| {
+        let name = name.as_str();
+        PLACES.contains(&name) || !(name.starts_with(OURS) || OF_A_SESSION.contains(&name))
+    };
     ShellVariables(variables.into_iter().filter_map(text).filter(kept).collect())
 }
 
@@ -79,13 +84,14 @@ mod tests {
             variable("VIRTUAL_ENV", "/p/.venv"),
             variable("TOKEN", "new"),
             variable("DEVENV_MARKER", "another's"),
+            variable("DEVENV_INSTANCE", "another"),
             variable("DEVENV_STATE_DIR", "/s"),
             variable("TMUX", "/tmp/tmux-0/default,1,0"),
             variable("PWD", "/p"),
             (OsString::from("NOT_UTF_8"), OsString::from_vec(vec![0xff])),
         ];
         let names: Vec<String> = filtered(shell).0.into_keys().collect();
-        assert_eq!(names, ["HOME", "LANG", "PATH", "TOKEN", "VIRTUAL_ENV"]);
+        assert_eq!(names, ["DEVENV_STATE_DIR", "HOME", "LANG", "PATH", "TOKEN", "VIRTUAL_ENV"]);
     }
 
     #[test]
