@@ -138,7 +138,8 @@ impl HostProcesses {
         let public: Vec<u16> = ports.keys().copied().collect();
         match self.proxies.hold(name, &public).await {
             Ok(()) => self.proxies.serve(name, process.run, &ports),
-            Err(error) => tracing::error!(%error, service = %name, "Cannot listen on the ports of a service again."),
+            // Tried again before it counts as ready.
+            Err(error) => tracing::warn!(%error, service = %name, "Cannot listen on the ports of a service yet."),
         }
         self.insert(name, Start { running: process, ports, follower: None });
         observed
@@ -172,6 +173,15 @@ impl HostProcesses {
         self.forget_ended(&spec.name);
         self.insert(&spec.name, Start { running, ports, follower: None });
         Ok(pid)
+    }
+
+    /// Makes sure that the service's ports are held. One that was adopted may have lost them to another program while no daemon
+    /// ran, and nobody would reach it.
+    pub(super) async fn hold_ports(&self, spec: &ServiceSpec) -> Result<(), StartError> {
+        match &spec.workload {
+            Workload::Process(process) if process.fronted => self.proxies.hold(&spec.name, &process.ports).await.map_err(StartError::Ports),
+            Workload::Process(_) | Workload::Container(_) => Ok(()),
+        }
     }
 
     /// Holds the service's ports, and chooses others for this start.
@@ -422,5 +432,23 @@ mod tests {
         let process = process(IndexMap::from([("TOKEN".to_owned(), Template::secret(SecretRef::new("api", "token")))]));
         let error = variables(&process, &ShellVariables::default(), &Ports::new(), &vault).unwrap_err();
         assert_eq!(error.to_string(), "cannot resolve its variable `TOKEN`");
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_port_another_program_has_taken_does_not_count_as_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = HostProcesses::new("owner", "e", directory.path().into(), Inherited::open(directory.path().join("inherited.json")));
+        let thief = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut process = process(IndexMap::new());
+        process.ports = vec![thief.local_addr().unwrap().port()];
+        let spec = serde_json::json!({
+            "name": "api", "kind": "process", "workload": Workload::Process(process), "depends_on": {}, "on_dependency_restart": "ignore",
+            "optional": false, "probe": "none", "provision": [], "proof": null, "ready_timeout": { "secs": 1, "nanos": 0 },
+            "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } }, "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
+        });
+        let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+        assert!(matches!(hosts.hold_ports(&spec).await, Err(StartError::Ports(_))));
+        drop(thief);
+        hosts.hold_ports(&spec).await.unwrap();
     }
 }

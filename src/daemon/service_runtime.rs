@@ -146,6 +146,7 @@ impl ServiceRuntime for DaemonServiceRuntime {
         instance: &Instance,
         news: &mpsc::UnboundedSender<ReadinessUpdate>,
     ) -> Result<String, Evidence> {
+        self.processes.hold_ports(spec).await.map_err(|error| Evidence::of(describe(&error)))?;
         ReadinessCheck::new(self, spec, instance, news).settle().await
     }
 
