@@ -104,7 +104,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
         let stop = CancellationToken::new();
         let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, stop.clone());
-        let store = OperationStore::open(&paths.state).map_err(internal)?;
+        let store = OperationStore::open(&paths.state);
         recovery::adopt(&environments).await?;
         let operations = Operations::new(environments.clone(), store);
         operations.recover().await;

@@ -128,7 +128,7 @@ impl Record {
 
 impl OperationStore {
     /// Reads what earlier daemons have left.
-    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(root: &Path) -> Self {
         let directory = root.join("operations");
         let mut operations = Operations::default();
         let mut ended = Vec::new();
@@ -144,7 +144,7 @@ impl OperationStore {
         ended.sort_by(|a, b| a.asked_at.cmp(&b.asked_at));
         operations.ended = ended.into();
         let changes = broadcast::channel(FOLLOWERS_LAG).0;
-        Ok(Self { shared: Arc::new(Shared { directory, state: Mutex::new(operations), changes }) })
+        Self { shared: Arc::new(Shared { directory, state: Mutex::new(operations), changes }) }
     }
 
     /// What an earlier daemon did not come to the end of. To be called before anything is begun.
@@ -405,36 +405,36 @@ mod tests {
     #[tokio::test]
     async fn what_an_operation_owes_is_found_by_the_next_daemon_and_protected_meanwhile() {
         let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path()).unwrap();
+        let store = OperationStore::open(directory.path());
         let operation = store.begin(record(OperationKind::SnapshotSave), false).await.unwrap();
         store.run(&operation.id).await.unwrap();
         let steps = vec![Step::RemoveVolume { name: "copy".to_owned() }, Step::Unpause { container: "db".to_owned() }];
         store.owe(&operation.id, steps.clone()).await.unwrap();
         assert!(store.in_flight().volumes.contains("copy"));
-        let next = OperationStore::open(directory.path()).unwrap();
+        let next = OperationStore::open(directory.path());
         assert_eq!(next.left()[0].undo, steps);
         assert!(next.in_flight().volumes.contains("copy"));
         next.commit(&operation.id, Vec::new()).await.unwrap();
         next.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
         assert!(next.in_flight().volumes.is_empty());
-        assert!(OperationStore::open(directory.path()).unwrap().left().is_empty());
+        assert!(OperationStore::open(directory.path()).left().is_empty());
     }
 
     #[tokio::test]
     async fn an_operation_that_could_not_be_taken_back_stays_for_the_next_daemon() {
         let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path()).unwrap();
+        let store = OperationStore::open(directory.path());
         let operation = store.begin(record(OperationKind::Fork), false).await.unwrap();
         store.owe(&operation.id, vec![Step::RemoveVolume { name: "copy".to_owned() }]).await.unwrap();
         store.end(&operation.id, OperationState::Failed, None).await.unwrap();
         assert_eq!(store.operations()[0].state, OperationState::Failed);
-        assert_eq!(OperationStore::open(directory.path()).unwrap().left().len(), 1);
+        assert_eq!(OperationStore::open(directory.path()).left().len(), 1);
     }
 
     #[tokio::test]
     async fn the_last_fifty_are_remembered_and_leases_do_not_displace_the_others() {
         let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path()).unwrap();
+        let store = OperationStore::open(directory.path());
         let end = async |kind| {
             let operation = store.begin(record(kind), false).await.unwrap();
             store.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
@@ -451,13 +451,13 @@ mod tests {
         }
         assert_eq!(store.operations().len(), KEPT);
         assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), KEPT);
-        assert_eq!(OperationStore::open(directory.path()).unwrap().operations().len(), KEPT);
+        assert_eq!(OperationStore::open(directory.path()).operations().len(), KEPT);
     }
 
     #[tokio::test]
     async fn background_work_is_in_no_list_and_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path()).unwrap();
+        let store = OperationStore::open(directory.path());
         let operation = store.begin(Record { background: true, ..record(OperationKind::Build) }, true).await.unwrap();
         store.owe(&operation.id, vec![Step::Unpause { container: "db".to_owned() }]).await.unwrap();
         assert!(store.operations().is_empty() && store.in_flight().containers.contains("db"));

@@ -60,7 +60,11 @@ async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
             server.psql(name, &format!("create extension \"{extension}\""));
         }
     }
-    let spec = given("db", json!(kind)).with(|service| drop(service.ports.insert(5432, server.port))).spec();
+    let spec = given("db", json!(kind))
+        .with(|service| {
+            service.ports.insert(5432, server.port);
+        })
+        .spec();
     let entries = applied(spec.services["db"].scripts.as_ref().unwrap(), &vault, &server.id).await;
     (server, entries)
 }
