@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use devenv_spec::SecretRef;
+use devenv_spec::{SecretRef, ServiceSpec, Template};
 
 use crate::{jaeger::spec::JaegerProbe, kafka::spec::KafkaProbe, postgres::spec::PostgresProbe, redis::spec::RedisProbe};
 
@@ -37,6 +37,40 @@ pub fn start(image: &str, port: u16, container: u16, options: &[&str], command: 
     let output = docker(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Running(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+/// Starts a service as its kind describes it, files included, on the ports that its description names.
+pub fn start_described(service: &ServiceSpec, vault: &Vault) -> Running {
+    let container = service.container().unwrap();
+    let fill = |text: &Template| text.fill(|secret| vault.reveal(secret).unwrap());
+    let mut arguments: Vec<String> = ["create", "--label", "devenv-test=kinds"].map(str::to_owned).into();
+    for port in &container.ports {
+        arguments.extend(["-p".to_owned(), format!("127.0.0.1:{}:{}", port.host, port.container)]);
+    }
+    for (name, value) in &container.environment {
+        arguments.extend(["-e".to_owned(), format!("{name}={}", fill(value))]);
+    }
+    arguments.push(container.image.name().to_owned());
+    arguments.extend(container.command.clone().unwrap_or_default());
+    let output = docker(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let running = Running(String::from_utf8(output.stdout).unwrap().trim().to_owned());
+    let tree = tempfile::tempdir().unwrap();
+    for file in &container.files {
+        let path = tree.path().join(file.path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, fill(&file.content)).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(file.mode)).unwrap();
+        std::os::unix::fs::chown(&path, Some(file.uid), Some(file.gid)).unwrap();
+    }
+    for directory in std::fs::read_dir(tree.path()).unwrap() {
+        let path = directory.unwrap().path();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let copied = docker(&["cp", "-a", &format!("{}/.", tree.path().display()), &format!("{}:/", running.0)]);
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    assert!(docker(&["start", &running.0]).status.success());
+    running
 }
 
 /// A port that was free a moment ago, and that no other test here is given.
