@@ -73,6 +73,7 @@ kinds! {
     "prometheus" prometheus Prometheus,
     "grafana" grafana Grafana,
     "s3" s3 S3,
+    "mariadb" mariadb Mariadb,
     "container" container Container,
     "process" process Process,
 }

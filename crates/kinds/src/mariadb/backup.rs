@@ -1,0 +1,419 @@
+//! Dumps by `mariadb-dump` in the server's own container, and databases made from them.
+//!
+//! Writers are held up until the dump has taken its snapshot, and one of our own is taken in the same moment: so what is counted is
+//! what is dumped. A restored database is made beside the one in use, counted there, and exchanged with it ([`swap`]).
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use devenv_api::Content;
+use devenv_engine::{ExecInput, ExecRequest, ExecStream, SessionRequest};
+use devenv_spec::ServiceSpec;
+use futures_util::StreamExt;
+use mysql_async::Error;
+use tokio::{io::AsyncWriteExt, time::Instant};
+
+use super::{
+    MariadbKind,
+    blueprint::{Blueprint, Table},
+    ledger,
+    provision::{grant, superuser},
+    scripts::client_tls,
+    session::{Session, identifier, literal, reason},
+    spec::{MariadbDatabase, MariadbProvision},
+    swap::{self, beside},
+};
+use crate::{
+    backup::{BackupError, private},
+    capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
+};
+
+/// How long writers wait at most; what is dumped after that may not be what is counted.
+const HELD: Duration = Duration::from_secs(10);
+/// The dump writes this only after it has taken its snapshot.
+const BEGUN: [&str; 3] = ["-- Table structure", "-- Temporary table structure", "-- Dump completed"];
+/// Of the output, until one of those has come.
+const HEAD: usize = 64 << 10;
+
+/// What a login file of the tools says; passwords stand in no argument.
+const LOGIN: &str = r#"set -eu
+umask 077
+d=$(mktemp -d /tmp/devenv.XXXXXX)
+trap 'rm -rf "$d"' EXIT
+printf '[client]\nprotocol=tcp\nhost=%s\nport=%s\nuser="%s"\npassword="%s"\n%s\n' "$DEVENV_HOST" "$DEVENV_PORT" "$DEVENV_USER" "$DEVENV_PASSWORD" "$DEVENV_TLS" > "$d/login.cnf"
+unset DEVENV_PASSWORD
+"#;
+
+const DUMP: &str = r#"
+dump() { mariadb-dump --defaults-file="$d/login.cnf" --single-transaction --skip-lock-tables --quick --routines --triggers --events --hex-blob --skip-dump-date --default-character-set=utf8mb4 "$@"; }
+dump "$DEVENV_DATABASE"
+if [ -n "$DEVENV_LEDGER" ]; then dump --skip-triggers --skip-routines --skip-events --where="$DEVENV_LEDGER" devenv_ledger devenv_script; fi
+echo '+dumped' >&2
+"#;
+
+/// What comes from elsewhere runs as the owner, in this database: who defined a view or a trigger there is nobody here. The
+/// first line keeps the client from running commands of the shell.
+const RESTORE: &str = r#"
+cat > "$d/dump"
+if gzip -t "$d/dump" 2>/dev/null; then gzip -d < "$d/dump" > "$d/plain"; mv "$d/plain" "$d/dump"; fi
+awk '/^INSERT INTO `/{t=$0;sub(/^INSERT INTO `/,"",t);sub(/`.*/,"",t);n[t]+=0;if($0~/VALUES \(/)n[t]++} /^\(/{n[t]++} END{for(t in n)printf "~%s\t%d\n",t,n[t]}' "$d/dump"
+if [ -n "$DEVENV_DEFINER" ]; then
+  sed -E -e '/^(CREATE DATABASE|USE `|\/\*![0-9]+ DROP DATABASE|SET @@(GLOBAL|SESSION)\.(GTID|SQL_LOG_BIN))/d' \
+    -e "/^(\/\*![0-9]|CREATE )/ s|DEFINER=\`[^\`]*\`@\`[^\`]*\`|DEFINER=$DEVENV_DEFINER|g" "$d/dump" > "$d/plain"
+  mv "$d/plain" "$d/dump"
+fi
+{ printf '%s\n' '/*M!999999\- enable the sandbox mode */'; cat "$d/dump"; } |
+  mariadb --defaults-file="$d/login.cnf" --batch --default-character-set=utf8mb4 --max-allowed-packet=1G "$DEVENV_DATABASE" > /dev/null
+echo '+restored' >&2
+"#;
+
+/// Where the container's tools find a server, and as whom.
+pub(super) struct Reach {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) tls: &'static str,
+}
+
+#[async_trait]
+impl Backups for MariadbKind {
+    fn way(&self, _: &ServiceSpec) -> Way {
+        Way::Dump
+    }
+
+    async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError> {
+        let mut dumped = Dumped::default();
+        for database in declared(site)?.databases {
+            let name = format!("{}.{}.sql", site.service.name, database.name.replace('/', "_"));
+            dumped.contents.extend(dump(site, &database.name, true, &directory.join(&name)).await?);
+            dumped.files.push(DumpedFile { name, database: Some(database.name) });
+        }
+        Ok(dumped)
+    }
+
+    fn restores(&self) -> Option<Restores<'_>> {
+        Some(Restores::Staged(self))
+    }
+}
+
+#[async_trait]
+impl StagedRestore for MariadbKind {
+    async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError> {
+        let Some(name) = &part.database else { return Ok(Arrived::default()) };
+        let provision = declared(site)?;
+        let Some(database) = provision.databases.iter().find(|database| database.name == *name) else {
+            return Err(BackupError::refused(format!("restore `{name}`"), "the profile declares no such database"));
+        };
+        let staged = stage(site, database, part).await;
+        if staged.is_err() {
+            self.discard(site, std::slice::from_ref(name)).await;
+        }
+        staged
+    }
+
+    async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        let names = databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let mut session = session(site).await?;
+        let exchanged = swap::exchange(&mut session, databases).await;
+        session.close().await;
+        exchanged.map_err(|error| refused(&format!("put the restored data in the place of {names}"), &error))
+    }
+
+    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]) {
+        let dropped = async {
+            let mut session = session(site).await?;
+            for database in databases {
+                let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&beside(database)));
+                session.run(&drop).await.map_err(|error| refused("drop a database", &error))?;
+            }
+            session.close().await;
+            Ok::<_, BackupError>(())
+        };
+        if let Err(error) = dropped.await {
+            tracing::warn!(%error, "Cannot drop a restored database that is not needed.");
+        }
+    }
+}
+
+/// Writes a dump of the database into the file; what is in it. `own`: with its rows of the ledger.
+pub(super) async fn dump(site: &ServerSite<'_>, database: &str, own: bool, file: &Path) -> Result<Vec<Content>, BackupError> {
+    let action = format!("dump the database `{database}`");
+    let failed = |error: Error| refused(&action, &error);
+    let (mut counter, mut holder) = (session(site).await?, session(site).await?);
+    let blueprint = Blueprint::read(&mut counter, database).await.map_err(failed)?;
+    let hold = [format!("SET SESSION lock_wait_timeout = {}", HELD.as_secs()), "FLUSH TABLES WITH READ LOCK".to_owned()];
+    holder.run_all(&hold).await.map_err(failed)?;
+    let began = counter.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
+    let until = Instant::now() + HELD;
+    let ledger = if own { format!("db = {}", literal(database)) } else { String::new() };
+    let mut held = Some(holder);
+    let written = async {
+        began.map_err(failed)?;
+        write(site, &own_server(site)?, database, &ledger, file, &mut held, until).await
+    };
+    let written = written.await;
+    if let Some(mut holder) = held {
+        holder.run("UNLOCK TABLES").await.map_err(failed)?;
+        holder.close().await;
+    }
+    let was_in_time = written?;
+    let mut contents = count(&mut counter, database, database, &blueprint.tables).await.map_err(failed)?;
+    counter.close().await;
+    if !was_in_time {
+        for content in &mut contents {
+            content.checksum = None;
+        }
+    }
+    Ok(contents)
+}
+
+/// Has the container's tools write a dump of a server elsewhere into the file, without holding anybody up there; its rows, as
+/// the dump says.
+pub(super) async fn fetch(site: &ServerSite<'_>, reach: &Reach, database: &str, file: &Path) -> Result<Vec<Content>, BackupError> {
+    write(site, reach, database, "", file, &mut None, Instant::now()).await?;
+    let failed = |source| BackupError::File { action: "read", path: file.to_owned(), source };
+    let reading = file.to_owned();
+    let rows = tokio::task::spawn_blocking(move || rows_in(BufReader::new(std::fs::File::open(reading)?))).await;
+    let rows = rows.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)?;
+    Ok(rows.into_iter().map(|(table, rows)| Content { name: format!("{database}/{table}"), rows, checksum: None }).collect())
+}
+
+/// By table: the dump has each row in a line of its own.
+fn rows_in(dump: impl BufRead) -> std::io::Result<BTreeMap<String, u64>> {
+    let (mut rows, mut table) = (BTreeMap::new(), String::new());
+    for line in dump.split(b'\n') {
+        let line = line?;
+        if let Some(rest) = line.strip_prefix(b"INSERT INTO `") {
+            let rest = String::from_utf8_lossy(rest);
+            let (name, values) = rest.split_once('`').unwrap_or((&rest, ""));
+            name.clone_into(&mut table);
+            *rows.entry(table.clone()).or_default() += u64::from(values.contains("VALUES ("));
+        } else if line.starts_with(b"(") {
+            *rows.entry(table.clone()).or_default() += 1;
+        }
+    }
+    Ok(rows)
+}
+
+/// Whether the dump had taken its snapshot when writers were let go.
+async fn write(
+    site: &ServerSite<'_>,
+    reach: &Reach,
+    database: &str,
+    ledger: &str,
+    file: &Path,
+    held: &mut Option<Session>,
+    until: Instant,
+) -> Result<bool, BackupError> {
+    let fail = |source| BackupError::File { action: "write", path: file.to_owned(), source };
+    let mut environment = reach.variables();
+    environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
+    environment.push(("DEVENV_LEDGER".to_owned(), ledger.to_owned()));
+    let request = SessionRequest { command: shell(DUMP), environment, ..SessionRequest::default() };
+    let mut session = site.engine.exec_session(site.container, request).await?;
+    let mut target = private(file).await.map_err(fail)?;
+    let (mut said, mut head, mut was_in_time) = (Vec::new(), Vec::new(), true);
+    loop {
+        let piece = if held.is_some() {
+            // Cancel-safe: a piece that has not come yet comes to the next turn.
+            match tokio::time::timeout_at(until, session.output.next()).await {
+                Ok(piece) => piece,
+                Err(_) => {
+                    was_in_time = false;
+                    let_go(held).await;
+                    continue;
+                }
+            }
+        } else {
+            session.output.next().await
+        };
+        let Some(piece) = piece else { break };
+        match piece? {
+            (ExecStream::Stdout, content) => {
+                if held.is_some() {
+                    head.extend_from_slice(&content);
+                    let text = String::from_utf8_lossy(&head);
+                    if head.len() > HEAD || BEGUN.iter().any(|words| text.contains(words)) {
+                        let_go(held).await;
+                    }
+                }
+                target.write_all(&content).await.map_err(fail)?;
+            }
+            (ExecStream::Stderr, content) => said.extend_from_slice(&content),
+        }
+    }
+    target.sync_all().await.map_err(fail)?;
+    let code = session.exit_code.await?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    if code != 0 || !said.lines().any(|line| line == "+dumped") {
+        return Err(BackupError::refused(format!("dump the database `{database}`"), words(&said)));
+    }
+    Ok(was_in_time)
+}
+
+/// Lets writers go on.
+async fn let_go(held: &mut Option<Session>) {
+    if let Some(mut holder) = held.take() {
+        // Where that cannot be said, the connection's end says it.
+        holder.run("UNLOCK TABLES").await.ok();
+        holder.close().await;
+    }
+}
+
+async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged) -> Result<Arrived, BackupError> {
+    let (name, new) = (&database.name, beside(&database.name));
+    let action = format!("restore the database `{name}`");
+    let failed = |error: Error| refused(&action, &error);
+    let mut session = session(site).await?;
+    let defaults = format!(
+        "SELECT CONCAT(' CHARACTER SET ', DEFAULT_CHARACTER_SET_NAME, ' COLLATE ', DEFAULT_COLLATION_NAME) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
+        literal(name)
+    );
+    let defaults = session.rows(&defaults).await.map_err(failed)?.into_iter().flatten().flatten().next().unwrap_or_default();
+    let make = [
+        format!("DROP DATABASE IF EXISTS {}", identifier(&new)),
+        format!("CREATE DATABASE {}{defaults}", identifier(&new)),
+        grant(&new, &database.owner),
+    ];
+    session.run_all(&make).await.map_err(failed)?;
+
+    let mut reach = own_server(site)?;
+    if !part.own {
+        reach.user.clone_from(&database.owner);
+        reach.password = site.vault.reveal(&database.password)?;
+    }
+    let file = tokio::fs::File::open(&part.file)
+        .await
+        .map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
+    let input: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
+    let mut environment = reach.variables();
+    environment.push(("DEVENV_DATABASE".to_owned(), new.clone()));
+    let definer = if part.own { String::new() } else { format!("{}@`%`", identifier(&database.owner)) };
+    environment.push(("DEVENV_DEFINER".to_owned(), definer));
+    let request = ExecRequest { command: shell(RESTORE), environment, input: Some(input), ..ExecRequest::default() };
+    let output = site.engine.exec(site.container, request).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.code != 0 || !said.lines().any(|line| line == "+restored") {
+        return Err(BackupError::refused(action, words(&said)));
+    }
+    let blueprint = Blueprint::read(&mut session, &new).await.map_err(failed)?;
+    let contents = count(&mut session, &new, name, &blueprint.tables).await.map_err(failed)?;
+    session.close().await;
+    let promised = if part.own { Vec::new() } else { promised(name, &String::from_utf8_lossy(&output.stdout), &contents) };
+    Ok(Arrived { contents, promised })
+}
+
+/// Rows and a checksum of each table, which does not depend on their order. `called`: the database's name for people.
+async fn count(session: &mut Session, database: &str, called: &str, tables: &[Table]) -> Result<Vec<Content>, Error> {
+    let mut contents = Vec::new();
+    for table in tables.iter().filter(|table| table.name != ledger::SCRIPTS) {
+        let row = session.rows(&counting(database, table)).await?.into_iter().next().unwrap_or_default();
+        let mut values = row.into_iter().flatten();
+        let rows = values.next().and_then(|rows| rows.parse().ok()).unwrap_or_default();
+        contents.push(Content { name: format!("{called}/{}", table.name), rows, checksum: values.next() });
+    }
+    Ok(contents)
+}
+
+fn counting(database: &str, table: &Table) -> String {
+    let columns: Vec<String> =
+        table.columns.iter().map(|column| format!("IFNULL(HEX(CAST({} AS BINARY)), 'N')", identifier(column))).collect();
+    let digest = if columns.is_empty() { "''".to_owned() } else { format!("CONCAT_WS(',', {})", columns.join(", ")) };
+    format!(
+        "SELECT COUNT(*), COALESCE(SUM(CAST(CONV(LEFT(MD5({digest}), 15), 16, 10) AS UNSIGNED)), 0) FROM {}.{}",
+        identifier(database),
+        identifier(&table.name)
+    )
+}
+
+/// What the dump's own text says, of the tables that are there: one that is named nowhere has no rows.
+fn promised(database: &str, said: &str, arrived: &[Content]) -> Vec<Content> {
+    let told: BTreeMap<String, u64> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix('~')?.split_once('\t'))
+        .filter_map(|(table, rows)| Some((format!("{database}/{table}"), rows.parse().ok()?)))
+        .collect();
+    // Triggers of the dump come after its rows, so a count that differs is a loss.
+    let of = |content: &Content| Content { name: content.name.clone(), rows: told.get(&content.name).copied().unwrap_or(0), checksum: None };
+    arrived.iter().map(of).collect()
+}
+
+pub(super) fn declared(site: &ServerSite<'_>) -> Result<MariadbProvision, BackupError> {
+    let found = MariadbProvision::of(site.service);
+    found.ok_or_else(|| BackupError::refused("look at the service", format!("`{}` declares no database", site.service.name)))
+}
+
+async fn session(site: &ServerSite<'_>) -> Result<Session, BackupError> {
+    let login = superuser(&declared(site)?.target(), site.vault, Some(site.authority.to_owned()), None)?;
+    login.open().await.map_err(|error| refused("reach MariaDB", &error))
+}
+
+/// The container's own server, as its superuser.
+fn own_server(site: &ServerSite<'_>) -> Result<Reach, BackupError> {
+    let provision = declared(site)?;
+    Ok(Reach {
+        host: "127.0.0.1".to_owned(),
+        port: super::fields::PORT,
+        user: super::fields::SUPERUSER.to_owned(),
+        password: site.vault.reveal(&provision.password)?,
+        tls: client_tls(provision.tls),
+    })
+}
+
+impl Reach {
+    fn variables(&self) -> Vec<(String, String)> {
+        [
+            ("DEVENV_HOST", self.host.clone()),
+            ("DEVENV_PORT", self.port.to_string()),
+            ("DEVENV_USER", self.user.clone()),
+            ("DEVENV_PASSWORD", self.password.replace('\\', "\\\\").replace('"', "\\\"")),
+            ("DEVENV_TLS", self.tls.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+fn shell(script: &str) -> Vec<String> {
+    vec!["sh".to_owned(), "-c".to_owned(), format!("{LOGIN}{script}")]
+}
+
+fn refused(action: &str, error: &Error) -> BackupError {
+    BackupError::refused(action, reason(error))
+}
+
+/// What the tools said, without our own lines.
+fn words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('+')).collect();
+    let mut text = lines.join("; ");
+    if let Some((end, _)) = text.char_indices().nth(1000) {
+        text.truncate(end);
+    }
+    if text.is_empty() { "it printed no error".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_a_dump_are_counted_by_its_lines() {
+        let dump = "CREATE TABLE `a` (\n  `id` int\n);\nINSERT INTO `a` VALUES\n(1,'x\\n('),\n(2,'y');\nINSERT INTO `b` VALUES (1);\nINSERT INTO `a` VALUES\n(3,'z');\n";
+        assert_eq!(rows_in(dump.as_bytes()).unwrap(), [("a".to_owned(), 3), ("b".to_owned(), 1)].into());
+    }
+
+    #[test]
+    fn a_table_that_the_dump_names_nowhere_has_no_rows() {
+        let content = |name: &str, rows| Content { name: name.to_owned(), rows, checksum: Some("1".to_owned()) };
+        let promised = promised("app", "~a\t3\n~other\t9\n", &[content("app/a", 3), content("app/b", 1)]);
+        let told: Vec<_> = promised.iter().map(|content| (content.name.as_str(), content.rows, content.checksum.as_deref())).collect();
+        assert_eq!(told, [("app/a", 3, None), ("app/b", 0, None)]);
+    }
+}

@@ -1,0 +1,89 @@
+//! MariaDB: databases with owners, scripts with a ledger, leases that are copies, dumps.
+
+mod backup;
+mod blueprint;
+mod causes;
+mod csv;
+mod fields;
+mod figures;
+mod golden;
+mod lease;
+mod ledger;
+mod probe;
+mod provision;
+#[cfg(all(test, feature = "docker-tests"))]
+mod real_tests;
+mod scripts;
+mod session;
+pub mod spec;
+mod swap;
+mod transfer;
+
+use crate::capability::{Backups, Cause, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+
+pub use fields::Mariadb;
+
+/// As profiles and records name it.
+pub const NAME: &str = "mariadb";
+
+/// The kind itself.
+pub struct MariadbKind;
+
+pub(crate) const KIND: MariadbKind = MariadbKind;
+
+impl ServiceKind for MariadbKind {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn docs(&self) -> &'static str {
+        include_str!("docs.md")
+    }
+
+    fn files(&self) -> &'static [FileField] {
+        const FILES: &[FileField] = &[
+            FileField::scripts(&["admin_init"]),
+            FileField::scripts(&["init"]),
+            FileField::scripts(&["seed"]),
+            FileField::scripts(&["databases", "*", "init"]),
+            FileField::scripts(&["databases", "*", "seed"]),
+        ];
+        FILES
+    }
+
+    fn probes(&self) -> Option<&dyn Probes> {
+        Some(self)
+    }
+
+    fn provisions(&self) -> Option<&dyn Provisions> {
+        Some(self)
+    }
+
+    fn scripts(&self) -> Option<&dyn Scripts> {
+        Some(self)
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+
+    fn transfers(&self) -> Option<&dyn Transfers> {
+        Some(self)
+    }
+
+    fn golden(&self) -> Option<&dyn Golden> {
+        Some(self)
+    }
+
+    fn figures(&self) -> Option<&dyn Figures> {
+        Some(self)
+    }
+
+    fn causes(&self) -> &'static [Cause] {
+        causes::CAUSES
+    }
+}

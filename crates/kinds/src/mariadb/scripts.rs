@@ -1,0 +1,292 @@
+//! Applying scripts and data sets, each recorded in the [`ledger`].
+//!
+//! `.sql` is run by the `mariadb` client inside the container, where `DELIMITER` means what it means. MariaDB commits at
+//! each statement that changes a schema, so a script is copied into the container as a whole first; a small shell there
+//! marks it as running, runs it and marks how it ended, whether or not anybody is left to listen. A CSV file and its row
+//! are one transaction ([`super::csv`]).
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use devenv_api::LedgerMode;
+use devenv_engine::{ExecOutput, ExecRequest};
+use devenv_spec::{OfKind, ScriptPlace};
+use mysql_async::Error;
+
+use super::{
+    MariadbKind, csv,
+    fields::SUPERUSER,
+    ledger::{self, Mark},
+    provision::superuser,
+    session::{Session, reason},
+    spec::MariadbTarget,
+};
+use crate::{
+    capability::{ScriptStore, Scripts},
+    script::{Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState, source},
+};
+
+const SQL: ScriptFormat = ScriptFormat("sql");
+const CSV: ScriptFormat = ScriptFormat("csv");
+
+/// How a script at work is known in the container's list of processes.
+const STAGED_NAME: &str = "devenv-staged-script";
+const CUT_OFF: i64 = 99;
+/// The script did not come to its last line, and the client said nothing.
+const UNFINISHED: i64 = 98;
+const ADVICE_AFTER: Duration = Duration::from_mins(10);
+/// What the container's client says before an error's number.
+const ERROR: &str = "ERROR ";
+
+/// Takes the script from its input, whole or not at all: its last line is `$1`. The first line keeps the client from running
+/// commands of the shell; older clients take it for a comment.
+const STAGE: &str = r#"set -eu
+umask 077
+d=$(mktemp -d /tmp/devenv.XXXXXX)
+trap 'rm -rf "$d"' EXIT
+printf '%s\n' '/*M!999999\- enable the sandbox mode */' > "$d/script"
+cat >> "$d/script"
+tail -n 1 "$d/script" | grep -qF "$1" || exit 99
+login() { printf '[client]\nprotocol=tcp\nhost=127.0.0.1\nuser="%s"\npassword="%s"\n%s\n' "$1" "$2" "$DEVENV_TLS"; }
+login root "$DEVENV_ROOT" > "$d/root.cnf"
+login "$DEVENV_USER" "$DEVENV_PASSWORD" > "$d/own.cnf"
+unset DEVENV_ROOT DEVENV_PASSWORD
+admin() { mariadb --defaults-file="$d/root.cnf" --execute "$1"; }
+admin "$DEVENV_BEGIN"
+code=0
+mariadb --defaults-file="$d/own.cnf" --batch --default-character-set=utf8mb4 "$DEVENV_DATABASE" < "$d/script" > "$d/out" || code=$?
+if [ "$code" = 0 ] && ! tail -n 1 "$d/out" | grep -qF "$1"; then code=98; fi
+if [ "$code" = 0 ]; then admin "$DEVENV_DONE"; else admin "$DEVENV_FAILED" || true; fi
+exit "$code"
+"#;
+
+#[async_trait]
+impl Scripts for MariadbKind {
+    fn format(&self, name: &str, _packed: bool) -> Option<ScriptFormat> {
+        [(".sql", SQL), (".csv", CSV)].iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, format)| *format)
+    }
+
+    fn endings(&self) -> &'static str {
+        "`.sql` and `.csv`, both also `.gz`, `.xz`, `.zst`"
+    }
+
+    async fn open(
+        &self,
+        service: &str,
+        target: &OfKind,
+        place: &ScriptPlace,
+        cx: &ScriptContext<'_>,
+    ) -> Result<Box<dyn ScriptStore>, ScriptError> {
+        let fail = |message: String| ScriptError::of(service, message);
+        let target: MariadbTarget = target.decode().map_err(|error| fail(error.to_string()))?;
+        let ScriptPlace::Database { name, role, password } = place else {
+            return Err(fail("scripts of MariaDB need a database".to_owned()));
+        };
+        let reveal = |secret| cx.vault.reveal(secret).map_err(|error| fail(error.to_string()));
+        let login = superuser(&target, cx.vault, cx.authority.map(Into::into), Some(name)).map_err(|error| fail(error.to_string()))?;
+        let session = login.open().await.map_err(|error| fail(reason(&error)))?;
+        Ok(Box::new(Database {
+            service: service.to_owned(),
+            name: name.clone(),
+            role: role.clone(),
+            password: reveal(password)?,
+            root: reveal(&target.superuser)?,
+            tls: target.tls,
+            session,
+        }))
+    }
+}
+
+/// One database with its rows of the ledger, open as the superuser.
+pub(super) struct Database {
+    service: String,
+    pub(super) name: String,
+    role: String,
+    password: String,
+    root: String,
+    tls: bool,
+    pub(super) session: Session,
+}
+
+#[async_trait]
+impl ScriptStore for Database {
+    async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
+        ledger::recorded(&mut self.session, &self.name).await.map_err(|error| self.broken(&error))
+    }
+
+    async fn settle(&mut self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        ledger::provide(&mut self.session).await.map_err(|error| self.broken(&error))?;
+        let began = std::time::Instant::now();
+        while self.is_running().await? && staged_is_alive(cx).await? {
+            if began.elapsed() > ADVICE_AFTER {
+                return Err(ScriptError::of(&self.service, "a script of an earlier run is still running after ten minutes"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    async fn interrupted(&mut self, script: &Script) -> Result<(), ScriptError> {
+        let statement = Mark::new(&self.name, script).interrupted();
+        self.run(&statement).await
+    }
+
+    async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        let name = self.name.clone();
+        let mark = Mark::new(&name, script);
+        let result = match script.format {
+            CSV => csv::load(self, &mark, cx).await,
+            SQL => self.sql(&mark, cx).await,
+            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("MariaDB takes no script of the format `{other}`"))),
+        };
+        let Err(mut error) = result else { return Ok(()) };
+        for secret in [&self.password, &self.root] {
+            error.message = error.message.replace(secret.as_str(), "********");
+        }
+        if let Err(unrecorded) = self.session.run(&mark.failed(&error.to_string())).await {
+            tracing::warn!(service = %self.service, path = %script.path, error = %reason(&unrecorded), "Cannot record the failure of a script.");
+        }
+        Err(error)
+    }
+
+    async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
+        ledger::provide(&mut self.session).await.map_err(|error| self.broken(&error))?;
+        let statement = Mark::new(&self.name, script).accepted();
+        self.run(&statement).await
+    }
+
+    async fn close(self: Box<Self>) {
+        self.session.close().await;
+    }
+}
+
+impl Database {
+    async fn is_running(&mut self) -> Result<bool, ScriptError> {
+        Ok(self.recorded().await?.iter().any(|found| found.state == RecordedState::Running))
+    }
+
+    async fn run(&mut self, statement: &str) -> Result<(), ScriptError> {
+        self.session.run(statement).await.map_err(|error| self.broken(&error))
+    }
+
+    pub(super) fn broken(&self, error: &Error) -> ScriptError {
+        ScriptError::of(&format!("{}/{}", self.service, self.name), reason(error))
+    }
+
+    async fn sql(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+        let script = mark.script;
+        // The client runs what is left without its end before it changes the delimiter; inside open quotes this is text.
+        let done = format!("SELECT 'devenv {}' AS done;", mark.batch);
+        let trailer = format!("\nDELIMITER ;\n{done}\n");
+        let command = vec!["sh".to_owned(), "-c".to_owned(), STAGE.to_owned(), STAGED_NAME.to_owned(), format!("devenv {}", mark.batch)];
+        let environment = [
+            ("DEVENV_ROOT", self.root.as_str()),
+            ("DEVENV_USER", &self.role),
+            ("DEVENV_PASSWORD", if self.role == SUPERUSER { &self.root } else { &self.password }),
+            ("DEVENV_DATABASE", &self.name),
+            ("DEVENV_TLS", client_tls(self.tls)),
+            ("DEVENV_BEGIN", &mark.running()),
+            ("DEVENV_DONE", &mark.ended(None)),
+            ("DEVENV_FAILED", &mark.ended(Some("it failed while no client was connected"))),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        let flow = source::flow(script, Vec::new(), Bytes::from(trailer));
+        let meter = flow.meter.clone();
+        let input = Some(Arc::new(Mutex::new(Some(flow.into_reader()))));
+        let request = ExecRequest { command, environment, input, ..ExecRequest::default() };
+        let output = followed(request, || meter.bytes(), script, cx).await?;
+        if let Some(failure) = meter.failure() {
+            return Err(ScriptError::of(&script.path, format!("cannot be read: {failure}")));
+        }
+        match output.code {
+            0 => Ok(()),
+            CUT_OFF => Err(ScriptError::of(&script.path, "the container received it only in part")),
+            UNFINISHED => Err(ScriptError::of(&script.path, "it ended before its last line").hint("is a quote or a comment left open?")),
+            code => Err(explained(script, code, &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// Whether a script that is applied again first takes away what it has put into its table.
+    pub(super) fn is_again(mode: LedgerMode) -> bool {
+        mode != LedgerMode::Once
+    }
+}
+
+/// The container's client reaches the server on the loopback; its name is not in the certificate's way there.
+pub(super) fn client_tls(tls: bool) -> &'static str {
+    if tls { "ssl\nskip-ssl-verify-server-cert" } else { "skip-ssl" }
+}
+
+async fn followed(
+    request: ExecRequest,
+    bytes: impl Fn() -> u64,
+    script: &Script,
+    cx: &ScriptContext<'_>,
+) -> Result<ExecOutput, ScriptError> {
+    let mut running = std::pin::pin!(cx.engine.exec(cx.container, request));
+    let mut told = tokio::time::interval(Duration::from_millis(200));
+    let progress = |bytes| (cx.progress)(Progress { path: &script.path, rows: 0, bytes, total_bytes: script.size });
+    loop {
+        // Both branches are cancel-safe: the exec is pinned outside of the loop, and a tick that is lost is not missed.
+        tokio::select! {
+            output = &mut running => {
+                progress(script.size);
+                return output.map_err(|error| ScriptError::of(&script.path, error.to_string()));
+            }
+            _ = told.tick() => progress(bytes()),
+        }
+    }
+}
+
+/// Whether any staged script, of whichever run, is still at work in the container.
+async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
+    let command = "grep -l -a 'devenv-staged-[s]cript' /proc/[0-9]*/cmdline 2>/dev/null | grep -q .";
+    let request = ExecRequest {
+        command: vec!["sh".into(), "-c".into(), command.into()],
+        deadline: Some(Duration::from_secs(10)),
+        ..ExecRequest::default()
+    };
+    let output = cx.engine.exec(cx.container, request).await.map_err(|error| ScriptError::of("ledger", error.to_string()))?;
+    Ok(output.code == 0)
+}
+
+/// What the client said: `ERROR 1064 (42000) at line 3: You have…`. Its first line is ours.
+fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
+    let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        return ScriptError::of(&script.path, last.map_or_else(|| format!("the client ended with {code} and said nothing"), str::to_owned));
+    };
+    let (place, message) = error.split_once(": ").unwrap_or(("", error));
+    let line = place.rsplit_once(" at line ").and_then(|(_, line)| line.parse::<u64>().ok()).map(|line| line.saturating_sub(1).max(1));
+    ScriptError::of(&script.path, message)
+        .at(line)
+        .hint("MariaDB commits at each change of a schema, so the statements before that line stay applied")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::files::Content;
+
+    #[test]
+    fn an_error_of_the_client_is_told_at_the_line_of_the_file() {
+        let script = Script {
+            path: "init/01.sql".into(),
+            content: Content::Shipped(b""),
+            format: SQL,
+            mode: LedgerMode::Once,
+            checksum: String::new(),
+            seed: false,
+            size: 0,
+        };
+        let error = explained(&script, 1, "ERROR 1064 (42000) at line 4: You have an error: near 'x' at line 1\n");
+        assert_eq!(error.to_string(), "init/01.sql:3: You have an error: near 'x' at line 1");
+        assert_eq!(explained(&script, 1, "Killed\n").to_string(), "init/01.sql: Killed");
+        assert_eq!(explained(&script, 137, "").to_string(), "init/01.sql: the client ended with 137 and said nothing");
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections to a server, and text that cannot leave its quotes.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use devenv_secrets::tls;
+use mysql_async::{Conn, Error, OptsBuilder, Row, SslOpts, Value, prelude::Queryable};
+
+/// As whom, and where.
+#[derive(Clone)]
+pub(crate) struct Login {
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) database: Option<String>,
+    /// The certificate that a server with TLS is verified by.
+    pub(crate) authority: Option<PathBuf>,
+}
+
+/// A connection of our own, which reads and writes SQL in one known mode.
+pub(crate) struct Session {
+    connection: Conn,
+}
+
+/// The server's own mode may change what quotes mean; that of our sessions is the default, and zero is a value like any other.
+pub(super) const MODE: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'";
+/// The server's limit for one packet, by default.
+const PACKET: usize = 16 << 20;
+/// Of a session that nobody uses.
+const IDLE_SECONDS: usize = 28_800;
+
+/// A row in the server's text form.
+pub(crate) type Texts = Vec<Option<String>>;
+
+impl Login {
+    /// A connection as any client would have it.
+    pub(crate) async fn connect(&self) -> Result<Conn, Error> {
+        let options = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.port)
+            .user(Some(&self.user))
+            .pass(Some(&self.password))
+            .db_name(self.database.as_ref())
+            .prefer_socket(Some(false))
+            .tcp_nodelay(true)
+            // Said here, so that the connection does not ask for them.
+            .max_allowed_packet(Some(PACKET))
+            .wait_timeout(Some(IDLE_SECONDS))
+            .ssl_opts(self.authority.as_deref().map(trust));
+        Conn::new(options).await
+    }
+
+    pub(crate) async fn open(&self) -> Result<Session, Error> {
+        let mut connection = self.connect().await?;
+        connection.query_drop(MODE).await?;
+        Ok(Session { connection })
+    }
+}
+
+fn trust(authority: &Path) -> SslOpts {
+    tls::use_ring();
+    SslOpts::default().with_root_certs(vec![authority.to_owned().into()]).with_disable_built_in_roots(true)
+}
+
+impl Session {
+    pub(crate) async fn rows(&mut self, query: &str) -> Result<Vec<Texts>, Error> {
+        Ok(self.connection.query::<Row, _>(query).await?.into_iter().map(texts).collect())
+    }
+
+    pub(crate) async fn run(&mut self, statement: &str) -> Result<(), Error> {
+        self.connection.query_drop(statement).await
+    }
+
+    pub(crate) async fn run_all(&mut self, statements: &[String]) -> Result<(), Error> {
+        for statement in statements {
+            self.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes leave. A server that does not answer is left without.
+    pub(crate) async fn close(self) {
+        const FAREWELL: Duration = Duration::from_secs(2);
+        let _ = tokio::time::timeout(FAREWELL, self.connection.disconnect()).await;
+    }
+}
+
+pub(crate) fn texts(row: Row) -> Texts {
+    row.unwrap().into_iter().map(text).collect()
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())),
+        Value::Int(number) => Some(number.to_string()),
+        Value::UInt(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Double(number) => Some(number.to_string()),
+        other => Some(other.as_sql(true)),
+    }
+}
+
+/// The server's own words, or what happened on the way there.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::Server(error) => format!("{} (SQLSTATE {})", error.message, error.state),
+        error => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                if !text.contains(&cause.to_string()) {
+                    let _ = write!(text, ": {cause}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+/// The number of the server's refusal, if it is one.
+pub(crate) fn code(error: &Error) -> Option<u16> {
+    match error {
+        Error::Server(error) => Some(error.code),
+        _ => None,
+    }
+}
+
+/// Whether the server went away under the question: it is shutting down, or the connection was cut.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    const GOING: [u16; 5] = [1053, 1077, 1079, 1152, 1927];
+    code(error).is_none_or(|code| GOING.contains(&code))
+}
+
+pub(crate) fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// For a database in `GRANT`, where `_` and `%` stand for others.
+pub(crate) fn grantable(database: &str) -> String {
+    identifier(&database.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%"))
+}
+
+pub(crate) fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_cannot_leave_their_quotes() {
+        assert_eq!(identifier("a`; DROP"), "`a``; DROP`");
+        assert_eq!(literal(r"it's \'"), r"'it''s \\'''");
+        assert_eq!(grantable("a_b%"), r"`a\_b\%`");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_servers_words_and_a_lost_connection_is_known() {
+        let refused = Error::Server(mysql_async::ServerError { code: 1045, message: "Access denied".into(), state: "28000".into() });
+        assert_eq!((reason(&refused).as_str(), is_lost(&refused)), ("Access denied (SQLSTATE 28000)", false));
+        let cut = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert!(is_lost(&cut));
+    }
+}
