@@ -74,6 +74,7 @@ kinds! {
     "grafana" grafana Grafana,
     "s3" s3 S3,
     "mariadb" mariadb Mariadb,
+    "rabbitmq" rabbitmq Rabbitmq,
     "container" container Container,
     "process" process Process,
 }

@@ -1,0 +1,180 @@
+//! The few frames of AMQP 0-9-1 that a login takes. Our own, because a whole client costs the build fourteen crates and tells no more.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// What a client says first, and what a server answers to one that said something else.
+pub(super) const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+const FRAME_END: u8 = 0xCE;
+/// A frame of a login is smaller.
+const LARGEST: u32 = 1 << 20;
+
+const START: (u16, u16) = (10, 10);
+const START_OK: (u16, u16) = (10, 11);
+const TUNE: (u16, u16) = (10, 30);
+const TUNE_OK: (u16, u16) = (10, 31);
+const OPEN: (u16, u16) = (10, 40);
+const OPEN_OK: (u16, u16) = (10, 41);
+const CLOSE: (u16, u16) = (10, 50);
+const CLOSE_OK: (u16, u16) = (10, 51);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The server's own words.
+    #[error("{0}")]
+    Refused(String),
+    #[error("it does not speak AMQP 0-9-1")]
+    NoAmqp,
+}
+
+/// Logs in, opens the virtual host and takes leave; what the server calls itself.
+pub(super) async fn login(mut stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<String, LoginError> {
+    stream.write_all(&HEADER).await?;
+    let start = expect(&mut stream, START).await?;
+    let answer = [
+        table(&[("authentication_failure_close", &[b't', 1])]),
+        short("PLAIN"),
+        long(format!("\0{user}\0{password}").as_bytes()),
+        short("en_US"),
+    ];
+    send(&mut stream, START_OK, &answer.concat()).await?;
+    let limits = expect(&mut stream, TUNE).await?;
+    send(&mut stream, TUNE_OK, limits.get(..8).ok_or(LoginError::NoAmqp)?).await?;
+    send(&mut stream, OPEN, &[short(vhost), short(""), vec![0]].concat()).await?;
+    expect(&mut stream, OPEN_OK).await?;
+    send(&mut stream, CLOSE, &[&200u16.to_be_bytes()[..], &short("done"), &[0, 0, 0, 0]].concat()).await?;
+    expect(&mut stream, CLOSE_OK).await?;
+    Ok(version(&start).unwrap_or_default())
+}
+
+/// The arguments of a method that has to come next.
+async fn expect(stream: &mut TcpStream, wanted: (u16, u16)) -> Result<Vec<u8>, LoginError> {
+    loop {
+        let mut head = [0; 7];
+        stream.read_exact(&mut head).await?;
+        if head.starts_with(b"AMQP") {
+            return Err(LoginError::NoAmqp);
+        }
+        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+        if size > LARGEST {
+            return Err(LoginError::NoAmqp);
+        }
+        let mut body = vec![0; size as usize + 1];
+        stream.read_exact(&mut body).await?;
+        match (head[0], body.pop()) {
+            // A heartbeat.
+            (8, Some(FRAME_END)) => {}
+            (1, Some(FRAME_END)) if body.len() >= 4 => {
+                let method = (u16::from_be_bytes([body[0], body[1]]), u16::from_be_bytes([body[2], body[3]]));
+                let arguments = body.split_off(4);
+                return match method {
+                    found if found == wanted => Ok(arguments),
+                    CLOSE => Err(LoginError::Refused(words(&arguments))),
+                    _ => Err(LoginError::NoAmqp),
+                };
+            }
+            _ => return Err(LoginError::NoAmqp),
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, method: (u16, u16), arguments: &[u8]) -> io::Result<()> {
+    let mut frame = vec![1, 0, 0];
+    frame.extend((arguments.len() as u32 + 4).to_be_bytes());
+    frame.extend(method.0.to_be_bytes());
+    frame.extend(method.1.to_be_bytes());
+    frame.extend(arguments);
+    frame.push(FRAME_END);
+    stream.write_all(&frame).await
+}
+
+/// Why the server closes: a number, and its words.
+fn words(arguments: &[u8]) -> String {
+    let length = arguments.get(2).copied().unwrap_or_default() as usize;
+    String::from_utf8_lossy(arguments.get(3..3 + length).unwrap_or_default()).into_owned()
+}
+
+/// `version` among the server's properties, which begin with two bytes of the protocol's version.
+fn version(start: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"\x07versionS";
+    let at = start.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let length = u32::from_be_bytes(start.get(at..at + 4)?.try_into().ok()?) as usize;
+    Some(String::from_utf8_lossy(start.get(at + 4..at + 4 + length)?).into_owned())
+}
+
+fn short(text: &str) -> Vec<u8> {
+    let bytes = &text.as_bytes()[..text.len().min(255)];
+    [&[bytes.len() as u8][..], bytes].concat()
+}
+
+fn long(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
+}
+
+/// A client's properties with these capabilities: without the first, a server hangs up on a wrong password without a word.
+fn table(capabilities: &[(&str, &[u8])]) -> Vec<u8> {
+    let inner: Vec<u8> = capabilities.iter().flat_map(|(name, value)| [short(name), value.to_vec()].concat()).collect();
+    let properties = [short("capabilities"), vec![b'F'], long(&inner), short("product"), vec![b'S'], long(b"devenv")].concat();
+    long(&properties)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that plays its part of the script: what it reads is thrown away.
+    async fn against(answers: Vec<Vec<u8>>) -> Result<String, LoginError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            for answer in answers {
+                let _ = stream.read(&mut buffer).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        let result = login(TcpStream::connect(("127.0.0.1", port)).await.unwrap(), "app", "secret", "app").await;
+        server.await.unwrap();
+        result
+    }
+
+    fn frame(method: (u16, u16), arguments: &[u8]) -> Vec<u8> {
+        let mut frame = vec![1, 0, 0];
+        frame.extend((arguments.len() as u32 + 4).to_be_bytes());
+        frame.extend([method.0.to_be_bytes(), method.1.to_be_bytes()].concat());
+        frame.extend(arguments);
+        frame.push(FRAME_END);
+        frame
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_the_servers_words() {
+        let start = frame(START, b"\0\x09\0\0\0\x12\x07versionS\0\0\0\x054.0.5");
+        let refusal = frame(CLOSE, &[&403u16.to_be_bytes()[..], &short("ACCESS_REFUSED - login was refused"), &[0; 4]].concat());
+        let error = against(vec![start, refusal]).await.unwrap_err();
+        assert_eq!(error.to_string(), "ACCESS_REFUSED - login was refused");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_protocol_is_known() {
+        let error = against(vec![b"AMQP\x00\x01\x00\x00".to_vec()]).await.unwrap_err();
+        assert!(matches!(error, LoginError::NoAmqp), "{error}");
+        let error = against(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]).await.unwrap_err();
+        assert!(matches!(error, LoginError::NoAmqp), "{error}");
+    }
+
+    #[test]
+    fn the_version_is_found_among_the_servers_properties() {
+        assert_eq!(version(b"\0\x09\0\0\0\x12\x07versionS\0\0\0\x054.0.5rest").as_deref(), Some("4.0.5"));
+        assert_eq!(version(b"\0\x09"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! The kind's fields, and the service that they describe. Pure.
+//!
+//! The node is `rabbit@localhost` whatever the container is called, so that a copied volume opens; nodes and their port
+//! mapper listen on the container's own loopback. The administrator stands in a file of definitions that the server reads at each
+//! start, before it takes connections: a kept volume whose password is lost needs no mending.
+
+use std::fmt::Write as _;
+
+use devenv_spec::{ContainerSpec, FileSpec, Mount, ScriptPlace, ScriptSource, SecretRef, Stop, Template, Variable};
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::spec::{RabbitmqProbe, RabbitmqProvision, RabbitmqTarget, RabbitmqVhost};
+use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url};
+
+/// RabbitMQ: a broker with its virtual hosts, each with a user that reaches no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rabbitmq {
+    /// The version, as in the tag of the official image.
+    #[serde(default = "default_version")]
+    pub version: String,
+    /// One virtual host and user named after the service, unless said.
+    #[serde(default)]
+    pub vhosts: IndexMap<String, Vhost>,
+    /// Files of definitions (`.json`, as the management exports them): exchanges, queues, bindings, policies.
+    #[serde(default)]
+    pub definitions: Vec<String>,
+    /// Any other setting, as in `rabbitmq.conf`.
+    #[serde(default)]
+    pub settings: IndexMap<String, String>,
+    /// Messages (`.jsonl`), for the first virtual host unless a line names another.
+    #[serde(default)]
+    pub seed: Vec<String>,
+}
+
+/// One virtual host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vhost {
+    /// A user with a generated password that reaches no other virtual host; named after it unless said.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+fn default_version() -> String {
+    "4.0".to_owned()
+}
+
+const AMQP: u16 = 5672;
+const MANAGEMENT: u16 = 15672;
+const PROMETHEUS: u16 = 15692;
+/// The image's user.
+const USER: u32 = 999;
+pub(super) const ADMINISTRATOR: &str = "devenv";
+/// Every server's first virtual host; nobody but the administrator reaches it.
+const ROOT_VHOST: &str = "/";
+const SETTINGS: &str = "/etc/rabbitmq/conf.d/90-devenv.conf";
+const DEFINITIONS: &str = "/run/devenv/rabbitmq-definitions.json";
+/// Threads that have nothing to do sleep instead of spinning, and no other node reaches this one.
+const ERLANG: &str = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}";
+
+impl Describe for Rabbitmq {
+    fn ports(&self) -> Vec<PortNeed> {
+        [AMQP, MANAGEMENT].map(PortNeed::any).into()
+    }
+
+    fn secrets(&self, service: &str) -> Vec<SecretRef> {
+        let mut names = vec![ADMINISTRATOR, LEASE];
+        for (_, user) in self.declared(service) {
+            if !names.contains(&user) {
+                names.push(user);
+            }
+        }
+        names.into_iter().map(|name| SecretRef::new(service, name)).collect()
+    }
+
+    fn describe(&self, cx: &Context<'_>) -> Description {
+        let mut container = ContainerSpec::new(format!("rabbitmq:{}-management", self.version));
+        container.mounts.push(Mount::volume("data", "/var/lib/rabbitmq"));
+        for (name, value) in [
+            ("RABBITMQ_NODENAME", "rabbit@localhost"),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1"),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG),
+        ] {
+            container.environment.insert(name.into(), Template::text(value));
+        }
+        container.files.push(FileSpec::private(SETTINGS, USER, self.configuration(cx)));
+        container.files.push(FileSpec::private(DEFINITIONS, USER, definitions(cx.secret(ADMINISTRATOR))));
+
+        let login = |user: &str, vhost: &str| RabbitmqProbe {
+            port: cx.port(AMQP),
+            user: user.to_owned(),
+            password: cx.secret(user),
+            vhost: vhost.to_owned(),
+        };
+        let declared = self.declared(cx.name.as_str());
+        let (vhost, user) = declared[0];
+        let provision = self.provision(cx);
+        let source = |paths: &[String], seed| ScriptSource { place: ScriptPlace::Service, paths: paths.to_vec(), seed };
+        let sources = [source(&self.definitions, false), source(&self.seed, true)];
+        Description {
+            scripts: Some(DeclaredScripts::of(provision.target.clone().into_target(), sources)),
+            provision: vec![provision.into_provision()],
+            proof: Some(login(user, vhost).into_probe()),
+            ..Description::server(container, login(ADMINISTRATOR, ROOT_VHOST).into_probe(), Stop::new("SIGTERM", 30))
+        }
+    }
+
+    fn connection(&self, cx: &Context<'_>) -> Connection {
+        let mut connection = Connection::default();
+        let declared = self.declared(cx.name.as_str());
+        let url = |(vhost, user): (&str, &str)| {
+            cx.address(AMQP, |host, port| {
+                Template::text(format!("amqp://{}:", encoded(user)))
+                    .then_secret(cx.secret(user))
+                    .then(format!("@{host}:{port}/{}", encoded(vhost)))
+            })
+        };
+        connection.variable(cx, "URL", url(declared[0]));
+        connection.host_and_port(cx, AMQP);
+        connection.variable(cx, "MANAGEMENT_URL", cx.address(MANAGEMENT, |host, port| Template::text(format!("http://{host}:{port}"))));
+        for (vhost, user) in &declared {
+            let own = |what: &str| format!("{vhost}_{what}");
+            connection.variable(cx, &own("URL"), url((vhost, user)));
+            connection.variable(cx, &own("USER"), Variable::same(Template::text(*user)));
+            connection.variable(cx, &own("PASSWORD"), Variable::same(Template::secret(cx.secret(user))));
+            connection.variable(cx, &own("VHOST"), Variable::same(Template::text(*vhost)));
+        }
+        connection.url("amqp", format!("{}/{}", cx.url("amqp", AMQP), encoded(declared[0].0)));
+        connection.url("management", cx.url("http", MANAGEMENT));
+        connection
+    }
+
+    fn facts(&self, cx: &Context<'_>) -> Facts {
+        let endpoint = MetricsEndpoint { host: cx.name.to_string(), port: PROMETHEUS, path: "/metrics/per-object".to_owned() };
+        Facts {
+            kind: super::NAME,
+            metrics: Metrics::Served(endpoint),
+            address: Some((cx.name.to_string(), AMQP)),
+            ..Facts::default()
+        }
+    }
+}
+
+/// The password of all users of leases.
+pub(super) const LEASE: &str = "lease";
+
+impl Rabbitmq {
+    /// Virtual hosts and their users: at least one.
+    fn declared<'a>(&'a self, service: &'a str) -> Vec<(&'a str, &'a str)> {
+        if self.vhosts.is_empty() {
+            return vec![(service, service)];
+        }
+        self.vhosts.iter().map(|(name, vhost)| (name.as_str(), vhost.user.as_deref().unwrap_or(name))).collect()
+    }
+
+    fn provision(&self, cx: &Context<'_>) -> RabbitmqProvision {
+        let declared = self.declared(cx.name.as_str());
+        let target = RabbitmqTarget {
+            management: cx.port(MANAGEMENT),
+            administrator: cx.secret(ADMINISTRATOR),
+            vhost: declared[0].0.to_owned(),
+        };
+        let vhosts = declared.into_iter().map(|(vhost, user)| RabbitmqVhost {
+            name: vhost.to_owned(),
+            user: user.to_owned(),
+            password: cx.secret(user),
+        });
+        RabbitmqProvision { target, vhosts: vhosts.collect() }
+    }
+
+    fn configuration(&self, cx: &Context<'_>) -> Template {
+        let mut settings = IndexMap::new();
+        if let Some(memory) = cx.declared.memory {
+            settings.insert("vm_memory_high_watermark.absolute", (memory.bytes() / 5 * 3).to_string());
+        }
+        settings.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        // Last, because everything else counts on these.
+        settings.insert("listeners.tcp.default", AMQP.to_string());
+        settings.insert("management.tcp.port", MANAGEMENT.to_string());
+        settings.insert("prometheus.tcp.port", PROMETHEUS.to_string());
+        settings.insert("load_definitions", DEFINITIONS.to_owned());
+        settings.sort_keys();
+        let mut text = String::new();
+        for (name, value) in settings {
+            let _ = writeln!(text, "{name} = {value}");
+        }
+        Template::text(text)
+    }
+}
+
+/// The administrator, and the virtual host that its first probe opens.
+fn definitions(password: SecretRef) -> Template {
+    Template::text(format!(r#"{{"users":[{{"name":"{ADMINISTRATOR}","tags":["administrator"],"password":""#))
+        .then_secret(password)
+        .then(format!(
+            r#""}}],"vhosts":[{{"name":"{ROOT_VHOST}"}}],"permissions":[{{"user":"{ADMINISTRATOR}","vhost":"{ROOT_VHOST}","configure":".*","write":".*","read":".*"}}]}}"#
+        ))
+}
+
+/// A virtual host as the last part of a URL, where `/` would begin another one.
+pub(super) fn encoded(vhost: &str) -> String {
+    in_url(vhost).replace('/', "%2F")
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_profile::testing::given;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_is_described_with_its_virtual_hosts_and_a_node_that_only_the_container_reaches() {
+        let given = given(
+            "queue",
+            json!({"rabbitmq": {
+                "vhosts": { "app": { "user": "ann" }, "a/b": {} },
+                "definitions": ["mq/definitions.json"],
+                "settings": { "heartbeat": "30", "load_definitions": "/elsewhere" },
+            }}),
+        );
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: rabbitmq:4.0-management
+        variable: RABBITMQ_NODENAME=rabbit@localhost
+        variable: ERL_EPMD_ADDRESS=127.0.0.1
+        variable: RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}
+        mount: volume data at /var/lib/rabbitmq
+        port: 127.0.0.1:20000 -> 5672
+        port: 127.0.0.1:20001 -> 15672
+        file: /etc/rabbitmq/conf.d/90-devenv.conf 0400 999:999
+          heartbeat = 30
+          listeners.tcp.default = 5672
+          load_definitions = /run/devenv/rabbitmq-definitions.json
+          management.tcp.port = 15672
+          prometheus.tcp.port = 15692
+        file: /run/devenv/rabbitmq-definitions.json 0400 999:999
+          {"users":[{"name":"devenv","tags":["administrator"],"password":"${secret:queue/devenv}"}],"vhosts":[{"name":"/"}],"permissions":[{"user":"devenv","vhost":"/","configure":".*","write":".*","read":".*"}]}
+        probe: {"rabbitmq":{"port":20000,"user":"devenv","password":"queue/devenv","vhost":"/"}}
+        provision: {"rabbitmq":{"target":{"management":20001,"administrator":"queue/devenv","vhost":"app"},"vhosts":[{"name":"app","user":"ann","password":"queue/ann"},{"name":"a/b","user":"a/b","password":"queue/a/b"}]}}
+        proof: {"rabbitmq":{"port":20000,"user":"ann","password":"queue/ann","vhost":"app"}}
+        stop: SIGTERM 30s
+        restart: Always 5
+        "##);
+        insta::assert_snapshot!(given.variables(), @r##"
+        QUEUE_URL=amqp://ann:${secret:queue/ann}@127.0.0.1:20000/app | amqp://ann:${secret:queue/ann}@queue:5672/app
+        QUEUE_HOST=127.0.0.1 | queue
+        QUEUE_PORT=20000 | 5672
+        QUEUE_MANAGEMENT_URL=http://127.0.0.1:20001 | http://queue:15672
+        QUEUE_APP_URL=amqp://ann:${secret:queue/ann}@127.0.0.1:20000/app | amqp://ann:${secret:queue/ann}@queue:5672/app
+        QUEUE_APP_USER=ann
+        QUEUE_APP_PASSWORD=${secret:queue/ann}
+        QUEUE_APP_VHOST=app
+        QUEUE_A_B_URL=amqp://a%2Fb:${secret:queue/a/b}@127.0.0.1:20000/a%2Fb | amqp://a%2Fb:${secret:queue/a/b}@queue:5672/a%2Fb
+        QUEUE_A_B_USER=a/b
+        QUEUE_A_B_PASSWORD=${secret:queue/a/b}
+        QUEUE_A_B_VHOST=a/b
+        DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        DEVENV_PROJECT=/home/ada/shop
+        DEVENV_INSTANCE=default
+        "##);
+    }
+
+    #[test]
+    fn without_virtual_hosts_there_is_one_named_after_the_service() {
+        let spec = given("jobs", json!({ "rabbitmq": {} })).spec();
+        let provision = RabbitmqProvision::of(&spec.services["jobs"]).unwrap();
+        let names: Vec<_> = provision.vhosts.iter().map(|vhost| (vhost.name.as_str(), vhost.user.as_str())).collect();
+        assert_eq!(names, [("jobs", "jobs")]);
+        assert_eq!(spec.variables["JOBS_URL"].container.to_string(), "amqp://jobs:${secret:jobs/jobs}@jobs:5672/jobs");
+    }
+}
