@@ -40,7 +40,8 @@ struct Shared {
 
 #[derive(Debug)]
 struct Writer {
-    file: File,
+    /// None once the environment is forgotten.
+    file: Option<File>,
     /// Bytes in the file.
     size: u64,
     sequence: u64,
@@ -99,7 +100,7 @@ impl EventLog {
             shared: Arc::new(Shared {
                 environment: environment.clone(),
                 path: path.to_owned(),
-                state: Mutex::new(Writer { file, size, sequence }),
+                state: Mutex::new(Writer { file: Some(file), size, sequence }),
                 sender: broadcast::channel(FOLLOWERS_LAG).0,
             }),
         })
@@ -139,6 +140,11 @@ impl EventLog {
         Ok((read(files)?, rest))
     }
 
+    /// Closes the file. What is emitted after this reaches followers and is not stored.
+    pub(crate) fn close(&self) {
+        self.shared.state.lock().expect("no code panics while it holds this lock").file = None;
+    }
+
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.shared.sender.subscribe()
     }
@@ -161,12 +167,13 @@ impl EventLog {
 
 impl Writer {
     fn append(&mut self, line: &str, path: &Path) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         if self.size >= FILE_BYTES {
             fs::rename(path, former(path))?;
-            self.file = open_to_append(path)?;
+            *file = open_to_append(path)?;
             self.size = 0;
         }
-        self.file.write_all(line.as_bytes())?;
+        file.write_all(line.as_bytes())?;
         self.size += line.len() as u64;
         Ok(())
     }

@@ -51,7 +51,7 @@ fn table_of(operations: &[Operation]) -> String {
     let rows = operations.iter().map(|operation| {
         [
             operation.id.clone(),
-            table::operation_state(operation.state),
+            operation.state.to_string(),
             operation.environment.clone().unwrap_or_default(),
             operation.asked_at.clone(),
             operation.duration_ms.map(table::duration).unwrap_or_default(),

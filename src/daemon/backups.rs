@@ -330,7 +330,7 @@ impl Environments {
 
     /// Moves services to these volumes, and waits until all is ready again.
     pub(super) async fn move_and_wait(&self, environment: &Environment, fresh: BTreeMap<String, String>) -> Result<(), ApiError> {
-        let turn = environment.handle.move_to(fresh, "restore").await.map_err(ApiError::from)?;
+        let turn = environment.handle.move_to(fresh, "restore".to_owned()).await.map_err(ApiError::from)?;
         let view = environment.handle.until_up(turn).await.map_err(ApiError::from)?;
         match view.failures.iter().find(|failed| !failed.optional) {
             None => Ok(()),

@@ -10,15 +10,22 @@ use std::{
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ShellVariables, Status};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, broadcast},
-    task::JoinSet,
-};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    activity::Activity, describe, figures::Figures, golden::Golden, host_processes::HostProcesses, inherited::Inherited, internal,
-    port_forwards, reload::Reloader, reload_job::Tools, service_runtime::DaemonServiceRuntime,
+    activity::Activity,
+    describe,
+    figures::Figures,
+    golden::Golden,
+    host_processes::HostProcesses,
+    inherited::Inherited,
+    internal,
+    lifecycle::{Failed, Tasks},
+    port_forwards,
+    reload::Reloader,
+    reload_job::Tools,
+    service_runtime::DaemonServiceRuntime,
 };
 use crate::{
     engine::{Engine, OwnerId, Reach},
@@ -50,7 +57,12 @@ pub(crate) struct Shared {
     pub(crate) owner: OwnerId,
     pub(super) leases: Mutex<PortLeases>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    pub(super) tasks: Mutex<JoinSet<()>>,
+    /// What runs for the daemon and for no environment alone.
+    pub(super) tasks: TaskTracker,
+    /// Reports of tasks that ended by a bug.
+    failures: mpsc::UnboundedSender<Failed>,
+    /// Until they are listened to.
+    pub(super) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
     pub(super) faults: super::faults::Kept,
     /// Those who hold leases for connections.
     pub(super) holders: TaskTracker,
@@ -77,6 +89,7 @@ pub(crate) struct Environment {
     /// No registry is asked for images.
     offline: Arc<AtomicBool>,
     pub(crate) activity: Activity,
+    pub(super) tasks: Tasks,
 }
 
 impl Environment {
@@ -98,6 +111,13 @@ impl Environment {
         self.offline.store(offline, Ordering::Relaxed);
     }
 
+    /// Ends all that runs for it in this process; what runs in the engine keeps running.
+    pub(super) async fn end(&self) {
+        self.tasks.stop().await;
+        self.runtime.end();
+        self.handle.events.close();
+    }
+
     /// To be called by the one whose turn it is.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -106,6 +126,7 @@ impl Environment {
 
 impl Environments {
     pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, reach: Reach, owner: OwnerId, stop: CancellationToken) -> Self {
+        let (failures, failed) = mpsc::unbounded_channel();
         Self {
             shared: Arc::new(Shared {
                 store,
@@ -114,7 +135,9 @@ impl Environments {
                 owner,
                 leases: Mutex::default(),
                 known: Mutex::default(),
-                tasks: Mutex::default(),
+                tasks: TaskTracker::new(),
+                failures,
+                failed: Mutex::new(Some(failed)),
                 faults: super::faults::Kept::default(),
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(crate::operation::at_once()),
@@ -231,12 +254,9 @@ impl Environments {
         Arc::new(HostProcesses::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
     }
 
-    /// Starts the task of an environment.
+    /// Starts the tasks of an environment, in the place of those that have ended.
     pub(super) fn begin(&self, record: Record, observed: Observed, processes: Arc<HostProcesses>) -> Result<Environment, ApiError> {
         let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
-        if let Some(found) = known.get(&record.id) {
-            return Ok(found.clone());
-        }
         self.start(&mut known, record, observed, processes)
     }
 
@@ -283,26 +303,22 @@ impl Environments {
         };
         let progress = broadcast::channel(PROGRESS).0;
         let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
-        let handle = {
-            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
-            reconcile::spawn(setup, &mut tasks, shared.stop.clone())
-        };
+        let tasks = Tasks::new(id.clone(), &shared.stop, shared.failures.clone());
+        let (handle, task) = reconcile::begin(setup, tasks.end.clone());
+        tasks.spawn("own task", task);
         processes.tell(handle.clone());
         let forwards = port_forwards::Held::default();
         if shared.reach != Reach::Here {
-            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), shared.stop.clone());
-            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
-            tasks.spawn(port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
+            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
+            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
         }
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
             authority: Some(crate::tls::certificate_of(&shared.store.authority())),
             again: false,
         });
-        let reloader = {
-            let mut tasks = shared.tasks.lock().expect("no code panics while it holds this lock");
-            Reloader::spawn(handle.clone(), tools, &mut tasks, shared.stop.clone())
-        };
+        let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
+        tasks.spawn("watching of files", task);
         let figures = Arc::new(Figures {
             engine: shared.engine.clone(),
             handle: handle.clone(),
@@ -311,7 +327,7 @@ impl Environments {
             state: directory,
             used: Mutex::default(),
         });
-        shared.tasks.lock().expect("no code panics while it holds this lock").spawn(figures.follow(shared.stop.clone()));
+        tasks.spawn("metrics", figures.follow(tasks.end.clone()));
         let environment = Environment {
             id: id.clone(),
             handle,
@@ -325,6 +341,7 @@ impl Environments {
             offline,
             forwards,
             activity: Activity::noted_in(shared.store.used(&id)),
+            tasks,
         };
         known.insert(id, environment.clone());
         Ok(environment)
@@ -348,8 +365,11 @@ impl Environments {
 
     /// Waits for the environments' tasks after they were told to stop.
     pub(super) async fn finish(&self) {
-        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().expect("no code panics while it holds this lock"));
-        while tasks.join_next().await.is_some() {}
+        for environment in self.all() {
+            environment.tasks.wait().await;
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
         self.shared.holders.close();
         self.shared.holders.wait().await;
     }
@@ -382,10 +402,18 @@ impl Environments {
         Ok(())
     }
 
-    /// Forgets an environment without resources: its state, secrets and ports.
+    /// Forgets an environment without resources: its state, secrets and ports. To be called in an operation that has the
+    /// environment to itself. Its tasks have ended before its files are removed, so none of them writes one again.
     pub(crate) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
+        let found = self.get(id);
+        if let Some(environment) = &found {
+            environment.close();
+            environment.end().await;
+        }
         self.shared.known.lock().expect("no code panics while it holds this lock").remove(id);
         self.shared.leases.lock().expect("no code panics while it holds this lock").release(id);
-        self.shared.store.forget(id)
+        let (store, id) = (self.shared.store.clone(), id.clone());
+        let removed = tokio::task::spawn_blocking(move || store.forget(&id)).await;
+        removed.unwrap_or_else(|_| Err(crate::store::StoreError::interrupted(std::path::Path::new("the environment's directory"))))
     }
 }

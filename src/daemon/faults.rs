@@ -271,7 +271,7 @@ impl Environments {
 
     /// A task that the daemon waits for when it ends.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.tasks.lock().expect("no code panics while it holds this lock").spawn(work);
+        self.shared.tasks.spawn(work);
     }
 }
 

@@ -282,6 +282,12 @@ impl HostProcesses {
         }
     }
 
+    /// Lets go of everything that this process has of them: they keep running under their process shims, for whoever adopts them.
+    pub(super) fn end(&self) {
+        self.lock().clear();
+        self.proxies.end();
+    }
+
     /// Waits for the end of a start. Cancel-safe.
     pub(super) async fn exited(&self, service: &ServiceName, run: u32) -> Exit {
         let code = match self.get(service, run) {

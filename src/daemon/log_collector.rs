@@ -43,13 +43,18 @@ impl LogCollector {
         });
         tasks.insert(service.clone(), task);
     }
+
+    /// Stops keeping: what is not kept yet, the next daemon fetches from the engine.
+    pub(super) fn end(&self) {
+        for (_, task) in self.tasks.lock().expect("no code panics while it holds this lock").drain() {
+            task.abort();
+        }
+    }
 }
 
 impl Drop for LogCollector {
     fn drop(&mut self) {
-        for (_, task) in self.tasks.get_mut().expect("no code panics while it holds this lock").drain() {
-            task.abort();
-        }
+        self.end();
     }
 }
 

@@ -22,6 +22,7 @@ mod host_processes;
 pub(crate) mod images;
 mod inherited;
 mod ledger;
+mod lifecycle;
 mod log_collector;
 pub(crate) mod loop_devices;
 mod port_forwards;
@@ -36,6 +37,7 @@ mod volumes;
 mod watcher;
 
 use std::{
+    collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -102,8 +104,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
             None => docker::connect(&selection).await.map_err(|error| no_engine(&error))?,
         };
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
-        let stop = CancellationToken::new();
-        let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, stop.clone());
+        // What is under way ends first, and the environments' tasks, through which it works, after that.
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, end.clone());
         let store = OperationStore::open(&paths.state);
         recovery::adopt(&environments).await?;
         let operations = Operations::new(environments.clone(), store);
@@ -113,9 +116,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let listener = listen(&daemon.paths.socket()).map_err(|error| {
             ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display()))
         })?;
-        Ok(Some((daemon, listener, [runtime_lock, state_lock])))
+        Ok(Some((daemon, listener, end, [runtime_lock, state_lock])))
     };
-    let (daemon, listener, _locks) = match begun.await {
+    let (daemon, listener, end, _locks) = match begun.await {
         Ok(Some(begun)) => begun,
         Ok(None) => {
             announce(Announcement::Running);
@@ -129,36 +132,81 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     announce(Announcement::Ready);
     tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon \
         is ready.");
-    serve(daemon, listener).await;
-    Ok(())
+    serve(daemon, listener, end).await
 }
 
 /// For operations to come to a clean end when the daemon stops.
 const OPERATIONS_END: Duration = Duration::from_secs(3);
+/// For the daemon's and the environments' tasks after that.
+const TASKS_END: Duration = Duration::from_secs(5);
 
-async fn serve(daemon: Daemon, listener: UnixListener) {
+/// An error if the daemon ends because a task of its own has.
+async fn serve(daemon: Daemon, listener: UnixListener, end: CancellationToken) -> Result<(), ApiError> {
     let stop = daemon.stop.clone();
     let socket = daemon.paths.socket();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(watcher::follow_engine(daemon.environments.clone(), stop.clone()));
-    tasks.spawn(gc::sweep_regularly(daemon.operations.clone(), stop.clone()));
     let (environments, operations) = (daemon.environments.clone(), daemon.operations.clone());
-    tasks.spawn(server::serve(daemon, listener, stop.clone()));
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = ended_by_signal() => stop.cancel(),
-    }
+    let mut tasks = Watched::default();
+    tasks.spawn("that follows the engine's events", watcher::follow_engine(environments.clone(), stop.clone()));
+    tasks.spawn("that collects garbage", gc::sweep_regularly(operations.clone(), stop.clone()));
+    tasks.spawn("that restarts environments", environments.clone().restart_failed(stop.clone()));
+    tasks.spawn("that serves the socket", server::serve(daemon, listener, stop.clone()));
+    // Each branch is cancel-safe: a token, signals, joining a set.
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = ended_by_signal() => Ok(()),
+        died = tasks.died(&stop) => {
+            tracing::error!(reason = died.message, "The daemon stops.");
+            Err(died)
+        }
+    };
+    stop.cancel();
     // Remove the socket first: clients that connect from now on start the next daemon.
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::debug!(%error, "The socket file no longer exists.");
     }
+    operations.shut_down(OPERATIONS_END).await;
+    end.cancel();
     let ending = async {
-        operations.shut_down(OPERATIONS_END).await;
-        while tasks.join_next().await.is_some() {}
+        tasks.finish().await;
         environments.finish().await;
     };
-    if tokio::time::timeout(Duration::from_secs(5), ending).await.is_err() {
+    if tokio::time::timeout(TASKS_END, ending).await.is_err() {
         tracing::warn!("Some tasks did not stop in time.");
+    }
+    outcome
+}
+
+/// The daemon's own tasks. None of them ends before the daemon does, unless by a bug.
+#[derive(Default)]
+struct Watched {
+    tasks: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Watched {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// Returns when one has ended that was not told to. Cancel-safe.
+    async fn died(&mut self, stop: &CancellationToken) -> ApiError {
+        let (id, how) = match self.tasks.join_next_with_id().await {
+            // One that was told to stop is not dead: whoever told it has what comes next.
+            _ if stop.is_cancelled() => return std::future::pending().await,
+            Some(Ok((id, ()))) => (id, "it ended".to_owned()),
+            Some(Err(error)) => {
+                let id = error.id();
+                (id, error.try_into_panic().map_or_else(|error| error.to_string(), |panic| lifecycle::said(panic.as_ref())))
+            }
+            None => return std::future::pending().await,
+        };
+        let name = self.names.get(&id).copied().unwrap_or("of the daemon");
+        ApiError::new(ErrorCode::Internal, format!("the task {name} ended, which is a bug in devenv: {how}"))
+    }
+
+    async fn finish(mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 
@@ -215,4 +263,19 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_of_the_daemon_that_dies_is_named_with_its_reason() {
+        let stop = CancellationToken::new();
+        let mut tasks = Watched::default();
+        tasks.spawn("that lives", std::future::pending());
+        tasks.spawn("that collects garbage", async { panic!("no such list") });
+        let died = tasks.died(&stop).await;
+        assert_eq!(died.message, "the task that collects garbage ended, which is a bug in devenv: no such list");
+    }
 }

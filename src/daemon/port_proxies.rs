@@ -91,6 +91,11 @@ impl PortProxies {
     }
 
     /// All ports that are held.
+    /// Listens on none of them any more.
+    pub(super) fn end(&self) {
+        self.services.lock().expect("no code panics while it holds this lock").clear();
+    }
+
     pub(super) fn ports(&self) -> Vec<u16> {
         self.services
             .lock()

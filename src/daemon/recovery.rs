@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use devenv_api::ApiError;
 
-use super::{Environments, golden, internal, no_engine};
+use super::{Environments, environments::Environment, golden, internal, no_engine};
 use crate::{
     reconcile::Observed,
     spec::EnvironmentId,
@@ -37,15 +37,7 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     for record in records {
         let mut observed = observed.remove(&record.id).unwrap_or_default();
         holders.extend(observed.containers.extract_if(.., |container| container.labels.role.as_deref() == Some(super::faults::ROLE)));
-        reap_helpers(environments, &mut observed).await;
-        let processes = environments.processes(&record.id);
-        observed.processes = Some(processes.adopt().await);
-        let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
-        let environment = environments.begin(record, observed, processes.clone())?;
-        if let Some(spec) = watched {
-            environment.reloader.watch_adopted(&spec, &processes).await;
-        }
-        environments.resume_all(&environment).await;
+        adopt_one(environments, record, observed).await?;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Removing resources of an unknown environment.");
@@ -53,6 +45,20 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     }
     environments.take_up_faults(holders).await;
     Ok(())
+}
+
+/// Starts the tasks of one environment with what is there of it.
+pub(super) async fn adopt_one(environments: &Environments, record: Record, mut observed: Observed) -> Result<Environment, ApiError> {
+    reap_helpers(environments, &mut observed).await;
+    let processes = environments.processes(&record.id);
+    observed.processes = Some(processes.adopt().await);
+    let watched = record.spec.clone().filter(|_| record.goal == Goal::Up);
+    let environment = environments.begin(record, observed, processes.clone())?;
+    if let Some(spec) = watched {
+        environment.reloader.watch_adopted(&spec, &processes).await;
+    }
+    environments.resume_all(&environment).await;
+    Ok(environment)
 }
 
 /// Ports that environments had stay theirs.

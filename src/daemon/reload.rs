@@ -53,12 +53,11 @@ struct Ask {
 }
 
 impl Reloader {
-    /// Starts the task in `tasks`, whose owner awaits it.
-    pub(super) fn spawn(handle: Handle, tools: Arc<Tools>, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Self {
+    /// The way to the task, and the task, which its owner runs.
+    pub(super) fn begin(handle: Handle, tools: Arc<Tools>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (asks, inbox) = mpsc::channel(ASKS);
         let task = Task { handle, tools, inbox, watching: None, jobs: Jobs::default(), services: HashMap::new(), working: HashSet::new() };
-        tasks.spawn(task.run(stop));
-        Self { asks }
+        (Self { asks }, task.run(stop))
     }
 
     /// Watches what this spec says, instead of what was watched before. Every change after this returns is answered.

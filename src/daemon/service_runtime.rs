@@ -83,6 +83,12 @@ impl DaemonServiceRuntime {
         }
     }
 
+    /// Lets go of what this process has of the services: they keep running.
+    pub(super) fn end(&self) {
+        self.output.end();
+        self.processes.end();
+    }
+
     /// The certificate by which servers with TLS are verified.
     pub(super) fn authority(&self) -> &Path {
         &self.authority

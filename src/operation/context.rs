@@ -9,7 +9,7 @@ use devenv_api::{ApiError, ErrorCode, Operation, OperationProgress};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Live, NewEvent, Operations, internal};
+use super::{Live, NewEvent, Operations, Reason, internal};
 use crate::{
     daemon::{Environments, environments::Environment},
     operation_store::Step,
@@ -89,13 +89,22 @@ impl Context {
 
     /// The error of an operation that was cancelled, with the state that it has left.
     pub(crate) fn cancelled(&self, left: &str) -> ApiError {
-        let reason = self.live.reason.lock().expect("no code panics while it holds this lock").clone();
         let kind = self.operation.kind;
-        let message = match reason.as_deref() {
-            None | Some("it was cancelled") => format!("`{kind}` was cancelled: {left}"),
-            Some(reason) => format!("`{kind}` was ended, because {reason}: {left}"),
+        let message = match self.reason() {
+            None | Some(Reason::Asked) => format!("`{kind}` was cancelled: {left}"),
+            Some(Reason::Superseded(by)) => format!("`{kind}` was ended, because {by}: {left}"),
+            Some(Reason::DaemonStops) => format!("`{kind}` was ended, because the daemon is stopping: {left}"),
         };
         ApiError::new(ErrorCode::Interrupted, message)
+    }
+
+    /// Whether it is to stop because the daemon does: what is wanted of the environment stays as it is, for the next one.
+    pub(crate) fn daemon_stops(&self) -> bool {
+        self.reason() == Some(Reason::DaemonStops)
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        self.live.reason.lock().expect("no code panics while it holds this lock").clone()
     }
 
     /// To be awaited before what these steps take back is done.

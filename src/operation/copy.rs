@@ -128,6 +128,26 @@ pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &s
     Ok(())
 }
 
+/// Moves services to these volumes; the turn that has seen it. From here on nothing is taken back: a daemon that dies in
+/// the middle leaves the move to the next one.
+pub(super) async fn move_to(
+    context: &Context,
+    environment: &Environment,
+    volumes: BTreeMap<String, String>,
+    reason: &str,
+) -> Result<u64, ApiError> {
+    let step = Step::MoveVolumes { environment: environment.id.clone(), volumes: volumes.clone(), reason: reason.to_owned() };
+    let made = volumes.values().map(|name| Step::RemoveVolume { name: name.clone() }).collect();
+    context.commit(vec![step.clone()]).await?;
+    let moved = environment.handle.move_to(volumes, reason.to_owned()).await;
+    context.settle(&[step]).await?;
+    if moved.is_err() {
+        // It is not to happen later, when somebody has moved on.
+        context.owe(made).await?;
+    }
+    Ok(moved?)
+}
+
 /// Size and checksum of what a volume holds; by a helper container, if this process cannot read it.
 pub(super) async fn digest(environments: &Environments, record: &Record, volume: &str, spec: &ServiceSpec) -> Result<Digest, ApiError> {
     let mountpoint = environments.volume(volume).await?.mountpoint;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Claim, Context, Prepared, Work,
-    copy::{copy, go_on, held, pause},
+    copy::{copy, go_on, held, move_to, pause},
     internal,
 };
 use crate::{
@@ -54,8 +54,7 @@ async fn fork(context: &Context, environment: &Environment, target: &Environment
     }
     go_on(context, &paused).await?;
     context.check()?;
-    forked.handle.move_to(fresh, "fork").await?;
-    context.commit(Vec::new()).await?;
+    move_to(context, &forked, fresh, "fork").await?;
     Ok(json!(forked.handle.status()))
 }
 

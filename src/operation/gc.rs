@@ -105,7 +105,8 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     }
     for id in forgotten(context, request.all).await? {
         if !dry_run {
-            environments.forget(&id).await.map_err(internal)?;
+            let Some(environment) = environments.get(&id) else { continue };
+            have_done(context, forget(&environment, request.all)).await?;
         }
         removed.push(told("state", id.to_string(), "the environment no longer exists"));
     }
@@ -225,16 +226,29 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
     let busy = context.operations().store().in_flight().environments;
     let mut found = Vec::new();
     for environment in environments.all() {
-        let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let absent = environment.handle.status().phase == Phase::Absent;
-        // Backups are made for the day on which everything else is gone.
-        let needless = all && !environments.has_backups(&environment) || !record.project.exists();
-        let has_nothing = record.volumes.is_empty() && record.trash.is_empty() && record.snapshots.is_empty();
-        if absent && has_nothing && needless && !busy.contains(&environment.id) {
+        if !busy.contains(&environment.id) && holds_nothing(environments, &environment, all).await? {
             found.push(environment.id);
         }
     }
     Ok(found)
+}
+
+async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
+    let record = environment.handle.record().await?;
+    // Backups are made for the day on which everything else is gone.
+    let needless = all && !environments.has_backups(environment) || !record.project.exists();
+    Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
+}
+
+/// Once nobody else is at it, and if it holds nothing then.
+fn forget(environment: &Environment, all: bool) -> Prepared {
+    let (environment, id) = (environment.clone(), environment.id.clone());
+    Prepared::new(OperationKind::Gc, &id, Work::Hold, async move |context: Context| {
+        if holds_nothing(context.environments(), &environment, all).await? {
+            context.environments().forget(&environment.id).await.map_err(internal)?;
+        }
+        Ok(json!({}))
+    })
 }
 
 #[cfg(test)]

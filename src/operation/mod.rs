@@ -86,10 +86,20 @@ struct Shared {
 /// An operation that has not ended.
 struct Live {
     cancel: CancellationToken,
-    /// Why it is to stop, as a clause: `Ctrl-C`.
-    reason: Mutex<Option<String>>,
+    /// Why it is to stop.
+    reason: Mutex<Option<Reason>>,
     news: broadcast::Sender<NewEvent>,
     outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// Why an operation is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reason {
+    /// Whoever asked for it wants it no more.
+    Asked,
+    /// Another operation takes its place, as this clause says.
+    Superseded(String),
+    DaemonStops,
 }
 
 /// How an operation has ended.
@@ -218,7 +228,7 @@ impl Operations {
                 OperationKind::Test => "the test run that the environment belongs to has ended".to_owned(),
                 other => format!("`{other}` takes its place"),
             };
-            self.cancel_because(&id, &by);
+            self.cancel_because(&id, Reason::Superseded(by));
         }
         let context = Context::new(self.clone(), operation, live, limit);
         self.shared.tasks.spawn(self.clone().run(context, body));
@@ -232,14 +242,14 @@ impl Operations {
                 .hint("`devenv operations` lists what is under way"));
         };
         if !operation.state.has_ended() {
-            self.cancel_because(id, "it was cancelled");
+            self.cancel_because(id, Reason::Asked);
         }
         Ok(operation)
     }
 
-    fn cancel_because(&self, id: &str, reason: &str) {
+    fn cancel_because(&self, id: &str, reason: Reason) {
         let Some(live) = self.live().get(id).cloned() else { return };
-        live.reason.lock().expect("no code panics while it holds this lock").get_or_insert_with(|| reason.to_owned());
+        live.reason.lock().expect("no code panics while it holds this lock").get_or_insert(reason);
         live.cancel.cancel();
     }
 
@@ -279,7 +289,7 @@ impl Operations {
         self.shared.tasks.close();
         let ids: Vec<String> = self.live().keys().cloned().collect();
         for id in ids {
-            self.cancel_because(&id, "the daemon is stopping");
+            self.cancel_because(&id, Reason::DaemonStops);
         }
         if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
             tracing::warn!("Some operations did not end in time; the next daemon finishes them or takes them back.");

@@ -57,6 +57,14 @@ async fn carry_out(environments: &Environments, step: &Step) -> Result<(), Strin
             let removed = tokio::task::spawn_blocking(move || remove(&path)).await.map_err(|error| error.to_string())?;
             removed.map_err(|error| error.to_string())
         }
+        Step::MoveVolumes { environment, volumes, reason } => {
+            let Some(environment) = environments.get(environment) else { return Ok(()) };
+            let record = environment.handle.record().await.map_err(|error| describe(&error))?;
+            if volumes.iter().all(|(key, volume)| record.volumes.get(key) == Some(volume)) {
+                return Ok(());
+            }
+            environment.handle.move_to(volumes.clone(), reason.clone()).await.map(drop).map_err(|error| describe(&error))
+        }
         Step::ForgetEnvironment { environment } => environments.forget_if_empty(environment).await.map_err(|error| describe(&error)),
     }
 }

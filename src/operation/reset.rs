@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Context, Prepared, Work,
-    copy::{held, not_up},
+    copy::{held, move_to, not_up},
     ready::when_ready,
     services::names,
 };
@@ -29,7 +29,7 @@ async fn reset(context: &Context, environment: &Environment, names: &[ServiceNam
     let keys = keys(&environment.handle.record().await?, names)?;
     context.check()?;
     let fresh = environment.handle.reserve_volumes(keys).await?;
-    let turn = environment.handle.move_to(fresh, "reset").await?;
+    let turn = move_to(context, environment, fresh, "reset").await?;
     when_ready(context, environment, turn, "the former data is in the trash, and the services keep starting on fresh data").await
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Prepared, Work,
-    copy::{Held, copy, digest, go_on, held, not_up, pause, same, service_of},
+    copy::{Held, copy, digest, go_on, held, move_to, not_up, pause, same, service_of},
     ready::when_ready,
 };
 use crate::{
@@ -103,8 +103,7 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
         copy(context, &record, part, &fresh[&part.key], role).await?;
     }
     context.check()?;
-    let turn = environment.handle.move_to(fresh, "snapshot restore").await?;
-    context.commit(Vec::new()).await?;
+    let turn = move_to(context, environment, fresh, "snapshot restore").await?;
     when_ready(context, environment, turn, "the data of the snapshot is in place, and services go on starting on it").await
 }
 
@@ -125,7 +124,7 @@ async fn remove_now(context: &Context, environment: &Environment, name: &str) ->
     context.owe(steps.clone()).await?;
     environment.handle.remove_snapshot(name.to_owned()).await?;
     context.commit(steps.clone()).await?;
-    for volume in steps.iter().filter_map(Step::volume) {
+    for volume in steps.iter().flat_map(Step::volumes) {
         context.environments().engine().remove_volume(volume).await.map_err(|error| no_engine(&error))?;
     }
     context.settle(&steps).await?;

@@ -78,6 +78,10 @@ pub(super) fn dissolve(environment: &Environment) -> Prepared {
 
 async fn dissolve_now(environments: &Environments, environment: &Environment) -> Result<Value, ApiError> {
     environment.close();
+    // Nothing of a fault outlives its service.
+    if let Err(error) = environments.heal_in(environment, &[]).await {
+        tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment goes.");
+    }
     lease::end_commands(&environment.id).await;
     let turn = environment.handle.down(true).await?;
     environment.handle.until_down(turn).await?;

@@ -69,6 +69,9 @@ async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> O
 
 /// What has not been started stays so, unless another `up` wants it; what runs keeps running.
 async fn stop_coming_up(context: &Context, environment: &Environment) -> ApiError {
+    if context.daemon_stops() {
+        return context.cancelled("the next daemon goes on with it");
+    }
     if context.comes_up_otherwise(environment) {
         return context.cancelled("another `up` brings the environment up");
     }

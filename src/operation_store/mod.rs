@@ -277,7 +277,7 @@ impl OperationStore {
             }
             for step in record.undo.iter().chain(&record.finish) {
                 found.environments.extend(step.environment().cloned());
-                found.volumes.extend(step.volume().map(str::to_owned));
+                found.volumes.extend(step.volumes().into_iter().cloned());
                 found.containers.extend(step.container().map(str::to_owned));
                 found.paths.extend(step.path().cloned());
             }

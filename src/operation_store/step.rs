@@ -3,7 +3,7 @@
 //! A step is plain data, written down before the act that it takes back. `operation::undo` carries steps out. Each may be
 //! repeated, and finds nothing to do the second time.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,33 +22,41 @@ pub(crate) enum Step {
     RemovePath { path: PathBuf },
     /// Forget an environment that was made for the operation, unless it has data by now.
     ForgetEnvironment { environment: EnvironmentId },
+    /// Move services to these volumes, by the keys of the record, unless they are there already.
+    MoveVolumes { environment: EnvironmentId, volumes: BTreeMap<String, String>, reason: String },
 }
 
 impl Step {
-    pub(crate) fn volume(&self) -> Option<&str> {
+    /// Volumes that it is about.
+    pub(crate) fn volumes(&self) -> Vec<&String> {
         match self {
-            Self::RemoveVolume { name } => Some(name),
-            Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } => None,
+            Self::RemoveVolume { name } => vec![name],
+            Self::MoveVolumes { volumes, .. } => volumes.values().collect(),
+            Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } => Vec::new(),
         }
     }
 
     pub(crate) fn container(&self) -> Option<&str> {
         match self {
             Self::RemoveContainer { container } | Self::Unpause { container } => Some(container),
-            Self::RemoveVolume { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } => None,
+            Self::RemoveVolume { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } | Self::MoveVolumes { .. } => None,
         }
     }
 
     pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
             Self::RemovePath { path } => Some(path),
-            Self::RemoveVolume { .. } | Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::ForgetEnvironment { .. } => None,
+            Self::RemoveVolume { .. }
+            | Self::RemoveContainer { .. }
+            | Self::Unpause { .. }
+            | Self::ForgetEnvironment { .. }
+            | Self::MoveVolumes { .. } => None,
         }
     }
 
     pub(crate) fn environment(&self) -> Option<&EnvironmentId> {
         match self {
-            Self::ForgetEnvironment { environment } => Some(environment),
+            Self::ForgetEnvironment { environment } | Self::MoveVolumes { environment, .. } => Some(environment),
             Self::RemoveVolume { .. } | Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::RemovePath { .. } => None,
         }
     }

@@ -14,8 +14,13 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use ipnet::Ipv4Net;
 use tokio::{
     sync::{broadcast, mpsc, watch},
@@ -54,11 +59,13 @@ pub(crate) struct Setup {
     pub(crate) progress: broadcast::Sender<Progress>,
 }
 
-/// Starts the task in `tasks`, whose owner awaits it.
-pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationToken) -> Handle {
+/// The way to the task, and the task, which its owner runs and awaits. If it panics, the view says so first: those who
+/// wait for something else learn that it will not come.
+pub(crate) fn begin(setup: Setup, stop: CancellationToken) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let state = State::new(setup.record.goal);
     let (view, watched) = watch::channel(View::of(0, &state, &setup.record));
+    let last = view.clone();
     let events = setup.events.clone();
     let (news, heard) = mpsc::unbounded_channel();
     let mut actor = Actor {
@@ -81,8 +88,14 @@ pub(crate) fn spawn(setup: Setup, tasks: &mut JoinSet<()>, stop: CancellationTok
     // Before anybody can ask: the first view is of what was adopted.
     actor.begin(setup.observed);
     actor.publish();
-    tasks.spawn(actor.run(stop));
-    Handle { commands, view: watched, events }
+    let task = async move {
+        if let Err(panic) = AssertUnwindSafe(actor.run(stop)).catch_unwind().await {
+            last.send_modify(View::fail);
+            drop(last);
+            resume_unwind(panic);
+        }
+    };
+    (Handle { commands, view: watched, events }, task)
 }
 
 struct Actor {
@@ -122,6 +135,8 @@ enum Outcome {
     Swapped(ServiceName, Swapped),
     /// A ready service has stopped answering.
     Unhealthy(ServiceName, String),
+    /// What was under way for the service (or for the network) ended by a bug, and said this.
+    Panicked(Option<ServiceName>, String),
     /// It answers again, to one who asked until it did.
     EngineBack(Observed),
     Signalled,
@@ -139,6 +154,7 @@ impl Outcome {
             | Self::Removed(name, _)
             | Self::Examined(name, _)
             | Self::Swapped(name, _) => Some(name),
+            Self::Panicked(name, _) => name.as_ref(),
             Self::Network(_) | Self::NetworkGone(_) | Self::Unhealthy(..) | Self::EngineBack(_) | Self::Signalled => None,
         }
     }
@@ -155,6 +171,17 @@ enum Input {
 }
 
 impl Actor {
+    /// Starts something about the service, or about the network. However it ends, its outcome comes.
+    fn start(&mut self, service: Option<&ServiceName>, work: impl Future<Output = Outcome> + Send + 'static) -> AbortHandle {
+        let service = service.cloned();
+        self.operations.spawn(async move {
+            AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+                Outcome::Panicked(service, text.unwrap_or("it panicked").to_owned())
+            })
+        })
+    }
+
     async fn run(mut self, stop: CancellationToken) {
         loop {
             // One moment for both: what is not due yet for the one is something to wake at for the other.

@@ -67,7 +67,7 @@ pub(super) enum Command {
     /// From now on these services have these volumes.
     MoveTo {
         volumes: BTreeMap<String, String>,
-        why: &'static str,
+        why: String,
         reply: Reply,
     },
     /// Refused if there is one of that name.
@@ -235,7 +235,7 @@ impl Handle {
     }
 
     /// Moves services to other volumes; the ones that they had go to the trash.
-    pub(crate) async fn move_to(&self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
+    pub(crate) async fn move_to(&self, volumes: BTreeMap<String, String>, why: String) -> Result<u64, CommandError> {
         self.ask(|reply| Command::MoveTo { volumes, why, reply }).await?
     }
 

@@ -19,7 +19,7 @@ mod state;
 mod swap;
 mod view;
 
-pub(crate) use actor::{Setup, spawn};
+pub(crate) use actor::{Setup, begin};
 pub(crate) use execute::{Effects, Leaving, Observed, ObservedProcess, Progress, ReadinessUpdate, ServiceRuntime, labels, network_name};
 pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Reload, ServiceAction};

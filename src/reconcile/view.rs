@@ -69,6 +69,13 @@ impl View {
         }
     }
 
+    /// The environment's task has ended by a bug: nothing of it goes any further.
+    pub(super) fn fail(&mut self) {
+        self.turn += 1;
+        self.status.phase = Phase::Failed;
+        self.stuck = Some("its task in the daemon ended by a bug; `daemon.log` in the state directory says which".to_owned());
+    }
+
     pub(crate) fn has_settled(&self, name: &ServiceName) -> bool {
         self.settled.contains(name)
     }

@@ -58,11 +58,15 @@ impl FakeEngine {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
-        let mut state = self.lock();
-        if state.gone {
-            return Err(EngineError::Unreachable { endpoint: "fake".to_owned(), reason: "it is gone".to_owned() });
-        }
-        state.failures.get_mut(operation).and_then(VecDeque::pop_front).map_or(Ok(guard), Err)
+        let failure = {
+            let mut state = self.lock();
+            if state.gone {
+                return Err(EngineError::Unreachable { endpoint: "fake".to_owned(), reason: "it is gone".to_owned() });
+            }
+            state.failures.get_mut(operation).and_then(VecDeque::pop_front)
+        };
+        // A guard that is dropped takes the lock.
+        failure.map_or(Ok(guard), Err)
     }
 
     fn changed(&self) {

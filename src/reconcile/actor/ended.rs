@@ -41,7 +41,25 @@ impl Actor {
             Outcome::Swapped(name, swapped) => self.swapped(&name, swapped, ended),
             Outcome::Unhealthy(name, reason) => self.unhealthy(&name, reason),
             Outcome::EngineBack(observed) => self.engine_is_back(observed),
+            Outcome::Panicked(name, said) => self.panicked(name, &said),
             Outcome::Signalled => {}
+        }
+    }
+
+    /// A bug is no reason to wait for ever: what it was about has failed, and says so.
+    fn panicked(&mut self, name: Option<ServiceName>, said: &str) {
+        let what = format!("devenv failed at it, which is a bug: {said}");
+        match name {
+            Some(name) => {
+                self.stop_watching(&name);
+                self.give_up(&name, Evidence::of(what));
+            }
+            // Signals and the like have no outcome; of the network it is looked at again.
+            None if matches!(self.state.network, Network::Coming | Network::Going) => {
+                self.events.emit(NewEvent::new("network.failed", format!("the network: {what}")));
+                self.state.network = Network::Failed { reason: what };
+            }
+            None => {}
         }
     }
 

@@ -129,7 +129,7 @@ impl Actor {
             return;
         }
         let (effects, id) = (self.effects.clone(), self.record.id.clone());
-        self.operations.spawn(async move { Outcome::EngineBack(effects.look_until_it_answers(&id).await) });
+        self.start(None, async move { Outcome::EngineBack(effects.look_until_it_answers(&id).await) });
     }
 
     pub(super) fn engine_is_back(&mut self, observed: Observed) {

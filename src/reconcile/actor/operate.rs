@@ -23,12 +23,12 @@ impl Actor {
                 Next::CreateNetwork => {
                     self.state.network = Network::Coming;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
-                    self.operations.spawn(async move { Outcome::Network(effects.create_network(&record).await) });
+                    self.start(None, async move { Outcome::Network(effects.create_network(&record).await) });
                 }
                 Next::RemoveNetwork => {
                     self.state.network = Network::Going;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
-                    self.operations.spawn(async move { Outcome::NetworkGone(effects.clear(&record).await) });
+                    self.start(None, async move { Outcome::NetworkGone(effects.clear(&record).await) });
                 }
                 Next::Operate(name, operation) => self.operate(name, operation),
             }
@@ -46,7 +46,7 @@ impl Actor {
             Operation::Image => {
                 let (progress, mut steps) = mpsc::channel(16);
                 let sender = self.progress.clone();
-                self.operations.spawn(async move {
+                self.start(Some(&name.clone()), async move {
                     let ensure = effects.ensure_image(&subject.spec, &progress);
                     tokio::pin!(ensure);
                     loop {
@@ -59,17 +59,17 @@ impl Actor {
                 });
             }
             Operation::Create => {
-                self.operations.spawn(async move { Outcome::Created(name, effects.create(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Created(name, effects.create(&subject).await) });
             }
             Operation::Start => {
                 self.start_begins(&name);
-                self.operations.spawn(async move { Outcome::Started(name, effects.start(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Started(name, effects.start(&subject).await) });
             }
             Operation::Settle => {
                 let cancel = CancellationToken::new();
                 self.cancels.insert(name.clone(), cancel.clone());
                 let news = self.news.clone();
-                self.operations.spawn(async move {
+                self.start(Some(&name.clone()), async move {
                     let (sender, mut heard) = mpsc::unbounded_channel();
                     let settle = effects.settle(&subject, sender, cancel);
                     tokio::pin!(settle);
@@ -87,17 +87,17 @@ impl Actor {
                 let cancel = CancellationToken::new();
                 self.cancels.insert(name.clone(), cancel.clone());
                 self.swap_begins(&name);
-                self.operations.spawn(async move { Outcome::Swapped(name, effects.swap(&subject, cancel).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Swapped(name, effects.swap(&subject, cancel).await) });
             }
             Operation::Stop => {
                 self.stop_watching(&name);
-                self.operations.spawn(async move { Outcome::Stopped(name, effects.stop(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Stopped(name, effects.stop(&subject).await) });
             }
             Operation::Remove => {
-                self.operations.spawn(async move { Outcome::Removed(name, effects.remove(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Removed(name, effects.remove(&subject).await) });
             }
             Operation::Examine => {
-                self.operations.spawn(async move { Outcome::Examined(name, effects.examine(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Examined(name, effects.examine(&subject).await) });
             }
         }
     }

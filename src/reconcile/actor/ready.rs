@@ -29,7 +29,7 @@ impl Actor {
         let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
         let cause = self.emit_with(name, NewEvent::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
         let (runtime, watched) = (self.effects.runtime.clone(), name.clone());
-        let watcher = self.operations.spawn(async move {
+        let watcher = self.start(Some(name), async move {
             let reason = runtime.watch(&spec, &instance).await;
             Outcome::Unhealthy(watched, reason)
         });
@@ -87,7 +87,7 @@ impl Actor {
                         NewEvent::of(&dependant, "service.signalled", format!("{dependant} got SIGHUP because {name} came back"))
                             .with("cause", cause),
                     );
-                    self.operations.spawn(async move {
+                    self.start(None, async move {
                         if let Err(error) = effects.signal(&subject, "SIGHUP").await {
                             tracing::warn!(%error, service = %subject.spec.name, "Cannot send a signal to a service.");
                         }

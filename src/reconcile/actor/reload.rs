@@ -66,7 +66,7 @@ impl Actor {
         let effects = self.effects.clone();
         self.emit(name, "service.signalled", format!("{name} got {signal} because its files changed"));
         let signal = signal.to_owned();
-        self.operations.spawn(async move {
+        self.start(None, async move {
             if let Err(error) = effects.signal(&subject, &signal).await {
                 tracing::warn!(%error, service = %subject.spec.name, "Cannot send a signal to a service.");
             }
@@ -93,7 +93,7 @@ impl Actor {
                 }
                 if let Some(old) = old {
                     let effects = self.effects.clone();
-                    self.operations.spawn(async move {
+                    self.start(None, async move {
                         if let Err(error) = effects.runtime.retire_process(&subject.spec, old).await {
                             tracing::warn!(%error, service = %subject.spec.name, "Cannot stop an old version.");
                         }

@@ -160,7 +160,7 @@ async fn what_is_undone_concerns_the_services_that_it_is_of_and_moves_them_where
     let (db, api) = (world.container("db").await.id, world.container("api").await.id);
     let mut record = life.handle.record().await.unwrap();
     let former = record.volumes.clone();
-    let turn = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset").await.unwrap();
+    let turn = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset".to_owned()).await.unwrap();
     within(life.handle.until_up(turn)).await.unwrap();
     assert_ne!(world.container("db").await.id, db);
     let undone = life.handle.undo().await.unwrap().unwrap();
@@ -196,7 +196,7 @@ async fn a_service_moved_to_another_volume_is_made_anew_with_it() {
     life.up(&world).await;
     let before = world.container("db").await.id;
     let fresh = life.handle.reserve_volumes(vec!["db/data".into()]).await.unwrap();
-    let turn = life.handle.move_to(fresh.clone(), "reset").await.unwrap();
+    let turn = life.handle.move_to(fresh.clone(), "reset".to_owned()).await.unwrap();
     let view = within(life.handle.until_up(turn)).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     assert_ne!(world.container("db").await.id, before);

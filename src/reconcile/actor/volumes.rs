@@ -18,8 +18,8 @@ use crate::{
 
 impl Actor {
     /// Moves services to these volumes; those that they had go to the trash. The turn that has seen it.
-    pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: &'static str) -> Result<u64, CommandError> {
-        let former = self.exchange(volumes, why);
+    pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: String) -> Result<u64, CommandError> {
+        let former = self.exchange(volumes, &why);
         if !former.is_empty() {
             self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
         }

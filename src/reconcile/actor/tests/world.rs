@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::{Engine, EngineError, EngineEvent, ObservedContainer, OwnerId, UploadFile, fake::FakeEngine},
     event::EventLog,
-    reconcile::{Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, ReadinessUpdate, ServiceRuntime, Setup, View, actor::spawn},
+    reconcile::{Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, ReadinessUpdate, ServiceRuntime, Setup, View, actor::begin},
     secret::Vault,
     spec::{
         ContainerSpec, EnvironmentId, EnvironmentSpec, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, RestartWhen,
@@ -198,7 +198,8 @@ impl World {
         let observed = observe(engine.as_ref()).await;
         let setup = Setup { record, store, events, effects, observed, progress: broadcast::channel(8).0 };
         let mut tasks = JoinSet::new();
-        let handle = spawn(setup, &mut tasks, CancellationToken::new());
+        let (handle, task) = begin(setup, CancellationToken::new());
+        tasks.spawn(task);
         let mut life = Lifecycle { handle, tasks };
         life.follow(followed);
         life
