@@ -186,9 +186,14 @@ mod tests {
             ("API_URL", "http://127.0.0.1:8080/x"),
         ];
         let variables = Variables(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        for (kind, service) in
-            [("postgres", "my-db"), ("pgbouncer", "my-db"), ("redis", "cache"), ("kafka", "events"), ("redpanda", "events"), ("process", "api")]
-        {
+        for (kind, service) in [
+            ("postgres", "my-db"),
+            ("pgbouncer", "my-db"),
+            ("redis", "cache"),
+            ("kafka", "events"),
+            ("redpanda", "events"),
+            ("process", "api"),
+        ] {
             assert!(crate::find(kind).unwrap().asker(&variables, service).is_ok(), "{kind}");
         }
         let missing = crate::find("kafka").unwrap().asker(&variables, "my-db").err().map(|error| error.to_string());
