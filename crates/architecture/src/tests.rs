@@ -21,6 +21,7 @@ const KNOWN_CYCLES: &[(&str, &[&str])] = &[
     ("devenv-api", &["backup", "chaos", "operation", "request", "status"]),
     ("devenv-api", &["client", "lease"]),
     ("devenv-chaos", &["entry", "runner"]),
+    ("devenv-chaos", &["scenario", "workload"]),
     ("devenv-fault-agent", &["packets", "rules"]),
     ("devenv-harness", &["environment", "private"]),
     ("devenv-profile", &["graph", "rules", "validate"]),
