@@ -21,7 +21,7 @@ mod store;
 // Crates under the names that they have here.
 use devenv_chaos as chaos;
 use devenv_engine as engine;
-use devenv_kinds::{self as kinds, backup, diagnosis, faults as fault, figures, lease, probe, provision, script};
+use devenv_kinds::{self as kinds, backup, diagnosis, faults as fault, lease, metrics, probe, provision, script};
 use devenv_logs as log;
 use devenv_processes as process;
 use devenv_profile as profile;

@@ -20,7 +20,7 @@ pub(super) async fn follow(client: &Client, target: EnvironmentTarget, since: Ti
         return lines.await;
     }
     let mut events = client.events(&EventsRequest { target, follow: true }).await?;
-    let told = async {
+    let api_error = async {
         while let Some(event) = events.next().await {
             let event = event?;
             if let Some(text) = words(&event).filter(|_| event.time >= since) {
@@ -31,7 +31,7 @@ pub(super) async fn follow(client: &Client, target: EnvironmentTarget, since: Ti
     };
     tokio::select! {
         result = lines => result,
-        result = told => result,
+        result = api_error => result,
     }
 }
 

@@ -157,7 +157,7 @@ pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
     let request =
         TransferRequest { target: session.target()?, service: arguments.service.clone(), place, database: arguments.database.clone() };
     let transferred: Transferred = carry_out(session, &session.client().await?, OperationRequest::Import(request)).await?;
-    told(session, &transferred, "imported from")?;
+    print_transfer(session, &transferred, "imported from")?;
     Ok(status(transferred.verified))
 }
 
@@ -211,11 +211,11 @@ pub(super) async fn export(arguments: &Export, session: &Session) -> Outcome {
         database: arguments.database.clone(),
     };
     let transferred: Transferred = carry_out(session, &session.client().await?, OperationRequest::Export(request)).await?;
-    told(session, &transferred, "exported to")?;
+    print_transfer(session, &transferred, "exported to")?;
     Ok(ExitStatus::SUCCESS)
 }
 
-fn told(session: &Session, transferred: &Transferred, verb: &str) -> Result<(), Failure> {
+fn print_transfer(session: &Session, transferred: &Transferred, verb: &str) -> Result<(), Failure> {
     session.printer.result(transferred, || {
         let former = transferred.backup.as_ref().map(|id| format!("\nthe previous data is in the backup {id}")).unwrap_or_default();
         format!(

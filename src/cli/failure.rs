@@ -56,7 +56,7 @@ pub(crate) fn internal(doing: &str, error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("{doing}: {error}"))
 }
 
-pub(crate) fn told(error: ClientError) -> ApiError {
+pub(crate) fn api_error(error: ClientError) -> ApiError {
     let words = error.to_string();
     match error {
         ClientError::Answered(error) => error,
@@ -78,7 +78,7 @@ impl From<ApiError> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Self::Told(told(error))
+        Self::Told(api_error(error))
     }
 }
 

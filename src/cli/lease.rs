@@ -64,7 +64,7 @@ pub(super) async fn on_lease(command: &[String], lease: Lease, mut holding: Hold
 }
 
 pub(super) fn lost(error: ClientError) -> Failure {
-    super::failure::told(error).hint("stopped the command, because the lease has ended").into()
+    super::failure::api_error(error).hint("stopped the command, because the lease has ended").into()
 }
 
 fn print(lease: &Lease, session: &Session) -> Result<(), Failure> {
@@ -86,7 +86,7 @@ async fn hold(mut holding: Holding, mut stdin: Stdin, mut signals: Signals) -> O
                 let _ = holding.release().await;
                 return Err(Failure::Signal(signal));
             }
-            error = holding.lost() => return Err(super::failure::told(error).into()),
+            error = holding.lost() => return Err(super::failure::api_error(error).into()),
         }
     }
     holding.release().await?;

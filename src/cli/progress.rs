@@ -97,7 +97,7 @@ impl<'a> Progress<'a> {
         match (printer.quiet(), Printer::talks_to_terminal()) {
             (true, _) => Self::Silent,
             (false, true) => Self::Live(Live::new()),
-            (false, false) => Self::Lines(Lines { printer, told: HashMap::new(), noted: HashMap::new() }),
+            (false, false) => Self::Lines(Lines { printer, reported: HashMap::new(), noted: HashMap::new() }),
         }
     }
 
@@ -131,7 +131,7 @@ impl<'a> Progress<'a> {
 /// Plain lines, none of them twice in a row for a service.
 pub(super) struct Lines<'a> {
     printer: &'a Printer,
-    told: HashMap<String, String>,
+    reported: HashMap<String, String>,
     noted: HashMap<String, Instant>,
 }
 
@@ -142,9 +142,9 @@ impl Lines<'_> {
     fn event(&mut self, news: &ProgressUpdate<'_>) {
         let line = news.line();
         let service = news.service.unwrap_or_default();
-        if self.told.get(service) != Some(&line) {
+        if self.reported.get(service) != Some(&line) {
             self.printer.say(&line);
-            self.told.insert(service.to_owned(), line);
+            self.reported.insert(service.to_owned(), line);
         }
     }
 

@@ -141,8 +141,8 @@ impl Loaded {
     pub(super) fn origins(&self) -> String {
         let mut keys = Vec::new();
         leaves(&self.0.origins.effective(), "", &mut keys);
-        let told = keys.iter().filter_map(|key| self.0.origins.explain(key).ok());
-        told.map(|explanation| anstream::adapter::strip_str(&explained(&explanation)).to_string() + "\n").collect()
+        let api_error = keys.iter().filter_map(|key| self.0.origins.explain(key).ok());
+        api_error.map(|explanation| anstream::adapter::strip_str(&explained(&explanation)).to_string() + "\n").collect()
     }
 
     /// The images that its services need, each once, in their order.

@@ -93,7 +93,7 @@ impl Environments {
             Way::Dump => {
                 let instance = environment.instance(name)?;
                 let Dumped { files, contents } =
-                    backups.dump(&self.site(environment, service, &instance.id), directory).await.map_err(|error| told(&error))?;
+                    backups.dump(&self.site(environment, service, &instance.id), directory).await.map_err(|error| backup_error(&error))?;
                 part.contents = contents;
                 for file in files {
                     part.files.push(filed(directory, file.name, file.database).await?);
@@ -209,7 +209,7 @@ impl Environments {
         }
         for (service, restore, databases) in &staged {
             let instance = environment.instance(&service.name)?;
-            restore.swap(&self.site(environment, service, &instance.id), databases).await.map_err(|error| told(&error))?;
+            restore.swap(&self.site(environment, service, &instance.id), databases).await.map_err(|error| backup_error(&error))?;
             self.provision_again(environment, service).await?;
             environment.reread(&service.name).await;
         }
@@ -220,7 +220,7 @@ impl Environments {
             let after = match (backups.way(service), backups.restores()) {
                 (Way::Dump, Some(Restores::Volume(restore))) => {
                     let instance = environment.instance(&service.name)?;
-                    restore.contents(&self.site(environment, service, &instance.id)).await.map_err(|error| told(&error))?
+                    restore.contents(&self.site(environment, service, &instance.id)).await.map_err(|error| backup_error(&error))?
                 }
                 (Way::Files, _) => {
                     let held = self.held_directory(environment, &service.name, service).await?;
@@ -267,7 +267,7 @@ impl Environments {
                 }
                 Err(error) => {
                     restore.discard(&site, &databases).await;
-                    return Err(told(&error).hint("nothing was changed"));
+                    return Err(backup_error(&error).hint("nothing was changed"));
                 }
             }
         }
@@ -476,6 +476,6 @@ fn files_below(directory: &Path) -> u64 {
     count
 }
 
-pub(super) fn told(error: &BackupError) -> ApiError {
+pub(super) fn backup_error(error: &BackupError) -> ApiError {
     ApiError::new(ErrorCode::Failed, describe(error))
 }

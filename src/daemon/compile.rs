@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
-    net::{self, PortLeases},
+    net::{self, PortReservations},
     profile::{self, Leases, Profile},
     spec::{EnvironmentSpec, SecretRef, ServiceName},
     store::Record,
@@ -111,7 +111,7 @@ fn running(environment: &Environment) -> Vec<u16> {
 /// The ports that the environment had stay its own. One that another program has taken meanwhile is replaced, and `moved`
 /// hears of it; one that the profile names is not.
 fn lease(
-    leases: &mut PortLeases,
+    reservations: &mut PortReservations,
     record: &Record,
     needs: &[profile::PortRequest],
     running: &[u16],
@@ -124,16 +124,16 @@ fn lease(
         let had = entry.get(&need.container).copied();
         let host = match (need.fixed, had) {
             (Some(port), _) => {
-                leases.fix(&record.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
+                reservations.fix(&record.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
                 port
             }
             (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
             (None, Some(port)) => {
-                let other = leases.lease(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
+                let other = reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
                 moved(&need.service, format!("{}: port {port} is held by {}, so it moved to {other}", need.service, net::holder_of(port)));
                 other
             }
-            (None, None) => leases.lease(&record.id, &need.service, need.container).map_err(|error| taken(&error))?,
+            (None, None) => reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?,
         };
         entry.insert(need.container, host);
     }

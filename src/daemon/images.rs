@@ -30,7 +30,7 @@ async fn pull(engine: &dyn Engine, names: &[String], news: &mpsc::Sender<FetchMe
         fetched = join_all(names.iter().map(|name| have(engine, name, news))) => fetched,
     };
     let images = fetched.into_iter().collect::<Result<Vec<_>, _>>();
-    let last = images.map_or_else(|error| FetchMessage::Failed(told(&error)), |images| FetchMessage::Done(Images { images }));
+    let last = images.map_or_else(|error| FetchMessage::Failed(image_error(&error)), |images| FetchMessage::Done(Images { images }));
     let _ = news.send(last).await;
 }
 
@@ -57,13 +57,13 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
                 images of a profile",
             )
         };
-        images.push(entry(engine, name).await.map_err(|error| told(&error))?.ok_or_else(missing)?);
+        images.push(entry(engine, name).await.map_err(|error| image_error(&error))?.ok_or_else(missing)?);
     }
     let failed = |error: std::io::Error| unwritable(file, &error);
     // It contains no secrets; the permissions of the directory decide who may read it.
     let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
     write(engine, names, File::from_std(unfinished.as_file().try_clone().map_err(failed)?)).await.map_err(|error| match error {
-        WriteError::Engine(error) => told(&error),
+        WriteError::Engine(error) => image_error(&error),
         WriteError::File(error) => failed(error),
     })?;
     devenv_files::put_in_place(unfinished, file, Durability::Synced).map_err(failed)?;
@@ -89,10 +89,10 @@ pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, Api
         ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display()))
             .hint("create the archive with `devenv images save FILE`")
     })?;
-    let names = engine.load_images(ReaderStream::with_capacity(archive, PIECE).boxed()).await.map_err(|error| told(&error))?;
+    let names = engine.load_images(ReaderStream::with_capacity(archive, PIECE).boxed()).await.map_err(|error| image_error(&error))?;
     let mut images = Vec::new();
     for name in names {
-        images.extend(entry(engine, &name).await.map_err(|error| told(&error))?);
+        images.extend(entry(engine, &name).await.map_err(|error| image_error(&error))?);
     }
     Ok(Images { images })
 }
@@ -106,7 +106,7 @@ fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
     ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", file.display()))
 }
 
-fn told(error: &EngineError) -> ApiError {
+fn image_error(error: &EngineError) -> ApiError {
     match error {
         EngineError::Unreachable { .. } => no_engine(error),
         error => ApiError::new(ErrorCode::Failed, describe(error)),

@@ -16,7 +16,7 @@ impl Environment {
         let mut entries = Vec::new();
         if let Some(spec) = self.handle.record().await.map_err(ApiError::from)?.spec {
             for set in spec.services.values().filter_map(|service| service.scripts.as_ref()) {
-                entries.extend(self.runtime.ledger(set).await.map_err(|error| told(&error))?);
+                entries.extend(self.runtime.ledger(set).await.map_err(|error| script_error(&error))?);
             }
         }
         Ok(Ledger { entries })
@@ -56,7 +56,7 @@ impl Environment {
                     events.emit(NewEvent::of(name, "service.provisioned", format!("{name}: {what}")));
                 })
                 .await;
-            applied.map_err(|error| told(&error))?;
+            applied.map_err(|error| script_error(&error))?;
         }
         if found {
             Ok(())
@@ -73,7 +73,7 @@ impl Environment {
         for (name, service) in &spec.services {
             if let Some(set) = &service.scripts {
                 let instance = self.instance(name)?;
-                accepted |= self.runtime.accept(set, path, &instance).await.map_err(|error| told(&error))?;
+                accepted |= self.runtime.accept(set, path, &instance).await.map_err(|error| script_error(&error))?;
             }
         }
         if !accepted {
@@ -117,10 +117,10 @@ fn of_set(mut scripts: ScriptSet, set: &str, kind: &str) -> ScriptSet {
     scripts
 }
 
-fn told(error: &ScriptError) -> ApiError {
-    let told = ApiError::new(ErrorCode::Failed, error.to_string());
+fn script_error(error: &ScriptError) -> ApiError {
+    let script_error = ApiError::new(ErrorCode::Failed, error.to_string());
     match &error.hint {
-        Some(hint) => told.hint(hint.clone()),
-        None => told.hint("fix the script and run the command again: it continues with this script"),
+        Some(hint) => script_error.hint(hint.clone()),
+        None => script_error.hint("fix the script and run the command again: it continues with this script"),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run_job(mut job: Job, handle: &Handle, tools: &Tools) -> BTr
     while let Some((index, paths)) = job.changes.pop_first() {
         let Some(rule) = job.spec.watch.get(index) else { continue };
         let cause = handle.events.emit(
-            NewEvent::of(&job.spec.name, "service.changed", told(&paths, tools))
+            NewEvent::of(&job.spec.name, "service.changed", changed_files(&paths, tools))
                 .with("paths", paths.iter().map(|path| tools.shown(path)).collect::<Vec<_>>()),
         );
         let work = Work { spec: &job.spec, rule, outdated: &job.outdated, handle, tools };
@@ -84,7 +84,7 @@ pub(super) async fn run_job(mut job: Job, handle: &Handle, tools: &Tools) -> BTr
     job.changes
 }
 
-fn told(paths: &BTreeSet<PathBuf>, tools: &Tools) -> String {
+fn changed_files(paths: &BTreeSet<PathBuf>, tools: &Tools) -> String {
     let mut names: Vec<String> = paths.iter().take(NAMED).map(|path| tools.shown(path)).collect();
     if paths.len() > NAMED {
         names.push(format!("{} more", paths.len() - NAMED));

@@ -7,7 +7,7 @@ use std::{
 
 use devenv_api::{ApiError, Compared, Content, ErrorCode, TransferRequest, Transferred};
 
-use super::{Environments, backups::told, environments::Environment, internal};
+use super::{Environments, backups::backup_error, environments::Environment, internal};
 use crate::{
     backup::{compare, verified},
     kinds::{
@@ -30,7 +30,7 @@ impl Environments {
         let all = request.database.is_none() && place.is_dir();
         let mut databases = Vec::new();
         for (database, file) in targets(transfers, &service, request.database.as_deref(), &place, all)? {
-            let before = transfers.export(&site, database.as_deref(), &file).await.map_err(|error| told(&error))?;
+            let before = transfers.export(&site, database.as_deref(), &file).await.map_err(|error| backup_error(&error))?;
             keep_manifest(&file, &before)?;
             databases.push(compare(database.as_deref().unwrap_or(name.as_str()), &before, &before));
         }
@@ -80,7 +80,8 @@ impl Environments {
                 let fresh = self.volume_with(environment, &service, restore.file(), &file).await?;
                 self.move_and_wait(environment, fresh).await?;
                 let instance = environment.instance(&name)?;
-                let after = restore.contents(&self.site(environment, &service, &instance.id)).await.map_err(|error| told(&error))?;
+                let after =
+                    restore.contents(&self.site(environment, &service, &instance.id)).await.map_err(|error| backup_error(&error))?;
                 let before = manifest(&file).unwrap_or_else(|| after.clone());
                 vec![compare(name.as_str(), &before, &after)]
             }
@@ -112,7 +113,7 @@ impl Environments {
         let (mut compared, mut databases) = (Vec::new(), Vec::new());
         for (database, file) in targets {
             let staged = Staged { database, file: file.clone(), own: false };
-            let arrived = restore.stage(site, &staged).await.map_err(|error| told(&error));
+            let arrived = restore.stage(site, &staged).await.map_err(|error| backup_error(&error));
             let arrived = match arrived {
                 Ok(arrived) => arrived,
                 Err(error) => {
@@ -154,10 +155,10 @@ impl Environments {
         let before = remote
             .fetch(site, address, (gateway.to_string(), tunnel.port()), file.path())
             .await
-            .map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&told(&error).message)))?;
+            .map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&backup_error(&error).message)))?;
         drop(tunnel);
         let staged = Staged { database: Some(database.clone()), file: file.path().to_owned(), own: false };
-        let Arrived { contents, .. } = restore.stage(site, &staged).await.map_err(|error| told(&error))?;
+        let Arrived { contents, .. } = restore.stage(site, &staged).await.map_err(|error| backup_error(&error))?;
         let theirs = remote.database(address);
         let named: Vec<Content> =
             before.into_iter().map(|content| Content { name: content.name.replacen(&theirs, &database, 1), ..content }).collect();
@@ -180,7 +181,7 @@ impl Environments {
             let message = format!("the imported data differs from its source: {}", differences.join("; "));
             return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
         }
-        restore.swap(site, databases).await.map_err(|error| told(&error))?;
+        restore.swap(site, databases).await.map_err(|error| backup_error(&error))?;
         self.provision_again(environment, site.service).await?;
         environment.reread(&site.service.name).await;
         Ok(())

@@ -1,13 +1,13 @@
 //! Addresses of the host: which ports and subnets an environment may have, and who holds a port that it cannot have.
 
 mod forward;
-mod holder;
+mod port_owner;
 mod ports;
 mod subnets;
 mod tunnel;
 
 pub(crate) use forward::forward;
-pub(crate) use holder::{Holder, holder_of};
-pub(crate) use ports::{PortError, PortLeases, is_free};
+pub(crate) use port_owner::{Holder, holder_of};
+pub(crate) use ports::{PortError, PortReservations, is_free};
 pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};
 pub(crate) use tunnel::Tunnel;

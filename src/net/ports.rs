@@ -1,4 +1,4 @@
-//! Ports of the host's loopback, leased to services and kept by them for good.
+//! Ports of the host's loopback, reserved to services and kept by them for good.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +14,9 @@ use crate::spec::{EnvironmentId, ServiceName};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// Every lease of this state directory. A clone is for trying what would be leased.
+/// Every reservation of this state directory. A clone is for trying what would be reserved.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PortLeases {
+pub(crate) struct PortReservations {
     /// Who has which: environment and service.
     taken: BTreeMap<u16, (EnvironmentId, ServiceName)>,
 }
@@ -31,8 +31,8 @@ pub(crate) enum PortError {
     NoneLeft,
 }
 
-impl PortLeases {
-    /// Notes a lease of an earlier life.
+impl PortReservations {
+    /// Notes a reservation of an earlier life.
     pub(crate) fn adopt(&mut self, environment: &EnvironmentId, service: &ServiceName, port: u16) {
         self.taken.insert(port, (environment.clone(), service.clone()));
     }
@@ -42,7 +42,7 @@ impl PortLeases {
     }
 
     /// A port for a service's container port: always the same first candidate, so that it is stable even if all state is lost.
-    pub(crate) fn lease(&mut self, environment: &EnvironmentId, service: &ServiceName, container: u16) -> Result<u16, PortError> {
+    pub(crate) fn reserve(&mut self, environment: &EnvironmentId, service: &ServiceName, container: u16) -> Result<u16, PortError> {
         let digest = Sha256::digest(format!("{environment}/{service}/{container}"));
         let start = u16::from_be_bytes([digest[0], digest[1]]) % COUNT;
         let port = (0..COUNT)
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_stable_and_avoids_what_is_taken() {
+    fn a_reservation_is_stable_and_avoids_ports_in_use() {
         let (environment, db, _) = names();
-        let first = PortLeases::default().lease(&environment, &db, 5432).unwrap();
+        let first = PortReservations::default().reserve(&environment, &db, 5432).unwrap();
         let squatter = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, first))).unwrap();
-        assert_ne!(PortLeases::default().lease(&environment, &db, 5432).unwrap(), first);
+        assert_ne!(PortReservations::default().reserve(&environment, &db, 5432).unwrap(), first);
         drop(squatter);
-        assert_eq!(PortLeases::default().lease(&environment, &db, 5432).unwrap(), first);
+        assert_eq!(PortReservations::default().reserve(&environment, &db, 5432).unwrap(), first);
     }
 
     #[test]
@@ -105,10 +105,10 @@ mod tests {
         let (environment, db, cache) = names();
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut leases = PortLeases::default();
-        let error = leases.fix(&environment, &db, port, false).unwrap_err().to_string();
+        let mut reservations = PortReservations::default();
+        let error = reservations.fix(&environment, &db, port, false).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
-        leases.fix(&environment, &db, port, true).unwrap();
-        assert!(matches!(leases.fix(&environment, &cache, port, true), Err(PortError::Leased { .. })));
+        reservations.fix(&environment, &db, port, true).unwrap();
+        assert!(matches!(reservations.fix(&environment, &cache, port, true), Err(PortError::Leased { .. })));
     }
 }

@@ -98,7 +98,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
             Some(golden::ROLE) => "golden volume of a project without environments, or over budget",
             _ => "not used by any environment",
         };
-        removed.push(told("volume", volume.name, reason));
+        removed.push(removed_item("volume", volume.name, reason));
     }
     if !dry_run {
         loop_devices::sweep_now(environments).await;
@@ -108,12 +108,12 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
             let Some(environment) = environments.get(&id) else { continue };
             have_done(context, forget(&environment, request.all)).await?;
         }
-        removed.push(told("state", id.to_string(), "the environment no longer exists"));
+        removed.push(removed_item("state", id.to_string(), "the environment no longer exists"));
     }
     Ok(GcReport { removed, dry_run })
 }
 
-fn told(kind: &str, name: String, reason: impl Into<String>) -> Removed {
+fn removed_item(kind: &str, name: String, reason: impl Into<String>) -> Removed {
     Removed { kind: kind.to_owned(), name, reason: reason.into() }
 }
 
@@ -130,12 +130,12 @@ async fn idle(context: &Context, request: &GcRequest) -> Result<Vec<Removed>, Ap
             if !request.dry_run {
                 have_done(context, test::dissolve(&environment)).await?;
             }
-            removed.push(told("environment", name, unused()));
+            removed.push(removed_item("environment", name, unused()));
         } else if asked.is_some_and(|limit| idle > limit) && record.goal == Goal::Up && !record.ephemeral {
             if !request.dry_run {
                 take_down(context, &environment).await?;
             }
-            removed.push(told("environment", name, format!("{}; stopped, with its data kept", unused())));
+            removed.push(removed_item("environment", name, format!("{}; stopped, with its data kept", unused())));
         }
     }
     Ok(removed)
@@ -169,13 +169,13 @@ async fn nobodys(context: &Context, dry_run: bool) -> Result<Vec<Removed>, Engin
         if !dry_run {
             engine.remove_container(&container.id).await?;
         }
-        removed.push(told("container", container.name, "its environment is unknown or stopped"));
+        removed.push(removed_item("container", container.name, "its environment is unknown or stopped"));
     }
     for network in networks.into_iter().filter(|network| is_nobodys(&network.labels.environment)) {
         if !dry_run {
             engine.remove_network(&network.id).await?;
         }
-        removed.push(told("network", network.name, "its environment is unknown or stopped"));
+        removed.push(removed_item("network", network.name, "its environment is unknown or stopped"));
     }
     Ok(removed)
 }

@@ -157,11 +157,11 @@ impl From<CommandError> for ApiError {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        let told = Self::new(code, message);
+        let text = Self::new(code, message);
         match error {
-            CommandError::NotUp => told.hint("run `devenv up` to start it"),
-            CommandError::NoService(_) => told.hint("run `devenv status` to list the services"),
-            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => told,
+            CommandError::NotUp => text.hint("run `devenv up` to start it"),
+            CommandError::NoService(_) => text.hint("run `devenv status` to list the services"),
+            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => text,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct View {
     pub(crate) turn: u64,
     pub(crate) goal: Goal,
     pub(crate) status: Status,
-    /// Where figures of its services are wanted.
+    /// Where metrics of its services are wanted.
     pub(crate) figures: Option<SocketAddrV4>,
     /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
     pub(crate) settled: Vec<ServiceName>,

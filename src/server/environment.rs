@@ -48,7 +48,7 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     }
     let begun = Instant::now();
     let limit = request.timeout_ms.map(Duration::from_millis);
-    Ok(stream::told(&environment, || {
+    Ok(stream::stream_events(&environment, || {
         let environment = environment.clone();
         async move {
             let ready = within(limit, environment.handle.until_ready(&request.services)).await;

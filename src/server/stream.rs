@@ -24,16 +24,16 @@ pub(super) fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static
 
 /// Streams the environment's events while `work` runs, then its result. The work is dropped with the connection: it
 /// only waits, and the command itself continues without it.
-pub(super) fn told<F>(environment: &Environment, work: impl FnOnce() -> F) -> Response
+pub(super) fn stream_events<F>(environment: &Environment, work: impl FnOnce() -> F) -> Response
 where
     F: Future<Output = UpMessage> + Send + 'static,
 {
     // Subscribed before the work begins, so that its first event is heard.
     let (events, progress) = (environment.handle.events.subscribe(), environment.progress.subscribe());
-    told_since(events, progress, work())
+    stream_events_since(events, progress, work())
 }
 
-pub(super) fn told_since<F>(events: broadcast::Receiver<Event>, progress: broadcast::Receiver<Progress>, work: F) -> Response
+pub(super) fn stream_events_since<F>(events: broadcast::Receiver<Event>, progress: broadcast::Receiver<Progress>, work: F) -> Response
 where
     F: Future<Output = UpMessage> + Send + 'static,
 {

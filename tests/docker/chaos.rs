@@ -104,8 +104,8 @@ fn what_only_another_service_or_the_target_itself_can_see_is_asked_from_there() 
     let corner = Corner::with(SERVICES);
     corner.up("test");
     let cut = inject(&corner, &["partition", "cache", "--for", "60s", "--set", "from=other"]);
-    let told = cut["witness"]["what"].as_str().unwrap();
-    assert!(told.starts_with("asked from other: no answer within"), "{told}");
+    let message = cut["witness"]["what"].as_str().unwrap();
+    assert!(message.starts_with("asked from other: no answer within"), "{message}");
     assert_eq!(redis(&corner.variable("CACHE_URL"), &["PING"]), "PONG", "the host suffers too");
     let names = inject(&corner, &["dns", "cache", "--for", "60s"]);
     assert!(names["witness"]["what"].as_str().unwrap().starts_with("asked from cache: the request was blocked by the firewall"), "{names}");

@@ -156,15 +156,15 @@ impl Corner {
         let filter = format!("label=dev.devenv.environment={environment}");
         let containers = docker(&["ps", "-aq", "--filter", &filter]).stdout;
         let inspect = [&["inspect"], &containers.split_whitespace().collect::<Vec<_>>()[..]].concat();
-        let mut told = docker(&inspect).expect(0).stdout;
-        assert!(told.contains("devenv-"), "{told}");
+        let mut message = docker(&inspect).expect(0).stdout;
+        assert!(message.contains("devenv-"), "{message}");
         for process in fs::read_dir("/proc").unwrap() {
-            told.push_str(&fs::read_to_string(process.unwrap().path().join("cmdline")).unwrap_or_default());
+            message.push_str(&fs::read_to_string(process.unwrap().path().join("cmdline")).unwrap_or_default());
         }
         for (path, secret) in secrets {
             // In JSON a key's lines are one.
             let secret = secret.replace('\n', "\\n");
-            assert!(secret.len() >= 32 && !told.contains(&secret), "{} is told", path.display());
+            assert!(secret.len() >= 32 && !message.contains(&secret), "{} is told", path.display());
         }
     }
 

@@ -269,8 +269,8 @@ fn scripts_are_unpacked_whatever_they_were_packed_with() {
     assert_eq!(one(&corner, "select count(*)::text from note"), "50000");
     assert_eq!(entry(&corner, "note.csv.zst")["rows"], 50_000);
     write(&corner, "seed-data/demo/postgres/torn.sql.xz", &packed("xz", "SELECT 1;\n")[..20]);
-    let told = corner.devenv(&["seed"]).expect(1);
-    assert!(told.stderr.contains("torn.sql.xz"), "{}", told.stderr);
+    let message = corner.devenv(&["seed"]).expect(1);
+    assert!(message.stderr.contains("torn.sql.xz"), "{}", message.stderr);
     assert_ne!(entry(&corner, "torn.sql.xz")["state"], "applied");
 }
 
@@ -280,7 +280,7 @@ fn a_failing_script_of_every_kind_is_told_at_its_line_and_never_recorded_as_done
     let corner = corner(&format!("{DATABASE}{CACHE}{events}"));
     write(&corner, "seed-data/demo/kafka/first.jsonl", "{\"topic\": \"orders\", \"value\": 1}\n");
     corner.up("test");
-    for (path, content, told) in [
+    for (path, content, message) in [
         ("postgres/bad.sql", &b"SELECT 1;\nINSERT INTO item VALUES (1, nothing);\n"[..], "bad.sql:2"),
         ("postgres/bad.sh", b"psql -c 'SELECT 1'\nfalse\n", "bad.sh"),
         ("postgres/note.csv", b"t\nfine\n\"open\n", "note.csv"),
@@ -297,7 +297,7 @@ fn a_failing_script_of_every_kind_is_told_at_its_line_and_never_recorded_as_done
         let path = format!("seed-data/demo/{path}");
         write(&corner, &path, content);
         let failed = corner.devenv(&["seed"]).expect(1);
-        assert!(failed.stderr.contains(told), "{path}: {}", failed.stderr);
+        assert!(failed.stderr.contains(message), "{path}: {}", failed.stderr);
         let state = entry(&corner, &path)["state"].clone();
         assert!(state == "failed" || state == "pending", "{path}: {state}");
         remove(&corner, &path);

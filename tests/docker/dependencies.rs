@@ -47,8 +47,8 @@ fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_other
 "#,
     );
     let ended = corner.devenv(&["up", "test", "--json"]).expect(1);
-    let told = ended.stdout + &ended.stderr;
-    assert!(told.contains("broken") && told.contains("78") && told.contains("the configuration is missing"), "{told}");
+    let message = ended.stdout + &ended.stderr;
+    assert!(message.contains("broken") && message.contains("78") && message.contains("the configuration is missing"), "{message}");
     // `up` waits for nothing once it cannot succeed.
     corner.ok(&["wait", "cache", "--timeout", "30s"]);
     assert_eq!(corner.service("broken")["state"], "failed");

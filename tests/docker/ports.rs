@@ -8,7 +8,7 @@ fn profile(port: u16) -> String {
     format!("  cache:\n    ports: {{ 6379: {port} }}\n    redis: {{}}\n")
 }
 
-fn told(corner: &Corner, line: &[&str]) -> String {
+fn error_text(corner: &Corner, line: &[&str]) -> String {
     let ended = corner.devenv(&[line, &["--json"]].concat()).expect(1);
     ended.stdout + &ended.stderr
 }
@@ -18,8 +18,8 @@ fn a_fixed_port_that_another_program_holds_is_named_with_its_pid() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let corner = Corner::with(&profile(port));
-    let told = told(&corner, &["up", "test"]);
-    assert!(told.contains(&port.to_string()) && told.contains(&std::process::id().to_string()), "{told}");
+    let error_text = error_text(&corner, &["up", "test"]);
+    assert!(error_text.contains(&port.to_string()) && error_text.contains(&std::process::id().to_string()), "{error_text}");
 
     drop(listener);
     let status = corner.up("test");
@@ -31,8 +31,8 @@ fn a_fixed_port_that_another_environment_has_is_named_with_its_service() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let corner = Corner::with(&profile(port));
     let environment = corner.up("test")["environment"].as_str().unwrap().to_owned();
-    let told = told(&corner, &["up", "test", "--instance", "other"]);
-    assert!(told.contains(&port.to_string()) && told.contains(&environment), "{told}");
+    let error_text = error_text(&corner, &["up", "test", "--instance", "other"]);
+    assert!(error_text.contains(&port.to_string()) && error_text.contains(&environment), "{error_text}");
 }
 
 #[test]

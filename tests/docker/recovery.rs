@@ -35,8 +35,8 @@ fn a_killed_service_comes_back_and_dependants_that_want_it_restart_once() {
     assert_eq!(corner.count("worker", "service.started"), 2, "{}", corner.ok(&["events"]));
     // A database client reconnects; the kind's default is to leave it alone.
     assert_eq!(corner.count("db", "service.started"), 1);
-    let told = corner.ok(&["why", "cache"]);
-    assert!(told.contains("137") || told.contains("SIGKILL"), "{told}\n{cache}");
+    let message = corner.ok(&["why", "cache"]);
+    assert!(message.contains("137") || message.contains("SIGKILL"), "{message}\n{cache}");
     let why = corner.ok(&["why", "worker"]);
     assert!(why.contains("cache"), "{why}");
 }

@@ -72,8 +72,8 @@ fn a_restarted_version_that_does_not_become_ready_gives_way_to_the_one_before() 
     corner.write("app/version", "broken");
     corner.until_told("service.reload-failed", 1);
     corner.serves("two");
-    let told = corner.messages("service.reload-failed").remove(0);
-    assert!(told.ends_with("run 2 is started again"), "{told}");
+    let reported = corner.messages("service.reload-failed").remove(0);
+    assert!(reported.ends_with("run 2 is started again"), "{reported}");
     let api = corner.service("api");
     assert!(api["reason"].as_str().is_some_and(|reason| reason.contains("running the previous version")), "{api}");
     assert_eq!(corner.said("version"), ["version one", "version two", "version broken", "version two"]);
@@ -167,8 +167,8 @@ fn an_image_is_built_again_and_the_container_replaced() {
 
     corner.write("image/Dockerfile", "FROM debian:trixie-slim\nRUN exit 3\n");
     corner.until_told("service.build-failed", 1);
-    let told = corner.messages("service.build-failed").remove(0);
-    assert!(told.contains("the version of api that runs goes on"), "{told}");
+    let reported = corner.messages("service.build-failed").remove(0);
+    assert!(reported.contains("the version of api that runs goes on"), "{reported}");
     let api = corner.service("api");
     assert_eq!((&api["state"], &api["container"]), (&"ready".into(), &after));
 
@@ -193,8 +193,8 @@ fn a_container_gets_the_files_before_again_if_it_does_not_become_ready_with_the_
     corner.write("app/run.sh", "echo broken; exit 3\n");
     corner.until_told("service.reload-failed", 1);
     corner.until("two again", 30, || (corner.said("serving") == ["serving one", "serving two", "serving two"]).then_some(()));
-    let told = corner.messages("service.reload-failed").remove(0);
-    assert!(told.ends_with("is started again"), "{told}");
+    let reported = corner.messages("service.reload-failed").remove(0);
+    assert!(reported.ends_with("is started again"), "{reported}");
     assert_eq!(corner.service("api")["container"], before);
 }
 

@@ -36,19 +36,19 @@ async fn client_encrypted(corner: &Corner) -> Result<tokio_postgres::Client, Str
     let url = corner.variable("DATABASE_URL");
     assert!(url.contains("sslmode=verify-full"), "a URL without verification");
     let plain = format!("{}?sslmode=require", url.split('?').next().unwrap());
-    let (client, connection) = tokio_postgres::connect(&plain, MakeRustlsConnect::new(trust)).await.map_err(told)?;
+    let (client, connection) = tokio_postgres::connect(&plain, MakeRustlsConnect::new(trust)).await.map_err(error_text)?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn told(error: tokio_postgres::Error) -> String {
+fn error_text(error: tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| format!("{error:?}"), ToString::to_string)
 }
 
 /// The first column of the last rows.
 fn try_sql_encrypted(corner: &Corner, statements: &str) -> Result<Vec<String>, String> {
     block(async {
-        let messages = client_encrypted(corner).await?.simple_query(statements).await.map_err(told)?;
+        let messages = client_encrypted(corner).await?.simple_query(statements).await.map_err(error_text)?;
         Ok(messages
             .iter()
             .filter_map(|message| match message {

@@ -30,7 +30,7 @@ pub fn until_silent(mut question: Question, patience: Duration, time: Duration) 
     let took = loop {
         match ask(&question, patience) {
             Ok(took) => break took,
-            Err(error) if began.elapsed() > AT_FIRST => return Err(format!("no answer from there: {}", told(&error, patience))),
+            Err(error) if began.elapsed() > AT_FIRST => return Err(format!("no answer from there: {}", failure_reason(&error, patience))),
             Err(_) => {}
         }
         // A server that says nothing to strangers still takes connections.
@@ -44,7 +44,7 @@ pub fn until_silent(mut question: Question, patience: Duration, time: Duration) 
     println!("ready {:.1} ms", took.as_secs_f64() * 1000.0);
     while began.elapsed() < time {
         if let Err(error) = ask(&question, patience) {
-            println!("silent {}", told(&error, patience));
+            println!("silent {}", failure_reason(&error, patience));
             break;
         }
         thread::sleep(BETWEEN);
@@ -79,7 +79,7 @@ fn ask(question: &Question, patience: Duration) -> io::Result<Duration> {
     Ok(began.elapsed())
 }
 
-fn told(error: &io::Error, patience: Duration) -> String {
+fn failure_reason(error: &io::Error, patience: Duration) -> String {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => format!("no answer within {} ms", patience.as_millis()),
         ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
@@ -134,6 +134,6 @@ mod tests {
         assert!(ask(&question, patience).is_ok());
         assert!(ask(&question, patience).is_err());
         server.join().unwrap();
-        assert_eq!(told(&ask(&question, patience).unwrap_err(), patience), "the connection was refused");
+        assert_eq!(failure_reason(&ask(&question, patience).unwrap_err(), patience), "the connection was refused");
     }
 }

@@ -59,7 +59,7 @@ impl Request {
         self
     }
 
-    fn told(&self) -> i32 {
+    fn int_value(&self) -> i32 {
         i32::from_ne_bytes(self.content[..4].try_into().expect("four bytes"))
     }
 
@@ -84,7 +84,7 @@ pub fn find(name: &str) -> io::Result<Link> {
         request.make(&asker, what).map(|()| request)
     };
     let address = ask(GET_ADDRESS)?.content[2..8].try_into().expect("six bytes");
-    Ok(Link { index: ask(GET_INDEX)?.told(), address, mtu: ask(GET_MTU)?.told() })
+    Ok(Link { index: ask(GET_INDEX)?.int_value(), address, mtu: ask(GET_MTU)?.int_value() })
 }
 
 /// A new device for frames as long as those of `like`, which is gone when the file is closed. What is sent to it is read

@@ -34,7 +34,7 @@ const LONGEST: usize = 65_536 + ETHERNET;
 const OPTION: &str = "--packets=";
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Harm {
+enum PacketFault {
     Duplicate,
     Corrupt,
     /// Sent so much later.
@@ -45,7 +45,7 @@ enum Harm {
 pub struct Options {
     device: String,
     ports: Vec<u16>,
-    harm: Harm,
+    packet_fault: PacketFault,
     /// Out of 10 000 packets.
     chance: u64,
     seed: u64,
@@ -55,14 +55,15 @@ impl Options {
     /// `None` if no packets are to be harmed.
     pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
         let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix(OPTION)) else { return Ok(None) };
-        let mut options = Self { device: USUAL.to_owned(), ports: Vec::new(), harm: Harm::Duplicate, chance: 10_000, seed: 0 };
+        let mut options =
+            Self { device: USUAL.to_owned(), ports: Vec::new(), packet_fault: PacketFault::Duplicate, chance: 10_000, seed: 0 };
         for word in text.split(',') {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is not a number"));
             match name {
-                "duplicate" => options.harm = Harm::Duplicate,
-                "corrupt" => options.harm = Harm::Corrupt,
-                "reorder" => options.harm = Harm::Reorder(Duration::from_micros(number()?)),
+                "duplicate" => options.packet_fault = PacketFault::Duplicate,
+                "corrupt" => options.packet_fault = PacketFault::Corrupt,
+                "reorder" => options.packet_fault = PacketFault::Reorder(Duration::from_micros(number()?)),
                 "device" => value.clone_into(&mut options.device),
                 "port" => options.ports.push(number()? as u16),
                 "chance" => options.chance = number()?,
@@ -100,9 +101,9 @@ fn place() -> u32 {
 
 fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Options) {
     let sent = Arc::new(AtomicU64::new(0));
-    let late = match options.harm {
-        Harm::Reorder(delay) => Some(later(sender.clone(), sent.clone(), delay)),
-        Harm::Duplicate | Harm::Corrupt => None,
+    let late = match options.packet_fault {
+        PacketFault::Reorder(delay) => Some(later(sender.clone(), sent.clone(), delay)),
+        PacketFault::Duplicate | PacketFault::Corrupt => None,
     };
     let mut buffer = vec![0; LONGEST];
     let mut number = 0;
@@ -122,12 +123,12 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
             sent.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        match (&late, options.harm) {
+        match (&late, options.packet_fault) {
             (Some(late), _) => {
                 // Its reader lives as long as this.
                 let _ = late.send((Instant::now(), sent.load(Ordering::Relaxed), frame.to_vec()));
             }
-            (None, Harm::Corrupt) => {
+            (None, PacketFault::Corrupt) => {
                 flip(frame, random::mix(options.seed ^ number, number));
                 send(frame);
                 witness::tell();
@@ -178,10 +179,10 @@ mod tests {
     fn options_say_what_happens_to_which_packets() {
         let options = parse("reorder=10000,port=5432,port=5433,chance=1000,seed=7").unwrap().unwrap();
         assert_eq!(
-            (options.harm, options.ports, options.chance, options.seed),
-            (Harm::Reorder(Duration::from_millis(10)), vec![5432, 5433], 1000, 7)
+            (options.packet_fault, options.ports, options.chance, options.seed),
+            (PacketFault::Reorder(Duration::from_millis(10)), vec![5432, 5433], 1000, 7)
         );
-        assert_eq!(parse("corrupt,port=1").unwrap().unwrap().harm, Harm::Corrupt);
+        assert_eq!(parse("corrupt,port=1").unwrap().unwrap().packet_fault, PacketFault::Corrupt);
         assert!(parse("reorder=soon").is_err() && parse("eat").is_err());
         assert!(Options::parse(&[]).unwrap().is_none());
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Injection {
     pub action: Action,
     /// What proves that it bit.
-    pub sign: Sign,
+    pub expected: ExpectedEffect,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,8 @@ pub struct Network {
 pub struct Packets {
     /// The service's own.
     pub ports: Vec<u16>,
-    pub harm: Harm,
+    #[serde(rename = "harm")]
+    pub packet_fault: PacketFault,
     /// Of a hundred, how many.
     pub chance: f64,
     pub seed: u64,
@@ -100,7 +101,7 @@ pub struct Packets {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Harm {
+pub enum PacketFault {
     /// It is sent twice.
     Duplicate,
     /// A bit of it is another.
@@ -194,7 +195,7 @@ pub enum Disk {
 /// What is looked for as the proof that a fault bit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Sign {
+pub enum ExpectedEffect {
     /// The run that was there has ended.
     Ended,
     /// A request to the port gets no answer: disconnected, refused or silent.

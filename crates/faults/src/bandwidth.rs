@@ -1,6 +1,6 @@
 //! A thin line.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
+use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Bandwidth;
 
@@ -34,7 +34,7 @@ impl FaultKind for Bandwidth {
         let rate = values.bytes("rate").unwrap_or(0).max(1);
         let toxic = Toxic { rate_up: if up { rate } else { 0 }, rate_down: if down { rate } else { 0 }, ..Toxic::default() };
         // A question can be made long, an answer cannot.
-        let sign = if up && traffic::certain(values) { Sign::Thin(rate) } else { Sign::Effect };
-        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
+        let expected = if up && traffic::certain(values) { ExpectedEffect::Thin(rate) } else { ExpectedEffect::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected })
     }
 }

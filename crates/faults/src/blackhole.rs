@@ -1,6 +1,6 @@
 //! A server that is silent.
 
-use super::{FaultKind, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
+use super::{ExpectedEffect, FaultKind, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Blackhole;
 
@@ -26,7 +26,7 @@ impl FaultKind for Blackhole {
         target.container(self.name())?;
         let (up, down) = traffic::ways(values);
         let toxic = Toxic { hole_up: up, hole_down: down, ..Toxic::default() };
-        let sign = if traffic::certain(values) { Sign::NoAnswer } else { Sign::Effect };
-        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
+        let expected = if traffic::certain(values) { ExpectedEffect::NoAnswer } else { ExpectedEffect::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected })
     }
 }

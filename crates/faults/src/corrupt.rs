@@ -1,6 +1,6 @@
 //! A network with noise on the line.
 
-use super::{FaultKind, Form, Harm, Injection, Parameter, Refusal, Target, Undoing, Values, traffic};
+use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 
 pub(super) struct Corrupt;
 
@@ -27,6 +27,6 @@ impl FaultKind for Corrupt {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(traffic::harmed_packets(values, target, Harm::Corrupt))
+        Ok(traffic::faulty_packets(values, target, PacketFault::Corrupt))
     }
 }

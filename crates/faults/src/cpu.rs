@@ -1,6 +1,6 @@
 //! Too little processor.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct Cpu;
 
@@ -24,6 +24,6 @@ impl FaultKind for Cpu {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::Limits { cpus: values.number("cpus"), memory: None }, sign: Sign::Effect })
+        Ok(Injection { action: Action::Limits { cpus: values.number("cpus"), memory: None }, expected: ExpectedEffect::Effect })
     }
 }

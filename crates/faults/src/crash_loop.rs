@@ -1,6 +1,6 @@
 //! A service that cannot stay up.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct CrashLoop;
 
@@ -24,6 +24,6 @@ impl FaultKind for CrashLoop {
 
     fn describe(&self, values: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
         let every = values.duration("every").unwrap_or_default();
-        Ok(Injection { action: Action::CrashLoop { every }, sign: Sign::Ended })
+        Ok(Injection { action: Action::CrashLoop { every }, expected: ExpectedEffect::Ended })
     }
 }

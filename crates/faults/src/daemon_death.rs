@@ -1,6 +1,6 @@
 //! The supervisor that dies.
 
-use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 pub(super) struct DaemonDeath;
 
@@ -19,6 +19,6 @@ impl FaultKind for DaemonDeath {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::DaemonDeath, sign: Sign::Effect })
+        Ok(Injection { action: Action::DaemonDeath, expected: ExpectedEffect::Effect })
     }
 }

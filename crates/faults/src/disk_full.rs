@@ -1,6 +1,6 @@
 //! No space left.
 
-use super::{Action, Disk, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, Disk, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct DiskFull;
 
@@ -25,6 +25,6 @@ impl FaultKind for DiskFull {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         super::faultable(self.name(), target)?;
         let leave = values.bytes("leave").unwrap_or(0);
-        Ok(Injection { action: Action::Disk(Disk::Full { leave }), sign: Sign::Effect })
+        Ok(Injection { action: Action::Disk(Disk::Full { leave }), expected: ExpectedEffect::Effect })
     }
 }

@@ -1,6 +1,6 @@
 //! A disk that takes no writes.
 
-use super::{Action, Disk, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, Disk, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 pub(super) struct DiskReadOnly;
 
@@ -19,6 +19,6 @@ impl FaultKind for DiskReadOnly {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         super::faultable(self.name(), target)?;
-        Ok(Injection { action: Action::Disk(Disk::ReadOnly), sign: Sign::Effect })
+        Ok(Injection { action: Action::Disk(Disk::ReadOnly), expected: ExpectedEffect::Effect })
     }
 }

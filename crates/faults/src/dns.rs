@@ -1,6 +1,8 @@
 //! Names that nobody knows.
 
-use super::{Action, FaultKind, Injection, Network, Parameter, Peer, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict};
+use super::{
+    Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Peer, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict,
+};
 
 pub(super) struct Dns;
 
@@ -33,6 +35,6 @@ impl FaultKind for Dns {
             by_connection: false,
             verdict: Verdict::Drop,
         };
-        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign: Sign::NoNames })
+        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), expected: ExpectedEffect::NoNames })
     }
 }

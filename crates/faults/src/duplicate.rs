@@ -1,6 +1,6 @@
 //! A network that delivers twice.
 
-use super::{FaultKind, Form, Harm, Injection, Parameter, Refusal, Target, Undoing, Values, traffic};
+use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 
 pub(super) struct Duplicate;
 
@@ -27,6 +27,6 @@ impl FaultKind for Duplicate {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(traffic::harmed_packets(values, target, Harm::Duplicate))
+        Ok(traffic::faulty_packets(values, target, PacketFault::Duplicate))
     }
 }

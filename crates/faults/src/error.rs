@@ -6,20 +6,20 @@ use crate::{InvalidFault, Refusal};
 
 impl From<InvalidFault> for ApiError {
     fn from(error: InvalidFault) -> Self {
-        let told = Self::new(ErrorCode::Usage, error.to_string());
+        let message = Self::new(ErrorCode::Usage, error.to_string());
         match error.hint() {
-            Some(hint) => told.hint(hint),
-            None => told,
+            Some(hint) => message.hint(hint),
+            None => message,
         }
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let told = Self::new(ErrorCode::Failed, refusal.reason);
+        let message = Self::new(ErrorCode::Failed, refusal.reason);
         match refusal.hint {
-            Some(hint) => told.hint(hint),
-            None => told,
+            Some(hint) => message.hint(hint),
+            None => message,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A main process that hangs.
 
-use super::{Action, FaultKind, Injection, Parameter, Refusal, Sign, Suspended, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Injection, Parameter, Refusal, Suspended, Target, Undoing, Values};
 
 pub(super) struct Freeze;
 
@@ -24,6 +24,6 @@ impl FaultKind for Freeze {
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
         // A server with a process per connection still answers on existing ones, so the effect is observed at the process.
-        Ok(Injection { action: Action::Suspend(Suspended::Main), sign: Sign::Effect })
+        Ok(Injection { action: Action::Suspend(Suspended::Main), expected: ExpectedEffect::Effect })
     }
 }

@@ -1,6 +1,6 @@
 //! A crash.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Restart, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Restart, Target, Undoing, Values};
 
 pub(super) struct Kill;
 
@@ -32,6 +32,6 @@ impl FaultKind for Kill {
                 .hint("set a time: `--set restart-after=1s`"));
         }
         let signal = values.text("signal").unwrap_or("SIGKILL").to_owned();
-        Ok(Injection { action: Action::Signal { signal, restart }, sign: Sign::Ended })
+        Ok(Injection { action: Action::Signal { signal, restart }, expected: ExpectedEffect::Ended })
     }
 }

@@ -1,6 +1,6 @@
 //! A network that is far away.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
+use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct Latency;
 
@@ -45,7 +45,7 @@ impl FaultKind for Latency {
             ..Toxic::default()
         };
         let least = values.duration("delay").unwrap_or_default().saturating_sub(values.duration("jitter").unwrap_or_default());
-        let sign = if traffic::certain(values) { Sign::Slower(least) } else { Sign::Effect };
-        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign })
+        let expected = if traffic::certain(values) { ExpectedEffect::Slower(least) } else { ExpectedEffect::Effect };
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected })
     }
 }

@@ -1,6 +1,6 @@
 //! The fault kinds: one file each, one trait; data in, data out.
 //!
-//! A kind declares its parameters, what to do ([`Action`]), how its effect is observed ([`Sign`]) and how it is
+//! A kind declares its parameters, what to do ([`Action`]), how its effect is observed ([`ExpectedEffect`]) and how it is
 //! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. Those of one kind of server are in the folder of that
 //! kind; a new one for any service is a file here, and its line in [`GENERIC`].
 
@@ -45,7 +45,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{Action, Disk, Harm, Injection, Network, Packets, Peer, Restart, Rule, RuleHook, Sign, Suspended, Toxic, Verdict};
+pub use action::{
+    Action, Disk, ExpectedEffect, Injection, Network, PacketFault, Packets, Peer, Restart, Rule, RuleHook, Suspended, Toxic, Verdict,
+};
 pub use parameter::{Form, Parameter};
 pub use value::{Value, Values};
 

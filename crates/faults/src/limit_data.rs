@@ -1,6 +1,6 @@
 //! Connections that break half way.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
+use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct LimitData;
 
@@ -33,6 +33,6 @@ impl FaultKind for LimitData {
         let (up, down) = traffic::ways(values);
         let bytes = values.bytes("bytes").unwrap_or(0).max(1);
         let toxic = Toxic { limit_up: if up { bytes } else { 0 }, limit_down: if down { bytes } else { 0 }, ..Toxic::default() };
-        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign: Sign::Effect })
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected: ExpectedEffect::Effect })
     }
 }

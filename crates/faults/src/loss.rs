@@ -1,6 +1,8 @@
 //! A network that loses packets.
 
-use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, Sign, Target, Undoing, Values, Verdict, traffic};
+use super::{
+    Action, ExpectedEffect, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, Target, Undoing, Values, Verdict, traffic,
+};
 
 pub(super) struct Loss;
 
@@ -41,6 +43,6 @@ impl FaultKind for Loss {
             verdict: Verdict::Drop,
         };
         let rules = traffic::each_way(values, rule);
-        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign: Sign::Effect })
+        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), expected: ExpectedEffect::Effect })
     }
 }

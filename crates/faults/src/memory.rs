@@ -1,6 +1,6 @@
 //! Too little memory.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct Memory;
 
@@ -24,6 +24,6 @@ impl FaultKind for Memory {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::Limits { cpus: None, memory: values.bytes("limit") }, sign: Sign::Effect })
+        Ok(Injection { action: Action::Limits { cpus: None, memory: values.bytes("limit") }, expected: ExpectedEffect::Effect })
     }
 }

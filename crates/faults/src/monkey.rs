@@ -1,6 +1,6 @@
 //! Something, somewhere.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct Monkey;
 
@@ -45,7 +45,7 @@ impl FaultKind for Monkey {
         };
         let faults = faults.into_iter().map(str::to_owned).collect();
         let (every, lasting) = (values.duration("every").unwrap_or_default(), values.duration("lasting").unwrap_or_default());
-        Ok(Injection { action: Action::Monkey { faults, services, every, lasting }, sign: Sign::Effect })
+        Ok(Injection { action: Action::Monkey { faults, services, every, lasting }, expected: ExpectedEffect::Effect })
     }
 }
 

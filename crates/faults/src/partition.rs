@@ -35,7 +35,7 @@ impl FaultKind for Partition {
         let rule =
             |hook| Rule { hook, peer: peer.clone(), ports: Vec::new(), connecting: None, chance: None, by_connection: false, verdict };
         let rules = traffic::each_way(values, rule);
-        let sign = traffic::network_sign(&peer);
-        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })
+        let expected = traffic::network_sign(&peer);
+        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), expected })
     }
 }

@@ -1,6 +1,6 @@
 //! Stops all processes, as on a frozen machine.
 
-use super::{Action, FaultKind, Injection, Parameter, Refusal, Sign, Suspended, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Injection, Parameter, Refusal, Suspended, Target, Undoing, Values};
 
 pub(super) struct Pause;
 
@@ -23,6 +23,6 @@ impl FaultKind for Pause {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::Suspend(Suspended::All), sign: Sign::NoAnswer })
+        Ok(Injection { action: Action::Suspend(Suspended::All), expected: ExpectedEffect::NoAnswer })
     }
 }

@@ -1,6 +1,6 @@
 //! No power: what was not synced is lost.
 
-use super::{Action, Disk, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, Disk, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct PowerCut;
 
@@ -25,6 +25,6 @@ impl FaultKind for PowerCut {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         super::faultable(self.name(), target)?;
         let restart_after = values.duration("restart-after").unwrap_or_default();
-        Ok(Injection { action: Action::Disk(Disk::PowerCut { restart_after }), sign: Sign::Ended })
+        Ok(Injection { action: Action::Disk(Disk::PowerCut { restart_after }), expected: ExpectedEffect::Ended })
     }
 }

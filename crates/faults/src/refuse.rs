@@ -1,6 +1,8 @@
 //! A server that takes no connections.
 
-use super::{Action, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict, traffic};
+use super::{
+    Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict, traffic,
+};
 
 pub(super) struct Refuse;
 
@@ -35,7 +37,7 @@ impl FaultKind for Refuse {
             by_connection: true,
             verdict: Verdict::Reject,
         };
-        let sign = if chance.is_some() { Sign::Effect } else { traffic::network_sign(&peer) };
-        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), sign })
+        let expected = if chance.is_some() { ExpectedEffect::Effect } else { traffic::network_sign(&peer) };
+        Ok(Injection { action: Action::Network(Network { rules: vec![rule], ..Network::default() }), expected })
     }
 }

@@ -1,6 +1,6 @@
 //! A container that is lost.
 
-use super::{Action, FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 
 pub(super) struct Remove;
 
@@ -33,6 +33,9 @@ impl FaultKind for Remove {
 
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        Ok(Injection { action: Action::Remove { volumes: values.flag("volumes"), restore: values.flag("restore") }, sign: Sign::Ended })
+        Ok(Injection {
+            action: Action::Remove { volumes: values.flag("volumes"), restore: values.flag("restore") },
+            expected: ExpectedEffect::Ended,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A network with ways of different lengths.
 
-use super::{FaultKind, Form, Harm, Injection, Parameter, Refusal, Target, Undoing, Values, traffic};
+use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 
 pub(super) struct Reorder;
 
@@ -29,6 +29,6 @@ impl FaultKind for Reorder {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
         let delay = values.duration("delay").unwrap_or_default();
-        Ok(traffic::harmed_packets(values, target, Harm::Reorder(delay)))
+        Ok(traffic::faulty_packets(values, target, PacketFault::Reorder(delay)))
     }
 }

@@ -1,6 +1,8 @@
 //! Connections that break.
 
-use super::{Action, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Sign, Target, Undoing, Values, Verdict, traffic};
+use super::{
+    Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict, traffic,
+};
 
 pub(super) struct Reset;
 
@@ -35,8 +37,8 @@ impl FaultKind for Reset {
             by_connection: true,
             verdict: Verdict::Reject,
         };
-        let sign = if chance.is_some() { Sign::Effect } else { traffic::network_sign(&peer) };
+        let expected = if chance.is_some() { ExpectedEffect::Effect } else { traffic::network_sign(&peer) };
         let rules = vec![rule(RuleHook::Input), rule(RuleHook::Output)];
-        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), sign })
+        Ok(Injection { action: Action::Network(Network { rules, ..Network::default() }), expected })
     }
 }

@@ -1,6 +1,6 @@
 //! An orderly restart.
 
-use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 pub(super) struct Restart;
 
@@ -18,6 +18,6 @@ impl FaultKind for Restart {
     }
 
     fn describe(&self, _: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
-        Ok(Injection { action: Action::Restart, sign: Sign::Ended })
+        Ok(Injection { action: Action::Restart, expected: ExpectedEffect::Ended })
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that do not end.
 
-use super::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Toxic, Undoing, Values, traffic};
+use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
 pub(super) struct SlowClose;
 
@@ -31,6 +31,6 @@ impl FaultKind for SlowClose {
         target.container(self.name())?;
         let close_delay = values.duration("delay").unwrap_or_default().as_micros() as u64;
         let toxic = Toxic { close_delay, ..Toxic::default() };
-        Ok(Injection { action: traffic::through_proxy(values, target, toxic), sign: Sign::Effect })
+        Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected: ExpectedEffect::Effect })
     }
 }

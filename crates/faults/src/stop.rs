@@ -1,6 +1,6 @@
 //! An orderly stop, for a while.
 
-use super::{Action, FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use super::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 pub(super) struct Stop;
 
@@ -18,6 +18,6 @@ impl FaultKind for Stop {
     }
 
     fn describe(&self, _: &Values, _: &Target<'_>) -> Result<Injection, Refusal> {
-        Ok(Injection { action: Action::Stop, sign: Sign::Ended })
+        Ok(Injection { action: Action::Stop, expected: ExpectedEffect::Ended })
     }
 }

@@ -43,15 +43,15 @@ fn every_fault_of_the_contract_is_there_and_its_defaults_are_valid() {
 
 #[test]
 fn what_is_wrong_with_a_fault_is_told_with_what_was_meant() {
-    let told = |result: Result<FaultSpec, InvalidFault>| {
+    let message = |result: Result<FaultSpec, InvalidFault>| {
         let error = result.unwrap_err();
         format!("{error} / {} / {}", error.hint().unwrap_or_default(), error.parameter().unwrap_or_default())
     };
-    insta::assert_snapshot!(told(parse("kil", &[])), @"unknown fault `kil` / did you mean `kill`? run `devenv chaos faults` to list them / ");
-    insta::assert_snapshot!(told(parse("latency", &[("dely", "1s")])), @"the fault `latency` has no parameter `dely` / did you mean `delay`? / dely");
-    insta::assert_snapshot!(told(parse("latency", &[("delay", "80")])), @"`delay` of the fault `latency` is `80`, but must be a duration such as `80ms` /  / delay");
-    insta::assert_snapshot!(told(parse("partition", &[("style", "dorp")])), @"`style` of the fault `partition` is `dorp`, but must be `drop`, `reject` /  / style");
-    insta::assert_snapshot!(told(parse("loss", &[("probability", "130%")])), @"`probability` of the fault `loss` is `130%`, but must be a percentage such as `30%` /  / probability");
+    insta::assert_snapshot!(message(parse("kil", &[])), @"unknown fault `kil` / did you mean `kill`? run `devenv chaos faults` to list them / ");
+    insta::assert_snapshot!(message(parse("latency", &[("dely", "1s")])), @"the fault `latency` has no parameter `dely` / did you mean `delay`? / dely");
+    insta::assert_snapshot!(message(parse("latency", &[("delay", "80")])), @"`delay` of the fault `latency` is `80`, but must be a duration such as `80ms` /  / delay");
+    insta::assert_snapshot!(message(parse("partition", &[("style", "dorp")])), @"`style` of the fault `partition` is `dorp`, but must be `drop`, `reject` /  / style");
+    insta::assert_snapshot!(message(parse("loss", &[("probability", "130%")])), @"`probability` of the fault `loss` is `130%`, but must be a percentage such as `30%` /  / probability");
 }
 
 #[test]

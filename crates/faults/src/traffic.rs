@@ -1,6 +1,6 @@
 //! What faults of traffic have in common: whose it is, which way it goes, and the proxy that it goes through.
 
-use super::{Action, Harm, Injection, Network, Packets, Peer, Refusal, Rule, RuleHook, Sign, Target, Toxic, Values};
+use super::{Action, ExpectedEffect, Injection, Network, PacketFault, Packets, Peer, Refusal, Rule, RuleHook, Target, Toxic, Values};
 
 /// `from`.
 pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal> {
@@ -20,11 +20,11 @@ pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal
 }
 
 /// What can be seen from the host, where the daemon is.
-pub(super) fn network_sign(peer: &Peer) -> Sign {
+pub(super) fn network_sign(peer: &Peer) -> ExpectedEffect {
     match peer {
-        Peer::Anybody | Peer::Host => Sign::NoAnswer,
-        Peer::Services | Peer::Service(_) => Sign::NoAnswerWithin(peer.clone()),
-        Peer::Resolver => Sign::NoNames,
+        Peer::Anybody | Peer::Host => ExpectedEffect::NoAnswer,
+        Peer::Services | Peer::Service(_) => ExpectedEffect::NoAnswerWithin(peer.clone()),
+        Peer::Resolver => ExpectedEffect::NoNames,
     }
 }
 
@@ -44,10 +44,10 @@ pub(super) fn through_proxy(values: &Values, target: &Target<'_>, toxic: Toxic) 
 }
 
 /// Some of the packets that the service sends from its ports.
-pub(super) fn harmed_packets(values: &Values, target: &Target<'_>, harm: Harm) -> Injection {
+pub(super) fn faulty_packets(values: &Values, target: &Target<'_>, packet_fault: PacketFault) -> Injection {
     let chance = values.percent("probability").unwrap_or(100.0);
-    let packets = Packets { ports: target.ports(), harm, chance, seed: target.seed };
-    Injection { action: Action::Network(Network { packets: Some(packets), ..Network::default() }), sign: Sign::Effect }
+    let packets = Packets { ports: target.ports(), packet_fault, chance, seed: target.seed };
+    Injection { action: Action::Network(Network { packets: Some(packets), ..Network::default() }), expected: ExpectedEffect::Effect }
 }
 
 /// The rule for each way that is meant.

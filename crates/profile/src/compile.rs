@@ -231,7 +231,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// On the network's gateway, at the port that was leased for whichever service wants figures first.
+    /// On the network's gateway, at the port that was leased for whichever service wants metrics first.
     fn figures(&self) -> Option<SocketAddrV4> {
         let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
         Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))

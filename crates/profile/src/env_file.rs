@@ -225,9 +225,9 @@ mod tests {
         let mut findings = Findings::default();
         let environment = BTreeMap::from([("SHELL_VALUE", "from the shell")]);
         let given = parse(&sources, file, &environment, &IndexMap::new(), &mut findings);
-        let told =
+        let reported =
             findings.problems(&sources).into_iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message));
-        (given.into_iter().map(|(name, given)| (name, given.value)).collect(), told.collect())
+        (given.into_iter().map(|(name, given)| (name, given.value)).collect(), reported.collect())
     }
 
     #[test]
@@ -266,24 +266,28 @@ mod tests {
             ("VAR=a\\$b$$c", "a$b$c"),
             ("VAR=\"a\\$b\"", "a$b"),
         ] {
-            let (given, told) = read(text);
-            assert_eq!((given.as_slice(), told.is_empty()), ([("VAR".to_owned(), wanted.to_owned())].as_slice(), true), "{text}: {told:?}");
+            let (given, reported) = read(text);
+            assert_eq!(
+                (given.as_slice(), reported.is_empty()),
+                ([("VAR".to_owned(), wanted.to_owned())].as_slice(), true),
+                "{text}: {reported:?}"
+            );
         }
     }
 
     #[test]
     fn a_later_line_may_use_an_earlier_one_and_a_name_alone_asks_the_shell() {
-        let (given, told) = read("A=1\nB=${A}2\nSHELL_VALUE\nNOT_SET\n");
-        assert!(told.is_empty());
+        let (given, reported) = read("A=1\nB=${A}2\nSHELL_VALUE\nNOT_SET\n");
+        assert!(reported.is_empty());
         let given: Vec<String> = given.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(given, ["A=1", "B=12", "SHELL_VALUE=from the shell"]);
     }
 
     #[test]
     fn what_is_wrong_is_told_at_its_place_and_the_rest_is_read() {
-        let (given, told) = read("A=\"open\nB B=1\nC=${NONE}\nD='x' y\n=1\nE=1\n");
+        let (given, reported) = read("A=\"open\nB B=1\nC=${NONE}\nD='x' y\n=1\nE=1\n");
         assert_eq!(
-            told,
+            reported,
             [
                 "1:3 this `\"` is never closed",
                 "2:1 `B B` is not a variable name",

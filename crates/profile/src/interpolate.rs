@@ -276,7 +276,7 @@ mod tests {
             let expanded = expand(text, &variables, Grammar::Profile);
             assert_eq!((expanded.text.as_str(), expanded.troubles.as_slice()), (wanted, [].as_slice()), "{text}");
         }
-        for (text, told) in [
+        for (text, reported) in [
             ("${X}", "the variable `X` is not set"),
             ("${X:?say it}", "the variable `X` is not set: say it"),
             ("${EMPTY:?}", "the variable `EMPTY` is not set: it is required"),
@@ -289,7 +289,7 @@ mod tests {
         ] {
             let troubles: Vec<String> =
                 expand(text, &variables, Grammar::Profile).troubles.into_iter().map(|trouble| trouble.message).collect();
-            assert_eq!(troubles, [told], "{text}");
+            assert_eq!(troubles, [reported], "{text}");
         }
     }
 }

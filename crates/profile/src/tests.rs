@@ -55,7 +55,7 @@ impl Project {
         load(&LoadRequest { project: self.path(), profile, environment: &self.environment, user_directory: Some(&user) })
     }
 
-    fn told(&self, profile: &str) -> Vec<String> {
+    fn problems_of(&self, profile: &str) -> Vec<String> {
         match self.load(profile) {
             Ok(loaded) => lines(&loaded.report.problems(), self.path()),
             Err(LoadError::NotFound { name, hint }) => vec![format!("no profile {name}: {hint}")],
@@ -117,7 +117,7 @@ fn each_bad_profile_is_told_with_all_its_places() {
     for fixture in fixtures {
         let project = project_of(&fixture);
         assert!(project.load("fixture").is_err(), "{} loads", fixture.display());
-        let found = project.told("fixture").join("\n") + "\n";
+        let found = project.problems_of("fixture").join("\n") + "\n";
         let expected = fixture.with_extension("expected");
         if std::env::var_os("UPDATE").is_some() {
             fs::write(&expected, &found).unwrap();
@@ -133,7 +133,7 @@ fn each_bad_profile_is_told_with_all_its_places() {
 #[test]
 fn each_good_profile_loads_without_a_word() {
     for fixture in fixtures("good") {
-        assert_eq!(project_of(&fixture).told("fixture"), Vec::<String>::new(), "{}", fixture.display());
+        assert_eq!(project_of(&fixture).problems_of("fixture"), Vec::<String>::new(), "{}", fixture.display());
     }
 }
 
@@ -141,7 +141,7 @@ fn each_good_profile_loads_without_a_word() {
 fn every_shipped_profile_loads() {
     let project = Project::new(&[]);
     for entry in list(project.path(), None) {
-        assert_eq!(project.told(&entry.name), Vec::<String>::new(), "{}", entry.name);
+        assert_eq!(project.problems_of(&entry.name), Vec::<String>::new(), "{}", entry.name);
         assert!(entry.description.is_some(), "{}", entry.name);
     }
 }
@@ -169,16 +169,16 @@ fn the_promised_lines_and_words_are_told() {
         ("owner", shop.replace("owner: orders", "ownr: orders").into(), 7, "owner"),
     ];
     let project = Project::new(&[("profiles/shop.yaml", shop)]);
-    assert_eq!(project.told("shop"), Vec::<String>::new());
+    assert_eq!(project.problems_of("shop"), Vec::<String>::new());
     for (name, text, line, word) in cases {
         project.write(&format!("profiles/{name}.yaml"), &text);
         let Err(error) = project.load(name) else { panic!("{name} loads") };
         let problems = error.problems();
-        let told = problems.iter().any(|one| {
+        let problems_of = problems.iter().any(|one| {
             let text = format!("{} {} {:?}", one.code, one.message, one.hint).to_lowercase();
             one.line == line && text.contains(&word.to_lowercase())
         });
-        assert!(told, "{name}: {problems:#?}");
+        assert!(problems_of, "{name}: {problems:#?}");
     }
 }
 
@@ -328,7 +328,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(
-        project.told("shp"),
+        project.problems_of("shp"),
         [
             "no profile shp: did you mean `shop`? (available profiles: `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
         ]
@@ -365,7 +365,7 @@ fn a_service_waits_for_those_without_which_it_can_do_nothing() {
         b"services:\n  pool:\n    pgbouncer: { service: db }\n  db:\n    postgres: {}\n    depends_on: { pool: ready }\n",
     );
     assert_eq!(
-        project.told("y"),
+        project.problems_of("y"),
         ["profiles/y.yaml:3:27: dependency-cycle: circular dependency: pool -> db -> pool [remove one of these dependencies]"]
     );
 }
@@ -392,8 +392,8 @@ fn an_unset_variable_matters_only_where_it_counts() {
         ("profiles/base.yaml", "services: { db: { postgres: { version: \"${NOT_SET}\" } } }\n"),
         ("profiles/x.yaml", "extends: [base]\nservices: { db: { postgres: { version: 15 } } }\n"),
     ]);
-    assert_eq!(project.told("x"), Vec::<String>::new());
-    assert_eq!(project.told("base").len(), 1);
+    assert_eq!(project.problems_of("x"), Vec::<String>::new());
+    assert_eq!(project.problems_of("base").len(), 1);
 }
 
 /// Every key that a profile can have gets an explanation.

@@ -33,7 +33,7 @@ const SIGNALS: &[&str] = &[
 
 /// Everything that is wrong with what the document means.
 pub(super) fn document(root: &Node, sources: &Sources, findings: &mut Findings) {
-    told_by_interpolation(root, findings);
+    report_unset_variables(root, findings);
     if let Some(variables) = root.get("variables") {
         variable_names(variables, findings);
     }
@@ -60,11 +60,11 @@ pub(super) fn services(node: &Node) -> Vec<Service<'_>> {
 }
 
 /// A variable that is not set matters only where no later layer replaced the value.
-fn told_by_interpolation(node: &Node, findings: &mut Findings) {
+fn report_unset_variables(node: &Node, findings: &mut Findings) {
     match &node.content {
         Content::Null => {}
-        Content::List(items) => items.iter().for_each(|item| told_by_interpolation(item, findings)),
-        Content::Map(entries) => entries.values().for_each(|entry| told_by_interpolation(&entry.node, findings)),
+        Content::List(items) => items.iter().for_each(|item| report_unset_variables(item, findings)),
+        Content::Map(entries) => entries.values().for_each(|entry| report_unset_variables(&entry.node, findings)),
         Content::Scalar(scalar) => {
             for finding in scalar.filled.iter().flat_map(|filled| filled.trouble.iter()) {
                 findings.error(finding.span, finding.code, finding.message.clone()).maybe_hint(finding.hint.clone());

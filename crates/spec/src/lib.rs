@@ -38,7 +38,7 @@ pub struct EnvironmentSpec {
     pub instance: String,
     pub profile: String,
     pub subnet: Ipv4Net,
-    /// Where the daemon serves figures to those in the network who collect them.
+    /// Where the daemon serves metrics to those in the network who collect them.
     #[serde(default)]
     pub figures: Option<SocketAddrV4>,
     pub services: IndexMap<ServiceName, ServiceSpec>,

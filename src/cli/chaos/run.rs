@@ -20,7 +20,7 @@ use crate::{
     cli::{
         Outcome,
         exit::ExitStatus,
-        failure::{Failure, internal, told, usage},
+        failure::{Failure, api_error, internal, usage},
         operation::carry_out,
         printer::{BOLD, paint},
         project,
@@ -289,14 +289,14 @@ impl ClientDoor<'_> {
     /// For what may be asked twice.
     async fn again<T>(&self, error: ClientError, ask: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, ApiError> {
         if !matches!(error, ClientError::NotRunning { .. } | ClientError::Lost(_)) {
-            return Err(told(error));
+            return Err(api_error(error));
         }
         let client = self.session.client().await.map_err(|failure| match failure {
             Failure::Told(error) | Failure::Invalid { error, .. } | Failure::Cancelled { error, .. } => error,
             Failure::Signal(_) | Failure::OutputClosed => ApiError::new(ErrorCode::Interrupted, "interrupted"),
         })?;
         self.client.replace(client.clone());
-        ask(client).await.map_err(told)
+        ask(client).await.map_err(api_error)
     }
 }
 
@@ -311,12 +311,12 @@ impl Door for ClientDoor<'_> {
 
     async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError> {
         let request = VariablesRequest { target: self.target.clone(), form: VariablesFor::Host, service: None };
-        let variables = self.client().variables(&request).await.map_err(told)?;
+        let variables = self.client().variables(&request).await.map_err(api_error)?;
         Ok(variables.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     }
 
     async fn rehearse(&self, order: &Order) -> Result<(), ApiError> {
-        self.client().rehearse(&self.request(order)).await.map_err(told)
+        self.client().rehearse(&self.request(order)).await.map_err(api_error)
     }
 
     async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use devenv_api::{ApiError, Impairments, ImpairmentsRequest};
 use futures_util::future::try_join_all;
 
-use super::{Environment, Environments, device_volume, holder};
+use super::{Environment, Environments, agent, device_volume};
 use crate::{
     daemon::loop_devices,
     engine::ContainerState,
@@ -54,11 +54,11 @@ impl Environments {
     /// The tables in the container's network namespace; `None` if no fault agent can be started to read them.
     async fn rules(&self, record: &Record, service: &ServiceName, container: String) -> Option<Vec<String>> {
         let id = format!("look-{service}");
-        let task = holder::Task {
+        let task = agent::Task {
             arguments: vec!["look".to_owned()],
             network_of: Some(container),
             capabilities: &["NET_ADMIN"],
-            ..holder::Task::default()
+            ..agent::Task::default()
         };
         match self.errand(record, service, &id, task).await.0 {
             Ok(said) => Some(said.split_whitespace().map(str::to_owned).collect()),

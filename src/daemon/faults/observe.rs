@@ -21,7 +21,7 @@ use crate::{
 
 /// What was heard.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum ProbeOutcome {
     /// An answer, or a connection where that is all that is asked for, after this time.
     Answer(Duration),
     /// The connection was refused, reset or closed.
@@ -79,7 +79,7 @@ impl Question {
     pub(super) async fn baseline(mut self) -> Option<(Self, Duration)> {
         let mut best: Option<Duration> = None;
         for _ in 0..3 {
-            if let Heard::Answer(time) = self.ask(Duration::from_secs(1)).await {
+            if let ProbeOutcome::Answer(time) = self.ask(Duration::from_secs(1)).await {
                 best = Some(best.map_or(time, |best| best.min(time)));
             }
         }
@@ -88,12 +88,12 @@ impl Question {
         }
         self.published = None;
         match self.ask(Duration::from_secs(1)).await {
-            Heard::Answer(time) => Some((self, time)),
-            Heard::Cut(_) | Heard::Silence(_) => None,
+            ProbeOutcome::Answer(time) => Some((self, time)),
+            ProbeOutcome::Cut(_) | ProbeOutcome::Silence(_) => None,
         }
     }
 
-    pub(super) async fn ask(&self, patience: Duration) -> Heard {
+    pub(super) async fn ask(&self, patience: Duration) -> ProbeOutcome {
         let began = Instant::now();
         let asked = async {
             let Some(port) = self.published else {
@@ -107,19 +107,19 @@ impl Question {
             Ok(stream.read(&mut answer).await? > 0)
         };
         match timeout(patience, asked).await {
-            Ok(Ok(true)) => Heard::Answer(began.elapsed()),
-            Ok(Ok(false)) => Heard::Cut("the connection was closed".to_owned()),
-            Ok(Err(error)) => Heard::Cut(match error.kind() {
+            Ok(Ok(true)) => ProbeOutcome::Answer(began.elapsed()),
+            Ok(Ok(false)) => ProbeOutcome::Cut("the connection was closed".to_owned()),
+            Ok(Err(error)) => ProbeOutcome::Cut(match error.kind() {
                 std::io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
                 std::io::ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
                 _ => error.to_string(),
             }),
-            Err(_) => Heard::Silence(patience),
+            Err(_) => ProbeOutcome::Silence(patience),
         }
     }
 }
 
-impl std::fmt::Display for Heard {
+impl std::fmt::Display for ProbeOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answer(time) => write!(f, "an answer after {}", milliseconds(*time)),

@@ -8,9 +8,8 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Fault};
 use jiff::Timestamp;
 
 use super::{
-    holder,
-    journal::{Journal, Undo},
-    rfc3339,
+    agent, rfc3339,
+    undo_log::{Undo, UndoLog},
 };
 use crate::{
     engine::docker::{self, Selection},
@@ -35,13 +34,13 @@ pub(crate) async fn rescue(
     let id = on_record.map_or_else(|| EnvironmentId::of(owner.as_str(), Path::new(&target.project), &target.instance), |record| record.id);
     let containers = engine.containers(&owner).await.map_err(|error| failed(error.to_string()))?;
     for container in
-        containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(holder::ROLE))
+        containers.iter().filter(|container| container.labels.environment == id && container.labels.role.as_deref() == Some(agent::ROLE))
     {
         engine.remove_container(&container.id).await.map_err(|error| failed(error.to_string()))?;
     }
-    let journal = Journal::of(&store.environment(&id));
+    let undo_log = UndoLog::of(&store.environment(&id));
     let (mut healed, mut left) = (Vec::new(), Vec::new());
-    for mut entry in journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()) {
+    for mut entry in undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()) {
         let mut rest = Vec::new();
         for step in &entry.undo {
             let done = match step {
@@ -60,12 +59,12 @@ pub(crate) async fn rescue(
         entry.undo = rest;
         if entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
-            super::lease::end(&journal.path(&entry.fault.id), None).await;
+            super::watchdog::end(&undo_log.path(&entry.fault.id), None).await;
             healed.push(entry.fault.clone());
         } else {
             left.push(entry.fault.clone());
         }
-        journal.save(&entry).map_err(|error| failed(error.to_string()))?;
+        undo_log.save(&entry).map_err(|error| failed(error.to_string()))?;
     }
     Ok((healed, left))
 }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Environment, Environments, act::Work, journal::Undo};
+use super::{Environment, Environments, inject::Work, undo_log::Undo};
 use crate::{
     kinds::capability::FaultSite,
     secret::Vault,

@@ -6,8 +6,8 @@ use devenv_api::Compared;
 
 use super::{
     Environment, Environments,
-    journal::{Entry, Undo},
     site::Undone,
+    undo_log::{Entry, Undo},
 };
 use crate::{
     engine::EngineError,

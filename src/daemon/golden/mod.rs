@@ -1,16 +1,16 @@
 //! Golden volumes: a server's data as it is after provisioning, scripts and data sets, kept to start others from. The kind
 //! of the server says what decides the data, and how to see that it is at rest.
 //!
-//! A copy is made once, at the first settling of a start that began on an empty volume ([`keeping`] says how nobody waits
+//! A copy is made once, at the first settling of a start that began on an empty volume ([`build`] says how nobody waits
 //! for it). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
 //! instead if the key is the same, and finds its ledger there. Of each there is a second copy ([`spare`]), which is moved
 //! into place: so a large reset takes no longer than a small one.
 //!
-//! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`kept`]), data is copied
+//! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`catalogue`]), data is copied
 //! under another name and renamed, and an interrupted first start begins again on an empty volume.
 
-mod keeping;
-mod kept;
+mod build;
+mod catalogue;
 mod spare;
 
 use std::{
@@ -34,11 +34,11 @@ use crate::{
     spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, write_atomically},
 };
-use keeping::Keeping;
-use kept::{Kept, Shelf};
+use build::GoldenBuild;
+use catalogue::{GoldenFiles, GoldenRecord};
 use spare::Spare;
 
-pub(crate) use kept::{BUDGET, bytes, discard_unfinished, retained};
+pub(crate) use catalogue::{BUDGET, bytes, discard_unfinished, retained};
 
 /// The label of a golden volume's role.
 pub(crate) const ROLE: &str = "golden";
@@ -124,8 +124,8 @@ impl Golden {
         place: &Place,
     ) -> io::Result<bool> {
         let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
-        let shelf = Shelf::of(&self.store, &key);
-        let Some(kept) = shelf.read().filter(|kept| kept.complete) else { return Ok(false) };
+        let files = GoldenFiles::of(&self.store, &key);
+        let Some(kept) = files.read().filter(|kept| kept.complete) else { return Ok(false) };
         let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
         let began = Instant::now();
         let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
@@ -151,7 +151,7 @@ impl Golden {
             })
             .await?;
         }
-        shelf.touch();
+        files.touch();
         self.consumed.lock().expect("no code panics while it holds this lock").insert(spec.name.clone(), spare);
         tracing::info!(service = %spec.name, %key, bytes = kept.bytes, took = ?began.elapsed(), moved = is_moved, "Volume filled from a golden one.");
         Ok(true)
@@ -166,19 +166,19 @@ impl Golden {
         let Some(rules) = rules(spec) else { return };
         let Some(server) = spec.provision.iter().find_map(|declared| rules.server(declared, cx.clone())) else { return };
         let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
-        let shelf = Shelf::of(&self.store, &key);
+        let files = GoldenFiles::of(&self.store, &key);
         // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
-        let Some(claim) = shelf.claim() else { return };
-        if shelf.read().is_some() {
+        let Some(claim) = files.claim() else { return };
+        if files.read().is_some() {
             return;
         }
-        let work = Keeping {
+        let work = GoldenBuild {
             engine: self.engine.clone(),
             paused: self.store.environment(&self.environment).join(format!("paused-{}.json", spec.name)),
             container: instance.id.clone(),
             labels: self.labels(&place.record, spec),
             store: self.store.clone(),
-            kept: Kept {
+            kept: GoldenRecord {
                 version: 1,
                 volume: self.name(&spec.name, &key),
                 environment: self.environment.clone(),
@@ -194,7 +194,7 @@ impl Golden {
             _claim: claim,
         };
         // Neither is tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
-        if shelf.was_overtaken() {
+        if files.was_overtaken() {
             let (goes_on, gone_on) = oneshot::channel();
             tokio::spawn(work.paused(goes_on));
             // It fails only if the work is over already.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 
 use super::{
     blocking,
-    keeping::{KeepError, directory_of},
-    kept::Shelf,
+    build::{GoldenError, directory_of},
+    catalogue::GoldenFiles,
 };
 use crate::{
     engine::{Engine, Labels, VolumeCreate},
@@ -25,13 +25,13 @@ impl Spare {
         spare_of(&self.golden)
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf::of(&self.store, &self.key)
+    fn files(&self) -> GoldenFiles {
+        GoldenFiles::of(&self.store, &self.key)
     }
 
     /// Whether it is whole, and ours from now on: a file is removed by one alone.
     pub(super) fn take(&self) -> bool {
-        fs::remove_file(self.shelf().spare()).is_ok()
+        fs::remove_file(self.files().spare()).is_ok()
     }
 
     pub(super) async fn make_or_warn(&self, engine: Arc<dyn Engine>, labels: Labels) {
@@ -40,16 +40,16 @@ impl Spare {
         }
     }
 
-    async fn make(&self, engine: Arc<dyn Engine>, labels: Labels) -> Result<(), KeepError> {
-        let shelf = self.shelf();
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(shelf.lock())?;
-        if lock.try_lock().is_err() || shelf.spare().exists() {
+    async fn make(&self, engine: Arc<dyn Engine>, labels: Labels) -> Result<(), GoldenError> {
+        let files = self.files();
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(files.lock())?;
+        if lock.try_lock().is_err() || files.spare().exists() {
             return Ok(());
         }
         engine.create_volume(&VolumeCreate { name: self.volume(), labels, options: BTreeMap::new() }).await?;
         let (from, to) = (directory_of(&*engine, &self.golden).await?, directory_of(&*engine, &self.volume()).await?);
         blocking(move || copy_tree(&from, &to)).await?;
-        write_atomically(&shelf.spare(), b"")?;
+        write_atomically(&files.spare(), b"")?;
         Ok(())
     }
 }

@@ -251,7 +251,7 @@ impl Actor {
             return;
         }
         let code = evidence.exit.as_ref().map_or(-1, |exit| exit.code);
-        let told = evidence.exit.as_ref().map_or_else(|| "it exited".to_owned(), |exit| format!("it exited with {}", exit.describe()));
+        let reported = evidence.exit.as_ref().map_or_else(|| "it exited".to_owned(), |exit| format!("it exited with {}", exit.describe()));
         if service
             .ready_after
             .is_some_and(|_| service.started.is_some_and(|started| Instant::now().into_std().duration_since(started) > PROVEN))
@@ -270,8 +270,8 @@ impl Actor {
             service.attempts += 1;
             service.restarts += 1;
             service.came_back = true;
-            service.life = Lifecycle::Backoff(instance, Instant::now().into_std() + delay, told.clone());
-            let message = format!("{name} restarts in {} ms: {told}", delay.as_millis());
+            service.life = Lifecycle::Backoff(instance, Instant::now().into_std() + delay, reported.clone());
+            let message = format!("{name} restarts in {} ms: {reported}", delay.as_millis());
             self.emit_with(name, NewEvent::of(name, "service.restarting", message).with("exit_code", code));
         } else if again {
             let mut evidence = evidence;

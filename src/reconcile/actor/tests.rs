@@ -52,8 +52,8 @@ async fn a_dependant_is_restarted_once_after_its_dependency_came_back_ready() {
         .await;
     assert_eq!(view.status.phase, Phase::Ready);
     assert_eq!((world.container("db").await.id, world.container("api").await.id), (db.id, api.id), "restarted, not replaced");
-    let told = life.kinds("api");
-    assert_eq!(told.iter().filter(|kind| *kind == "service.restart-due").count(), 1, "{told:?}");
+    let reported = life.kinds("api");
+    assert_eq!(reported.iter().filter(|kind| *kind == "service.restart-due").count(), 1, "{reported:?}");
     let why = life.handle.events.why("api").unwrap();
     assert!(why.iter().any(|event| event.message.contains("137")), "the chain goes back to the exit: {why:?}");
 }
@@ -447,9 +447,10 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     assert_eq!(state, ServiceState::Ready);
     assert!(reason.unwrap().ends_with("did not become ready: it did not become ready"), "what runs is not the present version");
     let (history, _) = life.handle.events.history_and_rest().unwrap();
-    let told: Vec<_> = history.iter().filter(|event| event.kind == "service.reload-failed").map(|event| event.message.clone()).collect();
-    assert!(told[0].ends_with("files are not kept, so devenv waits for the next change"), "{told:?}");
-    assert!(told[1].ends_with("run 1 is started again"), "{told:?}");
+    let reported: Vec<_> =
+        history.iter().filter(|event| event.kind == "service.reload-failed").map(|event| event.message.clone()).collect();
+    assert!(reported[0].ends_with("files are not kept, so devenv waits for the next change"), "{reported:?}");
+    assert!(reported[1].ends_with("run 1 is started again"), "{reported:?}");
 
     world.next_settling("api", Err(Evidence::of("it did not become ready")));
     world.next_settling("api", Err(Evidence::of("nor did that one")));

@@ -50,14 +50,14 @@ pub(super) fn build(client: Client, build: ImageBuild) -> BoxStream<'static, Res
         }
         let body = reqwest::Body::wrap_stream(context(build));
         let response = client.wire.open_with(call, body, "application/x-tar").await?;
-        Ok::<_, EngineError>(told(client.wire.documents(response, "build the image").boxed(), action))
+        Ok::<_, EngineError>(output_lines(client.wire.documents(response, "build the image").boxed(), action))
     })
     .try_flatten()
     .boxed()
 }
 
 /// Whole lines; an error comes last.
-fn told(
+fn output_lines(
     documents: BoxStream<'static, Result<BuildDocument, EngineError>>,
     action: String,
 ) -> impl futures_util::Stream<Item = Result<String, EngineError>> {
@@ -277,7 +277,7 @@ mod tests {
             r#"{"errorDetail":{"message":"no"},"error":"no such luck"}"#,
         ];
         let documents = stream::iter(documents.map(|json| Ok(serde_json::from_str(json).unwrap())));
-        let lines: Vec<_> = told(documents.boxed(), "build the image `x`".into())
+        let lines: Vec<_> = output_lines(documents.boxed(), "build the image `x`".into())
             .map(|line| line.unwrap_or_else(|error| error.to_string()))
             .collect()
             .await;

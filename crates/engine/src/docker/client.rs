@@ -194,7 +194,7 @@ mod tests {
         })
     }
 
-    async fn told(host: &str) -> String {
+    async fn outcome(host: &str) -> String {
         let selection = Selection { docker_host: Some(host.to_owned()), ..Selection::default() };
         match connect(&selection).await {
             Ok(engine) => format!("{:?}", engine.info().await.unwrap()),
@@ -204,9 +204,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_named_engine_that_does_not_answer_is_told_with_its_place() {
-        let told = told("unix:///nonexistent/docker.sock").await;
-        assert!(told.contains("unix:///nonexistent/docker.sock: No such file or directory"), "{told}");
-        assert!(told.contains("selected by DOCKER_HOST, so no other was tried"), "{told}");
+        let outcome = outcome("unix:///nonexistent/docker.sock").await;
+        assert!(outcome.contains("unix:///nonexistent/docker.sock: No such file or directory"), "{outcome}");
+        assert!(outcome.contains("selected by DOCKER_HOST, so no other was tried"), "{outcome}");
     }
 
     #[tokio::test]
@@ -247,8 +247,8 @@ mod tests {
         ] {
             let socket = home.path().join(name);
             let server = engine(socket.clone(), status, body);
-            let told = told(&format!("unix://{}", socket.display())).await;
-            assert!(told.contains(words), "{told}");
+            let outcome = outcome(&format!("unix://{}", socket.display())).await;
+            assert!(outcome.contains(words), "{outcome}");
             server.abort();
         }
     }
@@ -319,8 +319,8 @@ mod tests {
         match answer.unwrap_or_else(|_| panic!("{what} waits for ever")) {
             Ok(_) => panic!("{what} succeeded"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::TimedOut { .. })) => {
-                let told = error.to_string();
-                assert!(told.contains(" within ") || told.contains("in time"), "{what}: {told}");
+                let outcome = error.to_string();
+                assert!(outcome.contains(" within ") || outcome.contains("in time"), "{what}: {outcome}");
             }
             Err(error) => panic!("{what}: {error}"),
         }

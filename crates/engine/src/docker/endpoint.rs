@@ -329,8 +329,8 @@ mod tests {
             (None, vec![("DOCKER_HOST", "what")], ["what", "unix://PATH"]),
             (None, vec![("DOCKER_CONTEXT", "gone")], ["context `gone`", "DOCKER_CONTEXT"]),
         ] {
-            let told = decide(argument, &variables, &files);
-            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+            let message = decide(argument, &variables, &files);
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
         }
         let broken = [("/h/.docker/config.json".to_owned(), "{".to_owned())];
         assert!(decide(None, &[], &broken).contains("/h/.docker/config.json: it selects the engine, but is not valid JSON"));

@@ -165,8 +165,8 @@ mod tests {
             (ExecStream::Stdout, frame(5, "no end")),
         ])
         .await;
-        let told: Vec<_> = chunks.iter().map(|chunk| (&chunk.time[17..19], chunk.stderr, chunk.text.as_str())).collect();
-        assert_eq!(told, [("02", true, "error"), ("01", false, "one line"), ("04", false, ""), ("05", false, "no end")]);
+        let reported: Vec<_> = chunks.iter().map(|chunk| (&chunk.time[17..19], chunk.stderr, chunk.text.as_str())).collect();
+        assert_eq!(reported, [("02", true, "error"), ("01", false, "one line"), ("04", false, ""), ("05", false, "no end")]);
     }
 
     #[tokio::test]

@@ -95,8 +95,8 @@ mod tests {
             ("1.60", Some("1.54"), "supports API 1.60, but devenv needs 1.53 or older"),
             ("next", None, "supports API next, but devenv needs a version from 1.41 to 1.53"),
         ] {
-            let told = negotiate("unix:///s", newest, minimum).unwrap_err().to_string();
-            assert!(told.contains(words), "{told}");
+            let message = negotiate("unix:///s", newest, minimum).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
         }
     }
 

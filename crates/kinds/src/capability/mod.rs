@@ -7,10 +7,10 @@
 mod backup;
 mod diagnosis;
 mod faults;
-mod figures;
 mod files;
 mod golden;
 mod lease;
+mod metrics;
 mod probe;
 mod provision;
 mod scripts;
@@ -20,10 +20,10 @@ mod workload;
 pub use backup::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
 pub use diagnosis::{Cause, Place};
 pub use faults::{Effect, FaultSite, Faults};
-pub use figures::Figures;
 pub use files::{FileField, FileUse};
 pub use golden::{Golden, GoldenServer, LogRange};
 pub use lease::{Leases, Lessor, Part};
+pub use metrics::MetricSource;
 pub use probe::Probes;
 pub use provision::Provisions;
 pub use scripts::{ScriptStore, Scripts};
@@ -77,7 +77,7 @@ pub trait ServiceKind: Send + Sync {
         None
     }
 
-    fn figures(&self) -> Option<&dyn Figures> {
+    fn figures(&self) -> Option<&dyn MetricSource> {
         None
     }
 

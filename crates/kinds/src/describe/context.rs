@@ -32,11 +32,11 @@ pub struct Context<'a> {
     pub assets: &'a BTreeMap<String, String>,
     /// The local certificate authority's certificate, on the host.
     pub authority: &'a Path,
-    /// Where the daemon serves figures: of the environment, and below that of each service whose are [`Metrics::Asked`].
+    /// Where the daemon serves metrics: of the environment, and below that of each service whose are [`Metrics::Asked`].
     pub figures: Option<SocketAddrV4>,
 }
 
-/// The lease of a port of the host at which the daemon serves figures, under a number at which no container serves anything.
+/// The lease of a port of the host at which the daemon serves metrics, under a number at which no container serves anything.
 pub const FIGURES: u16 = 2;
 
 /// What a service lets other kinds know.
@@ -59,7 +59,7 @@ impl Facts {
     pub const NONE: Self = Self { kind: "", databases: Vec::new(), metrics: Metrics::None, address: None, superuser: None, tls: false };
 }
 
-/// Where a service's figures come from.
+/// Where a service's metrics come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Metrics {
     #[default]

@@ -47,7 +47,7 @@ pub trait Describe {
         false
     }
 
-    /// What other kinds may ask of it, such as a database's names or where its figures are.
+    /// What other kinds may ask of it, such as a database's names or where its metrics are.
     fn facts(&self, _cx: &Context<'_>) -> Facts {
         Facts::default()
     }

@@ -7,7 +7,7 @@ enum From {
     Engine,
 }
 
-fn told(kind: &str, from: From, line: &str) -> Option<String> {
+fn cause_of(kind: &str, from: From, line: &str) -> Option<String> {
     let mut evidence = Evidence { kind: kind.to_owned(), service: "db".to_owned(), exit_code: Some(1), ..Evidence::default() };
     match from {
         From::Log => evidence.log = vec!["starting".to_owned(), line.to_owned(), "stopped".to_owned()],
@@ -198,19 +198,19 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             Probe => Probe,
             Engine => Engine,
         };
-        let told = told(kind, from, line);
-        assert!(told.as_deref().is_some_and(|told| told.contains(cause)), "{line}\n  is told as {told:?}");
+        let cause_of = cause_of(kind, from, line);
+        assert!(cause_of.as_deref().is_some_and(|cause_of| cause_of.contains(cause)), "{line}\n  is told as {cause_of:?}");
     }
 }
 
 #[test]
 fn what_is_not_known_is_not_guessed() {
-    assert_eq!(told("postgres", From::Log, "LOG:  database system is ready to accept connections"), None);
-    assert_eq!(told("redis", From::Log, "FATAL:  lock file \"postmaster.pid\" already exists"), None);
+    assert_eq!(cause_of("postgres", From::Log, "LOG:  database system is ready to accept connections"), None);
+    assert_eq!(cause_of("redis", From::Log, "FATAL:  lock file \"postmaster.pid\" already exists"), None);
     // A client's mistake in the server's log is no reason why the server failed.
-    assert_eq!(told("postgres", From::Log, "FATAL:  password authentication failed for user \"app\""), None);
-    assert_eq!(told("postgres", From::Log, "ERROR:  invalid value for parameter \"work_mem\": \"x\""), None);
-    assert_eq!(told("process", From::Log, "permission denied for table users"), None);
+    assert_eq!(cause_of("postgres", From::Log, "FATAL:  password authentication failed for user \"app\""), None);
+    assert_eq!(cause_of("postgres", From::Log, "ERROR:  invalid value for parameter \"work_mem\": \"x\""), None);
+    assert_eq!(cause_of("process", From::Log, "permission denied for table users"), None);
     assert_eq!(diagnose(&Evidence::default()), None);
 }
 

@@ -22,7 +22,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// A group cannot be deleted while it has members, and those of a dead holder are members until their session ends.
+/// A group cannot be deleted while it has members, and those of a dead client are members until their session ends.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(3);
 

@@ -1,4 +1,4 @@
-//! Leases: private parts of running services, made in milliseconds and gone with their holder.
+//! Leases: private parts of running services, made in milliseconds and gone with their client.
 //!
 //! # Theory of operation
 //!
@@ -203,7 +203,7 @@ fn leasable() -> String {
     crate::all().filter(|kind| kind.leases().is_some()).map(ServiceKind::name).collect::<Vec<_>>().join(", ")
 }
 
-/// Nobody can guess it, so a holder that knows its own cannot name another's.
+/// Nobody can guess it, so a client that knows its own cannot name another's.
 pub(crate) fn new_id() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }

@@ -163,13 +163,13 @@ impl PoolMode {
 fn users(server: &Facts) -> Template {
     let superuser = server.superuser.iter().map(|password| ("postgres", password));
     let owners = server.databases.iter().map(|database| (database.owner.as_str(), &database.password));
-    let mut told: Vec<&str> = Vec::new();
+    let mut message: Vec<&str> = Vec::new();
     let mut text = Template::default();
     for (name, password) in superuser.chain(owners) {
-        if told.contains(&name) {
+        if message.contains(&name) {
             continue;
         }
-        told.push(name);
+        message.push(name);
         let name = name.replace('"', "\"\"");
         text = text.then(format!("\"{name}\" \"")).then_secret(password.clone()).then("\"\n");
     }

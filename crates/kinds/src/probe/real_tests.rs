@@ -1,4 +1,4 @@
-//! Probes against real servers, started with the docker client. The figures that they print are what they are run for.
+//! Probes against real servers, started with the docker client. The metrics that they print are what they are run for.
 #![expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
 
 use std::{
@@ -103,13 +103,13 @@ pub fn context(vault: &Vault) -> ProbeContext {
 }
 
 pub async fn ready(probe: &Probe, vault: &Vault) -> ProbeSuccess {
-    let told = std::cell::RefCell::new(Vec::new());
+    let message = std::cell::RefCell::new(Vec::new());
     let started = Instant::now();
     let success = until_ready(probe, &context(vault), Schedule::until(Duration::from_mins(2)), |failure| {
-        told.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
+        message.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
     })
     .await;
-    eprintln!("{:?} {:?} after {:?}", told.borrow(), success, started.elapsed());
+    eprintln!("{:?} {:?} after {:?}", message.borrow(), success, started.elapsed());
     success.unwrap()
 }
 
@@ -244,9 +244,9 @@ async fn kafka_is_seen_when_a_consumer_group_could_work() {
 #[tokio::test]
 async fn a_kafka_that_tells_another_address_is_not_ready() {
     let (_directory, vault) = vault();
-    let (told, port) = (free_port(), free_port());
-    let container = start_kafka(told);
-    ready(&KafkaProbe { port: told }.into_probe(), &vault).await;
+    let (message, port) = (free_port(), free_port());
+    let container = start_kafka(message);
+    ready(&KafkaProbe { port: message }.into_probe(), &vault).await;
     // The same broker, behind a port that it does not know of.
     let address = docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &container.0]);
     let address = String::from_utf8(address.stdout).unwrap().trim().to_owned();
@@ -259,7 +259,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
     let cx = context(&vault);
     let probe = KafkaProbe { port }.into_probe();
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
-    assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{told} instead of 127.0.0.1:{port}"));
+    assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{message} instead of 127.0.0.1:{port}"));
 }
 
 #[tokio::test]

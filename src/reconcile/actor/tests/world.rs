@@ -243,12 +243,12 @@ impl World {
 
 impl Lifecycle {
     fn follow(&mut self, mut followed: BoxStream<'static, Result<EngineEvent, EngineError>>) {
-        let told = self.handle.clone();
+        let message = self.handle.clone();
         self.tasks.spawn(async move {
             while let Some(event) = followed.next().await {
                 // The call that removed it reports that.
                 let Ok(event) = event else { return };
-                told.engine_event(event).await;
+                message.engine_event(event).await;
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
 use devenv_spec::OfKind;
 use rdkafka::{
     ClientConfig,
@@ -45,7 +45,7 @@ impl FaultKind for KafkaFill {
         target.of_kind(self.name(), NAME)?;
         let topic = values.text("topic").unwrap_or("devenv-fill").to_owned();
         let action = Action::Fill { topic, bytes: values.bytes("bytes").unwrap_or(0) };
-        Ok(Injection { action: devenv_faults::Action::OfKind(OfKind::new(NAME, &action)), sign: Sign::Effect })
+        Ok(Injection { action: devenv_faults::Action::OfKind(OfKind::new(NAME, &action)), expected: ExpectedEffect::Effect })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A broker that is away past its session.
 
-use devenv_faults::{Action, FaultKind, Injection, Refusal, Sign, Suspended, Target, Undoing, Values};
+use devenv_faults::{Action, FaultKind, Injection, Refusal, ExpectedEffect, Suspended, Target, Undoing, Values};
 
 use super::NAME;
 
@@ -22,6 +22,6 @@ impl FaultKind for KafkaPause {
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         target.container(self.name())?;
-        Ok(Injection { action: Action::Suspend(Suspended::All), sign: Sign::NoAnswer })
+        Ok(Injection { action: Action::Suspend(Suspended::All), expected: ExpectedEffect::NoAnswer })
     }
 }

@@ -1,6 +1,6 @@
 //! No connection left.
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
@@ -36,7 +36,7 @@ impl FaultKind for PostgresExhaust {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         let leave = values.count("leave").unwrap_or(0);
-        Ok(Injection { action: Action::Exhaust { leave }.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::Exhaust { leave }.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

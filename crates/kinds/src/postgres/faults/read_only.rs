@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Injection, Refusal, ExpectedEffect, Target, Undoing, Values};
 
 use super::{
     Action, NAME,
@@ -27,7 +27,7 @@ impl FaultKind for PostgresReadOnly {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
-        Ok(Injection { action: Action::ReadOnly.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::ReadOnly.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

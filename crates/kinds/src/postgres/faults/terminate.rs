@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -45,7 +45,7 @@ impl FaultKind for PostgresTerminate {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         let (database, every) = (values.text("database").map(str::to_owned), values.duration("every"));
-        Ok(Injection { action: Action::Terminate { database, every }.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::Terminate { database, every }.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

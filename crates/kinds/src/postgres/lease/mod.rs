@@ -5,7 +5,7 @@
 //! if the database differs from that (recreated, other scripts applied), template and copies are recreated too.
 //!
 //! A name is given to one lease and never again: it is random, leaves the pool when it is given out, and is dropped
-//! afterwards, whether or not its holder ever heard of it.
+//! afterwards, whether or not its client ever heard of it.
 //!
 //! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
 //! made since the last one to the disk, and copies made in the meantime take as long. So drops are collected until no client

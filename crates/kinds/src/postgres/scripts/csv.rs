@@ -5,7 +5,7 @@ use std::{io::Read, pin::pin};
 use bytes::Bytes;
 use futures_util::SinkExt;
 
-use super::{Database, Mark, identifier, literal, told};
+use super::{Database, Mark, identifier, literal, server_message};
 use crate::script::{Progress, Script, ScriptContext, ScriptError, mode_text, source};
 
 const LONGEST_HEADER: u64 = 1024 * 1024;
@@ -13,7 +13,7 @@ const LONGEST_HEADER: u64 = 1024 * 1024;
 pub(super) async fn copy(database: &Database, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
     let script = mark.script;
     let fail = |message: String| ScriptError::of(&script.path, message);
-    let server = |error: &tokio_postgres::Error| fail(told(error));
+    let server = |error: &tokio_postgres::Error| fail(server_message(error));
     let reading = script.clone();
     let columns = tokio::task::spawn_blocking(move || header(&reading)).await.map_err(|error| fail(error.to_string()))??;
 
@@ -29,7 +29,7 @@ pub(super) async fn copy(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
     let copy = format!("COPY {table} ({}) FROM STDIN WITH (FORMAT csv, HEADER true, ENCODING 'UTF8')", columns.join(", "));
     let located = |error: tokio_postgres::Error| {
         let line = error.as_db_error().and_then(|found| found.where_()).and_then(copy_line);
-        fail(told(&error))
+        fail(server_message(&error))
             .at(line.or((line.is_none() && error.as_db_error().is_some_and(|found| found.code().code() == "42703")).then_some(1)))
     };
     let sink = transaction.copy_in::<_, Bytes>(&copy).await.map_err(located)?;

@@ -246,7 +246,7 @@ impl Database {
         let tls = tls::trust(place.tls, cx.authority).map_err(|error| fail(error.to_string()))?;
         let secret = reveal(place.superuser)?;
         let superuser =
-            connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, KEPT).await.map_err(|error| fail(told(&error)))?;
+            connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, KEPT).await.map_err(|error| fail(server_message(&error)))?;
         Ok(Self {
             service: place.service.to_owned(),
             name: place.database.to_owned(),
@@ -414,7 +414,7 @@ impl Database {
     async fn failed(&self, mark: &Mark<'_>, mut error: ScriptError) -> Result<(), ScriptError> {
         error.message = error.message.replace(&self.password, "********");
         if let Err(unrecorded) = self.superuser.client.batch_execute(&mark.sql("failed", Some(&error.to_string()), false)).await {
-            tracing::warn!(service = %self.service, path = %mark.script.path, error = %told(&unrecorded), "Cannot record the failure of a script.");
+            tracing::warn!(service = %self.service, path = %mark.script.path, error = %server_message(&unrecorded), "Cannot record the failure of a script.");
         }
         Err(error)
     }
@@ -437,7 +437,7 @@ impl Database {
     }
 
     pub(super) fn broken(&self, error: &tokio_postgres::Error) -> ScriptError {
-        ScriptError::of(&format!("{}/{}", self.service, self.name), told(error))
+        ScriptError::of(&format!("{}/{}", self.service, self.name), server_message(error))
     }
 
     /// Replaces what a script has put into a table before, for a script that is applied again.
@@ -447,7 +447,7 @@ impl Database {
 }
 
 /// The server's own words; the driver's Display says only `db error`.
-pub(super) fn told(error: &tokio_postgres::Error) -> String {
+pub(super) fn server_message(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(found) => {
             let mut text = found.message().to_owned();

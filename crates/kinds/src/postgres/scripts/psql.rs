@@ -243,7 +243,7 @@ async fn execute(
     let input = flow.map(|flow| Arc::new(Mutex::new(Some(flow.into_reader()))));
     let request = ExecRequest { command, user: Some(SYSTEM_USER.to_owned()), environment, directory: None, input, deadline: None };
     let mut running = std::pin::pin!(cx.engine.exec(cx.container, request));
-    let mut told = tokio::time::interval(Duration::from_millis(200));
+    let mut server_message = tokio::time::interval(Duration::from_millis(200));
     loop {
         // Both branches are cancel-safe: the exec is pinned outside of the loop, and a tick that is lost is not missed.
         tokio::select! {
@@ -252,7 +252,7 @@ async fn execute(
                 (cx.progress)(Progress { path: &script.path, rows: 0, bytes: script.size, total_bytes: script.size });
                 return Ok(output);
             }
-            _ = told.tick() => (cx.progress)(Progress { path: &script.path, rows: 0, bytes: meter.bytes(), total_bytes: script.size }),
+            _ = server_message.tick() => (cx.progress)(Progress { path: &script.path, rows: 0, bytes: meter.bytes(), total_bytes: script.size }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Data that is gone.
 
-use devenv_faults::{FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Injection, Refusal, ExpectedEffect, Target, Undoing, Values};
 
 use super::{Action, NAME, Server};
 use crate::capability::Effect;
@@ -22,7 +22,7 @@ impl FaultKind for RedisFlush {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
-        Ok(Injection { action: Action::Flush.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::Flush.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

@@ -1,6 +1,6 @@
 //! No memory for data.
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
 use redis::AsyncCommands;
 
 use super::{Action, NAME, Server};
@@ -29,7 +29,7 @@ impl FaultKind for RedisMemory {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         let limit = values.bytes("limit").unwrap_or(1);
-        Ok(Injection { action: Action::Memory { limit }.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::Memory { limit }.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
 use redis::AsyncCommands;
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ impl FaultKind for RedisPause {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         let writes_only = values.flag("writes-only");
-        Ok(Injection { action: Action::Pause { writes_only }.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::Pause { writes_only }.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

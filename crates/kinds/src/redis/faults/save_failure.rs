@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Injection, Refusal, Sign, Target, Undoing, Values};
+use devenv_faults::{FaultKind, Injection, Refusal, ExpectedEffect, Target, Undoing, Values};
 
 use super::{Action, NAME, Server};
 
@@ -23,7 +23,7 @@ impl FaultKind for RedisSaveFailure {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
-        Ok(Injection { action: Action::SaveFailure.of_kind(), sign: Sign::Effect })
+        Ok(Injection { action: Action::SaveFailure.of_kind(), expected: ExpectedEffect::Effect })
     }
 }
 

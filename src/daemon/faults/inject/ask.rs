@@ -6,7 +6,7 @@ use devenv_api::{ApiError, Witness};
 use futures_util::StreamExt;
 
 use super::super::{
-    holder::{self, AgentError},
+    agent::{self, AgentError},
     observe::Question,
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
@@ -54,9 +54,9 @@ impl Work {
         let mut arguments = vec!["ask".to_owned(), format!("--patience-ms={}", PATIENCE.as_millis())];
         arguments.push(format!("--ttl-ms={}", (SIGN * 3).as_millis()));
         arguments.extend(question);
-        let task = holder::Task { arguments, network_of: Some(network_of), ..holder::Task::default() };
-        match holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &self.service.name, &id, task).await {
-            Ok(before) => Ok(Asker::Asks { container: holder::name(&self.record, &id), from, before }),
+        let task = agent::Task { arguments, network_of: Some(network_of), ..agent::Task::default() };
+        match agent::start(shared.engine.as_ref(), &shared.owner, &self.record, &self.service.name, &id, task).await {
+            Ok(before) => Ok(Asker::Asks { container: agent::name(&self.record, &id), from, before }),
             Err(AgentError::Refused(reason)) => Ok(Asker::Mute(format!("before the fault, from {from}: {reason}"))),
             Err(error) => Err(failed(error.to_string())),
         }

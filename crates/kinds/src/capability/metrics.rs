@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use devenv_spec::OfKind;
 
-use crate::{figures::Page, provision::ProvisionContext};
+use crate::{metrics::Page, provision::ProvisionContext};
 
-/// The figures of one kind.
+/// The metrics of one kind.
 #[async_trait]
-pub trait Figures: Send + Sync {
+pub trait MetricSource: Send + Sync {
     /// Name and help of the figure that says whether the server answers.
     fn up(&self) -> (&'static str, &'static str);
 

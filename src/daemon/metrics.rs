@@ -1,4 +1,4 @@
-//! Serves an environment's figures to the Prometheus that runs in it.
+//! Serves an environment's metrics to the Prometheus that runs in it.
 //!
 //! # Theory of operation
 //!
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Engine,
-    figures::{self, Page},
+    metrics::{self, Page},
     provision::ProvisionContext,
     reconcile::Handle,
     secret::Vault,
@@ -46,8 +46,8 @@ const ENDING: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_secs(1);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The figures of one environment.
-pub(super) struct Figures {
+/// The metrics of one environment.
+pub(super) struct MetricsServer {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) handle: Handle,
     pub(super) vault: Vault,
@@ -72,7 +72,7 @@ struct Serving {
     task: JoinHandle<()>,
 }
 
-impl Figures {
+impl MetricsServer {
     /// Listens whenever the environment is up, until `stop`.
     pub(super) async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut views = self.handle.views();
@@ -204,7 +204,7 @@ impl Figures {
         let spec = self.handle.record().await.ok()?.spec?;
         let provision = spec.services.get(name)?.provision.first()?;
         let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again: true };
-        figures::of(provision, &cx).await
+        metrics::of(provision, &cx).await
     }
 }
 
@@ -217,7 +217,7 @@ async fn end(serving: Option<Serving>) {
     }
 }
 
-fn disk(page: &mut Page, labels: figures::Labels<'_>, ratio: f64) {
+fn disk(page: &mut Page, labels: metrics::Labels<'_>, ratio: f64) {
     page.gauge("devenv_disk_used_ratio", "Fraction of the data disk that is used.", labels, ratio);
 }
 
@@ -231,7 +231,7 @@ fn disk_used(directory: &Path) -> Option<f64> {
 
 #[derive(Clone)]
 struct Scraped {
-    figures: Arc<Figures>,
+    figures: Arc<MetricsServer>,
     subnet: Ipv4Net,
 }
 

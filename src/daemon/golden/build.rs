@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     blocking,
-    kept::{Claim, Kept, Shelf, forget_file},
+    catalogue::{Claim, GoldenFiles, GoldenRecord, forget_file},
     spare::Spare,
 };
 use crate::{
@@ -33,7 +33,7 @@ const LARGEST: u64 = 2 << 30;
 const ATTEMPTS: u32 = 5;
 
 /// One copy to be made.
-pub(super) struct Keeping {
+pub(super) struct GoldenBuild {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) key: GoldenKey,
     /// The list of what is paused, for a daemon that comes after us.
@@ -41,7 +41,7 @@ pub(super) struct Keeping {
     pub(super) container: String,
     pub(super) labels: Labels,
     pub(super) store: Store,
-    pub(super) kept: Kept,
+    pub(super) kept: GoldenRecord,
     pub(super) from: PathBuf,
     pub(super) server: Box<dyn GoldenServer>,
     /// Files of the running server that the copy must not have.
@@ -50,7 +50,7 @@ pub(super) struct Keeping {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeepError {
+pub(super) enum GoldenError {
     #[error("the engine refused")]
     Engine(#[from] crate::engine::EngineError),
     #[error("cannot be recorded")]
@@ -65,18 +65,18 @@ pub(super) enum KeepError {
     Overtaken,
 }
 
-impl Keeping {
+impl GoldenBuild {
     /// Copies while clients use the server; `writer` is the next transaction id after the data to copy.
     pub(super) async fn behind(self, writer: String) {
         let began = Instant::now();
         let copied = async {
             let to = self.begin().await?;
             for _ in 0..ATTEMPTS {
-                let (log, position) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+                let (log, position) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
                 let copied = self.copy(&to, log).await;
-                let now = self.server.position().await.map_err(KeepError::Server)?;
-                if self.server.next_writer().await.map_err(KeepError::Server)? != writer {
-                    return Err(KeepError::Overtaken);
+                let now = self.server.position().await.map_err(GoldenError::Server)?;
+                if self.server.next_writer().await.map_err(GoldenError::Server)? != writer {
+                    return Err(GoldenError::Overtaken);
                 }
                 match copied {
                     Ok(copied) if now == position => return Ok(copied),
@@ -86,7 +86,7 @@ impl Keeping {
                     Err(error) => return Err(error.into()),
                 }
             }
-            Err(KeepError::Overtaken)
+            Err(GoldenError::Overtaken)
         };
         let copied = copied.await;
         self.finish(copied, began, Duration::ZERO).await;
@@ -98,7 +98,7 @@ impl Keeping {
         let mut paused = Duration::ZERO;
         let copied = async {
             let to = self.begin().await?;
-            let (log, _) = self.server.checkpoint().await.map_err(KeepError::Server)?;
+            let (log, _) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
             let list = serde_json::to_vec(&[&self.container]).expect("a list of names serializes to JSON");
             write_atomically(&self.paused, &list)?;
             let stopped = Instant::now();
@@ -124,19 +124,19 @@ impl Keeping {
     }
 
     /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
-    async fn begin(&self) -> Result<PathBuf, KeepError> {
+    async fn begin(&self) -> Result<PathBuf, GoldenError> {
         let from = self.from.clone();
         if blocking(move || Ok(size_of(&from))).await? > LARGEST {
-            return Err(KeepError::TooLarge);
+            return Err(GoldenError::TooLarge);
         }
-        self.shelf().write(&self.kept)?;
+        self.files().write(&self.kept)?;
         let (name, labels) = (self.kept.volume.clone(), self.labels.clone());
         self.engine.create_volume(&VolumeCreate { name, labels, options: BTreeMap::new() }).await?;
         directory_of(&*self.engine, &self.kept.volume).await
     }
 
-    async fn finish(self, copied: Result<Copied, KeepError>, began: Instant, paused: Duration) {
-        let (key, shelf) = (self.key.clone(), self.shelf());
+    async fn finish(self, copied: Result<Copied, GoldenError>, began: Instant, paused: Duration) {
+        let (key, files) = (self.key.clone(), self.files());
         match self.complete(copied).await {
             Ok((copied, spare)) => {
                 tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume created.");
@@ -144,19 +144,19 @@ impl Keeping {
             }
             Err(error) => {
                 tracing::info!(error = %super::super::describe(&error), %key, "Cannot create a golden volume.");
-                if matches!(error, KeepError::Overtaken)
-                    && let Err(error) = shelf.note_overtaken()
+                if matches!(error, GoldenError::Overtaken)
+                    && let Err(error) = files.note_overtaken()
                 {
                     tracing::warn!(%error, %key, "Cannot record that a golden volume is outdated.");
                 }
-                shelf.forget();
+                files.forget();
                 // One that stays is nobody's, and `gc` takes it.
                 let _ = self.engine.remove_volume(&self.kept.volume).await;
             }
         }
     }
 
-    async fn complete(&self, copied: Result<Copied, KeepError>) -> Result<(Copied, Spare), KeepError> {
+    async fn complete(&self, copied: Result<Copied, GoldenError>) -> Result<(Copied, Spare), GoldenError> {
         let copied = copied?;
         let to = directory_of(&*self.engine, &self.kept.volume).await?;
         let left_behind = self.left_behind;
@@ -168,18 +168,18 @@ impl Keeping {
             Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
         })
         .await?;
-        self.shelf().write(&Kept { bytes: copied.bytes.unwrap_or_default(), complete: true, ..self.kept.clone() })?;
+        self.files().write(&GoldenRecord { bytes: copied.bytes.unwrap_or_default(), complete: true, ..self.kept.clone() })?;
         let spare = Spare { key: self.key.clone(), golden: self.kept.volume.clone(), store: self.store.clone() };
         Ok((copied, spare))
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf::of(&self.store, &self.key)
+    fn files(&self) -> GoldenFiles {
+        GoldenFiles::of(&self.store, &self.key)
     }
 }
 
 /// Where a volume's files are on this host.
-pub(super) async fn directory_of(engine: &dyn Engine, volume: &str) -> Result<PathBuf, KeepError> {
+pub(super) async fn directory_of(engine: &dyn Engine, volume: &str) -> Result<PathBuf, GoldenError> {
     let found = engine.volume(volume).await?;
     Ok(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint)
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, Witness};
 
 use super::super::{
-    Environments, holder,
-    observe::{Heard, Question, milliseconds},
+    Environments, agent,
+    observe::{ProbeOutcome, Question, milliseconds},
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
 use crate::{
-    fault::{FaultSpec, Harm, Network, Packets, Peer, Rule, RuleHook, Sign, Toxic, Verdict},
+    fault::{ExpectedEffect, FaultSpec, Network, PacketFault, Packets, Peer, Rule, RuleHook, Toxic, Verdict},
     store::Record,
 };
 
@@ -20,7 +20,7 @@ const TRIES: u32 = 60;
 const CLEARLY: Duration = Duration::from_millis(20);
 
 impl Work {
-    pub(super) async fn network(&mut self, network: &Network, sign: &Sign) -> Result<Witness, ApiError> {
+    pub(super) async fn network(&mut self, network: &Network, expected: &ExpectedEffect) -> Result<Witness, ApiError> {
         let container = self.container()?;
         // A kernel holds nobody's rules but these under this name, and a table's name is short.
         let mut arguments = vec!["network".to_owned(), format!("--table=devenv-{}", self.entry.fault.id), self.time_to_live()];
@@ -37,17 +37,15 @@ impl Work {
         let harmed = network.packets.as_ref().filter(|packets| packets.chance > 0.0);
         arguments.extend(harmed.map(packets));
         let question = self.question().await;
-        let asker = match (sign, &question) {
-            (Sign::NoAnswerWithin(peer), Some((question, _))) => self.asker_of(peer, question).await?,
-            (Sign::NoNames, _) => Some(self.asker_for_names(&container).await?),
+        let asker = match (expected, &question) {
+            (ExpectedEffect::NoAnswerWithin(peer), Some((question, _))) => self.asker_of(peer, question).await?,
+            (ExpectedEffect::NoNames, _) => Some(self.asker_for_names(&container).await?),
             _ => None,
         };
         let began = Instant::now();
         let task = match harmed {
             Some(_) => packets_task(arguments, Some(container.clone())),
-            None => {
-                holder::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..holder::Task::default() }
-            }
+            None => agent::Task { arguments, network_of: Some(container.clone()), capabilities: &["NET_ADMIN"], ..agent::Task::default() },
         };
         self.hold(task).await?;
         if let Some(asker) = asker {
@@ -56,17 +54,17 @@ impl Work {
         let Some((question, before)) = question else {
             return Ok(not_seen("it did not answer before the fault either, so the effect cannot be observed"));
         };
-        Ok(match sign {
-            Sign::NoAnswer => self.no_answer(&question, before, began).await,
-            Sign::Slower(least) => self.slower(&question, before, *least, began).await,
+        Ok(match expected {
+            ExpectedEffect::NoAnswer => self.no_answer(&question, before, began).await,
+            ExpectedEffect::Slower(least) => self.slower(&question, before, *least, began).await,
             // A process of the host comes by the host's way.
-            Sign::NoAnswerWithin(_) => self.no_answer(&question, before, began).await,
-            Sign::Thin(rate) => match question.long(*rate) {
+            ExpectedEffect::NoAnswerWithin(_) => self.no_answer(&question, before, began).await,
+            ExpectedEffect::Thin(rate) => match question.long(*rate) {
                 Some(long) if long.takes_at(*rate) >= CLEARLY => self.slower(&long, before, long.takes_at(*rate), began).await,
                 _ => self.hit(&question, began).await,
             },
-            Sign::Effect if network.toxic.is_some() || network.packets.is_some() => self.hit(&question, began).await,
-            Sign::Effect | Sign::Ended | Sign::NoNames => self.by_chance(&question, before, began).await,
+            ExpectedEffect::Effect if network.toxic.is_some() || network.packets.is_some() => self.hit(&question, began).await,
+            ExpectedEffect::Effect | ExpectedEffect::Ended | ExpectedEffect::NoNames => self.by_chance(&question, before, began).await,
         })
     }
 
@@ -132,7 +130,7 @@ impl Work {
         let mut last = String::new();
         while began.elapsed() < SIGN.max(least * 3) {
             match question.ask(least * 4 + Duration::from_secs(2)).await {
-                Heard::Answer(time) if time >= before + least * 4 / 5 => {
+                ProbeOutcome::Answer(time) if time >= before + least * 4 / 5 => {
                     return seen(format!("an answer takes {}, before the fault {}", milliseconds(time), milliseconds(before)), began);
                 }
                 heard => last = heard.to_string(),
@@ -141,12 +139,12 @@ impl Work {
         not_seen(format!("{last}; before, an answer took {}", milliseconds(before)))
     }
 
-    /// The holder says itself when it has happened to the first connection, or packet, of those that it is meant for.
+    /// The fault agent says itself when it has happened to the first connection, or packet, of those that it is meant for.
     async fn hit(&self, question: &Question, began: Instant) -> Witness {
-        let name = holder::name(&self.record, &self.entry.fault.id);
+        let name = agent::name(&self.record, &self.entry.fault.id);
         for _ in 0..TRIES {
             let heard = question.ask(Duration::from_millis(300)).await;
-            if holder::has_hit(self.engine(), &name).await {
+            if agent::has_hit(self.engine(), &name).await {
                 return seen(format!("it occurred during a request: {heard}"), began);
             }
         }
@@ -157,7 +155,7 @@ impl Work {
         let late = PATIENCE.max(before * 3);
         for tries in 1..=TRIES {
             match question.ask(late).await {
-                Heard::Answer(time) if time < Duration::from_millis(180).max(before * 3) => {}
+                ProbeOutcome::Answer(time) if time < Duration::from_millis(180).max(before * 3) => {}
                 heard => return seen(format!("attempt {tries}: {heard}; before, an answer took {}", milliseconds(before)), began),
             }
         }
@@ -172,10 +170,10 @@ fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
     ports.iter().flat_map(|port| ["in", "out"].map(|way| format!("--rule={way},old,peer=0.0.0.0/0,port={port},reject")))
 }
 
-/// With what a holder needs to get at packets.
-fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> holder::Task {
+/// With what a fault agent needs to get at packets.
+fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> agent::Task {
     let (capabilities, devices) = (&["NET_ADMIN", "NET_RAW"], &["/dev/net/tun"]);
-    holder::Task { arguments, network_of, capabilities, devices, ..holder::Task::default() }
+    agent::Task { arguments, network_of, capabilities, devices, ..agent::Task::default() }
 }
 
 impl Environments {
@@ -191,10 +189,10 @@ impl Environments {
 }
 
 fn packets(packets: &Packets) -> String {
-    let mut words = vec![match packets.harm {
-        Harm::Duplicate => "duplicate".to_owned(),
-        Harm::Corrupt => "corrupt".to_owned(),
-        Harm::Reorder(delay) => format!("reorder={}", delay.as_micros()),
+    let mut words = vec![match packets.packet_fault {
+        PacketFault::Duplicate => "duplicate".to_owned(),
+        PacketFault::Corrupt => "corrupt".to_owned(),
+        PacketFault::Reorder(delay) => format!("reorder={}", delay.as_micros()),
     }];
     words.extend(packets.ports.iter().map(|port| format!("port={port}")));
     words.push(format!("chance={}", (packets.chance * 100.0).round()));

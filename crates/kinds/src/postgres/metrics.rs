@@ -9,7 +9,7 @@ use super::{
     provision::{Superuser, rows},
     spec::PostgresProvision,
 };
-use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
+use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
 const DATABASES: &str = "SELECT datname, pg_database_size(datid), xact_commit, xact_rollback, deadlocks, blks_read, blks_hit, temp_bytes \
     FROM pg_stat_database WHERE datname IS NOT NULL AND datname NOT LIKE 'template%' ORDER BY 1";
@@ -18,7 +18,7 @@ const CONNECTIONS: &str = "SELECT coalesce(datname, ''), coalesce(state, 'unknow
 const SERVER: &str = "SELECT current_setting('max_connections'), extract(epoch FROM pg_postmaster_start_time())";
 
 #[async_trait]
-impl Figures for PostgresKind {
+impl MetricSource for PostgresKind {
     fn up(&self) -> (&'static str, &'static str) {
         ("pg_up", "Whether PostgreSQL answers.")
     }

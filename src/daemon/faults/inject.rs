@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, ErrorCode, Witness};
 
 use super::{
-    Environment, Environments, Grip, device_volume,
-    holder::{self, AgentError},
-    internal,
-    journal::{Entry, Journal, Undo},
-    observe::{Heard, Question, milliseconds},
+    Environment, Environments, Grip,
+    agent::{self, AgentError},
+    device_volume, internal,
+    observe::{ProbeOutcome, Question, milliseconds},
+    undo_log::{Entry, Undo, UndoLog},
 };
 use crate::{
     engine::Engine,
-    fault::{self, Action, Disk, Injection, Sign, Suspended},
+    fault::{self, Action, Disk, ExpectedEffect, Injection, Suspended},
     kinds::capability::Effect,
     spec::{Resources, ServiceSpec},
     store::Record,
@@ -38,7 +38,7 @@ pub(super) struct Work {
     pub(super) pid: Option<u32>,
     /// How long it is to last.
     pub(super) time: Duration,
-    pub(super) journal: Journal,
+    pub(super) undo_log: UndoLog,
     pub(super) entry: Entry,
     pub(super) grip: Grip,
 }
@@ -58,8 +58,8 @@ impl Work {
                 // The next daemon answers the client.
                 std::future::pending().await
             }
-            Action::Suspend(scope) => self.suspend(*scope, &injection.sign).await,
-            Action::Network(network) => self.network(network, &injection.sign).await,
+            Action::Suspend(scope) => self.suspend(*scope, &injection.expected).await,
+            Action::Network(network) => self.network(network, &injection.expected).await,
             Action::Limits { cpus, memory } => self.limit(*cpus, *memory).await,
             Action::Disk(disk) => self.disk(disk).await,
             Action::OfKind(action) => {
@@ -84,16 +84,16 @@ impl Work {
     /// On the disk before it is done.
     pub(super) fn will_undo(&mut self, step: Undo) -> Result<(), ApiError> {
         self.entry.undo.push(step);
-        self.journal.save(&self.entry).map_err(internal)
+        self.undo_log.save(&self.entry).map_err(internal)
     }
 
-    /// A holder for this fault; it is removed at the end. What it says after `ready`.
-    async fn hold(&mut self, task: holder::Task) -> Result<String, ApiError> {
-        let name = holder::name(&self.record, &self.entry.fault.id);
+    /// A fault agent for this fault; it is removed at the end. What it says after `ready`.
+    async fn hold(&mut self, task: agent::Task) -> Result<String, ApiError> {
+        let name = agent::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Holder { name })?;
         let shared = &self.environments.shared;
         let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
-        holder::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
+        agent::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
             let told = failed(error.to_string());
             match error {
                 AgentError::NotBuilt => told.hint("build devenv on a machine with a static C library"),
@@ -107,7 +107,7 @@ impl Work {
         format!("--ttl-ms={}", self.time.as_millis())
     }
 
-    async fn suspend(&mut self, scope: Suspended, sign: &Sign) -> Result<Witness, ApiError> {
+    async fn suspend(&mut self, scope: Suspended, expected: &ExpectedEffect) -> Result<Witness, ApiError> {
         let container = self.container()?;
         let question = self.question().await;
         let began = Instant::now();
@@ -117,7 +117,7 @@ impl Work {
         };
         let arguments = vec!["suspend".to_owned(), scope.to_owned(), self.time_to_live()];
         let task =
-            holder::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..holder::Task::default() };
+            agent::Task { arguments, processes_of: Some(container.clone()), capabilities: &["SYS_PTRACE"], ..agent::Task::default() };
         let held = match self.hold(task).await {
             Ok(threads) => format!("{threads} threads are stopped"),
             Err(error) if scope == "--scope=all" => {
@@ -128,8 +128,8 @@ impl Work {
             }
             Err(error) => return Err(error),
         };
-        match (sign, question) {
-            (Sign::NoAnswer, Some((question, before))) => Ok(self.no_answer(&question, before, began).await),
+        match (expected, question) {
+            (ExpectedEffect::NoAnswer, Some((question, before))) => Ok(self.no_answer(&question, before, began).await),
             _ => Ok(seen(held, began)),
         }
     }
@@ -153,7 +153,7 @@ impl Work {
         let mut last = String::new();
         while began.elapsed() < SIGN {
             match question.ask(patience).await {
-                Heard::Answer(time) => last = format!("it still answers after {}", milliseconds(time)),
+                ProbeOutcome::Answer(time) => last = format!("it still answers after {}", milliseconds(time)),
                 heard => return seen(format!("{heard}; before, an answer took {}", milliseconds(before)), began),
             }
         }
@@ -194,9 +194,9 @@ impl Work {
             Disk::Full { leave } => {
                 let began = Instant::now();
                 let arguments =
-                    vec!["fill".to_owned(), format!("--path={}", holder::VOLUME), format!("--leave={leave}"), self.time_to_live()];
+                    vec!["fill".to_owned(), format!("--path={}", agent::VOLUME), format!("--leave={leave}"), self.time_to_live()];
                 let free = self
-                    .hold(holder::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..holder::Task::default() })
+                    .hold(agent::Task { arguments, volume: Some(volume), capabilities: &["DAC_OVERRIDE"], ..agent::Task::default() })
                     .await?;
                 Ok(seen(format!("the disk is full: {free}"), began))
             }

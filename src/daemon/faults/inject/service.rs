@@ -8,7 +8,7 @@ use std::{
 use devenv_api::{ApiError, ErrorCode, Witness};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::{holder, journal::Undo};
+use super::super::{agent, undo_log::Undo};
 use super::{SIGN, Work, failed, not_seen, seen};
 use crate::{
     daemon::loop_devices,
@@ -192,7 +192,7 @@ impl Work {
     /// that moment when it is mounted again.
     pub(super) async fn power_cut(&mut self, volume: String) -> Result<Witness, ApiError> {
         let run = self.run().await?;
-        let name = holder::name(&self.record, &self.entry.fault.id);
+        let name = agent::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
         let began = Instant::now();
         // Stop the server together with its disk: until it is killed it would acknowledge writes
@@ -200,8 +200,8 @@ impl Work {
         let container = self.container()?;
         self.will_undo(Undo::Unpause { container: container.clone() })?;
         self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
-        let arguments = vec!["cut".to_owned(), format!("--path={}", holder::VOLUME)];
-        let task = holder::Task { arguments, volume: Some(volume), capabilities: &["SYS_ADMIN"], ..holder::Task::default() };
+        let arguments = vec!["cut".to_owned(), format!("--path={}", agent::VOLUME)];
+        let task = agent::Task { arguments, volume: Some(volume), capabilities: &["SYS_ADMIN"], ..agent::Task::default() };
         self.hold(task).await?;
         let ended = self.send(&run, "SIGKILL").await;
         self.verb(ServiceAction::Stop).await?;

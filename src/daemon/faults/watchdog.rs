@@ -1,5 +1,5 @@
 //! The watchdog of faults that the kernel does not hold: a process that outlives the daemon, and starts another one when a
-//! fault is past its time and its journal does not say that it has healed.
+//! fault is past its time and its undo log does not say that it has healed.
 
 use std::{
     path::Path,
@@ -9,23 +9,23 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::journal::{Entry, Undo};
+use super::undo_log::{Entry, Undo};
 
 /// A daemon that lives has undone it by then.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Sleeps, looks, and starts a daemon, which undoes what is past its time. A journal that is gone needs nothing.
+/// Sleeps, looks, and starts a daemon, which undoes what is past its time. A undo log that is gone needs nothing.
 const SCRIPT: &str = r#"sleep "$1"; [ -e "$2" ] || exit 0; grep -q '"healed_at"' "$2" || exec "$3" daemon start >/dev/null 2>&1"#;
 
 /// `None` if the fault does not need one, or it cannot be started: the next command then undoes the fault.
-pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
+pub(super) fn hold(undo_log: &Path, entry: &Entry) -> Option<Child> {
     if entry.undo.iter().all(|undo| matches!(undo, Undo::Holder { .. })) {
         return None;
     }
     let left = entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
     let binary = std::env::current_exe().ok()?;
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "devenv-lease"]).arg(format!("{:.3}", (left + GRACE).as_secs_f64())).arg(journal).arg(binary);
+    command.args(["-c", SCRIPT, "devenv-lease"]).arg(format!("{:.3}", (left + GRACE).as_secs_f64())).arg(undo_log).arg(binary);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A terminal's Ctrl-C is for the daemon.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -38,8 +38,8 @@ pub(super) fn hold(journal: &Path, entry: &Entry) -> Option<Child> {
 }
 
 /// It has been done: nobody needs to be called, neither by this daemon's lease nor by one that an earlier daemon left.
-pub(super) async fn end(journal: &Path, lease: Option<Child>) {
-    for group in holders(journal) {
+pub(super) async fn end(undo_log: &Path, lease: Option<Child>) {
+    for group in holders(undo_log) {
         // With its `sleep`. One that has ended already is as well.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
@@ -48,12 +48,12 @@ pub(super) async fn end(journal: &Path, lease: Option<Child>) {
     }
 }
 
-/// The processes that hold a lease for this journal: each leads a group of its own.
-fn holders(journal: &Path) -> Vec<rustix::process::Pid> {
+/// The processes that hold a lease for this undo log: each leads a group of its own.
+fn holders(undo_log: &Path) -> Vec<rustix::process::Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ours = |words: &[u8]| {
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.contains(&b"devenv-lease".as_slice()) && words.contains(&journal.as_os_str().as_encoded_bytes())
+        words.contains(&b"devenv-lease".as_slice()) && words.contains(&undo_log.as_os_str().as_encoded_bytes())
     };
     processes
         .flatten()

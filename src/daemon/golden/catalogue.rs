@@ -31,7 +31,7 @@ const CLAIM: &str = "claim";
 
 /// What is known of a golden volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct GoldenRecord {
     pub(super) version: u32,
     pub(super) volume: String,
     pub(super) environment: EnvironmentId,
@@ -48,12 +48,12 @@ pub(super) struct Claim(#[expect(dead_code, reason = "it is a lock")] fs::File);
 
 /// Where the files of a key are.
 #[derive(Debug, Clone)]
-pub(super) struct Shelf {
+pub(super) struct GoldenFiles {
     directory: PathBuf,
     key: GoldenKey,
 }
 
-impl Shelf {
+impl GoldenFiles {
     pub(super) fn of(store: &Store, key: &GoldenKey) -> Self {
         Self { directory: store.golden(), key: key.clone() }
     }
@@ -79,11 +79,11 @@ impl Shelf {
         self.directory.join(format!("{}.{what}", self.key))
     }
 
-    pub(super) fn read(&self) -> Option<Kept> {
+    pub(super) fn read(&self) -> Option<GoldenRecord> {
         read(&self.file(WHOLE))
     }
 
-    pub(super) fn write(&self, kept: &Kept) -> Result<(), StoreError> {
+    pub(super) fn write(&self, kept: &GoldenRecord) -> Result<(), StoreError> {
         create_private(&self.directory)?;
         write_atomically(&self.file(WHOLE), &serde_json::to_vec(kept).expect("plain data serializes to JSON"))
     }
@@ -125,7 +125,8 @@ pub(crate) async fn discard_unfinished(store: &Store, engine: &dyn Engine) {
 /// budget, and none if that is nothing. One that is being made stays, whatever is asked: its maker counts on it.
 pub(crate) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
     let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
-    let mut found: Vec<(SystemTime, PathBuf, Kept)> = self::all(store).into_iter().map(|(path, kept)| (used(&path), path, kept)).collect();
+    let mut found: Vec<(SystemTime, PathBuf, GoldenRecord)> =
+        self::all(store).into_iter().map(|(path, kept)| (used(&path), path, kept)).collect();
     found.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
     let (mut stay, mut bytes) = (HashSet::new(), 0);
     for (_, path, kept) in found {
@@ -148,14 +149,14 @@ pub(crate) fn bytes(store: &Store) -> u64 {
     all(store).iter().map(|(_, kept)| 2 * kept.bytes).sum()
 }
 
-fn all(store: &Store) -> Vec<(PathBuf, Kept)> {
+fn all(store: &Store) -> Vec<(PathBuf, GoldenRecord)> {
     let entries = fs::read_dir(store.golden()).into_iter().flatten().flatten();
     let records = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == WHOLE));
     records.filter_map(|path| Some((path.clone(), read(&path)?))).collect()
 }
 
-fn read(path: &Path) -> Option<Kept> {
-    serde_json::from_slice::<Kept>(&fs::read(path).ok()?).ok().filter(|kept| kept.version == 1)
+fn read(path: &Path) -> Option<GoldenRecord> {
+    serde_json::from_slice::<GoldenRecord>(&fs::read(path).ok()?).ok().filter(|kept| kept.version == 1)
 }
 
 pub(super) fn forget_file(path: &Path) {
@@ -176,10 +177,10 @@ mod tests {
     use super::*;
     use crate::engine::{Labels, OwnerId, VolumeCreate, fake::FakeEngine};
 
-    fn kept(volume: &str, complete: bool) -> Kept {
+    fn kept(volume: &str, complete: bool) -> GoldenRecord {
         let environment = EnvironmentId::of("owner", Path::new("/here"), "default");
         let made_at = Timestamp::now().to_string();
-        Kept { version: 1, volume: volume.to_owned(), environment, project: "/here".into(), made_at, bytes: 0, complete }
+        GoldenRecord { version: 1, volume: volume.to_owned(), environment, project: "/here".into(), made_at, bytes: 0, complete }
     }
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         create_private(&store.golden()).unwrap();
         let keep = |name: &str, project: &str, gigabytes: u64, complete: bool, age: u64| {
-            let kept = Kept { project: project.into(), bytes: gigabytes << 30, ..kept(name, complete) };
+            let kept = GoldenRecord { project: project.into(), bytes: gigabytes << 30, ..kept(name, complete) };
             let path = store.golden().join(format!("{name}.json"));
             fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
             fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
@@ -209,11 +210,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let key = GoldenKey::of(crate::snapshot::GoldenInput { kind: "postgres", image: "sha256:1", settings: &[], scripts: &[] });
-        let shelf = Shelf::of(&store, &key);
-        let claim = shelf.claim().unwrap();
-        assert!(shelf.claim().is_none());
+        let files = GoldenFiles::of(&store, &key);
+        let claim = files.claim().unwrap();
+        assert!(files.claim().is_none());
         drop(claim);
-        assert!(shelf.claim().is_some());
+        assert!(files.claim().is_some());
     }
 
     #[tokio::test]

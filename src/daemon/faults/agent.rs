@@ -1,4 +1,4 @@
-//! Holders: the small program of `crates/fault-agent` in a container of its own, within the namespaces of its target.
+//! Fault agents: the small program of `crates/fault-agent` in a container of its own, within the namespaces of its target.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// What the role label says.
 pub(in crate::daemon) const ROLE: &str = "holder";
-/// A holder says in milliseconds that it is ready; a busy engine may take seconds to start it.
+/// A fault agent says in milliseconds that it is ready; a busy engine may take seconds to start it.
 const READY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub(super) enum AgentError {
     Late,
 }
 
-/// What a holder is asked to do, and where.
+/// What a fault agent is asked to do, and where.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Task {
     pub(super) arguments: Vec<String>,
@@ -44,7 +44,7 @@ pub(super) struct Task {
     pub(super) volume: Option<String>,
 }
 
-/// Where a holder sees the volume that it was given.
+/// Where a fault agent sees the volume that it was given.
 pub(super) const VOLUME: &str = "/volume";
 
 pub(super) fn name(record: &Record, fault: &str) -> String {
@@ -91,7 +91,7 @@ pub(super) async fn start(
     };
     let result = begun.await;
     if result.is_err() {
-        // The failure that is known says more than one of the clearing; the journal knows of it besides.
+        // The failure that is known says more than one of the clearing; the undo log knows of it besides.
         let _ = engine.remove_container(&id).await;
     }
     result
@@ -148,7 +148,7 @@ fn tree() -> Bytes {
 }
 
 impl Environments {
-    /// A holder that has done what it is for once it has said its first word: that, and whether it could be removed, which
+    /// A fault agent that has done what it is for once it has said its first word: that, and whether it could be removed, which
     /// it also is by itself.
     pub(super) async fn errand(
         &self,

@@ -8,7 +8,7 @@ use super::{
     probe::{session, words},
     spec::RedisProvision,
 };
-use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
+use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
 /// Field of `INFO`, name, help. Those that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 7] = [
@@ -41,7 +41,7 @@ const STATUSES: [(&str, &str, &str); 3] = [
 ];
 
 #[async_trait]
-impl Figures for RedisKind {
+impl MetricSource for RedisKind {
     fn up(&self) -> (&'static str, &'static str) {
         ("redis_up", "Whether Redis answers.")
     }

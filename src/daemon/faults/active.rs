@@ -1,4 +1,4 @@
-//! Keeping: each fault that was injected has a task that waits for its time, for `heal` or for its end, and undoes it. A fault
+//! ActiveFault: each fault that was injected has a task that waits for its time, for `heal` or for its end, and undoes it. A fault
 //! that persists is done again on its target's next run. What an earlier daemon left is taken up here too.
 
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Environment, Environments, Grip, Keeping, act,
-    journal::{Entry, Undo},
-    lease, rfc3339,
+    ActiveFault, Environment, Environments, Grip, inject, rfc3339,
+    undo_log::{Entry, Undo},
+    watchdog,
 };
 use crate::{
     engine::{ContainerState, EngineEventKind, ObservedContainer},
@@ -29,7 +29,7 @@ enum End {
     DaemonStops,
     /// Its time is over, or it is to be healed.
     Over,
-    /// The holder has ended, and with it what the kernel held for it.
+    /// The fault agent has ended, and with it what the kernel held for it.
     HolderGone,
     /// The container is another one, or another run of it: what was done to it went with it.
     TargetGone,
@@ -46,10 +46,10 @@ impl Environments {
             .0
             .lock()
             .expect("no code panics while it holds this lock")
-            .insert(key.clone(), Keeping { end: end.clone(), over });
+            .insert(key.clone(), ActiveFault { end: end.clone(), over });
         let this = self.clone();
-        let path = self.journal(&environment.id).path(&entry.fault.id);
-        let lease = lease::hold(&path, &entry);
+        let path = self.undo_log(&environment.id).path(&entry.fault.id);
+        let lease = watchdog::hold(&path, &entry);
         self.spawn(async move {
             let (mut entry, mut grip) = (entry, grip);
             let ended = loop {
@@ -64,7 +64,7 @@ impl Environments {
                     () = this.shared.stop.cancelled() => break false,
                     () = end.cancelled() => break true,
                     () = until(entry.heals_at()) => break true,
-                    // If it is interrupted, the journal contains what to undo.
+                    // If it is interrupted, the undo log contains what to undo.
                     again = this.again(&environment, &entry) => match again {
                         Some(again) => (entry, grip) = again,
                         None => break true,
@@ -73,9 +73,9 @@ impl Environments {
             };
             if ended {
                 drop(grip);
-                let entry = this.journal(&environment.id).find(&entry.fault.id).unwrap_or(entry);
+                let entry = this.undo_log(&environment.id).find(&entry.fault.id).unwrap_or(entry);
                 this.finish_fault(&environment, entry).await;
-                lease::end(&path, lease).await;
+                watchdog::end(&path, lease).await;
             }
             this.shared.faults.0.lock().expect("no code panics while it holds this lock").remove(&key);
             let _ = tell.send(true);
@@ -94,14 +94,14 @@ impl Environments {
     /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
     async fn again(&self, environment: &Environment, entry: &Entry) -> Option<(Entry, Grip)> {
         let told = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
-        // Its holder keeps a namespace in which nobody is any more.
+        // Its fault agent keeps a namespace in which nobody is any more.
         self.undo(environment, entry).await.inspect_err(|reason| told(reason)).ok()?;
         until_ready(environment, &entry.spec.service).await;
         let left =
             entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
         let (entry, grip) =
             self.perform(environment, &entry.spec, entry.fault.clone(), left).await.inspect_err(|error| told(&error.message)).ok()?;
-        if let Err(error) = self.journal(&environment.id).save(&entry) {
+        if let Err(error) = self.undo_log(&environment.id).save(&entry) {
             tracing::error!(%error, "Cannot record the repeated injection of a fault.");
         }
         let message = format!("{} was injected again into the new run of {}", entry.fault.fault, entry.fault.service);
@@ -110,7 +110,7 @@ impl Environments {
         Some((entry, grip))
     }
 
-    /// Undoes it and says so; what cannot be undone stays in the journal, and in `status`.
+    /// Undoes it and says so; what cannot be undone stays in the undo log, and in `status`.
     pub(super) async fn finish_fault(&self, environment: &Environment, mut entry: Entry) {
         let service: Option<ServiceName> = entry.fault.service.parse().ok();
         let told = |kind, message: String| match &service {
@@ -120,7 +120,7 @@ impl Environments {
         match self.undo(environment, &entry).await {
             Ok(()) => {
                 entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
-                if let Err(error) = self.journal(&environment.id).save(&entry) {
+                if let Err(error) = self.undo_log(&environment.id).save(&entry) {
                     tracing::error!(%error, "Cannot record the end of a fault.");
                 }
                 let message = format!("{} on {} was undone", entry.fault.fault, entry.fault.service);
@@ -128,7 +128,7 @@ impl Environments {
                     .handle
                     .events
                     .emit(told("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
-                self.journal(&environment.id).prune();
+                self.undo_log(&environment.id).prune();
             }
             Err(reason) => {
                 let message = format!("{} on {} cannot be undone: {reason}", entry.fault.fault, entry.fault.service);
@@ -137,7 +137,7 @@ impl Environments {
         }
     }
 
-    /// Returns when the run that it was injected into has ended, or its holder; never, if it has none.
+    /// Returns when the run that it was injected into has ended, or its fault agent; never, if it has none.
     async fn gone(&self, environment: &Environment, entry: &Entry) -> End {
         let Some(name) = entry.holder() else { return std::future::pending().await };
         loop {
@@ -178,11 +178,11 @@ impl Environments {
     }
 
     /// Reads the journals that an earlier daemon left: what is past its time, or was held by that daemon, is undone now; the
-    /// rest is kept until its time. Holders that no journal knows are removed.
+    /// rest is kept until its time. Fault agents that no undo log knows are removed.
     pub(in crate::daemon) async fn take_up_faults(&self, holders: Vec<ObservedContainer>) {
         let mut known = Vec::new();
         for environment in self.all() {
-            for mut entry in self.journal(&environment.id).entries() {
+            for mut entry in self.undo_log(&environment.id).entries() {
                 if entry.fault.healed_at.is_some() {
                     continue;
                 }
@@ -191,7 +191,7 @@ impl Environments {
                     holders.iter().any(|holder| holder.name == name && matches!(holder.state, ContainerState::Running { .. }))
                 });
                 let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
-                lease::end(&self.journal(&environment.id).path(&entry.fault.id), None).await;
+                watchdog::end(&self.undo_log(&environment.id).path(&entry.fault.id), None).await;
                 if let Some(Undo::Daemon { pid }) = entry.undo.first() {
                     entry.fault.witness = Some(self.survived(&entry, *pid).await);
                 }
@@ -217,7 +217,7 @@ impl Environments {
             None => None,
         };
         if now.is_none() || now != entry.run {
-            return act::not_seen(format!("the daemon {daemon} was killed, and {} is no longer running as it was", entry.fault.service));
+            return inject::not_seen(format!("the daemon {daemon} was killed, and {} is no longer running as it was", entry.fault.service));
         }
         let after = entry.fault.injected_at.parse().map(|at: Timestamp| Timestamp::now().duration_since(at).as_millis());
         Witness {

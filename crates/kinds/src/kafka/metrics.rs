@@ -11,10 +11,10 @@ use super::{
     spec::KafkaProvision,
     wire::{Connection, WireError},
 };
-use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
+use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
 #[async_trait]
-impl Figures for KafkaKind {
+impl MetricSource for KafkaKind {
     fn up(&self) -> (&'static str, &'static str) {
         ("kafka_up", "Whether the broker answers.")
     }
