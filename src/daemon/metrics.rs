@@ -184,18 +184,18 @@ impl MetricsServer {
     }
 
     async fn add_disks(&self, page: &mut Page, record: &Record, spec: &EnvironmentSpec) {
-        let mut told = false;
+        let mut measured = false;
         for (name, service) in &spec.services {
             for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
                 let MountSource::Volume(short) = &mount.source else { continue };
                 let Some(volume) = record.volumes.get(&format!("{name}/{short}")) else { continue };
                 let Ok(Some(volume)) = self.engine.volume(volume).await else { continue };
                 let Some(ratio) = disk_used(&volume.mountpoint) else { continue };
-                told = true;
+                measured = true;
                 disk(page, &[("service", name.as_str()), ("volume", short)], ratio);
             }
         }
-        if !told && let Some(ratio) = disk_used(&self.state) {
+        if !measured && let Some(ratio) = disk_used(&self.state) {
             disk(page, &[], ratio);
         }
     }

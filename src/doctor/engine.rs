@@ -38,18 +38,18 @@ const SKEW: Duration = Duration::from_secs(1);
 
 async fn clock_check(engine: &dyn Engine) -> Check {
     let asked = Timestamp::now();
-    let message = engine.clock().await;
+    let engine_time = engine.clock().await;
     let answered = Timestamp::now();
-    match message.map(|message| message.parse::<Timestamp>()) {
-        Ok(Ok(message)) => skew(asked, message, answered),
+    match engine_time.map(|engine_time| engine_time.parse::<Timestamp>()) {
+        Ok(Ok(engine_time)) => skew(asked, engine_time, answered),
         Ok(Err(error)) => warning("clock", format!("cannot parse the engine's time: {error}"), "compare `date` with `docker info`"),
         Err(error) => warning("clock", error.to_string(), "see the engine's own log"),
     }
 }
 
-/// By how much `message` is outside of the time that the request took.
-fn skew(asked: Timestamp, message: Timestamp, answered: Timestamp) -> Check {
-    let (ahead, behind) = (message.duration_since(answered), asked.duration_since(message));
+/// By how much `engine_time` is outside of the time that the request took.
+fn skew(asked: Timestamp, engine_time: Timestamp, answered: Timestamp) -> Check {
+    let (ahead, behind) = (engine_time.duration_since(answered), asked.duration_since(engine_time));
     let (off, how) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
     if off.is_negative() || off.unsigned_abs() <= SKEW {
         return ok("clock", "the engine and this machine have the same time");
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_clock_is_wrong_by_what_the_question_cannot_explain() {
         let at = |milliseconds: i64| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
-        let status = |message, answered| skew(at(0), at(message), at(answered)).status;
+        let status = |engine_time, answered| skew(at(0), at(engine_time), at(answered)).status;
         assert_eq!(status(40, 80), CheckStatus::Ok);
         // An engine that is slow to answer is not one with another time.
         assert_eq!(status(10, 9_000), CheckStatus::Ok);

@@ -124,8 +124,8 @@ fn engine_commands() -> Vec<String> {
 fn userland_proxy(configuration: &str, commands: &[String]) -> Check {
     let name = "userland proxy";
     let configured = serde_json::from_str::<serde_json::Value>(configuration).ok().and_then(|all| all.get("userland-proxy")?.as_bool());
-    let message = commands.iter().any(|command| command.split('\0').any(|word| word == "--userland-proxy=false"));
-    if configured != Some(false) && !message {
+    let is_off = commands.iter().any(|command| command.split('\0').any(|word| word == "--userland-proxy=false"));
+    if configured != Some(false) && !is_off {
         return ok(name, "enabled: published ports are reachable on both loopback addresses");
     }
     warning(

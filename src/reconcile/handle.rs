@@ -157,11 +157,11 @@ impl From<CommandError> for ApiError {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        let text = Self::new(code, message);
+        let api_error = Self::new(code, message);
         match error {
-            CommandError::NotUp => text.hint("run `devenv up` to start it"),
-            CommandError::NoService(_) => text.hint("run `devenv status` to list the services"),
-            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => text,
+            CommandError::NotUp => api_error.hint("run `devenv up` to start it"),
+            CommandError::NoService(_) => api_error.hint("run `devenv status` to list the services"),
+            CommandError::Store(_) | CommandError::Ended | CommandError::Closing => api_error,
         }
     }
 }

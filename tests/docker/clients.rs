@@ -21,10 +21,10 @@ pub(crate) fn sql(url: &str, statements: &str) -> Vec<String> {
 
 pub(crate) fn try_sql(url: &str, statements: &str) -> Result<Vec<String>, String> {
     block(async {
-        let reported = |error: tokio_postgres::Error| error.as_db_error().map_or_else(|| format!("{error:?}"), ToString::to_string);
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.map_err(reported)?;
+        let describe = |error: tokio_postgres::Error| error.as_db_error().map_or_else(|| format!("{error:?}"), ToString::to_string);
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.map_err(describe)?;
         tokio::spawn(connection);
-        let messages = client.simple_query(statements).await.map_err(reported)?;
+        let messages = client.simple_query(statements).await.map_err(describe)?;
         let rows = messages.iter().filter_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,

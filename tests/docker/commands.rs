@@ -14,8 +14,8 @@ fn services_stop_start_restart_and_are_waited_for() {
     corner.ok(&["stop", "cache"]);
     assert_eq!(corner.service("cache")["state"], "stopped");
     assert_eq!(corner.service("db")["state"], "ready");
-    let message = corner.devenv(&["wait", "cache"]).expect(1);
-    assert!(message.stderr.contains("devenv start cache"), "nobody waits for what nobody starts: {}", message.stderr);
+    let output = corner.devenv(&["wait", "cache"]).expect(1);
+    assert!(output.stderr.contains("devenv start cache"), "nobody waits for what nobody starts: {}", output.stderr);
     corner.ok(&["wait", "db", "--timeout", "5s"]);
 
     corner.ok(&["start", "cache"]);
@@ -58,7 +58,7 @@ fn secrets_are_printed_by_env_alone() {
     assert!(secrets.iter().all(|secret| secret.len() >= 32));
     let inspected =
         ["db", "cache"].map(|name| crate::corner::docker(&["inspect", corner.service(name)["container"].as_str().unwrap()]).stdout);
-    let message = [
+    let output = [
         corner.ok(&["status", "--json"]),
         corner.ok(&["plan", "data", "--json"]),
         corner.ok(&["config", "data", "--json"]),
@@ -68,7 +68,7 @@ fn secrets_are_printed_by_env_alone() {
         inspected.concat(),
     ];
     for secret in &secrets {
-        assert!(message.iter().all(|text| !text.contains(secret)));
+        assert!(output.iter().all(|text| !text.contains(secret)));
     }
 }
 

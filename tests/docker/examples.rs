@@ -8,8 +8,8 @@ use crate::corner::binary;
 fn run(script: &str, arguments: &[&str]) {
     let path = format!("{}/{script}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3").arg(path).args(arguments).env("DEVENV_BIN", binary()).output().unwrap();
-    let message = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&message));
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output_text));
 }
 
 #[test]

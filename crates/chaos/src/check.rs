@@ -6,16 +6,16 @@ use devenv_api::{CheckResult, Recovery, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::{
+    consistency::Consistency,
     recovery::Answers,
     scenario::{Check, Claim},
-    tally::Tally,
 };
 
 /// What claims are held against.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     /// By workload; an error says why it could not be read back.
-    pub tallies: HashMap<String, Result<Tally, String>>,
+    pub consistencies: HashMap<String, Result<Consistency, String>>,
     pub recoveries: Vec<Recovery>,
     /// By service: when it answered, from the timeline's start to its end.
     pub answers: HashMap<String, Answers>,
@@ -28,16 +28,16 @@ pub(crate) struct Evidence {
 
 pub(crate) fn check(check: &Check, evidence: &Evidence) -> CheckResult {
     let outcome = match &check.claim {
-        Claim::Lost { workload, most, window } => evidence.tally(workload).map(|tally| lost(tally, *most, *window)),
-        Claim::Holes { workload, most } => {
-            evidence.tally(workload).map(|tally| count("holes", "older ones are missing while newer ones exist", tally, tally.holes, *most))
-        }
-        Claim::Duplicates { workload, most } => {
-            evidence.tally(workload).map(|tally| count("duplicates", "exist more than once", tally, tally.duplicates, *most))
-        }
-        Claim::Unexpected { workload, most } => evidence
-            .tally(workload)
-            .map(|tally| count("unexpected", "exist although they were refused or never sent", tally, tally.unexpected, *most)),
+        Claim::Lost { workload, most, window } => evidence.consistency(workload).map(|consistency| lost(consistency, *most, *window)),
+        Claim::Holes { workload, most } => evidence
+            .consistency(workload)
+            .map(|consistency| count("holes", "older ones are missing while newer ones exist", consistency, consistency.holes, *most)),
+        Claim::Duplicates { workload, most } => evidence
+            .consistency(workload)
+            .map(|consistency| count("duplicates", "exist more than once", consistency, consistency.duplicates, *most)),
+        Claim::Unexpected { workload, most } => evidence.consistency(workload).map(|consistency| {
+            count("unexpected", "exist although they were refused or never sent", consistency, consistency.unexpected, *most)
+        }),
         Claim::Recovery { id, most } => recovery(id, *most, evidence),
         Claim::Available { service, least, except } => available(service, *least, except, evidence),
         Claim::Command { .. } => command(&check.name, evidence),
@@ -49,48 +49,48 @@ pub(crate) fn check(check: &Check, evidence: &Evidence) -> CheckResult {
 type Outcome = (Verdict, String, Map<String, Value>);
 
 impl Evidence {
-    fn tally(&self, workload: &str) -> Result<&Tally, String> {
-        match self.tallies.get(workload) {
-            Some(Ok(tally)) => Ok(tally),
+    fn consistency(&self, workload: &str) -> Result<&Consistency, String> {
+        match self.consistencies.get(workload) {
+            Some(Ok(consistency)) => Ok(consistency),
             Some(Err(why)) => Err(format!("the data that `{workload}` wrote cannot be read back: {why}")),
             None => Err(format!("`{workload}` was not read back")),
         }
     }
 }
 
-fn lost(tally: &Tally, most: Option<u64>, window: Option<Duration>) -> Outcome {
-    let window_ms = tally.window_us as f64 / 1000.0;
-    let within = window.is_none_or(|window| tally.window_us <= window.as_micros() as u64);
-    let few = most.is_none_or(|most| tally.lost <= most);
-    let mut words = vec![format!("{} of {} acknowledged operations were lost", tally.lost, tally.acknowledged)];
-    if tally.lost > 0 {
+fn lost(consistency: &Consistency, most: Option<u64>, window: Option<Duration>) -> Outcome {
+    let window_ms = consistency.window_us as f64 / 1000.0;
+    let within = window.is_none_or(|window| consistency.window_us <= window.as_micros() as u64);
+    let few = most.is_none_or(|most| consistency.lost <= most);
+    let mut words = vec![format!("{} of {} acknowledged operations were lost", consistency.lost, consistency.acknowledged)];
+    if consistency.lost > 0 {
         words.push(format!("those of {window_ms:.0} ms"));
-        words.extend(tally.first_lost.map(|(client, sequence)| format!("first number {sequence} of client {client}")));
+        words.extend(consistency.first_lost.map(|(client, sequence)| format!("first number {sequence} of client {client}")));
     }
     words.extend(most.filter(|_| !few).map(|most| format!("with at most {most} allowed")));
     words.extend(window.filter(|_| !within).map(|window| format!("with at most {} ms allowed", window.as_millis())));
-    (holds(within && few), words.join(", "), figures(tally))
+    (holds(within && few), words.join(", "), figures(consistency))
 }
 
-fn count(name: &str, words: &str, tally: &Tally, found: u64, most: u64) -> Outcome {
+fn count(name: &str, words: &str, consistency: &Consistency, found: u64, most: u64) -> Outcome {
     let bound = if found > most { format!(", with at most {most} allowed") } else { String::new() };
-    let mut figures = figures(tally);
+    let mut figures = figures(consistency);
     figures.insert(name.to_owned(), found.into());
     (holds(found <= most), format!("{found} {words}{bound}"), figures)
 }
 
-fn figures(tally: &Tally) -> Map<String, Value> {
+fn figures(consistency: &Consistency) -> Map<String, Value> {
     let value = json!({
-        "attempted": tally.attempted,
-        "acknowledged": tally.acknowledged,
-        "failed": tally.failed,
-        "unknown": tally.unknown,
-        "appeared": tally.appeared,
-        "lost": tally.lost,
-        "window_ms": tally.window_us as f64 / 1000.0,
-        "holes": tally.holes,
-        "duplicates": tally.duplicates,
-        "unexpected": tally.unexpected,
+        "attempted": consistency.attempted,
+        "acknowledged": consistency.acknowledged,
+        "failed": consistency.failed,
+        "unknown": consistency.unknown,
+        "appeared": consistency.appeared,
+        "lost": consistency.lost,
+        "window_ms": consistency.window_us as f64 / 1000.0,
+        "holes": consistency.holes,
+        "duplicates": consistency.duplicates,
+        "unexpected": consistency.unexpected,
     });
     match value {
         Value::Object(figures) => figures,
@@ -144,14 +144,15 @@ fn holds(good: bool) -> Verdict {
 mod tests {
     use super::*;
 
-    fn told(claim: Claim, evidence: &Evidence) -> String {
+    fn checked(claim: Claim, evidence: &Evidence) -> String {
         let result = check(&Check { name: "x".to_owned(), claim }, evidence);
         format!("{}: {}", result.verdict, result.detail)
     }
 
     #[test]
     fn claims_hold_or_say_by_how_much_they_do_not() {
-        let tally = Tally { acknowledged: 100, lost: 3, window_us: 1_200_000, first_lost: Some((1, 9)), holes: 1, ..Tally::default() };
+        let consistency =
+            Consistency { acknowledged: 100, lost: 3, window_us: 1_200_000, first_lost: Some((1, 9)), holes: 1, ..Consistency::default() };
         let recovery = Recovery {
             fault: "cut".to_owned(),
             service: "cache".to_owned(),
@@ -163,26 +164,26 @@ mod tests {
             baseline_ms: None,
         };
         let evidence = Evidence {
-            tallies: [("keys".to_owned(), Ok(tally)), ("gone".to_owned(), Err("refused".to_owned()))].into(),
+            consistencies: [("keys".to_owned(), Ok(consistency)), ("gone".to_owned(), Err("refused".to_owned()))].into(),
             recoveries: vec![recovery],
             ..Evidence::default()
         };
         let lost = |most, window: Option<u64>| Claim::Lost { workload: "keys".to_owned(), most, window: window.map(Duration::from_millis) };
         let words = "3 of 100 acknowledged operations were lost, those of 1200 ms, first number 9 of client 1";
-        assert_eq!(told(lost(None, Some(2000)), &evidence), format!("pass: {words}"));
-        assert_eq!(told(lost(Some(0), None), &evidence), format!("fail: {words}, with at most 0 allowed"));
-        assert_eq!(told(lost(None, Some(1000)), &evidence), format!("fail: {words}, with at most 1000 ms allowed"));
-        assert!(told(Claim::Holes { workload: "keys".to_owned(), most: 0 }, &evidence).starts_with("fail: 1 "));
+        assert_eq!(checked(lost(None, Some(2000)), &evidence), format!("pass: {words}"));
+        assert_eq!(checked(lost(Some(0), None), &evidence), format!("fail: {words}, with at most 0 allowed"));
+        assert_eq!(checked(lost(None, Some(1000)), &evidence), format!("fail: {words}, with at most 1000 ms allowed"));
+        assert!(checked(Claim::Holes { workload: "keys".to_owned(), most: 0 }, &evidence).starts_with("fail: 1 "));
         assert!(
-            told(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence)
+            checked(Claim::Lost { workload: "gone".to_owned(), most: Some(0), window: None }, &evidence)
                 .starts_with("unknown: the data that `gone`")
         );
         let recovery = |most| Claim::Recovery { id: "cut".to_owned(), most: Duration::from_millis(most) };
-        assert_eq!(told(recovery(1000), &evidence), "pass: ready 740 ms after the fault, 240 ms after the fault was undone");
+        assert_eq!(checked(recovery(1000), &evidence), "pass: ready 740 ms after the fault, 240 ms after the fault was undone");
         assert_eq!(
-            told(recovery(700), &evidence),
+            checked(recovery(700), &evidence),
             "fail: ready 740 ms after the fault, 240 ms after the fault was undone, with at most 700 ms allowed"
         );
-        assert!(told(Claim::Recovery { id: "x".to_owned(), most: Duration::ZERO }, &evidence).starts_with("unknown: "));
+        assert!(checked(Claim::Recovery { id: "x".to_owned(), most: Duration::ZERO }, &evidence).starts_with("unknown: "));
     }
 }

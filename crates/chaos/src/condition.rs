@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn what_is_no_condition_is_told_with_what_is_known() {
-        let told = |text: &str| {
+        let problem = |text: &str| {
             let error = Condition::parse(text, owner).unwrap_err();
             format!("{} / {}", error.message, error.hint.unwrap_or_default())
         };
-        assert_eq!(told("jobs.rat > 1"), "`jobs` has no metric `rat` / did you mean `rate`?");
-        assert_eq!(told("host.ready > 1"), "`host` has no metric `ready` / expected `disk-free` or `memory-free`");
-        assert_eq!(told("jbos.rate > 1"), "`jbos` is not a workload, a service or `host` / ");
-        assert!(told("jobs.rate > soon").starts_with("`soon` is not a value"));
-        assert!(told("jobs.rate").starts_with("`jobs.rate` has no comparison"));
+        assert_eq!(problem("jobs.rat > 1"), "`jobs` has no metric `rat` / did you mean `rate`?");
+        assert_eq!(problem("host.ready > 1"), "`host` has no metric `ready` / expected `disk-free` or `memory-free`");
+        assert_eq!(problem("jbos.rate > 1"), "`jbos` is not a workload, a service or `host` / ");
+        assert!(problem("jobs.rate > soon").starts_with("`soon` is not a value"));
+        assert!(problem("jobs.rate").starts_with("`jobs.rate` has no comparison"));
     }
 }

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    door::Order,
-    gauge, plan,
+    daemon_api::InjectOrder,
+    metrics, plan,
     runner::Run,
     scenario::{Entry, Moment, Start},
 };
@@ -19,7 +19,7 @@ use devenv_faults::Undoing;
 
 /// How far an entry is; written by its own life, read by the others and by the runner.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress {
+pub(crate) struct EntryProgress {
     pub phase: Phase,
     /// When the injection was asked for, and when it was answered: microseconds of the run.
     pub asked_us: Option<u64>,
@@ -49,8 +49,8 @@ pub(crate) enum Phase {
 }
 
 /// All entries' progress, with a bell that rings when something changes.
-pub(crate) struct Board {
-    entries: RefCell<Vec<Progress>>,
+pub(crate) struct ProgressBoard {
+    entries: RefCell<Vec<EntryProgress>>,
     bell: watch::Sender<()>,
     /// True once what lasts to the end of the timeline is to be healed.
     release: watch::Sender<bool>,
@@ -60,22 +60,26 @@ pub(crate) struct Board {
 const INJECTION: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
 
-impl Board {
+impl ProgressBoard {
     pub(crate) fn new(entries: usize) -> Self {
-        Self { entries: RefCell::new(vec![Progress::default(); entries]), bell: watch::Sender::new(()), release: watch::Sender::new(false) }
+        Self {
+            entries: RefCell::new(vec![EntryProgress::default(); entries]),
+            bell: watch::Sender::new(()),
+            release: watch::Sender::new(false),
+        }
     }
 
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&[Progress]) -> T) -> T {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&[EntryProgress]) -> T) -> T {
         read(&self.entries.borrow())
     }
 
-    fn write(&self, index: usize, write: impl FnOnce(&mut Progress)) {
+    fn write(&self, index: usize, write: impl FnOnce(&mut EntryProgress)) {
         write(&mut self.entries.borrow_mut()[index]);
         self.bell.send_replace(());
     }
 
     /// Until something about the entries has changed to what is looked for.
-    async fn until<T>(&self, look: impl Fn(&[Progress]) -> Option<T>) -> T {
+    async fn until<T>(&self, look: impl Fn(&[EntryProgress]) -> Option<T>) -> T {
         let mut bell = self.bell.subscribe();
         loop {
             if let Some(found) = self.read(&look) {
@@ -88,7 +92,7 @@ impl Board {
 
     /// Nothing happens any more but what lasts to the end.
     pub(crate) fn only_lasting_ones_left(&self) -> bool {
-        let over = |progress: &Progress| matches!(progress.phase, Phase::Over | Phase::Lasts | Phase::WaitsForAnother);
+        let over = |progress: &EntryProgress| matches!(progress.phase, Phase::Over | Phase::Lasts | Phase::WaitsForAnother);
         self.read(|entries| entries.iter().all(over) && entries.iter().any(|entry| entry.phase == Phase::Lasts))
     }
 
@@ -123,7 +127,7 @@ async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
         }
         Start::When(condition) => {
             run.board.write(index, |progress| progress.phase = Phase::Waits);
-            while !gauge::holds(condition, &run.crew, run.working_for(), run.directory) {
+            while !metrics::holds(condition, &run.pool, run.working_for(), run.directory) {
                 sleep(TICK).await;
             }
         }
@@ -133,7 +137,7 @@ async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
 
 /// When it happened; `Some(None)` if it never will.
 #[expect(clippy::option_option, reason = "the condition is neither pending nor impossible nor timed")]
-fn happened(progress: &Progress, moment: Moment) -> Option<Option<u64>> {
+fn happened(progress: &EntryProgress, moment: Moment) -> Option<Option<u64>> {
     let at = match moment {
         Moment::Injected => progress.injected_us.filter(|_| progress.witnessed()),
         Moment::Healed => progress.healed_us,
@@ -142,14 +146,14 @@ fn happened(progress: &Progress, moment: Moment) -> Option<Option<u64>> {
     if at.is_some() || progress.phase == Phase::Over { Some(at) } else { None }
 }
 
-impl Progress {
+impl EntryProgress {
     pub(crate) fn witnessed(&self) -> bool {
         self.fault.as_ref().and_then(|fault| fault.witness.as_ref()).is_some_and(|witness| witness.observed)
     }
 }
 
-pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> Order {
-    Order {
+pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> InjectOrder {
+    InjectOrder {
         id,
         fault: entry.fault.clone(),
         service: entry.on.clone(),
@@ -174,7 +178,7 @@ async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
         progress.phase = Phase::Acts;
         progress.asked_us = Some(asked);
     });
-    let answer = timeout(INJECTION, run.door.inject(&order)).await;
+    let answer = timeout(INJECTION, run.daemon_api.inject(&order)).await;
     let now = run.now_us();
     match answer {
         Ok(Ok(mut fault)) => {
@@ -233,13 +237,15 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
         return;
     }
     let (healed, at) = loop {
-        let faults = run.door.faults().await.unwrap_or_default();
+        let faults = run.daemon_api.faults().await.unwrap_or_default();
         let id = run.fault_id(&entry.id);
         match faults.iter().find(|fault| fault.id == id) {
             Some(fault) if fault.healed_at.is_none() => {}
             Some(fault) => break (fault.healed_at.clone(), fault.healed_at.as_deref().and_then(|at| run.us_of(at))),
             // Not remembered: then it is not there either, unless nobody answered.
-            None if !faults.is_empty() || run.door.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) => {
+            None if !faults.is_empty()
+                || run.daemon_api.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) =>
+            {
                 break (None, None);
             }
             None => {}
@@ -263,7 +269,7 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
 }
 
 async fn heal(run: &Run<'_>, entry: &Entry) {
-    if let Err(error) = run.door.heal(&[run.fault_id(&entry.id)]).await {
+    if let Err(error) = run.daemon_api.heal(&[run.fault_id(&entry.id)]).await {
         // The end of the run heals everything again, and verifies it.
         run.journal.write(
             Some(&entry.on),
@@ -282,10 +288,10 @@ async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
     if !witnessed {
         return;
     }
-    let seen = run.crew.seen.get(&entry.on);
+    let seen = run.pool.seen.get(&entry.on);
     loop {
         if seen.is_none_or(|seen| seen.answers_since(from))
-            && let Ok(status) = run.door.status().await
+            && let Ok(status) = run.daemon_api.status().await
         {
             let state = status.services.iter().find(|service| service.name == entry.on).map(|service| service.state);
             if matches!(state, Some(ServiceState::Ready | ServiceState::Completed)) {

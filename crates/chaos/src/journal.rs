@@ -75,8 +75,8 @@ mod tests {
     fn every_event_is_a_line_and_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.ndjson");
-        let told = RefCell::new(Vec::new());
-        let listener = |event: &Event| told.borrow_mut().push(event.kind.clone());
+        let kinds_seen = RefCell::new(Vec::new());
+        let listener = |event: &Event| kinds_seen.borrow_mut().push(event.kind.clone());
         let journal = Journal::create(&path, "e", &listener).unwrap();
         journal.write(None, "run.began", "it began", Value::Null);
         journal.write(Some("cache"), "fault.injecting", "one is injected", json!({ "id": "one" }));
@@ -84,7 +84,7 @@ mod tests {
         let events: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events, journal.events());
         assert_eq!((events[1].sequence, events[1].service.as_deref()), (2, Some("cache")));
-        assert_eq!(*told.borrow(), ["run.began", "fault.injecting"]);
+        assert_eq!(*kinds_seen.borrow(), ["run.began", "fault.injecting"]);
         assert_eq!(journal.trouble(), None);
         // A run never writes over another one's journal.
         assert!(Journal::create(&path, "e", &listener).is_err());

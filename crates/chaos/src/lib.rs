@@ -1,20 +1,20 @@
 //! Chaos scenarios: a workload, a timeline of faults, and a verdict that has been earned.
 //!
 //! The command line runs them, through the daemon's client; nothing here knows the daemon or the engine. From a file to a
-//! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `crew`)
-//! injects and undoes; clients (`workload`) write the answers they get into a `ledger`; in the end the data that exists is
-//! compared with it (`tally`, `check`, `verdict`: pure), and reported (`report`).
+//! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `pool`)
+//! injects and undoes; clients (`workload`) write the answers they get into a `log`; in the end the data that exists is
+//! compared with it (`consistency`, `check`, `verdict`: pure), and reported (`report`).
 
 mod check;
 mod condition;
-mod crew;
+mod consistency;
+mod daemon_api;
 mod document;
-mod door;
 mod entry;
 mod find;
-mod gauge;
 mod journal;
-mod ledger;
+mod metrics;
+mod operation_log;
 mod outcome;
 pub mod plan;
 mod prober;
@@ -23,15 +23,15 @@ pub mod report;
 mod runner;
 mod scenario;
 mod shrink;
-mod tally;
+mod stats;
 #[cfg(test)]
 mod tests;
-mod traffic;
 mod validate;
 mod verdict;
+mod workers;
 mod workload;
 
-pub use door::{Door, Order};
+pub use daemon_api::{DaemonApi, InjectOrder};
 pub use find::{Located, find};
 pub use runner::{Inputs, RunError, run};
 pub use scenario::Scenario;

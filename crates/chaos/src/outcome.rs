@@ -1,4 +1,4 @@
-//! The results of a run, after all workers have stopped: the data compared with the ledgers, recovery times, figures.
+//! The results of a run, after all workers have stopped: the data compared with the operation logs, recovery times, figures.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    check::Evidence, crew::Worker, entry::Progress, ledger::Operation, prober::Seen, recovery, runner::Run, scenario::Claim, tally::Tally,
-    traffic, verdict::Fate, workload,
+    check::Evidence, consistency::Consistency, entry::EntryProgress, operation_log::Operation, prober::Seen, recovery, runner::Run,
+    scenario::Claim, stats, verdict::EntryOutcome, workers::Worker, workload,
 };
 use devenv_faults::Undoing;
 use devenv_kinds::capability::{Observed, Variables, WorkError};
@@ -23,15 +23,15 @@ const COMMAND: Duration = Duration::from_mins(2);
 
 impl Run<'_> {
     /// What each workload wrote against what is there, over fresh connections.
-    pub(super) async fn tallies(&self) -> (HashMap<String, Result<Tally, String>>, HashMap<String, Vec<Operation>>) {
-        let mut tallies = HashMap::new();
+    pub(super) async fn consistencies(&self) -> (HashMap<String, Result<Consistency, String>>, HashMap<String, Vec<Operation>>) {
+        let mut consistencies = HashMap::new();
         let mut all = HashMap::new();
-        for worker in &self.crew.workers {
+        for worker in &self.pool.workers {
             let name = worker.workload.name.clone();
-            let operations = match worker.book.ledger.operations() {
+            let operations = match worker.recorder.log.operations() {
                 Ok(operations) => operations,
                 Err(error) => {
-                    tallies.insert(name, Err(format!("the ledger: {error}")));
+                    consistencies.insert(name, Err(format!("the operation log: {error}")));
                     continue;
                 }
             };
@@ -45,25 +45,30 @@ impl Run<'_> {
             let took = began.elapsed().as_secs_f64() * 1000.0;
             match observed {
                 Ok(Some(observed)) => {
-                    let tally = Tally::judge(&operations, &observed);
-                    self.tell_tally(&name, &tally, &observed, took);
-                    tallies.insert(name.clone(), Ok(tally));
+                    let consistency = Consistency::judge(&operations, &observed);
+                    self.tell_tally(&name, &consistency, &observed, took);
+                    consistencies.insert(name.clone(), Ok(consistency));
                 }
                 Ok(None) => {}
-                Err(error) => drop(tallies.insert(name.clone(), Err(error.to_string()))),
+                Err(error) => drop(consistencies.insert(name.clone(), Err(error.to_string()))),
             }
             all.insert(name, operations);
         }
-        (tallies, all)
+        (consistencies, all)
     }
 
-    fn tell_tally(&self, name: &str, tally: &Tally, observed: &Observed, took: f64) {
-        let message = format!("{name}: {} of {} acknowledged operations were lost", tally.lost, tally.acknowledged);
+    fn tell_tally(&self, name: &str, consistency: &Consistency, observed: &Observed, took: f64) {
+        let message = format!("{name}: {} of {} acknowledged operations were lost", consistency.lost, consistency.acknowledged);
         let data = json!({ "workload": name, "found": observed.found.len(), "read_ms": took, "at_ms": self.at_ms() });
         self.journal.write(None, "workload.read", message, data);
     }
 
-    pub(super) async fn evidence(&self, tallies: HashMap<String, Result<Tally, String>>, end_us: u64, variables: &Variables) -> Evidence {
+    pub(super) async fn evidence(
+        &self,
+        consistencies: HashMap<String, Result<Consistency, String>>,
+        end_us: u64,
+        variables: &Variables,
+    ) -> Evidence {
         let mut commands = HashMap::new();
         for one in &self.scenario.checks {
             let Claim::Command { command } = &one.claim else { continue };
@@ -78,13 +83,13 @@ impl Run<'_> {
             commands.insert(one.name.clone(), outcome);
         }
         let affected = self.board.read(|entries| {
-            let span = |progress: &Progress| Some((progress.asked_us?, progress.recovered_us.unwrap_or(end_us)));
+            let span = |progress: &EntryProgress| Some((progress.asked_us?, progress.recovered_us.unwrap_or(end_us)));
             entries.iter().zip(&self.scenario.timeline).filter_map(|(progress, entry)| Some((entry.id.clone(), span(progress)?))).collect()
         });
         Evidence {
-            tallies,
+            consistencies,
             recoveries: self.recoveries(end_us),
-            answers: self.crew.seen.iter().map(|(service, seen)| (service.clone(), seen.answers())).collect(),
+            answers: self.pool.seen.iter().map(|(service, seen)| (service.clone(), seen.answers())).collect(),
             span_us: (self.zero_us(), end_us),
             affected_us: affected,
             commands,
@@ -92,16 +97,16 @@ impl Run<'_> {
     }
 
     fn recoveries(&self, end_us: u64) -> Vec<Recovery> {
-        let entries = self.board.read(<[Progress]>::to_vec);
+        let entries = self.board.read(<[EntryProgress]>::to_vec);
         let mut recoveries = Vec::new();
         for (index, (entry, progress)) in self.scenario.timeline.iter().zip(&entries).enumerate() {
             let Some(fault_us) = progress.fault_us else { continue };
             let until = entries.iter().filter_map(|other| other.fault_us).filter(|at| *at > fault_us).min().unwrap_or(end_us);
-            let on_it = self.crew.workers.iter().filter(|worker| worker.workload.service.as_ref() == Some(&entry.on));
-            let samples: Vec<_> = on_it.map(|worker| worker.book.traffic.all()).collect();
+            let on_it = self.pool.workers.iter().filter(|worker| worker.workload.service.as_ref() == Some(&entry.on));
+            let samples: Vec<_> = on_it.map(|worker| worker.recorder.stats.all()).collect();
             let way = recovery::way(&samples, fault_us, until.max(progress.recovered_us.unwrap_or(0)));
             let silent = self
-                .crew
+                .pool
                 .seen
                 .get(&entry.on)
                 .and_then(|seen| seen.answers().silent_after(fault_us, progress.recovered_us.unwrap_or(end_us)));
@@ -124,7 +129,7 @@ impl Run<'_> {
     pub(super) fn ready_us(&self, index: usize) -> Option<u64> {
         let progress = self.board.read(|entries| entries[index].clone());
         let (fault_us, recovered_us) = (progress.fault_us?, progress.recovered_us?);
-        let answers = self.crew.seen.get(&self.scenario.timeline[index].on).map(Seen::answers);
+        let answers = self.pool.seen.get(&self.scenario.timeline[index].on).map(Seen::answers);
         let mut ready = if progress.left_ready { recovered_us } else { fault_us };
         let mut from = fault_us;
         // The last return before it had recovered.
@@ -137,57 +142,58 @@ impl Run<'_> {
         Some(ready)
     }
 
-    pub(super) fn fates(&self) -> Vec<(&str, Fate)> {
-        let fate = |progress: &Progress| match (&progress.refused, &progress.fault) {
-            (Some(why), _) => Fate::Refused(why.clone()),
-            (None, None) => Fate::NeverBegan,
-            (None, Some(fault)) if !progress.witnessed() => Fate::NotWitnessed(
+    pub(super) fn entry_outcomes(&self) -> Vec<(&str, EntryOutcome)> {
+        let entry_outcome = |progress: &EntryProgress| match (&progress.refused, &progress.fault) {
+            (Some(why), _) => EntryOutcome::Refused(why.clone()),
+            (None, None) => EntryOutcome::NeverBegan,
+            (None, Some(fault)) if !progress.witnessed() => EntryOutcome::NotWitnessed(
                 fault.witness.as_ref().map_or_else(|| "its effect was not observed".to_owned(), |witness| witness.what.clone()),
             ),
-            (None, Some(_)) if progress.recovered_us.is_none() => Fate::NotRecovered,
-            (None, Some(_)) => Fate::Recovered,
+            (None, Some(_)) if progress.recovered_us.is_none() => EntryOutcome::NotRecovered,
+            (None, Some(_)) => EntryOutcome::Recovered,
         };
         self.board.read(|entries| {
-            self.scenario.timeline.iter().zip(entries).map(|(entry, progress)| (entry.id.as_str(), fate(progress))).collect()
+            self.scenario.timeline.iter().zip(entries).map(|(entry, progress)| (entry.id.as_str(), entry_outcome(progress))).collect()
         })
     }
 
     pub(super) fn faults(&self) -> Vec<Fault> {
         self.board.read(|entries| {
-            let told = |progress: &Progress| {
+            let recovery_of = |progress: &EntryProgress| {
                 let mut fault = progress.fault.clone()?;
                 if fault.healed_at.is_none() {
                     fault.healed_at = progress.healed_us.map(|at| self.time_of(at));
                 }
                 Some(fault)
             };
-            entries.iter().filter_map(told).collect()
+            entries.iter().filter_map(recovery_of).collect()
         })
     }
 
     pub(super) fn figures(&self, operations: &HashMap<String, Vec<Operation>>) -> Vec<WorkloadFigures> {
         let figures = |worker: &Worker| {
-            let samples = worker.book.traffic.all();
-            let tally = operations.get(&worker.workload.name).map(|operations| Tally::of_operations(operations)).unwrap_or_default();
+            let samples = worker.recorder.stats.all();
+            let consistency =
+                operations.get(&worker.workload.name).map(|operations| Consistency::of_operations(operations)).unwrap_or_default();
             WorkloadFigures {
                 name: worker.workload.name.clone(),
                 kind: worker.workload.task.kind().to_owned(),
                 service: worker.workload.service.clone().unwrap_or_default(),
-                attempted: tally.attempted,
-                acknowledged: tally.acknowledged,
-                failed: tally.failed,
-                unknown: tally.unknown,
-                p50_ms: traffic::percentile(&samples, 0.5),
-                p99_ms: traffic::percentile(&samples, 0.99),
-                tenths: traffic::tenths(&samples),
+                attempted: consistency.attempted,
+                acknowledged: consistency.acknowledged,
+                failed: consistency.failed,
+                unknown: consistency.unknown,
+                p50_ms: stats::percentile(&samples, 0.5),
+                p99_ms: stats::percentile(&samples, 0.99),
+                tenths: stats::tenths(&samples),
             }
         };
-        self.crew.workers.iter().map(figures).collect()
+        self.pool.workers.iter().map(figures).collect()
     }
 
     /// Removes the workloads' data. Failures are only reported.
     pub(super) async fn clean_up(&self) {
-        for worker in &self.crew.workers {
+        for worker in &self.pool.workers {
             let cleaned = timeout(READ_BACK, worker.work.clean_up()).await.unwrap_or(Err(WorkError::Late(READ_BACK)));
             if let Err(error) = cleaned {
                 let message = format!("{}: cannot remove the data it wrote: {error}", worker.workload.name);

@@ -1,6 +1,6 @@
 //! PURE: the way back from a fault, read off what the prober and the workloads saw.
 
-use super::traffic::Sample;
+use super::stats::Sample;
 
 /// When a service began to answer and when it stopped, from a prober.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) struct Answers {
 
 /// Times in microseconds of the run's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct RecoveryTimes {
     pub first_error: Option<u64>,
     pub ok: Option<u64>,
     pub baseline: Option<u64>,
@@ -73,8 +73,8 @@ fn covered(begin: u64, end: u64, spans: &[(u64, u64)]) -> u64 {
 }
 
 /// What the workloads of a service saw of a fault at `fault_at`, up to `until` (the next fault on it, or the end).
-pub(crate) fn way(workloads: &[Vec<Sample>], fault_at: u64, until: u64) -> Way {
-    let mut way = Way::default();
+pub(crate) fn way(workloads: &[Vec<Sample>], fault_at: u64, until: u64) -> RecoveryTimes {
+    let mut way = RecoveryTimes::default();
     let mut backs = Vec::new();
     for samples in workloads {
         let begin = samples.partition_point(|sample| sample.at_us < fault_at);
@@ -121,12 +121,12 @@ mod tests {
     fn the_way_back_has_its_first_error_and_five_good_ones_in_a_row() {
         let samples = every_10_ms(0, 10 * SECOND, 4_000_000..4_500_000);
         let way = way(&[samples, every_10_ms(0, 10 * SECOND, 0..0)], 3_995_000, 10 * SECOND);
-        assert_eq!(way, Way { first_error: Some(4_000_000), ok: Some(4_540_000), baseline: Some(4_540_000) });
+        assert_eq!(way, RecoveryTimes { first_error: Some(4_000_000), ok: Some(4_540_000), baseline: Some(4_540_000) });
     }
 
     #[test]
     fn a_workload_that_saw_nothing_has_no_way_and_one_that_never_came_back_none_either() {
-        assert_eq!(way(&[every_10_ms(0, SECOND * 5, 0..0)], SECOND, 5 * SECOND), Way::default());
+        assert_eq!(way(&[every_10_ms(0, SECOND * 5, 0..0)], SECOND, 5 * SECOND), RecoveryTimes::default());
         let gone = way(&[every_10_ms(0, 5 * SECOND, 2 * SECOND..9 * SECOND)], SECOND, 5 * SECOND);
         assert_eq!((gone.first_error, gone.ok), (Some(2 * SECOND), None));
     }

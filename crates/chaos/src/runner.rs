@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! The runner itself is one task: the entries' lives (`entry`) and the watch over deadline and stop conditions are futures
-//! that it polls together. Clients and probers work on threads of their own (`crew`) and talk to it through figures
+//! that it polls together. Clients and probers work on threads of their own (`pool`) and talk to it through figures
 //! alone. Everything that is done to a service is in the journal, on the disk, before it is asked of the daemon. Whatever
 //! ends the timeline, all faults are healed, and that they are is asked of the daemon, not assumed.
 
@@ -22,14 +22,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     check,
     condition::FigureName,
-    crew::Crew,
-    door::Door,
-    entry::{self, Board, Progress},
-    gauge,
+    daemon_api::DaemonApi,
+    entry::{self, EntryProgress, ProgressBoard},
     journal::Journal,
-    prober,
+    metrics, prober,
     scenario::{Claim, Scenario},
     verdict::{self, Facts},
+    workers::WorkerPool,
 };
 use devenv_faults::Undoing;
 use devenv_kinds::capability::Variables;
@@ -38,8 +37,8 @@ use devenv_kinds::capability::Variables;
 pub struct Inputs<'a> {
     pub scenario: &'a Scenario,
     pub plan: &'a ChaosPlan,
-    pub door: &'a dyn Door,
-    /// Where the journal, the plan and the ledgers are written; it has to exist.
+    pub daemon_api: &'a dyn DaemonApi,
+    /// Where the journal, the plan and the operation logs are written; it has to exist.
     pub directory: &'a Path,
     /// Of this run alone: lower case letters and digits.
     pub run: &'a str,
@@ -50,11 +49,11 @@ pub struct Inputs<'a> {
 pub(crate) struct Run<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) plan: &'a ChaosPlan,
-    pub(super) door: &'a dyn Door,
+    pub(super) daemon_api: &'a dyn DaemonApi,
     pub(super) directory: &'a Path,
     pub(super) journal: Journal<'a>,
-    pub(super) board: Board,
-    pub(super) crew: Crew,
+    pub(super) board: ProgressBoard,
+    pub(super) pool: WorkerPool,
     name: &'a str,
     /// The state of the affected services before the first fault; none if it cannot be read.
     before: Vec<Impairments>,
@@ -98,17 +97,17 @@ const HEALING: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(15);
 
 pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
-    let Inputs { scenario, plan, door, directory, run, listener } = inputs;
+    let Inputs { scenario, plan, daemon_api, directory, run, listener } = inputs;
     let began = Clock::now();
     let began_at = Timestamp::now();
-    let status = door.status().await.map_err(RunError::Daemon)?;
+    let status = daemon_api.status().await.map_err(RunError::Daemon)?;
     if !status.faults.is_empty() {
         let ids: Vec<&str> = status.faults.iter().map(|fault| fault.id.as_str()).collect();
         return Err(RunError::FaultsThere(ids.join(", ")));
     }
     let kinds: HashMap<String, String> = status.services.iter().map(|service| (service.name.clone(), service.kind.clone())).collect();
-    let variables = Variables(door.variables().await.map_err(RunError::Daemon)?);
-    rehearse(scenario, plan, door, run).await?;
+    let variables = Variables(daemon_api.variables().await.map_err(RunError::Daemon)?);
+    rehearse(scenario, plan, daemon_api, run).await?;
     let journal = Journal::create(&directory.join("journal.ndjson"), &status.environment, listener).map_err(RunError::Journal)?;
     let words = serde_json::to_vec_pretty(plan).unwrap_or_default();
     std::fs::write(directory.join("plan.json"), words).map_err(RunError::Journal)?;
@@ -123,15 +122,15 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         ),
         json!({ "plan": plan, "run": run }),
     );
-    let before = match door.impairments(&targets(scenario)).await {
+    let before = match daemon_api.impairments(&targets(scenario)).await {
         Ok(before) => before,
         Err(error) => {
             journal.write(None, "run.doubted", format!("cannot read the state of the services: {}", error.message), Value::Null);
             Vec::new()
         }
     };
-    let mut crew = match Crew::assemble(scenario, &variables, run, directory, began).await {
-        Ok(crew) => crew,
+    let mut pool = match WorkerPool::assemble(scenario, &variables, run, directory, began).await {
+        Ok(pool) => pool,
         Err(error) => {
             let why = error.to_string();
             journal.write(None, "run.doubted", why.clone(), Value::Null);
@@ -139,18 +138,18 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
         }
     };
     for service in watched(scenario) {
-        crew.watch(&service, kinds.get(&service).map_or("", String::as_str), &variables, began);
+        pool.watch(&service, kinds.get(&service).map_or("", String::as_str), &variables, began);
     }
-    crew.begin();
+    pool.begin();
     let now = Clock::now();
     let mut run = Run {
         scenario,
         plan,
-        door,
+        daemon_api,
         directory,
         journal,
-        board: Board::new(scenario.timeline.len()),
-        crew,
+        board: ProgressBoard::new(scenario.timeline.len()),
+        pool,
         name: run,
         before,
         began,
@@ -162,10 +161,10 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
 }
 
 /// Nothing is touched for a timeline that cannot be gone through. What is not ready yet may be by then.
-async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, door: &dyn Door, run: &str) -> Result<(), RunError> {
+async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, daemon_api: &dyn DaemonApi, run: &str) -> Result<(), RunError> {
     for (entry, planned) in scenario.timeline.iter().zip(&plan.plan) {
         let order = entry::order(entry, planned, fault_id(&entry.id, run));
-        door.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
+        daemon_api.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
     }
     Ok(())
 }
@@ -242,19 +241,26 @@ impl Run<'_> {
         }
         let end_us = self.now_us();
         self.journal.write(None, "timeline.ended", "the workloads stop", json!({ "at_ms": self.at_ms() }));
-        self.crew.stop_clients().await;
-        self.crew.drain(DRAIN).await;
-        self.crew.dismiss().await;
-        let (tallies, operations) = self.tallies().await;
-        let evidence = self.evidence(tallies, end_us, variables).await;
+        self.pool.stop_clients().await;
+        self.pool.drain(DRAIN).await;
+        self.pool.dismiss().await;
+        let (consistencies, operations) = self.consistencies().await;
+        let evidence = self.evidence(consistencies, end_us, variables).await;
         let checks: Vec<_> = self.scenario.checks.iter().map(|one| check::check(one, &evidence)).collect();
         doubts.extend(self.journal.trouble().map(|why| format!("cannot write the journal: {why}")));
         let workloads = self.figures(&operations);
         let acknowledged = workloads
             .iter()
-            .zip(&self.crew.workers)
-            .map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.book.traffic.trouble()));
-        let facts = Facts { fates: self.fates(), workloads: acknowledged.collect(), checks: &checks, doubts, failures, not_healed };
+            .zip(&self.pool.workers)
+            .map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.recorder.stats.trouble()));
+        let facts = Facts {
+            entry_outcomes: self.entry_outcomes(),
+            workloads: acknowledged.collect(),
+            checks: &checks,
+            doubts,
+            failures,
+            not_healed,
+        };
         let (verdict, reason) = verdict::verdict(&facts);
         let healed = facts.not_healed.is_empty();
         drop(facts);
@@ -281,10 +287,10 @@ impl Run<'_> {
     /// Waits until all conditions hold at the same time. Returns those that do not, if the deadline expires first.
     async fn steady(&self, conditions: &[&super::condition::Condition]) -> Result<(), String> {
         loop {
-            let missing = conditions.iter().find(|condition| !gauge::holds(condition, &self.crew, self.working_for(), self.directory));
+            let missing = conditions.iter().find(|condition| !metrics::holds(condition, &self.pool, self.working_for(), self.directory));
             let Some(missing) = missing else { return Ok(()) };
             if self.left().is_zero() {
-                let figure = gauge::read(missing, &self.crew, self.working_for(), self.directory);
+                let figure = metrics::read(missing, &self.pool, self.working_for(), self.directory);
                 return Err(format!("`{}` is false{}", missing.text, figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()));
             }
             sleep(WATCH).await;
@@ -307,7 +313,7 @@ impl Run<'_> {
                 return End::Deadline;
             }
             if let Some(stop) =
-                self.scenario.stop_if.iter().find(|condition| gauge::holds(condition, &self.crew, self.working_for(), self.directory))
+                self.scenario.stop_if.iter().find(|condition| metrics::holds(condition, &self.pool, self.working_for(), self.directory))
             {
                 self.journal.write(None, "run.stopped", format!("stopped: {}", stop.text), json!({ "at_ms": self.at_ms() }));
                 return End::Stopped(format!("`{}` is true", stop.text));
@@ -325,7 +331,7 @@ impl Run<'_> {
     /// Heals whatever of ours may be there; those that are there still.
     async fn heal_all(&self) -> Vec<String> {
         let ours: Vec<(usize, &str)> = self.board.read(|entries| {
-            let there = |progress: &Progress| progress.asked_us.is_some() && progress.healed_us.is_none();
+            let there = |progress: &EntryProgress| progress.asked_us.is_some() && progress.healed_us.is_none();
             entries
                 .iter()
                 .enumerate()
@@ -347,9 +353,9 @@ impl Run<'_> {
         loop {
             if !pending.is_empty() {
                 // Answered or not: what counts is what the daemon then says to be there.
-                let _ = self.door.heal(&pending).await;
+                let _ = self.daemon_api.heal(&pending).await;
             }
-            let there = match self.door.status().await {
+            let there = match self.daemon_api.status().await {
                 Ok(status) => Some(status.faults),
                 Err(_) => None,
             };
@@ -378,7 +384,7 @@ impl Run<'_> {
 
     /// What is not as it was before the first fault, though all of them are called healed.
     async fn differences(&self) -> Vec<String> {
-        let now = match self.door.impairments(&targets(self.scenario)).await {
+        let now = match self.daemon_api.impairments(&targets(self.scenario)).await {
             Ok(now) => now,
             Err(_) if self.before.is_empty() => return Vec::new(),
             Err(error) => return vec![format!("cannot be checked ({})", error.message)],
@@ -398,11 +404,11 @@ impl Run<'_> {
     async fn back_at_work(&self) {
         let from = self.now_us();
         let began = Clock::now();
-        let back = |worker: &super::crew::Worker| {
-            let samples = worker.book.traffic.last(Duration::from_micros(self.now_us() - from));
+        let back = |worker: &super::workers::Worker| {
+            let samples = worker.recorder.stats.last(Duration::from_micros(self.now_us() - from));
             worker.workload.rate <= 0.0 || samples.iter().rev().take_while(|sample| sample.ok).count() >= 5
         };
-        while began.elapsed() < BACK.min(self.left()) && !self.crew.workers.iter().all(back) {
+        while began.elapsed() < BACK.min(self.left()) && !self.pool.workers.iter().all(back) {
             sleep(prober::PERIOD).await;
         }
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use devenv_api::{ApiError, ErrorCode, Fault, Impairments, Phase, Report, Service, ServiceState, Status, Verdict, Witness};
 
 use super::{
-    Door, Inputs, Order, Services, plan, run,
+    DaemonApi, InjectOrder, Inputs, Services, plan, run,
     scenario::Scenario,
     validate::{ServiceFacts, read},
 };
@@ -20,7 +20,7 @@ fn services() -> Services {
 }
 
 /// `line:column: message`, one a line.
-fn told(text: &str) -> String {
+fn problems_of(text: &str) -> String {
     let Err(report) = read("s", "s.yaml", text.as_bytes(), Some(&services())) else { return "holds".to_owned() };
     let lines: Vec<String> = report
         .problems()
@@ -56,7 +56,7 @@ checks:
 
 #[test]
 fn a_scenario_with_every_sort_of_field_holds() {
-    assert_eq!(told(GOOD), "holds");
+    assert_eq!(problems_of(GOOD), "holds");
 }
 
 #[test]
@@ -98,14 +98,14 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
     ];
     let wrongly: Vec<String> = cases
         .iter()
-        .map(|(right, wrong, expected)| (told(&GOOD.replacen(right, wrong, 1)), expected))
-        .filter(|(told, expected)| told != *expected)
-        .map(|(told, expected)| format!("{expected}\n{told}\n"))
+        .map(|(right, wrong, expected)| (problems_of(&GOOD.replacen(right, wrong, 1)), expected))
+        .filter(|(problems_of, expected)| problems_of != *expected)
+        .map(|(problems_of, expected)| format!("{expected}\n{problems_of}\n"))
         .collect();
     assert!(wrongly.is_empty(), "{}", wrongly.join("\n"));
-    let both = told(&GOOD.replace("fault: kill", "fault: kil").replace("rows.lost", "rows.lots"));
+    let both = problems_of(&GOOD.replace("fault: kill", "fault: kil").replace("rows.lost", "rows.lots"));
     assert_eq!(both.lines().count(), 2, "{both}");
-    assert!(told("").contains("`scenario` needs `workload`"), "{}", told(""));
+    assert!(problems_of("").contains("`scenario` needs `workload`"), "{}", problems_of(""));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn now() -> String {
 }
 
 #[async_trait(?Send)]
-impl Door for Scripted {
+impl DaemonApi for Scripted {
     async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
         let paused = self.leaves_paused && !self.faults.borrow().is_empty();
         let stands = |service: &String| Impairments {
@@ -195,14 +195,14 @@ impl Door for Scripted {
         Ok(BTreeMap::new())
     }
 
-    async fn rehearse(&self, order: &Order) -> Result<(), ApiError> {
+    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError> {
         match self.impossible.as_deref() {
             Some(service) if service == order.service => Err(ApiError::new(ErrorCode::Usage, "the kernel is too old")),
             _ => Ok(()),
         }
     }
 
-    async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
+    async fn inject(&self, order: &InjectOrder) -> Result<Fault, ApiError> {
         if self.refuses {
             return Err(ApiError::new(ErrorCode::Failed, "the kernel has no such thing"));
         }
@@ -243,10 +243,10 @@ fn of_commands(command: &str, rest: &str) -> Scenario {
     read("s", "s.yaml", text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()))
 }
 
-async fn ran(scenario: &Scenario, door: &Scripted) -> Report {
+async fn ran(scenario: &Scenario, daemon_api: &Scripted) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan::plan(scenario, 1);
-    let inputs = Inputs { scenario, plan: &plan, door, directory: directory.path(), run: "abc", listener: &|_| {} };
+    let inputs = Inputs { scenario, plan: &plan, daemon_api, directory: directory.path(), run: "abc", listener: &|_| {} };
     let report = tokio::time::timeout(Duration::from_mins(1), run(inputs)).await.unwrap().unwrap();
     let stored: devenv_api::ChaosPlan = serde_json::from_slice(&std::fs::read(directory.path().join("plan.json")).unwrap()).unwrap();
     assert_eq!(stored, plan);
@@ -291,10 +291,11 @@ async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_
 async fn nothing_is_begun_for_a_timeline_that_cannot_be_gone_through() {
     let scenario = of_commands("\"true\"", "");
     let (plan, directory) = (plan::plan(&scenario, 1), tempfile::tempdir().unwrap());
-    let door = Scripted { impossible: Some("job".to_owned()), ..scripted() };
-    let inputs = Inputs { scenario: &scenario, plan: &plan, door: &door, directory: directory.path(), run: "abc", listener: &|_| {} };
+    let daemon_api = Scripted { impossible: Some("job".to_owned()), ..scripted() };
+    let inputs =
+        Inputs { scenario: &scenario, plan: &plan, daemon_api: &daemon_api, directory: directory.path(), run: "abc", listener: &|_| {} };
     assert_eq!(run(inputs).await.unwrap_err().to_string(), "first: the kernel is too old; the run was not started");
-    assert!(door.faults.borrow().is_empty() && std::fs::read_dir(directory.path()).unwrap().next().is_none());
+    assert!(daemon_api.faults.borrow().is_empty() && std::fs::read_dir(directory.path()).unwrap().next().is_none());
 }
 
 #[tokio::test]
@@ -322,21 +323,21 @@ async fn a_stop_condition_ends_the_run_and_heals_what_is_there() {
     let text = "    # no host has so much\nstop-if: [ \"work.rate > 0\" ]\n";
     let mut scenario = of_commands("\"true\"", text);
     scenario.timeline[0].lasting = Some(Duration::from_mins(10));
-    let door = scripted();
-    let report = ran(&scenario, &door).await;
+    let daemon_api = scripted();
+    let report = ran(&scenario, &daemon_api).await;
     assert_eq!(report.verdict, Verdict::Unknown);
     assert!(report.reason.unwrap().starts_with("stopped because `work.rate > 0` is true"));
     assert!(report.healed);
-    assert_eq!(*door.heals.borrow(), ["first-abc"]);
+    assert_eq!(*daemon_api.heals.borrow(), ["first-abc"]);
 }
 
 #[tokio::test]
 async fn what_lasts_to_the_end_is_healed_there_and_a_check_that_does_not_hold_fails() {
     let mut scenario = of_commands("\"true\"", "checks: { mine: { command: [\"false\"] } }\n");
     scenario.timeline[0].lasting = None;
-    let door = scripted();
-    let report = ran(&scenario, &door).await;
+    let daemon_api = scripted();
+    let report = ran(&scenario, &daemon_api).await;
     assert_eq!((report.verdict, report.reason.as_deref()), (Verdict::Fail, Some("mine: the command exited with 1")));
     assert!(report.recovery[0].heal_ms.is_some_and(|heal| heal >= 5000.0));
-    assert_eq!(*door.heals.borrow(), ["first-abc"]);
+    assert_eq!(*daemon_api.heals.borrow(), ["first-abc"]);
 }

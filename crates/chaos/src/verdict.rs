@@ -7,7 +7,7 @@ use devenv_api::{CheckResult, Verdict};
 
 /// What one fault of the timeline came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum EntryOutcome {
     /// It was never its turn.
     NeverBegan,
     /// It could not be injected.
@@ -22,7 +22,7 @@ pub(crate) enum Fate {
 /// Everything that a verdict is made of.
 #[derive(Debug, Default)]
 pub(crate) struct Facts<'a> {
-    pub fates: Vec<(&'a str, Fate)>,
+    pub entry_outcomes: Vec<(&'a str, EntryOutcome)>,
     /// What each workload had acknowledged, and what its last trouble was.
     pub workloads: Vec<(&'a str, u64, Option<String>)>,
     pub checks: &'a [CheckResult],
@@ -39,13 +39,13 @@ pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
     let mut unknown = facts.doubts.clone();
     let mut failed = facts.failures.clone();
     unknown.extend(facts.not_healed.iter().map(|id| format!("`{id}` cannot be undone")));
-    for (id, fate) in &facts.fates {
-        match fate {
-            Fate::Recovered => {}
-            Fate::NeverBegan => unknown.push(format!("`{id}` was not injected")),
-            Fate::Refused(why) => unknown.push(format!("`{id}` cannot be injected: {why}")),
-            Fate::NotWitnessed(why) => unknown.push(format!("the effect of `{id}` was not observed: {why}")),
-            Fate::NotRecovered => failed.push(format!("the service did not recover from `{id}` in time")),
+    for (id, entry_outcome) in &facts.entry_outcomes {
+        match entry_outcome {
+            EntryOutcome::Recovered => {}
+            EntryOutcome::NeverBegan => unknown.push(format!("`{id}` was not injected")),
+            EntryOutcome::Refused(why) => unknown.push(format!("`{id}` cannot be injected: {why}")),
+            EntryOutcome::NotWitnessed(why) => unknown.push(format!("the effect of `{id}` was not observed: {why}")),
+            EntryOutcome::NotRecovered => failed.push(format!("the service did not recover from `{id}` in time")),
         }
     }
     for (name, acknowledged, trouble) in &facts.workloads {
@@ -55,7 +55,7 @@ pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
         }
     }
     // What cannot be read because its service never came back is no doubt: that it did not is the answer.
-    let away = facts.fates.iter().any(|(_, fate)| *fate == Fate::NotRecovered);
+    let away = facts.entry_outcomes.iter().any(|(_, entry_outcome)| *entry_outcome == EntryOutcome::NotRecovered);
     for check in facts.checks {
         match check.verdict {
             Verdict::Pass => {}
@@ -84,20 +84,32 @@ mod tests {
     #[test]
     fn a_pass_needs_every_fault_seen_every_workload_at_work_and_every_check_held() {
         let passing = [check(Verdict::Pass)];
-        let good =
-            || Facts { fates: vec![("cut", Fate::Recovered)], workloads: vec![("keys", 9, None)], checks: &passing, ..Facts::default() };
+        let good = || Facts {
+            entry_outcomes: vec![("cut", EntryOutcome::Recovered)],
+            workloads: vec![("keys", 9, None)],
+            checks: &passing,
+            ..Facts::default()
+        };
         assert_eq!(verdict(&good()), (Verdict::Pass, None));
         let cases: [(Facts<'_>, Verdict, &str); 8] = [
-            (Facts { fates: vec![("cut", Fate::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` was not injected"),
+            (Facts { entry_outcomes: vec![("cut", EntryOutcome::NeverBegan)], ..good() }, Verdict::Unknown, "`cut` was not injected"),
             (
-                Facts { fates: vec![("cut", Fate::NotWitnessed("it still answers".to_owned()))], ..good() },
+                Facts { entry_outcomes: vec![("cut", EntryOutcome::NotWitnessed("it still answers".to_owned()))], ..good() },
                 Verdict::Unknown,
                 "the effect of `cut` was not observed: it still answers",
             ),
-            (Facts { fates: vec![("cut", Fate::Refused("no".to_owned()))], ..good() }, Verdict::Unknown, "`cut` cannot be injected: no"),
-            (Facts { fates: vec![("cut", Fate::NotRecovered)], ..good() }, Verdict::Fail, "the service did not recover from `cut` in time"),
             (
-                Facts { fates: vec![("cut", Fate::NotRecovered)], checks: &[check(Verdict::Unknown)], ..good() },
+                Facts { entry_outcomes: vec![("cut", EntryOutcome::Refused("no".to_owned()))], ..good() },
+                Verdict::Unknown,
+                "`cut` cannot be injected: no",
+            ),
+            (
+                Facts { entry_outcomes: vec![("cut", EntryOutcome::NotRecovered)], ..good() },
+                Verdict::Fail,
+                "the service did not recover from `cut` in time",
+            ),
+            (
+                Facts { entry_outcomes: vec![("cut", EntryOutcome::NotRecovered)], checks: &[check(Verdict::Unknown)], ..good() },
                 Verdict::Fail,
                 "the service did not recover from `cut` in time; keys.lost: 3 of 9",
             ),

@@ -185,13 +185,13 @@ async fn commands_run(case: &Case<'_>, id: &str) {
 
     let request = SessionRequest { command: command(&["echo", "in", "session"]), ..SessionRequest::default() };
     let mut session = case.engine.exec_session(id, request).await.unwrap();
-    let mut message = Vec::new();
+    let mut messages = Vec::new();
     while let Some(part) = session.output.next().await {
         let (stream, content) = part.unwrap();
         assert_eq!(stream, ExecStream::Stdout);
-        message.extend_from_slice(&content);
+        messages.extend_from_slice(&content);
     }
-    assert_eq!(message, b"in session\n");
+    assert_eq!(messages, b"in session\n");
     assert_eq!(session.exit_code.await.unwrap(), 0);
 
     let helper = HelperRun {
@@ -210,8 +210,8 @@ async fn output_is_read(case: &Case<'_>, id: &str) {
     let two = case.engine.logs(id, None, true).take(2).try_collect::<Vec<LogChunk>>();
     let mut lines = tokio::time::timeout(PATIENCE, two).await.unwrap().unwrap();
     lines.sort_by_key(|line| line.stderr);
-    let message: Vec<_> = lines.iter().map(|line| (line.stderr, line.text.as_str())).collect();
-    assert_eq!(message, [(false, "out"), (true, "err")]);
+    let messages: Vec<_> = lines.iter().map(|line| (line.stderr, line.text.as_str())).collect();
+    assert_eq!(messages, [(false, "out"), (true, "err")]);
     let last = lines.iter().map(|line| line.time.as_str()).max().unwrap();
     let again: Vec<LogChunk> = case.engine.logs(id, Some(last), false).try_collect().await.unwrap();
     assert!(again.iter().any(|line| line.time == last), "since is inclusive");

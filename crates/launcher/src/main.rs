@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn a_value_may_hold_anything_but_a_zero_byte() {
-        let message: Vec<_> = variables(b"A=1\0URL=postgres://a:b@c/d?x=y\0LINES=one\ntwo\0EMPTY=\0").collect();
+        let parsed: Vec<_> = variables(b"A=1\0URL=postgres://a:b@c/d?x=y\0LINES=one\ntwo\0EMPTY=\0").collect();
         let expected = [("A", "1"), ("URL", "postgres://a:b@c/d?x=y"), ("LINES", "one\ntwo"), ("EMPTY", "")];
-        assert_eq!(message, expected.map(|(name, value)| (OsStr::new(name), OsStr::new(value))));
+        assert_eq!(parsed, expected.map(|(name, value)| (OsStr::new(name), OsStr::new(value))));
     }
 }

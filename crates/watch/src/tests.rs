@@ -68,9 +68,9 @@ impl Project {
 
     async fn nothing_after(&mut self, what: &str, told_before: &[PathBuf]) {
         if let Ok(more) = timeout(QUIET, self.observations.recv()).await {
-            let message = format!("{more:?}");
+            let observed = format!("{more:?}");
             let first = told_before.len();
-            panic!("{what}: one observation too many after one of {first} files: {}", message.chars().take(400).collect::<String>());
+            panic!("{what}: one observation too many after one of {first} files: {}", observed.chars().take(400).collect::<String>());
         }
     }
 
@@ -413,8 +413,9 @@ async fn a_build_that_writes_into_what_it_watches_is_named_and_broken() {
         match run {
             1 => assert_eq!(project.one_change("it may be a save").await, ["app/made.py"]),
             2 => {
-                let message = FeedbackLoop { service: "api".to_owned(), rule: 0, paths: vec![project.path("app/made.py")], writer: None };
-                assert_eq!(project.next().await, Observation::FeedbackLoop(message));
+                let feedback_loop =
+                    FeedbackLoop { service: "api".to_owned(), rule: 0, paths: vec![project.path("app/made.py")], writer: None };
+                assert_eq!(project.next().await, Observation::FeedbackLoop(feedback_loop));
             }
             _ => project.nothing("told once").await,
         }

@@ -16,7 +16,7 @@ use devenv_api::{
 };
 
 use crate::{
-    chaos::{self, Door, Inputs, Order, RunError, Scenario, report},
+    chaos::{self, DaemonApi, InjectOrder, Inputs, RunError, Scenario, report},
     cli::{
         Outcome,
         exit::ExitStatus,
@@ -99,14 +99,14 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let _: Status = carry_out(session, &client, OperationRequest::Up(request.clone())).await?;
 
     let paths = Paths::resolve()?;
-    let ground = Ground::take(&paths, &request.target)?;
-    let door = ClientDoor { session, client: RefCell::new(client), target: request.target };
+    let environment = RunEnvironment::take(&paths, &request.target)?;
+    let daemon_api = ClientDaemonApi { session, client: RefCell::new(client), target: request.target };
     let mut worst = ExitStatus::SUCCESS;
     for time in 0..arguments.repeat {
         let plan = if time == 0 { plan.clone() } else { chaos::plan::plan(&scenario, seed.wrapping_add(u64::from(time))) };
-        let (report, directory) = one(&scenario, &plan, &door, &ground, session).await?;
+        let (report, directory) = one(&scenario, &plan, &daemon_api, &environment, session).await?;
         let (report, directory) = if arguments.shrink && report.verdict == Verdict::Fail && report.healed {
-            smallest(&scenario, (report, directory), &door, &ground, session).await?
+            smallest(&scenario, (report, directory), &daemon_api, &environment, session).await?
         } else {
             (report, directory)
         };
@@ -160,13 +160,13 @@ fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
 async fn one(
     scenario: &Scenario,
     plan: &ChaosPlan,
-    door: &ClientDoor<'_>,
-    ground: &Ground,
+    daemon_api: &ClientDaemonApi<'_>,
+    environment: &RunEnvironment,
     session: &Session,
 ) -> Result<(Report, PathBuf), Failure> {
-    let (run, directory) = ground.new_run().map_err(|error| internal("cannot create a directory for the run", error))?;
+    let (run, directory) = environment.new_run().map_err(|error| internal("cannot create a directory for the run", error))?;
     let listener = |event: &Event| session.printer.say(report::line(event));
-    let inputs = Inputs { scenario, plan, door, directory: &directory, run: &run, listener: &listener };
+    let inputs = Inputs { scenario, plan, daemon_api, directory: &directory, run: &run, listener: &listener };
     let mut report = chaos::run(inputs).await.map_err(|error| match error {
         RunError::Daemon(error) => error,
         RunError::Impossible(_, ref refused) => ApiError { message: error.to_string(), ..refused.clone() },
@@ -181,8 +181,8 @@ async fn one(
 async fn smallest(
     scenario: &Scenario,
     failed: (Report, PathBuf),
-    door: &ClientDoor<'_>,
-    ground: &Ground,
+    daemon_api: &ClientDaemonApi<'_>,
+    environment: &RunEnvironment,
     session: &Session,
 ) -> Result<(Report, PathBuf), Failure> {
     let (mut smallest, mut failed, mut tried) = (scenario.clone(), failed, Vec::new());
@@ -190,7 +190,7 @@ async fn smallest(
         session.printer.say(paint(BOLD, format_args!("without {}", candidate.left_out.join(", "))));
         let smaller = chaos::without(&smallest, &candidate);
         let plan = chaos::plan::plan(&smaller, failed.0.seed);
-        let attempt = one(&smaller, &plan, door, ground, session).await?;
+        let attempt = one(&smaller, &plan, daemon_api, environment, session).await?;
         if attempt.0.verdict == Verdict::Fail {
             (smallest, failed) = (smaller, attempt);
         } else {
@@ -225,12 +225,12 @@ fn write(report: &Report, directory: &Path, into: &Path) -> io::Result<()> {
 }
 
 /// The place for runs of one environment, which one process has at a time.
-struct Ground {
+struct RunEnvironment {
     directory: PathBuf,
     _lock: fs::File,
 }
 
-impl Ground {
+impl RunEnvironment {
     fn take(paths: &Paths, target: &EnvironmentTarget) -> Result<Self, ApiError> {
         let failed = |error: io::Error| internal("cannot create the directory for runs", error);
         let directory = paths.state.join("chaos");
@@ -270,19 +270,19 @@ impl Ground {
 }
 
 /// The daemon, restarted if it is lost: the run continues, and the next daemon knows what was injected.
-struct ClientDoor<'a> {
+struct ClientDaemonApi<'a> {
     session: &'a Session,
     client: RefCell<Client>,
     target: EnvironmentTarget,
 }
 
-impl ClientDoor<'_> {
+impl ClientDaemonApi<'_> {
     fn client(&self) -> Client {
         self.client.borrow().clone()
     }
 
-    fn request(&self, order: &Order) -> InjectRequest {
-        let Order { id, fault, service, for_ms, parameters, seed } = order.clone();
+    fn request(&self, order: &InjectOrder) -> InjectRequest {
+        let InjectOrder { id, fault, service, for_ms, parameters, seed } = order.clone();
         InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed }
     }
 
@@ -301,7 +301,7 @@ impl ClientDoor<'_> {
 }
 
 #[async_trait(?Send)]
-impl Door for ClientDoor<'_> {
+impl DaemonApi for ClientDaemonApi<'_> {
     async fn status(&self) -> Result<Status, ApiError> {
         match self.client().status(&self.target).await {
             Ok(status) => Ok(status),
@@ -315,11 +315,11 @@ impl Door for ClientDoor<'_> {
         Ok(variables.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     }
 
-    async fn rehearse(&self, order: &Order) -> Result<(), ApiError> {
+    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError> {
         self.client().rehearse(&self.request(order)).await.map_err(api_error)
     }
 
-    async fn inject(&self, order: &Order) -> Result<Fault, ApiError> {
+    async fn inject(&self, order: &InjectOrder) -> Result<Fault, ApiError> {
         let request = self.request(order);
         match self.client().inject(&request).await {
             Ok(fault) => Ok(fault),

@@ -93,14 +93,17 @@ impl Environments {
 
     /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
     async fn again(&self, environment: &Environment, entry: &Entry) -> Option<(Entry, Grip)> {
-        let told = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
+        let log_failure = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
         // Its fault agent keeps a namespace in which nobody is any more.
-        self.undo(environment, entry).await.inspect_err(|reason| told(reason)).ok()?;
+        self.undo(environment, entry).await.inspect_err(|reason| log_failure(reason)).ok()?;
         until_ready(environment, &entry.spec.service).await;
         let left =
             entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
-        let (entry, grip) =
-            self.perform(environment, &entry.spec, entry.fault.clone(), left).await.inspect_err(|error| told(&error.message)).ok()?;
+        let (entry, grip) = self
+            .perform(environment, &entry.spec, entry.fault.clone(), left)
+            .await
+            .inspect_err(|error| log_failure(&error.message))
+            .ok()?;
         if let Err(error) = self.undo_log(&environment.id).save(&entry) {
             tracing::error!(%error, "Cannot record the repeated injection of a fault.");
         }
@@ -113,7 +116,7 @@ impl Environments {
     /// Undoes it and says so; what cannot be undone stays in the undo log, and in `status`.
     pub(super) async fn finish_fault(&self, environment: &Environment, mut entry: Entry) {
         let service: Option<ServiceName> = entry.fault.service.parse().ok();
-        let told = |kind, message: String| match &service {
+        let event = |kind, message: String| match &service {
             Some(service) => NewEvent::of(service, kind, message),
             None => NewEvent::new(kind, message),
         };
@@ -127,12 +130,12 @@ impl Environments {
                 environment
                     .handle
                     .events
-                    .emit(told("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
+                    .emit(event("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
                 self.undo_log(&environment.id).prune();
             }
             Err(reason) => {
                 let message = format!("{} on {} cannot be undone: {reason}", entry.fault.fault, entry.fault.service);
-                environment.handle.events.emit(told("fault.not-healed", message).with("id", entry.fault.id.clone()));
+                environment.handle.events.emit(event("fault.not-healed", message).with("id", entry.fault.id.clone()));
             }
         }
     }

@@ -94,10 +94,10 @@ impl Work {
         let shared = &self.environments.shared;
         let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
         agent::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
-            let told = failed(error.to_string());
+            let failure = failed(error.to_string());
             match error {
-                AgentError::NotBuilt => told.hint("build devenv on a machine with a static C library"),
-                _ => told,
+                AgentError::NotBuilt => failure.hint("build devenv on a machine with a static C library"),
+                _ => failure,
             }
         })
     }
@@ -170,11 +170,11 @@ impl Work {
         let memory_limit = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
         let limits = Resources { cpus: cpus.or(before.cpus), memory: memory_limit.or(before.memory) };
         self.engine().set_limits(&container, &limits).await.map_err(|error| {
-            let told = failed(error.to_string());
+            let failure = failed(error.to_string());
             if memory.is_some() {
-                told.hint("a kernel with cgroup v1 rejects a limit below the current usage: set a higher limit")
+                failure.hint("a kernel with cgroup v1 rejects a limit below the current usage: set a higher limit")
             } else {
-                told
+                failure
             }
         })?;
         let now = self.engine().limits(&container).await.map_err(engine_failed)?;

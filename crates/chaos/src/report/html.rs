@@ -96,7 +96,7 @@ impl Axis {
 
 fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
     let name = escaped(span.id);
-    let told = format!(
+    let tooltip = format!(
         "{} {} on {} at {:.2} s: {}",
         name,
         escaped(span.fault),
@@ -104,8 +104,12 @@ fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
         span.from_ms / 1000.0,
         escaped(span.witness)
     );
-    let _ =
-        writeln!(page, "<g><title>{told}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>", MARGIN - 8.0, y + 13.0);
+    let _ = writeln!(
+        page,
+        "<g><title>{tooltip}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>",
+        MARGIN - 8.0,
+        y + 13.0
+    );
     let healed = span.healed_ms.unwrap_or(span.from_ms);
     let ready = span.ready_ms.unwrap_or(axis.to).max(span.from_ms);
     for (from, to, colour, top, height) in

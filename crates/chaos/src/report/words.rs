@@ -65,7 +65,7 @@ pub fn words(report: &Report) -> String {
     }
     let _ = write!(text, "\nServices were probed every {} ms.", report.prober_period_ms);
     if let Some(directory) = &report.directory {
-        let _ = write!(text, " The journal and the ledgers are in {directory}.");
+        let _ = write!(text, " The journal and the operation logs are in {directory}.");
     }
     text
 }

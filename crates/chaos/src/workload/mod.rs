@@ -21,20 +21,20 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ledger::{Entry, Ledger},
+    operation_log::{Entry, OperationLog},
     scenario::{Task, Workload},
-    traffic::Traffic,
+    stats::WorkloadStats,
 };
 
 /// Where a workload's operations are booked.
 #[derive(Debug, Clone)]
-pub(crate) struct Book {
-    pub ledger: Ledger,
-    pub traffic: Traffic,
+pub(crate) struct OperationRecorder {
+    pub log: OperationLog,
+    pub stats: WorkloadStats,
 }
 
 /// What work is made from.
-pub(crate) struct Site<'a> {
+pub(crate) struct WorkloadContext<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) variables: &'a Variables,
     /// Of this run alone; in names of tables, keys and topics.
@@ -68,8 +68,8 @@ pub(crate) fn works_on(name: &str) -> impl Iterator<Item = &'static str> {
     devenv_kinds::all().filter(has).map(ServiceKind::name)
 }
 
-pub(crate) fn work(site: &Site<'_>) -> Result<Arc<dyn Work>, WorkError> {
-    let Site { workload, variables, run } = site;
+pub(crate) fn work(context: &WorkloadContext<'_>) -> Result<Arc<dyn Work>, WorkError> {
+    let WorkloadContext { workload, variables, run } = context;
     let service = workload.service.as_deref().unwrap_or_default();
     match &workload.task {
         Task::OfKind(work) => {
@@ -81,14 +81,14 @@ pub(crate) fn work(site: &Site<'_>) -> Result<Arc<dyn Work>, WorkError> {
     }
 }
 
-impl Completions for Book {
+impl Completions for OperationRecorder {
     fn completed(&self, client: u32, sequence: u64) {
-        self.ledger.write(client, sequence, Entry::Done);
+        self.log.write(client, sequence, Entry::Done);
     }
 }
 
 /// One client until stopped. Nothing is begun after that; what was begun is seen to its end.
-pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: f64, book: Book, stop: CancellationToken) {
+pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: f64, recorder: OperationRecorder, stop: CancellationToken) {
     if per_second <= 0.0 {
         stop.cancelled().await;
         return;
@@ -114,8 +114,8 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
             };
             match attempt {
                 Ok(Ok(())) => connected = true,
-                Ok(Err(trouble)) => book.traffic.failed(began.elapsed(), &trouble),
-                Err(_) => book.traffic.failed(began.elapsed(), "no connection within 2 s"),
+                Ok(Err(trouble)) => recorder.stats.failed(began.elapsed(), &trouble),
+                Err(_) => recorder.stats.failed(began.elapsed(), "no connection within 2 s"),
             }
             if !connected {
                 sleep(AGAIN).await;
@@ -123,7 +123,7 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
             }
         }
         sequence += 1;
-        book.ledger.write(number, sequence, Entry::Invoked);
+        recorder.log.write(number, sequence, Entry::Invoked);
         let began = Instant::now();
         let patience = client.patience();
         let reply =
@@ -131,16 +131,16 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
         let took = began.elapsed();
         match reply {
             Reply::Acknowledged => {
-                book.ledger.write(number, sequence, Entry::Acknowledged);
-                book.traffic.succeeded(took);
+                recorder.log.write(number, sequence, Entry::Acknowledged);
+                recorder.stats.succeeded(took);
             }
             Reply::Refused(trouble) => {
-                book.ledger.write(number, sequence, Entry::Failed);
-                book.traffic.failed(took, &trouble);
+                recorder.log.write(number, sequence, Entry::Failed);
+                recorder.stats.failed(took, &trouble);
             }
             Reply::Unknown(trouble) => {
-                book.ledger.write(number, sequence, Entry::Unknown);
-                book.traffic.failed(took, &trouble);
+                recorder.log.write(number, sequence, Entry::Unknown);
+                recorder.stats.failed(took, &trouble);
                 connected = false;
             }
         }
@@ -150,7 +150,7 @@ pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Outcome;
+    use crate::operation_log::Outcome;
     use async_trait::async_trait;
 
     /// Answers by a script of letters, over and over: `a`, `r`, `u`.
@@ -177,15 +177,17 @@ mod tests {
 
     async fn driven(script: &'static str, per_second: f64) -> (Vec<Outcome>, u32) {
         let directory = tempfile::tempdir().unwrap();
-        let book =
-            Book { ledger: Ledger::create(&directory.path().join("l"), Instant::now()).unwrap(), traffic: Traffic::new(Instant::now()) };
+        let recorder = OperationRecorder {
+            log: OperationLog::create(&directory.path().join("l"), Instant::now()).unwrap(),
+            stats: WorkloadStats::new(Instant::now()),
+        };
         let connects = Arc::default();
         let (stop, client) = (CancellationToken::new(), Box::new(Scripted { script, connects: Arc::clone(&connects) }));
-        let task = tokio::spawn(drive(client, 0, per_second, book.clone(), stop.clone()));
+        let task = tokio::spawn(drive(client, 0, per_second, recorder.clone(), stop.clone()));
         tokio::time::sleep(Duration::from_millis(200)).await;
         stop.cancel();
         task.await.unwrap();
-        let outcomes = book.ledger.operations().unwrap().into_iter().map(|operation| operation.outcome).collect();
+        let outcomes = recorder.log.operations().unwrap().into_iter().map(|operation| operation.outcome).collect();
         (outcomes, connects.load(std::sync::atomic::Ordering::Relaxed))
     }
 

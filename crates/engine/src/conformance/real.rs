@@ -79,16 +79,16 @@ async fn docker_gives_the_container_what_was_asked() {
         let file = UploadFile { path: "/etc/devenv/deep/file".into(), mode: 0o640, uid: 7, gid: 8, content: "x".into() };
         engine.upload(&id, &[file]).await.unwrap();
         engine.start(&id).await.unwrap();
-        let message = |script: &'static str| {
+        let run = |script: &'static str| {
             let (engine, id) = (Arc::clone(&engine), id.clone());
             async move { sh(&*engine, &id, script).await.1 }
         };
-        assert_eq!(message("stat -c '%a %u %g' /etc/devenv/deep/file /etc/devenv/deep /etc").await, "640 7 8\n755 0 0\n755 0 0");
-        assert_eq!(message("echo $GREETING; hostname").await, "hello\none");
-        assert_eq!(message("getent hosts host.docker.internal | wc -l").await, "1");
-        assert_eq!(message("getent hosts one-alias | cut -d' ' -f1").await, "10.213.2.2");
-        assert_eq!(message("df -k /dev/shm | tail -1 | awk '{print $2}'").await, "16384");
-        assert_eq!(message("grep -c ' /scratch tmpfs ' /proc/mounts").await, "1");
+        assert_eq!(run("stat -c '%a %u %g' /etc/devenv/deep/file /etc/devenv/deep /etc").await, "640 7 8\n755 0 0\n755 0 0");
+        assert_eq!(run("echo $GREETING; hostname").await, "hello\none");
+        assert_eq!(run("getent hosts host.docker.internal | wc -l").await, "1");
+        assert_eq!(run("getent hosts one-alias | cut -d' ' -f1").await, "10.213.2.2");
+        assert_eq!(run("df -k /dev/shm | tail -1 | awk '{print $2}'").await, "16384");
+        assert_eq!(run("grep -c ' /scratch tmpfs ' /proc/mounts").await, "1");
         if std::net::TcpListener::bind("[::1]:0").is_ok() {
             assert!(std::net::TcpStream::connect(("::1", case.port)).is_ok(), "localhost is ours in both families");
         }
@@ -121,11 +121,11 @@ async fn docker_gives_a_session_a_terminal() {
         };
         let mut session = engine.exec_session(&id, request).await.unwrap();
         session.input.write_all(b"stty size\n").await.unwrap();
-        let mut message = String::new();
+        let mut output = String::new();
         let mut read_until = async |words: &str, session: &mut crate::ExecSession| {
-            while !message.contains(words) {
+            while !output.contains(words) {
                 let part = tokio::time::timeout(PATIENCE, session.output.next()).await.expect(words);
-                message.push_str(&String::from_utf8_lossy(&part.unwrap().unwrap().1));
+                output.push_str(&String::from_utf8_lossy(&part.unwrap().unwrap().1));
             }
         };
         read_until("23 91", &mut session).await;

@@ -4,7 +4,7 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod figures;
+mod metrics;
 mod lease;
 mod probe;
 mod provision;
@@ -17,7 +17,7 @@ pub(crate) mod workload;
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Variables, Workloads,
+    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Variables, Workloads,
 };
 
 pub use fields::Kafka;
@@ -60,7 +60,7 @@ impl ServiceKind for KafkaKind {
         Some(self)
     }
 
-    fn figures(&self) -> Option<&dyn Figures> {
+    fn figures(&self) -> Option<&dyn MetricSource> {
         Some(self)
     }
 

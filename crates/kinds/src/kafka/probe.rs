@@ -52,11 +52,11 @@ async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
     let failed = |error| failure(port, error);
     let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;
     let Some(listed) = metadata.brokers.iter().find(|broker| broker.port == i32::from(port) && is_loopback(&broker.host)) else {
-        let message: Vec<_> = metadata.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
-        return Err(ProbeFailure::said(if message.is_empty() {
+        let found: Vec<_> = metadata.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
+        return Err(ProbeFailure::said(if found.is_empty() {
             "the broker is not registered with the controller yet".to_owned()
         } else {
-            format!("the broker advertises {} instead of 127.0.0.1:{port}", message.join(", "))
+            format!("the broker advertises {} instead of 127.0.0.1:{port}", found.join(", "))
         }));
     };
     if metadata.controller < 0 {

@@ -163,13 +163,13 @@ impl PoolMode {
 fn users(server: &Facts) -> Template {
     let superuser = server.superuser.iter().map(|password| ("postgres", password));
     let owners = server.databases.iter().map(|database| (database.owner.as_str(), &database.password));
-    let mut message: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     let mut text = Template::default();
     for (name, password) in superuser.chain(owners) {
-        if message.contains(&name) {
+        if names.contains(&name) {
             continue;
         }
-        message.push(name);
+        names.push(name);
         let name = name.replace('"', "\"\"");
         text = text.then(format!("\"{name}\" \"")).then_secret(password.clone()).then("\"\n");
     }

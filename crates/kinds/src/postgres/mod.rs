@@ -4,7 +4,7 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod figures;
+mod metrics;
 mod golden;
 mod lease;
 pub mod probe;
@@ -17,7 +17,7 @@ pub(crate) mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
     Variables, Workloads,
 };
 
@@ -67,7 +67,7 @@ impl ServiceKind for PostgresKind {
         Some(self)
     }
 
-    fn figures(&self) -> Option<&dyn Figures> {
+    fn figures(&self) -> Option<&dyn MetricSource> {
         Some(self)
     }
 

@@ -103,13 +103,13 @@ pub fn context(vault: &Vault) -> ProbeContext {
 }
 
 pub async fn ready(probe: &Probe, vault: &Vault) -> ProbeSuccess {
-    let message = std::cell::RefCell::new(Vec::new());
+    let messages = std::cell::RefCell::new(Vec::new());
     let started = Instant::now();
     let success = until_ready(probe, &context(vault), Schedule::until(Duration::from_mins(2)), |failure| {
-        message.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
+        messages.borrow_mut().push((started.elapsed().as_millis(), failure.what.clone()));
     })
     .await;
-    eprintln!("{:?} {:?} after {:?}", message.borrow(), success, started.elapsed());
+    eprintln!("{:?} {:?} after {:?}", messages.borrow(), success, started.elapsed());
     success.unwrap()
 }
 
@@ -244,9 +244,9 @@ async fn kafka_is_seen_when_a_consumer_group_could_work() {
 #[tokio::test]
 async fn a_kafka_that_tells_another_address_is_not_ready() {
     let (_directory, vault) = vault();
-    let (message, port) = (free_port(), free_port());
-    let container = start_kafka(message);
-    ready(&KafkaProbe { port: message }.into_probe(), &vault).await;
+    let (advertised, port) = (free_port(), free_port());
+    let container = start_kafka(advertised);
+    ready(&KafkaProbe { port: advertised }.into_probe(), &vault).await;
     // The same broker, behind a port that it does not know of.
     let address = docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &container.0]);
     let address = String::from_utf8(address.stdout).unwrap().trim().to_owned();
@@ -259,7 +259,7 @@ async fn a_kafka_that_tells_another_address_is_not_ready() {
     let cx = context(&vault);
     let probe = KafkaProbe { port }.into_probe();
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
-    assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{message} instead of 127.0.0.1:{port}"));
+    assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{advertised} instead of 127.0.0.1:{port}"));
 }
 
 #[tokio::test]

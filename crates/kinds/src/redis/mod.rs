@@ -4,7 +4,7 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod figures;
+mod metrics;
 mod lease;
 pub mod probe;
 mod provision;
@@ -15,7 +15,7 @@ mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, Figures, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
     Variables, Workloads,
 };
 
@@ -59,7 +59,7 @@ impl ServiceKind for RedisKind {
         Some(self)
     }
 
-    fn figures(&self) -> Option<&dyn Figures> {
+    fn figures(&self) -> Option<&dyn MetricSource> {
         Some(self)
     }
 

@@ -56,8 +56,8 @@ fn run_in(directory: &Path, program: &str, words: &[&str]) {
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}; `scripts/setup tests` installs it"));
-    let message = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&message));
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output_text));
 }
 
 fn repository(root: &Path) {

@@ -68,7 +68,7 @@ impl Work {
             Asker::Asks { container, from, before } => (container, from, before),
             Asker::Mute(why) => return Ok(not_seen(why)),
         };
-        let told = async {
+        let answer = async {
             let mut lines = self.engine().logs(&container, None, true);
             while let Some(Ok(line)) = lines.next().await {
                 if let Some(how) = line.text.strip_prefix("silent ") {
@@ -77,7 +77,7 @@ impl Work {
             }
             None
         };
-        let heard = tokio::time::timeout(SIGN, told).await;
+        let heard = tokio::time::timeout(SIGN, answer).await;
         self.engine().remove_container(&container).await.map_err(|error| failed(error.to_string()))?;
         Ok(match heard {
             Ok(Some(how)) => seen(format!("from {from}: {how}; before, an answer took {before}"), began),

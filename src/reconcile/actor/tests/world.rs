@@ -243,12 +243,12 @@ impl World {
 
 impl Lifecycle {
     fn follow(&mut self, mut followed: BoxStream<'static, Result<EngineEvent, EngineError>>) {
-        let message = self.handle.clone();
+        let environment = self.handle.clone();
         self.tasks.spawn(async move {
             while let Some(event) = followed.next().await {
                 // The call that removed it reports that.
                 let Ok(event) = event else { return };
-                message.engine_event(event).await;
+                environment.engine_event(event).await;
             }
         });
     }

@@ -55,8 +55,8 @@ impl Server {
 
     /// Nothing if there is none.
     async fn spare(&mut self) -> Rows {
-        let message: Result<String, _> = cmd("FCALL").arg(NAME).arg(0).query_async(&mut self.connection).await;
-        message.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        let reply: Result<String, _> = cmd("FCALL").arg(NAME).arg(0).query_async(&mut self.connection).await;
+        reply.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     async fn may_evict_anything(&mut self) -> Result<bool, RedisError> {

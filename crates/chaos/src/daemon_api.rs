@@ -7,7 +7,7 @@ use devenv_api::{ApiError, Fault, Impairments, Status};
 
 /// A fault to be injected.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub struct InjectOrder {
     pub id: String,
     pub fault: String,
     pub service: String,
@@ -17,14 +17,14 @@ pub struct Order {
 }
 
 #[async_trait(?Send)]
-pub trait Door {
+pub trait DaemonApi {
     async fn status(&self) -> Result<Status, ApiError>;
     /// With their values, as programs on the host get them.
     async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError>;
     /// Why the fault cannot be injected, where that can be known without doing it.
-    async fn rehearse(&self, order: &Order) -> Result<(), ApiError>;
+    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError>;
     /// Answered once the fault is witnessed, or was not within its time.
-    async fn inject(&self, order: &Order) -> Result<Fault, ApiError>;
+    async fn inject(&self, order: &InjectOrder) -> Result<Fault, ApiError>;
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError>;
     /// What faults change of these services, as it is now.
     async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError>;

@@ -6,13 +6,13 @@
 
 use devenv_kinds::capability::Observed;
 
-use super::ledger::{Operation, Outcome};
+use super::operation_log::{Operation, Outcome};
 
 /// An operation that took longer may have been sent on two connections.
 const STALL_US: u64 = 200_000;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Consistency {
     pub attempted: u64,
     pub acknowledged: u64,
     pub failed: u64,
@@ -29,40 +29,40 @@ pub(crate) struct Tally {
     pub first_lost: Option<(u32, u64)>,
 }
 
-impl Tally {
+impl Consistency {
     /// What can be said without a look at the service.
     pub(crate) fn of_operations(operations: &[Operation]) -> Self {
-        let mut tally = Self { attempted: operations.len() as u64, ..Self::default() };
+        let mut consistency = Self { attempted: operations.len() as u64, ..Self::default() };
         for operation in operations {
             match operation.outcome {
-                Outcome::Acknowledged { .. } => tally.acknowledged += 1,
-                Outcome::Failed => tally.failed += 1,
-                Outcome::Unknown => tally.unknown += 1,
+                Outcome::Acknowledged { .. } => consistency.acknowledged += 1,
+                Outcome::Failed => consistency.failed += 1,
+                Outcome::Unknown => consistency.unknown += 1,
             }
         }
-        tally
+        consistency
     }
 
     /// `operations` in the order of clients and sequences.
     pub(crate) fn judge(operations: &[Operation], observed: &Observed) -> Self {
-        let mut tally = Self::of_operations(operations);
+        let mut consistency = Self::of_operations(operations);
         let mut known = 0;
         for client in operations.chunk_by(|one, next| one.client == next.client) {
-            tally.client(client, observed);
+            consistency.client(client, observed);
             known += client.iter().filter(|operation| observed.found.contains_key(&key(operation))).count() as u64;
-            tally.duplicates += client
+            consistency.duplicates += client
                 .iter()
                 .filter_map(|operation| observed.found.get(&key(operation)))
                 .map(|times| u64::from(times.saturating_sub(1)))
                 .sum::<u64>();
         }
-        tally.unexpected = observed.strangers + observed.found.len() as u64 - known;
+        consistency.unexpected = observed.strangers + observed.found.len() as u64 - known;
         // What was refused for certain has no business to be there.
-        tally.unexpected += operations
+        consistency.unexpected += operations
             .iter()
             .filter(|operation| operation.outcome == Outcome::Failed && observed.found.contains_key(&key(operation)))
             .count() as u64;
-        tally
+        consistency
     }
 
     /// One client works on one connection at a time and sends one operation after the other.
@@ -108,7 +108,7 @@ mod tests {
 
     /// `a` acknowledged and there, `l` acknowledged and lost, `u` unknown, `U` unknown and there, `f` refused, `F` refused and there,
     /// `2` acknowledged and there twice. One a millisecond.
-    fn judged(clients: &[&str]) -> Tally {
+    fn judged(clients: &[&str]) -> Consistency {
         let mut operations = Vec::new();
         let mut observed = Observed::default();
         for (client, text) in clients.iter().enumerate() {
@@ -130,42 +130,45 @@ mod tests {
                 operations.push(Operation { client, sequence, invoked_us: at_us, outcome, done: 0 });
             }
         }
-        Tally::judge(&operations, &observed)
+        Consistency::judge(&operations, &observed)
     }
 
     #[test]
     fn nothing_is_lost_of_what_nobody_acknowledged() {
-        let tally = judged(&["aauUfa", "aaa"]);
-        assert_eq!((tally.acknowledged, tally.unknown, tally.appeared, tally.failed), (6, 2, 1, 1));
-        assert_eq!((tally.lost, tally.holes, tally.duplicates, tally.unexpected, tally.window_us), (0, 0, 0, 0, 0));
+        let consistency = judged(&["aauUfa", "aaa"]);
+        assert_eq!((consistency.acknowledged, consistency.unknown, consistency.appeared, consistency.failed), (6, 2, 1, 1));
+        assert_eq!(
+            (consistency.lost, consistency.holes, consistency.duplicates, consistency.unexpected, consistency.window_us),
+            (0, 0, 0, 0, 0)
+        );
     }
 
     #[test]
     fn a_suffix_before_a_broken_connection_is_lost_without_a_hole() {
-        let tally = judged(&["aaallluaaa"]);
-        assert_eq!((tally.lost, tally.holes, tally.window_us), (3, 0, 3000));
-        assert_eq!(tally.first_lost, Some((0, 3)));
+        let consistency = judged(&["aaallluaaa"]);
+        assert_eq!((consistency.lost, consistency.holes, consistency.window_us), (3, 0, 3000));
+        assert_eq!(consistency.first_lost, Some((0, 3)));
     }
 
     #[test]
     fn what_is_missing_between_what_is_there_is_a_hole() {
-        let tally = judged(&["aallaa", "aaaaa"]);
-        assert_eq!((tally.lost, tally.holes), (2, 2));
+        let consistency = judged(&["aallaa", "aaaaa"]);
+        assert_eq!((consistency.lost, consistency.holes), (2, 2));
     }
 
     #[test]
     fn the_window_is_that_of_the_worst_client() {
-        let tally = judged(&["aaalu", "allllu"]);
-        assert_eq!((tally.lost, tally.window_us), (5, 4000));
+        let consistency = judged(&["aaalu", "allllu"]);
+        assert_eq!((consistency.lost, consistency.window_us), (5, 4000));
         assert_eq!(judged(&["llll"]).window_us, 3000);
     }
 
     #[test]
     fn twice_is_a_duplicate_and_refused_or_never_tried_is_unexpected() {
-        let tally = judged(&["a2F"]);
-        assert_eq!((tally.duplicates, tally.unexpected), (1, 1));
+        let consistency = judged(&["a2F"]);
+        assert_eq!((consistency.duplicates, consistency.unexpected), (1, 1));
         let mut observed = Observed { strangers: 1, ..Observed::default() };
         observed.found.insert((9, 9), 1);
-        assert_eq!(Tally::judge(&[], &observed).unexpected, 2);
+        assert_eq!(Consistency::judge(&[], &observed).unexpected, 2);
     }
 }

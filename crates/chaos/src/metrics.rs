@@ -4,15 +4,15 @@ use std::{path::Path, time::Duration};
 
 use super::{
     condition::{Condition, FigureName},
-    crew::Crew,
-    traffic::{ok_ratio, percentile},
+    stats::{ok_ratio, percentile},
+    workers::WorkerPool,
 };
 
 /// What is known of a figure: `None` if nothing is, or not for long enough.
-pub(crate) fn read(condition: &Condition, crew: &Crew, working_for: Duration, directory: &Path) -> Option<f64> {
+pub(crate) fn read(condition: &Condition, pool: &WorkerPool, working_for: Duration, directory: &Path) -> Option<f64> {
     let owner = &condition.figure.owner;
-    let worker = || crew.workers.iter().find(|worker| worker.workload.name == *owner);
-    let samples = || worker().filter(|_| working_for >= condition.over).map(|worker| worker.book.traffic.last(condition.over));
+    let worker = || pool.workers.iter().find(|worker| worker.workload.name == *owner);
+    let samples = || worker().filter(|_| working_for >= condition.over).map(|worker| worker.recorder.stats.last(condition.over));
     match condition.figure.name {
         FigureName::OkRatio => ok_ratio(&samples()?),
         FigureName::Rate => {
@@ -22,7 +22,7 @@ pub(crate) fn read(condition: &Condition, crew: &Crew, working_for: Duration, di
         FigureName::Errors => Some(samples()?.iter().filter(|sample| !sample.ok).count() as f64),
         FigureName::P99 => percentile(&samples()?, 0.99),
         FigureName::Outstanding => Some(worker()?.work.outstanding().unwrap_or(0) as f64),
-        FigureName::Ready => Some(if crew.seen.get(owner)?.answers().answers() { 1.0 } else { 0.0 }),
+        FigureName::Ready => Some(if pool.seen.get(owner)?.answers().answers() { 1.0 } else { 0.0 }),
         FigureName::DiskFree => {
             let disk = rustix::fs::statvfs(directory).ok()?;
             Some(disk.f_bavail as f64 * disk.f_frsize as f64)
@@ -31,8 +31,8 @@ pub(crate) fn read(condition: &Condition, crew: &Crew, working_for: Duration, di
     }
 }
 
-pub(crate) fn holds(condition: &Condition, crew: &Crew, working_for: Duration, directory: &Path) -> bool {
-    read(condition, crew, working_for, directory).is_some_and(|figure| condition.holds(figure))
+pub(crate) fn holds(condition: &Condition, pool: &WorkerPool, working_for: Duration, directory: &Path) -> bool {
+    read(condition, pool, working_for, directory).is_some_and(|figure| condition.holds(figure))
 }
 
 fn memory_available(meminfo: &str) -> Option<f64> {

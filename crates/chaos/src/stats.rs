@@ -1,6 +1,6 @@
 //! What a workload does, as it happens: figures for conditions, recovery times and the report.
 //!
-//! Written by the workload's clients, read by the runner. Nothing is concluded from it about data: that is the ledger's.
+//! Written by the workload's clients, read by the runner. Nothing is concluded from it about data: that is the operation log's.
 
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use std::{
 
 /// One workload's figures. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Traffic {
+pub(crate) struct WorkloadStats {
     shared: Arc<Shared>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Sample {
     pub ok: bool,
 }
 
-impl Traffic {
+impl WorkloadStats {
     pub(crate) fn new(began: Instant) -> Self {
         Self { shared: Arc::new(Shared { began, samples: Mutex::default(), trouble: Mutex::default() }) }
     }

@@ -1,7 +1,7 @@
 //! The log of what each client tried and the outcome, in a file outside of the services under test.
 //!
 //! A line is written before an operation is sent and one after its answer, each by one write to the file, so that the
-//! ledger outlives this process. What was acknowledged is judged from the file, not from memory.
+//! operation log outlives this process. What was acknowledged is judged from the file, not from memory.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use std::{
 
 /// One workload's book. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Ledger {
+pub(crate) struct OperationLog {
     shared: Arc<Shared>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Entry {
     Done,
 }
 
-/// An operation as the ledger has it.
+/// An operation as the operation log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
     pub client: u32,
@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-impl Ledger {
+impl OperationLog {
     pub(crate) fn create(path: &Path, began: Instant) -> io::Result<Self> {
         let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)?;
         Ok(Self { shared: Arc::new(Shared { path: path.to_owned(), file: Mutex::new(file), began, torn: AtomicBool::new(false) }) })
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back_and_an_operation_without_an_end_is_unknown() {
         let directory = tempfile::tempdir().unwrap();
-        let ledger = Ledger::create(&directory.path().join("l"), Instant::now()).unwrap();
+        let log = OperationLog::create(&directory.path().join("l"), Instant::now()).unwrap();
         for (client, sequence, entry) in [
             (1, 1, Entry::Invoked),
             (0, 1, Entry::Invoked),
@@ -153,14 +153,14 @@ mod tests {
             (0, 1, Entry::Done),
             (0, 1, Entry::Done),
         ] {
-            ledger.write(client, sequence, entry);
+            log.write(client, sequence, entry);
         }
-        let operations = ledger.operations().unwrap();
-        let told: Vec<_> = operations
+        let operations = log.operations().unwrap();
+        let recorded: Vec<_> = operations
             .iter()
             .map(|one| (one.client, one.sequence, matches!(one.outcome, Outcome::Acknowledged { .. }), one.done))
             .collect();
-        assert_eq!(told, [(0, 1, true, 2), (0, 2, false, 0), (1, 1, false, 0)]);
+        assert_eq!(recorded, [(0, 1, true, 2), (0, 2, false, 0), (1, 1, false, 0)]);
         assert_eq!(operations[2].outcome, Outcome::Unknown);
     }
 

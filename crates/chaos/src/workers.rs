@@ -16,15 +16,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ledger::Ledger,
+    operation_log::OperationLog,
     prober::{self, Seen},
     scenario::{Scenario, Workload},
-    traffic::Traffic,
-    workload::{self, Book, Site},
+    stats::WorkloadStats,
+    workload::{self, OperationRecorder, WorkloadContext},
 };
 use devenv_kinds::capability::{Variables, Work, WorkError};
 
-pub(crate) struct Crew {
+pub(crate) struct WorkerPool {
     /// `None` once it was shut down.
     runtime: Option<Runtime>,
     pub workers: Vec<Worker>,
@@ -39,15 +39,15 @@ pub(crate) struct Crew {
 pub(crate) struct Worker {
     pub workload: Workload,
     pub work: Arc<dyn Work>,
-    pub book: Book,
+    pub recorder: OperationRecorder,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CrewError {
+pub(crate) enum WorkerPoolError {
     #[error("cannot start threads for the workloads: {0}")]
     Threads(#[source] std::io::Error),
-    #[error("cannot write a ledger: {0}")]
-    Ledger(#[source] std::io::Error),
+    #[error("cannot write an operation log: {0}")]
+    OperationLog(#[source] std::io::Error),
     #[error("cannot set up the workload `{name}`: {source}")]
     SetUp { name: String, source: WorkError },
 }
@@ -58,7 +58,7 @@ const SET_UP: Duration = Duration::from_secs(30);
 /// Longer than any client's patience.
 const LAST_OPERATIONS: Duration = Duration::from_secs(10);
 
-impl Crew {
+impl WorkerPool {
     /// Sets the workloads up; nobody works yet.
     pub(crate) async fn assemble(
         scenario: &Scenario,
@@ -66,14 +66,14 @@ impl Crew {
         run: &str,
         directory: &Path,
         began: Instant,
-    ) -> Result<Self, CrewError> {
+    ) -> Result<Self, WorkerPoolError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("devenv-chaos")
             .enable_all()
             .build()
-            .map_err(CrewError::Threads)?;
-        let mut crew = Self {
+            .map_err(WorkerPoolError::Threads)?;
+        let mut pool = Self {
             runtime: Some(runtime),
             workers: Vec::new(),
             seen: HashMap::new(),
@@ -83,14 +83,15 @@ impl Crew {
             stop: CancellationToken::new(),
         };
         for workload in &scenario.workloads {
-            let failed = |source| CrewError::SetUp { name: workload.name.clone(), source };
-            let work = workload::work(&Site { workload, variables, run }).map_err(failed)?;
+            let failed = |source| WorkerPoolError::SetUp { name: workload.name.clone(), source };
+            let work = workload::work(&WorkloadContext { workload, variables, run }).map_err(failed)?;
             timeout(SET_UP, work.set_up()).await.unwrap_or(Err(WorkError::Late(SET_UP))).map_err(failed)?;
-            let ledger = Ledger::create(&directory.join(format!("{}.ledger", workload.name)), began).map_err(CrewError::Ledger)?;
-            let book = Book { ledger, traffic: Traffic::new(began) };
-            crew.workers.push(Worker { workload: workload.clone(), work, book });
+            let log =
+                OperationLog::create(&directory.join(format!("{}.ledger", workload.name)), began).map_err(WorkerPoolError::OperationLog)?;
+            let recorder = OperationRecorder { log, stats: WorkloadStats::new(began) };
+            pool.workers.push(Worker { workload: workload.clone(), work, recorder });
         }
-        Ok(crew)
+        Ok(pool)
     }
 
     /// Asks this service every 20 ms from now on; not one that has no address.
@@ -105,12 +106,12 @@ impl Crew {
     pub(crate) fn begin(&mut self) {
         let Some(runtime) = &self.runtime else { return };
         for worker in &self.workers {
-            let (work, book, stop) = (Arc::clone(&worker.work), worker.book.clone(), self.stop.clone());
-            self.tasks.spawn_on(async move { work.complete(&book, stop).await }, runtime.handle());
+            let (work, recorder, stop) = (Arc::clone(&worker.work), worker.recorder.clone(), self.stop.clone());
+            self.tasks.spawn_on(async move { work.complete(&recorder, stop).await }, runtime.handle());
             for number in 0..worker.workload.clients {
                 let per_second = worker.workload.rate / f64::from(worker.workload.clients);
                 let client =
-                    workload::drive(worker.work.client(number), number, per_second, worker.book.clone(), self.stop_clients.clone());
+                    workload::drive(worker.work.client(number), number, per_second, worker.recorder.clone(), self.stop_clients.clone());
                 self.clients.spawn_on(client, runtime.handle());
             }
         }
@@ -120,7 +121,7 @@ impl Crew {
     pub(crate) async fn stop_clients(&mut self) {
         self.stop_clients.cancel();
         let all = async { while self.clients.join_next().await.is_some() {} };
-        // What is not over by then is unknown, as the ledger says by saying nothing.
+        // What is not over by then is unknown, as the operation log says by saying nothing.
         let _ = timeout(LAST_OPERATIONS, all).await;
     }
 
@@ -140,7 +141,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.stop_clients.cancel();
         self.stop.cancel();
