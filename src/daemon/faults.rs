@@ -3,20 +3,20 @@
 //! # Theory of operation
 //!
 //! What a fault is comes from `fault`, as data. Before anything is done, how it is undone is written to the environment's
-//! journal and synced. Then it is done (`act`), witnessed, and handed to a task that waits for its time, for `heal`, or
+//! undo log and synced. Then it is done (`inject`), witnessed, and handed to a task that waits for its time, for `heal`, or
 //! for its target's end, and undoes it. What the kernel holds for a fault agent ends with the agent, however it is killed; for the
-//! rest the journal is read by the next daemon, which undoes at once what is past its time and keeps what is not.
+//! rest the undo log is read by the next daemon, which undoes at once what is past its time and keeps what is not.
 
-mod act;
-mod holder;
+mod active;
+mod agent;
 mod impairments;
-mod journal;
-mod keep;
-mod lease;
+mod inject;
 mod observe;
 mod rescue;
 mod site;
 mod undo;
+mod undo_log;
+mod watchdog;
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -34,17 +34,17 @@ use crate::{
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
 };
-use journal::{Entry, Journal};
+use undo_log::{Entry, UndoLog};
 
-pub(super) use holder::ROLE;
+pub(super) use agent::ROLE;
 pub(crate) use rescue::rescue;
 
 /// Faults that are kept by a task of this daemon.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<HashMap<(EnvironmentId, String), Keeping>>);
+pub(super) struct ActiveFaults(Mutex<HashMap<(EnvironmentId, String), ActiveFault>>);
 
 #[derive(Clone)]
-struct Keeping {
+struct ActiveFault {
     /// Cancelled to heal it now.
     end: CancellationToken,
     /// True when the attempt to undo it is over.
@@ -96,8 +96,8 @@ impl Environments {
     async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
         let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
         let (_, _, injection) = described(environment, &spec).await?;
-        let journal = self.journal(&environment.id);
-        if journal.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
+        let undo_log = self.undo_log(&environment.id);
+        if undo_log.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
             return Err(ApiError::new(ErrorCode::Conflict, format!("fault `{}` already exists", spec.id))
                 .hint("run `devenv chaos heal` to undo it"));
         }
@@ -125,7 +125,7 @@ impl Environments {
         if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
         }
-        journal.save(&entry).map_err(internal)?;
+        undo_log.save(&entry).map_err(internal)?;
         let what = match &entry.fault.witness {
             Some(witness) if witness.observed => format!("{} on {}: {}", spec.fault, spec.service, witness.what),
             Some(witness) => format!("the effect of {} on {} was not observed: {}", spec.fault, spec.service, witness.what),
@@ -140,7 +140,7 @@ impl Environments {
         if entry.fault.healed_at.is_none() {
             self.keep(environment.clone(), entry.clone(), grip);
         } else {
-            journal.prune();
+            undo_log.prune();
         }
         Ok(entry.fault)
     }
@@ -155,20 +155,20 @@ impl Environments {
             Some(container) => self.run_of(container).await,
             None => None,
         };
-        let journal = self.journal(&environment.id);
-        let mut work = act::Work {
+        let undo_log = self.undo_log(&environment.id);
+        let mut work = inject::Work {
             environments: self.clone(),
             environment: environment.clone(),
             record,
             service,
             pid: seen.and_then(|seen| seen.pid),
             time,
-            journal: journal.clone(),
+            undo_log: undo_log.clone(),
             entry: Entry::new(fault, spec.clone(), target, run),
             grip: Vec::new(),
         };
         let witness = work.carry_out(&injection).await;
-        let act::Work { mut entry, grip, .. } = work;
+        let inject::Work { mut entry, grip, .. } = work;
         match witness {
             Ok(witness) => {
                 entry.fault.witness = Some(witness);
@@ -177,7 +177,7 @@ impl Environments {
             Err(error) => {
                 drop(grip);
                 match self.undo(environment, &entry).await {
-                    Ok(()) => journal.forget(&entry.fault.id),
+                    Ok(()) => undo_log.forget(&entry.fault.id),
                     Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "Cannot undo a fault whose injection failed."),
                 }
                 Err(error)
@@ -192,10 +192,10 @@ impl Environments {
     }
 
     pub(crate) async fn heal_in(&self, environment: &Environment, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
-        let journal = self.journal(&environment.id);
-        let there: Vec<Entry> = journal.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
+        let undo_log = self.undo_log(&environment.id);
+        let there: Vec<Entry> = undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
         for id in ids {
-            if journal.find(id).is_none() {
+            if undo_log.find(id).is_none() {
                 return Err(ApiError::new(ErrorCode::NotFound, format!("fault `{id}` does not exist"))
                     .hint("run `devenv chaos status` to list the faults"));
             }
@@ -212,7 +212,7 @@ impl Environments {
                 // Nobody keeps it: an earlier attempt failed.
                 None => self.finish_fault(environment, entry.clone()).await,
             }
-            match journal.find(&entry.fault.id) {
+            match undo_log.find(&entry.fault.id) {
                 Some(after) if after.fault.healed_at.is_some() => healed.push(after.fault),
                 _ => left.push(entry.fault.id.clone()),
             }
@@ -230,7 +230,7 @@ impl Environments {
         let holds_still =
             |entry: &Entry| entry.fault.healed_at.is_none() && !entry.persists() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
         let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
-        let entries = self.journal(&environment.id).entries();
+        let entries = self.undo_log(&environment.id).entries();
         let ids: Vec<String> =
             entries.iter().filter(|entry| holds_still(entry) && concerned(entry)).map(|entry| entry.fault.id.clone()).collect();
         if ids.is_empty() {
@@ -247,13 +247,13 @@ impl Environments {
     }
 
     pub(crate) fn faults_of(&self, environment: &EnvironmentId, healed: bool) -> Vec<Fault> {
-        let entries = self.journal(environment).entries().into_iter().map(|entry| entry.fault);
+        let entries = self.undo_log(environment).entries().into_iter().map(|entry| entry.fault);
         entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
     }
 
     /// The fault that holds all processes of this service still, also those that are started now.
     pub(super) async fn paused_by(&self, environment: &Environment, service: &str) -> Option<String> {
-        for entry in self.journal(&environment.id).entries().into_iter().filter(|entry| entry.is_active_on(service)) {
+        for entry in self.undo_log(&environment.id).entries().into_iter().filter(|entry| entry.is_active_on(service)) {
             if described(environment, &entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
                 return Some(entry.fault.id);
             }
@@ -261,11 +261,11 @@ impl Environments {
         None
     }
 
-    fn journal(&self, environment: &EnvironmentId) -> Journal {
-        Journal::of(&self.shared.store.environment(environment))
+    fn undo_log(&self, environment: &EnvironmentId) -> UndoLog {
+        UndoLog::of(&self.shared.store.environment(environment))
     }
 
-    fn keeping(&self, environment: &EnvironmentId, id: &str) -> Option<Keeping> {
+    fn keeping(&self, environment: &EnvironmentId, id: &str) -> Option<ActiveFault> {
         self.shared.faults.0.lock().expect("no code panics while it holds this lock").get(&(environment.clone(), id.to_owned())).cloned()
     }
 

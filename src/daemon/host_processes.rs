@@ -443,7 +443,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_whose_port_another_program_has_taken_does_not_count_as_ready() {
         let directory = tempfile::tempdir().unwrap();
-        let hosts = HostProcesses::new("owner", "e", directory.path().into(), Inherited::open(directory.path().join("inherited.json")));
+        let processes = HostProcesses::new("owner", "e", directory.path().into(), Inherited::open(directory.path().join("inherited.json")));
         let thief = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut process = process(IndexMap::new());
         process.ports = vec![thief.local_addr().unwrap().port()];
@@ -453,8 +453,8 @@ mod tests {
             "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } }, "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
         });
         let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
-        assert!(matches!(hosts.hold_ports(&spec).await, Err(StartError::Ports(_))));
+        assert!(matches!(processes.hold_ports(&spec).await, Err(StartError::Ports(_))));
         drop(thief);
-        hosts.hold_ports(&spec).await.unwrap();
+        processes.hold_ports(&spec).await.unwrap();
     }
 }

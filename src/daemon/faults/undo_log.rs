@@ -39,7 +39,7 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Undo {
-    /// Remove the holder, and with it all that the kernel holds for it.
+    /// Remove the fault agent, and with it all that the kernel holds for it.
     Holder {
         name: String,
     },
@@ -91,7 +91,7 @@ impl Entry {
         self.fault.healed_at.is_none() && self.spec.service.as_str() == service
     }
 
-    /// The name of its holder, if it has one.
+    /// The name of its fault agent, if it has one.
     pub(super) fn holder(&self) -> Option<&str> {
         self.undo.iter().find_map(|undo| match undo {
             Undo::Holder { name } => Some(name.as_str()),
@@ -105,13 +105,13 @@ impl Entry {
     }
 }
 
-/// The journal of one environment.
+/// The undo log of one environment.
 #[derive(Debug, Clone)]
-pub(super) struct Journal {
+pub(super) struct UndoLog {
     directory: PathBuf,
 }
 
-impl Journal {
+impl UndoLog {
     pub(super) fn of(environment: &Path) -> Self {
         Self { directory: environment.join("faults") }
     }
@@ -140,7 +140,7 @@ impl Journal {
                 {
                     Ok(entry) => Some(entry),
                     Err(error) => {
-                        tracing::warn!(%error, path = %file.path().display(), "Cannot read an entry of the fault journal.");
+                        tracing::warn!(%error, path = %file.path().display(), "Cannot read an entry of the undo log of faults.");
                         None
                     }
                 }
@@ -157,7 +157,7 @@ impl Journal {
     pub(super) fn forget(&self, id: &str) {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, id, "Cannot remove an entry of the fault journal.");
+                tracing::warn!(%error, id, "Cannot remove an entry of the undo log of faults.");
             }
             _ => {}
         }
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn an_entry_reads_back_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::of(directory.path());
-        assert!(journal.entries().is_empty());
+        let undo_log = UndoLog::of(directory.path());
+        assert!(undo_log.entries().is_empty());
         let spec = crate::fault::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
         let fault = Fault {
             id: "f1".into(),
@@ -200,22 +200,22 @@ mod tests {
         };
         let mut entry = Entry::new(fault, spec, Some("c1".into()), None);
         entry.undo.push(Undo::Holder { name: "h".into() });
-        journal.save(&entry).unwrap();
-        let read = journal.entries();
+        undo_log.save(&entry).unwrap();
+        let read = undo_log.entries();
         assert_eq!((read.len(), &read[0].undo, &read[0].spec), (1, &entry.undo, &entry.spec));
-        journal.forget("f1");
-        assert!(journal.find("f1").is_none());
+        undo_log.forget("f1");
+        assert!(undo_log.find("f1").is_none());
     }
 
     #[test]
     fn a_journal_that_is_slow_to_read_does_not_hold_a_thread_of_the_runtime() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::of(directory.path());
+        let undo_log = UndoLog::of(directory.path());
         create_private(&directory.path().join("faults")).unwrap();
-        let slow = journal.path("f1");
+        let slow = undo_log.path("f1");
         rustix::fs::mknodat(rustix::fs::CWD, &slow, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
             .unwrap();
-        let reads = journal.clone();
+        let reads = undo_log.clone();
         blocking::lets_others_go_on(|| async move { assert!(reads.entries().is_empty()) }, move || fs::write(slow, "nothing").unwrap());
     }
 

@@ -335,13 +335,13 @@ fn counting(database: &str, table: &Table) -> String {
 
 /// What the dump's own text says, of the tables that are there: one that is named nowhere has no rows.
 fn promised(database: &str, said: &str, arrived: &[Content]) -> Vec<Content> {
-    let told: BTreeMap<String, u64> = said
+    let row_counts: BTreeMap<String, u64> = said
         .lines()
         .filter_map(|line| line.strip_prefix('~')?.split_once('\t'))
         .filter_map(|(table, rows)| Some((format!("{database}/{table}"), rows.parse().ok()?)))
         .collect();
     // Triggers of the dump come after its rows, so a count that differs is a loss.
-    let of = |content: &Content| Content { name: content.name.clone(), rows: told.get(&content.name).copied().unwrap_or(0), checksum: None };
+    let of = |content: &Content| Content { name: content.name.clone(), rows: row_counts.get(&content.name).copied().unwrap_or(0), checksum: None };
     arrived.iter().map(of).collect()
 }
 
@@ -413,7 +413,7 @@ mod tests {
     fn a_table_that_the_dump_names_nowhere_has_no_rows() {
         let content = |name: &str, rows| Content { name: name.to_owned(), rows, checksum: Some("1".to_owned()) };
         let promised = promised("app", "~a\t3\n~other\t9\n", &[content("app/a", 3), content("app/b", 1)]);
-        let told: Vec<_> = promised.iter().map(|content| (content.name.as_str(), content.rows, content.checksum.as_deref())).collect();
-        assert_eq!(told, [("app/a", 3, None), ("app/b", 0, None)]);
+        let found: Vec<_> = promised.iter().map(|content| (content.name.as_str(), content.rows, content.checksum.as_deref())).collect();
+        assert_eq!(found, [("app/a", 3, None), ("app/b", 0, None)]);
     }
 }

@@ -5,7 +5,7 @@ mod blueprint;
 mod causes;
 mod csv;
 mod fields;
-mod figures;
+mod metrics;
 mod golden;
 mod lease;
 mod ledger;
@@ -19,7 +19,7 @@ pub mod spec;
 mod swap;
 mod transfer;
 
-use crate::capability::{Backups, Cause, Figures, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use crate::capability::{Backups, Cause, MetricSource, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
 
 pub use fields::Mariadb;
 
@@ -79,7 +79,7 @@ impl ServiceKind for MariadbKind {
         Some(self)
     }
 
-    fn figures(&self) -> Option<&dyn Figures> {
+    fn figures(&self) -> Option<&dyn MetricSource> {
         Some(self)
     }
 

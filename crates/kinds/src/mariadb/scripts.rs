@@ -229,7 +229,7 @@ async fn followed(
     cx: &ScriptContext<'_>,
 ) -> Result<ExecOutput, ScriptError> {
     let mut running = std::pin::pin!(cx.engine.exec(cx.container, request));
-    let mut told = tokio::time::interval(Duration::from_millis(200));
+    let mut report = tokio::time::interval(Duration::from_millis(200));
     let progress = |bytes| (cx.progress)(Progress { path: &script.path, rows: 0, bytes, total_bytes: script.size });
     loop {
         // Both branches are cancel-safe: the exec is pinned outside of the loop, and a tick that is lost is not missed.
@@ -238,7 +238,7 @@ async fn followed(
                 progress(script.size);
                 return output.map_err(|error| ScriptError::of(&script.path, error.to_string()));
             }
-            _ = told.tick() => progress(bytes()),
+            _ = report.tick() => progress(bytes()),
         }
     }
 }

@@ -5,7 +5,7 @@ use devenv_spec::OfKind;
 use mysql_async::Error;
 
 use super::{MariadbKind, provision::superuser, session::{Session, Texts, reason}, spec::MariadbProvision};
-use crate::{capability::Figures, figures::Page, provision::ProvisionContext};
+use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
 /// Status variable, name, help. Those that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 16] = [
@@ -44,7 +44,7 @@ const SESSIONS: &str = "SELECT COALESCE(DB, ''), COMMAND, COUNT(*) FROM informat
     WHERE ID <> CONNECTION_ID() AND USER <> 'system user' GROUP BY 1, 2 ORDER BY 1, 2";
 
 #[async_trait]
-impl Figures for MariadbKind {
+impl MetricSource for MariadbKind {
     fn up(&self) -> (&'static str, &'static str) {
         ("mysql_up", "Whether MariaDB answers.")
     }
