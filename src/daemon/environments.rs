@@ -16,12 +16,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     activity::Activity,
     describe,
-    figures::Figures,
     golden::Golden,
     host_processes::HostProcesses,
     inherited::Inherited,
     internal,
     lifecycle::{Failed, Tasks},
+    metrics::MetricsServer,
     port_forwards,
     reload::Reloader,
     reload_job::Tools,
@@ -32,7 +32,7 @@ use crate::{
     event::{EventLog, NewEvent},
     lease::Leases,
     log::Logs,
-    net::PortLeases,
+    net::PortReservations,
     provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     secret::Vault,
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     /// Where the engine's published ports are.
     reach: Reach,
     pub(crate) owner: OwnerId,
-    pub(super) leases: Mutex<PortLeases>,
+    pub(super) leases: Mutex<PortReservations>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
     /// What runs for the daemon and for no environment alone.
     pub(super) tasks: TaskTracker,
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     failures: mpsc::UnboundedSender<Failed>,
     /// Until they are listened to.
     pub(super) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
-    pub(super) faults: super::faults::Kept,
+    pub(super) faults: super::faults::ActiveFaults,
     /// Those who hold leases for connections.
     pub(super) holders: TaskTracker,
     /// Places for environments of tests that come up.
@@ -138,7 +138,7 @@ impl Environments {
                 tasks: TaskTracker::new(),
                 failures,
                 failed: Mutex::new(Some(failed)),
-                faults: super::faults::Kept::default(),
+                faults: super::faults::ActiveFaults::default(),
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(crate::operation::at_once()),
                 stop,
@@ -319,7 +319,7 @@ impl Environments {
         });
         let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
         tasks.spawn("watching of files", task);
-        let figures = Arc::new(Figures {
+        let figures = Arc::new(MetricsServer {
             engine: shared.engine.clone(),
             handle: handle.clone(),
             vault: vault.clone(),
