@@ -17,7 +17,7 @@ const KNOWN_CYCLES: &[(&str, &[&str])] = &[
     // The daemon composes operations and server, which reach environments through its registry.
     ("devenv", &["daemon", "operation", "server"]),
     // The traits of abilities name the types of the generic parts, which ask for the abilities.
-    ("devenv-kinds", &["asker", "backup", "capability", "figures", "lease", "probe", "provision", "script", "transfer"]),
+    ("devenv-kinds", &["asker", "backup", "capability", "metrics", "lease", "probe", "provision", "script", "transfer"]),
     ("devenv-api", &["backup", "chaos", "operation", "request", "status"]),
     ("devenv-api", &["client", "lease"]),
     ("devenv-chaos", &["entry", "runner"]),
