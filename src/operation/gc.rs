@@ -68,7 +68,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
     let in_flight = context.operations().store().in_flight();
     let limits = limits(environments, request, volumes.iter().map(|volume| volume.name.as_str())).await?;
-    let mut kept: HashSet<String> = in_flight.volumes;
+    let (mut kept, busy) = (in_flight.volumes, in_flight.environments);
     let mut projects = HashSet::new();
     for environment in environments.all() {
         if !dry_run {
@@ -85,7 +85,8 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     }
     kept.extend(golden::retained(&shared.store, &projects, limits.golden, dry_run));
     for volume in volumes {
-        if kept.contains(&volume.name) {
+        // An operation may be making volumes in its environment; what is nobody's there is found the next time.
+        if kept.contains(&volume.name) || busy.contains(&volume.labels.environment) {
             continue;
         }
         context.check()?;
