@@ -8,7 +8,7 @@ use devenv_engine::Engine;
 
 use crate::{daemon, paths::Paths};
 
-/// Runs a daemon in these directories until it is told to stop. `announce` is called once, as it begins to serve or fails to.
+/// Runs a daemon in these directories until it is stopped. `announce` is called once, when it serves or has failed to start.
 pub async fn run(engine: Arc<dyn Engine>, state: &Path, runtime: &Path, announce: impl FnOnce(Announcement)) -> Result<(), ApiError> {
     let paths = Paths { state: state.to_owned(), runtime: runtime.to_owned(), config: state.to_owned() };
     daemon::run(daemon::Options { paths, context: None, engine: Some(engine) }, announce).await

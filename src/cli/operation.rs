@@ -23,7 +23,7 @@ struct State {
     accepted: Vec<(Client, String, OperationKind)>,
     /// Submitted, and the daemon has not answered yet.
     submitted: usize,
-    /// The first signal that came while there was any.
+    /// The first signal that arrived during an operation.
     signal: Option<Signal>,
 }
 
@@ -50,12 +50,12 @@ impl UnderWay {
         }
     }
 
-    /// What goes on when this process leaves now.
+    /// The operations that continue if this process exits now.
     pub(crate) fn going_on(&self) -> String {
         let state = self.0.borrow();
         let names: Vec<String> = state.accepted.iter().map(|(_, id, kind)| format!("`{kind}` ({id})")).collect();
         let verb = if names.len() == 1 { "goes" } else { "go" };
-        format!("{} {verb} on without this command; `devenv operations` shows how far", names.join(", "))
+        format!("{} {verb} on without this command; see `devenv operations`", names.join(", "))
     }
 }
 
@@ -64,7 +64,7 @@ async fn cancel(client: &Client, id: &str) {
     let _ = client.cancel_operation(id).await;
 }
 
-/// Has it done, shows its progress, and returns its result.
+/// Submits an operation, shows its progress, and returns its result.
 pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &Client, request: OperationRequest) -> Result<R, Failure> {
     let under_way = &session.under_way;
     if let Some(signal) = under_way.signal() {
@@ -102,7 +102,7 @@ fn failure(error: ApiError, signal: Option<Signal>) -> Failure {
     }
 }
 
-/// Lets go of the operation when nobody follows it any more.
+/// Stops following the operation when it is dropped.
 struct Followed<'a> {
     under_way: &'a UnderWay,
     id: Option<String>,
@@ -127,13 +127,13 @@ impl Drop for Followed<'_> {
     }
 }
 
-/// Who asks: this command line, as far as it cannot hold secrets.
+/// Who started the operation: this command line, without parts that can contain secrets.
 fn asked_by() -> AskedBy {
     let words = std::env::args().skip(1);
     AskedBy { command: without_secrets(words), pid: Some(std::process::id()), user: Some(rustix::process::getuid().as_raw()) }
 }
 
-/// Without passwords in addresses, and without the command that `test` and its like run.
+/// Removes passwords from URLs, and the command that `test`, `run` and `lease` execute.
 fn without_secrets(words: impl Iterator<Item = String>) -> String {
     let mut shown = vec!["devenv".to_owned()];
     for word in words {

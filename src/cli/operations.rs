@@ -5,17 +5,17 @@ use futures_util::StreamExt;
 
 use super::{Outcome, exit::ExitStatus, session::Session, table};
 
-/// List the operations that are under way, and the last 50 that have ended.
+/// List the operations in progress, and the last 50 that have ended.
 ///
-/// An operation is everything that changes an environment: `up`, `snapshot save`, `reset` and so on. It goes on when its command is gone.
-/// The list shows who asked for each, how long it took and what came of it.
+/// An operation is a command that changes an environment, such as `up`, `snapshot save` or `reset`. It continues when its command ends.
+/// For each operation, the list shows who started it, how long it took, and its result.
 ///
 /// Example: devenv operations
 ///
 /// Example: devenv operations --follow
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Stay, and print each operation whenever its state changes.
+    /// Keep running, and print each operation whenever its state changes.
     #[arg(long, short)]
     follow: bool,
 }

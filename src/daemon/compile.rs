@@ -130,7 +130,10 @@ fn lease(
             (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
             (None, Some(port)) => {
                 let other = reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
-                moved(&need.service, format!("{}: port {port} is held by {}, so it moved to {other}", need.service, net::holder_of(port)));
+                moved(
+                    &need.service,
+                    format!("{}: port {port} is used by {}, so the service moved to port {other}", need.service, net::holder_of(port)),
+                );
                 other
             }
             (None, None) => reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?,

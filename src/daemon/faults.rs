@@ -237,7 +237,7 @@ impl Environments {
             return;
         }
         if let Err(error) = self.heal_in(environment, &ids).await {
-            tracing::warn!(reason = %error.message, "A fault could not be healed before its service is stopped.");
+            tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is stopped.");
         }
     }
 

@@ -282,7 +282,7 @@ impl HostProcesses {
         }
     }
 
-    /// Lets go of everything that this process has of them: they keep running under their process shims, for whoever adopts them.
+    /// Drops the state of this process about them. They keep running under their process shims, until the next daemon adopts them.
     pub(super) fn end(&self) {
         self.lock().clear();
         self.proxies.end();

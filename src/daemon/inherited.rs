@@ -38,7 +38,7 @@ impl Inherited {
         if variables == *self.current() && self.path.exists() {
             return Ok(());
         }
-        let text = serde_json::to_vec(&variables).expect("variables are plain data");
+        let text = serde_json::to_vec(&variables).expect("variables serialize to JSON");
         blocking::in_place(|| write_atomically(&self.path, &text))?;
         *self.lock() = Arc::new(variables);
         Ok(())

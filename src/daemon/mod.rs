@@ -192,7 +192,7 @@ impl Watched {
     /// Returns when one has ended that was not told to. Cancel-safe.
     async fn died(&mut self, stop: &CancellationToken) -> ApiError {
         let (id, how) = match self.tasks.join_next_with_id().await {
-            // One that was told to stop is not dead: whoever told it has what comes next.
+            // A task that was told to stop has not died; the caller handles its end.
             _ if stop.is_cancelled() => return std::future::pending().await,
             Some(Ok((id, ()))) => (id, "it ended".to_owned()),
             Some(Err(error)) => {

@@ -58,7 +58,7 @@ impl Context {
         self.asked.elapsed()
     }
 
-    /// Of the time that whoever asked has given it; nothing if it may take as long as it does.
+    /// What is left of the client's time limit; none without a limit.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.limit.map(|limit| limit.saturating_sub(self.elapsed()))
     }
@@ -92,8 +92,8 @@ impl Context {
         let kind = self.operation.kind;
         let message = match self.reason() {
             None | Some(Reason::Asked) => format!("`{kind}` was cancelled: {left}"),
-            Some(Reason::Superseded(by)) => format!("`{kind}` was ended, because {by}: {left}"),
-            Some(Reason::DaemonStops) => format!("`{kind}` was ended, because the daemon is stopping: {left}"),
+            Some(Reason::Superseded(by)) => format!("`{kind}` was stopped, because {by}: {left}"),
+            Some(Reason::DaemonStops) => format!("`{kind}` was stopped, because the daemon is shutting down: {left}"),
         };
         ApiError::new(ErrorCode::Interrupted, message)
     }
@@ -141,7 +141,7 @@ impl Context {
         let (news, over) = (self.live.news.clone(), self.over.clone());
         let forward = async move {
             loop {
-                // Cancel-safe: receiving, and a token. Biased, so that what happened before the end is told before it.
+                // Cancel-safe: receiving, and a token. Biased, so that events before the end are reported first.
                 let item = tokio::select! {
                     biased;
                     event = events.recv() => match event {

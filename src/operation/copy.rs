@@ -174,7 +174,7 @@ pub(super) async fn digest(environments: &Environments, record: &Record, volume:
         (0, Some(checksum), Some(size)) => Ok(Digest { size, checksum: format!("{BY_HELPER}{}", checksum.trim()) }),
         _ => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(ApiError::new(ErrorCode::Failed, format!("the volume {volume} could not be read in a container: {said}")))
+            Err(ApiError::new(ErrorCode::Failed, format!("cannot read the volume {volume} in a container: {said}")))
         }
     }
 }

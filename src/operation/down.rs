@@ -29,7 +29,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
     }
     let turn = environment.handle.down(request.volumes).await?;
     let Ok(view) = context.unless_cancelled(environment.handle.until_down(turn)).await else {
-        return Err(context.cancelled("the environment keeps stopping").hint("run `devenv status` to see how far it is"));
+        return Err(context.cancelled("the environment keeps stopping").hint("run `devenv status` to see its progress"));
     };
     let view = view?;
     match view.goal {
@@ -38,7 +38,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
     }
 }
 
-/// The status of an environment of which nothing exists.
+/// The status of an environment without resources.
 pub(crate) fn absent(environments: &Environments, target: &EnvironmentTarget) -> Status {
     Status {
         environment: environments.id_of(target).as_str().to_owned(),

@@ -95,7 +95,7 @@ struct Live {
 /// Why an operation is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
-    /// Whoever asked for it wants it no more.
+    /// The client cancelled it.
     Asked,
     /// Another operation takes its place, as this clause says.
     Superseded(String),
@@ -196,7 +196,7 @@ impl Operations {
     /// Puts it on record and has it done in its turn.
     pub(crate) async fn begin(&self, prepared: Prepared, asked_by: AskedBy) -> Result<Follower, ApiError> {
         if self.shared.tasks.is_closed() {
-            return Err(ApiError::new(ErrorCode::Interrupted, "the daemon is stopping"));
+            return Err(ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"));
         }
         let Prepared { kind, claims, limit, body } = prepared;
         let environments: Vec<EnvironmentId> = claims.iter().filter_map(|claim| claim.environment.clone()).collect();
@@ -224,9 +224,9 @@ impl Operations {
         self.live().insert(operation.id.clone(), live.clone());
         for id in superseded {
             let by = match kind {
-                OperationKind::Down => "somebody took the environment down".to_owned(),
+                OperationKind::Down => "another command stopped the environment".to_owned(),
                 OperationKind::Test => "the test run that the environment belongs to has ended".to_owned(),
-                other => format!("`{other}` takes its place"),
+                other => format!("`{other}` replaces it"),
             };
             self.cancel_because(&id, Reason::Superseded(by));
         }
@@ -238,8 +238,8 @@ impl Operations {
     /// Asks an operation to stop. It ends a little later, where that is clean.
     pub(crate) fn cancel(&self, id: &str) -> Result<Operation, ApiError> {
         let Some(operation) = self.shared.store.operation(id) else {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("there is no operation `{id}`"))
-                .hint("`devenv operations` lists what is under way"));
+            return Err(ApiError::new(ErrorCode::NotFound, format!("operation `{id}` does not exist"))
+                .hint("run `devenv operations` to list the operations"));
         };
         if !operation.state.has_ended() {
             self.cancel_because(id, Reason::Asked);
@@ -263,15 +263,14 @@ impl Operations {
                 // Of one that had ended only the steps were left.
                 (Ok(()), _, state) if state.has_ended() => (state, operation.message.clone()),
                 (Ok(()), true, _) => {
-                    (OperationState::Succeeded, Some("the daemon ended in the middle; the next one finished it".to_owned()))
+                    (OperationState::Succeeded, Some("the daemon ended during the operation; the next one finished it".to_owned()))
                 }
                 (Ok(()), false, _) => {
-                    (OperationState::Undone, Some("the daemon ended in the middle; the next one took back what was done".to_owned()))
+                    (OperationState::Undone, Some("the daemon ended during the operation; the next one undid it".to_owned()))
                 }
-                (Err(reason), ..) => (
-                    OperationState::Failed,
-                    Some(format!("the daemon ended in the middle, and its work could not be taken back: {reason}")),
-                ),
+                (Err(reason), ..) => {
+                    (OperationState::Failed, Some(format!("the daemon ended during the operation, and it cannot be undone: {reason}")))
+                }
             };
             self.shared.store.end(&operation.id, state, message.clone()).await;
             if !record.background
@@ -292,7 +291,7 @@ impl Operations {
             self.cancel_because(&id, Reason::DaemonStops);
         }
         if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
-            tracing::warn!("Some operations did not end in time; the next daemon finishes them or takes them back.");
+            tracing::warn!("Some operations did not end in time; the next daemon finishes or undoes them.");
         }
     }
 

@@ -20,13 +20,13 @@ impl Operations {
             match carry_out(&self.shared.environments, &step).await {
                 Ok(()) => done.push(step),
                 Err(reason) => {
-                    tracing::warn!(reason, ?step, operation = id, "A step of an operation could not be carried out.");
+                    tracing::warn!(reason, ?step, operation = id, "Cannot execute a step of an operation.");
                     failed.get_or_insert(reason);
                 }
             }
         }
         if let Err(error) = self.shared.store.settle(id, &done).await {
-            tracing::warn!(%error, operation = id, "It could not be written down that steps were carried out.");
+            tracing::warn!(%error, operation = id, "Cannot record that steps were executed.");
         }
         failed.map_or(Ok(()), Err)
     }

@@ -30,7 +30,7 @@ async fn reset(context: &Context, environment: &Environment, names: &[ServiceNam
     context.check()?;
     let fresh = environment.handle.reserve_volumes(keys).await?;
     let turn = move_to(context, environment, fresh, "reset").await?;
-    when_ready(context, environment, turn, "the former data is in the trash, and the services keep starting on fresh data").await
+    when_ready(context, environment, turn, "the previous data is in the trash, and the services keep starting on fresh data").await
 }
 
 fn keys(record: &Record, names: &[ServiceName]) -> Result<Vec<String>, ApiError> {

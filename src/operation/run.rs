@@ -55,7 +55,7 @@ impl Operations {
             };
             let names: Vec<String> = blocking.iter().map(|(id, kind)| format!("`{kind}` ({id})")).collect();
             if blocking != shown {
-                context.message(format!("waits for {}", names.join(", ")));
+                context.message(format!("waiting for {}", names.join(", ")));
                 shown = blocking;
             }
             // Cancel-safe: a turn that is missed is seen by the next look.
@@ -65,8 +65,8 @@ impl Operations {
                 Some(left) => match tokio::time::timeout(left, changed).await {
                     Ok(changed) => drop(changed?),
                     Err(_) => {
-                        let message = format!("its time ran out while it waited for {}", names.join(", "));
-                        return Err(ApiError::new(ErrorCode::TimedOut, message).hint("run `devenv operations` to see what is under way"));
+                        let message = format!("the time limit expired while it waited for {}", names.join(", "));
+                        return Err(ApiError::new(ErrorCode::TimedOut, message).hint("run `devenv operations` to see what is in progress"));
                     }
                 },
             }
@@ -85,14 +85,14 @@ impl Operations {
             (Ok(value), Ok(())) => (OperationState::Succeeded, None, Ok(value)),
             // What was asked for is done; what could not be finished stays on record.
             (Ok(value), Err(reason)) => {
-                tracing::error!(reason, operation = context.id(), "An operation could not finish what it owes.");
+                tracing::error!(reason, operation = context.id(), "Cannot finish the remaining steps of an operation.");
                 (OperationState::Succeeded, Some(reason), Ok(value))
             }
             (Err(mut error), owed) => {
                 let is_cancelled = error.code == ErrorCode::Interrupted && context.cancel().is_cancelled();
                 if let Err(reason) = owed {
-                    error.message = format!("{}; what it had begun could not be taken back: {reason}", error.message);
-                    error.hint.get_or_insert_with(|| "the next daemon tries again: `devenv daemon stop`, then any command".to_owned());
+                    error.message = format!("{}; the steps so far cannot be undone: {reason}", error.message);
+                    error.hint.get_or_insert_with(|| "the next daemon tries again: run `devenv daemon stop`, then any command".to_owned());
                 }
                 let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
                 (state, Some(error.message.clone()), Err(error))
@@ -116,7 +116,7 @@ impl Follower {
     /// Waits for its end.
     pub(crate) async fn result(mut self) -> Result<Value, ApiError> {
         match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().expect("it was waited for").result,
+            Ok(outcome) => outcome.clone().expect("its result has been awaited").result,
             Err(_) => Err(ApiError::new(ErrorCode::Internal, "the operation was lost")),
         }
     }
@@ -184,6 +184,6 @@ fn panicked(operation: &Operation, panic: &(dyn Any + Send)) -> ApiError {
     let said =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
     tracing::error!(operation = %operation.id, said, "An operation panicked.");
-    ApiError::new(ErrorCode::Internal, format!("`{}` ended by a bug in devenv: {said}", operation.kind))
-        .hint("please report it, with `daemon.log` of the state directory")
+    ApiError::new(ErrorCode::Internal, format!("`{}` failed because of a bug in devenv: {said}", operation.kind))
+        .hint("please report this, with `daemon.log` of the state directory")
 }

@@ -37,7 +37,7 @@ async fn act(context: &Context, environment: &Environment, names: Vec<ServiceNam
         names.clone()
     };
     let Ok(view) = context.unless_cancelled(environment.handle.until_settled(turn, &all)).await else {
-        return Err(context.cancelled("the services keep changing").hint("run `devenv status` to see them"));
+        return Err(context.cancelled("the services keep changing").hint("run `devenv status` to see their state"));
     };
     let view = view?;
     failures_of(&view, &names)?;

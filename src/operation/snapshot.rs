@@ -104,7 +104,7 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
     }
     context.check()?;
     let turn = move_to(context, environment, fresh, "snapshot restore").await?;
-    when_ready(context, environment, turn, "the data of the snapshot is in place, and services go on starting on it").await
+    when_ready(context, environment, turn, "the data of the snapshot is in place, and services keep starting on it").await
 }
 
 pub(super) async fn remove(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {

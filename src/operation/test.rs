@@ -20,7 +20,7 @@ const LATE_LOOKS: u32 = 3;
 const LATE: Duration = Duration::from_secs(1);
 
 impl Operations {
-    /// Makes a new environment of which nothing will be left.
+    /// Creates a temporary environment.
     pub(crate) async fn hold(&self, target: &EnvironmentTarget, asked_by: AskedBy) -> Result<Environment, ApiError> {
         let environments = &self.shared.environments;
         refuse_used(environments, target).await?;
@@ -32,7 +32,7 @@ impl Operations {
                 environments.forget(&found.id).await.map_err(|error| internal(&error))?;
             }
             let environment = environments.make_ephemeral(&wanted)?;
-            context.message("the test run begins");
+            context.message("a test run starts");
             Ok(json!(environment.id.to_string()))
         });
         self.begin(prepared, asked_by).await?.result().await?;
@@ -53,14 +53,14 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
     let instance = &target.instance;
     if !record.snapshots.is_empty() || environments.has_backups(&found) {
         return refuse(
-            format!("the instance `{instance}` keeps backups or snapshots, and a test run would remove them with it"),
-            format!("leave `--instance` out, or move them away: `devenv --instance {instance} backup list`, `snapshot list`"),
+            format!("the instance `{instance}` has backups or snapshots, which a test run would remove"),
+            format!("omit `--instance`, or check them with `devenv --instance {instance} backup list` and `snapshot list`"),
         );
     }
     let is_absent = found.handle.status().phase == Phase::Absent;
     if record.ephemeral || !is_absent || record.all_volumes().next().is_some() {
         return refuse(
-            format!("the environment `{instance}` exists already"),
+            format!("environment `{instance}` already exists"),
             "omit `--instance` to use a unique name, or use `--warm` to share an environment between runs".to_owned(),
         );
     }
@@ -71,7 +71,7 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
 pub(super) fn dissolve(environment: &Environment) -> Prepared {
     let (environment, id) = (environment.clone(), environment.id.clone());
     Prepared::new(OperationKind::Test, &id, Work::Dissolve, async move |context: Context| {
-        context.message("the test run ends");
+        context.message("a test run ends");
         dissolve_now(context.environments(), &environment).await
     })
 }
@@ -80,7 +80,7 @@ async fn dissolve_now(environments: &Environments, environment: &Environment) ->
     environment.close();
     // Nothing of a fault outlives its service.
     if let Err(error) = environments.heal_in(environment, &[]).await {
-        tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment goes.");
+        tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment is removed.");
     }
     lease::end_commands(&environment.id).await;
     let turn = environment.handle.down(true).await?;

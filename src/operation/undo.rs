@@ -19,7 +19,7 @@ async fn undo(context: &Context, environment: &Environment) -> Result<Value, Api
     let undone = environment.handle.undo().await??;
     if let Some(turn) = undone.turn {
         let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
-            return Err(context.cancelled("the volumes are back, and the services keep starting on them"));
+            return Err(context.cancelled("the volumes are restored, and the services keep starting on them"));
         };
         ready_or_failed(&view?)?;
     }

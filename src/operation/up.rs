@@ -70,10 +70,10 @@ async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> O
 /// What has not been started stays so, unless another `up` wants it; what runs keeps running.
 async fn stop_coming_up(context: &Context, environment: &Environment) -> ApiError {
     if context.daemon_stops() {
-        return context.cancelled("the next daemon goes on with it");
+        return context.cancelled("the next daemon continues it");
     }
     if context.comes_up_otherwise(environment) {
-        return context.cancelled("another `up` brings the environment up");
+        return context.cancelled("another `up` starts the environment");
     }
     if let Err(error) = environment.handle.stop_starting().await {
         return error.into();
@@ -90,7 +90,7 @@ async fn stop_coming_up(context: &Context, environment: &Environment) -> ApiErro
         named(|state| matches!(state, ServiceState::Pending | ServiceState::Stopped | ServiceState::Pulling | ServiceState::Creating));
     context
         .cancelled(&format!("running: {runs}; not started: {waits}"))
-        .hint("run `devenv up` to continue, `devenv down` to stop what runs")
+        .hint("run `devenv up` to continue, or `devenv down` to stop what is running")
 }
 
 fn drifted(drift: &[devenv_api::LedgerEntry]) -> ApiError {

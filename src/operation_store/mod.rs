@@ -219,7 +219,7 @@ impl OperationStore {
             record.operation.message = message;
         });
         if let Err(error) = written.await {
-            tracing::error!(%error, operation = id, "The end of an operation could not be written down.");
+            tracing::error!(%error, operation = id, "Cannot record the end of an operation.");
         }
         let (operation, removed) = {
             let mut state = self.lock();
@@ -308,7 +308,7 @@ impl OperationStore {
         let background = record.background;
         let write = move || {
             create_private(&directory)?;
-            let text = serde_json::to_vec(&record).expect("a record is plain data");
+            let text = serde_json::to_vec(&record).expect("a record serializes to JSON");
             let path = directory.join(format!("{}.json", record.operation.id));
             if owed || record.owes() { write_atomically(&path, &text) } else { write_unsynced(&path, &text) }
         };
@@ -328,7 +328,7 @@ impl OperationStore {
         let remove = move || {
             for id in ids {
                 if let Err(error) = fs::remove_file(directory.join(format!("{id}.json"))) {
-                    tracing::debug!(%error, operation = id, "The file of an operation could not be removed.");
+                    tracing::debug!(%error, operation = id, "Cannot remove the file of an operation.");
                 }
             }
         };
@@ -388,7 +388,7 @@ fn read(path: &Path) -> Option<Record> {
         Ok(record) if record.version <= VERSION => Some(record),
         Ok(_) => None,
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "The record of an operation cannot be read.");
+            tracing::warn!(%error, path = %path.display(), "Cannot read the record of an operation.");
             None
         }
     }

@@ -154,7 +154,7 @@ pub(crate) fn preview(
     Plan { steps }
 }
 
-/// The same for an environment of which nothing exists.
+/// The same for an environment without resources.
 pub(crate) fn preview_new(spec: &EnvironmentSpec) -> Plan {
     preview(&State::new(Goal::Down), &spec.services, &std::collections::BTreeMap::new())
 }

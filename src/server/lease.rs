@@ -130,5 +130,5 @@ async fn until_end<C: AsyncRead + AsyncWrite + Unpin>(daemon: &Daemon, line: &mu
 }
 
 async fn say<C: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<C>, news: &LeaseMessage) -> Result<(), LinesCodecError> {
-    line.send(serde_json::to_string(news).expect("news serialize to JSON")).await
+    line.send(serde_json::to_string(news).expect("a message serializes to JSON")).await
 }

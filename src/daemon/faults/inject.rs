@@ -64,8 +64,7 @@ impl Work {
             Action::Disk(disk) => self.disk(disk).await,
             Action::OfKind(action) => {
                 let began = Instant::now();
-                let faults =
-                    fault::of_action(action).ok_or_else(|| failed(format!("no kind here knows the fault of `{}`", action.kind)))?;
+                let faults = fault::of_action(action).ok_or_else(|| failed(format!("no kind supports the fault of `{}`", action.kind)))?;
                 let Effect { observed, what } = faults.inject(action, self).await.map_err(failed)?;
                 Ok(if observed { seen(what, began) } else { not_seen(what) })
             }

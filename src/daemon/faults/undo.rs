@@ -68,10 +68,10 @@ impl Environments {
                 restarted.and(ended)
             }
             Undo::OfKind(step) => {
-                let faults = fault::of_step(step).ok_or_else(|| format!("no kind here knows how to undo `{}`", step.kind))?;
+                let faults = fault::of_step(step).ok_or_else(|| format!("no kind can undo `{}`", step.kind))?;
                 match Undone::of(self, environment, step).await? {
                     Some(mut site) => faults.undo(step, &mut site).await,
-                    None => Err("there is no such service any more".to_owned()),
+                    None => Err("the service no longer exists".to_owned()),
                 }
             }
             Undo::Backup { id } => {

@@ -75,7 +75,7 @@ impl<'a> ReadinessCheck<'a> {
                 let engine = self.runtime.engine.as_ref();
                 match provision::mend_password(declared, engine, &self.instance.id, &self.runtime.vault).await {
                     Ok(changed) => changed.into_iter().for_each(|what| self.tell(NewEvent::Changed(what))),
-                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "The server's password could not be set."),
+                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "Cannot set the server's password."),
                 }
             }
             std::future::pending::<()>().await;

@@ -199,7 +199,7 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
             Engine => Engine,
         };
         let cause_of = cause_of(kind, from, line);
-        assert!(cause_of.as_deref().is_some_and(|cause_of| cause_of.contains(cause)), "{line}\n  is told as {cause_of:?}");
+        assert!(cause_of.as_deref().is_some_and(|cause_of| cause_of.contains(cause)), "{line}\n  gives {cause_of:?}");
     }
 }
 

@@ -123,7 +123,7 @@ impl StagedRestore for MariadbKind {
         let mut session = session(site).await?;
         let exchanged = swap::exchange(&mut session, databases).await;
         session.close().await;
-        exchanged.map_err(|error| refused(&format!("put the restored data in the place of {names}"), &error))
+        exchanged.map_err(|error| refused(&format!("replace {names} with the restored data"), &error))
     }
 
     async fn discard(&self, site: &ServerSite<'_>, databases: &[String]) {
@@ -137,7 +137,7 @@ impl StagedRestore for MariadbKind {
             Ok::<_, BackupError>(())
         };
         if let Err(error) = dropped.await {
-            tracing::warn!(%error, "Cannot drop a restored database that is not needed.");
+            tracing::warn!(%error, "Cannot drop a temporary database.");
         }
     }
 }
@@ -347,12 +347,12 @@ fn promised(database: &str, said: &str, arrived: &[Content]) -> Vec<Content> {
 
 pub(super) fn declared(site: &ServerSite<'_>) -> Result<MariadbProvision, BackupError> {
     let found = MariadbProvision::of(site.service);
-    found.ok_or_else(|| BackupError::refused("look at the service", format!("`{}` declares no database", site.service.name)))
+    found.ok_or_else(|| BackupError::refused("inspect the service", format!("`{}` declares no database", site.service.name)))
 }
 
 async fn session(site: &ServerSite<'_>) -> Result<Session, BackupError> {
     let login = superuser(&declared(site)?.target(), site.vault, Some(site.authority.to_owned()), None)?;
-    login.open().await.map_err(|error| refused("reach MariaDB", &error))
+    login.open().await.map_err(|error| refused("connect to MariaDB", &error))
 }
 
 /// The container's own server, as its superuser.

@@ -142,7 +142,7 @@ async fn find_table(database: &mut Database, script: &Script, columns: &[String]
         return Ok(Table { name: name.clone(), booleans });
     }
     let table = names.last().map_or("", String::as_str);
-    Err(ScriptError::of(&script.path, format!("there is no table `{table}` to fill"))
+    Err(ScriptError::of(&script.path, format!("table `{table}` does not exist"))
         .hint("a `.csv` file fills the table it is named after; create the table in an init script"))
 }
 

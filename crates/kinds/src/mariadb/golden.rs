@@ -107,7 +107,7 @@ impl GoldenServer for Watched {
         let status = session.rows("SHOW ENGINE INNODB STATUS").await.map_err(|error| reason(&error))?;
         session.close().await;
         let text: String = status.into_iter().flatten().flatten().collect();
-        next_transaction(&text).map(str::to_owned).ok_or_else(|| "it does not tell its next transaction".to_owned())
+        next_transaction(&text).map(str::to_owned).ok_or_else(|| "it does not report its next transaction".to_owned())
     }
 }
 
@@ -132,10 +132,11 @@ fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)>
     }
     let (service, (major, minor)) = (&spec.name, written);
     let cause = format!(
-        "the data of `{service}` was written by MariaDB {major}.{minor}, and the profile wants MariaDB {}.{}, which cannot read it; nothing was started on it",
+        "the data of `{service}` was written by MariaDB {major}.{minor}, but the profile requires MariaDB {}.{}, which cannot read it; \
+            the server was not started",
         wanted.0, wanted.1
     );
-    let fix = format!("set `version: \"{major}.{minor}\"`. Without the data: `devenv reset {service}` (`devenv undo` brings it back)");
+    let fix = format!("set `version: \"{major}.{minor}\"`. To drop the data, run `devenv reset {service}` (`devenv undo` brings it back)");
     Err((cause, fix))
 }
 

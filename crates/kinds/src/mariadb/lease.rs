@@ -5,7 +5,7 @@
 //! few copies are made ahead. The ledger says what a template was made from: where that differs from what the database is
 //! now (made anew, other scripts applied), template and copies are made anew too.
 //!
-//! A name is given to one lease and never again. Whoever leases gets all rights on it for the database's own user, and
+//! A name is given to one lease and never again. The database's own user gets all rights on it, and
 //! they go with it.
 
 use std::{
@@ -66,7 +66,7 @@ struct Shared {
     alive: Arc<Mutex<HashSet<String>>>,
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
-    /// Connections that are of use to whoever comes next.
+    /// Idle connections for the next caller.
     idle: Mutex<Vec<Session>>,
     work: TaskTracker,
 }
@@ -124,7 +124,7 @@ impl Lessor for MariadbLeases {
     async fn sweep(&self) -> Result<(), LeaseError> {
         let query = format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE {}", literal(&PREFIX.replace('_', "\\_")).replace("\\\\", "\\"));
         let mut session = self.shared.session().await?;
-        let found = session.rows(&query).await.map_err(|error| self.shared.failed("look for what leases left behind", &error))?;
+        let found = session.rows(&query).await.map_err(|error| self.shared.failed("search for the remains of leases", &error))?;
         self.shared.keep(session);
         let alive = self.shared.alive().clone();
         self.discard(found.into_iter().flatten().flatten().filter(|name| !alive.contains(name)).collect());
@@ -256,7 +256,7 @@ impl Shared {
         login.open().await.map_err(|error| self.failed("connect to the server", &error))
     }
 
-    /// For whoever comes next: a login costs more than most of what is asked.
+    /// Keeps the connection for the next caller, because a login costs more than most statements.
     fn keep(&self, session: Session) {
         let mut idle = self.idle.lock().expect("no code panics while it holds this lock");
         if idle.len() < AHEAD {

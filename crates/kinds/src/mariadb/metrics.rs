@@ -9,31 +9,31 @@ use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext
 
 /// Status variable, name, help. Those that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 16] = [
-    ("QUESTIONS", "mysql_global_status_questions", "Statements that clients sent."),
-    ("QUERIES", "mysql_global_status_queries", "Statements that were executed, those of stored programs included."),
-    ("SLOW_QUERIES", "mysql_global_status_slow_queries", "Statements that took longer than long_query_time."),
-    ("CONNECTIONS", "mysql_global_status_connections", "Connections that were attempted."),
-    ("ABORTED_CONNECTS", "mysql_global_status_aborted_connects", "Attempts to connect that failed."),
-    ("ABORTED_CLIENTS", "mysql_global_status_aborted_clients", "Connections whose client went away without a word."),
-    ("COM_COMMIT", "mysql_global_status_com_commit", "COMMIT statements."),
-    ("COM_ROLLBACK", "mysql_global_status_com_rollback", "ROLLBACK statements."),
-    ("BYTES_RECEIVED", "mysql_global_status_bytes_received", "Bytes from clients."),
-    ("BYTES_SENT", "mysql_global_status_bytes_sent", "Bytes to clients."),
-    ("INNODB_BUFFER_POOL_READS", "mysql_global_status_innodb_buffer_pool_reads", "Reads that had to go to the disk."),
-    ("INNODB_BUFFER_POOL_READ_REQUESTS", "mysql_global_status_innodb_buffer_pool_read_requests", "Reads of pages."),
-    ("INNODB_ROW_LOCK_WAITS", "mysql_global_status_innodb_row_lock_waits", "Waits for a row's lock."),
-    ("INNODB_ROW_LOCK_TIME", "mysql_global_status_innodb_row_lock_time", "Milliseconds spent waiting for rows' locks."),
+    ("QUESTIONS", "mysql_global_status_questions", "Number of statements sent by clients."),
+    ("QUERIES", "mysql_global_status_queries", "Number of executed statements, including those of stored programs."),
+    ("SLOW_QUERIES", "mysql_global_status_slow_queries", "Number of statements slower than long_query_time."),
+    ("CONNECTIONS", "mysql_global_status_connections", "Number of attempted connections."),
+    ("ABORTED_CONNECTS", "mysql_global_status_aborted_connects", "Number of failed connection attempts."),
+    ("ABORTED_CLIENTS", "mysql_global_status_aborted_clients", "Number of connections whose client disconnected without closing them."),
+    ("COM_COMMIT", "mysql_global_status_com_commit", "Number of COMMIT statements."),
+    ("COM_ROLLBACK", "mysql_global_status_com_rollback", "Number of ROLLBACK statements."),
+    ("BYTES_RECEIVED", "mysql_global_status_bytes_received", "Bytes received from clients."),
+    ("BYTES_SENT", "mysql_global_status_bytes_sent", "Bytes sent to clients."),
+    ("INNODB_BUFFER_POOL_READS", "mysql_global_status_innodb_buffer_pool_reads", "Number of page reads from disk."),
+    ("INNODB_BUFFER_POOL_READ_REQUESTS", "mysql_global_status_innodb_buffer_pool_read_requests", "Number of page reads."),
+    ("INNODB_ROW_LOCK_WAITS", "mysql_global_status_innodb_row_lock_waits", "Number of waits for row locks."),
+    ("INNODB_ROW_LOCK_TIME", "mysql_global_status_innodb_row_lock_time", "Milliseconds spent waiting for row locks."),
     ("INNODB_DEADLOCKS", "mysql_global_status_innodb_deadlocks", "Number of detected deadlocks."),
-    ("INNODB_LOG_WAITS", "mysql_global_status_innodb_log_waits", "Waits for a flush of the log buffer."),
+    ("INNODB_LOG_WAITS", "mysql_global_status_innodb_log_waits", "Number of waits for a flush of the log buffer."),
 ];
 
 const GAUGES: [(&str, &str, &str); 6] = [
     ("UPTIME", "mysql_global_status_uptime", "Seconds since the server started."),
-    ("THREADS_CONNECTED", "mysql_global_status_threads_connected", "Connections that are open."),
-    ("THREADS_RUNNING", "mysql_global_status_threads_running", "Connections that are executing a statement."),
+    ("THREADS_CONNECTED", "mysql_global_status_threads_connected", "Number of open connections."),
+    ("THREADS_RUNNING", "mysql_global_status_threads_running", "Number of connections that execute a statement."),
     ("INNODB_BUFFER_POOL_BYTES_DATA", "mysql_global_status_innodb_buffer_pool_bytes_data", "Bytes of data in the buffer pool."),
-    ("INNODB_BUFFER_POOL_BYTES_DIRTY", "mysql_global_status_innodb_buffer_pool_bytes_dirty", "Bytes of the buffer pool to be written."),
-    ("INNODB_ROW_LOCK_CURRENT_WAITS", "mysql_global_status_innodb_row_lock_current_waits", "Waits for rows' locks at present."),
+    ("INNODB_BUFFER_POOL_BYTES_DIRTY", "mysql_global_status_innodb_buffer_pool_bytes_dirty", "Bytes of dirty pages in the buffer pool."),
+    ("INNODB_ROW_LOCK_CURRENT_WAITS", "mysql_global_status_innodb_row_lock_current_waits", "Current number of waits for row locks."),
 ];
 
 const STATUS: &str = "SELECT UPPER(VARIABLE_NAME), VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS";
@@ -64,7 +64,7 @@ async fn read(session: &mut Session) -> Result<Page, Error> {
     status(&mut page, &session.rows(STATUS).await?);
     for row in session.rows(LIMITS).await? {
         page.gauge("mysql_global_variables_max_connections", "Maximum number of connections.", &[], number(row.first()));
-        page.gauge("mysql_global_variables_innodb_buffer_pool_size", "Bytes of the buffer pool.", &[], number(row.get(1)));
+        page.gauge("mysql_global_variables_innodb_buffer_pool_size", "Size of the buffer pool in bytes.", &[], number(row.get(1)));
     }
     for row in session.rows(SIZES).await? {
         let Some(Some(schema)) = row.first() else { continue };

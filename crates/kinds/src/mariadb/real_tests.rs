@@ -135,7 +135,7 @@ async fn an_owner_reaches_its_own_database_only_and_then_nothing_is_left_to_do()
     assert!(server.session("au_dit", "auXdit").await.is_err());
 
     root.run("ALTER USER app@'%' IDENTIFIED BY 'another'").await.unwrap();
-    assert_eq!(server.provision().await, ["password of the user `app` set to the one that devenv keeps"]);
+    assert_eq!(server.provision().await, ["password of the user `app` set to the stored one"]);
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Scripts for MariadbKind {
         let fail = |message: String| ScriptError::of(service, message);
         let target: MariadbTarget = target.decode().map_err(|error| fail(error.to_string()))?;
         let ScriptPlace::Database { name, role, password } = place else {
-            return Err(fail("scripts of MariaDB need a database".to_owned()));
+            return Err(fail("MariaDB scripts need a database".to_owned()));
         };
         let reveal = |secret| cx.vault.reveal(secret).map_err(|error| fail(error.to_string()));
         let login = superuser(&target, cx.vault, cx.authority.map(Into::into), Some(name)).map_err(|error| fail(error.to_string()))?;
@@ -141,7 +141,7 @@ impl ScriptStore for Database {
         let result = match script.format {
             CSV => csv::load(self, &mark, cx).await,
             SQL => self.sql(&mark, cx).await,
-            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("MariaDB takes no script of the format `{other}`"))),
+            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("MariaDB does not support scripts of the format `{other}`"))),
         };
         let Err(mut error) = result else { return Ok(()) };
         for secret in [&self.password, &self.root] {
@@ -206,7 +206,7 @@ impl Database {
         match output.code {
             0 => Ok(()),
             CUT_OFF => Err(ScriptError::of(&script.path, "the container received it only in part")),
-            UNFINISHED => Err(ScriptError::of(&script.path, "it ended before its last line").hint("is a quote or a comment left open?")),
+            UNFINISHED => Err(ScriptError::of(&script.path, "it ended before its last line").hint("check for an unterminated quote or comment")),
             code => Err(explained(script, code, &String::from_utf8_lossy(&output.stderr))),
         }
     }
@@ -259,13 +259,13 @@ async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
 fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
     let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        return ScriptError::of(&script.path, last.map_or_else(|| format!("the client ended with {code} and said nothing"), str::to_owned));
+        return ScriptError::of(&script.path, last.map_or_else(|| format!("the client exited with {code} without an error message"), str::to_owned));
     };
     let (place, message) = error.split_once(": ").unwrap_or(("", error));
     let line = place.rsplit_once(" at line ").and_then(|(_, line)| line.parse::<u64>().ok()).map(|line| line.saturating_sub(1).max(1));
     ScriptError::of(&script.path, message)
         .at(line)
-        .hint("MariaDB commits at each change of a schema, so the statements before that line stay applied")
+        .hint("MariaDB commits at each schema change, so the statements before that line stay applied")
 }
 
 #[cfg(test)]
@@ -287,6 +287,6 @@ mod tests {
         let error = explained(&script, 1, "ERROR 1064 (42000) at line 4: You have an error: near 'x' at line 1\n");
         assert_eq!(error.to_string(), "init/01.sql:3: You have an error: near 'x' at line 1");
         assert_eq!(explained(&script, 1, "Killed\n").to_string(), "init/01.sql: Killed");
-        assert_eq!(explained(&script, 137, "").to_string(), "init/01.sql: the client ended with 137 and said nothing");
+        assert_eq!(explained(&script, 137, "").to_string(), "init/01.sql: the client exited with 137 without an error message");
     }
 }

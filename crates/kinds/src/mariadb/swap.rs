@@ -1,7 +1,7 @@
 //! Putting a database in the place of another one. MariaDB renames no database, but all its tables in one statement.
 //!
 //! Views, triggers and stored programs do not move with tables: they are dropped before and made again after. What is to be
-//! made again stands in the ledger from before the tables move until it is made, so that whoever comes next finishes it.
+//! made again is in the ledger from before the tables move until it is made, so that the next run finishes it.
 
 use mysql_async::Error;
 
@@ -108,7 +108,7 @@ pub(super) async fn finish(session: &mut Session) -> Result<(), Error> {
         for statement in session.rows(&left).await?.into_iter().flatten().flatten() {
             if let Err(error) = session.run(&statement).await {
                 // A view that is made of one that comes later comes again.
-                tracing::debug!(error = %reason(&error), database, "A statement after an exchange was refused.");
+                tracing::debug!(error = %reason(&error), database, "A statement after an exchange failed.");
             }
         }
         session.run(MODE).await?;

@@ -49,7 +49,7 @@ impl RemoteSource for MariadbKind {
 
     fn check(&self, address: &Address) -> Result<(), String> {
         if address.database.is_none() {
-            return Err("it names no database".to_owned());
+            return Err("it has no database".to_owned());
         }
         tls(address).map(drop)
     }
@@ -84,10 +84,10 @@ fn tls(address: &Address) -> Result<&'static str, String> {
             ("ssl-mode" | "sslmode", "REQUIRED" | "REQUIRE") => ENCRYPTED,
             ("ssl-mode" | "sslmode", _) => {
                 return Err(format!(
-                    "`{name}={value}` cannot be honoured: the tools reach the server through a tunnel, under another name than its certificate's"
+                    "`{name}={value}` is not supported: the tools connect through a tunnel, under another name than the certificate's"
                 ));
             }
-            _ => return Err(format!("its option `{name}` means nothing here; remove it (known is ssl-mode)")),
+            _ => return Err(format!("its option `{name}` is not supported; remove it (the only supported option is ssl-mode)")),
         };
     }
     Ok(chosen)
@@ -101,7 +101,7 @@ mod tests {
     fn every_option_of_an_address_is_taken_or_refused_by_its_name() {
         let check = |text: &str| RemoteSource::check(&MariadbKind, &Address::parse(text).unwrap().unwrap());
         assert_eq!(check("mysql://a:b@h/shop?ssl-mode=REQUIRED"), Ok(()));
-        assert_eq!(check("mysql://a:b@h/"), Err("it names no database".to_owned()));
+        assert_eq!(check("mysql://a:b@h/"), Err("it has no database".to_owned()));
         for (query, words) in [
             ("ssl-mode=VERIFY_IDENTITY", "`ssl-mode=VERIFY_IDENTITY` cannot be honoured"),
             ("charset=utf8", "its option `charset` means nothing here"),

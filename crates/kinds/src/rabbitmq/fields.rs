@@ -1,7 +1,7 @@
 //! The kind's fields, and the service that they describe. Pure.
 //!
 //! The node is `rabbit@localhost` whatever the container is called, so that a copied volume opens; nodes and their port
-//! mapper listen on the container's own loopback. The administrator stands in a file of definitions that the server reads at each
+//! mapper listen on the container's own loopback. The administrator is in a file of definitions that the server reads at each
 //! start, before it takes connections: a kept volume whose password is lost needs no mending.
 
 use std::fmt::Write as _;

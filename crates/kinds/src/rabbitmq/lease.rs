@@ -98,7 +98,7 @@ impl Lessor for RabbitmqLeases {
         match make(&management, &part).await {
             Ok(()) => Ok(Box::new(part)),
             Err(error) => {
-                let refused = LeaseError::refused(&shared.service, "make a virtual host", error);
+                let refused = LeaseError::refused(&shared.service, "create a virtual host", error);
                 Box::new(part).give_back().await;
                 Err(refused)
             }
@@ -119,7 +119,7 @@ impl Lessor for RabbitmqLeases {
             }
             Ok::<_, ManagementError>(())
         };
-        swept.await.map_err(|error| LeaseError::refused(&shared.service, "remove what leases left behind", error))
+        swept.await.map_err(|error| LeaseError::refused(&shared.service, "remove the remains of leases", error))
     }
 }
 
@@ -141,7 +141,7 @@ impl Part for Private {
                 management.delete(&vhost_path(&self.name)).await.map_err(|error| error.to_string())
             };
             if let Err(error) = removed.await {
-                tracing::debug!(%error, vhost = %self.name, "A leased virtual host could not be removed; the next sweep finds it.");
+                tracing::debug!(%error, vhost = %self.name, "Cannot remove a leased virtual host; the next sweep does.");
             }
             shared.alive().remove(&self.name);
         });

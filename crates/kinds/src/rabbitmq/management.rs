@@ -27,7 +27,7 @@ pub(super) enum ManagementError {
     #[error("the management API does not answer: {0}")]
     Unreachable(String),
     /// The password is another one.
-    #[error("the management API refuses the administrator: {0}")]
+    #[error("the management API rejects the administrator: {0}")]
     Unauthorized(String),
     /// The server's own words.
     #[error("{0}")]
@@ -41,7 +41,7 @@ impl Management {
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ManagementError> {
         let answer = self.send(Method::GET, path, None).await?;
-        serde_json::from_slice(&answer).map_err(|error| ManagementError::Refused(format!("its answer cannot be read: {error}")))
+        serde_json::from_slice(&answer).map_err(|error| ManagementError::Refused(format!("cannot decode its answer: {error}")))
     }
 
     /// `None` if there is no such thing.
@@ -93,7 +93,7 @@ impl Management {
     }
 }
 
-const NOT_FOUND: &str = "there is no such thing";
+const NOT_FOUND: &str = "it does not exist";
 
 fn unreachable(error: reqwest::Error) -> ManagementError {
     let mut text = error.to_string();

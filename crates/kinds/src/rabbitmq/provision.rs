@@ -51,7 +51,7 @@ impl Provisions for RabbitmqKind {
         let mut changes = Vec::new();
         for vhost in &wanted.vhosts {
             let (name, user) = (&vhost.name, &vhost.user);
-            let action = format!("provide the virtual host `{name}`");
+            let action = format!("create the virtual host `{name}`");
             if !vhosts.contains(name) {
                 management.put(&vhost_path(name), &json!({})).await.map_err(|error| failed(&action, error))?;
                 changes.push(Change::made(format!("virtual host `{name}` created for `{user}`")));
@@ -61,9 +61,9 @@ impl Provisions for RabbitmqKind {
                 let exists = users.contains(user);
                 if !exists || !management.knows(user, &password).await.map_err(|error| failed(read, error))? {
                     let account = json!({ "password": password, "tags": "management" });
-                    management.put(&user_path(user), &account).await.map_err(|error| failed(&format!("provide the user `{user}`"), error))?;
+                    management.put(&user_path(user), &account).await.map_err(|error| failed(&format!("create the user `{user}`"), error))?;
                     changes.push(Change::made(if exists {
-                        format!("password of the user `{user}` set to the one that devenv keeps")
+                        format!("password of the user `{user}` set to the stored one")
                     } else {
                         format!("user `{user}` created")
                     }));

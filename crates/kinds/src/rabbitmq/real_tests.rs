@@ -65,7 +65,7 @@ async fn virtual_hosts_definitions_messages_and_leases_are_what_the_profile_says
     fs::rename(&other, project.path().join("n.jsonl")).unwrap();
     renamed.sources[1].paths = vec!["n.jsonl".to_owned()];
     let error = apply(&renamed, Choice::All, &scripts).await.unwrap_err();
-    assert_eq!(error.to_string(), "n.jsonl:2: no queue takes it: nothing is bound to the default exchange for `nowhere`");
+    assert_eq!(error.to_string(), "n.jsonl:2: no queue receives it: nothing is bound to the default exchange for `nowhere`");
 
     let lessor = RabbitmqKind.lessor(&service, &cx).unwrap();
     let part = lessor.take("abc", None, "1").await.unwrap();

@@ -106,7 +106,7 @@ impl ScriptStore for Broker {
         let result = match script.format {
             DEFINITIONS => self.define(script).await,
             MESSAGES => self.publish(script, cx).await,
-            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("RabbitMQ takes no script of the format `{other}`"))),
+            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("RabbitMQ does not support scripts of the format `{other}`"))),
         };
         match result {
             Ok(rows) => self.write(script, Row::applied(script, Some(rows), began.elapsed())).await,
@@ -159,7 +159,8 @@ impl Broker {
         self.management
             .post("definitions", &definitions)
             .await
-            .map_err(|error| fail(error.to_string()).hint("`rabbitmqctl export_definitions`, or the management's Export, writes such a file"))?;
+            .map_err(|error| fail(error.to_string()).hint("create such a file with `rabbitmqctl export_definitions`, or Export in the \
+                management UI"))?;
         Ok(count as u64)
     }
 
@@ -183,8 +184,8 @@ impl Broker {
         for (index, (line, message)) in messages.into_iter().enumerate() {
             let sent = index as u64;
             self.send(&message).await.map_err(|error| {
-                let kept = if sent > 0 { format!("the {sent} messages before it stay published; ") } else { String::new() };
-                ScriptError::of(&script.path, error).at(line).hint(format!("{kept}a queue has to be declared in `definitions` first"))
+                let kept = if sent > 0 { format!("the previous {sent} messages stay published; ") } else { String::new() };
+                ScriptError::of(&script.path, error).at(line).hint(format!("{kept}declare the queue in `definitions` first"))
             })?;
             if sent.is_multiple_of(TOLD_EVERY) {
                 let bytes = script.size * sent / total;
@@ -202,7 +203,7 @@ impl Broker {
             return Ok(());
         }
         let exchange = if message.exchange.is_empty() { "the default exchange" } else { &message.exchange };
-        Err(format!("no queue takes it: nothing is bound to {exchange} for `{}`", message.routing_key))
+        Err(format!("no queue receives it: nothing is bound to {exchange} for `{}`", message.routing_key))
     }
 }
 
