@@ -92,10 +92,10 @@ pub(crate) enum Command {
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
-    ("Seeing", &["status", "list", "logs", "events", "why", "operations"]),
-    ("Using", &["env", "exec", "run"]),
+    ("Inspection", &["status", "list", "logs", "events", "why", "operations"]),
+    ("Access", &["env", "exec", "run"]),
     ("Testing", &["test", "lease", "bundle"]),
-    ("Breaking", &["chaos"]),
+    ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles"]),
     ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
