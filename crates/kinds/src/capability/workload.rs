@@ -137,7 +137,7 @@ pub struct Variables(pub BTreeMap<String, String>);
 pub enum AddressError {
     #[error("the environment has no variable {name}")]
     Missing { name: String },
-    #[error("{name} is no address: {reason}")]
+    #[error("{name} is not an address: {reason}")]
     Unreadable { name: String, reason: String },
 }
 

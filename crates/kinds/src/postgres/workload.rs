@@ -36,7 +36,7 @@ impl Workloads for PostgresKind {
 struct Fields {
     /// The service.
     service: String,
-    /// The database, as its owner; the first one unless said.
+    /// The database, used as its owner. Default: the first one.
     #[serde(default)]
     database: Option<String>,
     /// How many work at once.
