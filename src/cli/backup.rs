@@ -25,7 +25,7 @@ use crate::{
     paths,
 };
 
-/// Back data up, list and restore backups, and practise it.
+/// Back up data, list backups, restore them, and rehearse a restore.
 ///
 /// Uses pg_dump for PostgreSQL, BGSAVE for Redis and a file-by-file copy for S3 stores, and records row counts and checksums. Keeps
 /// the last backup of each of the last seven days; backups of single services are counted separately from full ones. Removing
