@@ -108,8 +108,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, end.clone());
         let store = OperationStore::open(&paths.state);
-        recovery::adopt(&environments).await?;
         let operations = Operations::new(environments.clone(), store);
+        operations.unpause_left().await;
+        recovery::adopt(&environments).await?;
         operations.recover().await;
         operations.end_left_leases().await;
         let daemon = Daemon { environments, operations, paths, selection, engine: info, started: Instant::now(), stop };

@@ -50,7 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     daemon::{Environments, describe},
-    operation_store::{OperationStore, Record},
+    operation_store::{OperationStore, Record, Step},
     reconcile::ServiceAction,
     spec::EnvironmentId,
 };
@@ -251,6 +251,18 @@ impl Operations {
         let Some(live) = self.live().get(id).cloned() else { return };
         live.reason.lock().expect("no code panics while it holds this lock").get_or_insert(reason);
         live.cancel.cancel();
+    }
+
+    /// Unpauses what an earlier daemon left paused. To be awaited before services are adopted, which asks whether they answer.
+    pub(crate) async fn unpause_left(&self) {
+        for record in self.shared.store.left() {
+            for step in record.undo.iter().filter(|step| matches!(step, Step::Unpause { .. })) {
+                // The step stays on record, and is tried again with the others.
+                if let Err(reason) = owed::carry_out(&self.shared.environments, step).await {
+                    tracing::warn!(reason, ?step, "Cannot unpause a container yet.");
+                }
+            }
+        }
     }
 
     /// Finishes or takes back what an earlier daemon did not come to the end of. To be awaited before anything is answered.

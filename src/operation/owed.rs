@@ -33,7 +33,7 @@ impl Operations {
 }
 
 /// Does nothing where there is nothing left to do.
-async fn carry_out(environments: &Environments, step: &Step) -> Result<(), String> {
+pub(super) async fn carry_out(environments: &Environments, step: &Step) -> Result<(), String> {
     let engine = environments.engine();
     match step {
         Step::Unpause { container } => match engine.unpause(container).await {
