@@ -43,6 +43,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("power-cut-postgres-async", include_str!("../../../chaos/power-cut-postgres-async.yaml")),
     ("power-cut-postgres-no-fsync", include_str!("../../../chaos/power-cut-postgres-no-fsync.yaml")),
     ("power-cut-kafka", include_str!("../../../chaos/power-cut-kafka.yaml")),
+    ("power-cut-mariadb", include_str!("../../../chaos/power-cut-mariadb.yaml")),
+    ("power-cut-mariadb-relaxed", include_str!("../../../chaos/power-cut-mariadb-relaxed.yaml")),
 ];
 
 /// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.

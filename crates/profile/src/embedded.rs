@@ -7,6 +7,8 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("default", include_str!("../../../profiles/default.yaml")),
     ("data", include_str!("../../../profiles/data.yaml")),
     ("observability", include_str!("../../../profiles/observability.yaml")),
+    ("mariadb", include_str!("../../../profiles/mariadb.yaml")),
+    ("rabbitmq", include_str!("../../../profiles/rabbitmq.yaml")),
     ("complianceflow", include_str!("../../../profiles/complianceflow.yaml")),
     ("invoice-api", include_str!("../../../profiles/invoice-api.yaml")),
     ("lawyers-hub", include_str!("../../../profiles/lawyers-hub.yaml")),
@@ -21,6 +23,8 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("power-cut-postgres-async", include_str!("../../../profiles/power-cut-postgres-async.yaml")),
     ("power-cut-postgres-no-fsync", include_str!("../../../profiles/power-cut-postgres-no-fsync.yaml")),
     ("power-cut-kafka", include_str!("../../../profiles/power-cut-kafka.yaml")),
+    ("power-cut-mariadb", include_str!("../../../profiles/power-cut-mariadb.yaml")),
+    ("power-cut-mariadb-relaxed", include_str!("../../../profiles/power-cut-mariadb-relaxed.yaml")),
 ];
 
 /// The text of a shipped profile.

@@ -306,10 +306,13 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
             "invoice-api BuiltIn true",
             "lawyers-hub BuiltIn true",
             "legal-platform BuiltIn true",
+            "mariadb BuiltIn true",
             "observability BuiltIn true",
             "other User true",
             "platform-wrapper BuiltIn true",
             "power-cut-kafka BuiltIn true",
+            "power-cut-mariadb BuiltIn true",
+            "power-cut-mariadb-relaxed BuiltIn true",
             "power-cut-postgres BuiltIn true",
             "power-cut-postgres-async BuiltIn true",
             "power-cut-postgres-no-fsync BuiltIn true",
@@ -318,6 +321,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
             "power-cut-redis-never BuiltIn true",
             "power-cut-redis-no BuiltIn true",
             "power-cut-redis-rdb BuiltIn true",
+            "rabbitmq BuiltIn true",
             "shop Project true"
         ]
     );
@@ -330,7 +334,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(
         project.problems_of("shp"),
         [
-            "no profile shp: did you mean `shop`? (available profiles: `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb` and `shop`)"
+            "no profile shp: did you mean `shop`? (available profiles: `complianceflow`, `data`, `default`, `invoice-api`, `lawyers-hub`, `legal-platform`, `mariadb`, `observability`, `other`, `platform-wrapper`, `power-cut-kafka`, `power-cut-mariadb`, `power-cut-mariadb-relaxed`, `power-cut-postgres`, `power-cut-postgres-async`, `power-cut-postgres-no-fsync`, `power-cut-redis-always`, `power-cut-redis-everysec`, `power-cut-redis-never`, `power-cut-redis-no`, `power-cut-redis-rdb`, `rabbitmq` and `shop`)"
         ]
     );
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());

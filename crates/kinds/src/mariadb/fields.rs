@@ -101,6 +101,10 @@ impl Describe for Mariadb {
         names.into_iter().map(|name| SecretRef::new(service, name)).collect()
     }
 
+    fn databases(&self, service: &str) -> Vec<String> {
+        self.declared(service).into_iter().map(|database| database.name.to_owned()).collect()
+    }
+
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("mariadb:{}", self.version));
         container.mounts.push(Mount::volume("data", VOLUME));

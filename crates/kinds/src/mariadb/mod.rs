@@ -18,8 +18,11 @@ mod session;
 pub mod spec;
 mod swap;
 mod transfer;
+mod workload;
 
-use crate::capability::{Backups, Cause, MetricSource, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers};
+use std::sync::Arc;
+
+use crate::capability::{AddressError, Asker, Backups, Cause, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers, Variables, Workloads};
 
 pub use fields::Mariadb;
 
@@ -81,6 +84,14 @@ impl ServiceKind for MariadbKind {
 
     fn figures(&self) -> Option<&dyn MetricSource> {
         Some(self)
+    }
+
+    fn workloads(&self) -> Option<&dyn Workloads> {
+        Some(self)
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        workload::asker(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {
