@@ -74,7 +74,7 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     Cause::new(
         Place::Probe,
-        &["tells its clients to use"],
+        &["the broker advertises"],
         "Kafka advertises another address than the one it is published on",
         "remove `advertised.listeners` from `settings` of `{service}`: devenv sets it",
     ),

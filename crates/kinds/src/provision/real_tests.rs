@@ -96,7 +96,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let error = apply(&wanted.clone().into_provision(), &cx).await.unwrap_err();
     assert_eq!(error.to_string(), "the extension `pgvector` is not in this server's image");
-    assert_eq!(error.hint().unwrap(), "it has vector");
+    assert_eq!(error.hint().unwrap(), "available: vector");
     wanted.password = secret("lost");
     let error = apply(&wanted.into_provision(), &cx).await.unwrap_err();
     assert!(matches!(error, ProvisionError::WrongPassword { .. }), "{error}");

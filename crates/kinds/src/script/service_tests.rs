@@ -226,7 +226,7 @@ async fn a_bad_line_for_redis_is_told_by_its_number() {
         ("seed/a.redis", "SET a 1\nSET b \"x\n", "seed/a.redis:2: unterminated quote"),
         ("seed/a.redis", "SET a 1\nNOSUCH b\n", "seed/a.redis:2: "),
         ("seed/a.redis", "CONFIG SET nosuch 1\n", "seed/a.redis:1: "),
-        ("seed/a.redis", "SET a 1\nMULTI\n", "seed/a.redis:2: MULTI has no place"),
+        ("seed/a.redis", "SET a 1\nMULTI\n", "seed/a.redis:2: MULTI is not allowed"),
         ("seed/a.jsonl", "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":1}\n", "seed/a.jsonl:2: "),
         ("seed/a.jsonl", "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"b\",\"type\":\"lists\",\"value\":[]}\n", "seed/a.jsonl:2: "),
     ] {

@@ -60,7 +60,10 @@ async fn database(shape: &str) -> (Server, Vec<LedgerEntry>) {
             server.psql(name, &format!("create extension \"{extension}\""));
         }
     }
-    let spec = given("db", json!(kind))
+    // The server of the test has no certificate.
+    let mut plain = json!(kind);
+    plain["postgres"]["tls"] = false.into();
+    let spec = given("db", plain)
         .with(|service| {
             service.ports.insert(5432, server.port);
         })

@@ -176,7 +176,7 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
             "init/02.sql:2: permission denied to set parameter",
             false,
         ),
-        ("init/02.sh", "psql -c 'select 1'\nnosuchcommand\nexit 3\n", "init/02.sh:2: it ended with 3: 2: nosuchcommand: not found", true),
+        ("init/02.sh", "psql -c 'select 1'\nnosuchcommand\nexit 3\n", "init/02.sh:2: it exited with 3: 2: nosuchcommand: not found", true),
         ("init/02.dump", "no dump", "init/02.dump: input file does not appear to be a valid archive", true),
         ("init/02.sql.gz", "no gzip", "init/02.sql.gz: cannot be read: ", true),
         ("init/02.sql.xz", "no xz", "init/02.sql.xz: cannot be read: ", true),
