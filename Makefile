@@ -42,6 +42,7 @@ accept: build     ## Run the acceptance tests of the machine interface, if they 
 check:            ## Check formatting and lints
 	@scripts/setup build
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check crates/kinds/src/*/mod.rs # declared by a macro, which cargo fmt does not see through
 	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
 
 reference:        ## Generate the schema and the reference

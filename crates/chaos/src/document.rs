@@ -7,7 +7,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::workload::{self, COMMAND, HTTP};
+use crate::{
+    scenario::{COMMAND, HTTP},
+    workload,
+};
 
 /// Workloads, faults and checks.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

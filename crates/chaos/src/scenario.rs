@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use devenv_spec::OfKind;
 
-use crate::{
-    condition::Condition,
-    workload::{COMMAND, HTTP},
-};
+use crate::condition::Condition;
 use devenv_faults::Undoing;
+
+/// The names of work that any service can have.
+pub(crate) const HTTP: &str = "http";
+pub(crate) const COMMAND: &str = "command";
 
 #[derive(Debug, Clone)]
 pub struct Scenario {

@@ -41,10 +41,6 @@ pub(crate) struct WorkloadContext<'a> {
     pub(crate) run: &'a str,
 }
 
-/// The names of work that any service can have.
-pub(crate) const HTTP: &str = "http";
-pub(crate) const COMMAND: &str = "command";
-
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(20);

@@ -318,7 +318,7 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     let start = || {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--nocapture", "--exact", "script::postgres_tests::an_applying_process_can_be_started_from_outside"])
+            .args(["--nocapture", "--exact", "postgres::scripts::real_tests::an_applying_process_can_be_started_from_outside"])
             .env("DEVENV_TEST_APPLY", &settings);
         command.stdout(std::process::Stdio::null()).spawn().unwrap()
     };
