@@ -4,8 +4,8 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod metrics;
 mod lease;
+mod metrics;
 mod probe;
 mod provision;
 mod scripts;
@@ -17,7 +17,8 @@ pub(crate) mod workload;
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Variables, Workloads,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Variables,
+    Workloads,
 };
 
 pub use fields::Kafka;

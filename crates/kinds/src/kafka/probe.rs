@@ -69,7 +69,13 @@ async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
             answer => break answer.map_err(failed)?,
         }
     };
-    Ok(ProbeSuccess::of(format!("broker {} of {} at {}:{port}, coordinator {}", listed.id, metadata.brokers.len(), listed.host, coordinator)))
+    Ok(ProbeSuccess::of(format!(
+        "broker {} of {} at {}:{port}, coordinator {}",
+        listed.id,
+        metadata.brokers.len(),
+        listed.host,
+        coordinator
+    )))
 }
 
 async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {

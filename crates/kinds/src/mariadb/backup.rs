@@ -289,9 +289,8 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
         reach.user.clone_from(&database.owner);
         reach.password = site.vault.reveal(&database.password)?;
     }
-    let file = tokio::fs::File::open(&part.file)
-        .await
-        .map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
+    let file =
+        tokio::fs::File::open(&part.file).await.map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
     let input: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
     let mut environment = reach.variables();
     environment.push(("DEVENV_DATABASE".to_owned(), new.clone()));
@@ -341,7 +340,11 @@ fn promised(database: &str, said: &str, arrived: &[Content]) -> Vec<Content> {
         .filter_map(|(table, rows)| Some((format!("{database}/{table}"), rows.parse().ok()?)))
         .collect();
     // Triggers of the dump come after its rows, so a count that differs is a loss.
-    let of = |content: &Content| Content { name: content.name.clone(), rows: row_counts.get(&content.name).copied().unwrap_or(0), checksum: None };
+    let of = |content: &Content| Content {
+        name: content.name.clone(),
+        rows: row_counts.get(&content.name).copied().unwrap_or(0),
+        checksum: None,
+    };
     arrived.iter().map(of).collect()
 }
 

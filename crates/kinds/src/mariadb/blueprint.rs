@@ -46,9 +46,8 @@ impl Blueprint {
         let of = literal(database);
         session.run(&format!("USE {}", identifier(database))).await?;
         let mut blueprint = Self::default();
-        let defaults = format!(
-            "SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {of}"
-        );
+        let defaults =
+            format!("SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {of}");
         if let Some([set, collation]) = session.rows(&defaults).await?.into_iter().next().and_then(|row| <[_; 2]>::try_from(row).ok()) {
             blueprint.defaults = (set.unwrap_or_default(), collation.unwrap_or_default());
         }
@@ -75,7 +74,8 @@ impl Blueprint {
                 }
             }
         }
-        let routines = format!("SELECT ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {of} ORDER BY 2, 1");
+        let routines =
+            format!("SELECT ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {of} ORDER BY 2, 1");
         for (name, kind) in pairs(session.rows(&routines).await?) {
             blueprint.program(session, &kind, name, 2, Some(1)).await?;
         }
@@ -93,14 +93,7 @@ impl Blueprint {
         Ok(blueprint)
     }
 
-    async fn program(
-        &mut self,
-        session: &mut Session,
-        kind: &str,
-        name: String,
-        create: usize,
-        mode: Option<usize>,
-    ) -> Result<(), Error> {
+    async fn program(&mut self, session: &mut Session, kind: &str, name: String, create: usize, mode: Option<usize>) -> Result<(), Error> {
         let row = session.rows(&format!("SHOW CREATE {kind} {}", identifier(&name))).await?.into_iter().next().unwrap_or_default();
         let text = |index: usize| row.get(index).cloned().flatten();
         // Without a text there is no right to read it, which the superuser does not lack.
@@ -138,7 +131,8 @@ impl Blueprint {
             session.run(&format!("LOCK TABLES {}", self.tables.iter().map(each).collect::<Vec<_>>().join(", "))).await?;
         }
         for table in self.tables.iter().filter(|table| !table.columns.is_empty()) {
-            let (name, columns) = (identifier(&table.name), table.columns.iter().map(|column| identifier(column)).collect::<Vec<_>>().join(","));
+            let (name, columns) =
+                (identifier(&table.name), table.columns.iter().map(|column| identifier(column)).collect::<Vec<_>>().join(","));
             session.run(&format!("INSERT INTO {to}.{name} ({columns}) SELECT {columns} FROM {from}.{name}")).await?;
         }
         if lock && !self.tables.is_empty() {

@@ -3,12 +3,7 @@
 use crate::capability::{Cause, Place};
 
 pub(super) const CAUSES: &[Cause] = &[
-    Cause::new(
-        Place::Log,
-        &["unknown variable"],
-        "MariaDB has no setting {1}",
-        "fix it under `services.{service}.settings`",
-    ),
+    Cause::new(Place::Log, &["unknown variable"], "MariaDB has no setting {1}", "fix it under `services.{service}.settings`"),
     Cause::new(
         Place::Log,
         &["error while setting value"],

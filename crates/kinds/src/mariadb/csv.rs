@@ -104,7 +104,8 @@ fn statement(table: &Table, columns: &[String], rows: &[(u64, Vec<Field>)]) -> S
     let rows: Vec<String> = rows
         .iter()
         .map(|(_, fields)| {
-            let values: Vec<String> = fields.iter().zip(&table.booleans).map(|(field, boolean)| value(field.as_deref(), *boolean)).collect();
+            let values: Vec<String> =
+                fields.iter().zip(&table.booleans).map(|(field, boolean)| value(field.as_deref(), *boolean)).collect();
             format!("({})", values.join(","))
         })
         .collect();

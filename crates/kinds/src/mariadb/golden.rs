@@ -113,7 +113,8 @@ impl GoldenServer for Watched {
 
 impl Watched {
     async fn session(&self) -> Result<Session, String> {
-        let login = superuser(&self.declared.target(), &self.cx.vault, self.cx.authority.clone(), None).map_err(|error| error.to_string())?;
+        let login =
+            superuser(&self.declared.target(), &self.cx.vault, self.cx.authority.clone(), None).map_err(|error| error.to_string())?;
         login.open().await.map_err(|error| reason(&error))
     }
 }

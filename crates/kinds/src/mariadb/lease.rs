@@ -122,7 +122,10 @@ impl Lessor for MariadbLeases {
     }
 
     async fn sweep(&self) -> Result<(), LeaseError> {
-        let query = format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE {}", literal(&PREFIX.replace('_', "\\_")).replace("\\\\", "\\"));
+        let query = format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE {}",
+            literal(&PREFIX.replace('_', "\\_")).replace("\\\\", "\\")
+        );
         let mut session = self.shared.session().await?;
         let found = session.rows(&query).await.map_err(|error| self.shared.failed("search for the remains of leases", &error))?;
         self.shared.keep(session);

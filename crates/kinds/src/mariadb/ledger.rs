@@ -24,7 +24,10 @@ const TABLES: [(&str, &str); 4] = [
     ),
     ("devenv_database", "db VARCHAR(64) NOT NULL PRIMARY KEY, identity CHAR(32) NOT NULL"),
     ("devenv_template", "db VARCHAR(64) NOT NULL PRIMARY KEY, made_from TEXT NOT NULL, blueprint LONGTEXT NOT NULL"),
-    ("devenv_exchange", "db VARCHAR(64) NOT NULL, moved BOOLEAN NOT NULL, position INT NOT NULL, statement LONGTEXT NOT NULL, PRIMARY KEY (db, moved, position)"),
+    (
+        "devenv_exchange",
+        "db VARCHAR(64) NOT NULL, moved BOOLEAN NOT NULL, position INT NOT NULL, statement LONGTEXT NOT NULL, PRIMARY KEY (db, moved, position)",
+    ),
 ];
 
 /// The server's numbers for a database and a table that are not there.

@@ -4,7 +4,12 @@ use async_trait::async_trait;
 use devenv_spec::OfKind;
 use mysql_async::Error;
 
-use super::{MariadbKind, provision::superuser, session::{Session, Texts, reason}, spec::MariadbProvision};
+use super::{
+    MariadbKind,
+    provision::superuser,
+    session::{Session, Texts, reason},
+    spec::MariadbProvision,
+};
 use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
 /// Status variable, name, help. Those that only grow while the server runs.

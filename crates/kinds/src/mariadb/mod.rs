@@ -5,10 +5,10 @@ mod blueprint;
 mod causes;
 mod csv;
 mod fields;
-mod metrics;
 mod golden;
 mod lease;
 mod ledger;
+mod metrics;
 mod probe;
 mod provision;
 #[cfg(all(test, feature = "docker-tests"))]
@@ -22,7 +22,10 @@ mod workload;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, Backups, Cause, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers, Variables, Workloads};
+use crate::capability::{
+    AddressError, Asker, Backups, Cause, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    Variables, Workloads,
+};
 
 pub use fields::Mariadb;
 

@@ -3,7 +3,10 @@
 //! What is there is read first, so that nothing is written when all is as asked. A user may log in and has no right by
 //! itself; each gets all rights on its own databases, and none on any other.
 
-use std::{collections::{HashMap, HashSet}, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use async_trait::async_trait;
 use devenv_secrets::Vault;
@@ -112,7 +115,11 @@ async fn look(session: &mut Session, passwords: &HashMap<&str, String>) -> Resul
     Ok(Found {
         users,
         databases: databases.into_iter().flatten().flatten().collect(),
-        grants: grants.into_iter().filter_map(|row| <[_; 2]>::try_from(row).ok()).filter_map(|[user, database]| Some((user?, database?))).collect(),
+        grants: grants
+            .into_iter()
+            .filter_map(|row| <[_; 2]>::try_from(row).ok())
+            .filter_map(|[user, database]| Some((user?, database?)))
+            .collect(),
     })
 }
 
@@ -199,11 +206,8 @@ mod tests {
 
     #[test]
     fn nothing_is_written_where_all_is_as_asked() {
-        let found = Found {
-            users: HashMap::new(),
-            databases: ["a_b".to_owned()].into(),
-            grants: [("ann".to_owned(), r"a\_b".to_owned())].into(),
-        };
+        let found =
+            Found { users: HashMap::new(), databases: ["a_b".to_owned()].into(), grants: [("ann".to_owned(), r"a\_b".to_owned())].into() };
         let (mut changes, mut statements) = (Vec::new(), Vec::new());
         provide_user("ann", "s", Some(&User { known_password: true, plain: true }), &mut changes, &mut statements);
         provide_database(&database("a_b"), &found, &mut changes, &mut statements);

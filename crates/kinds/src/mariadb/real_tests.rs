@@ -184,7 +184,9 @@ async fn a_lease_is_a_whole_copy_that_nobody_else_sees_and_goes_with_its_holder(
     assert_eq!(variables["STORE_APP_DATABASE"], name);
     one.give_back().await;
     let mut root = server.session("root", "mysql").await.unwrap();
-    let left = format!("select (select count(*) from information_schema.schemata where schema_name = '{name}') + (select count(*) from mysql.db where replace(db, '\\\\', '') = '{name}')");
+    let left = format!(
+        "select (select count(*) from information_schema.schemata where schema_name = '{name}') + (select count(*) from mysql.db where replace(db, '\\\\', '') = '{name}')"
+    );
     for _ in 0..100 {
         if root.rows(&left).await.unwrap()[0][0].as_deref() == Some("0") {
             return;
@@ -220,8 +222,17 @@ async fn a_dump_comes_back_whole_beside_what_is_in_use_and_takes_its_place() {
         MariadbKind.swap(&site, &["app".to_owned()]).await.unwrap();
         assert_eq!(server.one("app", "select count(*) from note").await, "2");
         assert_eq!(server.one("app", "select group_concat(name) from vips").await, "Ada");
-        assert_eq!(server.one("app", "select count(*) from information_schema.tables where table_schema = 'app' and table_name = 'later'").await, "0");
-        root.run_all(&["use app".to_owned(), "insert into visit (person, cents) values (1, 1)".to_owned(), "delete from visit where cents = 1".to_owned()]).await.unwrap();
+        assert_eq!(
+            server.one("app", "select count(*) from information_schema.tables where table_schema = 'app' and table_name = 'later'").await,
+            "0"
+        );
+        root.run_all(&[
+            "use app".to_owned(),
+            "insert into visit (person, cents) values (1, 1)".to_owned(),
+            "delete from visit where cents = 1".to_owned(),
+        ])
+        .await
+        .unwrap();
         assert_eq!(server.one("app", "select count(*) from note").await, "3", "the trigger is back");
         root.run("delete from note where what = 'paid 1'").await.unwrap();
         let left = root.rows("select count(*) from information_schema.schemata where schema_name like 'app %'").await.unwrap();

@@ -206,7 +206,9 @@ impl Database {
         match output.code {
             0 => Ok(()),
             CUT_OFF => Err(ScriptError::of(&script.path, "the container received it only in part")),
-            UNFINISHED => Err(ScriptError::of(&script.path, "it ended before its last line").hint("check for an unterminated quote or comment")),
+            UNFINISHED => {
+                Err(ScriptError::of(&script.path, "it ended before its last line").hint("check for an unterminated quote or comment"))
+            }
             code => Err(explained(script, code, &String::from_utf8_lossy(&output.stderr))),
         }
     }
@@ -259,7 +261,10 @@ async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
 fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
     let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        return ScriptError::of(&script.path, last.map_or_else(|| format!("the client exited with {code} without an error message"), str::to_owned));
+        return ScriptError::of(
+            &script.path,
+            last.map_or_else(|| format!("the client exited with {code} without an error message"), str::to_owned),
+        );
     };
     let (place, message) = error.split_once(": ").unwrap_or(("", error));
     let line = place.rsplit_once(" at line ").and_then(|(_, line)| line.parse::<u64>().ok()).map(|line| line.saturating_sub(1).max(1));

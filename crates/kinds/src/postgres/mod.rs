@@ -4,9 +4,9 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod metrics;
 mod golden;
 mod lease;
+mod metrics;
 pub mod probe;
 pub mod provision;
 mod scripts;
@@ -17,8 +17,8 @@ pub(crate) mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Golden, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
-    Variables, Workloads,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind,
+    Transfers, Variables, Workloads,
 };
 
 pub use fields::Postgres;

@@ -79,11 +79,9 @@ impl Describe for Rabbitmq {
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("rabbitmq:{}-management", self.version));
         container.mounts.push(Mount::volume("data", "/var/lib/rabbitmq"));
-        for (name, value) in [
-            ("RABBITMQ_NODENAME", "rabbit@localhost"),
-            ("ERL_EPMD_ADDRESS", "127.0.0.1"),
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG),
-        ] {
+        for (name, value) in
+            [("RABBITMQ_NODENAME", "rabbit@localhost"), ("ERL_EPMD_ADDRESS", "127.0.0.1"), ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG)]
+        {
             container.environment.insert(name.into(), Template::text(value));
         }
         container.files.push(FileSpec::private(SETTINGS, USER, self.configuration(cx)));
@@ -135,12 +133,7 @@ impl Describe for Rabbitmq {
 
     fn facts(&self, cx: &Context<'_>) -> Facts {
         let endpoint = MetricsEndpoint { host: cx.name.to_string(), port: PROMETHEUS, path: "/metrics/per-object".to_owned() };
-        Facts {
-            kind: super::NAME,
-            metrics: Metrics::Served(endpoint),
-            address: Some((cx.name.to_string(), AMQP)),
-            ..Facts::default()
-        }
+        Facts { kind: super::NAME, metrics: Metrics::Served(endpoint), address: Some((cx.name.to_string(), AMQP)), ..Facts::default() }
     }
 }
 
@@ -158,11 +151,8 @@ impl Rabbitmq {
 
     fn provision(&self, cx: &Context<'_>) -> RabbitmqProvision {
         let declared = self.declared(cx.name.as_str());
-        let target = RabbitmqTarget {
-            management: cx.port(MANAGEMENT),
-            administrator: cx.secret(ADMINISTRATOR),
-            vhost: declared[0].0.to_owned(),
-        };
+        let target =
+            RabbitmqTarget { management: cx.port(MANAGEMENT), administrator: cx.secret(ADMINISTRATOR), vhost: declared[0].0.to_owned() };
         let vhosts = declared.into_iter().map(|(vhost, user)| RabbitmqVhost {
             name: vhost.to_owned(),
             user: user.to_owned(),

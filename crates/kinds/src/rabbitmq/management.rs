@@ -12,8 +12,7 @@ use super::{
     spec::RabbitmqTarget,
 };
 
-static CLIENT: LazyLock<Client> =
-    LazyLock::new(|| Client::builder().no_proxy().build().expect("these options are valid"));
+static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::builder().no_proxy().build().expect("these options are valid"));
 
 /// The API of one server. Cheap to clone.
 #[derive(Clone)]

@@ -61,7 +61,10 @@ impl Provisions for RabbitmqKind {
                 let exists = users.contains(user);
                 if !exists || !management.knows(user, &password).await.map_err(|error| failed(read, error))? {
                     let account = json!({ "password": password, "tags": "management" });
-                    management.put(&user_path(user), &account).await.map_err(|error| failed(&format!("create the user `{user}`"), error))?;
+                    management
+                        .put(&user_path(user), &account)
+                        .await
+                        .map_err(|error| failed(&format!("create the user `{user}`"), error))?;
                     changes.push(Change::made(if exists {
                         format!("password of the user `{user}` set to the stored one")
                     } else {
@@ -71,7 +74,9 @@ impl Provisions for RabbitmqKind {
             }
             // The administrator makes leases and data sets in it, which takes rights like anybody's.
             for who in [user.as_str(), ADMINISTRATOR] {
-                let all = |permission: &Permission| [&permission.configure, &permission.write, &permission.read].iter().all(|rights| *rights == ".*");
+                let all = |permission: &Permission| {
+                    [&permission.configure, &permission.write, &permission.read].iter().all(|rights| *rights == ".*")
+                };
                 if !permissions.iter().any(|permission| permission.vhost == *name && permission.user == who && all(permission)) {
                     management.put(&permission_path(name, who), &everything()).await.map_err(|error| failed(&action, error))?;
                     if who == user && vhosts.contains(name) {

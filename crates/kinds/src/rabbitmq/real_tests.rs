@@ -22,7 +22,8 @@ use crate::{
 async fn virtual_hosts_definitions_messages_and_leases_are_what_the_profile_says() {
     let (_secrets, vault) = vault();
     let (amqp, management) = (free_port(), free_port());
-    let declared = json!({"rabbitmq": { "vhosts": { "app": {}, "a/b": { "user": "ann" } }, "definitions": ["d.json"], "seed": ["m.jsonl"] }});
+    let declared =
+        json!({"rabbitmq": { "vhosts": { "app": {}, "a/b": { "user": "ann" } }, "definitions": ["d.json"], "seed": ["m.jsonl"] }});
     let given = given("queue", declared).with(|service| service.ports.extend([(5672, amqp), (15672, management)]));
     let service = given.spec().services["queue"].clone();
     let running = start_described(&service, &vault);

@@ -153,14 +153,15 @@ impl Broker {
             Ok(text)
         })
         .await?;
-        let definitions: Value =
-            serde_json::from_slice(&text).map_err(|error| fail(error.to_string()).at(error.line() as u64))?;
-        let count = definitions.as_object().into_iter().flat_map(|all| all.values()).filter_map(Value::as_array).map(Vec::len).sum::<usize>();
-        self.management
-            .post("definitions", &definitions)
-            .await
-            .map_err(|error| fail(error.to_string()).hint("create such a file with `rabbitmqctl export_definitions`, or Export in the \
-                management UI"))?;
+        let definitions: Value = serde_json::from_slice(&text).map_err(|error| fail(error.to_string()).at(error.line() as u64))?;
+        let count =
+            definitions.as_object().into_iter().flat_map(|all| all.values()).filter_map(Value::as_array).map(Vec::len).sum::<usize>();
+        self.management.post("definitions", &definitions).await.map_err(|error| {
+            fail(error.to_string()).hint(
+                "create such a file with `rabbitmqctl export_definitions`, or Export in the \
+                management UI",
+            )
+        })?;
         Ok(count as u64)
     }
 
@@ -252,9 +253,10 @@ mod tests {
                 "routing_key": "jobs", "payload": "{\"n\":1}", "payload_encoding": "string",
             })
         );
-        let other: Message =
-            serde_json::from_value(json!({ "vhost": "/", "exchange": "e", "routing_key": "", "body": "text", "properties": { "delivery_mode": 1 } }))
-                .unwrap();
+        let other: Message = serde_json::from_value(
+            json!({ "vhost": "/", "exchange": "e", "routing_key": "", "body": "text", "properties": { "delivery_mode": 1 } }),
+        )
+        .unwrap();
         let (path, body) = published(&other, "app");
         assert_eq!((path.as_str(), &body["properties"]), ("exchanges/%2F/e/publish", &json!({ "delivery_mode": 1 })));
         assert!(serde_json::from_value::<Message>(json!({ "routing_key": "a", "body": 1, "key": 2 })).is_err());

@@ -4,8 +4,8 @@ mod backup;
 mod diagnosis;
 mod faults;
 mod fields;
-mod metrics;
 mod lease;
+mod metrics;
 pub mod probe;
 mod provision;
 mod scripts;
@@ -15,7 +15,7 @@ mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, MetricSource, FileField, Leases, Probes, Provisions, Scripts, ServiceKind, Transfers,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers,
     Variables, Workloads,
 };
 

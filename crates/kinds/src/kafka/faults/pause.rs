@@ -1,6 +1,6 @@
 //! A broker that is away past its session.
 
-use devenv_faults::{Action, FaultKind, Injection, Refusal, ExpectedEffect, Suspended, Target, Undoing, Values};
+use devenv_faults::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Suspended, Target, Undoing, Values};
 
 use super::NAME;
 

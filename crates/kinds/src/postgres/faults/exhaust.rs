@@ -1,6 +1,6 @@
 //! No connection left.
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 

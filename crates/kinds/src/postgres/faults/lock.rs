@@ -1,6 +1,6 @@
 //! A lock that is not let go.
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -38,7 +38,10 @@ impl FaultKind for PostgresLock {
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.of_kind(self.name(), NAME)?;
         let text = |name| values.text(name).map(str::to_owned);
-        Ok(Injection { action: Action::Lock { database: text("database"), table: text("table") }.of_kind(), expected: ExpectedEffect::Effect })
+        Ok(Injection {
+            action: Action::Lock { database: text("database"), table: text("table") }.of_kind(),
+            expected: ExpectedEffect::Effect,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Injection, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 use super::{
     Action, NAME,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 

@@ -12,8 +12,8 @@
 //! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; and the newest copy
 //! is handed out first: it is used and dropped before any checkpoint has written it.
 
-mod sessions;
 mod pool;
+mod sessions;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,8 +35,8 @@ use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
 use self::{
+    pool::{DatabasePool, MAKING, Taken},
     sessions::Sessions,
-    pool::{MAKING, DatabasePool, Taken},
 };
 use super::{
     PostgresKind,

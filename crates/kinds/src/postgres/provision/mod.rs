@@ -4,8 +4,8 @@
 //! line appears in the server's log, when all is as asked. Where it was so before, all questions are asked at once.
 
 mod database;
-mod reset_password;
 mod password;
+mod reset_password;
 pub mod settings;
 mod superuser;
 

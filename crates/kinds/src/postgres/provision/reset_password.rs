@@ -11,7 +11,12 @@ use devenv_engine::{Engine, ExecRequest};
 use devenv_secrets::Vault;
 
 /// Makes the vault's password that of the superuser. Only its verifier reaches the server, and no log of it.
-pub async fn reset_superuser_password(engine: &dyn Engine, container: &str, wanted: &PostgresProvision, vault: &Vault) -> Result<(), ProvisionError> {
+pub async fn reset_superuser_password(
+    engine: &dyn Engine,
+    container: &str,
+    wanted: &PostgresProvision,
+    vault: &Vault,
+) -> Result<(), ProvisionError> {
     let password = vault.reveal(&wanted.password)?;
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
     let script = format!("SET log_statement = 'none';\nSET log_min_duration_statement = -1;\nALTER ROLE postgres PASSWORD '{verifier}';\n");

@@ -245,8 +245,9 @@ impl Database {
         let reveal = |secret: &SecretRef| cx.vault.reveal(secret).map_err(|error| fail(error.to_string()));
         let tls = tls::trust(place.tls, cx.authority).map_err(|error| fail(error.to_string()))?;
         let secret = reveal(place.superuser)?;
-        let superuser =
-            connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, KEPT).await.map_err(|error| fail(server_message(&error)))?;
+        let superuser = connect(place.port, tls.clone(), SUPERUSER, &secret, place.database, KEPT)
+            .await
+            .map_err(|error| fail(server_message(&error)))?;
         Ok(Self {
             service: place.service.to_owned(),
             name: place.database.to_owned(),

@@ -1,6 +1,6 @@
 //! Data that is gone.
 
-use devenv_faults::{FaultKind, Injection, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 
 use super::{Action, NAME, Server};
 use crate::capability::Effect;

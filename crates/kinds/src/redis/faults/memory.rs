@@ -1,6 +1,6 @@
 //! No memory for data.
 
-use devenv_faults::{FaultKind, Form, Injection, Parameter, Refusal, ExpectedEffect, Target, Undoing, Values};
+use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use redis::AsyncCommands;
 
 use super::{Action, NAME, Server};

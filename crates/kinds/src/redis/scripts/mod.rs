@@ -6,8 +6,8 @@
 //! run in one script of the server together with their row, which nobody can come between, and which stops at the first
 //! command that fails.
 
-mod lines;
 mod ledger_copy;
+mod lines;
 
 use std::time::{Duration, Instant};
 
