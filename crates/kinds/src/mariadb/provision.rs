@@ -137,7 +137,7 @@ fn provide_user(name: &str, password: &str, found: Option<&User>, changes: &mut 
                 statements.push(format!("REVOKE GRANT OPTION ON *.* FROM {account}"));
             }
             if !user.known_password {
-                changes.push(Change::made(format!("password of the user `{name}` set to the one that devenv keeps")));
+                changes.push(Change::made(format!("password of the user `{name}` set to the stored one")));
                 statements.push(format!("ALTER USER {account} IDENTIFIED BY {}", literal(password)));
             }
         }

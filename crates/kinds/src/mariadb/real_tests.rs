@@ -220,6 +220,8 @@ async fn a_dump_comes_back_whole_beside_what_is_in_use_and_takes_its_place() {
         assert_eq!(arrived.contents, before);
         assert_eq!(server.one("app", "select count(*) from note").await, "0", "what is in use is not touched");
         MariadbKind.swap(&site, &["app".to_owned()]).await.unwrap();
+        assert!(root.run("do 0").await.is_err(), "who used the database connects again");
+        let mut root = server.session("root", "app").await.unwrap();
         assert_eq!(server.one("app", "select count(*) from note").await, "2");
         assert_eq!(server.one("app", "select group_concat(name) from vips").await, "Ada");
         assert_eq!(
