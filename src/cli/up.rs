@@ -56,6 +56,10 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 pub(super) async fn and_attach(options: &Options, session: &Session) -> Outcome {
     let since = Timestamp::now();
     let client = up(options, session).await?;
+    // Ctrl-C at the moment at which everything was ready stops nothing, and ends this command all the same.
+    if let Some(signal) = session.under_way.signal() {
+        return Err(Failure::Signal(signal));
+    }
     attach::follow(&client, session.target()?, since, session).await?;
     Ok(ExitStatus::SUCCESS)
 }

@@ -28,6 +28,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
         return Ok(nothing());
     }
     let turn = environment.handle.down(request.volumes).await?;
+    context.commit(Vec::new()).await?;
     let Ok(view) = context.unless_cancelled(environment.handle.until_down(turn)).await else {
         return Err(context.cancelled("the environment keeps stopping").hint("run `devenv status` to see its progress"));
     };

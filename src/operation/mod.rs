@@ -269,27 +269,18 @@ impl Operations {
     pub(crate) async fn recover(&self) {
         for record in self.shared.store.left() {
             let operation = record.operation.clone();
-            let finishes = !record.finish.is_empty();
             let owed = self.pay(&operation.id).await;
-            let (state, message) = match (&owed, finishes, operation.state) {
-                // Of one that had ended only the steps were left.
-                (Ok(()), _, state) if state.has_ended() => (state, operation.message.clone()),
-                (Ok(()), true, _) => {
-                    (OperationState::Succeeded, Some("the daemon ended during the operation; the next one finished it".to_owned()))
-                }
-                (Ok(()), false, _) => {
-                    (OperationState::Undone, Some("the daemon ended during the operation; the next one undid it".to_owned()))
-                }
-                (Err(reason), ..) => {
-                    (OperationState::Failed, Some(format!("the daemon ended during the operation, and it cannot be undone: {reason}")))
-                }
-            };
+            let (state, message) = recovered(&record, owed);
             self.shared.store.end(&operation.id, state, message.clone()).await;
             if !record.background
                 && let Some(environment) = record.environments.first().and_then(|id| self.shared.environments.get(id))
             {
                 let text = format!("{}: {}", operation.kind, message.unwrap_or_default());
-                let kind = if finishes { "operation.finished" } else { "operation.undone" };
+                let kind = match state {
+                    OperationState::Succeeded => "operation.finished",
+                    OperationState::Failed => "operation.failed",
+                    _ => "operation.undone",
+                };
                 environment.handle.events.emit(crate::event::NewEvent::new(kind, text).with("operation", operation.id.clone()));
             }
         }
@@ -320,6 +311,25 @@ impl Operations {
     fn live(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
         self.shared.live.lock().expect("no code panics while it holds this lock")
     }
+}
+
+/// How an operation of an earlier daemon ended, once the steps that it owed were carried out.
+fn recovered(record: &Record, owed: Result<(), String>) -> (OperationState, Option<String>) {
+    let operation = &record.operation;
+    let (state, message) = match owed {
+        // Of one that had ended only the steps were left.
+        Ok(()) if operation.state.has_ended() => return (operation.state, operation.message.clone()),
+        Ok(()) if !record.undo.is_empty() => {
+            (OperationState::Undone, "the daemon ended during the operation; the next one undid it".to_owned())
+        }
+        Ok(()) if record.committed || !record.finish.is_empty() => {
+            (OperationState::Succeeded, "the daemon ended during the operation; the next one finishes it".to_owned())
+        }
+        Ok(()) if operation.state == OperationState::Waiting => (OperationState::Undone, "the daemon ended before it began".to_owned()),
+        Ok(()) => (OperationState::Failed, "the daemon ended during the operation; run the command again".to_owned()),
+        Err(reason) => (OperationState::Failed, format!("the daemon ended during the operation, and it cannot be undone: {reason}")),
+    };
+    (state, Some(message))
 }
 
 fn internal(error: &dyn std::error::Error) -> ApiError {

@@ -37,7 +37,7 @@ pub(crate) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
 pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     let failed: Vec<_> =
         view.failures.iter().filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) }).collect();
-    let Some(first) = failed.first() else { return Ok(()) };
+    let Some(first) = failed.first() else { return blocked(view, names) };
     let mut message = String::new();
     for failed in &failed {
         if !message.is_empty() {
@@ -51,6 +51,17 @@ pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiE
         .clone()
         .unwrap_or_else(|| format!("run `devenv logs {0}` for the whole log, or `devenv why {0}` for the cause", first.name));
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
+}
+
+/// What cannot start among the named services, because of a service that is not named.
+fn blocked(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
+    for name in names.iter().filter(|name| !view.has_settled(name)) {
+        if let Some(cause) = view.blocked_by(name.as_str()) {
+            let message = format!("{name} is not ready: it depends on {}, which failed: {}", cause.name, cause.failure.reason);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv why {}` for the cause", cause.name)));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn timed_out(view: &View, limit: Duration) -> ApiError {

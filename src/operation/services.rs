@@ -31,6 +31,10 @@ async fn act(context: &Context, environment: &Environment, names: Vec<ServiceNam
         context.environments().heal_halted(environment, &names).await;
     }
     let turn = environment.handle.services(names.clone(), verb).await?;
+    // Which services are stopped is on record; that one was to be restarted is not.
+    if verb != ServiceAction::Restart {
+        context.commit(Vec::new()).await?;
+    }
     let all: Vec<ServiceName> = if names.is_empty() {
         environment.handle.status().services.iter().filter_map(|service| service.name.parse().ok()).collect()
     } else {

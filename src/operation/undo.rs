@@ -17,6 +17,7 @@ async fn undo(context: &Context, environment: &Environment) -> Result<Value, Api
     context.follow(environment);
     context.check()?;
     let undone = environment.handle.undo().await??;
+    context.commit(Vec::new()).await?;
     if let Some(turn) = undone.turn {
         let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
             return Err(context.cancelled("the volumes are restored, and the services keep starting on them"));

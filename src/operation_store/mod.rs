@@ -86,6 +86,9 @@ pub(crate) struct Record {
     /// What is left to do once it cannot be taken back any more. If there is any, nothing is taken back.
     #[serde(default)]
     pub(crate) finish: Vec<Step>,
+    /// Its effect is on the environment's record, where the next daemon finds it: nothing is taken back.
+    #[serde(default)]
+    pub(crate) committed: bool,
 }
 
 /// What operations under way count on: nobody else may remove it.
@@ -111,7 +114,7 @@ impl Record {
             progress: None,
             message: None,
         };
-        Self { version: VERSION, operation, environments, background: false, undo: Vec::new(), finish: Vec::new() }
+        Self { version: VERSION, operation, environments, background: false, undo: Vec::new(), finish: Vec::new(), committed: false }
     }
 
     fn starts(&mut self) -> Instant {
@@ -193,6 +196,7 @@ impl OperationStore {
         self.write(id, |record| {
             record.undo.clear();
             record.finish = finish;
+            record.committed = true;
         })
         .await
     }

@@ -315,7 +315,8 @@ impl Handle {
     }
 
     pub(crate) async fn until_settled(&self, turn: u64, names: &[ServiceName]) -> Result<View, CommandError> {
-        self.until(turn, |view| (view.goal != Goal::Up || names.iter().all(|name| view.has_settled(name))).then(|| view.clone())).await
+        let is_over = |view: &View, name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
+        self.until(turn, |view| (view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).then(|| view.clone())).await
     }
 
     /// Waits until the services are ready (or completed); gives up when one of them has, or is stopped.

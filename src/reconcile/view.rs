@@ -80,6 +80,25 @@ impl View {
         self.settled.contains(name)
     }
 
+    /// The failure that keeps a service from starting: of something that it depends on, directly or not.
+    pub(crate) fn blocked_by(&self, name: &str) -> Option<&FailedService> {
+        let mut seen = vec![name];
+        let mut next = 0;
+        while let Some(current) = seen.get(next).copied() {
+            next += 1;
+            let Some(service) = self.status.services.iter().find(|service| service.name == current) else { continue };
+            for dependency in service.depends_on.keys() {
+                if let Some(failed) = self.failures.iter().find(|failed| !failed.optional && failed.name.as_str() == dependency) {
+                    return Some(failed);
+                }
+                if !seen.contains(&dependency.as_str()) {
+                    seen.push(dependency);
+                }
+            }
+        }
+        None
+    }
+
     pub(crate) fn all_settled(&self) -> bool {
         self.settled.len() == self.status.services.len()
     }
