@@ -5,53 +5,80 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::world::{Gate, TestDaemon, World};
+use serde_json::json;
+
+use crate::{
+    changes::{Change, for_changes},
+    world::{Gate, World},
+};
 
 /// `gc` either runs beside the command or waits for it.
 const BESIDE: Duration = Duration::from_millis(60);
 
+for_changes! {
+    survives_collection:
+    SNAPSHOT_SAVE as gc_takes_nothing_of_a_snapshot_that_is_saved,
+    SNAPSHOT_RESTORE as gc_takes_nothing_of_a_snapshot_that_is_restored,
+    FORK as gc_takes_nothing_of_a_fork_that_is_made,
+    RESET as gc_takes_nothing_of_data_that_is_reset,
+    UP as gc_takes_nothing_of_an_environment_that_comes_up,
+}
+
 /// Runs `gc --all` to its end at each engine call of the command.
-fn with_gc_at_each_call(command: &str, before: impl Fn(&TestDaemon), check: impl Fn(&TestDaemon, &str)) {
+fn survives_collection(change: &Change) {
     let world = World::new();
     let daemon = world.up();
     let mut calls = 0;
     for n in 1.. {
-        before(&daemon);
+        (change.before)(&daemon);
         let gate = Gate::at_nth(&daemon.engine, n, |_| true);
-        let mut making = daemon.spawn(command);
-        let Some(call) = gate.wait_unless(|| making.is_over()) else { break };
+        let mut command = daemon.spawn(change.command);
+        let Some(call) = gate.wait_unless(|| command.is_over()) else { break };
         calls += 1;
-        let when = format!("`{command}` with gc {call}");
+        let when = format!("`{}` with gc {call}", change.command);
         let mut gc = daemon.spawn("gc --all");
         let began = Instant::now();
         while !gc.is_over() && began.elapsed() < BESIDE {
             std::thread::sleep(Duration::from_millis(1));
         }
         gate.open();
-        let (made, collected) = (making.ended(), gc.ended());
+        let (made, collected) = (command.ended(), gc.ended());
         assert_eq!(collected.code, Some(0), "{when}: {}", collected.stderr);
         assert_eq!(made.code, Some(0), "{when}: {}", made.stderr);
-        check(&daemon, &when);
+        assert!((change.is_done)(&daemon), "{when}: the command has no effect");
         daemon.nothing_is_paused(&when);
         daemon.nothing_is_left(&when);
     }
-    assert!(calls > 1, "`{command}` has {calls} calls");
+    assert!(calls > 1, "`{}` has {calls} calls", change.command);
+}
+
+/// Resets an environment, pretends that its volumes were put into the trash `hours` ago, and collects garbage.
+fn volumes_after_gc(hours: i64) -> usize {
+    let world = World::new();
+    let daemon = world.up();
+    daemon.expect(0, "reset");
+    daemon.stop();
+    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+    edit_record(&world, |record| record["trash"][0]["at"] = json!(at.to_string()));
+    let daemon = world.start();
+    daemon.expect(0, "gc");
+    daemon.all_volumes().len()
+}
+
+fn edit_record(world: &World, edit: impl Fn(&mut serde_json::Value)) {
+    for entry in fs::read_dir(world.state().join("environments")).unwrap().flatten() {
+        let path = entry.path().join("environment.json");
+        let mut record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut record);
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+    }
 }
 
 #[test]
-fn gc_takes_nothing_of_a_reset() {
-    with_gc_at_each_call("reset", |_| {}, |daemon, when| assert_eq!(daemon.data("default"), ["none", "none"], "{when}"));
-}
-
-#[test]
-fn gc_takes_nothing_of_an_environment_that_comes_up() {
-    with_gc_at_each_call(
-        "up shop",
-        |daemon| drop(daemon.expect(0, "down")),
-        |daemon, when| {
-            assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
-        },
-    );
+fn the_trash_is_emptied_after_a_day_and_not_by_a_clock_that_was_set_back() {
+    assert_eq!(volumes_after_gc(23), 4, "not yet");
+    assert_eq!(volumes_after_gc(25), 2);
+    assert_eq!(volumes_after_gc(-48), 4, "the clock was two days ahead when they were put into the trash");
 }
 
 #[test]

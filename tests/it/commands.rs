@@ -38,7 +38,7 @@ const LINES: &[(i32, &str)] = &[
     (0, "snapshot remove one"),
     (0, "reset"),
     (0, "undo"),
-    (1, "fork copy"),
+    (0, "fork copy"),
     (2, "backup"),
     (0, "backup list"),
     (2, "import db dump.sql"),
@@ -53,6 +53,7 @@ const LINES: &[(i32, &str)] = &[
     (0, "images save images.tar shop"),
     (0, "images load images.tar"),
     (3, "doctor"),
+    (0, "operations"),
     (0, "gc"),
     (0, "down --all --volumes"),
 ];

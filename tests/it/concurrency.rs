@@ -9,7 +9,7 @@ const WHILE: Duration = Duration::from_millis(100);
 
 #[test]
 fn commands_that_conflict_run_one_after_another() {
-    for second in ["reset", "snapshot restore first", "snapshot save two", "down"] {
+    for second in ["reset", "snapshot restore first", "snapshot save two", "down", "fork copy", "restart"] {
         let world = World::new();
         let daemon = world.up();
         daemon.expect(0, "snapshot save first");

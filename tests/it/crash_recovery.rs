@@ -1,143 +1,93 @@
 //! The daemon is killed before and after every engine call of each command that changes something. The next daemon
 //! finishes the command or undoes it: nothing stays paused, no data is lost, no object is left over, and the command works.
 
-use crate::world::{CrashPoint, CrashRecorder, TestDaemon, World};
+use std::collections::BTreeSet;
 
-/// A command during which the daemon is killed, and what may be the case afterwards.
-struct Case {
-    command: &'static str,
-    /// What the volumes of the default instance may hold after recovery.
-    data: &'static [&'static str],
-    /// Data that must not be lost.
-    kept: &'static [&'static str],
-    /// Whether the command may fail afterwards because it is done already.
-    may_be_done: bool,
-    /// Checks the state after the command has run again.
-    then: fn(&TestDaemon, &str),
+use crate::{
+    changes::{Change, for_changes},
+    world::{CrashPoint, CrashRecorder, World},
+};
+
+for_changes! {
+    recovers:
+    SNAPSHOT_SAVE as a_snapshot_is_saved_completely_or_not_at_all,
+    SNAPSHOT_RESTORE as a_restore_moves_all_services_or_none,
+    SNAPSHOT_REMOVE as a_snapshot_is_removed_completely_or_not_at_all,
+    FORK as a_fork_is_made_completely_or_not_at_all,
+    RESET as a_reset_moves_all_services_or_none,
+    UNDO as an_undo_moves_all_services_or_none,
+    DOWN_WITH_VOLUMES as an_environment_is_taken_down,
+    UP as an_environment_comes_up,
+    RESTART as services_restart,
+    STOP as services_stop,
+    START as services_start,
+    GC as garbage_collection_removes_only_what_is_unused,
 }
 
-impl Case {
-    const NONE: Self = Self { command: "", data: &["yes"], kept: &["yes"], may_be_done: false, then: |_, _| {} };
+/// Data of the default instance.
+type Data = Vec<String>;
 
-    #[track_caller]
-    fn holds(self, prepare: impl FnOnce(&TestDaemon)) {
-        let world = World::new();
-        let daemon = world.up();
-        prepare(&daemon);
-        let recorder = CrashRecorder::start(&daemon);
-        daemon.expect(0, self.command);
-        let points = recorder.finish();
-        daemon.stop();
-        assert!(points.len() > 1, "`{}` has {} crash points", self.command, points.len());
-        for point in points {
-            self.survives(&point);
-        }
+fn recovers(change: &Change) {
+    let world = World::new();
+    let daemon = world.up();
+    (change.before)(&daemon);
+    let old = daemon.data("default");
+    let recorder = CrashRecorder::start(&daemon);
+    daemon.expect(0, change.command);
+    let points = recorder.finish();
+    let new = daemon.data("default");
+    daemon.stop();
+    assert!(points.len() > 1, "`{}` has {} crash points", change.command, points.len());
+    for point in points {
+        recovers_at(&point, change, &old, &new);
     }
+}
 
-    fn survives(&self, point: &CrashPoint) {
-        let when = format!("`{}` killed {}", self.command, point.call);
+fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
+    let when = format!("`{}` killed {}", change.command, point.call);
+    let daemon = point.start();
+    daemon.quiet();
+    daemon.nothing_is_paused(&when);
+    let data = daemon.data("default");
+    assert!(data == *old || data == *new, "{when}: the volumes hold {data:?}, and held {old:?}; the command leads to {new:?}");
+    let values: BTreeSet<&str> = old.iter().chain(new).map(String::as_str).filter(|value| *value != "none").collect();
+    let kept: Vec<&str> = values.into_iter().collect();
+    daemon.nothing_is_lost(&kept, &when);
+    let is_done = (change.is_done)(&daemon);
+    if let Some(state) = daemon.last_operation(change.kind) {
+        assert!(state != "undone" || !is_done, "{when}: the operation is listed as {state}, and its effect is there");
+        assert!(state != "succeeded" || is_done, "{when}: the operation is listed as {state}, and its effect is not there");
+    }
+    daemon.nothing_is_left(&when);
+    daemon.nothing_is_lost(&kept, &when);
+
+    if !is_done || change.command != "undo" {
+        let again = daemon.run(change.command);
+        let is_refused = is_done && again.code == Some(1);
+        assert!(again.code == Some(0) || is_refused, "{when}: the command then exits {:?}: {}", again.code, again.stderr);
+        assert!((change.is_done)(&daemon), "{when}: the command then has no effect");
+    }
+    daemon.nothing_is_paused(&when);
+    daemon.expect(0, "up shop");
+    daemon.nothing_is_left(&when);
+}
+
+#[test]
+fn nothing_is_left_of_a_test_run() {
+    let world = World::new();
+    let daemon = world.up();
+    let recorder = CrashRecorder::start(&daemon);
+    daemon.expect(0, "test shop -- true");
+    let points = recorder.finish();
+    daemon.stop();
+    for point in points {
+        let when = format!("`test` killed {}", point.call);
         let daemon = point.start();
-        daemon.quiet();
+        crate::world::until(&when, || daemon.quiet().len() == 1);
         daemon.nothing_is_paused(&when);
-        let data = daemon.data("default");
-        let is_whole = data.windows(2).all(|pair| pair[0] == pair[1]);
-        assert!(is_whole && data.iter().all(|data| self.data.contains(&data.as_str())), "{when}: the volumes hold {data:?}");
-        daemon.nothing_is_lost(self.kept, &when);
         daemon.nothing_is_left(&when);
-        daemon.nothing_is_lost(self.kept, &when);
-
-        let again = daemon.run(self.command);
-        let done = self.may_be_done && again.code == Some(1);
-        assert!(again.code == Some(0) || done, "{when}: again, it exits {:?}: {}", again.code, again.stderr);
-        (self.then)(&daemon, &when);
-        daemon.nothing_is_paused(&when);
-        daemon.expect(0, "up shop");
+        daemon.expect(0, "test shop -- true");
+        assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
         daemon.nothing_is_left(&when);
-        daemon.can_be_emptied(&when);
     }
-}
-
-#[test]
-fn a_snapshot_that_is_cut_off_is_whole_or_nothing() {
-    Case {
-        command: "snapshot save one",
-        may_be_done: true,
-        then: |daemon, when| {
-            daemon.write_data("default", "changed");
-            daemon.expect(0, "snapshot restore one");
-            assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
-        },
-        ..Case::NONE
-    }
-    .holds(|_| {});
-}
-
-#[test]
-fn a_restore_that_is_cut_off_has_moved_every_service_or_none() {
-    Case {
-        command: "snapshot restore one",
-        data: &["yes", "changed"],
-        kept: &["yes", "changed"],
-        then: |daemon, when| assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}"),
-        ..Case::NONE
-    }
-    .holds(|daemon| {
-        daemon.expect(0, "snapshot save one");
-        daemon.write_data("default", "changed");
-    });
-}
-
-#[test]
-fn a_snapshot_whose_removal_is_cut_off_can_be_removed_or_is_gone() {
-    Case {
-        command: "snapshot remove one",
-        may_be_done: true,
-        then: |daemon, when| assert_eq!(daemon.json("snapshot list")["snapshots"].as_array().map(Vec::len), Some(0), "{when}"),
-        ..Case::NONE
-    }
-    .holds(|daemon| drop(daemon.expect(0, "snapshot save one")));
-}
-
-#[test]
-fn a_reset_that_is_cut_off_has_reset_every_service_or_none() {
-    Case {
-        command: "reset",
-        data: &["yes", "none"],
-        then: |daemon, when| assert_eq!(daemon.data("default"), ["none", "none"], "{when}"),
-        ..Case::NONE
-    }
-    .holds(|_| {});
-}
-
-#[test]
-fn an_undo_that_is_cut_off_has_brought_everything_back_or_nothing() {
-    Case { command: "undo", data: &["yes", "none"], ..Case::NONE }.holds(|daemon| drop(daemon.expect(0, "reset")));
-}
-
-#[test]
-fn volumes_of_a_down_that_is_cut_off_come_back() {
-    Case {
-        command: "down --volumes",
-        then: |daemon, when| {
-            daemon.expect(0, "undo");
-            assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
-        },
-        ..Case::NONE
-    }
-    .holds(|_| {});
-}
-
-#[test]
-fn an_environment_whose_up_is_cut_off_comes_up() {
-    Case { command: "up shop", ..Case::NONE }.holds(|daemon| drop(daemon.expect(0, "down")));
-}
-
-#[test]
-fn a_restart_that_is_cut_off_leaves_every_service_running() {
-    Case { command: "restart", ..Case::NONE }.holds(|_| {});
-}
-
-#[test]
-fn a_test_that_is_cut_off_leaves_nothing() {
-    Case { command: "test shop -- true", then: |daemon, when| assert_eq!(daemon.quiet().len(), 1, "{when}"), ..Case::NONE }.holds(|_| {});
 }

@@ -1,10 +1,14 @@
 //! Tests that need no container engine: the real binary where it needs no daemon, and the daemon in this process on an
 //! engine in memory.
 
+mod changes;
 mod cli;
 mod collection;
 mod commands;
 mod concurrency;
 mod crash_recovery;
+mod disconnects;
+mod endurance;
+mod panics;
 mod state_directory;
 mod world;

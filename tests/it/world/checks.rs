@@ -9,7 +9,7 @@ use std::{
 use devenv_api::{Phase, Status};
 use serde_json::Value;
 
-use super::{TestDaemon, daemon::block_on};
+use super::TestDaemon;
 
 /// Recovery and all operations take far less.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ impl TestDaemon {
     pub(crate) fn quiet(&self) -> Vec<Status> {
         let late = Instant::now() + DEADLINE;
         loop {
-            let statuses = block_on(self.client().environments()).unwrap();
+            let statuses = self.ask(async |client| client.environments().await);
             let is_moving = |status: &&Status| !matches!(status.phase, Phase::Ready | Phase::Absent | Phase::Stopped | Phase::Failed);
             let Some(moving) = statuses.iter().find(is_moving) else { return statuses };
             assert!(Instant::now() < late, "{} is still moving: {moving:?}", moving.instance);
@@ -60,7 +60,7 @@ impl TestDaemon {
             assert!(holders >= 2, "{when}: `{word}` is in {holders} recorded volumes instead of two:\n{}", self.engine.describe());
         }
         let record = |instance: &str| self.volumes(instance).into_values().filter(|volume| !there.contains(volume)).collect::<Vec<_>>();
-        for status in block_on(self.client().environments()).unwrap() {
+        for status in self.ask(async |client| client.environments().await) {
             // A volume is recorded before it is made.
             let missing = if status.phase == Phase::Absent { Vec::new() } else { record(&status.instance) };
             assert!(missing.is_empty(), "{when}: {missing:?} of {} are recorded and do not exist", status.instance);
@@ -70,12 +70,12 @@ impl TestDaemon {
     /// Runs `gc`, and checks that the engine has only objects that records name.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self, when: &str) {
-        self.expect(0, "gc");
+        self.carry_out("gc");
         let known = self.on_record();
         let unknown: Vec<String> = self.all_volumes().into_iter().filter(|volume| !known.contains(volume)).collect();
         assert!(unknown.is_empty(), "{when}: {unknown:?} are in no record:\n{}", self.engine.describe());
-        let up: Vec<String> = block_on(self.client().environments())
-            .unwrap()
+        let up: Vec<String> = self
+            .ask(async |client| client.environments().await)
             .into_iter()
             .filter(|status| status.phase != Phase::Absent)
             .map(|status| status.environment)
@@ -89,14 +89,16 @@ impl TestDaemon {
     /// Removes everything, and checks that the engine is empty.
     #[track_caller]
     pub(crate) fn can_be_emptied(&self, when: &str) {
-        self.expect(0, "down --all --volumes");
         for status in self.quiet() {
-            let snapshots = self.json(&format!("snapshot list --instance {}", status.instance));
-            for snapshot in snapshots["snapshots"].as_array().unwrap() {
-                self.expect(0, &format!("snapshot remove {} --instance {}", snapshot["name"].as_str().unwrap(), status.instance));
+            self.carry_out(&format!("down --volumes --instance {}", status.instance));
+        }
+        for status in self.quiet() {
+            let target = self.target(&status.instance);
+            for snapshot in self.ask(async |client| client.snapshots(&target).await).snapshots {
+                self.carry_out(&format!("snapshot remove {} --instance {}", snapshot.name, status.instance));
             }
         }
-        self.expect(0, "gc --all");
+        self.carry_out("gc --all");
         assert_eq!(self.engine.describe(), "", "{when}: left");
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_api::{AskedBy, DownRequest, GcRequest, NamedRequest, OperationRequest, ServicesRequest, Submission};
 use serde_json::Value;
 
 use super::TestDaemon;
@@ -50,6 +51,29 @@ impl TestDaemon {
         ended
     }
 
+    /// Has an operation done as the command line would, without a process for it: for what a test prepares and checks.
+    #[track_caller]
+    pub(crate) fn carry_out(&self, line: &str) {
+        let (line, instance) = line.split_once(" --instance ").unwrap_or((line, "default"));
+        let target = self.target(instance);
+        let named = |name: &str| NamedRequest { target: target.clone(), name: name.to_owned() };
+        let services = || ServicesRequest { target: target.clone(), services: Vec::new() };
+        let request = match line.split(' ').collect::<Vec<_>>()[..] {
+            ["down"] => OperationRequest::Down(DownRequest { target, volumes: false }),
+            ["down", "--volumes"] => OperationRequest::Down(DownRequest { target, volumes: true }),
+            ["start"] => OperationRequest::Start(services()),
+            ["stop"] => OperationRequest::Stop(services()),
+            ["reset"] => OperationRequest::Reset(services()),
+            ["snapshot", "save", name] => OperationRequest::SnapshotSave(named(name)),
+            ["snapshot", "remove", name] => OperationRequest::SnapshotRemove(named(name)),
+            ["gc"] => OperationRequest::Gc(GcRequest::default()),
+            ["gc", "--all"] => OperationRequest::Gc(GcRequest { all: true, ..GcRequest::default() }),
+            _ => panic!("`{line}` is not known here"),
+        };
+        let submission = Submission { request, asked_by: AskedBy::default() };
+        let _: Value = self.ask(async |client| client.carry_out(&submission).await);
+    }
+
     #[track_caller]
     pub(crate) fn json(&self, line: &str) -> Value {
         let ended = self.expect(0, &format!("{line} --json"));
@@ -71,6 +95,10 @@ impl Running {
 
     pub(crate) fn is_over(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     /// Waits for its end. Fails if it takes too long.

@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
-use devenv_api::{Announcement, Client};
+use devenv_api::{Announcement, Client, ClientError, EnvironmentTarget, Operation, Status};
 use devenv_engine::fake::FakeEngine;
 use serde_json::Value;
 use tokio::{runtime, sync::oneshot};
@@ -19,6 +20,11 @@ pub(crate) struct TestDaemon {
     pub(crate) engine: FakeEngine,
     pub(super) root: PathBuf,
     pub(super) project: PathBuf,
+    /// For figures about the daemon's tasks.
+    pub(crate) runtime: runtime::Handle,
+    client: Client,
+    /// Of this test, for the client.
+    own_runtime: runtime::Runtime,
     kill: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -26,36 +32,90 @@ pub(crate) struct TestDaemon {
 impl TestDaemon {
     /// Uses the directories `state` and `run` below `root`. Returns when the daemon serves.
     pub(crate) fn start(engine: FakeEngine, root: &Path, project: &Path) -> Self {
+        let late = Instant::now() + Duration::from_secs(10);
+        loop {
+            // A command that another test starts at this moment holds copies of all open files, locks included, until it
+            // becomes another program. So the lock of the former daemon may be released a little late.
+            match Self::try_start(engine.clone(), root, project) {
+                Ok(daemon) => return daemon,
+                Err(Announcement::Running) if Instant::now() < late => std::thread::sleep(Duration::from_millis(5)),
+                Err(other) => panic!("the daemon does not serve: {other:?}"),
+            }
+        }
+    }
+
+    fn try_start(engine: FakeEngine, root: &Path, project: &Path) -> Result<Self, Announcement> {
         let (kill, killed) = oneshot::channel();
         let (announced, announcement) = mpsc::channel();
         let (state, run, driven) = (root.join("state"), root.join("run"), engine.clone());
         let thread = std::thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let announce = move |announcement| announced.send(announcement).unwrap();
+            let announce = move |announcement| announced.send((announcement, runtime::Handle::current())).unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    ended = devenv::hosted::run(Arc::new(driven), &state, &run, announce) => ended.unwrap(),
+                    ended = devenv::hosted::run(Arc::new(driven), &state, &run, announce) => drop(ended),
                     _ = killed => {}
                 }
             });
             runtime.shutdown_background();
         });
-        let announcement = announcement.recv().expect("a daemon announces whether it serves");
-        assert!(matches!(announcement, Announcement::Ready), "{announcement:?}");
-        Self { engine, root: root.to_owned(), project: project.to_owned(), kill: Some(kill), thread: Some(thread) }
+        let (announcement, runtime) = announcement.recv().expect("a daemon announces whether it serves");
+        if !matches!(announcement, Announcement::Ready) {
+            return Err(announcement);
+        }
+        Ok(Self {
+            engine,
+            root: root.to_owned(),
+            project: project.canonicalize().unwrap(),
+            runtime,
+            client: Client::new(root.join("run/devenv.sock")).unwrap(),
+            own_runtime: runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            kill: Some(kill),
+            thread: Some(thread),
+        })
     }
 
-    pub(crate) fn client(&self) -> Client {
-        Client::new(self.socket()).unwrap()
+    /// Calls the daemon without a process of the command line.
+    pub(crate) fn ask<T>(&self, ask: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> T {
+        self.own_runtime.block_on(ask(&self.client)).unwrap()
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.root.join("run/devenv.sock")
+    pub(crate) fn target(&self, instance: &str) -> EnvironmentTarget {
+        EnvironmentTarget { project: self.project.display().to_string(), instance: instance.to_owned() }
+    }
+
+    /// Of the default instance.
+    pub(crate) fn phase(&self) -> String {
+        self.status("default").phase.to_string()
+    }
+
+    pub(crate) fn status(&self, instance: &str) -> Status {
+        let target = self.target(instance);
+        self.ask(async |client| client.status(&target).await)
+    }
+
+    pub(crate) fn operations_in_progress(&self) -> usize {
+        self.operations().iter().filter(|operation| !operation.state.has_ended()).count()
+    }
+
+    /// The state of the last operation of this kind.
+    pub(crate) fn last_operation(&self, kind: &str) -> Option<String> {
+        let last = self.operations().into_iter().rfind(|operation| operation.kind.to_string() == kind)?;
+        Some(last.state.to_string())
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        self.ask(async |client| client.operations().await).operations
+    }
+
+    /// Whether the daemon has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// Stops the daemon as `devenv daemon stop` does.
     pub(crate) fn stop(mut self) {
-        block_on(self.client().stop_daemon()).unwrap();
+        self.ask(async |client| client.stop_daemon().await);
         self.thread.take().unwrap().join().unwrap();
     }
 
@@ -97,9 +157,4 @@ impl Drop for TestDaemon {
             assert!(ended.is_ok() || std::thread::panicking(), "the daemon panicked");
         }
     }
-}
-
-/// Runs a client's call to its end.
-pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
-    runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }

@@ -1,0 +1,135 @@
+//! The commands that change an environment with data, each with the state that it needs and the state that it leads to.
+//! Other files disturb them: they kill the daemon or the client, interrupt them, collect garbage meanwhile, make calls panic.
+
+use crate::world::TestDaemon;
+
+pub(crate) struct Change {
+    pub(crate) command: &'static str,
+    /// The kind of its operation.
+    pub(crate) kind: &'static str,
+    /// Leads to the state in which the command is given, also after the command was disturbed.
+    pub(crate) before: fn(&TestDaemon),
+    pub(crate) is_done: fn(&TestDaemon) -> bool,
+}
+
+pub(crate) const SNAPSHOT_SAVE: Change = Change {
+    command: "snapshot save one",
+    kind: "snapshot-save",
+    before: |daemon| {
+        if has_snapshot(daemon) {
+            daemon.carry_out("snapshot remove one");
+        }
+        daemon.write_data("default", "yes");
+    },
+    is_done: has_snapshot,
+};
+
+pub(crate) const SNAPSHOT_RESTORE: Change = Change {
+    command: "snapshot restore one",
+    kind: "snapshot-restore",
+    before: |daemon| {
+        if !has_snapshot(daemon) {
+            daemon.write_data("default", "yes");
+            daemon.carry_out("snapshot save one");
+        }
+        daemon.write_data("default", "changed");
+    },
+    is_done: |daemon| daemon.data("default") == ["yes", "yes"],
+};
+
+pub(crate) const SNAPSHOT_REMOVE: Change = Change {
+    command: "snapshot remove one",
+    kind: "snapshot-remove",
+    before: |daemon| {
+        if !has_snapshot(daemon) {
+            daemon.carry_out("snapshot save one");
+        }
+    },
+    is_done: |daemon| !has_snapshot(daemon),
+};
+
+/// The copy is brought up by a second operation, which is not awaited.
+pub(crate) const FORK: Change = Change {
+    command: "fork copy",
+    kind: "fork",
+    before: |daemon| {
+        daemon.carry_out("down --volumes --instance copy");
+        daemon.carry_out("gc --all");
+    },
+    is_done: |daemon| daemon.data("copy") == ["yes", "yes"],
+};
+
+pub(crate) const RESET: Change = Change {
+    command: "reset",
+    kind: "reset",
+    before: |daemon| daemon.write_data("default", "yes"),
+    is_done: |daemon| daemon.data("default") == ["none", "none"],
+};
+
+pub(crate) const UNDO: Change = Change {
+    command: "undo",
+    kind: "undo",
+    before: |daemon| {
+        daemon.carry_out("gc --all");
+        daemon.write_data("default", "yes");
+        daemon.carry_out("reset");
+    },
+    is_done: |daemon| daemon.data("default") == ["yes", "yes"],
+};
+
+pub(crate) const DOWN_WITH_VOLUMES: Change = Change {
+    command: "down --volumes",
+    kind: "down",
+    before: |daemon| {
+        daemon.expect(0, "up shop");
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| daemon.phase() == "absent" && daemon.volumes("default").is_empty(),
+};
+
+pub(crate) const UP: Change =
+    Change { command: "up shop", kind: "up", before: |daemon| daemon.carry_out("down"), is_done: |daemon| daemon.phase() == "ready" };
+
+pub(crate) const RESTART: Change = Change {
+    command: "restart",
+    kind: "restart",
+    before: |daemon| drop(daemon.expect(0, "up shop")),
+    is_done: |daemon| daemon.phase() == "ready",
+};
+
+pub(crate) const STOP: Change =
+    Change { command: "stop", kind: "stop", before: |daemon| daemon.carry_out("start"), is_done: |daemon| daemon.phase() == "stopped" };
+
+pub(crate) const START: Change =
+    Change { command: "start", kind: "start", before: |daemon| daemon.carry_out("stop"), is_done: |daemon| daemon.phase() == "ready" };
+
+/// There are volumes in the trash, of an environment that is up and of one that is down.
+pub(crate) const GC: Change = Change {
+    command: "gc --all",
+    kind: "gc",
+    before: |daemon| {
+        daemon.expect(0, "up shop --instance copy");
+        daemon.carry_out("down --volumes --instance copy");
+        daemon.carry_out("reset");
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| daemon.all_volumes().len() == 2,
+};
+
+fn has_snapshot(daemon: &TestDaemon) -> bool {
+    daemon.record("default").is_some_and(|record| record["snapshots"]["one"].is_object())
+}
+
+/// A test for each change: `disturb` is called with it.
+macro_rules! for_changes {
+    ($disturb:path: $($change:ident as $test:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $test() {
+                $disturb(&crate::changes::$change);
+            }
+        )*
+    };
+}
+
+pub(crate) use for_changes;
