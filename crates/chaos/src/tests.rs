@@ -93,7 +93,7 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
         (
             "redis-keys:",
             "redis-key:",
-            "2:11: unknown field `redis-key` in `keys` / did you mean `redis-keys`? (expected `postgres-rows`, `redis-keys`, `redis-jobs`, `kafka-records`, `http` or `command`)",
+            "2:11: unknown field `redis-key` in `keys` / did you mean `redis-keys`? (expected `postgres-rows`, `redis-keys`, `redis-jobs`, `kafka-records`, `mariadb-rows`, `http` or `command`)",
         ),
     ];
     let wrongly: Vec<String> = cases

@@ -183,7 +183,7 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
         ("init/02.sql.zst", "no zstd", "init/02.sql.zst: cannot be read: ", true),
         ("seed/item.csv", "id,name\n1,one\nx,two\n", "seed/item.csv:3: invalid input syntax for type integer: \"x\"", true),
         ("seed/item.csv", "id,nome\n1,one\n", "seed/item.csv:1: column \"nome\" of relation \"item\" does not exist", true),
-        ("seed/thing.csv", "id,name\n1,one\n", "seed/thing.csv: there is no table \"thing\" to fill", true),
+        ("seed/thing.csv", "id,name\n1,one\n", "seed/thing.csv: table \"thing\" does not exist", true),
     ] {
         project.write(path, text);
         let error = project.apply().await.unwrap_err();
