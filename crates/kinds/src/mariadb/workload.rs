@@ -106,7 +106,7 @@ fn found(variables: &Variables, service: &str, database: Option<&str>) -> Result
         None => Variables::name(service, "URL"),
     };
     let unreadable = |reason: &str| AddressError::Unreadable { name: name.clone(), reason: reason.to_owned() };
-    let address = Address::parse(variables.value(&name)?).map_err(|error| unreadable(error))?;
+    let address = Address::parse(variables.value(&name)?).map_err(&unreadable)?;
     let address = address.ok_or_else(|| unreadable("it is a path"))?;
     let authority = address.options.iter().find(|(option, _)| option == "ssl-ca").map(|(_, path)| PathBuf::from(path));
     Ok(Login {
