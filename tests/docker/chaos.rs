@@ -105,10 +105,10 @@ fn what_only_another_service_or_the_target_itself_can_see_is_asked_from_there() 
     corner.up("test");
     let cut = inject(&corner, &["partition", "cache", "--for", "60s", "--set", "from=other"]);
     let message = cut["witness"]["what"].as_str().unwrap();
-    assert!(message.starts_with("asked from other: no answer within"), "{message}");
+    assert!(message.starts_with("from other: no answer within"), "{message}");
     assert_eq!(redis(&corner.variable("CACHE_URL"), &["PING"]), "PONG", "the host suffers too");
     let names = inject(&corner, &["dns", "cache", "--for", "60s"]);
-    assert!(names["witness"]["what"].as_str().unwrap().starts_with("asked from cache: the request was blocked by the firewall"), "{names}");
+    assert!(names["witness"]["what"].as_str().unwrap().starts_with("from cache: the request was blocked by the firewall"), "{names}");
     corner.ok(&["chaos", "heal"]);
     let thin = inject(&corner, &["bandwidth", "cache", "--for", "60s", "--set", "rate=16KiB/s"]);
     assert!(thin["witness"]["what"].as_str().unwrap().starts_with("an answer takes"), "{thin}");

@@ -24,7 +24,7 @@ fn services_stop_start_restart_and_are_waited_for() {
     assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");
     assert_eq!(corner.service("cache")["container"], container);
     let why = corner.ok(&["why", "cache"]);
-    assert!(why.contains("restart was asked for"), "{why}");
+    assert!(why.contains("restart was requested"), "{why}");
 
     let error = corner.devenv(&["restart", "nobody", "--json"]).expect(1).json();
     assert_eq!(error["error"]["code"], "not-found");

@@ -168,7 +168,7 @@ fn an_image_is_built_again_and_the_container_replaced() {
     corner.write("image/Dockerfile", "FROM debian:trixie-slim\nRUN exit 3\n");
     corner.until_told("service.build-failed", 1);
     let reported = corner.messages("service.build-failed").remove(0);
-    assert!(reported.contains("the version of api that runs goes on"), "{reported}");
+    assert!(reported.contains("the current version of api keeps running"), "{reported}");
     let api = corner.service("api");
     assert_eq!((&api["state"], &api["container"]), (&"ready".into(), &after));
 

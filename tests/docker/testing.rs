@@ -73,7 +73,7 @@ fn an_idle_environment_is_taken_down_and_keeps_its_data() {
     sql(&corner.variable("DATABASE_URL"), "create table kept ()");
     assert!(corner.json(&["gc", "--idle", "1h"])["removed"].as_array().unwrap().is_empty());
     let report = corner.json(&["gc", "--idle", "0ms"]);
-    assert!(report["removed"][0]["reason"].as_str().unwrap().contains("has its data"), "{report}");
+    assert!(report["removed"][0]["reason"].as_str().unwrap().contains("with its data kept"), "{report}");
     assert_ne!(corner.json(&["status"])["phase"], "ready");
     corner.up("test");
     assert!(try_sql(&corner.variable("DATABASE_URL"), "select from kept").is_ok());
