@@ -161,7 +161,7 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
                     return Err(Failure::Signal(signal));
                 }
                 (false, None) => {
-                    session.printer.say("stopping; once more leaves at once");
+                    session.printer.say("cancelling the operation; press Ctrl-C again to return now and let it continue");
                     session.under_way.cancel(signal).await;
                 }
                 (false, Some(_)) => {
