@@ -1,7 +1,7 @@
 //! PURE but for [`of_this_process`]: which variables of a shell the processes of an environment inherit.
 //!
 //! The command line sends those of the shell that asks for the environment with `up`; the daemon keeps them with the
-//! environment (`daemon/inherited.rs`). Without them a process would get those of whichever shell first started the daemon.
+//! environment (`runtime/inherited.rs`). Without them a process would get those of whichever shell first started the daemon.
 
 use std::ffi::OsString;
 

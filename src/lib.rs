@@ -6,7 +6,11 @@ mod blocking;
 mod cli;
 mod daemon;
 mod doctor;
+mod environment;
+mod error;
 mod event;
+mod faults;
+mod golden;
 #[doc(hidden)]
 pub mod hosted;
 mod inherit;
@@ -15,6 +19,8 @@ mod operation;
 mod operation_store;
 mod paths;
 mod reconcile;
+mod reload;
+mod runtime;
 mod server;
 mod store;
 

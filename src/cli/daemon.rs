@@ -18,7 +18,7 @@ use super::{
     table,
 };
 use crate::{
-    daemon as supervisor,
+    daemon as supervisor, faults,
     paths::{self, Paths},
 };
 
@@ -109,7 +109,7 @@ fn announce(announcement: &Announcement) {
 
 /// Undoes the faults that the engine alone can undo, if no daemon can be started.
 pub(super) async fn heal_without_daemon(session: &Session) -> Result<(Vec<devenv_api::Fault>, Vec<devenv_api::Fault>), Failure> {
-    Ok(supervisor::rescue(&Paths::resolve()?, session.global.context.clone(), &session.target()?).await?)
+    Ok(faults::rescue(&Paths::resolve()?, session.global.context.clone(), &session.target()?).await?)
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {

@@ -14,10 +14,11 @@ use devenv_api::{ApiError, Backup, BackupFile, BackupPart, Backups, Compared, Co
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Environments, describe, environments::Environment, internal, no_engine};
 use crate::{
     backup::{self, BackupError, compare, verified},
     engine::{Labels, VolumeCreate},
+    environment::{Environment, Environments},
+    error::{describe, internal, no_engine},
     kinds::{
         self, ServiceKind,
         capability::{Arrived, Backups as BackupAbility, Dumped, Restores, ServerSite, Staged, StagedRestore, Way},

@@ -7,34 +7,12 @@
 //! the unix socket. Environments outlive it: when it stops or is killed, everything keeps running, and the next daemon
 //! adopts it by its labels and its records.
 
-mod activity;
 mod backups;
-mod bundle;
-mod commands;
-mod compile;
+mod engine_events;
 mod engine_selection;
-pub(crate) mod environments;
-mod exec;
-mod faults;
-pub(crate) mod golden;
-mod host_processes;
-pub(crate) mod images;
-mod inherited;
-mod ledger;
-mod lifecycle;
-mod log_collector;
-pub(crate) mod loop_devices;
-mod metrics;
-mod port_forwards;
-mod port_proxies;
 mod recovery;
-mod reload;
-mod reload_job;
-mod service_runtime;
 mod transfer;
-mod versions;
 mod volumes;
-mod watcher;
 
 use std::{
     collections::HashMap,
@@ -46,23 +24,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_api::{ApiError, ErrorCode};
+use devenv_api::{Announcement, ApiError, ErrorCode};
 use tokio::{net::UnixListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Engine, EngineError, docker},
+    engine::{Engine, docker},
+    environment::{self, Environments},
+    error::{describe, internal, no_engine},
     operation::{Operations, gc},
     operation_store::OperationStore,
     paths::Paths,
-    server,
+    server::{self, Daemon},
     store::Store,
 };
-
-pub(crate) use devenv_api::Announcement;
-pub(crate) use environments::Environments;
-pub(crate) use exec::carry;
-pub(crate) use faults::rescue;
 
 /// What a daemon is started with.
 pub(crate) struct Options {
@@ -71,18 +46,6 @@ pub(crate) struct Options {
     pub(crate) context: Option<String>,
     /// The engine to drive. `None`: the one that `context` and the environment variables name.
     pub(crate) engine: Option<Arc<dyn Engine>>,
-}
-
-/// What the server knows of the daemon around it.
-pub(crate) struct Daemon {
-    pub(crate) environments: Environments,
-    pub(crate) operations: Operations,
-    pub(crate) paths: Paths,
-    pub(crate) selection: docker::Selection,
-    pub(crate) engine: devenv_api::EngineInfo,
-    pub(crate) started: Instant,
-    /// Cancelled to end the daemon.
-    pub(crate) stop: CancellationToken,
 }
 
 /// Runs until stopped. `announce` is called once, when the socket accepts connections or the start has failed.
@@ -113,7 +76,8 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         recovery::adopt(&environments).await?;
         operations.recover().await;
         operations.end_left_leases().await;
-        let daemon = Daemon { environments, operations, paths, selection, engine: info, started: Instant::now(), stop };
+        let refuse_engine = engine_selection::check(selection, info.endpoint.clone());
+        let daemon = Daemon { environments, operations, paths, refuse_engine, engine: info, started: Instant::now(), stop };
         let listener = listen(&daemon.paths.socket()).map_err(|error| {
             ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display()))
         })?;
@@ -147,7 +111,7 @@ async fn serve(daemon: Daemon, listener: UnixListener, end: CancellationToken) -
     let socket = daemon.paths.socket();
     let (environments, operations) = (daemon.environments.clone(), daemon.operations.clone());
     let mut tasks = Watched::default();
-    tasks.spawn("that follows the engine's events", watcher::follow_engine(environments.clone(), stop.clone()));
+    tasks.spawn("that follows the engine's events", engine_events::follow_engine(environments.clone(), stop.clone()));
     tasks.spawn("that collects garbage", gc::sweep_regularly(operations.clone(), stop.clone()));
     tasks.spawn("that restarts environments", environments.clone().restart_failed(stop.clone()));
     tasks.spawn("that serves the socket", server::serve(daemon, listener, stop.clone()));
@@ -198,7 +162,7 @@ impl Watched {
             Some(Ok((id, ()))) => (id, "it ended".to_owned()),
             Some(Err(error)) => {
                 let id = error.id();
-                (id, error.try_into_panic().map_or_else(|error| error.to_string(), |panic| lifecycle::said(panic.as_ref())))
+                (id, error.try_into_panic().map_or_else(|error| error.to_string(), |panic| environment::said(panic.as_ref())))
             }
             None => return std::future::pending().await,
         };
@@ -244,26 +208,6 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     // The directory has mode 0700, so nobody was able to connect in between.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-pub(crate) fn no_engine(error: &EngineError) -> ApiError {
-    ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
-}
-
-pub(crate) fn internal(error: impl std::error::Error) -> ApiError {
-    ApiError::new(ErrorCode::Internal, describe(&error))
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use std::{
 
 use devenv_api::{ApiError, Compared, Content, ErrorCode, TransferRequest, Transferred};
 
-use super::{Environments, backups::backup_error, environments::Environment, internal};
+use super::backups::backup_error;
 use crate::{
     backup::{compare, verified},
+    environment::{Environment, Environments},
+    error::internal,
     kinds::{
         self, ServiceKind,
         capability::{Arrived, Backups, RemoteSource, Restores, ServerSite, Staged, StagedRestore, Transfers},

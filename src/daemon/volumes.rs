@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use devenv_api::{ApiError, ErrorCode, ServiceState};
 
-use super::{Environments, environments::Environment, internal, no_engine};
 use crate::{
     engine::ObservedVolume,
+    environment::{Environment, Environments},
+    error::{internal, no_engine},
     spec::{MountSource, ServiceSpec},
     store::write_atomically,
 };
@@ -44,7 +45,7 @@ impl Environments {
     }
 
     /// The same, also for what golden volumes were copied from when an earlier daemon died.
-    pub(super) async fn resume_all(&self, environment: &Environment) {
+    pub(crate) async fn resume_all(&self, environment: &Environment) {
         let directory = self.shared.store.environment(&environment.id);
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Prepared, Work, ready::with_time, services::names};
 use crate::{
-    daemon::{Environments, environments::Environment},
+    environment::{Environment, Environments},
     spec::ServiceName,
 };
 

@@ -4,7 +4,7 @@ use devenv_api::{ApiError, OperationKind, RestoreRequest, ServicesRequest, Trans
 use serde_json::json;
 
 use super::{Context, Prepared, Work, services::names};
-use crate::daemon::Environments;
+use crate::environment::Environments;
 
 pub(super) fn save(environments: &Environments, request: ServicesRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Live, NewEvent, Operations, Reason, internal};
 use crate::{
-    daemon::{Environments, environments::Environment},
+    environment::{Environment, Environments},
     operation_store::Step,
 };
 

@@ -9,8 +9,9 @@ use devenv_api::{ApiError, ErrorCode, ServiceState};
 
 use super::{Context, internal};
 use crate::{
-    daemon::{Environments, environments::Environment, no_engine},
     engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, VolumeCreate},
+    environment::{Environment, Environments},
+    error::no_engine,
     operation_store::Step,
     reconcile::labels,
     snapshot::{VolumeCopy, copy_volume, digest_tree, is_ours},

@@ -7,7 +7,7 @@ use super::{
     Context, Prepared, Work,
     ready::{interrupted, with_time},
 };
-use crate::{daemon::Environments, store::Goal};
+use crate::{environment::Environments, store::Goal};
 
 pub(super) fn prepare(environments: &Environments, request: DownRequest) -> Prepared {
     let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id);

@@ -11,7 +11,8 @@ use super::{
     internal,
 };
 use crate::{
-    daemon::{Environments, describe, environments::Environment},
+    environment::{Environment, Environments},
+    error::describe,
     operation_store::Step,
     store::create_private,
 };

@@ -11,9 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Claim, Context, Operations, Prepared, Work, test};
 use crate::{
-    daemon::{Environments, environments::Environment, golden, internal, loop_devices, no_engine},
     engine::EngineError,
+    environment::{Environment, Environments},
+    error::{internal, no_engine},
+    golden,
     operation_store::InFlight,
+    runtime::loop_devices,
     spec::EnvironmentId,
     store::{Goal, age},
 };
@@ -102,7 +105,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
         removed.push(removed_item("volume", volume.name, reason));
     }
     if !dry_run {
-        loop_devices::sweep_now(environments).await;
+        sweep_disks(environments).await;
     }
     for id in forgotten(context, request.all).await? {
         if !dry_run {
@@ -250,6 +253,27 @@ fn forget(environment: &Environment, all: bool) -> Prepared {
         }
         Ok(json!({}))
     })
+}
+
+/// Removes the disks of volumes that are not there any more, nor on record: a disk is made before its volume.
+async fn sweep_disks(environments: &Environments) {
+    let shared = &environments.shared;
+    let directory = shared.store.loops();
+    if !directory.exists() {
+        return;
+    }
+    let mut names = Vec::new();
+    for environment in environments.all() {
+        match environment.handle.record().await {
+            Ok(record) => names.extend(record.volumes.into_values()),
+            Err(error) => return tracing::warn!(%error, "Cannot compare disks with the records."),
+        }
+    }
+    match shared.engine.volumes(&shared.owner).await {
+        Ok(volumes) => names.extend(volumes.into_iter().map(|volume| volume.name)),
+        Err(error) => return tracing::warn!(%error, "Cannot compare disks with volumes."),
+    }
+    loop_devices::sweep(&directory, &names).await;
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Context, Operations, Prepared, Work, test};
 use crate::{
-    daemon::{describe, environments::Environment},
+    environment::Environment,
+    error::describe,
     lease::{Granted, LeaseError, LeaseSpec},
     process,
     reconcile::CommandError,
@@ -139,9 +140,4 @@ fn refused(error: &LeaseError) -> ApiError {
         Some(hint) => refused.hint(hint),
         None => refused,
     }
-}
-
-/// Environments of tests that come up at the same time.
-pub(crate) fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).max(2)
 }

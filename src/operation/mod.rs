@@ -49,7 +49,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    daemon::{Environments, describe},
+    environment::Environments,
+    error::describe,
     operation_store::{OperationStore, Record, Step},
     reconcile::ServiceAction,
     spec::EnvironmentId,
@@ -57,7 +58,7 @@ use crate::{
 
 pub(crate) use context::Context;
 pub(crate) use down::absent;
-pub(crate) use lease::{at_once, mark};
+pub(crate) use lease::mark;
 pub(crate) use queue::{Claim, Work};
 pub(crate) use run::{Follower, NewEvent};
 pub(crate) use services::names;

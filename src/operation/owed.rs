@@ -4,8 +4,9 @@ use std::{io, path::Path};
 
 use super::Operations;
 use crate::{
-    daemon::{Environments, describe},
     engine::{ContainerState, EngineError, ObservedContainer},
+    environment::Environments,
+    error::describe,
     operation_store::Step,
 };
 

@@ -6,7 +6,7 @@ use devenv_api::{ApiError, ErrorCode, ServiceState, Status};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::{daemon::environments::Environment, reconcile::View, spec::ServiceName, store::Goal};
+use crate::{environment::Environment, reconcile::View, spec::ServiceName, store::Goal};
 
 /// Waits until everything is as wanted; the environment's status. `left` says what a cancelled wait leaves behind.
 pub(super) async fn when_ready(context: &Context, environment: &Environment, turn: u64, left: &str) -> Result<Value, ApiError> {

@@ -10,7 +10,7 @@ use super::{
     services::names,
 };
 use crate::{
-    daemon::{Environments, environments::Environment},
+    environment::{Environment, Environments},
     spec::ServiceName,
     store::{Goal, Record},
 };

@@ -8,7 +8,7 @@ use super::{
     ready::{failures_of, with_time},
 };
 use crate::{
-    daemon::{Environments, environments::Environment},
+    environment::{Environment, Environments},
     reconcile::ServiceAction,
     spec::{InvalidName, ServiceName},
 };

@@ -15,7 +15,8 @@ use super::{
     ready::when_ready,
 };
 use crate::{
-    daemon::{Environments, environments::Environment, no_engine},
+    environment::{Environment, Environments},
+    error::no_engine,
     operation_store::Step,
     store::{Record, SnapshotRecord},
 };

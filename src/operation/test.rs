@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Context, Operations, Prepared, Work, internal, lease};
 use crate::{
-    daemon::{Environments, environments::Environment},
     engine::EngineError,
+    environment::{Environment, Environments},
     spec::EnvironmentId,
 };
 

@@ -4,7 +4,7 @@ use devenv_api::{ApiError, EnvironmentTarget, OperationKind};
 use serde_json::{Value, json};
 
 use super::{Context, Prepared, Work, ready::ready_or_failed};
-use crate::daemon::{Environments, environments::Environment};
+use crate::environment::{Environment, Environments};
 
 pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -> Result<Prepared, ApiError> {
     let environment = environments.require(target)?;

@@ -13,7 +13,7 @@ use super::{
     ready::{ready_or_failed, timed_out, with_time},
 };
 use crate::{
-    daemon::{Environments, environments::Environment},
+    environment::{Environment, Environments},
     operation_store::Step,
 };
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest, InjectRequest};
 
-use super::failure::Failed;
-use crate::daemon::Daemon;
+use super::{Daemon, failure::Failed};
 
 pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<Fault>, Failed> {
     Ok(Json(daemon.environments.inject(request).await?))

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use devenv_api::DaemonStatus;
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use super::Daemon;
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Json<DaemonStatus> {
     Json(DaemonStatus {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use devenv_api::{AcceptRequest, Backups, EnvironmentTarget, Ledger, Snapshots};
 
-use super::failure::Failed;
-use crate::daemon::Daemon;
+use super::{Daemon, failure::Failed};
 
 pub(super) async fn ledger(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Ledger>, Failed> {
     Ok(Json(daemon.environments.require(&target)?.ledger().await?))

@@ -8,9 +8,9 @@ use std::{
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
 
-use super::{failure::Failed, stream};
+use super::{Daemon, failure::Failed, stream};
 use crate::{
-    daemon::{Daemon, environments::Environment},
+    environment::Environment,
     operation::{
         absent, names,
         ready::{failures_of, timed_out},

@@ -13,8 +13,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
-use super::failure::Failed;
-use crate::daemon::{Daemon, carry};
+use super::{Daemon, failure::Failed};
+use crate::environment::exec::carry;
 
 pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;

@@ -6,13 +6,16 @@ use axum::{Json, extract::State, response::Response};
 use devenv_api::{ArchiveRequest, FetchRequest, Images};
 
 use super::{
+    Daemon,
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::daemon::{Daemon, images};
+use crate::runtime::images;
 
 pub(super) async fn fetch(State(daemon): State<Arc<Daemon>>, Json(request): Json<FetchRequest>) -> Response {
-    ndjson(received(images::fetch(&daemon.environments, request.images)))
+    let (messages, work) = images::fetch(daemon.environments.engine().clone(), request.images);
+    daemon.environments.look_after(work);
+    ndjson(received(messages))
 }
 
 pub(super) async fn save(State(daemon): State<Arc<Daemon>>, Json(request): Json<ArchiveRequest>) -> Result<Json<Images>, Failed> {

@@ -15,11 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::{
+    Daemon,
     exec::{switch, upgrade},
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{daemon::Daemon, operation};
+use crate::operation;
 
 /// A command is a word.
 const LONGEST_LINE: usize = 1024;

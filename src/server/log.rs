@@ -8,10 +8,11 @@ use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
+    Daemon,
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{blocking, daemon::Daemon, log::Query, reconcile::CommandError};
+use crate::{blocking, log::Query, reconcile::CommandError};
 
 /// Lines on their way to a client that reads more slowly than we do.
 const WAITING: usize = 1024;

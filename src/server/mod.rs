@@ -1,6 +1,7 @@
 //! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
 //! environments' own tasks, through their handles.
 
+mod bundle;
 mod chaos;
 mod daemon;
 mod data;
@@ -15,14 +16,29 @@ mod operation;
 mod stream;
 mod variables;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{Router, middleware, routing};
-use devenv_api::route;
+use devenv_api::{ApiError, EngineInfo, EngineSelection, route};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::Daemon;
+use crate::{environment::Environments, operation::Operations, paths::Paths};
+
+/// Refuses requests of clients that mean another engine than the daemon's.
+pub(crate) type EngineCheck = Box<dyn Fn(EngineSelection) -> Result<(), ApiError> + Send + Sync>;
+
+/// What handlers work with.
+pub(crate) struct Daemon {
+    pub(crate) environments: Environments,
+    pub(crate) operations: Operations,
+    pub(crate) paths: Paths,
+    pub(crate) refuse_engine: EngineCheck,
+    pub(crate) engine: EngineInfo,
+    pub(crate) started: Instant,
+    /// Cancelled to end the daemon.
+    pub(crate) stop: CancellationToken,
+}
 
 /// Serves until `stop`; answers in progress get no more time than the daemon's shutdown.
 pub(crate) async fn serve(daemon: Daemon, listener: UnixListener, stop: CancellationToken) {

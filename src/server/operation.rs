@@ -7,8 +7,7 @@ use devenv_api::{Operation, OperationMessage, OperationTarget, Operations, Submi
 use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{failure::Failed, stream::ndjson};
-use crate::daemon::Daemon;
+use super::{Daemon, failure::Failed, stream::ndjson};
 
 pub(super) async fn submit(State(daemon): State<Arc<Daemon>>, Json(submission): Json<Submission>) -> Response {
     match daemon.operations.submit(submission).await {

@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::{daemon::environments::Environment, event::Event, reconcile::Progress};
+use crate::{environment::Environment, event::Event, reconcile::Progress};
 
 pub(super) fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
     let lines = items.map(|item| {

@@ -6,9 +6,9 @@ use axum::{Json, extract::State};
 use devenv_api::{ApiError, ErrorCode, Variable, Variables, VariablesFor, VariablesRequest};
 use indexmap::IndexMap;
 
-use super::failure::Failed;
+use super::{Daemon, failure::Failed};
 use crate::{
-    daemon::{Daemon, describe},
+    error::describe,
     reconcile::CommandError,
     spec::{Template, Workload},
 };

@@ -1,4 +1,4 @@
-//! Modules that need one another.
+//! Modules that need one another, or one that is above them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +34,15 @@ pub fn cycles(graph: &Graph) -> Vec<Vec<String>> {
         }
     }
     found.into_iter().collect()
+}
+
+/// The arrows that lead to the same row or a later one, as `from -> to (place)`. Modules in no row may name all and be named
+/// by all.
+pub fn upward(rows: &[&[&str]], graph: &Graph) -> Vec<String> {
+    let row = |module: &String| rows.iter().position(|row| row.contains(&module.as_str()));
+    let arrows = graph.iter().flat_map(|(from, reached)| reached.iter().map(move |(to, place)| (from, to, place)));
+    let upward = arrows.filter(|(from, to, _)| row(from).zip(row(to)).is_some_and(|(from, to)| to >= from));
+    upward.map(|(from, to, place)| format!("{from} -> {to} ({place})")).collect()
 }
 
 fn reachable<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a String> {

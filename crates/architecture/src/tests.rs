@@ -7,15 +7,15 @@ use std::{
 };
 
 use crate::{
-    cycles::{cycles, graph},
-    rules::{RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, violations},
+    cycles::{cycles, graph, upward},
+    rules::{ROOMS, RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, violations},
     source::{Source, read},
 };
 
 /// Circles that are left, each with what keeps it.
 const KNOWN_CYCLES: &[(&str, &[&str])] = &[
-    // The daemon composes operations and server, which reach environments through its registry.
-    ("devenv", &["daemon", "operation", "server"]),
+    // The registry shows and ends the faults of its environments, which are injected through it.
+    ("devenv", &["environment", "faults"]),
     // The traits of abilities name the types of the generic parts, which ask for the abilities.
     ("devenv-kinds", &["asker", "backup", "capability", "metrics", "lease", "probe", "provision", "script", "transfer"]),
     ("devenv-api", &["backup", "chaos", "operation", "request", "status"]),
@@ -107,6 +107,33 @@ fn no_circle_exists_but_those_that_are_known() {
             assert!(known, "{name}: {circle:?} need one another:\n{}", arrows.join("\n"));
         }
     }
+}
+
+/// Arrows that lead upward, until the room below takes what it needs.
+const KNOWN_UPWARD: &[&str] = &["environment -> faults"];
+
+#[test]
+fn no_room_of_the_root_crate_names_one_above_it() {
+    let (_, source) = &packages()["devenv"];
+    let graph = graph(source);
+    let modules = graph.keys().filter(|module| !["cli", "main", "lib"].contains(&module.as_str()));
+    let unplaced: Vec<&String> = modules.filter(|module| !ROOMS.iter().any(|row| row.contains(&module.as_str()))).collect();
+    assert!(unplaced.is_empty(), "{unplaced:?} have no place in `ROOMS`");
+    let found = upward(ROOMS, &graph);
+    let wrong: Vec<&String> = found.iter().filter(|arrow| !KNOWN_UPWARD.iter().any(|known| arrow.starts_with(known))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_planted_arrow_that_leads_upward_is_reported() {
+    let files = [
+        ("lib.rs", "mod net; mod reconcile; mod server;"),
+        ("net.rs", "fn f() { crate::server::serve() }"),
+        ("reconcile.rs", "use crate::net::forward;"),
+        ("server.rs", "use crate::{net::forward, reconcile::Handle};"),
+    ];
+    let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    assert_eq!(upward(ROOMS, &graph(&read(&files).unwrap())), ["net -> server (net.rs:1)"]);
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! Runs a command in a service for a client: carries its input, output, terminal size and exit code.
+
+use devenv_api::{ApiError, DaemonCodec, ErrorCode, ExecInput, ExecOutput, ExecRequest};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::Framed;
+
+use super::Environments;
+use crate::{
+    engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize},
+    error::{internal, no_engine},
+};
+
+impl Environments {
+    /// Starts the command, if its service is a container that runs.
+    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ApiError> {
+        let environment = self.require(&request.target)?;
+        let status = environment.handle.status();
+        let Some(service) = status.services.into_iter().find(|service| service.name == request.service) else {
+            let message = format!("unknown service `{}` in this environment", request.service);
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
+        };
+        if service.kind == "process" {
+            let message = format!("`{}` is a process on the host, so there is no container to run a command in", service.name);
+            return Err(ApiError::new(ErrorCode::Usage, message)
+                .hint("run `devenv run -- COMMAND` to run a command on the host with the environment's variables"));
+        }
+        let Some(container) = service.container else {
+            let message = format!("`{}` is not running: it is {}", service.name, service.state);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
+        };
+        // A new process there is held still like all others, and would say nothing until the fault is over.
+        if let Some(fault) = self.paused_by(&environment, &service.name).await {
+            let message = format!("`{}` is paused by the fault `{fault}`, so no command can run in it", service.name);
+            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv chaos heal {fault}` ends the fault")));
+        }
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
+        // They are in no description of the container, and so the engine gives them to nobody by itself.
+        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(crate::spec::ContainerSpec::secret_variables);
+        let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
+        let session = SessionRequest {
+            command: request.command.clone(),
+            user: request.user.clone(),
+            environment: secrets,
+            directory: request.directory.clone(),
+            terminal: request.tty.then(|| {
+                request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })
+            }),
+        };
+        self.engine().exec_session(&container, session).await.map_err(|error| match error {
+            EngineError::Unreachable { .. } => no_engine(&error),
+            other => ApiError::new(ErrorCode::Failed, other.to_string()),
+        })
+    }
+}
+
+/// Carries everything both ways until the command has ended or the client has gone.
+pub(crate) async fn carry(connection: impl AsyncRead + AsyncWrite + Unpin, session: ExecSession) {
+    let ExecSession { mut input, mut output, resize, exit_code } = session;
+    let (mut client, mut asked) = Framed::new(connection, DaemonCodec).split();
+    let incoming = async {
+        while let Some(Ok(message)) = asked.next().await {
+            let result = match message {
+                ExecInput::Stdin(bytes) => input.write_all(&bytes).await,
+                ExecInput::StdinEnd => input.shutdown().await,
+                ExecInput::Resize(size) => {
+                    // A terminal of the wrong size is a blemish, not a failure.
+                    let _ = resize(TerminalSize { columns: size.columns, rows: size.rows }).await;
+                    Ok(())
+                }
+            };
+            if result.is_err() {
+                // The command reads no more; it may still write.
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let outgoing = async {
+        let mut broken = None;
+        while let Some(chunk) = output.next().await {
+            let message = match chunk {
+                Ok((ExecStream::Stdout, bytes)) => ExecOutput::Stdout(bytes),
+                Ok((ExecStream::Stderr, bytes)) => ExecOutput::Stderr(bytes),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            };
+            if client.send(message).await.is_err() {
+                return;
+            }
+        }
+        let code = match broken {
+            Some(error) => Err(error),
+            None => exit_code.await,
+        };
+        let last = match code {
+            Ok(code) => ExecOutput::Exited(code as i32),
+            Err(error) => ExecOutput::Failed(ApiError::new(ErrorCode::Failed, error.to_string())),
+        };
+        // A client that is gone needs no exit code.
+        let _ = client.send(last).await;
+        let _ = client.close().await;
+    };
+    tokio::select! {
+        () = outgoing => {}
+        // The client has gone: the command is left to itself, with its input closed.
+        () = incoming => {}
+    }
+}

@@ -1,0 +1,151 @@
+//! Ports of services whose host has another loopback than this process: brought to the one that is here.
+//!
+//! # Theory of operation
+//!
+//! Variables, probes and advertised addresses say `127.0.0.1` and the leased port. That is where the engine publishes
+//! them, and where nothing is when this process runs in a container with the engine's socket, or when the engine is
+//! another machine's or container's. Then the daemon listens there itself and forwards every connection: to the
+//! container on the environment's network, or to the engine's host. So one address works everywhere.
+//!
+//! A task for each environment follows its views; port forwards are there for the services that have a container.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
+
+use devenv_api::Status;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Engine, Reach},
+    net::forward,
+    reconcile::{Handle, network_name},
+    spec::EnvironmentId,
+};
+
+/// The forwarded ports, which are not available as free ports.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held(Arc<Mutex<HashSet<u16>>>);
+
+/// Where a passage leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    container: String,
+    /// In the container.
+    inner: u16,
+    /// At the engine's host.
+    outer: u16,
+}
+
+/// Who takes connections on behalf of one environment.
+struct PortForwards {
+    engine: Arc<dyn Engine>,
+    network: String,
+    reach: Reach,
+}
+
+impl Held {
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.0.lock().expect("no code panics while it holds this lock").iter().copied().collect()
+    }
+}
+
+/// Keeps the port forwards of an environment until its task ends.
+pub(crate) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: EnvironmentId, reach: Reach, held: Held, stop: CancellationToken) {
+    let forwards = Arc::new(PortForwards { engine, network: network_name(&id), reach });
+    let mut open: BTreeMap<u16, (Target, JoinSet<()>)> = BTreeMap::new();
+    let mut views = handle.views();
+    loop {
+        let wanted = targets(&views.borrow_and_update().status);
+        open.retain(|port, (target, _)| wanted.get(port) == Some(target));
+        for (port, target) in wanted {
+            if open.contains_key(&port) {
+                continue;
+            }
+            match forwards.open(port, target.clone()).await {
+                Ok(serving) => {
+                    open.insert(port, (target, serving));
+                }
+                // The next view finds it missing.
+                Err(error) => tracing::warn!(%error, port, "Cannot forward a port to this host's loopback."),
+            }
+        }
+        *held.0.lock().expect("no code panics while it holds this lock") = open.keys().copied().collect();
+        // Both are cancel-safe.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// By the public port.
+fn targets(status: &Status) -> BTreeMap<u16, Target> {
+    let mut targets = BTreeMap::new();
+    for service in &status.services {
+        let Some(container) = &service.container else { continue };
+        for port in service.ports.iter().filter(|port| port.address == "127.0.0.1") {
+            targets.insert(port.host, Target { container: container.clone(), inner: port.container, outer: port.host });
+        }
+    }
+    targets
+}
+
+impl PortForwards {
+    /// Listens; the listener and its connections end with what is returned.
+    async fn open(self: &Arc<Self>, port: u16, target: Target) -> io::Result<JoinSet<()>> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let forwards = self.clone();
+        let mut serving = JoinSet::new();
+        serving.spawn(forward(listener, move || {
+            let (forwards, target) = (forwards.clone(), target.clone());
+            async move { forwards.connect(&target).await }
+        }));
+        Ok(serving)
+    }
+
+    async fn connect(&self, target: &Target) -> io::Result<TcpStream> {
+        match &self.reach {
+            Reach::Elsewhere { host } => TcpStream::connect((host.as_str(), target.outer)).await,
+            // Asked each time: a container that was started again may have another address, and another one its former.
+            Reach::Here | Reach::Beside => {
+                let found = self.engine.address(&self.network, &target.container).await.map_err(io::Error::other)?;
+                let address = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+                TcpStream::connect((address, target.inner)).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    #[tokio::test]
+    async fn what_is_sent_to_the_known_port_arrives_at_the_engines_host() {
+        let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let outer = far.local_addr().unwrap().port();
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let reach = Reach::Elsewhere { host: "127.0.0.1".to_owned() };
+        let forwards = Arc::new(PortForwards { engine: Arc::new(FakeEngine::new()), network: String::new(), reach });
+        let serving = forwards.open(free, Target { container: String::new(), inner: 0, outer }).await.unwrap();
+        let mut client = TcpStream::connect(("127.0.0.1", free)).await.unwrap();
+        let (mut server, _) = far.accept().await.unwrap();
+        client.write_all(b"to").await.unwrap();
+        let mut text = [0; 2];
+        server.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"to");
+        drop(serving);
+        assert_eq!(client.read(&mut text).await.unwrap_or_default(), 0);
+    }
+}

@@ -1,0 +1,420 @@
+//! Every environment of this owner: found by project and instance, made on first use, each with a task of its own.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ShellVariables, Status};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    activity::Activity,
+    lifecycle::{Failed, Tasks},
+    port_forwards,
+};
+use crate::{
+    engine::{Engine, OwnerId, Reach},
+    error::{describe, internal},
+    event::{EventLog, NewEvent},
+    faults::ActiveFaults,
+    golden::Golden,
+    lease::Leases,
+    log::Logs,
+    net::PortReservations,
+    provision::ProvisionContext,
+    reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
+    reload::{Reloader, Tools},
+    runtime::{DaemonServiceRuntime, host_processes::HostProcesses, inherited::Inherited, metrics::MetricsServer},
+    secret::Vault,
+    spec::EnvironmentId,
+    store::{Record, Store},
+};
+
+/// Progress that nobody reads in time is forgotten.
+const PROGRESS: usize = 64;
+
+/// Environments of tests that come up at the same time.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
+
+/// Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub(crate) struct Environments {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
+    /// Where the engine's published ports are.
+    reach: Reach,
+    pub(crate) owner: OwnerId,
+    pub(crate) leases: Mutex<PortReservations>,
+    known: Mutex<HashMap<EnvironmentId, Environment>>,
+    /// What runs for the daemon and for no environment alone.
+    pub(crate) tasks: TaskTracker,
+    /// Reports of tasks that ended by a bug.
+    failures: mpsc::UnboundedSender<Failed>,
+    /// Until they are listened to.
+    pub(crate) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
+    pub(crate) faults: ActiveFaults,
+    /// Those who hold leases for connections.
+    pub(crate) holders: TaskTracker,
+    /// Places for environments of tests that come up.
+    pub(crate) coming: Semaphore,
+    pub(crate) stop: CancellationToken,
+}
+
+/// One environment, as the server works with it.
+#[derive(Clone)]
+pub(crate) struct Environment {
+    pub(crate) id: EnvironmentId,
+    pub(crate) handle: Handle,
+    pub(crate) vault: Vault,
+    pub(crate) logs: Logs,
+    pub(crate) runtime: Arc<DaemonServiceRuntime>,
+    pub(crate) reloader: Reloader,
+    pub(crate) progress: broadcast::Sender<Progress>,
+    pub(crate) leases: Leases,
+    /// It is being removed for good, and nothing is begun in it any more.
+    closed: Arc<AtomicBool>,
+    /// Ports of its services that this process brings to its loopback.
+    pub(crate) forwards: port_forwards::Held,
+    /// No registry is asked for images.
+    offline: Arc<AtomicBool>,
+    pub(crate) activity: Activity,
+    pub(crate) tasks: Tasks,
+}
+
+impl Environment {
+    pub(crate) fn is_open(&self) -> Result<(), CommandError> {
+        if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    /// What is started from now on on the host inherits these variables.
+    pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
+        self.runtime.processes.inherited.keep(variables).map_err(internal)
+    }
+
+    /// Changes when the data that a lease begins with does.
+    pub(crate) fn data_key(&self) -> String {
+        self.runtime.data_key()
+    }
+
+    pub(crate) fn ask_no_registry(&self, offline: bool) {
+        self.offline.store(offline, Ordering::Relaxed);
+    }
+
+    /// Ends all that runs for it in this process; what runs in the engine keeps running.
+    pub(crate) async fn end(&self) {
+        self.tasks.stop().await;
+        self.runtime.end();
+        self.handle.events.close();
+    }
+
+    /// To be called by the one whose turn it is.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Environments {
+    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, reach: Reach, owner: OwnerId, stop: CancellationToken) -> Self {
+        let (failures, failed) = mpsc::unbounded_channel();
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                engine,
+                reach,
+                owner,
+                leases: Mutex::default(),
+                known: Mutex::default(),
+                tasks: TaskTracker::new(),
+                failures,
+                failed: Mutex::new(Some(failed)),
+                faults: ActiveFaults::default(),
+                holders: TaskTracker::new(),
+                coming: Semaphore::new(at_once()),
+                stop,
+            }),
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    pub(crate) fn secrets_of(&self, id: &EnvironmentId) -> std::path::PathBuf {
+        self.shared.store.secrets(id)
+    }
+
+    /// Returns when the daemon is to end.
+    pub(crate) async fn stopped(&self) {
+        self.shared.stop.cancelled().await;
+    }
+
+    /// A place for one that comes up for a test, held until it is up: as many at the same time as the machine has
+    /// processors, or they take each other's, and none is ready in its time. Others need none.
+    pub(crate) async fn place_to_come_up(&self, environment: &Environment) -> Result<Option<SemaphorePermit<'_>>, CommandError> {
+        if !environment.handle.record().await?.ephemeral {
+            return Ok(None);
+        }
+        let places = &self.shared.coming;
+        if let Ok(place) = places.try_acquire() {
+            return Ok(Some(place));
+        }
+        let message = format!("waiting: {} other test environments are starting", at_once());
+        environment.handle.events.emit(NewEvent::new("environment.waiting", message));
+        // Never closed.
+        Ok(places.acquire().await.ok())
+    }
+
+    pub(crate) fn owner(&self) -> &OwnerId {
+        &self.shared.owner
+    }
+
+    /// The environment, if anything is known of it.
+    pub(crate) fn find(&self, target: &EnvironmentTarget) -> Option<Environment> {
+        let found = self.get(&self.id_of(target));
+        // One that was made under another id keeps it.
+        found.or_else(|| self.all().into_iter().find(|environment| environment.handle.is_of(target)))
+    }
+
+    /// The id that a new environment gets.
+    pub(crate) fn id_of(&self, target: &EnvironmentTarget) -> EnvironmentId {
+        EnvironmentId::of(self.shared.owner.as_str(), Path::new(&target.project), &target.instance)
+    }
+
+    pub(crate) fn get(&self, id: &EnvironmentId) -> Option<Environment> {
+        self.shared.known.lock().expect("no code panics while it holds this lock").get(id).cloned()
+    }
+
+    /// As [`Self::find`], for commands that make no sense without one.
+    pub(crate) fn require(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        self.find(target).ok_or_else(|| {
+            let message = format!("environment `{}` of the project {} does not exist", target.instance, target.project);
+            ApiError::new(ErrorCode::NotFound, message).hint("run `devenv up` to create it, or `devenv list` to list all environments")
+        })
+    }
+
+    /// The environment, made now if it is new.
+    pub(crate) fn ensure(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        if let Some(found) = self.find(target) {
+            return Ok(found);
+        }
+        self.make(self.new_record(target))
+    }
+
+    /// Creates an environment that is removed when its client disconnects.
+    pub(crate) fn make_ephemeral(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        let mut record = self.new_record(target);
+        record.ephemeral = true;
+        self.make(record)
+    }
+
+    /// As [`Self::ensure`]; one that is made now goes when nobody has used it for a while.
+    pub(crate) fn ensure_warm(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
+        if let Some(found) = self.find(target) {
+            return Ok(found);
+        }
+        let mut record = self.new_record(target);
+        record.warm = true;
+        self.make(record)
+    }
+
+    pub(crate) fn new_record(&self, target: &EnvironmentTarget) -> Record {
+        Record::new(self.id_of(target), target.project.clone().into(), target.instance.clone())
+    }
+
+    fn make(&self, record: Record) -> Result<Environment, ApiError> {
+        let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
+        if let Some(found) = known.get(&record.id) {
+            return Ok(found.clone());
+        }
+        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
+        self.shared.store.save(&record).map_err(internal)?;
+        let processes = self.processes(&record.id);
+        self.start(&mut known, record, Observed::default(), processes)
+    }
+
+    /// Runs what belongs to a connection; the daemon waits for its end.
+    pub(crate) fn look_after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.holders.spawn(work);
+    }
+
+    pub(crate) fn processes(&self, id: &EnvironmentId) -> Arc<HostProcesses> {
+        let directory = self.shared.store.environment(id);
+        let inherited = Inherited::open(directory.join("inherited.json"));
+        Arc::new(HostProcesses::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
+    }
+
+    /// Starts the tasks of an environment, in the place of those that have ended.
+    pub(crate) fn begin(&self, record: Record, observed: Observed, processes: Arc<HostProcesses>) -> Result<Environment, ApiError> {
+        let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
+        self.start(&mut known, record, observed, processes)
+    }
+
+    fn start(
+        &self,
+        known: &mut HashMap<EnvironmentId, Environment>,
+        record: Record,
+        observed: Observed,
+        processes: Arc<HostProcesses>,
+    ) -> Result<Environment, ApiError> {
+        let shared = &self.shared;
+        let id = record.id.clone();
+        let fail =
+            |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
+        let directory = shared.store.environment(&id);
+        let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
+        let vault = Vault::new(shared.store.secrets(&id));
+        vault.load().map_err(fail)?;
+        let logs = Logs::new(shared.store.logs(&id));
+        let golden = Arc::new(Golden {
+            engine: shared.engine.clone(),
+            store: shared.store.clone(),
+            owner: shared.owner.clone(),
+            environment: id.clone(),
+            empty: Mutex::default(),
+            consumed: Mutex::default(),
+        });
+        let runtime = DaemonServiceRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
+        let runtime = Arc::new(runtime);
+        let tools = Arc::new(Tools {
+            engine: shared.engine.clone(),
+            processes: processes.clone(),
+            vault: vault.clone(),
+            logs: logs.clone(),
+            project: record.project.clone(),
+        });
+        let offline = Arc::new(AtomicBool::new(false));
+        let effects = Effects {
+            engine: shared.engine.clone(),
+            owner: shared.owner.clone(),
+            vault: vault.clone(),
+            runtime: runtime.clone(),
+            offline: offline.clone(),
+        };
+        let progress = broadcast::channel(PROGRESS).0;
+        let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
+        let tasks = Tasks::new(id.clone(), &shared.stop, shared.failures.clone());
+        let (handle, task) = reconcile::begin(setup, tasks.end.clone());
+        tasks.spawn("own task", task);
+        processes.tell(handle.clone());
+        let forwards = port_forwards::Held::default();
+        if shared.reach != Reach::Here {
+            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
+            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
+        }
+        let leases = Leases::new(ProvisionContext {
+            vault: vault.clone(),
+            authority: Some(crate::tls::certificate_of(&shared.store.authority())),
+            again: false,
+        });
+        let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
+        tasks.spawn("watching of files", task);
+        let figures = Arc::new(MetricsServer {
+            engine: shared.engine.clone(),
+            handle: handle.clone(),
+            vault: vault.clone(),
+            authority: runtime.authority().to_owned(),
+            state: directory,
+            used: Mutex::default(),
+        });
+        tasks.spawn("metrics", figures.follow(tasks.end.clone()));
+        let environment = Environment {
+            id: id.clone(),
+            handle,
+            vault,
+            logs,
+            runtime,
+            reloader,
+            progress,
+            leases,
+            closed: Arc::default(),
+            offline,
+            forwards,
+            activity: Activity::noted_in(shared.store.used(&id)),
+            tasks,
+        };
+        known.insert(id, environment.clone());
+        Ok(environment)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Environment> {
+        let mut all: Vec<Environment> =
+            self.shared.known.lock().expect("no code panics while it holds this lock").values().cloned().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<Status> {
+        self.all().iter().map(|environment| self.status(environment)).collect()
+    }
+
+    /// With the faults that have not healed yet.
+    pub(crate) fn status(&self, environment: &Environment) -> Status {
+        Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
+    }
+
+    /// Waits for the environments' tasks after they were told to stop.
+    pub(crate) async fn finish(&self) {
+        for environment in self.all() {
+            environment.tasks.wait().await;
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.holders.close();
+        self.shared.holders.wait().await;
+    }
+}
+
+impl Environments {
+    /// Whether a record names this volume: then it is somebody's.
+    pub(crate) async fn names_volume(&self, name: &str) -> bool {
+        for environment in self.all() {
+            let record = match environment.handle.record().await {
+                Ok(record) => Some(record),
+                // A task that has ended has left its record on the disk.
+                Err(_) => self.shared.store.record(&environment.id).ok().flatten(),
+            };
+            if record.is_some_and(|record| record.all_volumes().any(|volume| volume == name)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Forgets an environment that was made for something that then was not done; not if it has come to hold anything.
+    pub(crate) async fn forget_if_empty(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
+        let Some(environment) = self.get(id) else { return Ok(()) };
+        let Ok(record) = environment.handle.record().await else { return Ok(()) };
+        let is_absent = environment.handle.status().phase == devenv_api::Phase::Absent && record.goal != crate::store::Goal::Up;
+        if is_absent && record.all_volumes().next().is_none() && !self.has_backups(&environment) {
+            self.forget(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an environment without resources: its state, secrets and ports. To be called in an operation that has the
+    /// environment to itself. Its tasks have ended before its files are removed, so none of them writes one again.
+    pub(crate) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
+        let found = self.get(id);
+        if let Some(environment) = &found {
+            environment.close();
+            environment.end().await;
+        }
+        self.shared.known.lock().expect("no code panics while it holds this lock").remove(id);
+        self.shared.leases.lock().expect("no code panics while it holds this lock").release(id);
+        let (store, id) = (self.shared.store.clone(), id.clone());
+        let removed = tokio::task::spawn_blocking(move || store.forget(&id)).await;
+        removed.unwrap_or_else(|_| Err(crate::store::StoreError::interrupted(std::path::Path::new("the environment's directory"))))
+    }
+}

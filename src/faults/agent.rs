@@ -1,0 +1,183 @@
+//! Fault agents: the small program of `crates/fault-agent` in a container of its own, within the namespaces of its target.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use devenv_api::{ApiError, ErrorCode};
+use devenv_programs::FAULT_AGENT as PROGRAM;
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::Environments;
+use crate::{
+    engine::{CreatedMount, Engine, EngineError, Labels, OwnerId, Sidecar},
+    spec::ServiceName,
+    store::Record,
+};
+
+/// What the role label says.
+pub(crate) const ROLE: &str = "holder";
+/// A fault agent says in milliseconds that it is ready; a busy engine may take seconds to start it.
+const READY: Duration = Duration::from_secs(15);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AgentError {
+    #[error("this devenv was built without its fault agent (no static C library was available)")]
+    NotBuilt,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the fault agent did not confirm the fault within {} s", READY.as_secs())]
+    Late,
+}
+
+/// What a fault agent is asked to do, and where.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Task {
+    pub(super) arguments: Vec<String>,
+    pub(super) network_of: Option<String>,
+    pub(super) processes_of: Option<String>,
+    pub(super) capabilities: &'static [&'static str],
+    /// Of the engine's host.
+    pub(super) devices: &'static [&'static str],
+    pub(super) volume: Option<String>,
+}
+
+/// Where a fault agent sees the volume that it was given.
+pub(super) const VOLUME: &str = "/volume";
+
+pub(super) fn name(record: &Record, fault: &str) -> String {
+    format!("devenv-{}-fault-{fault}", record.id)
+}
+
+/// Starts it and waits for its first word. What it says after `ready`.
+pub(super) async fn start(
+    engine: &dyn Engine,
+    owner: &OwnerId,
+    record: &Record,
+    service: &ServiceName,
+    fault: &str,
+    task: Task,
+) -> Result<String, AgentError> {
+    let image = ensure_image(engine).await?;
+    let labels = Labels {
+        owner: owner.clone(),
+        environment: record.id.clone(),
+        project: record.project.display().to_string(),
+        instance: record.instance.clone(),
+        service: Some(service.clone()),
+        spec: None,
+        role: Some(ROLE.to_owned()),
+    };
+    let mut command = vec!["/holder".to_owned()];
+    command.extend(task.arguments);
+    let mounts = task.volume.map(|name| CreatedMount::Volume { name, target: VOLUME.to_owned(), read_only: false });
+    let sidecar = Sidecar {
+        name: name(record, fault),
+        labels,
+        image,
+        command,
+        network_of: task.network_of,
+        processes_of: task.processes_of,
+        capabilities: task.capabilities.iter().map(|name| (*name).to_owned()).collect(),
+        devices: task.devices.iter().map(|path| (*path).to_owned()).collect(),
+        mounts: mounts.into_iter().collect(),
+    };
+    let id = engine.create_sidecar(&sidecar).await?;
+    let begun = async {
+        engine.start(&id).await?;
+        tokio::time::timeout(READY, first_word(engine, &id)).await.unwrap_or(Err(AgentError::Late))
+    };
+    let result = begun.await;
+    if result.is_err() {
+        // The failure that is known says more than one of the clearing; the undo log knows of it besides.
+        let _ = engine.remove_container(&id).await;
+    }
+    result
+}
+
+async fn first_word(engine: &dyn Engine, id: &str) -> Result<String, AgentError> {
+    let mut lines = engine.logs(id, None, true);
+    while let Some(line) = lines.next().await {
+        let text = line?.text;
+        if let Some(rest) = text.strip_prefix("ready") {
+            return Ok(rest.trim().to_owned());
+        }
+        if let Some(reason) = text.strip_prefix("failed: ") {
+            return Err(AgentError::Refused(reason.to_owned()));
+        }
+    }
+    Err(AgentError::Refused("the fault agent ended without an answer".to_owned()))
+}
+
+/// Whether the fault agent's proxy has reported that a connection was affected.
+pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
+    let mut lines = engine.logs(id, None, false);
+    while let Some(Ok(line)) = lines.next().await {
+        if line.text.starts_with("hit") {
+            return true;
+        }
+    }
+    false
+}
+
+/// The image, made of the program's bytes if it is not here; its name changes with them.
+async fn ensure_image(engine: &dyn Engine) -> Result<String, AgentError> {
+    if PROGRAM.is_empty() {
+        return Err(AgentError::NotBuilt);
+    }
+    let digest = Sha256::digest(PROGRAM);
+    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("devenv-holder:{tag}");
+    if engine.image(&name).await?.is_none() {
+        engine.import_image(&name, tree()).await?;
+    }
+    Ok(name)
+}
+
+/// A file tree that holds the program alone.
+fn tree() -> Bytes {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(PROGRAM.len() as u64);
+    header.set_mode(0o755);
+    header.set_entry_type(tar::EntryType::Regular);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "holder", PROGRAM).expect("formatting to a string does not fail");
+    Bytes::from(archive.into_inner().expect("formatting to a string does not fail"))
+}
+
+impl Environments {
+    /// A fault agent that has done what it is for once it has said its first word: that, and whether it could be removed, which
+    /// it also is by itself.
+    pub(super) async fn errand(
+        &self,
+        record: &Record,
+        service: &ServiceName,
+        id: &str,
+        task: Task,
+    ) -> (Result<String, AgentError>, Result<(), EngineError>) {
+        let shared = &self.shared;
+        let said = start(shared.engine.as_ref(), &shared.owner, record, service, id, task).await;
+        (said, shared.engine.remove_container(&name(record, id)).await)
+    }
+
+    /// The mode of a volume's top directory, changed to this first if one is given.
+    pub(super) async fn directory_mode(
+        &self,
+        record: &Record,
+        service: &ServiceName,
+        fault: &str,
+        volume: &str,
+        mode: Option<&str>,
+    ) -> Result<String, ApiError> {
+        let id = format!("{fault}-mode");
+        let mut arguments = vec!["mode".to_owned(), format!("--path={VOLUME}")];
+        arguments.extend(mode.map(|mode| format!("--mode={mode}")));
+        let task = Task { arguments, volume: Some(volume.to_owned()), capabilities: &["FOWNER", "DAC_OVERRIDE"], ..Task::default() };
+        let (said, removed) = self.errand(record, service, &id, task).await;
+        let said = said.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
+        removed.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
+        Ok(said)
+    }
+}

@@ -1,0 +1,100 @@
+//! How services stand, as far as faults change it: looked at before and after, so that healed is seen and not believed.
+
+use std::{fs, path::Path};
+
+use devenv_api::{ApiError, Impairments, ImpairmentsRequest};
+use futures_util::future::try_join_all;
+
+use super::{Environment, Environments, agent, device_volume};
+use crate::{
+    engine::ContainerState,
+    runtime::loop_devices,
+    spec::{ServiceName, Size},
+    store::Record,
+};
+
+impl Environments {
+    pub(crate) async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ApiError> {
+        let environment = self.require(&request.target)?;
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let services = request.services.iter().filter_map(|name| name.parse().ok());
+        try_join_all(services.map(|service| self.standing_of(&environment, &record, service))).await
+    }
+
+    async fn standing_of(&self, environment: &Environment, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
+        let mut impairments = Impairments {
+            service: service.to_string(),
+            runs: false,
+            paused: false,
+            cpus: None,
+            memory: None,
+            rules: None,
+            disks: Vec::new(),
+        };
+        let status = environment.handle.status();
+        let container = status.services.iter().find(|seen| seen.name == service.as_str()).and_then(|seen| seen.container.clone());
+        let Some(container) = container else { return Ok(impairments) };
+        let no_engine = |error: crate::engine::EngineError| crate::error::no_engine(&error);
+        let (paused, pid) = match self.engine().inspect(&container).await.map_err(no_engine)?.map(|seen| seen.state) {
+            Some(ContainerState::Running { pid }) => (false, pid),
+            Some(ContainerState::Paused { pid }) => (true, pid),
+            _ => return Ok(impairments),
+        };
+        let limits = self.engine().limits(&container).await.map_err(no_engine)?;
+        impairments.runs = true;
+        impairments.paused = paused || held(pid);
+        impairments.cpus = limits.cpus;
+        impairments.memory = limits.memory.map(Size::bytes);
+        impairments.rules = self.rules(record, &service, container).await;
+        let device = device_volume(record, &service).and_then(|volume| loop_devices::device_of(&self.shared.store.loops(), &volume));
+        impairments.disks.extend(device.and_then(|device| mounted(&device)));
+        Ok(impairments)
+    }
+
+    /// The tables in the container's network namespace; `None` if no fault agent can be started to read them.
+    async fn rules(&self, record: &Record, service: &ServiceName, container: String) -> Option<Vec<String>> {
+        let id = format!("look-{service}");
+        let task = agent::Task {
+            arguments: vec!["look".to_owned()],
+            network_of: Some(container),
+            capabilities: &["NET_ADMIN"],
+            ..agent::Task::default()
+        };
+        match self.errand(record, service, &id, task).await.0 {
+            Ok(said) => Some(said.split_whitespace().map(str::to_owned).collect()),
+            Err(error) => {
+                tracing::info!(%error, %service, "Cannot read the firewall rules of a service.");
+                None
+            }
+        }
+    }
+}
+
+/// Whether its main process is stopped, or held still by a tracer: to be seen on the engine's own host only.
+fn held(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("State:")).is_some_and(|state| matches!(state.trim().chars().next(), Some('t' | 'T')))
+}
+
+/// `read-only` or `writable`, with the device.
+fn mounted(device: &str) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let options = mounts.lines().find_map(|line| line.strip_prefix(device)?.strip_prefix(' ')?.split(' ').nth(2).map(str::to_owned))?;
+    Some(if read_only(&options) { "read-only" } else { "writable" }.to_owned()).filter(|_| Path::new(device).exists())
+}
+
+/// As the kernel lists the options of a mount.
+pub(super) fn read_only(options: &str) -> bool {
+    options.split(',').any(|option| option == "ro" || option == "emergency_ro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_gave_up_is_read_only() {
+        assert!(read_only("ro,relatime") && read_only("rw,emergency_ro,errors=remount-ro"));
+        assert!(!read_only("rw,relatime,errors=remount-ro"));
+    }
+}

@@ -1,0 +1,371 @@
+//! Faults: injected, witnessed, kept for their time, undone whatever happens.
+//!
+//! # Theory of operation
+//!
+//! What a fault is comes from `fault`, as data. Before anything is done, how it is undone is written to the environment's
+//! undo log and synced. Then it is done (`inject`), witnessed, and handed to a task that waits for its time, for `heal`, or
+//! for its target's end, and undoes it. What the kernel holds for a fault agent ends with the agent, however it is killed; for the
+//! rest the undo log is read by the next daemon, which undoes at once what is past its time and keeps what is not.
+
+mod active;
+mod agent;
+mod impairments;
+mod inject;
+mod observe;
+mod rescue;
+mod site;
+mod undo;
+mod undo_log;
+mod watchdog;
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use devenv_api::{ApiError, ErrorCode, Fault, FaultsRequest, HealRequest, InjectRequest};
+use futures_util::{FutureExt, future::BoxFuture};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    environment::{Environment, Environments},
+    error::internal,
+    event::NewEvent,
+    fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Suspended, Target, Undoing},
+    reconcile::CommandError,
+    spec::{EnvironmentId, ServiceName, ServiceSpec},
+    store::{Goal, Record},
+};
+use undo_log::{Entry, UndoLog};
+
+pub(crate) use agent::ROLE;
+pub(crate) use rescue::rescue;
+
+/// Faults that are kept by a task of this daemon.
+#[derive(Default)]
+pub(crate) struct ActiveFaults(Mutex<HashMap<(EnvironmentId, String), ActiveFault>>);
+
+#[derive(Clone)]
+struct ActiveFault {
+    /// Cancelled to heal it now.
+    end: CancellationToken,
+    /// True when the attempt to undo it is over.
+    over: watch::Receiver<bool>,
+}
+
+/// The part of a fault that lives in this process; ends when it is dropped.
+pub(crate) type Grip = Vec<AbortOnDropHandle<()>>;
+
+/// When a fault is over.
+enum Lasting {
+    /// There is nothing to wait for.
+    Moment,
+    For(Duration),
+}
+
+impl Environments {
+    /// Whether the fault could be injected, as far as that can be known without doing it.
+    pub(crate) async fn rehearse(&self, request: InjectRequest) -> Result<(), ApiError> {
+        let environment = self.require(&request.target)?;
+        let spec = parsed(request)?;
+        let (record, _, injection) = described(&environment, &spec).await?;
+        match injection.action {
+            Action::Network(Network { packets: Some(_), .. }) => self.rehearse_packets(&record, &spec).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Injects a fault. Returns when its effect was observed, or was not within the time limit; the fault stays active.
+    pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
+        let environment = self.require(&request.target)?;
+        let spec = parsed(request)?;
+        // Not by the handler's own future: a client that goes away half way must not leave half a fault.
+        let (this, target) = (self.clone(), environment.clone());
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            let result = this.inject_spec(target, spec).await;
+            let _ = answer.send(result);
+        });
+        answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"))?
+    }
+
+    /// The same, once it is clear what is meant. Boxed, because a monkey injects others.
+    pub(crate) fn inject_spec(&self, environment: Environment, spec: FaultSpec) -> BoxFuture<'static, Result<Fault, ApiError>> {
+        let this = self.clone();
+        async move { this.inject_now(&environment, spec).await }.boxed()
+    }
+
+    async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
+        let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+        let (_, _, injection) = described(environment, &spec).await?;
+        let undo_log = self.undo_log(&environment.id);
+        if undo_log.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
+            return Err(ApiError::new(ErrorCode::Conflict, format!("fault `{}` already exists", spec.id))
+                .hint("run `devenv chaos heal` to undo it"));
+        }
+        let lasting = lasting(&injection.action, &spec, kind);
+        let now = Timestamp::now();
+        let heals_at = match lasting {
+            Lasting::Moment => None,
+            Lasting::For(time) => Some(rfc3339(now + jiff::SignedDuration::try_from(time).unwrap_or(jiff::SignedDuration::MAX))),
+        };
+        let fault = Fault {
+            id: spec.id.clone(),
+            fault: spec.fault.clone(),
+            service: spec.service.to_string(),
+            parameters: spec.parameters.to_json(),
+            injected_at: rfc3339(now),
+            heals_at,
+            witness: None,
+            healed_at: None,
+        };
+        let time = match lasting {
+            Lasting::Moment => Duration::ZERO,
+            Lasting::For(time) => time,
+        };
+        let (mut entry, grip) = self.perform(environment, &spec, fault, time).await?;
+        if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
+            entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
+        }
+        undo_log.save(&entry).map_err(internal)?;
+        let what = match &entry.fault.witness {
+            Some(witness) if witness.observed => format!("{} on {}: {}", spec.fault, spec.service, witness.what),
+            Some(witness) => format!("the effect of {} on {} was not observed: {}", spec.fault, spec.service, witness.what),
+            None => format!("{} on {}", spec.fault, spec.service),
+        };
+        environment.handle.events.emit(
+            NewEvent::of(&spec.service, "fault.injected", what)
+                .with("id", spec.id.clone())
+                .with("fault", spec.fault.clone())
+                .with("witness", serde_json::json!(entry.fault.witness)),
+        );
+        if entry.fault.healed_at.is_none() {
+            self.keep(environment.clone(), entry.clone(), grip);
+        } else {
+            undo_log.prune();
+        }
+        Ok(entry.fault)
+    }
+
+    /// Journalled, done and witnessed. What was begun is undone if it fails half way.
+    async fn perform(&self, environment: &Environment, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, Grip), ApiError> {
+        let (record, service, injection) = described(environment, spec).await?;
+        let status = environment.handle.status();
+        let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
+        let target = seen.and_then(|seen| seen.container.clone());
+        let run = match &target {
+            Some(container) => self.run_of(container).await,
+            None => None,
+        };
+        let undo_log = self.undo_log(&environment.id);
+        let mut work = inject::Work {
+            environments: self.clone(),
+            environment: environment.clone(),
+            record,
+            service,
+            pid: seen.and_then(|seen| seen.pid),
+            time,
+            undo_log: undo_log.clone(),
+            entry: Entry::new(fault, spec.clone(), target, run),
+            grip: Vec::new(),
+        };
+        let witness = work.carry_out(&injection).await;
+        let inject::Work { mut entry, grip, .. } = work;
+        match witness {
+            Ok(witness) => {
+                entry.fault.witness = Some(witness);
+                Ok((entry, grip))
+            }
+            Err(error) => {
+                drop(grip);
+                match self.undo(environment, &entry).await {
+                    Ok(()) => undo_log.forget(&entry.fault.id),
+                    Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "Cannot undo a fault whose injection failed."),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes faults, all of them if none is named; those that are healed by it.
+    pub(crate) async fn heal(&self, request: &HealRequest) -> Result<Vec<Fault>, ApiError> {
+        let Some(environment) = self.find(&request.target) else { return Ok(Vec::new()) };
+        self.heal_in(&environment, &request.ids).await
+    }
+
+    pub(crate) async fn heal_in(&self, environment: &Environment, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
+        let undo_log = self.undo_log(&environment.id);
+        let there: Vec<Entry> = undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
+        for id in ids {
+            if undo_log.find(id).is_none() {
+                return Err(ApiError::new(ErrorCode::NotFound, format!("fault `{id}` does not exist"))
+                    .hint("run `devenv chaos status` to list the faults"));
+            }
+        }
+        let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
+        let (mut healed, mut left) = (Vec::new(), Vec::new());
+        for entry in there.iter().filter(meant) {
+            match self.keeping(&environment.id, &entry.fault.id) {
+                Some(mut keeping) => {
+                    keeping.end.cancel();
+                    // An error is a process shim that is gone, and with it the attempt.
+                    let _ = keeping.over.wait_for(|over| *over).await;
+                }
+                // Nobody keeps it: an earlier attempt failed.
+                None => self.finish_fault(environment, entry.clone()).await,
+            }
+            match undo_log.find(&entry.fault.id) {
+                Some(after) if after.fault.healed_at.is_some() => healed.push(after.fault),
+                _ => left.push(entry.fault.id.clone()),
+            }
+        }
+        if left.is_empty() {
+            return Ok(healed);
+        }
+        Err(ApiError::new(ErrorCode::Failed, format!("faults that could not be undone: {}", left.join(", ")))
+            .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
+    }
+
+    /// Heals faults that hold these services (all, if none is named) still: one that is to be stopped or restarted could not
+    /// hear of it, and its next run is not the one that was held.
+    pub(crate) async fn heal_halted(&self, environment: &Environment, names: &[ServiceName]) {
+        let holds_still =
+            |entry: &Entry| entry.fault.healed_at.is_none() && !entry.persists() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
+        let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
+        let entries = self.undo_log(&environment.id).entries();
+        let ids: Vec<String> =
+            entries.iter().filter(|entry| holds_still(entry) && concerned(entry)).map(|entry| entry.fault.id.clone()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(error) = self.heal_in(environment, &ids).await {
+            tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is stopped.");
+        }
+    }
+
+    /// Faults that have not healed yet; with `healed`, those that have too.
+    pub(crate) fn faults(&self, request: &FaultsRequest) -> Vec<Fault> {
+        self.find(&request.target).map(|environment| self.faults_of(&environment.id, request.healed)).unwrap_or_default()
+    }
+
+    pub(crate) fn faults_of(&self, environment: &EnvironmentId, healed: bool) -> Vec<Fault> {
+        let entries = self.undo_log(environment).entries().into_iter().map(|entry| entry.fault);
+        entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
+    }
+
+    /// The fault that holds all processes of this service still, also those that are started now.
+    pub(crate) async fn paused_by(&self, environment: &Environment, service: &str) -> Option<String> {
+        for entry in self.undo_log(&environment.id).entries().into_iter().filter(|entry| entry.is_active_on(service)) {
+            if described(environment, &entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
+                return Some(entry.fault.id);
+            }
+        }
+        None
+    }
+
+    fn undo_log(&self, environment: &EnvironmentId) -> UndoLog {
+        UndoLog::of(&self.shared.store.environment(environment))
+    }
+
+    fn keeping(&self, environment: &EnvironmentId, id: &str) -> Option<ActiveFault> {
+        self.shared.faults.0.lock().expect("no code panics while it holds this lock").get(&(environment.clone(), id.to_owned())).cloned()
+    }
+
+    /// A task that the daemon waits for when it ends.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(work);
+    }
+}
+
+/// What the fault means for its service, as the environment is now.
+fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
+    let service: ServiceName =
+        request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
+    let id = match request.id {
+        Some(id) if is_id(&id) => id,
+        Some(id) => {
+            return Err(ApiError::new(ErrorCode::Usage, format!("`{id}` is not a valid fault id")).hint(
+                "an id has at most 60 characters \
+                from a-z, A-Z, 0-9, `-` and `_`",
+            ));
+        }
+        None => new_id(&request.fault),
+    };
+    Ok(fault::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
+}
+
+async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
+    let record = environment.handle.record().await.map_err(ApiError::from)?;
+    let services = match &record.spec {
+        Some(wanted) if record.goal == Goal::Up => &wanted.services,
+        _ => return Err(CommandError::NotUp.into()),
+    };
+    let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
+    let names: Vec<ServiceName> = services.keys().cloned().collect();
+    let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+    let faults: Vec<&str> = fault::all().map(FaultKind::name).collect();
+    let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, faults: &faults, seed: spec.seed })?;
+    Ok((record, service, injection))
+}
+
+fn holds_all_processes(action: &Action) -> bool {
+    matches!(action, Action::Suspend(Suspended::All))
+}
+
+fn lasting(action: &Action, spec: &FaultSpec, kind: &dyn FaultKind) -> Lasting {
+    let asked = || Lasting::For(spec.duration.unwrap_or(DEFAULT_DURATION));
+    match action {
+        Action::Signal { restart: Restart::After(time), .. } | Action::Disk(Disk::PowerCut { restart_after: time }) => Lasting::For(*time),
+        _ if kind.lasts(&spec.parameters) => asked(),
+        _ if kind.undone_by() == Undoing::Nothing => Lasting::Moment,
+        _ => asked(),
+    }
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.6}")
+}
+
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 60 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+fn new_id(fault: &str) -> String {
+    let fault: String = fault.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(30).collect();
+    format!("{fault}-{:06x}", rand::random::<u32>() & 0x00ff_ffff)
+}
+
+/// The volume of a service that is a file system of its own.
+fn device_volume(record: &Record, service: &ServiceName) -> Option<String> {
+    let spec = record.spec.as_ref()?.services.get(service)?;
+    let mount = spec.container()?.mounts.iter().find(|mount| mount.device.is_some())?;
+    match &mount.source {
+        crate::spec::MountSource::Volume(name) => record.volumes.get(&format!("{service}/{name}")).cloned(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::spec::{ContainerSpec, Workload};
+
+    #[test]
+    fn only_a_fault_that_holds_every_process_keeps_commands_from_running() {
+        let service: ServiceSpec = serde_json::from_value(serde_json::json!({
+            "name": "cache", "kind": "redis", "workload": Workload::Container(ContainerSpec::new("redis:8.0")), "depends_on": {},
+            "on_dependency_restart": "ignore", "optional": false, "probe": "none", "provision": [], "proof": null,
+            "ready_timeout": { "secs": 1, "nanos": 0 }, "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } },
+            "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
+        }))
+        .unwrap();
+        // `freeze` holds the main process alone: others can be started beside it.
+        for (name, expected) in [("pause", true), ("freeze", false), ("kill", false)] {
+            let spec = fault::parse("f1", name, service.name.clone(), &BTreeMap::new(), None, 7).unwrap();
+            let target = Target { spec: &service, services: std::slice::from_ref(&service.name), faults: &[], seed: 7 };
+            let injection = fault::find(name).unwrap().describe(&spec.parameters, &target).unwrap();
+            assert_eq!(holds_all_processes(&injection.action), expected, "{name}");
+        }
+    }
+}

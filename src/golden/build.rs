@@ -1,0 +1,186 @@
+//! Making one golden volume out of a server's volume that has just been settled on for the first time.
+//!
+//! The copy is made while clients already use the server, and is valid if nothing was written while it
+//! was made: the write-ahead log ends where it ended. What the server writes on its own account (hints, a vacuum) makes
+//! it begin again; a transaction of anybody's ends it, for what is golden is the data before that. The next one of the
+//! same key is then made before anybody may write, while the server is paused.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    blocking,
+    catalogue::{Claim, GoldenFiles, GoldenRecord, forget_file},
+    spare::Spare,
+};
+use crate::{
+    engine::{Engine, Labels, VolumeCreate},
+    error::describe,
+    kinds::capability::{GoldenServer, LogRange},
+    snapshot::{Copied, GoldenKey, copy_tree_without, size_of},
+    store::{Store, StoreError, write_atomically},
+};
+
+/// A larger one is not kept: the pause would be felt.
+const LARGEST: u64 = 2 << 30;
+/// Attempts at finding the server at rest.
+const ATTEMPTS: u32 = 5;
+
+/// One copy to be made.
+pub(super) struct GoldenBuild {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) key: GoldenKey,
+    /// The list of what is paused, for a daemon that comes after us.
+    pub(super) paused: PathBuf,
+    pub(super) container: String,
+    pub(super) labels: Labels,
+    pub(super) store: Store,
+    pub(super) kept: GoldenRecord,
+    pub(super) from: PathBuf,
+    pub(super) server: Box<dyn GoldenServer>,
+    /// Files of the running server that the copy must not have.
+    pub(super) left_behind: &'static [&'static str],
+    pub(super) _claim: Claim,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GoldenError {
+    #[error("the engine refused")]
+    Engine(#[from] crate::engine::EngineError),
+    #[error("cannot be recorded")]
+    Store(#[from] StoreError),
+    #[error("cannot be copied")]
+    Copy(#[from] io::Error),
+    #[error("the server did not answer: {0}")]
+    Server(String),
+    #[error("it is larger than {LARGEST} bytes")]
+    TooLarge,
+    #[error("it was written to before the copy was whole")]
+    Overtaken,
+}
+
+impl GoldenBuild {
+    /// Copies while clients use the server; `writer` is the next transaction id after the data to copy.
+    pub(super) async fn behind(self, writer: String) {
+        let began = Instant::now();
+        let copied = async {
+            let to = self.begin().await?;
+            for _ in 0..ATTEMPTS {
+                let (log, position) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
+                let copied = self.copy(&to, log).await;
+                let now = self.server.position().await.map_err(GoldenError::Server)?;
+                if self.server.next_writer().await.map_err(GoldenError::Server)? != writer {
+                    return Err(GoldenError::Overtaken);
+                }
+                match copied {
+                    Ok(copied) if now == position => return Ok(copied),
+                    // A file went away under the copy, or the server wrote something.
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound || now != position => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(GoldenError::Overtaken)
+        };
+        let copied = copied.await;
+        self.finish(copied, began, Duration::ZERO).await;
+    }
+
+    /// Copies while the server is paused; signals `goes_on` when the pause is over.
+    pub(super) async fn paused(self, goes_on: oneshot::Sender<()>) {
+        let began = Instant::now();
+        let mut paused = Duration::ZERO;
+        let copied = async {
+            let to = self.begin().await?;
+            let (log, _) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
+            let list = serde_json::to_vec(&[&self.container]).expect("a list of names serializes to JSON");
+            write_atomically(&self.paused, &list)?;
+            let stopped = Instant::now();
+            self.engine.pause(&self.container).await?;
+            let copied = self.copy(&to, log).await;
+            let unpaused = self.engine.unpause(&self.container).await;
+            paused = stopped.elapsed();
+            if unpaused.is_ok() {
+                forget_file(&self.paused);
+            }
+            unpaused?;
+            Ok(copied?)
+        };
+        let copied = copied.await;
+        // The receiver may be gone.
+        let _ = goes_on.send(());
+        self.finish(copied, began, paused).await;
+    }
+
+    async fn copy(&self, to: &Path, log: Box<dyn LogRange>) -> io::Result<Copied> {
+        let (from, to) = (self.from.clone(), to.to_owned());
+        blocking(move || copy_tree_without(&from, &to, |path| log.is_needless(path))).await
+    }
+
+    /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
+    async fn begin(&self) -> Result<PathBuf, GoldenError> {
+        let from = self.from.clone();
+        if blocking(move || Ok(size_of(&from))).await? > LARGEST {
+            return Err(GoldenError::TooLarge);
+        }
+        self.files().write(&self.kept)?;
+        let (name, labels) = (self.kept.volume.clone(), self.labels.clone());
+        self.engine.create_volume(&VolumeCreate { name, labels, options: BTreeMap::new() }).await?;
+        directory_of(&*self.engine, &self.kept.volume).await
+    }
+
+    async fn finish(self, copied: Result<Copied, GoldenError>, began: Instant, paused: Duration) {
+        let (key, files) = (self.key.clone(), self.files());
+        match self.complete(copied).await {
+            Ok((copied, spare)) => {
+                tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume created.");
+                spare.make_or_warn(self.engine, self.labels).await;
+            }
+            Err(error) => {
+                tracing::info!(error = %describe(&error), %key, "Cannot create a golden volume.");
+                if matches!(error, GoldenError::Overtaken)
+                    && let Err(error) = files.note_overtaken()
+                {
+                    tracing::warn!(%error, %key, "Cannot record that a golden volume is outdated.");
+                }
+                files.forget();
+                // One that stays is nobody's, and `gc` takes it.
+                let _ = self.engine.remove_volume(&self.kept.volume).await;
+            }
+        }
+    }
+
+    async fn complete(&self, copied: Result<Copied, GoldenError>) -> Result<(Copied, Spare), GoldenError> {
+        let copied = copied?;
+        let to = directory_of(&*self.engine, &self.kept.volume).await?;
+        let left_behind = self.left_behind;
+        blocking(move || {
+            // Of the server that runs there; another one would look for it.
+            for left in left_behind {
+                forget_file(&to.join(left));
+            }
+            Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
+        })
+        .await?;
+        self.files().write(&GoldenRecord { bytes: copied.bytes.unwrap_or_default(), complete: true, ..self.kept.clone() })?;
+        let spare = Spare { key: self.key.clone(), golden: self.kept.volume.clone(), store: self.store.clone() };
+        Ok((copied, spare))
+    }
+
+    fn files(&self) -> GoldenFiles {
+        GoldenFiles::of(&self.store, &self.key)
+    }
+}
+
+/// Where a volume's files are on this host.
+pub(super) async fn directory_of(engine: &dyn Engine, volume: &str) -> Result<PathBuf, GoldenError> {
+    let found = engine.volume(volume).await?;
+    Ok(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint)
+}

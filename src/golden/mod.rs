@@ -1,0 +1,298 @@
+//! Golden volumes: a server's data as it is after provisioning, scripts and data sets, kept to start others from. The kind
+//! of the server says what decides the data, and how to see that it is at rest.
+//!
+//! A copy is made once, at the first settling of a start that began on an empty volume ([`build`] says how nobody waits
+//! for it). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
+//! instead if the key is the same, and finds its ledger there. Of each there is a second copy ([`spare`]), which is moved
+//! into place: so a large reset takes no longer than a small one.
+//!
+//! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`catalogue`]), data is copied
+//! under another name and renamed, and an interrupted first start begins again on an empty volume.
+
+mod build;
+mod catalogue;
+mod spare;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::{
+    engine::{Engine, Labels, ObservedVolume, OwnerId},
+    error::describe,
+    kinds::{self, ServiceKind, capability},
+    provision::ProvisionContext,
+    reconcile::{Evidence, Instance},
+    script::{self, Checksums},
+    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
+    spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
+    store::{Record, Store, write_atomically},
+};
+use build::GoldenBuild;
+use catalogue::{GoldenFiles, GoldenRecord};
+use spare::Spare;
+
+pub(crate) use catalogue::{BUDGET, bytes, discard_unfinished, retained};
+
+/// The label of a golden volume's role.
+pub(crate) const ROLE: &str = "golden";
+/// Follows the name of the data's directory until it is whole.
+const FILLING: &str = "filling";
+
+/// The golden volumes of a daemon, for one environment's services.
+pub(crate) struct Golden {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) store: Store,
+    pub(crate) owner: OwnerId,
+    pub(crate) environment: EnvironmentId,
+    /// Services whose present start began on an empty volume.
+    pub(crate) empty: Mutex<HashSet<ServiceName>>,
+    /// Services that have used a spare copy, or would have: it is made when they have settled.
+    pub(crate) consumed: Mutex<HashMap<ServiceName, Spare>>,
+}
+
+/// A service's volume on this host.
+struct Place {
+    record: Record,
+    /// The engine's name.
+    volume: String,
+    directory: PathBuf,
+}
+
+impl Golden {
+    /// Before a start: fills an empty volume from a golden one, and refuses data of another major version.
+    pub(crate) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
+        self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name);
+        let Some(rules) = rules(spec) else { return Ok(()) };
+        // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
+        let Some(place) = self.place(spec).await else { return Ok(()) };
+        let emptied = |error: io::Error| Evidence::of(format!("cannot empty its half-filled volume: {error}"));
+        remove_tree(&place.filling(rules)).map_err(emptied)?;
+        // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
+        if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
+            let data = place.data(rules);
+            if rules.served(&data) {
+                self.answered(&spec.name)?;
+            } else {
+                remove_tree(&data).map_err(emptied)?;
+            }
+        }
+        if let Some(readable) = rules.check(spec, &place.data(rules)) {
+            return readable.map_err(|(cause, fix)| Evidence { diagnosis: Some((cause.clone(), fix)), ..Evidence::of(cause) });
+        }
+        let filled = self.fill(rules, spec, project, checksums, &place).await.unwrap_or_else(|error| {
+            // A slower start is no failure.
+            tracing::warn!(%error, service = %spec.name, "Cannot fill a volume from a golden one.");
+            false
+        });
+        if !filled {
+            remove_tree(&place.filling(rules)).map_err(emptied)?;
+            write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes())
+                .map_err(|error| Evidence::of(format!("cannot record its first start: {}", describe(&error))))?;
+            self.empty.lock().expect("no code panics while it holds this lock").insert(spec.name.clone());
+        }
+        Ok(())
+    }
+
+    /// The server has answered: what is in its volume is data from now on.
+    pub(crate) fn answered(&self, service: &ServiceName) -> Result<(), Evidence> {
+        match fs::remove_file(self.unanswered(service)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Evidence::of(format!("cannot record the end of its first start: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the service's present start began on an empty volume, and it has not settled since.
+    pub(crate) fn began_empty(&self, service: &ServiceName) -> bool {
+        self.empty.lock().expect("no code panics while it holds this lock").contains(service)
+    }
+
+    async fn fill(
+        &self,
+        rules: &dyn capability::Golden,
+        spec: &ServiceSpec,
+        project: &Path,
+        checksums: &Checksums,
+        place: &Place,
+    ) -> io::Result<bool> {
+        let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
+        let files = GoldenFiles::of(&self.store, &key);
+        let Some(kept) = files.read().filter(|kept| kept.complete) else { return Ok(false) };
+        let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
+        let began = Instant::now();
+        let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
+        let data = place.data(rules);
+        let is_moved = match self.volume(&spare.volume()).await {
+            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), &data) {
+                Ok(()) => true,
+                // On another file system, or being recreated at this moment.
+                Err(error) => {
+                    tracing::debug!(%error, "Cannot use a spare volume.");
+                    false
+                }
+            },
+            _ => false,
+        };
+        if !is_moved {
+            let (from, filling) = (golden.mountpoint.join(rules.directory()), place.filling(rules));
+            // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
+            blocking(move || {
+                fs::create_dir(&filling)?;
+                copy_tree_unsynced(&from, &filling)?;
+                fs::rename(&filling, &data)
+            })
+            .await?;
+        }
+        files.touch();
+        self.consumed.lock().expect("no code panics while it holds this lock").insert(spec.name.clone(), spare);
+        tracing::info!(service = %spec.name, %key, bytes = kept.bytes, took = ?began.elapsed(), moved = is_moved, "Volume filled from a golden one.");
+        Ok(true)
+    }
+
+    /// Keeps a copy after a service became ready for the first time on an empty volume, and before this is published.
+    /// Returns as soon as the service may be used.
+    pub(crate) async fn keep(&self, spec: &ServiceSpec, instance: &Instance, cx: ProvisionContext, project: &Path, checksums: &Checksums) {
+        if !self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name) {
+            return;
+        }
+        let Some(rules) = rules(spec) else { return };
+        let Some(server) = spec.provision.iter().find_map(|declared| rules.server(declared, cx.clone())) else { return };
+        let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
+        let files = GoldenFiles::of(&self.store, &key);
+        // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
+        let Some(claim) = files.claim() else { return };
+        if files.read().is_some() {
+            return;
+        }
+        let work = GoldenBuild {
+            engine: self.engine.clone(),
+            paused: self.store.environment(&self.environment).join(format!("paused-{}.json", spec.name)),
+            container: instance.id.clone(),
+            labels: self.labels(&place.record, spec),
+            store: self.store.clone(),
+            kept: GoldenRecord {
+                version: 1,
+                volume: self.name(&spec.name, &key),
+                environment: self.environment.clone(),
+                project: place.record.project.clone(),
+                made_at: Timestamp::now().to_string(),
+                bytes: 0,
+                complete: false,
+            },
+            from: place.directory,
+            server,
+            left_behind: rules.left_behind(),
+            key,
+            _claim: claim,
+        };
+        // Neither is tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
+        if files.was_overtaken() {
+            let (goes_on, gone_on) = oneshot::channel();
+            tokio::spawn(work.paused(goes_on));
+            // It fails only if the work is over already.
+            let _ = gone_on.await;
+        } else {
+            match work.server.next_writer().await {
+                Ok(writer) => drop(tokio::spawn(work.behind(writer))),
+                Err(error) => tracing::warn!(%error, service = %spec.name, "Cannot create a golden volume."),
+            }
+        }
+    }
+
+    /// Once a service is ready on what it was given: makes the next spare copy.
+    pub(crate) async fn replenish(&self, spec: &ServiceSpec) {
+        let consumed = self.consumed.lock().expect("no code panics while it holds this lock").remove(&spec.name);
+        if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
+            let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
+            // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
+            tokio::spawn(async move { spare.make_or_warn(engine, labels).await });
+        }
+    }
+
+    /// Everything that decides what is in the data; nothing if that cannot be known.
+    async fn key(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Option<GoldenKey> {
+        let container = spec.container()?;
+        let image = self.engine.image(container.image.name()).await.ok()??;
+        let scripts = match &spec.scripts {
+            Some(set) => script::fingerprint(set, project, checksums).ok()?,
+            None => Vec::new(),
+        };
+        let mut workload = container.clone();
+        // What differs from one environment to the next.
+        workload.ports.clear();
+        let rules = rules(spec)?;
+        let provision = spec.provision.iter().find_map(|declared| rules.key(declared))?;
+        let text = |value: serde_json::Result<String>| value.expect("a spec serializes to JSON");
+        let settings =
+            [("workload".to_owned(), text(serde_json::to_string(&Workload::Container(workload)))), ("provision".to_owned(), provision)];
+        Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))
+    }
+
+    /// The service's only volume, if its files can be reached.
+    async fn place(&self, spec: &ServiceSpec) -> Option<Place> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let record = self.store.record(&self.environment).ok()??;
+        let mut volumes = spec.container()?.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume(name) => record.volumes.get(&format!("{}/{name}", spec.name)),
+            MountSource::Host(_) | MountSource::Memory => None,
+        });
+        let (name, None) = (volumes.next()?.clone(), volumes.next()) else { return None };
+        let directory = self.volume(&name).await?.mountpoint;
+        Some(Place { record, volume: name, directory })
+    }
+
+    /// No two owners have the same, though their keys may be the same.
+    fn name(&self, service: &ServiceName, key: &GoldenKey) -> String {
+        format!("devenv-golden-{:.8}-{service}-{key}", self.owner.as_str())
+    }
+
+    async fn volume(&self, name: &str) -> Option<ObservedVolume> {
+        self.engine.volume(name).await.ok()?.filter(|volume| volume.mountpoint.is_dir())
+    }
+
+    fn labels(&self, record: &Record, spec: &ServiceSpec) -> Labels {
+        Labels { role: Some(ROLE.to_owned()), spec: None, ..crate::reconcile::labels(&self.owner, record, Some(spec)) }
+    }
+
+    /// Names the volume on which the service was started for the first time and has not answered yet.
+    fn unanswered(&self, service: &ServiceName) -> PathBuf {
+        self.store.environment(&self.environment).join(format!("unanswered-{service}"))
+    }
+}
+
+/// What the service's kind says of golden volumes; nothing for a kind that has none.
+fn rules(spec: &ServiceSpec) -> Option<&'static dyn capability::Golden> {
+    kinds::find(&spec.kind).and_then(ServiceKind::golden)
+}
+
+impl Place {
+    fn data(&self, rules: &dyn capability::Golden) -> PathBuf {
+        self.directory.join(rules.directory())
+    }
+
+    fn filling(&self, rules: &dyn capability::Golden) -> PathBuf {
+        self.directory.join(format!("{}.{FILLING}", rules.directory()))
+    }
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

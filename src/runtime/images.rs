@@ -1,0 +1,167 @@
+//! Images for machines that are to ask no registry: pulled ahead, written to an archive, taken over from one.
+
+use std::{path::Path, sync::Arc};
+
+use devenv_api::{ApiError, ErrorCode, FetchMessage, ImageEntry, Images};
+use devenv_files::Durability;
+use futures_util::{StreamExt, future::join_all};
+use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc};
+use tokio_util::io::ReaderStream;
+
+use crate::{
+    engine::{Engine, EngineError},
+    error::{describe, no_engine},
+};
+
+/// Progress messages to a client that reads more slowly than the engine sends.
+const WAITING: usize = 64;
+const PIECE: usize = 256 << 10;
+
+/// Pulls what is not here, all at the same time; the last message says what is here then, or what went wrong. The work is
+/// done by the future, which the caller runs.
+pub(crate) fn fetch(
+    engine: Arc<dyn Engine>,
+    names: Vec<String>,
+) -> (mpsc::Receiver<FetchMessage>, impl Future<Output = ()> + Send + 'static) {
+    let (news, receiver) = mpsc::channel(WAITING);
+    (receiver, async move { pull(engine.as_ref(), &names, &news).await })
+}
+
+/// Ends when the images are here, or with the client that hears of them.
+async fn pull(engine: &dyn Engine, names: &[String], news: &mpsc::Sender<FetchMessage>) {
+    let fetched = tokio::select! {
+        () = news.closed() => return,
+        fetched = join_all(names.iter().map(|name| have(engine, name, news))) => fetched,
+    };
+    let images = fetched.into_iter().collect::<Result<Vec<_>, _>>();
+    let last = images.map_or_else(|error| FetchMessage::Failed(image_error(&error)), |images| FetchMessage::Done(Images { images }));
+    let _ = news.send(last).await;
+}
+
+async fn have(engine: &dyn Engine, name: &str, news: &mpsc::Sender<FetchMessage>) -> Result<ImageEntry, EngineError> {
+    if let Some(entry) = entry(engine, name).await? {
+        return Ok(entry);
+    }
+    let mut pull = engine.pull(name);
+    while let Some(step) = pull.next().await {
+        // NewEvent may be missed.
+        let _ = news.try_send(FetchMessage::Progress { image: name.to_owned(), message: step?.to_string() });
+    }
+    let entry = entry(engine, name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.to_owned() })?;
+    Ok(ImageEntry { fetched: true, ..entry })
+}
+
+/// Writes the images to the file, which is there as a whole or not at all.
+pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> Result<Images, ApiError> {
+    let mut images = Vec::new();
+    for name in names {
+        let missing = || {
+            ApiError::new(ErrorCode::NotFound, format!("image `{name}` does not exist locally")).hint(
+                "run `devenv fetch` to pull the \
+                images of a profile",
+            )
+        };
+        images.push(entry(engine, name).await.map_err(|error| image_error(&error))?.ok_or_else(missing)?);
+    }
+    let failed = |error: std::io::Error| unwritable(file, &error);
+    // It contains no secrets; the permissions of the directory decide who may read it.
+    let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
+    write(engine, names, File::from_std(unfinished.as_file().try_clone().map_err(failed)?)).await.map_err(|error| match error {
+        WriteError::Engine(error) => image_error(&error),
+        WriteError::File(error) => failed(error),
+    })?;
+    devenv_files::put_in_place(unfinished, file, Durability::Synced).map_err(failed)?;
+    Ok(Images { images })
+}
+
+/// What an archive could not be written for.
+enum WriteError {
+    Engine(EngineError),
+    File(std::io::Error),
+}
+
+async fn write(engine: &dyn Engine, names: &[String], mut output: File) -> Result<(), WriteError> {
+    let mut pieces = engine.save_images(names);
+    while let Some(piece) = pieces.next().await {
+        output.write_all(&piece.map_err(WriteError::Engine)?).await.map_err(WriteError::File)?;
+    }
+    output.sync_all().await.map_err(WriteError::File)
+}
+
+pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, ApiError> {
+    let archive = File::open(file).await.map_err(|error| {
+        ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display()))
+            .hint("create the archive with `devenv images save FILE`")
+    })?;
+    let names = engine.load_images(ReaderStream::with_capacity(archive, PIECE).boxed()).await.map_err(|error| image_error(&error))?;
+    let mut images = Vec::new();
+    for name in names {
+        images.extend(entry(engine, &name).await.map_err(|error| image_error(&error))?);
+    }
+    Ok(Images { images })
+}
+
+async fn entry(engine: &dyn Engine, name: &str) -> Result<Option<ImageEntry>, EngineError> {
+    let facts = engine.image_facts(name).await?;
+    Ok(facts.map(|facts| ImageEntry { name: name.to_owned(), id: facts.id, digest: facts.digest, size: facts.size, fetched: false }))
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
+    ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", file.display()))
+}
+
+fn image_error(error: &EngineError) -> ApiError {
+    match error {
+        EngineError::Unreachable { .. } => no_engine(error),
+        error => ApiError::new(ErrorCode::Failed, describe(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    /// The last word on one image.
+    async fn fetched(engine: &FakeEngine, name: &str) -> FetchMessage {
+        let (news, mut messages) = mpsc::channel(WAITING);
+        pull(engine, &[name.to_owned()], &news).await;
+        drop(news);
+        let mut last = None;
+        while let Some(message) = messages.recv().await {
+            last = Some(message);
+        }
+        last.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_archive_brings_images_to_an_engine_that_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("images.tar");
+        let here = FakeEngine::new().with_image("redis:8.0").with_image("postgres:17");
+        let names = ["redis:8.0".to_owned(), "postgres:17".to_owned()];
+        save(&here, &names, &file).await.unwrap();
+        let there = FakeEngine::new();
+        let loaded = load(&there, &file).await.unwrap();
+        assert_eq!(loaded.images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>(), ["redis:8.0", "postgres:17"]);
+        assert!(there.image("postgres:17").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_not_here_leaves_no_archive() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("images.tar");
+        let error = save(&FakeEngine::new(), &["redis:8.0".to_owned()], &file).await.unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotFound, "image `redis:8.0` does not exist locally"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_missing_is_fetched_and_a_failure_is_the_last_word() {
+        let engine = FakeEngine::new().with_image("redis:8.0");
+        let FetchMessage::Done(images) = fetched(&engine, "redis:8.0").await else { panic!() };
+        assert!(!images.images[0].fetched);
+        let FetchMessage::Failed(error) = fetched(&engine, "nowhere:1").await else { panic!() };
+        assert!(error.message.contains("nowhere:1"), "{}", error.message);
+    }
+}

@@ -1,0 +1,109 @@
+//! Scripts and data sets of a service, and what its data says of them.
+
+use devenv_api::LedgerEntry;
+use sha2::{Digest, Sha256};
+
+use super::DaemonServiceRuntime;
+use crate::{
+    reconcile::Instance,
+    script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError},
+    spec::{ScriptSet, ServiceName},
+};
+
+/// The result of applying scripts.
+pub(crate) struct Applied {
+    /// Nothing had been applied before: the data is as freshly initialised and seeded.
+    pub(crate) fresh: bool,
+}
+
+impl DaemonServiceRuntime {
+    /// Applies pending scripts; calls `tell` for each that was applied.
+    pub(crate) async fn apply(
+        &self,
+        set: &ScriptSet,
+        choice: Choice,
+        instance: &Instance,
+        tell: impl Fn(String),
+    ) -> Result<Applied, ScriptError> {
+        let _turn = self.turn(&set.service).await;
+        let progress = |_: script::Progress<'_>| {};
+        let script::Applied { before, after, result } = script::apply(set, choice, &self.scripts(instance, &progress)).await?;
+        for (database, entries) in &after {
+            let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+            for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
+                tell(format!("applied `{}` in {} ms", entry.path, entry.duration_ms.unwrap_or_default()));
+            }
+        }
+        self.note(&set.service, after);
+        let fresh = choice == Choice::All && before.iter().all(|(_, entries)| entries.is_empty());
+        result.map(|()| Applied { fresh })
+    }
+
+    /// Hears again what the data says of its scripts.
+    pub(crate) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
+        let _turn = self.turn(&set.service).await;
+        let progress = |_: script::Progress<'_>| {};
+        match script::recorded(set, &self.scripts(instance, &progress)).await {
+            Ok(recorded) => self.note(&set.service, recorded),
+            Err(error) => tracing::warn!(%error, service = %set.service, "Cannot read the ledger."),
+        }
+    }
+
+    /// Each ledger has one user at a time, because opening it terminates other sessions that work on it.
+    async fn turn(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
+        let ledger = self.ledgers.lock().expect("no code panics while it holds this lock").entry(service.clone()).or_default().clone();
+        ledger.lock_owned().await
+    }
+
+    /// Keeps what the data said, in place of what it said before of the same databases.
+    fn note(&self, service: &ServiceName, said: Vec<DatabaseRecords>) {
+        let mut recorded = self.recorded.lock().expect("no code panics while it holds this lock");
+        let known = recorded.entry(service.clone()).or_default();
+        known.retain(|(database, _)| said.iter().all(|(other, _)| other != database));
+        known.extend(said);
+    }
+
+    /// The ledger of a service, by today's files and what its data was last heard to say.
+    pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
+        let recorded = self.recorded.lock().expect("no code panics while it holds this lock").get(&set.service).cloned();
+        match recorded {
+            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes whenever scripts or data sets are applied to any service's data.
+    pub(crate) fn data_key(&self) -> String {
+        let recorded = self.recorded.lock().expect("no code panics while it holds this lock");
+        let mut lines: Vec<String> = Vec::new();
+        for (service, databases) in recorded.iter() {
+            for (database, entries) in databases {
+                lines.extend(entries.iter().map(|entry| format!("{service} {database:?} {} {:?}\n", entry.path, entry.applied_at)));
+            }
+        }
+        lines.sort_unstable();
+        hex::encode(&Sha256::digest(lines.concat())[..8])
+    }
+
+    /// Records today's file as what was applied; whether the set has it.
+    pub(crate) async fn accept(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
+        let _turn = self.turn(&set.service).await;
+        let progress = |_: script::Progress<'_>| {};
+        let cx = self.scripts(instance, &progress);
+        let accepted = script::accept(set, path, &cx).await?;
+        self.note(&set.service, script::recorded(set, &cx).await?);
+        Ok(accepted)
+    }
+
+    fn scripts<'a>(&'a self, instance: &'a Instance, progress: &'a (dyn Fn(script::Progress<'_>) + Send + Sync)) -> ScriptContext<'a> {
+        ScriptContext {
+            engine: self.engine.as_ref(),
+            container: &instance.id,
+            vault: &self.vault,
+            project: &self.project,
+            authority: Some(&self.authority),
+            checksums: &self.checksums,
+            progress,
+        }
+    }
+}

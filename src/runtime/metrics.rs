@@ -1,0 +1,264 @@
+//! Serves an environment's metrics to the Prometheus that runs in it.
+//!
+//! # Theory of operation
+//!
+//! One task for each environment listens while the environment is up: on the gateway of the environment's network, where
+//! its containers reach the host and nobody else does, and on a port that is leased once and for all. So a scrape fails
+//! while no daemon runs, and finds the next one at the same place. Nothing is asked, counted or kept between two scrapes
+//! but what a container had used at the last.
+//!
+//! `/metrics` has the containers and the disk, `/metrics/SERVICE` what the service's server says of itself.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Path as Segment, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing,
+};
+use devenv_api::ServiceState;
+use ipnet::Ipv4Net;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::Engine,
+    metrics::{self, Page},
+    provision::ProvisionContext,
+    reconcile::Handle,
+    secret::Vault,
+    spec::{EnvironmentSpec, MountSource},
+    store::{Goal, Record},
+};
+
+/// Time for scrapes in progress when the environment stops.
+const ENDING: Duration = Duration::from_secs(1);
+/// A ratio over less time says more of the scrapes than of the service.
+const SHORTEST: Duration = Duration::from_secs(1);
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics of one environment.
+pub(crate) struct MetricsServer {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) handle: Handle,
+    pub(crate) vault: Vault,
+    pub(crate) authority: PathBuf,
+    /// The directory whose disk to measure if no volume is accessible.
+    pub(crate) state: PathBuf,
+    pub(crate) used: Mutex<HashMap<String, Used>>,
+}
+
+/// What a container had used at a scrape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    at: Instant,
+    cpu: Duration,
+    /// Of the processors it may use, up to then.
+    ratio: Option<f64>,
+}
+
+/// A listener and the task that serves it.
+struct Serving {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl MetricsServer {
+    /// Listens whenever the environment is up, until `stop`.
+    pub(crate) async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut views = self.handle.views();
+        let mut serving: Option<Serving> = None;
+        loop {
+            let (goal, wanted) = {
+                let view = views.borrow_and_update();
+                (view.goal, view.figures)
+            };
+            match (goal, wanted, &serving) {
+                (Goal::Up, Some(address), None) => serving = self.clone().serve(address).await,
+                (Goal::Down | Goal::DownWithVolumes, _, Some(_)) => end(serving.take()).await,
+                _ => {}
+            }
+            // Both branches are cancel-safe: a view that is missed is followed by a later one.
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = views.changed() => if changed.is_err() { break },
+            }
+        }
+        end(serving.take()).await;
+    }
+
+    /// Nothing if the network is not there yet: the next view says when to look again.
+    async fn serve(self: Arc<Self>, address: SocketAddrV4) -> Option<Serving> {
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => return None,
+            Err(error) => {
+                tracing::warn!(%error, %address, "Cannot serve metrics.");
+                return None;
+            }
+        };
+        let spec = self.handle.record().await.ok()?.spec?;
+        tracing::info!(%address, environment = %spec.id, "Serving metrics.");
+        let stop = CancellationToken::new();
+        let router = Router::new()
+            .route("/metrics", routing::get(environment))
+            .route("/metrics/{service}", routing::get(service))
+            .with_state(Scraped { figures: self, subnet: spec.subnet });
+        let served = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
+        let served = served.with_graceful_shutdown(stop.clone().cancelled_owned());
+        let task = tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::warn!(%error, %address, "Stopped serving metrics.");
+            }
+        });
+        Some(Serving { stop, task })
+    }
+
+    async fn of_environment(&self) -> Option<Page> {
+        let record = self.handle.record().await.ok()?;
+        let spec = record.spec.as_ref()?;
+        let mut page = Page::default();
+        self.add_services(&mut page, spec).await;
+        self.add_disks(&mut page, &record, spec).await;
+        Some(page)
+    }
+
+    async fn add_services(&self, page: &mut Page, spec: &EnvironmentSpec) {
+        let status = self.handle.status();
+        for service in &status.services {
+            let labels = [("service", service.name.as_str())];
+            let is_ready = service.state == ServiceState::Ready;
+            page.gauge("devenv_service_ready", "Whether the service is ready.", &labels, f64::from(u8::from(is_ready)));
+            page.counter("devenv_service_restarts_total", "Number of restarts of the service.", &labels, f64::from(service.restarts));
+        }
+        let running: Vec<(&str, &str)> =
+            status.services.iter().filter_map(|service| Some((service.name.as_str(), service.container.as_deref()?))).collect();
+        let is_there = |container: &String| running.iter().any(|(_, there)| there == container);
+        self.used.lock().expect("no code panics while it holds this lock").retain(|container, _| is_there(container));
+        let asked = running.into_iter().map(|(name, container)| async move { (name, container, self.engine.usage(container).await) });
+        for (name, container, usage) in futures_util::future::join_all(asked).await {
+            // One that does not run uses nothing.
+            let Ok(Some(usage)) = usage else { continue };
+            let limits = spec.services.get(name).and_then(|service| service.container()).map(|container| &container.resources);
+            let cpus = limits.and_then(|limits| limits.cpus).unwrap_or(f64::from(usage.processors));
+            let labels = [("service", name)];
+            let spent = usage.cpu.as_secs_f64();
+            page.counter("devenv_service_cpu_seconds_total", "CPU time used by the container.", &labels, spent);
+            if let Some(ratio) = self.ratio(container, usage.cpu, cpus) {
+                page.gauge("devenv_service_cpu_ratio", "Fraction of its CPU limit that the container uses.", &labels, ratio);
+            }
+            page.gauge(
+                "devenv_service_memory_bytes",
+                "Memory used by the container, without the page cache.",
+                &labels,
+                usage.memory as f64,
+            );
+            page.gauge("devenv_service_memory_limit_bytes", "Memory limit of the container.", &labels, usage.memory_limit as f64);
+        }
+    }
+
+    /// Since the last scrape but those that came right after one another.
+    fn ratio(&self, container: &str, cpu: Duration, cpus: f64) -> Option<f64> {
+        let now = Instant::now();
+        let mut used = self.used.lock().expect("no code panics while it holds this lock");
+        let Some(before) = used.get(container).copied() else {
+            used.insert(container.to_owned(), Used { at: now, cpu, ratio: None });
+            return None;
+        };
+        let passed = now.duration_since(before.at);
+        if passed < SHORTEST {
+            return before.ratio;
+        }
+        let ratio = cpu.saturating_sub(before.cpu).as_secs_f64() / passed.as_secs_f64() / cpus;
+        used.insert(container.to_owned(), Used { at: now, cpu, ratio: Some(ratio) });
+        Some(ratio)
+    }
+
+    async fn add_disks(&self, page: &mut Page, record: &Record, spec: &EnvironmentSpec) {
+        let mut measured = false;
+        for (name, service) in &spec.services {
+            for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
+                let MountSource::Volume(short) = &mount.source else { continue };
+                let Some(volume) = record.volumes.get(&format!("{name}/{short}")) else { continue };
+                let Ok(Some(volume)) = self.engine.volume(volume).await else { continue };
+                let Some(ratio) = disk_used(&volume.mountpoint) else { continue };
+                measured = true;
+                disk(page, &[("service", name.as_str()), ("volume", short)], ratio);
+            }
+        }
+        if !measured && let Some(ratio) = disk_used(&self.state) {
+            disk(page, &[], ratio);
+        }
+    }
+
+    async fn of_service(&self, name: &str) -> Option<Page> {
+        let spec = self.handle.record().await.ok()?.spec?;
+        let provision = spec.services.get(name)?.provision.first()?;
+        let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again: true };
+        metrics::of(provision, &cx).await
+    }
+}
+
+async fn end(serving: Option<Serving>) {
+    let Some(Serving { stop, task }) = serving else { return };
+    stop.cancel();
+    let aborted = task.abort_handle();
+    if tokio::time::timeout(ENDING, task).await.is_err() {
+        aborted.abort();
+    }
+}
+
+fn disk(page: &mut Page, labels: metrics::Labels<'_>, ratio: f64) {
+    page.gauge("devenv_disk_used_ratio", "Fraction of the data disk that is used.", labels, ratio);
+}
+
+/// As `df` counts: of what is not kept for root.
+fn disk_used(directory: &Path) -> Option<f64> {
+    let disk = rustix::fs::statvfs(directory).ok()?;
+    let used = disk.f_blocks.checked_sub(disk.f_bfree)?;
+    let all = used + disk.f_bavail;
+    (all > 0).then(|| used as f64 / all as f64)
+}
+
+#[derive(Clone)]
+struct Scraped {
+    figures: Arc<MetricsServer>,
+    subnet: Ipv4Net,
+}
+
+impl Scraped {
+    /// Rejects clients that are routed to the gateway from outside of the network.
+    fn is_for(&self, peer: SocketAddr) -> bool {
+        matches!(peer, SocketAddr::V4(peer) if self.subnet.contains(peer.ip()))
+    }
+}
+
+async fn environment(State(scraped): State<Scraped>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+    if !scraped.is_for(peer) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    answer(scraped.figures.of_environment().await)
+}
+
+async fn service(State(scraped): State<Scraped>, ConnectInfo(peer): ConnectInfo<SocketAddr>, Segment(name): Segment<String>) -> Response {
+    if !scraped.is_for(peer) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    answer(scraped.figures.of_service(&name).await)
+}
+
+fn answer(page: Option<Page>) -> Response {
+    match page {
+        Some(page) => ([(header::CONTENT_TYPE, TEXT)], page.to_string()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}

@@ -1,0 +1,304 @@
+//! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
+
+pub(crate) mod host_processes;
+pub(crate) mod images;
+pub(crate) mod inherited;
+mod ledger;
+mod log_collector;
+pub(crate) mod loop_devices;
+pub(crate) mod metrics;
+mod port_proxies;
+mod readiness;
+mod versions;
+pub(crate) mod watched;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use crate::{
+    blocking, diagnosis,
+    engine::{Engine, UploadFile},
+    error::describe,
+    golden::Golden,
+    log::{Logs, Query},
+    probe::{self, ExecTarget, Lines, ProbeContext},
+    reconcile::{Evidence, Exit, Instance, Leaving, ReadinessUpdate, ServiceRuntime},
+    script::{Checksums, DatabaseRecords},
+    secret::Vault,
+    spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
+    store::{Record, Store},
+    tls, watch,
+};
+use host_processes::HostProcesses;
+use log_collector::LogCollector;
+use readiness::ReadinessCheck;
+use versions::Versions;
+use watched::{upload, watched};
+
+/// One environment's service runtime.
+pub(crate) struct DaemonServiceRuntime {
+    engine: Arc<dyn Engine>,
+    golden: Arc<Golden>,
+    vault: Vault,
+    logs: Logs,
+    authority: PathBuf,
+    loops: PathBuf,
+    output: LogCollector,
+    pub(crate) processes: Arc<HostProcesses>,
+    versions: Arc<Versions>,
+    runs: Mutex<HashMap<ServiceName, u32>>,
+    project: PathBuf,
+    checksums: Checksums,
+    /// What each service's data was last heard to say of its scripts.
+    recorded: Mutex<HashMap<ServiceName, Vec<DatabaseRecords>>>,
+    /// Whose turn it is at each service's ledger.
+    ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
+    /// What has been provisioned, by service.
+    provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
+}
+
+impl DaemonServiceRuntime {
+    pub(crate) fn new(
+        golden: Arc<Golden>,
+        vault: Vault,
+        logs: Logs,
+        store: &Store,
+        processes: Arc<HostProcesses>,
+        record: &Record,
+    ) -> Self {
+        let engine = golden.engine.clone();
+        let output = LogCollector::new(engine.clone(), logs.clone());
+        Self {
+            engine,
+            golden,
+            vault,
+            logs,
+            authority: tls::certificate_of(&store.authority()),
+            loops: store.loops(),
+            output,
+            processes,
+            versions: Arc::new(Versions::new(store.versions(&record.id), record.project.clone())),
+            runs: Mutex::default(),
+            project: record.project.clone(),
+            checksums: Checksums::default(),
+            recorded: Mutex::default(),
+            ledgers: Mutex::default(),
+            provisioned: Mutex::default(),
+        }
+    }
+
+    /// Lets go of what this process has of the services: they keep running.
+    pub(crate) fn end(&self) {
+        self.output.end();
+        self.processes.end();
+    }
+
+    /// The certificate by which servers with TLS are verified.
+    pub(crate) fn authority(&self) -> &Path {
+        &self.authority
+    }
+
+    fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
+        let target = match &spec.workload {
+            Workload::Container(container) => ExecTarget::Container {
+                engine: self.engine.clone(),
+                id: instance.id.clone(),
+                // A secret that cannot be read has kept the service from being started.
+                environment: self.vault.resolve_all(container.secret_variables()).unwrap_or_default(),
+            },
+            Workload::Process(process) => ExecTarget::Process {
+                directory: process.directory.clone(),
+                // As above.
+                environment: self.processes.variables(spec, instance.run, &self.vault).unwrap_or_default(),
+            },
+        };
+        ProbeContext {
+            vault: self.vault.clone(),
+            authority: Some(self.authority.clone()),
+            target,
+            lines: lines_of(&self.logs, &spec.name, instance.run),
+        }
+    }
+
+    /// Keeps the files of a version that has just become ready.
+    async fn keep_version(&self, spec: &ServiceSpec, instance: &Instance) {
+        let run = instance.run;
+        let started = match &spec.workload {
+            Workload::Process(_) => self.processes.started_at(&spec.name),
+            // Its files were copied into it, so they are what it has; what is newer is on its way.
+            Workload::Container(_) => Some(SystemTime::now()),
+        };
+        if let Some(started) = started {
+            self.blocking(spec, move |versions, spec| versions.keep(spec, run, started)).await;
+        }
+    }
+
+    /// `None` if it panicked, which the runtime has logged.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        spec: &ServiceSpec,
+        work: impl FnOnce(&Versions, &ServiceSpec) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (versions, spec) = (self.versions.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || work(&versions, &spec)).await.ok()
+    }
+}
+
+#[async_trait]
+impl ServiceRuntime for DaemonServiceRuntime {
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
+        self.golden.prepare(spec, &self.project, &self.checksums).await
+    }
+
+    async fn settle(
+        &self,
+        spec: &ServiceSpec,
+        instance: &Instance,
+        news: &mpsc::UnboundedSender<ReadinessUpdate>,
+    ) -> Result<String, Evidence> {
+        self.processes.hold_ports(spec).await.map_err(|error| Evidence::of(describe(&error)))?;
+        ReadinessCheck::new(self, spec, instance, news).settle().await
+    }
+
+    async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
+        self.keep_version(spec, instance).await;
+        let cx = self.context(spec, instance);
+        let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.processes.ports(&spec.name, instance.run));
+        probe::watchful(&probe, &cx).await.to_string()
+    }
+
+    fn next_run(&self, service: &ServiceName) -> u32 {
+        let run = self.last_run(service) + 1;
+        self.runs.lock().expect("no code panics while it holds this lock").insert(service.clone(), run);
+        run
+    }
+
+    fn last_run(&self, service: &ServiceName) -> u32 {
+        let mut runs = self.runs.lock().expect("no code panics while it holds this lock");
+        *runs.entry(service.clone()).or_insert_with(|| {
+            let last = blocking::in_place(|| self.logs.tail(service.as_str(), None, 1)).ok();
+            let last = last.and_then(|lines| lines.last().map(|line| line.run));
+            last.unwrap_or(0).max(self.processes.last_run(service))
+        })
+    }
+
+    fn keep_output(&self, spec: &ServiceSpec, instance: &Instance) {
+        match &spec.workload {
+            Workload::Container(_) => self.output.keep(&spec.name, &instance.id, instance.run.max(1)),
+            // Its process shim does, and it is the process shim who knows of its end.
+            Workload::Process(_) => self.processes.follow(&spec.name, instance.run),
+        }
+    }
+
+    async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
+        loop_devices::options(&self.loops, volume, size).await
+    }
+
+    fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {
+        let known = diagnosis::Evidence {
+            kind: spec.kind.clone(),
+            service: spec.name.to_string(),
+            exit_code: evidence.exit.as_ref().map(|exit| exit.code),
+            out_of_memory: evidence.exit.as_ref().is_some_and(|exit| exit.out_of_memory),
+            log: evidence.lines.clone(),
+            probe: evidence.probes.clone(),
+            engine: Some(evidence.what.clone()),
+        };
+        diagnosis::diagnose(&known).map(|found| (found.cause, found.fix))
+    }
+
+    async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence> {
+        let spec = self.blocking(spec, Versions::to_start).await.unwrap_or_else(|| spec.clone());
+        self.processes
+            .start(&spec, run, &self.vault, &self.logs)
+            .await
+            .map_err(|error| Evidence::of(format!("cannot be started: {}", describe(&error))))
+    }
+
+    async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String> {
+        match leaving {
+            Leaving::Ports => self.processes.stop(spec).await,
+            Leaving::Nothing => {
+                let stopped = self.processes.stop_for_good(spec).await;
+                self.versions.forget(&spec.name);
+                stopped
+            }
+        }
+    }
+
+    fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
+        blocking::in_place(|| self.versions.fall_back(spec))
+    }
+
+    fn go_on(&self, service: &ServiceName) {
+        blocking::in_place(|| self.versions.go_on(service));
+    }
+
+    async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String> {
+        self.processes.signal(spec, run, signal).await
+    }
+
+    async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit {
+        self.processes.exited(&spec.name, run).await
+    }
+
+    fn keep_crash(&self, service: &ServiceName, run: u32) {
+        if let Err(error) = blocking::in_place(|| self.logs.pin_crash(service.as_str(), run)) {
+            tracing::warn!(%error, %service, "Cannot store the last log lines of a crash.");
+        }
+    }
+
+    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {
+        let lines = blocking::in_place(|| self.logs.tail(service.as_str(), Some(run), 30)).unwrap_or_default();
+        lines.into_iter().map(|line| self.vault.redact(&line.text)).collect()
+    }
+
+    fn serve(&self, spec: &ServiceSpec, run: u32) {
+        if matches!(spec.workload, Workload::Process(_)) {
+            self.processes.serve(spec, run);
+        }
+    }
+
+    async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
+        self.processes.retire(spec, run).await
+    }
+
+    async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile> {
+        let (project, name) = (self.project.clone(), spec.name.clone());
+        let rules: Vec<WatchRule> = spec.watch.iter().filter(|rule| matches!(rule.reaction, Reaction::Sync { .. })).cloned().collect();
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        let read = move || -> Vec<UploadFile> {
+            let files = |rule: &WatchRule| watch::files(&project, &watched(&name, 0, rule));
+            rules.iter().flat_map(|rule| files(rule).into_iter().filter_map(|file| upload(rule, &file)).collect::<Vec<_>>()).collect()
+        };
+        if let Some(files) = self.blocking(spec, Versions::synced_files).await.flatten() {
+            return files;
+        }
+        // The runtime has logged a panic in it.
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+}
+
+/// The lines of one start, from its first.
+fn lines_of(logs: &Logs, service: &ServiceName, run: u32) -> Lines {
+    let (logs, service) = (logs.clone(), service.clone());
+    Arc::new(move || {
+        let query = Query { services: vec![service.to_string()], ..Query::default() };
+        let Ok(follower) = logs.follow(query) else { return stream::pending().boxed() };
+        stream::unfold(follower, |mut follower| async move { follower.next().await.ok().map(|lines| (lines, follower)) })
+            .flat_map(stream::iter)
+            .filter(move |line| std::future::ready(line.run == run))
+            .map(|line| line.text)
+            .boxed()
+    })
+}

@@ -1,0 +1,186 @@
+//! From a service's start to the proof that a client can do real work: its first answer, provisioning, scripts, the golden
+//! volume.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::DaemonServiceRuntime;
+use crate::{
+    probe::{self, NotReady, ProbeContext, ProbeFailure, ProbeSuccess, Schedule},
+    provision::{self, Change, ProvisionContext, ProvisionError},
+    reconcile::{Evidence, Instance, ReadinessUpdate as NewEvent},
+    script::{Choice, ScriptError},
+    spec::{OfKind, Probe, ServiceSpec},
+};
+
+/// A proof is waited for so long, whatever provisioning and scripts have left of the service's time.
+const PROOF: Duration = Duration::from_secs(10);
+
+/// One start of one service.
+pub(crate) struct ReadinessCheck<'a> {
+    runtime: &'a DaemonServiceRuntime,
+    spec: &'a ServiceSpec,
+    instance: &'a Instance,
+    news: &'a mpsc::UnboundedSender<NewEvent>,
+    probe: Probe,
+    cx: ProbeContext,
+    began: Instant,
+}
+
+impl<'a> ReadinessCheck<'a> {
+    pub(crate) fn new(
+        runtime: &'a DaemonServiceRuntime,
+        spec: &'a ServiceSpec,
+        instance: &'a Instance,
+        news: &'a mpsc::UnboundedSender<NewEvent>,
+    ) -> Self {
+        let probe = spec.probe.behind(&runtime.processes.ports(&spec.name, instance.run));
+        Self { runtime, spec, instance, news, probe, cx: runtime.context(spec, instance), began: Instant::now() }
+    }
+
+    /// What proves it.
+    pub(crate) async fn settle(&self) -> Result<String, Evidence> {
+        let golden = &self.runtime.golden;
+        loop {
+            let answer = self.answer().await?;
+            golden.answered(&self.spec.name)?;
+            self.tell(NewEvent::Answered);
+            match self.bring_about().await? {
+                // A server that was restarted in between may have lost what was provisioned.
+                Some(proof) if proof.life != answer.life => {}
+                proof => {
+                    golden.replenish(self.spec).await;
+                    return Ok(proof.unwrap_or(answer).evidence);
+                }
+            }
+        }
+    }
+
+    /// Waits for the first answer. If the data has another superuser password than this environment, sets it
+    /// over the server's own socket, which nobody but us reaches.
+    async fn answer(&self) -> Result<ProbeSuccess, Evidence> {
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &ProbeFailure| {
+            if probe::is_wrong_password(&self.probe, failure) {
+                refused.notify_one();
+            }
+        };
+        let mend = async {
+            refused.notified().await;
+            for declared in &self.spec.provision {
+                let engine = self.runtime.engine.as_ref();
+                match provision::mend_password(declared, engine, &self.instance.id, &self.runtime.vault).await {
+                    Ok(changed) => changed.into_iter().for_each(|what| self.tell(NewEvent::Changed(what))),
+                    Err(error) => tracing::warn!(%error, service = %self.spec.name, "Cannot set the server's password."),
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        // Dropping either half is safe: the password is set by one statement.
+        tokio::select! {
+            answer = self.ask(&self.probe, self.spec.ready_timeout, hear) => answer,
+            () = mend => unreachable!("it loops until it is ready"),
+        }
+    }
+
+    /// Provisions a server that answers, and returns the readiness proof, if the service has one.
+    async fn bring_about(&self) -> Result<Option<ProbeSuccess>, Evidence> {
+        let known = self.was_brought_about();
+        // Most likely there is nothing to do, so the readiness check runs at the same time.
+        let early = async {
+            match &self.spec.proof {
+                Some(proof) if known => probe::ask(proof, &self.cx).await.ok(),
+                _ => None,
+            }
+        };
+        let (changed, early) = futures_util::join!(self.provision(known), early);
+        let changed = changed?;
+        let applied = AtomicBool::new(false);
+        let fresh = match &self.spec.scripts {
+            Some(set) => {
+                let tell = |what| {
+                    applied.store(true, Ordering::Relaxed);
+                    self.tell(NewEvent::Changed(what));
+                };
+                self.runtime.apply(set, Choice::All, self.instance, tell).await.map_err(|error| failed_script(&error))?.fresh
+            }
+            None => true,
+        };
+        if fresh {
+            let DaemonServiceRuntime { golden, project, checksums, .. } = self.runtime;
+            golden.keep(self.spec, self.instance, self.provisioning(false), project, checksums).await;
+        }
+        Ok(match (&self.spec.proof, early) {
+            (None, _) => None,
+            (Some(_), Some(early)) if !changed && !applied.into_inner() => Some(early),
+            (Some(proof), _) => Some(self.ask(proof, self.spec.ready_timeout.max(self.began.elapsed() + PROOF), |_| {}).await?),
+        })
+    }
+
+    fn was_brought_about(&self) -> bool {
+        let provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
+        !self.runtime.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
+    }
+
+    /// Returns whether anything had to be changed. `again`: all of it has been provisioned before.
+    async fn provision(&self, again: bool) -> Result<bool, Evidence> {
+        let mut changed = false;
+        for provision in &self.spec.provision {
+            for change in self.provide(provision, again).await? {
+                changed = true;
+                self.tell(NewEvent::Changed(change.what));
+            }
+        }
+        let mut provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
+        provisioned.insert(self.spec.name.clone(), self.spec.provision.clone());
+        Ok(changed)
+    }
+
+    /// Provisions, and starts over if the server restarts within its time: every
+    /// step may be repeated.
+    async fn provide(&self, provision: &OfKind, again: bool) -> Result<Vec<Change>, Evidence> {
+        loop {
+            match provision::apply(provision, &self.provisioning(again)).await {
+                Ok(changes) => return Ok(changes),
+                Err(error @ ProvisionError::Unreachable { .. }) if self.began.elapsed() < self.spec.ready_timeout => {
+                    tracing::info!(%error, service = %self.spec.name, "Provisioning starts again once the server answers.");
+                    self.ask(&self.probe, self.spec.ready_timeout, |_| {}).await?;
+                }
+                Err(error) => {
+                    let diagnosis = error.hint().map(|hint| (error.to_string(), hint));
+                    return Err(Evidence { diagnosis, ..Evidence::of(format!("cannot be provisioned: {error}")) });
+                }
+            }
+        }
+    }
+
+    fn provisioning(&self, again: bool) -> ProvisionContext {
+        ProvisionContext { vault: self.runtime.vault.clone(), authority: Some(self.runtime.authority.clone()), again }
+    }
+
+    /// Asks until there is a proof, until so long after the beginning.
+    async fn ask(&self, probe: &Probe, limit: Duration, hear: impl FnMut(&ProbeFailure) + Send) -> Result<ProbeSuccess, Evidence> {
+        let left = limit.saturating_sub(self.began.elapsed());
+        match probe::until_ready(probe, &self.cx, Schedule::until(left), hear).await {
+            Ok(success) => Ok(success),
+            Err(NotReady { last, .. }) => Err(Evidence {
+                probes: last.into_iter().map(|(after, failure)| format!("after {after} ms: {failure}")).collect(),
+                ..Evidence::of(format!("not ready within {} s", limit.as_secs_f32()))
+            }),
+        }
+    }
+
+    /// Runs to the end even if the receiver is gone.
+    fn tell(&self, news: NewEvent) {
+        let _ = self.news.send(news);
+    }
+}
+
+fn failed_script(error: &ScriptError) -> Evidence {
+    let hint = error.hint.clone().unwrap_or_else(|| "fix the script and run `devenv up` again: it continues with this script".to_owned());
+    Evidence { diagnosis: Some((error.to_string(), hint)), ..Evidence::of("a script failed") }
+}

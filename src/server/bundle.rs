@@ -1,0 +1,212 @@
+//! What a failure leaves to be read: everything that is known of an environment, as text, without its secrets.
+
+use std::{sync::Arc, time::Duration};
+
+use devenv_api::{ApiError, BundleFile, BundleRequest, ErrorCode, Phase, ServiceState, Status};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use crate::{environment::Environment, error::describe, log::Query, secret::Vault};
+
+/// A piece of a file on its way.
+const PIECE: usize = 256 * 1024;
+/// What is kept of one service's log: its end.
+const LONGEST_LOG: usize = 8 << 20;
+/// Pieces on their way to a client that writes more slowly than we read.
+const WAITING: usize = 8;
+
+/// Takes secrets out.
+struct Censor {
+    vault: Vault,
+    /// Those that users gave.
+    besides: Vec<String>,
+}
+
+impl Censor {
+    fn redact(&self, text: &str) -> String {
+        let mut text = self.vault.redact(text);
+        for secret in self.besides.iter().filter(|secret| !secret.is_empty()) {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "********");
+            }
+        }
+        text
+    }
+}
+
+impl Daemon {
+    /// The files, piece by piece.
+    pub(super) async fn bundle(self: Arc<Self>, request: BundleRequest) -> Result<mpsc::Receiver<BundleFile>, ApiError> {
+        let environment = self.environments.require(&request.target)?;
+        let record = environment.handle.record().await?;
+        let status = environment.handle.status();
+        let mut files = vec![
+            file("versions.txt", versions(&self)),
+            file("engine.json", pretty(&self.engine)),
+            file("status.json", pretty(&status)),
+            file("junit.xml", junit(&status)),
+        ];
+        // Secrets stand in a spec by name only.
+        files.extend(record.spec.as_ref().map(|spec| file("spec.json", pretty(spec))));
+        files.extend(request.files);
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let censor = Censor { vault: environment.vault.clone(), besides: request.secrets };
+        // Reading files blocks; it ends when the client goes.
+        tokio::task::spawn_blocking(move || {
+            for file in files {
+                if send(&sender, &censor, &file.path, &file.text).is_none() {
+                    return;
+                }
+            }
+            if let Err(error) = tell_history(&environment, &status, &censor, &sender) {
+                let _ = send(&sender, &censor, "incomplete.txt", &describe(&error));
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+fn tell_history(environment: &Environment, status: &Status, censor: &Censor, sender: &mpsc::Sender<BundleFile>) -> std::io::Result<()> {
+    let (events, _) = environment.handle.events.history_and_rest()?;
+    let mut lines = String::new();
+    for event in events {
+        lines.push_str(&serde_json::to_string(&event)?);
+        lines.push('\n');
+    }
+    let Some(()) = send(sender, censor, "events.ndjson", &lines) else { return Ok(()) };
+    for service in &status.services {
+        let query = Query { services: vec![service.name.clone()], ..Query::default() };
+        let mut text = String::new();
+        for line in environment.logs.history(query)?.flatten() {
+            if text.len() > LONGEST_LOG {
+                let half = boundary(&text, text.len() / 2);
+                text.drain(..half);
+            }
+            text.push_str(&format!("{} run {} {}: {}\n", line.time, line.run, stream(line.stream), line.text));
+        }
+        if text.is_empty() {
+            continue;
+        }
+        let Some(()) = send(sender, censor, &format!("logs/{}.log", service.name), &text) else { return Ok(()) };
+    }
+    Ok(())
+}
+
+/// Without secrets, in pieces. `None` if nobody takes them any more.
+fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &str) -> Option<()> {
+    // Before it is cut: a secret must not be cut in two.
+    let text = censor.redact(text);
+    let mut rest = text.as_str();
+    loop {
+        let (piece, after) = rest.split_at(boundary(rest, PIECE));
+        sender.blocking_send(BundleFile { path: path.to_owned(), text: piece.to_owned() }).ok()?;
+        if after.is_empty() {
+            return Some(());
+        }
+        rest = after;
+    }
+}
+
+/// The last place at or before this one where a text can be cut.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|place| text.is_char_boundary(*place)).unwrap_or_default()
+}
+
+fn file(path: &str, text: String) -> BundleFile {
+    BundleFile { path: path.to_owned(), text }
+}
+
+fn stream(stream: devenv_api::LogStream) -> &'static str {
+    match stream {
+        devenv_api::LogStream::Stdout => "stdout",
+        devenv_api::LogStream::Stderr => "stderr",
+    }
+}
+
+fn versions(daemon: &Daemon) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let engine = &daemon.engine;
+    format!(
+        "devenv {}\nengine {} {} (API {}) at {}\nkernel {}\n",
+        env!("CARGO_PKG_VERSION"),
+        engine.kind,
+        engine.version,
+        engine.api,
+        engine.endpoint,
+        kernel.trim()
+    )
+}
+
+fn pretty(document: &impl serde::Serialize) -> String {
+    let text =
+        serde_json::to_string_pretty(document).unwrap_or_else(|error| ApiError::new(ErrorCode::Internal, error.to_string()).to_string());
+    text + "\n"
+}
+
+/// What the environment itself did, for tools that show test reports: a case for each service.
+fn junit(status: &Status) -> String {
+    let degraded = if status.phase == Phase::Ready { "" } else { " degraded" };
+    let mut suite = TestSuite::new(format!("devenv{degraded}"));
+    for service in &status.services {
+        let good = matches!(service.state, ServiceState::Ready | ServiceState::Completed) || service.optional == Some(true);
+        let outcome = if good {
+            TestCaseStatus::success()
+        } else {
+            let mut failure = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            failure.set_message(format!("{}: {}", service.state, service.reason.as_deref().unwrap_or("it is not ready")));
+            failure
+        };
+        let mut case = TestCase::new(format!("{} is ready", service.name), outcome);
+        case.set_classname("devenv").set_time(Duration::from_millis(service.ready_after_ms.unwrap_or_default()));
+        suite.add_test_case(case);
+    }
+    let mut report = Report::new("devenv");
+    report.add_test_suite(suite);
+    report.to_string().expect("text in memory can always be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_tests_has_a_case_for_each_service_and_no_text_leaves_its_place() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "environment": "e", "project": "/p", "instance": "default", "profile": "p", "phase": "degraded",
+            "services": [
+                { "name": "db", "kind": "postgres", "state": "ready", "ready_after_ms": 1250, "restarts": 0, "ports": [], "urls": {}, "depends_on": {} },
+                { "name": "api", "kind": "process", "state": "failed", "reason": "it said \"<no>\" & \u{1b}[31mended",
+                  "restarts": 0, "ports": [], "urls": {}, "depends_on": {} },
+            ],
+        }))
+        .unwrap();
+        insta::assert_snapshot!(junit(&status), @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites name="devenv" tests="2" skipped="0" failures="1" errors="0">
+            <testsuite name="devenv degraded" tests="2" skipped="0" errors="0" failures="1">
+                <testcase name="db is ready" classname="devenv" time="1.250"/>
+                <testcase name="api is ready" classname="devenv" time="0.000">
+                    <failure message="failed: it said &quot;&lt;no&gt;&quot; &amp; ended"/>
+                </testcase>
+            </testsuite>
+        </testsuites>
+        "#);
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_taken_out_even_where_a_file_is_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::new(directory.path().into());
+        let secret = vault.reveal(&crate::spec::SecretRef::new("db", "app")).unwrap();
+        let text = format!("{}{secret}{}", "x".repeat(PIECE - 5), "y".repeat(PIECE));
+        let (sender, mut receiver) = mpsc::channel(WAITING);
+        let task = tokio::task::spawn_blocking(move || send(&sender, &Censor { vault, besides: vec!["yes-yes".to_owned()] }, "a", &text));
+        let mut all = String::new();
+        while let Some(piece) = receiver.recv().await {
+            all.push_str(&piece.text);
+        }
+        task.await.unwrap().unwrap();
+        assert!(!all.contains(&secret) && all.contains("********") && all.ends_with('y'));
+    }
+}
