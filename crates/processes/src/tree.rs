@@ -21,9 +21,11 @@ use super::{MARKER, signal::Signal};
 
 /// For killed processes to be gone; only one that hangs in the kernel takes so long.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
-/// When to look again at a process that becomes another program, in milliseconds: that takes microseconds, but for a busy
-/// machine.
-const CHANGING: [u64; 5] = [0, 1, 3, 6, 15];
+/// How long a process may be in the middle of `execve`, where it has no environment. That takes microseconds, but a busy
+/// machine may preempt it there for long. Each process has this time for itself, and only one that needs it is waited for.
+const EXEC_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two looks at processes in the middle of `execve`.
+const EXEC_PAUSES: [Duration; 4] = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(15)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Process {
@@ -88,28 +90,42 @@ pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
     found
 }
 
-/// All that carry a marker that begins so, with it. Blocks for a moment.
+/// All that carry a marker that begins so, with it. Blocks while processes are in the middle of `execve`, at most
+/// [`EXEC_DEADLINE`].
 fn marked(prefix: &str) -> Vec<(Process, String)> {
     let own = std::process::id();
     let mut found = Vec::new();
-    let mut look = |pid: &u32| match variables(*pid) {
+    let mut look = |pid: u32, before: Option<&Reading>| match variables(pid, before) {
         Variables::Are(environment) => {
             let marker = marker_of(&environment).filter(|marker| marker.starts_with(prefix));
-            found.extend(marker.and_then(|marker| Some((Process::of(*pid)?, marker))));
-            false
+            found.extend(marker.and_then(|marker| Some((Process::of(pid)?, marker))));
+            None
         }
-        Variables::None => false,
-        Variables::Change => true,
+        Variables::None => None,
+        Variables::Change(reading) => Some(reading),
     };
-    let mut changing: Vec<u32> = ids().filter(|pid| *pid != own).filter(&mut look).collect();
-    for pause in CHANGING {
-        if changing.is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(pause));
-        changing.retain(&mut look);
+    let begin = |pid: u32, reading| Changing { pid, reading, deadline: Instant::now() + EXEC_DEADLINE };
+    let mut changing: Vec<Changing> =
+        ids().filter(|pid| *pid != own).filter_map(|pid| look(pid, None).map(|reading| begin(pid, reading))).collect();
+    let mut pauses = EXEC_PAUSES.into_iter().chain(std::iter::repeat(EXEC_PAUSES[EXEC_PAUSES.len() - 1]));
+    while !changing.is_empty() {
+        std::thread::sleep(pauses.next().unwrap_or_default());
+        changing.retain_mut(|process| match look(process.pid, Some(&process.reading)) {
+            Some(reading) => {
+                process.reading = reading;
+                Instant::now() < process.deadline
+            }
+            None => false,
+        });
     }
     found
+}
+
+/// A process that was in the middle of `execve` at the last look.
+struct Changing {
+    pid: u32,
+    reading: Reading,
+    deadline: Instant,
 }
 
 fn marker_of(environment: &[u8]) -> Option<String> {
@@ -119,28 +135,44 @@ fn marker_of(environment: &[u8]) -> Option<String> {
 }
 
 /// What a process was started with.
+#[derive(Debug, PartialEq, Eq)]
 enum Variables {
     Are(Vec<u8>),
     /// It is gone, or belongs to another user or the kernel.
     None,
-    /// It becomes another program at this moment: there are none yet, or not all of them could be read.
-    Change,
+    /// It is in the middle of `execve`: there are none yet, or what was read belongs to the former program.
+    Change(Reading),
 }
 
-fn variables(pid: u32) -> Variables {
+/// One look at a process's variables: where the kernel has them, and the bytes that were read.
+#[derive(Debug, PartialEq, Eq)]
+struct Reading {
+    from: u64,
+    to: u64,
+    environment: Vec<u8>,
+}
+
+/// `before` is the last look at the same process, if that was not conclusive.
+fn variables(pid: u32, before: Option<&Reading>) -> Variables {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Variables::None };
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
-    // Where the kernel has them.
     let mut fields = after_name(&text);
-    let state = fields.next();
+    let is_zombie = fields.next() == Some("Z");
     let mut places = fields.skip(46).map_while(|field| field.parse::<u64>().ok());
     let (from, to) = (places.next().unwrap_or_default(), places.next().unwrap_or_default());
-    match from {
-        0 if state == Some("Z") || fs::read_link(format!("/proc/{pid}/exe")).is_err() => Variables::None,
-        0 => Variables::Change,
-        from if to.saturating_sub(from) == environment.len() as u64 => Variables::Are(environment),
-        _ => Variables::Change,
+    let reading = Reading { from, to, environment };
+    if from == 0 && (is_zombie || fs::read_link(format!("/proc/{pid}/exe")).is_err()) {
+        return Variables::None;
     }
+    judge(reading, before)
+}
+
+/// Whether what was read is the process's environment. A program may have moved or shortened it, so that its length never
+/// matches: what is the same at two looks is taken as it is, unless it is empty.
+fn judge(reading: Reading, before: Option<&Reading>) -> Variables {
+    let matches = reading.to.saturating_sub(reading.from) == reading.environment.len() as u64;
+    let settled = !reading.environment.is_empty() && before == Some(&reading);
+    if reading.from != 0 && (matches || settled) { Variables::Are(reading.environment) } else { Variables::Change(reading) }
 }
 
 /// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
@@ -198,4 +230,31 @@ fn is_writable(pid: u32, handle: &str) -> bool {
     let information = fs::read_to_string(format!("/proc/{pid}/fdinfo/{handle}")).unwrap_or_default();
     let flags = information.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0o3 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(from: u64, to: u64, environment: &[u8]) -> Reading {
+        Reading { from, to, environment: environment.to_vec() }
+    }
+
+    #[test]
+    fn a_process_without_an_environment_is_looked_at_until_it_has_one() {
+        let absent = reading(0, 0, b"");
+        assert_eq!(judge(reading(0, 0, b""), None), Variables::Change(reading(0, 0, b"")));
+        assert_eq!(judge(reading(0, 0, b""), Some(&absent)), Variables::Change(reading(0, 0, b"")), "however often");
+        assert_eq!(judge(reading(100, 104, b"A=1\0"), Some(&absent)), Variables::Are(b"A=1\0".to_vec()));
+    }
+
+    #[test]
+    fn an_environment_of_another_length_is_taken_when_two_looks_agree() {
+        let short = || reading(100, 200, b"A=1\0");
+        assert_eq!(judge(short(), None), Variables::Change(short()));
+        assert_eq!(judge(short(), Some(&short())), Variables::Are(b"A=1\0".to_vec()));
+        assert_eq!(judge(short(), Some(&reading(300, 400, b"A=1\0"))), Variables::Change(short()), "it became another program");
+        let former = || reading(100, 200, b"");
+        assert_eq!(judge(former(), Some(&former())), Variables::Change(former()), "the former program's, which is gone");
+    }
 }
