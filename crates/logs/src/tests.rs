@@ -152,10 +152,14 @@ fn a_long_log_beside_finished_ones_is_read_as_fast_as_alone() {
     let mut writer = logs.writer("api").unwrap();
     (0..50_000).for_each(|index| writer.push(at(index), 1, Stdout, b"line"));
     writer.flush().unwrap();
+    // The quickest of several: on a busy machine any one may be interrupted.
     let time = |query: Query| {
-        let began = std::time::Instant::now();
-        assert!(logs.history(query).unwrap().count() >= 50_000);
-        began.elapsed()
+        let once = |_| {
+            let began = std::time::Instant::now();
+            assert!(logs.history(query.clone()).unwrap().count() >= 50_000);
+            began.elapsed()
+        };
+        (0..5).map(once).min().unwrap()
     };
     let alone = time(Query { services: vec!["api".to_owned()], ..Query::default() });
     for index in 0..10 {

@@ -12,6 +12,8 @@ use super::{tree::Process, *};
 use devenv_logs::{Logs, Query};
 
 const KEEPER: &str = "DEVENV_TEST_KEEPER";
+/// For what takes milliseconds, but on a machine that does much else.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_shim_without_a_launch_says_so() {
@@ -71,7 +73,7 @@ impl Place {
     async fn line(&self, wanted: &str) {
         let mut follower = self.logs().follow(Query::default()).unwrap();
         let found = async { while !follower.next().await.unwrap().iter().any(|line| line.text == wanted) {} };
-        tokio::time::timeout(Duration::from_secs(10), found).await.expect("the line within the deadline");
+        tokio::time::timeout(DEADLINE, found).await.expect("the line within the deadline");
     }
 }
 
@@ -151,12 +153,12 @@ async fn stopping_ends_the_whole_tree_with_those_that_ignore_it_or_left() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), all).await.expect("the whole tree within the deadline");
+    tokio::time::timeout(DEADLINE, all).await.expect("the whole tree within the deadline");
     let began = Instant::now();
     let exit = running.stop(Signal::TERM, Duration::from_millis(300)).await;
     assert_eq!(exit.ending, Ending::Signal(9));
     assert_eq!(alive(running.marker()), 0);
-    assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -168,7 +170,7 @@ async fn a_tree_that_obeys_is_ended_at_once() {
     let exit = running.stop(Signal::TERM, Duration::from_secs(10)).await;
     assert_eq!(exit.ending, Ending::Signal(15));
     assert_eq!(alive(running.marker()), 0);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -263,7 +265,7 @@ async fn no_line_is_lost_doubled_or_out_of_order() {
     let lines: Vec<String> = place.lines().into_iter().map(|(_, line)| line).collect();
     let expected: Vec<String> = (1..=100_000).map(|number| number.to_string()).collect();
     assert!(lines == expected, "{} lines", lines.len());
-    assert!(took < Duration::from_secs(5), "100,000 lines took {took:?}");
+    assert!(took < Duration::from_secs(30), "100,000 lines took {took:?}");
 }
 
 #[tokio::test]

@@ -120,6 +120,14 @@ impl Watcher {
         let _ = self.messages.send(source::Message::WorkBegins { service, marker, at: Instant::now() });
     }
 
+    /// Returns when all that is watched has been read once. Blocks.
+    #[cfg(test)]
+    fn read_first_bytes(&self) {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let _ = self.messages.send(source::Message::ReadAll { done });
+        is_done.recv().expect("the watching thread lives as long as its watcher");
+    }
+
     /// The build has ended, or the service is ready, or both have failed.
     pub fn work_ends(&self, service: &str) {
         let _ = self.messages.send(source::Message::WorkEnds { service: service.to_owned(), at: Instant::now() });

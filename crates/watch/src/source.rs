@@ -53,6 +53,11 @@ pub(super) enum Message {
         service: String,
         at: Instant,
     },
+    /// Reads all first bytes now, and then says so.
+    #[cfg(test)]
+    ReadAll {
+        done: Sender<()>,
+    },
     Stop,
 }
 
@@ -202,6 +207,13 @@ impl Source {
                 if let Some(work) = self.work.get_mut(&service) {
                     work.ended = Some(at);
                 }
+            }
+            #[cfg(test)]
+            Message::ReadAll { done } => {
+                for watched in &mut self.watched {
+                    while watched.tree.read_one() {}
+                }
+                let _ = done.send(());
             }
             Message::Stop => {}
         }
