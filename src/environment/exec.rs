@@ -9,6 +9,7 @@ use super::Environments;
 use crate::{
     engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize},
     error::{internal, no_engine},
+    spec::{ContainerSpec, Workload},
 };
 
 impl Environments {
@@ -20,7 +21,9 @@ impl Environments {
             let message = format!("unknown service `{}` in this environment", request.service);
             return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
         };
-        if service.kind == "process" {
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
+        if spec.is_some_and(|spec| matches!(spec.workload, Workload::Process(_))) {
             let message = format!("`{}` is a process on the host, so there is no container to run a command in", service.name);
             return Err(ApiError::new(ErrorCode::Usage, message)
                 .hint("run `devenv run -- COMMAND` to run a command on the host with the environment's variables"));
@@ -34,10 +37,8 @@ impl Environments {
             let message = format!("`{}` is paused by the fault `{fault}`, so no command can run in it", service.name);
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv chaos heal {fault}` ends the fault")));
         }
-        let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));
         // They are in no description of the container, and so the engine gives them to nobody by itself.
-        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(crate::spec::ContainerSpec::secret_variables);
+        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(ContainerSpec::secret_variables);
         let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
         let session = SessionRequest {
             command: request.command.clone(),

@@ -61,6 +61,14 @@ pub const RULES: &[Rule] = &[
         calls: &[],
         text: "profiles are loaded from the disk, and from nowhere else",
     },
+    Rule {
+        package: "devenv-document",
+        about: |_| true,
+        example: "tree.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "documents are plain data",
+    },
     Rule { package: "devenv-spec", about: |_| true, example: "workload.rs", never: PURE, calls: DISK_CALLS, text: "specs are plain data" },
     Rule {
         package: "devenv-faults",
@@ -76,7 +84,7 @@ pub const RULES: &[Rule] = &[
         example: "postgres/spec.rs",
         never: PURE,
         calls: DISK_CALLS,
-        text: "a kind describes its services purely: fields, spec, topics and diagnosis are data in, data out",
+        text: "a kind describes its services purely: fields, spec, rules, topics and diagnosis are data in, data out",
     },
     Rule {
         package: "devenv",
@@ -165,12 +173,9 @@ pub const ROOMS: &[&[&str]] = &[
 /// A kind that speaks another one's protocol: its folder may name the other's.
 pub const BUILT_ON: &[(&str, &str)] = &[("redpanda", "kafka"), ("pgbouncer", "postgres")];
 
-/// What names kinds outside of their crate today, until those parts move into the kinds' folders.
-pub const KNOWN_TO_NAME_KINDS: &[&str] = &[];
-
 fn is_pure_part_of_a_kind(file: &str) -> bool {
     file.starts_with("describe/")
-        || ["/fields.rs", "/spec.rs", "/topics.rs", "/diagnosis.rs"].iter().any(|pure| file.ends_with(pure))
+        || ["/fields.rs", "/spec.rs", "/rules.rs", "/topics.rs", "/diagnosis.rs"].iter().any(|pure| file.ends_with(pure))
         || file.starts_with("diagnosis/")
 }
 
@@ -192,6 +197,17 @@ pub fn violations(package: &str, source: &Source) -> Vec<String> {
     found
 }
 
+/// Where other files write a kind's name as a text, each with what it means there.
+pub const TEXTS_THAT_ARE_NO_KIND: &[(&str, &str, &str)] = &[
+    ("devenv-architecture", "", "the rules themselves"),
+    ("devenv-engine", "", "containers and processes are the engine's own objects"),
+    ("devenv-spec", "", "workloads are containers or processes"),
+    ("devenv", "operation/gc.rs", "what gc removes is a container of the engine"),
+    ("devenv", "reconcile/execute/run.rs", "what is not found is a container of the engine"),
+    ("devenv-profile", "embedded.rs", "the names of the shipped profiles"),
+    ("devenv-harness", "private.rs", "a client for test suites, which speaks these servers' protocols itself"),
+];
+
 /// Where a kind's folder names another kind's. `kinds` are the folders.
 pub fn kinds_that_name_others(kinds: &[String], source: &Source) -> Vec<String> {
     let mut found = Vec::new();
@@ -210,7 +226,13 @@ pub fn kinds_that_name_others(kinds: &[String], source: &Source) -> Vec<String> 
 /// Where a file outside of the kinds' crate names a kind's folder.
 pub fn outsiders_that_name_kinds(package: &str, kinds: &[String], source: &Source) -> Vec<String> {
     let names_kind = |path: &[String]| matches!(path, [start, kind, ..] if start == "devenv_kinds" && kinds.contains(kind));
-    let known = |file: &String| KNOWN_TO_NAME_KINDS.contains(&file.as_str());
-    let outside = source.mentions.iter().filter(|mention| names_kind(&mention.path) && !known(&mention.file));
+    let outside = source.mentions.iter().filter(|mention| names_kind(&mention.path));
     outside.map(|mention| format!("{package}/src/{}:{}: only `kinds` names a kind", mention.file, mention.line)).collect()
+}
+
+/// Where a file outside of the kinds' crate writes a kind's name as a text, to compare or to choose by it.
+pub fn outsiders_that_write_kinds(package: &str, kinds: &[String], source: &Source) -> Vec<String> {
+    let known = |file: &str| TEXTS_THAT_ARE_NO_KIND.iter().any(|(of, part, _)| *of == package && file.starts_with(part));
+    let named = source.texts.iter().filter(|text| kinds.contains(&text.text) && !known(&text.file));
+    named.map(|text| format!("{package}/src/{}:{}: \"{}\": ask the kind for an ability instead", text.file, text.line, text.text)).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
-    Attribute, Item, ItemMod, UseTree,
+    Attribute, Item, ItemMod, LitStr, UseTree,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -18,6 +18,8 @@ pub struct Source {
     pub mentions: Vec<Mention>,
     /// Names of methods that are called, with where.
     pub calls: Vec<Call>,
+    /// Literal texts, in macros too, but not in attributes.
+    pub texts: Vec<Text>,
     /// The files that belong to the production code.
     pub files: Vec<String>,
 }
@@ -40,6 +42,14 @@ pub struct Call {
     pub file: String,
     pub line: usize,
     pub method: String,
+}
+
+/// A literal text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    pub file: String,
+    pub line: usize,
+    pub text: String,
 }
 
 impl Mention {
@@ -224,7 +234,12 @@ impl Walker<'_> {
         }
     }
 
-    /// Paths within the tokens of a macro, which are no syntax yet.
+    fn text(&mut self, literal: &LitStr) {
+        let line = literal.span().start().line;
+        self.source.texts.push(Text { file: self.file.to_owned(), line, text: literal.value() });
+    }
+
+    /// Paths and texts within the tokens of a macro, which are no syntax yet.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -240,7 +255,12 @@ impl Walker<'_> {
                     colons = 0;
                 }
                 TokenTree::Punct(mark) if mark.as_char() == ':' => colons += 1,
-                _ => {
+                other => {
+                    if let TokenTree::Literal(literal) = other
+                        && let Ok(text) = syn::parse2::<LitStr>(TokenTree::Literal(literal).into())
+                    {
+                        self.text(&text);
+                    }
                     self.mention(&std::mem::take(&mut path), line);
                     colons = 0;
                 }
@@ -313,6 +333,12 @@ impl<'ast> Visit<'ast> for Walker<'_> {
         self.source.calls.push(Call { file: self.file.to_owned(), line, method: call.method.to_string() });
         visit::visit_expr_method_call(self, call);
     }
+
+    fn visit_lit_str(&mut self, literal: &'ast LitStr) {
+        self.text(literal);
+    }
+
+    fn visit_attribute(&mut self, _: &'ast Attribute) {}
 
     fn visit_macro(&mut self, invocation: &'ast syn::Macro) {
         self.visit_path(&invocation.path);

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cycles::{cycles, graph, upward},
-    rules::{ROOMS, RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, violations},
+    rules::{ROOMS, RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, outsiders_that_write_kinds, violations},
     source::{Source, read},
 };
 
@@ -24,7 +24,6 @@ const KNOWN_CYCLES: &[(&str, &[&str])] = &[
     ("devenv-chaos", &["scenario", "workload"]),
     ("devenv-fault-agent", &["packets", "rules"]),
     ("devenv-harness", &["environment", "private"]),
-    ("devenv-profile", &["graph", "rules", "validate"]),
 ];
 
 type Files = BTreeMap<String, String>;
@@ -77,6 +76,7 @@ fn no_file_names_what_a_rule_forbids() {
         broken.extend(violations(name, source));
         if name != "devenv-kinds" {
             broken.extend(outsiders_that_name_kinds(name, &kinds, source));
+            broken.extend(outsiders_that_write_kinds(name, &kinds, source));
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
@@ -146,11 +146,14 @@ fn crates_do_not_depend_on_the_supervisor_nor_pure_ones_on_effects() {
         assert!(!depends_on("devenv"), "{} depends on devenv", path.display());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name == "engine" || !depends_on("bollard"), "{name} depends on bollard");
-        if ["api", "files", "spec", "shipped"].contains(&name) {
+        if ["api", "document", "files", "spec", "shipped"].contains(&name) {
             assert!(!normal.contains("devenv-engine") && !normal.contains("devenv-kinds"), "{name} depends on what is above it");
         }
         for effect in ["tokio", "reqwest", "hyper", "redis", "devenv-engine", "devenv-processes", "devenv-secrets"] {
-            assert!(!["spec", "faults", "profile", "shipped"].contains(&name) || !depends_on(effect), "{name} depends on {effect}");
+            assert!(
+                !["document", "spec", "faults", "profile", "shipped"].contains(&name) || !depends_on(effect),
+                "{name} depends on {effect}"
+            );
         }
     }
 }
@@ -277,6 +280,19 @@ fn a_planted_outsider_that_names_a_kind_is_reported() {
     assert_eq!(planted("use crate::kinds::{find, postgres::spec::{Provision}};").len(), 1);
     assert_eq!(planted("fn f() { devenv_kinds::redis::ask() }").len(), 1);
     assert_eq!(planted("use crate::kinds::{self, capability::Probe}; fn f() { kinds::find(1); }"), Vec::<String>::new());
+}
+
+#[test]
+fn a_planted_outsider_that_writes_a_kinds_name_is_reported() {
+    let kinds = ["postgres".to_owned(), "redis".to_owned()];
+    let planted = |text: &str| {
+        let files = crate_with("daemon/exec.rs", text);
+        outsiders_that_write_kinds("devenv", &kinds, &read(&files).unwrap())
+    };
+    assert_eq!(planted("fn f(kind: &str) -> bool { kind == \"redis\" }").len(), 1);
+    assert_eq!(planted("fn f(kind: &str) -> bool { matches!(kind, \"postgres\" | \"redis\") }").len(), 2);
+    assert_eq!(planted("/// redis\nfn f() { call(\"a redis\") }"), Vec::<String>::new());
+    assert_eq!(planted("#[cfg(test)] mod tests { fn f() { call(\"redis\") } }"), Vec::<String>::new());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Structure: whether every value is of the shape that its place wants. Each layer is checked by itself, what must not be
 //! missing only once all layers are merged.
 
+use devenv_document::value;
 use devenv_spec::{Period, ServiceName, Size};
 
 use super::{
@@ -164,7 +165,7 @@ impl Check<'_> {
         let good = match shape {
             Shape::Boolean => matches!(text, "true" | "false"),
             Shape::Integer { minimum, maximum } => integer(text).is_some_and(|number| (*minimum..=*maximum).contains(&number)),
-            _ => number(text).is_some(),
+            _ => value::number(text).is_some(),
         };
         if good && scalar.typed_by_spelling() {
             return;
@@ -246,11 +247,6 @@ pub(super) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if plain { text.parse().ok() } else { None }
-}
-
-pub(super) fn number(text: &str) -> Option<f64> {
-    let shaped = text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
-    text.parse::<f64>().ok().filter(|number| shaped && number.is_finite())
 }
 
 /// What a document lacks. A mapping in which something unknown was found is left alone: that was probably meant.

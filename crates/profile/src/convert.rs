@@ -32,7 +32,7 @@ pub(super) fn json(node: &Node, shape: &Shape) -> Value {
             let typed = match shape {
                 Shape::Boolean => text.parse::<bool>().ok().map(Value::Bool),
                 Shape::Integer { .. } => check::integer(text).map(Value::from),
-                Shape::Number => check::number(text).and_then(Number::from_f64).map(Value::Number),
+                Shape::Number => devenv_document::value::number(text).and_then(Number::from_f64).map(Value::Number),
                 _ => None,
             };
             typed.unwrap_or_else(|| Value::String(text.to_owned()))

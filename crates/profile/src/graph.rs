@@ -1,34 +1,36 @@
 //! Dependencies: that they exist, can come true, and do not go round in circles.
 
-use devenv_kinds::Kind;
+use devenv_kinds::{
+    Kind,
+    capability::{ServiceNode, unknown_service},
+};
 use devenv_spec::{Condition, ServiceName};
 use indexmap::IndexMap;
 
 use super::{
+    convert,
     document::ServiceProfile,
     source::{Findings, Span},
-    spelling::{all_of, did_you_mean},
-    tree::Node,
-    validate::{Service, entry_of},
+    tree::{Entry, Node},
 };
 
 /// Checks `depends_on` and the services that kinds name in their own fields.
-pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut Findings) {
+pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: &mut Findings) {
     let names: Vec<&str> = node.entries().map(|(name, _)| name).collect();
     let mut edges: IndexMap<&str, Vec<(String, Span)>> = IndexMap::new();
     for (name, entry) in node.entries() {
         let known = edges.entry(name).or_default();
         for (wanted, dependency) in entry.node.get("depends_on").into_iter().flat_map(Node::entries) {
-            let Some(target) = entry_of(node, wanted) else {
-                unknown(wanted, dependency.key, &names, findings);
+            if entry_of(node, wanted).is_none() {
+                unknown_service(wanted, dependency.key, &names, findings);
                 continue;
-            };
+            }
             if wanted == name {
                 findings.error(dependency.key, "dependency-cycle", format!("`{name}` depends on itself")).hint("remove this line");
                 continue;
             }
-            let ends = ["process", "container"].iter().any(|kind| target.node.entry(kind).is_some());
-            if dependency.node.text() == Some("completed") && !ends && services.iter().any(|service| service.name == wanted) {
+            let server = services.iter().any(|service| service.name == wanted && !service.kind.rules().is_own_program());
+            if dependency.node.text() == Some("completed") && server {
                 findings
                     .error(dependency.node.span, "never-completed", format!("`{wanted}` is a server and never completes"))
                     .hint("write `ready`");
@@ -37,13 +39,15 @@ pub(super) fn dependencies(node: &Node, services: &[Service<'_>], findings: &mut
         }
     }
     for service in services {
-        for wanted in references(service.typed.as_ref()) {
+        // Fields that are wrong name nothing.
+        let kind = convert::kind(service.node);
+        for wanted in references(kind.as_ref()) {
             let span = place_of(service.fields, &wanted).unwrap_or(service.key);
             if entry_of(node, &wanted).is_none() {
-                unknown(&wanted, span, &names, findings);
+                unknown_service(&wanted, span, &names, findings);
             }
         }
-        for wanted in waited_for(service.typed.as_ref()) {
+        for wanted in waited_for(kind.as_ref()) {
             let span = place_of(service.fields, &wanted).unwrap_or(service.key);
             if wanted != service.name && entry_of(node, &wanted).is_some() {
                 edges.entry(service.name).or_default().push((wanted, span));
@@ -79,13 +83,9 @@ fn waited_for(kind: Option<&Kind>) -> Vec<String> {
     kind.map(|kind| kind.fields().dependencies()).unwrap_or_default()
 }
 
-pub(super) fn unknown(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {
-    if findings.touches(span) {
-        return;
-    }
-    let hint = did_you_mean(wanted, names.iter().copied())
-        .unwrap_or_else(|| format!("the services of this profile are {}", all_of(names.iter().copied())));
-    findings.error(span, "unknown-service", format!("unknown service `{wanted}`")).hint(hint);
+/// The key of a service, for messages about it.
+fn entry_of<'a>(services: &'a Node, name: &str) -> Option<&'a Entry> {
+    services.entry(name).filter(|_| name.parse::<ServiceName>().is_ok())
 }
 
 /// The position of a text among the fields.

@@ -25,18 +25,16 @@ pub mod reading;
 #[cfg(test)]
 mod reference;
 mod references;
-mod rules;
 mod schema;
 mod shape;
-mod source;
-mod spelling;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod validate;
 mod yaml;
+
+use devenv_document::{source, spelling, tree};
 
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
 pub use devenv_kinds::describe::declared::Probe;

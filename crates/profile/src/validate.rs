@@ -3,27 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use devenv_kinds::Kind;
-use devenv_spec::ServiceName;
+use devenv_document::value::{image_name, not_zero, positive};
+use devenv_kinds::capability::{KindReload, ServiceKind, ServiceNode};
 
 use super::{
-    check, graph, interpolate, rules, shape,
+    check, graph, interpolate, shape,
     source::{Findings, Sources, Span},
-    spelling::{did_you_mean, one_of},
-    tree::{Content, Entry, Node, shortened},
+    spelling::{all_of, did_you_mean, one_of},
+    tree::{Content, Node, shortened},
 };
-
-/// One service of the merged tree.
-pub(super) struct Service<'a> {
-    pub(super) name: &'a str,
-    pub(super) key: Span,
-    pub(super) node: &'a Node,
-    pub(super) kind: &'a str,
-    /// The fields under the kind's name.
-    pub(super) fields: &'a Node,
-    /// The kind itself, if its fields are right.
-    pub(super) typed: Option<Kind>,
-}
 
 /// The signals that a service may be sent.
 const SIGNALS: &[&str] = &[
@@ -43,18 +31,27 @@ pub(super) fn document(root: &Node, sources: &Sources, findings: &mut Findings) 
     host_ports(&services, sources, findings);
     for service in &services {
         common(service, findings);
-        rules::kind(service, &services, findings);
+        kind_rules(service, &services, findings);
     }
 }
 
+/// What the kind asks of its own fields.
+fn kind_rules(service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings: &mut Findings) {
+    let rules = service.kind.rules();
+    if let Some(version) = service.fields.get("version") {
+        rules.version(version, findings);
+    }
+    rules.check(service, services, findings);
+}
+
 /// Services with a kind; the others were reported.
-pub(super) fn services(node: &Node) -> Vec<Service<'_>> {
+pub(super) fn services(node: &Node) -> Vec<ServiceNode<'_>> {
     let kinds = &shape::service().exactly_one;
     node.entries()
         .filter_map(|(name, entry)| {
             let (kind, fields) = entry.node.entries().find(|(field, _)| kinds.iter().any(|kind| kind == field))?;
-            let typed = super::convert::kind(&entry.node);
-            Some(Service { name, key: entry.key, node: &entry.node, kind, fields: &fields.node, typed })
+            let kind = devenv_kinds::find(kind)?;
+            Some(ServiceNode { name, key: entry.key, node: &entry.node, kind, fields: &fields.node })
         })
         .collect()
 }
@@ -83,22 +80,16 @@ pub(super) fn variable_names(node: &Node, findings: &mut Findings) {
     }
 }
 
-impl Service<'_> {
-    /// A service of the product's own rather than of a built-in kind.
-    fn own(&self) -> bool {
-        matches!(self.kind, "process" | "container")
-    }
-}
-
-fn common(service: &Service<'_>, findings: &mut Findings) {
+fn common(service: &ServiceNode<'_>, findings: &mut Findings) {
     let node = service.node;
     for field in ["environment", "probe"] {
-        if let Some(entry) = node.entry(field).filter(|_| !service.own()) {
+        if let Some(entry) = node.entry(field).filter(|_| !service.kind.rules().is_own_program()) {
+            let programs = all_of(devenv_kinds::all().filter(|kind| kind.rules().is_own_program()).map(ServiceKind::name));
             findings
                 .error(
                     entry.key,
                     "not-for-this-kind",
-                    format!("`{field}` is for the kinds `process` and `container`, but `{}` is of kind `{}`", service.name, service.kind),
+                    format!("`{field}` is for the kinds {programs}, but `{}` is of kind `{}`", service.name, service.kind.name()),
                 )
                 .hint(if field == "probe" {
                     "remove it: this kind has a built-in probe for its protocol"
@@ -109,15 +100,6 @@ fn common(service: &Service<'_>, findings: &mut Findings) {
     }
     if let Some(environment) = node.get("environment") {
         variable_names(environment, findings);
-    }
-    if service.kind == "process" {
-        for (field, instead) in
-            [("image", "a process runs on the host"), ("ports", "set `port` under `process`"), ("storage", "a process can write anywhere")]
-        {
-            if let Some(entry) = node.entry(field) {
-                findings.error(entry.key, "not-for-this-kind", format!("`{field}` is not allowed for the kind `process`")).hint(instead);
-            }
-        }
     }
     if let Some(image) = node.get("image") {
         image_name(image, findings);
@@ -147,7 +129,7 @@ fn common(service: &Service<'_>, findings: &mut Findings) {
     }
 }
 
-fn probe_rules(service: &Service<'_>, probe: &Node, findings: &mut Findings) {
+fn probe_rules(service: &ServiceNode<'_>, probe: &Node, findings: &mut Findings) {
     if let Some(pattern) = probe.get("log").filter(|node| node.scalar().is_some()) {
         let text = pattern.text().unwrap_or_default();
         if let Err(error) = regex::Regex::new(text) {
@@ -168,21 +150,17 @@ fn probe_rules(service: &Service<'_>, probe: &Node, findings: &mut Findings) {
     if let Some(status) = entry.node.get("status").filter(|node| whole(node).is_some_and(|status| !(100..600).contains(&status))) {
         findings.error(status.span, "bad-value", format!("`status` must be from 100 to 599, but is {}", status.noun()));
     }
-    let has_port = entry.node.entry("port").is_some()
-        || service.node.entry("ports").is_some()
-        || match service.kind {
-            "process" => service.fields.entry("port").is_some(),
-            _ => service.fields.get("expose").is_some_and(|expose| expose.list().is_none_or(|items| !items.is_empty())),
-        };
-    if service.own() && !has_port {
-        let hint = if service.kind == "process" { "set `port: 0` under `process`" } else { "set `expose: [8080]` under `container`" };
+    if entry.node.entry("port").is_none()
+        && service.node.entry("ports").is_none()
+        && let Some(hint) = service.kind.rules().port_hint(service)
+    {
         findings
             .error(entry.key, "no-port", format!("`{way}` has no port to connect to: `{}` has none", service.name))
             .hint(format!("{hint}, or `port` here"));
     }
 }
 
-fn watch_rules(service: &Service<'_>, watch: &Node, findings: &mut Findings) {
+fn watch_rules(service: &ServiceNode<'_>, watch: &Node, findings: &mut Findings) {
     if let Some(paths) = watch.entry("paths").filter(|entry| entry.node.list().is_some_and(<[Node]>::is_empty)) {
         findings.error(paths.key, "empty", "`paths` must not be empty");
     }
@@ -210,24 +188,30 @@ fn watch_rules(service: &Service<'_>, watch: &Node, findings: &mut Findings) {
     if let Some(field) = needed.filter(|field| watch.entry(field).is_none()) {
         findings.error(on_change.span, "missing-field", format!("`on_change: {change}` needs `{field}`"));
     }
-    let wrong = match change {
-        "swap" if service.kind != "process" => Some("`on_change: swap` is only for the kind `process`"),
-        "swap" if service.fields.entry("port").is_none() => Some("`on_change: swap` needs the process to have a `port`"),
-        "sync" if service.kind != "container" => Some("`on_change: sync` is only for the kind `container`"),
-        "rebuild" if service.fields.entry("build").is_none() => Some("`on_change: rebuild` needs a container with `build`"),
-        _ => None,
-    };
-    if let Some(message) = wrong {
+    if let Some(message) = wrong_reload(service, change) {
         findings.error(on_change.span, "not-for-this-kind", message);
     }
 }
 
+/// Why the service cannot react to changes in this way, if only some kinds can.
+fn wrong_reload(service: &ServiceNode<'_>, change: &str) -> Option<String> {
+    let of = |kind: &dyn ServiceKind| kind.rules().reloads().iter().copied().find(|reload| reload.on_change == change);
+    let able = devenv_kinds::all().find(|kind| of(*kind).is_some())?.name();
+    match of(service.kind) {
+        None => Some(format!("`on_change: {change}` is only for the kind `{able}`")),
+        Some(KindReload { needs: Some(field), .. }) if service.fields.entry(field).is_none() => {
+            Some(format!("`on_change: {change}` needs the field `{field}` of the {able}"))
+        }
+        Some(_) => None,
+    }
+}
+
 /// Fixed host ports are given once.
-fn host_ports(services: &[Service<'_>], sources: &Sources, findings: &mut Findings) {
+fn host_ports(services: &[ServiceNode<'_>], sources: &Sources, findings: &mut Findings) {
     let mut taken: BTreeMap<i64, (&str, Span)> = BTreeMap::new();
     for service in services {
         let fixed = service.node.get("ports").into_iter().flat_map(|ports| ports.entries().map(|(_, entry)| &entry.node));
-        let own = ["port", "debug_port"].into_iter().filter_map(|field| service.fields.get(field).filter(|_| service.kind == "process"));
+        let own = service.kind.rules().host_ports().iter().filter_map(|field| service.fields.get(field));
         for (node, leased) in fixed.map(|node| (node, false)).chain(own.map(|node| (node, true))) {
             let Some(port) = whole(node) else { continue };
             if port == 0 {
@@ -249,13 +233,6 @@ fn host_ports(services: &[Service<'_>], sources: &Sources, findings: &mut Findin
     }
 }
 
-/// An image's name, not a sentence.
-pub(super) fn image_name(node: &Node, findings: &mut Findings) {
-    if node.text().is_some_and(|name| name.is_empty() || name.contains(char::is_whitespace)) {
-        findings.error(node.span, "bad-value", format!("`image` must be an image name, but is {}", node.noun()));
-    }
-}
-
 fn known_signal(node: &Node, findings: &mut Findings) {
     let Some(name) = node.text().filter(|name| !SIGNALS.contains(name)) else { return };
     let upper = format!("SIG{}", name.to_uppercase().trim_start_matches("SIG"));
@@ -268,24 +245,4 @@ fn known_signal(node: &Node, findings: &mut Findings) {
 /// A whole number, if this is one.
 pub(super) fn whole(node: &Node) -> Option<i64> {
     node.text().and_then(check::integer)
-}
-
-/// A number above 0; text that is not a number was reported.
-pub(super) fn positive(node: &Node, field: &str, findings: &mut Findings) {
-    if node.text().and_then(check::number).is_some_and(|number| number <= 0.0) {
-        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, but is {}", node.noun()));
-    }
-}
-
-/// A size or duration above 0.
-pub(super) fn not_zero(node: &Node, field: &str, findings: &mut Findings) {
-    if node.text().is_some_and(|text| text.starts_with('0') && text.trim_start_matches('0').starts_with(|c: char| c.is_ascii_alphabetic()))
-    {
-        findings.error(node.span, "bad-value", format!("`{field}` must be more than 0, but is {}", node.noun()));
-    }
-}
-
-/// The key of a service, for messages about it.
-pub(super) fn entry_of<'a>(services: &'a Node, name: &str) -> Option<&'a Entry> {
-    services.entry(name).filter(|_| name.parse::<ServiceName>().is_ok())
 }

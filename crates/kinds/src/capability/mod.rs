@@ -13,6 +13,7 @@ mod lease;
 mod metrics;
 mod probe;
 mod provision;
+mod rules;
 mod scripts;
 mod transfer;
 mod workload;
@@ -26,6 +27,8 @@ pub use lease::{Leases, Lessor, Part};
 pub use metrics::MetricSource;
 pub use probe::Probes;
 pub use provision::Provisions;
+pub(crate) use rules::setting_names;
+pub use rules::{KindReload, Rules, ServiceNode, unknown_service};
 pub use scripts::{ScriptStore, Scripts};
 pub use transfer::{RemoteSource, Transfers};
 pub use workload::{
@@ -47,6 +50,11 @@ pub trait ServiceKind: Send + Sync {
     /// The fields of the kind that name files of the project.
     fn files(&self) -> &'static [FileField] {
         &[]
+    }
+
+    /// What it asks of its fields.
+    fn rules(&self) -> &dyn Rules {
+        &rules::NoRules
     }
 
     fn probes(&self) -> Option<&dyn Probes> {

@@ -1,8 +1,9 @@
 //! A container of the product, from any image.
 
 mod fields;
+mod rules;
 
-use crate::capability::{FileField, FileUse, ServiceKind};
+use crate::capability::{FileField, FileUse, Rules, ServiceKind};
 
 pub use fields::Container;
 
@@ -21,6 +22,10 @@ impl ServiceKind for ContainerKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

@@ -2,11 +2,12 @@
 
 mod fields;
 mod probe;
+mod rules;
 pub mod spec;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, Probes, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, Probes, Rules, ServiceKind, Variables};
 
 pub use fields::Jaeger;
 
@@ -25,6 +26,10 @@ impl ServiceKind for JaegerKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn probes(&self) -> Option<&dyn Probes> {

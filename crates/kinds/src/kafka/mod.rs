@@ -8,6 +8,7 @@ mod lease;
 mod metrics;
 mod probe;
 mod provision;
+mod rules;
 mod scripts;
 pub mod spec;
 pub(crate) mod topics;
@@ -17,8 +18,8 @@ pub(crate) mod workload;
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Variables,
-    Workloads,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Rules, Scripts, ServiceKind,
+    Variables, Workloads,
 };
 
 pub use fields::Kafka;
@@ -38,6 +39,10 @@ impl ServiceKind for KafkaKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

@@ -3,11 +3,12 @@
 mod diagnosis;
 mod fields;
 mod probe;
+mod rules;
 pub mod spec;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, Cause, Probes, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, Cause, Probes, Rules, ServiceKind, Variables};
 
 pub use fields::Pgbouncer;
 
@@ -26,6 +27,10 @@ impl ServiceKind for PgbouncerKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn probes(&self) -> Option<&dyn Probes> {

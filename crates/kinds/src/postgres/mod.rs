@@ -9,6 +9,7 @@ mod lease;
 mod metrics;
 pub mod probe;
 pub mod provision;
+mod rules;
 mod scripts;
 pub mod spec;
 mod transfer;
@@ -17,7 +18,7 @@ pub(crate) mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Golden, Leases, MetricSource, Probes, Provisions, Rules, Scripts, ServiceKind,
     Transfers, Variables, Workloads,
 };
 
@@ -38,6 +39,10 @@ impl ServiceKind for PostgresKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

@@ -1,8 +1,9 @@
 //! A program on the host.
 
 mod fields;
+mod rules;
 
-use crate::capability::{FileField, FileUse, ServiceKind};
+use crate::capability::{FileField, FileUse, Rules, ServiceKind};
 
 pub use fields::Process;
 
@@ -21,6 +22,10 @@ impl ServiceKind for ProcessKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

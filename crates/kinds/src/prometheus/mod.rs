@@ -1,10 +1,11 @@
 //! Prometheus, scraping what the environment has.
 
 mod fields;
+mod rules;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, FileField, FileUse, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, FileField, FileUse, Rules, ServiceKind, Variables};
 
 pub use fields::Prometheus;
 
@@ -23,6 +24,10 @@ impl ServiceKind for PrometheusKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

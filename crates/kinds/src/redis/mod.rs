@@ -8,6 +8,7 @@ mod lease;
 mod metrics;
 pub mod probe;
 mod provision;
+mod rules;
 mod scripts;
 pub mod spec;
 mod workload;
@@ -15,8 +16,8 @@ mod workload;
 use std::sync::Arc;
 
 use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers,
-    Variables, Workloads,
+    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Rules, Scripts, ServiceKind,
+    Transfers, Variables, Workloads,
 };
 
 pub use fields::Redis;
@@ -36,6 +37,10 @@ impl ServiceKind for RedisKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn files(&self) -> &'static [FileField] {

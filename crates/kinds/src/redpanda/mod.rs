@@ -5,7 +5,7 @@ mod fields;
 use std::sync::Arc;
 
 use crate::{
-    capability::{AddressError, Asker, Backups, FileField, Leases, ServiceKind, Variables, Workloads},
+    capability::{AddressError, Asker, Backups, FileField, Leases, Rules, ServiceKind, Variables, Workloads},
     kafka,
 };
 
@@ -26,6 +26,10 @@ impl ServiceKind for RedpandaKind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        &kafka::KIND
     }
 
     fn files(&self) -> &'static [FileField] {

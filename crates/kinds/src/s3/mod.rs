@@ -3,9 +3,10 @@
 mod backup;
 mod fields;
 mod provision;
+mod rules;
 pub mod spec;
 
-use crate::capability::{Backups, Provisions, ServiceKind};
+use crate::capability::{Backups, Provisions, Rules, ServiceKind};
 
 pub use fields::S3;
 
@@ -24,6 +25,10 @@ impl ServiceKind for S3Kind {
 
     fn docs(&self) -> &'static str {
         include_str!("docs.md")
+    }
+
+    fn rules(&self) -> &dyn Rules {
+        self
     }
 
     fn provisions(&self) -> Option<&dyn Provisions> {

@@ -4,7 +4,7 @@
 const MOST: usize = 200;
 
 /// The nearest of `known`, if it is near enough to have been meant.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     known
         .into_iter()
@@ -26,7 +26,7 @@ pub fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// `` `a`, `b` and `c` ``
-pub(crate) fn all_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub fn all_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     joined(words, "and")
 }
 

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::source::{Findings, Span};
+use crate::source::{Findings, Span};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -73,14 +73,14 @@ impl Node {
         self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
     }
 
-    pub(super) fn map_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
+    pub fn map_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
         match &mut self.content {
             Content::Map(entries) => Some(entries),
             _ => None,
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         self.map_mut()?.get_mut(key).map(|entry| &mut entry.node)
     }
 
@@ -103,7 +103,7 @@ impl Node {
     }
 
     /// For people: what this is.
-    pub(super) fn noun(&self) -> String {
+    pub fn noun(&self) -> String {
         match &self.content {
             Content::Null => "nothing".to_owned(),
             Content::List(_) => "a list".to_owned(),
@@ -131,7 +131,7 @@ impl Scalar {
 }
 
 /// Enough of a text to recognise it.
-pub(super) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &line[..end]),

@@ -1,0 +1,91 @@
+//! What a kind asks of its fields beyond their shape. Pure: from the tree to findings with places.
+
+use devenv_document::{
+    source::{Findings, Span},
+    spelling::{all_of, did_you_mean},
+    tree::{Node, shortened},
+};
+
+use super::ServiceKind;
+
+/// One service of the merged tree.
+pub struct ServiceNode<'a> {
+    pub name: &'a str,
+    pub key: Span,
+    pub node: &'a Node,
+    pub kind: &'static dyn ServiceKind,
+    /// The fields under the kind's name.
+    pub fields: &'a Node,
+}
+
+/// A reaction to changed files that only some kinds know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindReload {
+    /// As `on_change` writes it.
+    pub on_change: &'static str,
+    /// The field of the kind without which it cannot be done.
+    pub needs: Option<&'static str>,
+}
+
+/// The rules of one kind: they add what is wrong with a service to the findings.
+pub trait Rules: Send + Sync {
+    /// The field `version`, where it is given.
+    fn version(&self, version: &Node, findings: &mut Findings) {
+        let Some(text) = version.text() else { return };
+        if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
+            findings
+                .error(version.span, "bad-version", format!("`version` must be a version such as `8.0`, but is {}", version.noun()))
+                .hint("to use another image, set the service's `image`");
+        }
+    }
+
+    /// Everything else of the service, which stands among `services`.
+    fn check(&self, service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings: &mut Findings);
+
+    /// Whether it runs a program of the project, which has variables and a probe of its own and may end, rather than a server
+    /// that devenv knows.
+    fn is_own_program(&self) -> bool {
+        false
+    }
+
+    /// How to give it a port, as a hint, where a probe has none to connect to.
+    fn port_hint(&self, _service: &ServiceNode<'_>) -> Option<&'static str> {
+        None
+    }
+
+    /// Fields of the kind that hold a port of the host, 0 for any.
+    fn host_ports(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reactions to changed files beside those that any service has.
+    fn reloads(&self) -> &'static [KindReload] {
+        &[]
+    }
+}
+
+/// For kinds whose fields say nothing beyond their shape.
+pub(super) struct NoRules;
+
+impl Rules for NoRules {
+    fn check(&self, _service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], _findings: &mut Findings) {}
+}
+
+/// Names a service that is not there.
+pub fn unknown_service(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {
+    if findings.touches(span) {
+        return;
+    }
+    let hint = did_you_mean(wanted, names.iter().copied())
+        .unwrap_or_else(|| format!("the services of this profile are {}", all_of(names.iter().copied())));
+    findings.error(span, "unknown-service", format!("unknown service `{wanted}`")).hint(hint);
+}
+
+/// The names under `settings`.
+pub(crate) fn setting_names(fields: &Node, findings: &mut Findings) {
+    for (name, entry) in fields.get("settings").into_iter().flat_map(Node::entries) {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+            findings.error(entry.key, "bad-name", format!("`{}` is not a valid setting name", shortened(name)));
+        }
+    }
+}
