@@ -10,6 +10,7 @@
 mod backups;
 mod engine_events;
 mod engine_selection;
+mod fault_backups;
 mod recovery;
 mod transfer;
 mod volumes;
@@ -30,14 +31,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Engine, docker},
-    environment::{self, Environments},
+    environment::Environments,
     error::{describe, internal, no_engine},
     operation::{Operations, gc},
     operation_store::OperationStore,
     paths::Paths,
+    runtime::tasks::said,
     server::{self, Daemon},
     store::Store,
 };
+use fault_backups::FaultBackups;
 
 /// What a daemon is started with.
 pub(crate) struct Options {
@@ -69,7 +72,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
         // What is under way ends first, and the environments' tasks, through which it works, after that.
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, end.clone());
+        let backups = Arc::new(FaultBackups::default());
+        let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, backups.clone(), end.clone());
+        backups.serve(&environments);
         let store = OperationStore::open(&paths.state);
         let operations = Operations::new(environments.clone(), store);
         operations.unpause_left().await;
@@ -162,7 +167,7 @@ impl Watched {
             Some(Ok((id, ()))) => (id, "it ended".to_owned()),
             Some(Err(error)) => {
                 let id = error.id();
-                (id, error.try_into_panic().map_or_else(|error| error.to_string(), |panic| environment::said(panic.as_ref())))
+                (id, error.try_into_panic().map_or_else(|error| error.to_string(), |panic| said(panic.as_ref())))
             }
             None => return std::future::pending().await,
         };

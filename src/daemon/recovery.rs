@@ -8,7 +8,7 @@ use crate::{
         adopt::{adopt_one, observe, reap},
     },
     error::internal,
-    faults, golden,
+    golden,
     store::Record,
 };
 
@@ -18,17 +18,14 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     lease_again(environments, &records);
     golden::discard_unfinished(&environments.shared.store, environments.engine().as_ref()).await;
     let mut observed = observe(environments).await?;
-    let mut holders = Vec::new();
     for record in records {
-        let mut observed = observed.remove(&record.id).unwrap_or_default();
-        holders.extend(observed.containers.extract_if(.., |container| container.labels.role.as_deref() == Some(faults::ROLE)));
+        let observed = observed.remove(&record.id).unwrap_or_default();
         adopt_one(environments, record, observed).await?;
     }
     for (id, nobodys) in observed {
         tracing::info!(environment = %id, "Removing resources of an unknown environment.");
         reap(environments, nobodys).await;
     }
-    environments.take_up_faults(holders).await;
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use devenv_api::ApiError;
 
 use super::{Environment, Environments};
 use crate::{
+    engine::ObservedContainer,
     error::no_engine,
+    faults,
     reconcile::Observed,
     spec::EnvironmentId,
     store::{Goal, Record},
@@ -31,6 +33,8 @@ pub(crate) async fn observe(environments: &Environments) -> Result<HashMap<Envir
 
 /// Starts the tasks of one environment with what is there of it.
 pub(crate) async fn adopt_one(environments: &Environments, record: Record, mut observed: Observed) -> Result<Environment, ApiError> {
+    let is_agent = |container: &mut ObservedContainer| container.labels.role.as_deref() == Some(faults::ROLE);
+    let agents: Vec<ObservedContainer> = observed.containers.extract_if(.., is_agent).collect();
     reap_helpers(environments, &mut observed).await;
     let processes = environments.processes(&record.id);
     observed.processes = Some(processes.adopt().await);
@@ -40,6 +44,7 @@ pub(crate) async fn adopt_one(environments: &Environments, record: Record, mut o
         environment.reloader.watch_adopted(&spec, &processes).await;
     }
     environments.resume_all(&environment).await;
+    environment.faults.take_up(&agents).await;
     Ok(environment)
 }
 

@@ -1,86 +1,21 @@
-//! The life of one environment's tasks: begun together, watched for bugs, and ended before anything of theirs is removed.
+//! Restarts an environment of which a task has ended by a bug.
 //!
 //! # Theory of operation
 //!
-//! Everything that runs for an environment runs in its [`Tasks`]: its own task, the watcher of files, forwarded ports,
-//! metrics. They end with the environment's token, which is a child of the daemon's. A forgotten environment is ended and
-//! awaited before its directory is removed, so nothing of it is written again, and no file of it stays open.
-//!
-//! A task that ends by a bug is reported here. The environment is then ended as a whole and taken up again, from its record
-//! and from what the engine shows; one that fails again and again stays failed, and says why.
+//! A task that ends by a bug is reported here (`runtime::tasks`). The environment is then ended as a whole and taken up again,
+//! from its record and from what the engine shows; one that fails again and again stays failed, and says why.
 
-use std::{
-    any::Any,
-    panic::AssertUnwindSafe,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, ErrorCode};
-use futures_util::FutureExt;
-use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Environment, Environments, adopt};
-use crate::{error::internal, event::NewEvent, faults, spec::EnvironmentId};
+use crate::{error::internal, event::NewEvent, runtime::tasks::Failed, spec::EnvironmentId};
 
 /// An environment is taken up again this many times within [`SPAN`], and then left failed.
 const ATTEMPTS: usize = 3;
 const SPAN: Duration = Duration::from_mins(1);
-
-/// All that runs for one environment. Cheap to clone; all clones are the same.
-#[derive(Clone)]
-pub(crate) struct Tasks {
-    environment: EnvironmentId,
-    running: TaskTracker,
-    /// Cancelled to end them all.
-    pub(crate) end: CancellationToken,
-    /// Unbounded: a report ends the task that makes it.
-    failures: mpsc::UnboundedSender<Failed>,
-}
-
-/// A task that has ended by a bug.
-pub(crate) struct Failed {
-    environment: EnvironmentId,
-    task: &'static str,
-    message: String,
-}
-
-impl Tasks {
-    pub(crate) fn new(environment: EnvironmentId, daemon: &CancellationToken, failures: mpsc::UnboundedSender<Failed>) -> Self {
-        Self { environment, running: TaskTracker::new(), end: daemon.child_token(), failures }
-    }
-
-    /// Runs it with the others; `task` says what it is.
-    pub(crate) fn spawn(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let (environment, failures) = (self.environment.clone(), self.failures.clone());
-        self.running.spawn(async move {
-            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-                let message = said(panic.as_ref());
-                tracing::error!(%environment, task, message, "A task of an environment ended by a bug.");
-                // Nobody hears of it in a daemon that is ending.
-                let _ = failures.send(Failed { environment, task, message });
-            }
-        });
-    }
-
-    /// Ends them all, and returns when they have ended.
-    pub(crate) async fn stop(&self) {
-        self.end.cancel();
-        self.wait().await;
-    }
-
-    /// Returns when they have ended; the daemon's token is cancelled, or [`Self::end`].
-    pub(crate) async fn wait(&self) {
-        self.running.close();
-        self.running.wait().await;
-    }
-}
-
-/// What a panic says.
-pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it panicked").to_owned()
-}
 
 impl Environments {
     /// Takes up again the environments of which a task has ended by a bug, until the daemon stops.
@@ -123,9 +58,7 @@ impl Environments {
         environment.end().await;
         let record = self.shared.store.record(&environment.id).map_err(internal)?;
         let record = record.ok_or_else(|| ApiError::new(ErrorCode::Internal, "its record is not there any more"))?;
-        let mut observed = adopt::observe(self).await?.remove(&environment.id).unwrap_or_default();
-        // Faults are kept by tasks of their own, which have not ended.
-        observed.containers.retain(|container| container.labels.role.as_deref() != Some(faults::ROLE));
+        let observed = adopt::observe(self).await?.remove(&environment.id).unwrap_or_default();
         adopt::adopt_one(self, record, observed).await
     }
 }
@@ -134,18 +67,34 @@ impl Environments {
 mod tests {
     use std::sync::Arc;
 
-    use devenv_api::EnvironmentTarget;
+    use async_trait::async_trait;
+    use devenv_api::{Compared, EnvironmentTarget};
 
     use super::*;
     use crate::{
         engine::{OwnerId, Reach, fake::FakeEngine},
+        faults::Backups,
+        spec::ServiceName,
         store::Store,
     };
+
+    struct NoBackups;
+
+    #[async_trait]
+    impl Backups for NoBackups {
+        async fn save(&self, _: &EnvironmentId, _: &ServiceName) -> Result<String, ApiError> {
+            Err(ApiError::new(ErrorCode::Internal, "not in this test"))
+        }
+
+        async fn restore(&self, _: &EnvironmentId, _: &str) -> Result<Vec<Compared>, ApiError> {
+            Err(ApiError::new(ErrorCode::Internal, "not in this test"))
+        }
+    }
 
     fn environments(directory: &std::path::Path, stop: &CancellationToken) -> (Environments, Store) {
         let store = Store::open(directory).unwrap();
         let engine = Arc::new(FakeEngine::new());
-        (Environments::new(store.clone(), engine, Reach::Here, OwnerId("owner".to_owned()), stop.clone()), store)
+        (Environments::new(store.clone(), engine, Reach::Here, OwnerId("owner".to_owned()), Arc::new(NoBackups), stop.clone()), store)
     }
 
     fn target(instance: &str) -> EnvironmentTarget {
@@ -174,6 +123,30 @@ mod tests {
         environments.finish().await;
         assert!(store.records().unwrap().is_empty());
         assert_eq!(std::fs::read_dir(directory.path().join("environments")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn of_a_forgotten_environment_nothing_stays_in_memory_though_it_is_still_referred_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let (environments, _) = environments(directory.path(), &stop);
+        let environment = environments.ensure(&target("one")).unwrap();
+        let (former, id) = (environment.downgrade(), environment.id.clone());
+        let runtime = Arc::downgrade(&environment.runtime);
+        // As those have them who wait, follow, or hold a lease for a client.
+        let (handle, events, ended) = (environment.handle.clone(), environment.handle.events.subscribe(), environment.ended());
+        let faults = environment.faults.clone();
+        let waits = tokio::spawn(async move { handle.until_up(u64::MAX).await.map(drop) });
+        drop(environment);
+        assert!(former.get().is_ok(), "the registry owns it");
+        environments.forget(&id).await.unwrap();
+        assert!(former.get().is_err() && runtime.strong_count() == 0);
+        let limit = Duration::from_secs(5);
+        tokio::time::timeout(limit, ended).await.unwrap();
+        assert!(tokio::time::timeout(limit, waits).await.unwrap().unwrap().is_err());
+        assert!(faults.heal(&[]).await.unwrap().is_empty());
+        drop(events);
+        assert!(!directory.path().join("environments").join(id.as_str()).exists());
     }
 
     #[tokio::test]

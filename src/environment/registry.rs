@@ -3,41 +3,25 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, Weak},
 };
 
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ShellVariables, Status};
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    activity::Activity,
-    lifecycle::{Failed, Tasks},
-    port_forwards,
-};
+use super::parts::Environment;
 use crate::{
     engine::{Engine, OwnerId, Reach},
-    error::{describe, internal},
-    event::{EventLog, NewEvent},
-    faults::ActiveFaults,
-    golden::Golden,
-    lease::Leases,
-    log::Logs,
+    error::internal,
+    event::NewEvent,
+    faults::Backups,
     net::PortReservations,
-    provision::ProvisionContext,
-    reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
-    reload::{Reloader, Tools},
-    runtime::{DaemonServiceRuntime, host_processes::HostProcesses, inherited::Inherited, metrics::MetricsServer},
-    secret::Vault,
+    reconcile::{CommandError, Observed},
+    runtime::{host_processes::HostProcesses, inherited::Inherited, tasks::Failed},
     spec::EnvironmentId,
     store::{Record, Store},
 };
-
-/// Progress that nobody reads in time is forgotten.
-const PROGRESS: usize = 64;
 
 /// Environments of tests that come up at the same time.
 fn at_once() -> usize {
@@ -50,21 +34,30 @@ pub(crate) struct Environments {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// Refers to the registry and keeps nothing of it.
+pub(crate) struct WeakEnvironments(Weak<Shared>);
+
+impl WeakEnvironments {
+    /// Nothing once the daemon has ended.
+    pub(crate) fn get(&self) -> Option<Environments> {
+        self.0.upgrade().map(|shared| Environments { shared })
+    }
+}
+
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn Engine>,
     /// Where the engine's published ports are.
-    reach: Reach,
+    pub(super) reach: Reach,
     pub(crate) owner: OwnerId,
     pub(crate) leases: Mutex<PortReservations>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    /// What runs for the daemon and for no environment alone.
-    pub(crate) tasks: TaskTracker,
     /// Reports of tasks that ended by a bug.
-    failures: mpsc::UnboundedSender<Failed>,
+    pub(super) failures: mpsc::UnboundedSender<Failed>,
     /// Until they are listened to.
     pub(crate) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
-    pub(crate) faults: ActiveFaults,
+    /// For faults that put data back.
+    pub(super) backups: Arc<dyn Backups>,
     /// Those who hold leases for connections.
     pub(crate) holders: TaskTracker,
     /// Places for environments of tests that come up.
@@ -72,61 +65,15 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
 }
 
-/// One environment, as the server works with it.
-#[derive(Clone)]
-pub(crate) struct Environment {
-    pub(crate) id: EnvironmentId,
-    pub(crate) handle: Handle,
-    pub(crate) vault: Vault,
-    pub(crate) logs: Logs,
-    pub(crate) runtime: Arc<DaemonServiceRuntime>,
-    pub(crate) reloader: Reloader,
-    pub(crate) progress: broadcast::Sender<Progress>,
-    pub(crate) leases: Leases,
-    /// It is being removed for good, and nothing is begun in it any more.
-    closed: Arc<AtomicBool>,
-    /// Ports of its services that this process brings to its loopback.
-    pub(crate) forwards: port_forwards::Held,
-    /// No registry is asked for images.
-    offline: Arc<AtomicBool>,
-    pub(crate) activity: Activity,
-    pub(crate) tasks: Tasks,
-}
-
-impl Environment {
-    pub(crate) fn is_open(&self) -> Result<(), CommandError> {
-        if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
-    }
-
-    /// What is started from now on on the host inherits these variables.
-    pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
-        self.runtime.processes.inherited.keep(variables).map_err(internal)
-    }
-
-    /// Changes when the data that a lease begins with does.
-    pub(crate) fn data_key(&self) -> String {
-        self.runtime.data_key()
-    }
-
-    pub(crate) fn ask_no_registry(&self, offline: bool) {
-        self.offline.store(offline, Ordering::Relaxed);
-    }
-
-    /// Ends all that runs for it in this process; what runs in the engine keeps running.
-    pub(crate) async fn end(&self) {
-        self.tasks.stop().await;
-        self.runtime.end();
-        self.handle.events.close();
-    }
-
-    /// To be called by the one whose turn it is.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-}
-
 impl Environments {
-    pub(crate) fn new(store: Store, engine: Arc<dyn Engine>, reach: Reach, owner: OwnerId, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        engine: Arc<dyn Engine>,
+        reach: Reach,
+        owner: OwnerId,
+        backups: Arc<dyn Backups>,
+        stop: CancellationToken,
+    ) -> Self {
         let (failures, failed) = mpsc::unbounded_channel();
         Self {
             shared: Arc::new(Shared {
@@ -136,15 +83,19 @@ impl Environments {
                 owner,
                 leases: Mutex::default(),
                 known: Mutex::default(),
-                tasks: TaskTracker::new(),
                 failures,
                 failed: Mutex::new(Some(failed)),
-                faults: ActiveFaults::default(),
+                backups,
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(at_once()),
                 stop,
             }),
         }
+    }
+
+    /// A reference that keeps nothing.
+    pub(crate) fn downgrade(&self) -> WeakEnvironments {
+        WeakEnvironments(Arc::downgrade(&self.shared))
     }
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
@@ -268,83 +219,8 @@ impl Environments {
         observed: Observed,
         processes: Arc<HostProcesses>,
     ) -> Result<Environment, ApiError> {
-        let shared = &self.shared;
-        let id = record.id.clone();
-        let fail =
-            |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
-        let directory = shared.store.environment(&id);
-        let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
-        let vault = Vault::new(shared.store.secrets(&id));
-        vault.load().map_err(fail)?;
-        let logs = Logs::new(shared.store.logs(&id));
-        let golden = Arc::new(Golden {
-            engine: shared.engine.clone(),
-            store: shared.store.clone(),
-            owner: shared.owner.clone(),
-            environment: id.clone(),
-            empty: Mutex::default(),
-            consumed: Mutex::default(),
-        });
-        let runtime = DaemonServiceRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
-        let runtime = Arc::new(runtime);
-        let tools = Arc::new(Tools {
-            engine: shared.engine.clone(),
-            processes: processes.clone(),
-            vault: vault.clone(),
-            logs: logs.clone(),
-            project: record.project.clone(),
-        });
-        let offline = Arc::new(AtomicBool::new(false));
-        let effects = Effects {
-            engine: shared.engine.clone(),
-            owner: shared.owner.clone(),
-            vault: vault.clone(),
-            runtime: runtime.clone(),
-            offline: offline.clone(),
-        };
-        let progress = broadcast::channel(PROGRESS).0;
-        let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
-        let tasks = Tasks::new(id.clone(), &shared.stop, shared.failures.clone());
-        let (handle, task) = reconcile::begin(setup, tasks.end.clone());
-        tasks.spawn("own task", task);
-        processes.tell(handle.clone());
-        let forwards = port_forwards::Held::default();
-        if shared.reach != Reach::Here {
-            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
-            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
-        }
-        let leases = Leases::new(ProvisionContext {
-            vault: vault.clone(),
-            authority: Some(crate::tls::certificate_of(&shared.store.authority())),
-            again: false,
-        });
-        let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
-        tasks.spawn("watching of files", task);
-        let figures = Arc::new(MetricsServer {
-            engine: shared.engine.clone(),
-            handle: handle.clone(),
-            vault: vault.clone(),
-            authority: runtime.authority().to_owned(),
-            state: directory,
-            used: Mutex::default(),
-        });
-        tasks.spawn("metrics", figures.follow(tasks.end.clone()));
-        let environment = Environment {
-            id: id.clone(),
-            handle,
-            vault,
-            logs,
-            runtime,
-            reloader,
-            progress,
-            leases,
-            closed: Arc::default(),
-            offline,
-            forwards,
-            activity: Activity::noted_in(shared.store.used(&id)),
-            tasks,
-        };
-        known.insert(id, environment.clone());
+        let environment = Environment::compose(&self.shared, record, observed, processes)?;
+        known.insert(environment.id.clone(), environment.clone());
         Ok(environment)
     }
 
@@ -356,12 +232,7 @@ impl Environments {
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.all().iter().map(|environment| self.status(environment)).collect()
-    }
-
-    /// With the faults that have not healed yet.
-    pub(crate) fn status(&self, environment: &Environment) -> Status {
-        Status { faults: self.faults_of(&environment.id, false), ..environment.handle.status() }
+        self.all().iter().map(|environment| environment.status()).collect()
     }
 
     /// Waits for the environments' tasks after they were told to stop.
@@ -369,8 +240,6 @@ impl Environments {
         for environment in self.all() {
             environment.tasks.wait().await;
         }
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
         self.shared.holders.close();
         self.shared.holders.wait().await;
     }

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ActiveFault, Environment, Environments, Grip, inject, rfc3339,
+    ActiveFault, Faults, Grip, inject, rfc3339,
     undo_log::{Entry, Undo},
     watchdog,
 };
 use crate::{
     engine::{ContainerState, EngineEventKind, ObservedContainer},
     event::NewEvent,
+    reconcile::Handle,
     spec::ServiceName,
 };
 
@@ -25,8 +26,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Why a fault is not kept any longer.
 enum End {
-    /// The next daemon takes it up.
-    DaemonStops,
+    /// Its tasks end; who takes the environment up again takes up the fault.
+    EnvironmentEnds,
     /// Its time is over, or it is to be healed.
     Over,
     /// The fault agent has ended, and with it what the kernel held for it.
@@ -35,37 +36,32 @@ enum End {
     TargetGone,
 }
 
-impl Environments {
+impl Faults {
     /// Waits for the fault's end in a task of its own, then undoes it.
-    pub(super) fn keep(&self, environment: Environment, entry: Entry, grip: Grip) {
+    pub(super) fn keep(&self, entry: Entry, grip: Grip) {
         let end = CancellationToken::new();
         let (tell, over) = watch::channel(false);
-        let key = (environment.id.clone(), entry.fault.id.clone());
-        self.shared
-            .faults
-            .0
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .insert(key.clone(), ActiveFault { end: end.clone(), over });
+        let id = entry.fault.id.clone();
+        self.active().insert(id.clone(), ActiveFault { end: end.clone(), over });
         let this = self.clone();
-        let path = self.undo_log(&environment.id).path(&entry.fault.id);
+        let path = self.undo_log().path(&entry.fault.id);
         let lease = watchdog::hold(&path, &entry);
-        self.spawn(async move {
+        self.site.tasks.spawn("fault", async move {
             let (mut entry, mut grip) = (entry, grip);
             let ended = loop {
-                match this.end_of(&environment, &entry, &end).await {
-                    End::DaemonStops => break false,
+                match this.end_of(&entry, &end).await {
+                    End::EnvironmentEnds => break false,
                     End::Over | End::HolderGone => break true,
                     End::TargetGone if !entry.persists() => break true,
                     End::TargetGone => {}
                 }
                 drop(std::mem::take(&mut grip));
                 tokio::select! {
-                    () = this.shared.stop.cancelled() => break false,
+                    () = this.site.tasks.end.cancelled() => break false,
                     () = end.cancelled() => break true,
                     () = until(entry.heals_at()) => break true,
                     // If it is interrupted, the undo log contains what to undo.
-                    again = this.again(&environment, &entry) => match again {
+                    again = this.again(&entry) => match again {
                         Some(again) => (entry, grip) = again,
                         None => break true,
                     },
@@ -73,78 +69,75 @@ impl Environments {
             };
             if ended {
                 drop(grip);
-                let entry = this.undo_log(&environment.id).find(&entry.fault.id).unwrap_or(entry);
-                this.finish_fault(&environment, entry).await;
+                let entry = this.undo_log().find(&entry.fault.id).unwrap_or(entry);
+                this.finish_fault(entry).await;
                 watchdog::end(&path, lease).await;
             }
-            this.shared.faults.0.lock().expect("no code panics while it holds this lock").remove(&key);
+            this.active().remove(&id);
             let _ = tell.send(true);
         });
     }
 
-    async fn end_of(&self, environment: &Environment, entry: &Entry, end: &CancellationToken) -> End {
+    async fn end_of(&self, entry: &Entry, end: &CancellationToken) -> End {
         tokio::select! {
-            () = self.shared.stop.cancelled() => End::DaemonStops,
+            () = self.site.tasks.end.cancelled() => End::EnvironmentEnds,
             () = end.cancelled() => End::Over,
             () = until(entry.heals_at()) => End::Over,
-            end = self.gone(environment, entry) => end,
+            end = self.gone(entry) => end,
         }
     }
 
     /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
-    async fn again(&self, environment: &Environment, entry: &Entry) -> Option<(Entry, Grip)> {
+    async fn again(&self, entry: &Entry) -> Option<(Entry, Grip)> {
         let log_failure = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
         // Its fault agent keeps a namespace in which nobody is any more.
-        self.undo(environment, entry).await.inspect_err(|reason| log_failure(reason)).ok()?;
-        until_ready(environment, &entry.spec.service).await;
+        self.undo(entry).await.inspect_err(|reason| log_failure(reason)).ok()?;
+        until_ready(&self.site.handle, &entry.spec.service).await;
         let left =
             entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
-        let (entry, grip) = self
-            .perform(environment, &entry.spec, entry.fault.clone(), left)
-            .await
-            .inspect_err(|error| log_failure(&error.message))
-            .ok()?;
-        if let Err(error) = self.undo_log(&environment.id).save(&entry) {
+        let (entry, grip) =
+            self.perform(&entry.spec, entry.fault.clone(), left).await.inspect_err(|error| log_failure(&error.message)).ok()?;
+        if let Err(error) = self.undo_log().save(&entry) {
             tracing::error!(%error, "Cannot record the repeated injection of a fault.");
         }
         let message = format!("{} was injected again into the new run of {}", entry.fault.fault, entry.fault.service);
         let news = NewEvent::of(&entry.spec.service, "fault.injected-again", message);
-        environment.handle.events.emit(news.with("id", entry.fault.id.clone()).with("witness", serde_json::json!(entry.fault.witness)));
+        self.site.handle.events.emit(news.with("id", entry.fault.id.clone()).with("witness", serde_json::json!(entry.fault.witness)));
         Some((entry, grip))
     }
 
     /// Undoes it and says so; what cannot be undone stays in the undo log, and in `status`.
-    pub(super) async fn finish_fault(&self, environment: &Environment, mut entry: Entry) {
+    pub(super) async fn finish_fault(&self, mut entry: Entry) {
         let service: Option<ServiceName> = entry.fault.service.parse().ok();
         let event = |kind, message: String| match &service {
             Some(service) => NewEvent::of(service, kind, message),
             None => NewEvent::new(kind, message),
         };
-        match self.undo(environment, &entry).await {
+        match self.undo(&entry).await {
             Ok(()) => {
                 entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
-                if let Err(error) = self.undo_log(&environment.id).save(&entry) {
+                if let Err(error) = self.undo_log().save(&entry) {
                     tracing::error!(%error, "Cannot record the end of a fault.");
                 }
                 let message = format!("{} on {} was undone", entry.fault.fault, entry.fault.service);
-                environment
+                self.site
                     .handle
                     .events
                     .emit(event("fault.healed", message).with("id", entry.fault.id.clone()).with("fault", entry.fault.fault.clone()));
-                self.undo_log(&environment.id).prune();
+                self.undo_log().prune();
             }
             Err(reason) => {
                 let message = format!("{} on {} cannot be undone: {reason}", entry.fault.fault, entry.fault.service);
-                environment.handle.events.emit(event("fault.not-healed", message).with("id", entry.fault.id.clone()));
+                self.site.handle.events.emit(event("fault.not-healed", message).with("id", entry.fault.id.clone()));
             }
         }
     }
 
     /// Returns when the run that it was injected into has ended, or its fault agent; never, if it has none.
-    async fn gone(&self, environment: &Environment, entry: &Entry) -> End {
+    async fn gone(&self, entry: &Entry) -> End {
         let Some(name) = entry.holder() else { return std::future::pending().await };
         loop {
-            let mut events = self.engine().events(&self.shared.owner);
+            let mut events = self.engine().events(&self.site.owner);
             if let Some(target) = &entry.target
                 && entry.run.is_some()
                 && self.run_of(target).await != entry.run
@@ -155,7 +148,7 @@ impl Environments {
                 Ok(Some(ObservedContainer { state: ContainerState::Running { .. }, id, .. })) => {
                     while let Some(Ok(event)) = events.next().await {
                         let ended = matches!(event.kind, EngineEventKind::Died { .. } | EngineEventKind::Removed);
-                        if !ended || event.labels.environment != environment.id {
+                        if !ended || event.labels.environment != self.site.environment {
                             continue;
                         }
                         if Some(&event.container) == entry.target.as_ref() {
@@ -180,35 +173,33 @@ impl Environments {
         matches!(seen.state, ContainerState::Running { .. } | ContainerState::Paused { .. }).then_some(seen.started_at)?
     }
 
-    /// Reads the journals that an earlier daemon left: what is past its time, or was held by that daemon, is undone now; the
-    /// rest is kept until its time. Fault agents that no undo log knows are removed.
-    pub(crate) async fn take_up_faults(&self, holders: Vec<ObservedContainer>) {
+    /// Reads the undo log that an earlier daemon left, or an earlier life of the environment: what is past its time, or was held
+    /// by that daemon, is undone now; the rest is kept until its time. Fault agents that the undo log does not know are removed.
+    pub(crate) async fn take_up(&self, agents: &[ObservedContainer]) {
         let mut known = Vec::new();
-        for environment in self.all() {
-            for mut entry in self.undo_log(&environment.id).entries() {
-                if entry.fault.healed_at.is_some() {
-                    continue;
-                }
-                known.extend(entry.holder().map(str::to_owned));
-                let lives = entry.holder().is_none_or(|name| {
-                    holders.iter().any(|holder| holder.name == name && matches!(holder.state, ContainerState::Running { .. }))
-                });
-                let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
-                watchdog::end(&self.undo_log(&environment.id).path(&entry.fault.id), None).await;
-                if let Some(Undo::Daemon { pid }) = entry.undo.first() {
-                    entry.fault.witness = Some(self.survived(&entry, *pid).await);
-                }
-                // Without a witness it was never finished; without an undoing it was held by a process that is gone.
-                if lives && in_time && entry.fault.witness.is_some() && !entry.undo.is_empty() {
-                    self.keep(environment.clone(), entry, Vec::new());
-                } else {
-                    self.finish_fault(&environment, entry).await;
-                }
+        for mut entry in self.undo_log().entries() {
+            if entry.fault.healed_at.is_some() {
+                continue;
+            }
+            known.extend(entry.holder().map(str::to_owned));
+            let lives = entry
+                .holder()
+                .is_none_or(|name| agents.iter().any(|agent| agent.name == name && matches!(agent.state, ContainerState::Running { .. })));
+            let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
+            watchdog::end(&self.undo_log().path(&entry.fault.id), None).await;
+            if let Some(Undo::Daemon { pid }) = entry.undo.first() {
+                entry.fault.witness = Some(self.survived(&entry, *pid).await);
+            }
+            // Without a witness it was never finished; without an undoing it was held by a process that is gone.
+            if lives && in_time && entry.fault.witness.is_some() && !entry.undo.is_empty() {
+                self.keep(entry, Vec::new());
+            } else {
+                self.finish_fault(entry).await;
             }
         }
-        for holder in holders.iter().filter(|holder| !known.contains(&holder.name)) {
-            if let Err(error) = self.engine().remove_container(&holder.id).await {
-                tracing::warn!(%error, container = %holder.name, "Cannot remove an orphaned fault agent.");
+        for agent in agents.iter().filter(|agent| !known.contains(&agent.name)) {
+            if let Err(error) = self.engine().remove_container(&agent.id).await {
+                tracing::warn!(%error, container = %agent.name, "Cannot remove an orphaned fault agent.");
             }
         }
     }
@@ -231,9 +222,9 @@ impl Environments {
     }
 }
 
-async fn until_ready(environment: &Environment, service: &ServiceName) {
+async fn until_ready(handle: &Handle, service: &ServiceName) {
     let ready = || {
-        let status = environment.handle.status();
+        let status = handle.status();
         status.services.iter().any(|seen| seen.name == service.as_str() && seen.state == ServiceState::Ready && seen.container.is_some())
     };
     while !ready() {

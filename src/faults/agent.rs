@@ -8,7 +8,7 @@ use devenv_programs::FAULT_AGENT as PROGRAM;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::Environments;
+use super::Faults;
 use crate::{
     engine::{CreatedMount, Engine, EngineError, Labels, OwnerId, Sidecar},
     spec::ServiceName,
@@ -147,7 +147,7 @@ fn tree() -> Bytes {
     Bytes::from(archive.into_inner().expect("formatting to a string does not fail"))
 }
 
-impl Environments {
+impl Faults {
     /// A fault agent that has done what it is for once it has said its first word: that, and whether it could be removed, which
     /// it also is by itself.
     pub(super) async fn errand(
@@ -157,9 +157,8 @@ impl Environments {
         id: &str,
         task: Task,
     ) -> (Result<String, AgentError>, Result<(), EngineError>) {
-        let shared = &self.shared;
-        let said = start(shared.engine.as_ref(), &shared.owner, record, service, id, task).await;
-        (said, shared.engine.remove_container(&name(record, id)).await)
+        let said = start(self.engine(), &self.site.owner, record, service, id, task).await;
+        (said, self.engine().remove_container(&name(record, id)).await)
     }
 
     /// The mode of a volume's top directory, changed to this first if one is given.

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use devenv_api::{ApiError, Impairments, ImpairmentsRequest};
+use devenv_api::{ApiError, Impairments};
 use futures_util::future::try_join_all;
 
-use super::{Environment, Environments, agent, device_volume};
+use super::{Faults, agent, device_volume};
 use crate::{
     engine::ContainerState,
     runtime::loop_devices,
@@ -13,15 +13,14 @@ use crate::{
     store::Record,
 };
 
-impl Environments {
-    pub(crate) async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ApiError> {
-        let environment = self.require(&request.target)?;
-        let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let services = request.services.iter().filter_map(|name| name.parse().ok());
-        try_join_all(services.map(|service| self.standing_of(&environment, &record, service))).await
+impl Faults {
+    pub(crate) async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
+        let record = self.site.handle.record().await.map_err(ApiError::from)?;
+        let services = services.iter().filter_map(|name| name.parse().ok());
+        try_join_all(services.map(|service| self.standing_of(&record, service))).await
     }
 
-    async fn standing_of(&self, environment: &Environment, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
+    async fn standing_of(&self, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
         let mut impairments = Impairments {
             service: service.to_string(),
             runs: false,
@@ -31,7 +30,7 @@ impl Environments {
             rules: None,
             disks: Vec::new(),
         };
-        let status = environment.handle.status();
+        let status = self.site.handle.status();
         let container = status.services.iter().find(|seen| seen.name == service.as_str()).and_then(|seen| seen.container.clone());
         let Some(container) = container else { return Ok(impairments) };
         let no_engine = |error: crate::engine::EngineError| crate::error::no_engine(&error);
@@ -46,7 +45,7 @@ impl Environments {
         impairments.cpus = limits.cpus;
         impairments.memory = limits.memory.map(Size::bytes);
         impairments.rules = self.rules(record, &service, container).await;
-        let device = device_volume(record, &service).and_then(|volume| loop_devices::device_of(&self.shared.store.loops(), &volume));
+        let device = device_volume(record, &service).and_then(|volume| loop_devices::device_of(&self.site.disks, &volume));
         impairments.disks.extend(device.and_then(|device| mounted(&device)));
         Ok(impairments)
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, ErrorCode, Witness};
 
 use super::{
-    Environment, Environments, Grip,
+    Faults, Grip,
     agent::{self, AgentError},
     device_volume, internal,
     observe::{ProbeOutcome, Question, milliseconds},
@@ -30,8 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// An injection in progress.
 pub(super) struct Work {
-    pub(super) environments: Environments,
-    pub(super) environment: Environment,
+    pub(super) faults: Faults,
     pub(super) record: Record,
     pub(super) service: ServiceSpec,
     /// Of a host process.
@@ -73,7 +72,7 @@ impl Work {
     }
 
     fn engine(&self) -> &dyn Engine {
-        self.environments.engine().as_ref()
+        self.faults.engine()
     }
 
     fn container(&self) -> Result<String, ApiError> {
@@ -90,9 +89,8 @@ impl Work {
     async fn hold(&mut self, task: agent::Task) -> Result<String, ApiError> {
         let name = agent::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Holder { name })?;
-        let shared = &self.environments.shared;
         let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
-        agent::start(shared.engine.as_ref(), &shared.owner, &self.record, &service, &fault, task).await.map_err(|error| {
+        agent::start(self.engine(), &self.faults.site.owner, &self.record, &service, &fault, task).await.map_err(|error| {
             let failure = failed(error.to_string());
             match error {
                 AgentError::NotBuilt => failure.hint("build devenv on a machine with a static C library"),

@@ -18,20 +18,28 @@ mod undo;
 mod undo_log;
 mod watchdog;
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
-use devenv_api::{ApiError, ErrorCode, Fault, FaultsRequest, HealRequest, InjectRequest};
+use async_trait::async_trait;
+use devenv_api::{ApiError, Compared, ErrorCode, Fault, InjectRequest};
 use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    environment::{Environment, Environments},
+    engine::{Engine, OwnerId},
     error::internal,
     event::NewEvent,
     fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Suspended, Target, Undoing},
-    reconcile::CommandError,
+    reconcile::{CommandError, Handle},
+    runtime::tasks::Tasks,
+    secret::Vault,
     spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
 };
@@ -40,9 +48,39 @@ use undo_log::{Entry, UndoLog};
 pub(crate) use agent::ROLE;
 pub(crate) use rescue::rescue;
 
-/// Faults that are kept by a task of this daemon.
-#[derive(Default)]
-pub(crate) struct ActiveFaults(Mutex<HashMap<(EnvironmentId, String), ActiveFault>>);
+/// What faults need of an environment's backups: a fault that removes data may put it back.
+#[async_trait]
+pub(crate) trait Backups: Send + Sync {
+    /// Backs up one service; the backup's id.
+    async fn save(&self, environment: &EnvironmentId, service: &ServiceName) -> Result<String, ApiError>;
+    /// Puts a backup back, and compares.
+    async fn restore(&self, environment: &EnvironmentId, id: &str) -> Result<Vec<Compared>, ApiError>;
+}
+
+/// The faults of one environment. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub(crate) struct Faults {
+    site: Arc<Site>,
+    /// Kept by a task of this environment, by their ids.
+    active: Arc<Mutex<HashMap<String, ActiveFault>>>,
+}
+
+/// Where faults are injected: one environment, and what they reach of it.
+pub(crate) struct Site {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) owner: OwnerId,
+    pub(crate) handle: Handle,
+    pub(crate) vault: Vault,
+    /// The certificate by which servers with TLS are verified.
+    pub(crate) authority: PathBuf,
+    /// The environment's directory, for the undo log.
+    pub(crate) directory: PathBuf,
+    /// Where volumes with a disk of their own have it.
+    pub(crate) disks: PathBuf,
+    pub(crate) backups: Arc<dyn Backups>,
+    pub(crate) tasks: Tasks,
+}
 
 #[derive(Clone)]
 struct ActiveFault {
@@ -62,12 +100,15 @@ enum Lasting {
     For(Duration),
 }
 
-impl Environments {
+impl Faults {
+    pub(crate) fn new(site: Site) -> Self {
+        Self { site: Arc::new(site), active: Arc::default() }
+    }
+
     /// Whether the fault could be injected, as far as that can be known without doing it.
     pub(crate) async fn rehearse(&self, request: InjectRequest) -> Result<(), ApiError> {
-        let environment = self.require(&request.target)?;
         let spec = parsed(request)?;
-        let (record, _, injection) = described(&environment, &spec).await?;
+        let (record, _, injection) = self.described(&spec).await?;
         match injection.action {
             Action::Network(Network { packets: Some(_), .. }) => self.rehearse_packets(&record, &spec).await,
             _ => Ok(()),
@@ -76,28 +117,27 @@ impl Environments {
 
     /// Injects a fault. Returns when its effect was observed, or was not within the time limit; the fault stays active.
     pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
-        let environment = self.require(&request.target)?;
         let spec = parsed(request)?;
         // Not by the handler's own future: a client that goes away half way must not leave half a fault.
-        let (this, target) = (self.clone(), environment.clone());
+        let this = self.clone();
         let (answer, answered) = tokio::sync::oneshot::channel();
-        self.spawn(async move {
-            let result = this.inject_spec(target, spec).await;
+        self.site.tasks.spawn("injection of a fault", async move {
+            let result = this.inject_spec(spec).await;
             let _ = answer.send(result);
         });
-        answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"))?
+        answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the environment ends"))?
     }
 
     /// The same, once it is clear what is meant. Boxed, because a monkey injects others.
-    pub(crate) fn inject_spec(&self, environment: Environment, spec: FaultSpec) -> BoxFuture<'static, Result<Fault, ApiError>> {
+    pub(crate) fn inject_spec(&self, spec: FaultSpec) -> BoxFuture<'static, Result<Fault, ApiError>> {
         let this = self.clone();
-        async move { this.inject_now(&environment, spec).await }.boxed()
+        async move { this.inject_now(spec).await }.boxed()
     }
 
-    async fn inject_now(&self, environment: &Environment, spec: FaultSpec) -> Result<Fault, ApiError> {
+    async fn inject_now(&self, spec: FaultSpec) -> Result<Fault, ApiError> {
         let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
-        let (_, _, injection) = described(environment, &spec).await?;
-        let undo_log = self.undo_log(&environment.id);
+        let (_, _, injection) = self.described(&spec).await?;
+        let undo_log = self.undo_log();
         if undo_log.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
             return Err(ApiError::new(ErrorCode::Conflict, format!("fault `{}` already exists", spec.id))
                 .hint("run `devenv chaos heal` to undo it"));
@@ -122,7 +162,7 @@ impl Environments {
             Lasting::Moment => Duration::ZERO,
             Lasting::For(time) => time,
         };
-        let (mut entry, grip) = self.perform(environment, &spec, fault, time).await?;
+        let (mut entry, grip) = self.perform(&spec, fault, time).await?;
         if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
         }
@@ -132,14 +172,14 @@ impl Environments {
             Some(witness) => format!("the effect of {} on {} was not observed: {}", spec.fault, spec.service, witness.what),
             None => format!("{} on {}", spec.fault, spec.service),
         };
-        environment.handle.events.emit(
+        self.site.handle.events.emit(
             NewEvent::of(&spec.service, "fault.injected", what)
                 .with("id", spec.id.clone())
                 .with("fault", spec.fault.clone())
                 .with("witness", serde_json::json!(entry.fault.witness)),
         );
         if entry.fault.healed_at.is_none() {
-            self.keep(environment.clone(), entry.clone(), grip);
+            self.keep(entry.clone(), grip);
         } else {
             undo_log.prune();
         }
@@ -147,19 +187,18 @@ impl Environments {
     }
 
     /// Journalled, done and witnessed. What was begun is undone if it fails half way.
-    async fn perform(&self, environment: &Environment, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, Grip), ApiError> {
-        let (record, service, injection) = described(environment, spec).await?;
-        let status = environment.handle.status();
+    async fn perform(&self, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, Grip), ApiError> {
+        let (record, service, injection) = self.described(spec).await?;
+        let status = self.site.handle.status();
         let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
         let target = seen.and_then(|seen| seen.container.clone());
         let run = match &target {
             Some(container) => self.run_of(container).await,
             None => None,
         };
-        let undo_log = self.undo_log(&environment.id);
+        let undo_log = self.undo_log();
         let mut work = inject::Work {
-            environments: self.clone(),
-            environment: environment.clone(),
+            faults: self.clone(),
             record,
             service,
             pid: seen.and_then(|seen| seen.pid),
@@ -177,7 +216,7 @@ impl Environments {
             }
             Err(error) => {
                 drop(grip);
-                match self.undo(environment, &entry).await {
+                match self.undo(&entry).await {
                     Ok(()) => undo_log.forget(&entry.fault.id),
                     Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "Cannot undo a fault whose injection failed."),
                 }
@@ -187,13 +226,8 @@ impl Environments {
     }
 
     /// Undoes faults, all of them if none is named; those that are healed by it.
-    pub(crate) async fn heal(&self, request: &HealRequest) -> Result<Vec<Fault>, ApiError> {
-        let Some(environment) = self.find(&request.target) else { return Ok(Vec::new()) };
-        self.heal_in(&environment, &request.ids).await
-    }
-
-    pub(crate) async fn heal_in(&self, environment: &Environment, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
-        let undo_log = self.undo_log(&environment.id);
+    pub(crate) async fn heal(&self, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
+        let undo_log = self.undo_log();
         let there: Vec<Entry> = undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
         for id in ids {
             if undo_log.find(id).is_none() {
@@ -204,14 +238,14 @@ impl Environments {
         let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
         let (mut healed, mut left) = (Vec::new(), Vec::new());
         for entry in there.iter().filter(meant) {
-            match self.keeping(&environment.id, &entry.fault.id) {
+            match self.keeping(&entry.fault.id) {
                 Some(mut keeping) => {
                     keeping.end.cancel();
                     // An error is a process shim that is gone, and with it the attempt.
                     let _ = keeping.over.wait_for(|over| *over).await;
                 }
                 // Nobody keeps it: an earlier attempt failed.
-                None => self.finish_fault(environment, entry.clone()).await,
+                None => self.finish_fault(entry.clone()).await,
             }
             match undo_log.find(&entry.fault.id) {
                 Some(after) if after.fault.healed_at.is_some() => healed.push(after.fault),
@@ -227,56 +261,69 @@ impl Environments {
 
     /// Heals faults that hold these services (all, if none is named) still: one that is to be stopped or restarted could not
     /// hear of it, and its next run is not the one that was held.
-    pub(crate) async fn heal_halted(&self, environment: &Environment, names: &[ServiceName]) {
+    pub(crate) async fn heal_halted(&self, names: &[ServiceName]) {
         let holds_still =
             |entry: &Entry| entry.fault.healed_at.is_none() && !entry.persists() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
         let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
-        let entries = self.undo_log(&environment.id).entries();
+        let entries = self.undo_log().entries();
         let ids: Vec<String> =
             entries.iter().filter(|entry| holds_still(entry) && concerned(entry)).map(|entry| entry.fault.id.clone()).collect();
         if ids.is_empty() {
             return;
         }
-        if let Err(error) = self.heal_in(environment, &ids).await {
+        if let Err(error) = self.heal(&ids).await {
             tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is stopped.");
         }
     }
 
     /// Faults that have not healed yet; with `healed`, those that have too.
-    pub(crate) fn faults(&self, request: &FaultsRequest) -> Vec<Fault> {
-        self.find(&request.target).map(|environment| self.faults_of(&environment.id, request.healed)).unwrap_or_default()
-    }
-
-    pub(crate) fn faults_of(&self, environment: &EnvironmentId, healed: bool) -> Vec<Fault> {
-        let entries = self.undo_log(environment).entries().into_iter().map(|entry| entry.fault);
+    pub(crate) fn list(&self, healed: bool) -> Vec<Fault> {
+        let entries = self.undo_log().entries().into_iter().map(|entry| entry.fault);
         entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
     }
 
     /// The fault that holds all processes of this service still, also those that are started now.
-    pub(crate) async fn paused_by(&self, environment: &Environment, service: &str) -> Option<String> {
-        for entry in self.undo_log(&environment.id).entries().into_iter().filter(|entry| entry.is_active_on(service)) {
-            if described(environment, &entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
+    pub(crate) async fn paused_by(&self, service: &str) -> Option<String> {
+        for entry in self.undo_log().entries().into_iter().filter(|entry| entry.is_active_on(service)) {
+            if self.described(&entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
                 return Some(entry.fault.id);
             }
         }
         None
     }
 
-    fn undo_log(&self, environment: &EnvironmentId) -> UndoLog {
-        UndoLog::of(&self.shared.store.environment(environment))
+    fn undo_log(&self) -> UndoLog {
+        UndoLog::of(&self.site.directory)
     }
 
-    fn keeping(&self, environment: &EnvironmentId, id: &str) -> Option<ActiveFault> {
-        self.shared.faults.0.lock().expect("no code panics while it holds this lock").get(&(environment.clone(), id.to_owned())).cloned()
+    fn engine(&self) -> &dyn Engine {
+        self.site.engine.as_ref()
     }
 
-    /// A task that the daemon waits for when it ends.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.shared.tasks.spawn(work);
+    fn keeping(&self, id: &str) -> Option<ActiveFault> {
+        self.active().get(id).cloned()
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<String, ActiveFault>> {
+        self.active.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// What the fault means for its service, as the environment is now.
+    async fn described(&self, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
+        let record = self.site.handle.record().await.map_err(ApiError::from)?;
+        let services = match &record.spec {
+            Some(wanted) if record.goal == Goal::Up => &wanted.services,
+            _ => return Err(CommandError::NotUp.into()),
+        };
+        let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
+        let names: Vec<ServiceName> = services.keys().cloned().collect();
+        let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+        let faults: Vec<&str> = fault::all().map(FaultKind::name).collect();
+        let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, faults: &faults, seed: spec.seed })?;
+        Ok((record, service, injection))
     }
 }
 
-/// What the fault means for its service, as the environment is now.
 fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
     let service: ServiceName =
         request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
@@ -291,20 +338,6 @@ fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
         None => new_id(&request.fault),
     };
     Ok(fault::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
-}
-
-async fn described(environment: &Environment, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
-    let record = environment.handle.record().await.map_err(ApiError::from)?;
-    let services = match &record.spec {
-        Some(wanted) if record.goal == Goal::Up => &wanted.services,
-        _ => return Err(CommandError::NotUp.into()),
-    };
-    let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
-    let names: Vec<ServiceName> = services.keys().cloned().collect();
-    let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
-    let faults: Vec<&str> = fault::all().map(FaultKind::name).collect();
-    let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, faults: &faults, seed: spec.seed })?;
-    Ok((record, service, injection))
 }
 
 fn holds_all_processes(action: &Action) -> bool {

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Environment, Environments, inject::Work, undo_log::Undo};
+use super::{Faults, inject::Work, undo_log::Undo};
 use crate::{
     kinds::capability::FaultSite,
     secret::Vault,
@@ -20,11 +20,11 @@ impl FaultSite for Work {
     }
 
     fn vault(&self) -> &Vault {
-        &self.environment.vault
+        &self.faults.site.vault
     }
 
     fn authority(&self) -> &Path {
-        self.environment.runtime.authority()
+        &self.faults.site.authority
     }
 
     fn time(&self) -> Duration {
@@ -45,25 +45,24 @@ impl FaultSite for Work {
 
     async fn volume_mode(&mut self, volume: &str, mode: Option<&str>) -> Result<String, String> {
         let (record, service, fault) = (&self.record, &self.service.name, &self.entry.fault.id);
-        self.environments.directory_mode(record, service, fault, volume, mode).await.map_err(|error| error.message)
+        self.faults.directory_mode(record, service, fault, volume, mode).await.map_err(|error| error.message)
     }
 }
 
 /// A service whose fault is undone.
 pub(super) struct Undone {
-    environments: Environments,
-    environment: Environment,
+    faults: Faults,
     record: Record,
     service: ServiceSpec,
 }
 
 impl Undone {
     /// `None` if the service is not there any more, and so needs no healing.
-    pub(super) async fn of(environments: &Environments, environment: &Environment, step: &OfKind) -> Result<Option<Self>, String> {
-        let record = environment.handle.record().await.map_err(|error| error.to_string())?;
+    pub(super) async fn of(faults: &Faults, step: &OfKind) -> Result<Option<Self>, String> {
+        let record = faults.site.handle.record().await.map_err(|error| error.to_string())?;
         let name = step.value["service"].as_str().unwrap_or_default();
         let service = record.spec.as_ref().and_then(|spec| spec.services.get(name)).cloned();
-        Ok(service.map(|service| Self { environments: environments.clone(), environment: environment.clone(), record, service }))
+        Ok(service.map(|service| Self { faults: faults.clone(), record, service }))
     }
 }
 
@@ -74,11 +73,11 @@ impl FaultSite for Undone {
     }
 
     fn vault(&self) -> &Vault {
-        &self.environment.vault
+        &self.faults.site.vault
     }
 
     fn authority(&self) -> &Path {
-        self.environment.runtime.authority()
+        &self.faults.site.authority
     }
 
     fn time(&self) -> Duration {
@@ -98,7 +97,7 @@ impl FaultSite for Undone {
     }
 
     async fn volume_mode(&mut self, volume: &str, mode: Option<&str>) -> Result<String, String> {
-        self.environments.directory_mode(&self.record, &self.service.name, "undo", volume, mode).await.map_err(|error| error.message)
+        self.faults.directory_mode(&self.record, &self.service.name, "undo", volume, mode).await.map_err(|error| error.message)
     }
 }
 

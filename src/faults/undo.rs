@@ -5,14 +5,14 @@ use std::time::Duration;
 use devenv_api::Compared;
 
 use super::{
-    Environment, Environments,
+    Faults,
     site::Undone,
     undo_log::{Entry, Undo},
 };
 use crate::{
     engine::EngineError,
     fault,
-    reconcile::{CommandError, ServiceAction},
+    reconcile::{CommandError, Handle, ServiceAction},
     spec::{Resources, ServiceName},
 };
 
@@ -21,14 +21,14 @@ const ATTEMPTS: u32 = 5;
 const SETTLED: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-impl Environments {
+impl Faults {
     /// All that the entry says, in order; the reason if something could not be undone.
-    pub(super) async fn undo(&self, environment: &Environment, entry: &Entry) -> Result<(), String> {
+    pub(super) async fn undo(&self, entry: &Entry) -> Result<(), String> {
         let mut failures = Vec::new();
         for step in &entry.undo {
             let mut pause = FIRST_PAUSE;
             for attempt in 1..=ATTEMPTS {
-                match self.undo_step(environment, step).await {
+                match self.undo_step(step).await {
                     Ok(()) => break,
                     Err(reason) if attempt == ATTEMPTS => failures.push(reason),
                     Err(_) => {
@@ -41,7 +41,7 @@ impl Environments {
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
-    async fn undo_step(&self, environment: &Environment, step: &Undo) -> Result<(), String> {
+    async fn undo_step(&self, step: &Undo) -> Result<(), String> {
         let engine = self.engine();
         match step {
             Undo::Holder { name } => {
@@ -56,9 +56,9 @@ impl Environments {
                 let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
                 gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await)
             }
-            Undo::Start { service } => services(environment, service, ServiceAction::Start).await,
+            Undo::Start { service } => services(&self.site.handle, service, ServiceAction::Start).await,
             Undo::Restart { service, container } => {
-                let restart = services(environment, service, ServiceAction::Restart);
+                let restart = services(&self.site.handle, service, ServiceAction::Restart);
                 let end = async {
                     // Once the supervisor knows that its end is wanted; what has ended already needs no signal.
                     tokio::time::sleep(FIRST_PAUSE).await;
@@ -69,39 +69,35 @@ impl Environments {
             }
             Undo::OfKind(step) => {
                 let faults = fault::of_step(step).ok_or_else(|| format!("no kind can undo `{}`", step.kind))?;
-                match Undone::of(self, environment, step).await? {
+                match Undone::of(self, step).await? {
                     Some(mut site) => faults.undo(step, &mut site).await,
                     None => Err("the service no longer exists".to_owned()),
                 }
             }
             Undo::Backup { id } => {
-                let restored = Box::pin(self.restore_backup(environment, environment, id)).await.map_err(|error| error.message)?;
-                let missing: Vec<String> = restored.services.iter().flat_map(missing).collect();
+                let restored = self.site.backups.restore(&self.site.environment, id).await.map_err(|error| error.message)?;
+                let missing: Vec<String> = restored.iter().flat_map(missing).collect();
                 if missing.is_empty() { Ok(()) } else { Err(format!("missing compared with the backup {id}: {}", missing.join(", "))) }
             }
             // Only the next daemon runs this, so the old one is gone.
             Undo::Daemon { .. } => Ok(()),
             Undo::Others { prefix } => {
-                let theirs: Vec<String> = self
-                    .faults_of(&environment.id, false)
-                    .into_iter()
-                    .map(|fault| fault.id)
-                    .filter(|id| id.starts_with(prefix.as_str()))
-                    .collect();
+                let theirs: Vec<String> =
+                    self.list(false).into_iter().map(|fault| fault.id).filter(|id| id.starts_with(prefix.as_str())).collect();
                 if theirs.is_empty() {
                     return Ok(());
                 }
-                Box::pin(self.heal_in(environment, &theirs)).await.map(|_| ()).map_err(|error| error.message)
+                Box::pin(self.heal(&theirs)).await.map(|_| ()).map_err(|error| error.message)
             }
         }
     }
 }
 
-async fn services(environment: &Environment, service: &ServiceName, verb: ServiceAction) -> Result<(), String> {
-    match environment.handle.services(vec![service.clone()], verb).await {
+async fn services(handle: &Handle, service: &ServiceName, verb: ServiceAction) -> Result<(), String> {
+    match handle.services(vec![service.clone()], verb).await {
         Ok(turn) => {
             // Healed is when it is over, not when it was asked for; a service that another fault holds may take longer.
-            let settled = environment.handle.until_settled(turn, std::slice::from_ref(service));
+            let settled = handle.until_settled(turn, std::slice::from_ref(service));
             let _ = tokio::time::timeout(SETTLED, settled).await;
             Ok(())
         }

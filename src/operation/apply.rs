@@ -13,8 +13,9 @@ pub(super) fn prepare(environments: &Environments, request: ApplyRequest) -> Res
     let environment = environments.require(&request.target)?;
     let names = names(&request.services)?;
     let kind = if request.seed { OperationKind::Seed } else { OperationKind::Init };
-    let id = environment.id.clone();
-    Ok(Prepared::new(kind, &id, Work::Read, async move |context: Context| apply(&context, &environment, &names, &request).await))
+    Ok(Prepared::in_environment(kind, &environment, Work::Read, async move |context: Context, environment: Environment| {
+        apply(&context, &environment, &names, &request).await
+    }))
 }
 
 /// A script that runs is not cut off: what it has done would be half of something.

@@ -10,7 +10,7 @@ use super::{
 use crate::{environment::Environments, store::Goal};
 
 pub(super) fn prepare(environments: &Environments, request: DownRequest) -> Prepared {
-    let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id);
+    let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id.clone());
     Prepared::new(OperationKind::Down, &id, Work::Down, async move |context: Context| down(&context, request).await)
 }
 
@@ -20,7 +20,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
     let Some(environment) = environments.find(&request.target) else { return Ok(nothing()) };
     context.follow(&environment);
     // Undo faults first: no fault outlives its service.
-    if let Err(error) = environments.heal_in(&environment, &[]).await {
+    if let Err(error) = environment.faults.heal(&[]).await {
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is removed.");
     }
     if environment.is_open().is_err() {

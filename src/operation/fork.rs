@@ -22,10 +22,9 @@ pub(super) async fn prepare(environments: &Environments, request: NamedRequest) 
     held(&environment.handle.record().await?, &[])?;
     let target = EnvironmentTarget { instance: request.name, ..request.target };
     refuse_known(environments, &target).await?;
-    let id = environment.id.clone();
-    let forked = environments.find(&target).map_or_else(|| environments.id_of(&target), |found| found.id);
-    let body = async move |context: Context| fork(&context, &environment, &target).await;
-    let mut prepared = Prepared::new(OperationKind::Fork, &id, Work::Read, body);
+    let forked = environments.find(&target).map_or_else(|| environments.id_of(&target), |found| found.id.clone());
+    let body = async move |context: Context, environment: Environment| fork(&context, &environment, &target).await;
+    let mut prepared = Prepared::in_environment(OperationKind::Fork, &environment, Work::Read, body);
     prepared.claims.push(Claim { environment: Some(forked), work: Work::Replace });
     Ok(prepared)
 }

@@ -132,7 +132,7 @@ async fn idle(context: &Context, request: &GcRequest) -> Result<Vec<Removed>, Ap
         let unused = || format!("not used for {}", humantime::format_duration(Duration::from_secs(idle.as_secs())));
         if record.warm && idle > asked.unwrap_or(WARM) {
             if !request.dry_run {
-                have_done(context, test::dissolve(&environment)).await?;
+                have_done(context, test::dissolve(&environment.id)).await?;
             }
             removed.push(removed_item("environment", name, unused()));
         } else if asked.is_some_and(|limit| idle > limit) && record.goal == Goal::Up && !record.ephemeral {
@@ -166,7 +166,7 @@ async fn nobodys(context: &Context, dry_run: bool) -> Result<Vec<Removed>, Engin
     // As for volumes: what is under way is read after the engine, and the environments after that.
     let InFlight { environments: busy, containers: used, .. } = context.operations().store().in_flight();
     let running = |environment: &Environment| environment.handle.status().phase != Phase::Absent;
-    let known: HashSet<EnvironmentId> = environments.all().into_iter().filter(running).map(|environment| environment.id).collect();
+    let known: HashSet<EnvironmentId> = environments.all().into_iter().filter(running).map(|environment| environment.id.clone()).collect();
     let is_nobodys = |environment: &EnvironmentId| !known.contains(environment) && !busy.contains(environment);
     let mut removed = Vec::new();
     for container in containers.into_iter().filter(|container| is_nobodys(&container.labels.environment) && !used.contains(&container.id)) {
@@ -231,7 +231,7 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
     let mut found = Vec::new();
     for environment in environments.all() {
         if !busy.contains(&environment.id) && holds_nothing(environments, &environment, all).await? {
-            found.push(environment.id);
+            found.push(environment.id.clone());
         }
     }
     Ok(found)
@@ -246,8 +246,7 @@ async fn holds_nothing(environments: &Environments, environment: &Environment, a
 
 /// Once nobody else is at it, and if it holds nothing then.
 fn forget(environment: &Environment, all: bool) -> Prepared {
-    let (environment, id) = (environment.clone(), environment.id.clone());
-    Prepared::new(OperationKind::Gc, &id, Work::Hold, async move |context: Context| {
+    Prepared::in_environment(OperationKind::Gc, environment, Work::Hold, async move |context: Context, environment: Environment| {
         if holds_nothing(context.environments(), &environment, all).await? {
             context.environments().forget(&environment.id).await.map_err(internal)?;
         }

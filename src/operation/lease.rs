@@ -27,23 +27,24 @@ impl Operations {
     /// Makes what the holder asks for.
     pub(crate) async fn grant(&self, request: LeaseRequest, asked_by: AskedBy) -> Result<(Environment, Granted), ApiError> {
         let environment = self.shared.environments.require(&request.target)?;
-        let (slot, filled) = (Arc::new(Mutex::new(None)), environment.clone());
+        let slot = Arc::new(Mutex::new(None));
         let given = slot.clone();
-        let prepared = Prepared::new(OperationKind::Lease, &environment.id, Work::Lease, async move |_: Context| {
-            let granted = grant(&filled, &request).await?;
+        let body = async move |_: Context, environment: Environment| {
+            let granted = grant(&environment, &request).await?;
             let id = granted.id.clone();
             *given.lock().expect("no code panics while it holds this lock") = Some(granted);
             Ok(json!(id))
-        });
+        };
+        let prepared = Prepared::in_environment(OperationKind::Lease, &environment, Work::Lease, body);
         self.begin(prepared, asked_by).await?.result().await?;
         let granted = slot.lock().expect("no code panics while it holds this lock").take();
         granted.map(|granted| (environment, granted)).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the lease was lost"))
     }
 
     /// Removes what was made, and ends the processes that run on it.
-    pub(crate) async fn give_back(&self, environment: &Environment, granted: Granted, asked_by: AskedBy) {
-        let mark = mark(&environment.id, &granted.id);
-        let prepared = Prepared::new(OperationKind::Lease, &environment.id, Work::Lease, async move |context: Context| {
+    pub(crate) async fn give_back(&self, environment: &EnvironmentId, granted: Granted, asked_by: AskedBy) {
+        let mark = mark(environment, &granted.id);
+        let prepared = Prepared::new(OperationKind::Lease, environment, Work::Lease, async move |context: Context| {
             context.message("the lease ends");
             // What the command left behind has nothing to work on any more.
             sweep(mark).await;
@@ -61,26 +62,29 @@ impl Operations {
         let environments = &self.shared.environments;
         for environment in environments.all() {
             let Ok(record) = environment.handle.record().await else { continue };
-            let (this, environments) = (self.clone(), environments.clone());
+            let (this, environments, id) = (self.clone(), environments.clone(), environment.id.clone());
+            let (handle, found) = (environment.handle.clone(), environment.downgrade());
             self.shared.environments.look_after(async move {
                 if record.ephemeral {
                     let asked_by = AskedBy { command: "the daemon, at its start".to_owned(), ..AskedBy::default() };
-                    if let Err(error) = this.dissolve(&environment, asked_by).await {
-                        tracing::warn!(%error, environment = %environment.id, "Cannot remove an abandoned environment.");
+                    if let Err(error) = this.dissolve(&id, asked_by).await {
+                        tracing::warn!(%error, environment = %id, "Cannot remove an abandoned environment.");
                     }
                     // The engine may still be at what the daemon before this one asked of it.
-                    test::remove_late(&environments, environment.id.clone()).await;
+                    test::remove_late(&environments, id).await;
                     return;
                 }
-                end_commands(&environment.id).await;
+                end_commands(&id).await;
                 let Some(spec) = record.spec.filter(|_| record.goal == Goal::Up) else { return };
                 let leased: Vec<String> = spec.services.keys().map(ToString::to_string).collect();
                 // Only what runs can be asked what is left in it.
                 let ready = tokio::select! {
                     () = environments.stopped() => return,
-                    ready = environment.handle.until_ready(&leased) => ready,
+                    ready = handle.until_ready(&leased) => ready,
                 };
-                if ready.is_ok() {
+                if ready.is_ok()
+                    && let Ok(environment) = found.get()
+                {
                     environment.leases.sweep(&spec).await;
                 }
             });

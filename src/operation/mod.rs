@@ -49,7 +49,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    environment::Environments,
+    environment::{Environment, Environments},
     error::describe,
     operation_store::{OperationStore, Record, Step},
     reconcile::ServiceAction,
@@ -134,6 +134,21 @@ impl Prepared {
         F: Future<Output = Result<Value, ApiError>> + Send + 'static,
     {
         Self::with_claims(kind, vec![Claim { environment: Some(environment.clone()), work }], body)
+    }
+
+    /// An operation in an environment that is there. Until it is its turn it keeps nothing of the environment; if that is
+    /// forgotten meanwhile, it fails.
+    pub(crate) fn in_environment<F>(
+        kind: OperationKind,
+        environment: &Environment,
+        work: Work,
+        body: impl FnOnce(Context, Environment) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Value, ApiError>> + Send + 'static,
+    {
+        let found = environment.downgrade();
+        Self::new(kind, &environment.id, work, async move |context: Context| body(context, found.get()?).await)
     }
 
     pub(crate) fn with_claims<F>(kind: OperationKind, claims: Vec<Claim>, body: impl FnOnce(Context) -> F + Send + 'static) -> Self

@@ -19,8 +19,8 @@ pub(super) async fn prepare(environments: &Environments, request: ServicesReques
     let environment = environments.require(&request.target)?;
     let names = names(&request.services)?;
     keys(&environment.handle.record().await?, &names)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::Reset, &id, Work::Replace, async move |context: Context| reset(&context, &environment, &names).await))
+    let body = async move |context: Context, environment: Environment| reset(&context, &environment, &names).await;
+    Ok(Prepared::in_environment(OperationKind::Reset, &environment, Work::Replace, body))
 }
 
 /// Moves services to empty volumes, or to copies of their golden ones, on which they initialise and seed themselves anew.

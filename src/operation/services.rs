@@ -21,14 +21,14 @@ pub(super) fn prepare(environments: &Environments, request: ServicesRequest, ver
         ServiceAction::Restart => (OperationKind::Restart, Work::Start(names.clone())),
         ServiceAction::Stop => (OperationKind::Stop, Work::Stop(names.clone())),
     };
-    let id = environment.id.clone();
-    Ok(Prepared::new(kind, &id, work, async move |context: Context| act(&context, &environment, names, verb).await))
+    let body = async move |context: Context, environment: Environment| act(&context, &environment, names, verb).await;
+    Ok(Prepared::in_environment(kind, &environment, work, body))
 }
 
 async fn act(context: &Context, environment: &Environment, names: Vec<ServiceName>, verb: ServiceAction) -> Result<Value, ApiError> {
     context.follow(environment);
     if verb != ServiceAction::Start {
-        context.environments().heal_halted(environment, &names).await;
+        environment.faults.heal_halted(&names).await;
     }
     let turn = environment.handle.services(names.clone(), verb).await?;
     // Which services are stopped is on record; that one was to be restarted is not.

@@ -26,10 +26,8 @@ pub(super) async fn save(environments: &Environments, request: NamedRequest) -> 
     let record = environment.handle.record().await?;
     refuse_known(&record, &request.name)?;
     held(&record, &[])?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::SnapshotSave, &id, Work::Read, async move |context: Context| {
-        save_now(&context, &environment, &request.name).await
-    }))
+    let body = async move |context: Context, environment: Environment| save_now(&context, &environment, &request.name).await;
+    Ok(Prepared::in_environment(OperationKind::SnapshotSave, &environment, Work::Read, body))
 }
 
 async fn save_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {
@@ -74,10 +72,8 @@ pub(super) async fn restore(environments: &Environments, request: NamedRequest) 
     let record = environment.handle.record().await?;
     find(&record, &request.name)?;
     record.spec.as_ref().ok_or_else(not_up)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::SnapshotRestore, &id, Work::Replace, async move |context: Context| {
-        restore_now(&context, &environment, &request.name).await
-    }))
+    let body = async move |context: Context, environment: Environment| restore_now(&context, &environment, &request.name).await;
+    Ok(Prepared::in_environment(OperationKind::SnapshotRestore, &environment, Work::Replace, body))
 }
 
 /// Moves services to copies of the snapshot's volumes, and waits until they are ready again.
@@ -111,10 +107,8 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
 pub(super) async fn remove(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
     find(&environment.handle.record().await?, &request.name)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::SnapshotRemove, &id, Work::Read, async move |context: Context| {
-        remove_now(&context, &environment, &request.name).await
-    }))
+    let body = async move |context: Context, environment: Environment| remove_now(&context, &environment, &request.name).await;
+    Ok(Prepared::in_environment(OperationKind::SnapshotRemove, &environment, Work::Read, body))
 }
 
 async fn remove_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {

@@ -24,7 +24,7 @@ impl Operations {
     pub(crate) async fn hold(&self, target: &EnvironmentTarget, asked_by: AskedBy) -> Result<Environment, ApiError> {
         let environments = &self.shared.environments;
         refuse_used(environments, target).await?;
-        let id = environments.find(target).map_or_else(|| environments.id_of(target), |environment| environment.id);
+        let id = environments.find(target).map_or_else(|| environments.id_of(target), |environment| environment.id.clone());
         let wanted = target.clone();
         let prepared = Prepared::new(OperationKind::Test, &id, Work::Hold, async move |context: Context| {
             let environments = context.environments();
@@ -40,7 +40,7 @@ impl Operations {
     }
 
     /// Removes an environment for good: nothing of it goes to the trash.
-    pub(crate) async fn dissolve(&self, environment: &Environment, asked_by: AskedBy) -> Result<(), ApiError> {
+    pub(crate) async fn dissolve(&self, environment: &EnvironmentId, asked_by: AskedBy) -> Result<(), ApiError> {
         self.begin(dissolve(environment), asked_by).await?.result().await.map(drop)
     }
 }
@@ -68,18 +68,22 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
 }
 
 /// Removes the environment, and ends whatever is under way in it.
-pub(super) fn dissolve(environment: &Environment) -> Prepared {
-    let (environment, id) = (environment.clone(), environment.id.clone());
-    Prepared::new(OperationKind::Test, &id, Work::Dissolve, async move |context: Context| {
+pub(super) fn dissolve(environment: &EnvironmentId) -> Prepared {
+    let id = environment.clone();
+    Prepared::new(OperationKind::Test, environment, Work::Dissolve, async move |context: Context| {
         context.message("a test run ends");
-        dissolve_now(context.environments(), &environment).await
+        match context.environments().get(&id) {
+            Some(environment) => dissolve_now(context.environments(), environment).await,
+            // Somebody else has removed it while this waited.
+            None => Ok(json!({})),
+        }
     })
 }
 
-async fn dissolve_now(environments: &Environments, environment: &Environment) -> Result<Value, ApiError> {
+async fn dissolve_now(environments: &Environments, environment: Environment) -> Result<Value, ApiError> {
     environment.close();
     // Nothing of a fault outlives its service.
-    if let Err(error) = environments.heal_in(environment, &[]).await {
+    if let Err(error) = environment.faults.heal(&[]).await {
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment is removed.");
     }
     lease::end_commands(&environment.id).await;
@@ -92,10 +96,12 @@ async fn dissolve_now(environments: &Environments, environment: &Environment) ->
         // One that is in use, by a container on its way out, is looked for again below.
         let _ = environments.engine().remove_volume(&volume).await;
     }
-    let rest = remove_rest(environments, &environment.id).await;
-    environments.forget(&environment.id).await.map_err(|error| internal(&error))?;
+    let id = environment.id.clone();
+    drop(environment);
+    let rest = remove_rest(environments, &id).await;
+    environments.forget(&id).await.map_err(|error| internal(&error))?;
     if !rest.is_ok_and(|found| found == 0) {
-        remove_late(environments, environment.id.clone()).await;
+        remove_late(environments, id).await;
     }
     Ok(json!({}))
 }

@@ -8,8 +8,8 @@ use crate::environment::{Environment, Environments};
 
 pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -> Result<Prepared, ApiError> {
     let environment = environments.require(target)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::Undo, &id, Work::Replace, async move |context: Context| undo(&context, &environment).await))
+    let body = async move |context: Context, environment: Environment| undo(&context, &environment).await;
+    Ok(Prepared::in_environment(OperationKind::Undo, &environment, Work::Replace, body))
 }
 
 /// The keys of the volumes, once what runs is ready on them.

@@ -19,7 +19,7 @@ use crate::{
 
 pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> Result<Prepared, ApiError> {
     environments.draft(&request.target, request.document.clone()).await?;
-    let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id);
+    let id = environments.find(&request.target).map_or_else(|| environments.id_of(&request.target), |environment| environment.id.clone());
     let limit = request.timeout_ms.map(Duration::from_millis);
     let prepared = Prepared::new(OperationKind::Up, &id, Work::Up, async move |context: Context| up(&context, request, limit).await);
     Ok(prepared.within(limit))

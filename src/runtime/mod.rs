@@ -9,6 +9,7 @@ pub(crate) mod loop_devices;
 pub(crate) mod metrics;
 mod port_proxies;
 mod readiness;
+pub(crate) mod tasks;
 mod versions;
 pub(crate) mod watched;
 

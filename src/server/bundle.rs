@@ -7,7 +7,12 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use crate::{environment::Environment, error::describe, log::Query, secret::Vault};
+use crate::{
+    error::describe,
+    event::EventLog,
+    log::{Logs, Query},
+    secret::Vault,
+};
 
 /// A piece of a file on its way.
 const PIECE: usize = 256 * 1024;
@@ -52,6 +57,7 @@ impl Daemon {
         files.extend(request.files);
         let (sender, receiver) = mpsc::channel(WAITING);
         let censor = Censor { vault: environment.vault.clone(), besides: request.secrets };
+        let (events, logs) = (environment.handle.events.clone(), environment.logs.clone());
         // Reading files blocks; it ends when the client goes.
         tokio::task::spawn_blocking(move || {
             for file in files {
@@ -59,7 +65,7 @@ impl Daemon {
                     return;
                 }
             }
-            if let Err(error) = tell_history(&environment, &status, &censor, &sender) {
+            if let Err(error) = tell_history(&events, &logs, &status, &censor, &sender) {
                 let _ = send(&sender, &censor, "incomplete.txt", &describe(&error));
             }
         });
@@ -67,8 +73,14 @@ impl Daemon {
     }
 }
 
-fn tell_history(environment: &Environment, status: &Status, censor: &Censor, sender: &mpsc::Sender<BundleFile>) -> std::io::Result<()> {
-    let (events, _) = environment.handle.events.history_and_rest()?;
+fn tell_history(
+    events: &EventLog,
+    logs: &Logs,
+    status: &Status,
+    censor: &Censor,
+    sender: &mpsc::Sender<BundleFile>,
+) -> std::io::Result<()> {
+    let (events, _) = events.history_and_rest()?;
     let mut lines = String::new();
     for event in events {
         lines.push_str(&serde_json::to_string(&event)?);
@@ -78,7 +90,7 @@ fn tell_history(environment: &Environment, status: &Status, censor: &Censor, sen
     for service in &status.services {
         let query = Query { services: vec![service.name.clone()], ..Query::default() };
         let mut text = String::new();
-        for line in environment.logs.history(query)?.flatten() {
+        for line in logs.history(query)?.flatten() {
             if text.len() > LONGEST_LOG {
                 let half = boundary(&text, text.len() / 2);
                 text.drain(..half);

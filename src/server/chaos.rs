@@ -8,24 +8,29 @@ use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, Impairments, Impairm
 use super::{Daemon, failure::Failed};
 
 pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<Fault>, Failed> {
-    Ok(Json(daemon.environments.inject(request).await?))
+    Ok(Json(daemon.environments.require(&request.target)?.faults.inject(request).await?))
 }
 
 pub(super) async fn rehearse(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<()>, Failed> {
-    Ok(Json(daemon.environments.rehearse(request).await?))
+    Ok(Json(daemon.environments.require(&request.target)?.faults.rehearse(request).await?))
 }
 
 pub(super) async fn heal(State(daemon): State<Arc<Daemon>>, Json(request): Json<HealRequest>) -> Result<Json<Faults>, Failed> {
-    Ok(Json(Faults { faults: daemon.environments.heal(&request).await? }))
+    let healed = match daemon.environments.find(&request.target) {
+        Some(environment) => environment.faults.heal(&request.ids).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(Faults { faults: healed }))
 }
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(request): Json<FaultsRequest>) -> Json<Faults> {
-    Json(Faults { faults: daemon.environments.faults(&request) })
+    let environment = daemon.environments.find(&request.target);
+    Json(Faults { faults: environment.map(|environment| environment.faults.list(request.healed)).unwrap_or_default() })
 }
 
 pub(super) async fn impairments(
     State(daemon): State<Arc<Daemon>>,
     Json(request): Json<ImpairmentsRequest>,
 ) -> Result<Json<Vec<Impairments>>, Failed> {
-    Ok(Json(daemon.environments.impairments(&request).await?))
+    Ok(Json(daemon.environments.require(&request.target)?.faults.impairments(&request.services).await?))
 }

@@ -10,12 +10,11 @@ use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan, ServiceState, Sta
 
 use super::{Daemon, failure::Failed, stream};
 use crate::{
-    environment::Environment,
     operation::{
         absent, names,
         ready::{failures_of, timed_out},
     },
-    reconcile::{CommandError, View},
+    reconcile::{CommandError, Handle, View},
     spec::ServiceName,
     store::Goal,
 };
@@ -29,7 +28,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json
         Some(environment) => Status {
             drift: environment.drift().await,
             operations: daemon.operations.store().under_way(&environment.id),
-            ..daemon.environments.status(&environment)
+            ..environment.status()
         },
         None => absent(&daemon.environments, &target),
     })
@@ -49,10 +48,10 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     let begun = Instant::now();
     let limit = request.timeout_ms.map(Duration::from_millis);
     Ok(stream::stream_events(&environment, || {
-        let environment = environment.clone();
+        let handle = environment.handle.clone();
         async move {
-            let ready = within(limit, environment.handle.until_ready(&request.services)).await;
-            finish(ready, begun, limit, &environment, |view| waited(view, &names))
+            let ready = within(limit, handle.until_ready(&request.services)).await;
+            finish(ready, begun, limit, &handle, |view| waited(view, &names))
         }
     }))
 }
@@ -70,13 +69,13 @@ fn finish(
     result: Result<Result<View, CommandError>, ()>,
     begun: Instant,
     limit: Option<Duration>,
-    environment: &Environment,
+    handle: &Handle,
     outcome: impl FnOnce(&View) -> Result<(), ApiError>,
 ) -> UpMessage {
     let view = match result {
         Ok(Ok(view)) => view,
         Ok(Err(error)) => return UpMessage::Failed(error.into()),
-        Err(()) => return UpMessage::Failed(timed_out(&environment.handle.view(), limit.unwrap_or_default())),
+        Err(()) => return UpMessage::Failed(timed_out(&handle.view(), limit.unwrap_or_default())),
     };
     match outcome(&view) {
         Ok(()) => UpMessage::Done(Status { elapsed_ms: Some(begun.elapsed().as_millis() as u64), ..view.status }),

@@ -20,7 +20,7 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::operation;
+use crate::{operation, reconcile::CommandError};
 
 /// A command is a word.
 const LONGEST_LINE: usize = 1024;
@@ -77,39 +77,44 @@ async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + U
         database: granted.database.clone(),
         variables: granted.variables.clone(),
     };
-    let _used = environment.activity.begin();
+    // Neither keeps the environment, should it be removed while the lease lasts.
+    let (id, _used) = (environment.id.clone(), environment.activity.begin());
+    drop(environment);
     // A client that has disconnected in the meantime is noticed immediately.
     let _ = say(&mut line, &LeaseMessage::Granted(lease)).await;
     let end = until_end(daemon, &mut line).await;
     if !matches!(end, End::Lost) {
         let _ = say(&mut line, &LeaseMessage::Over).await;
     }
-    daemon.operations.give_back(&environment, granted, asked_by).await;
+    daemon.operations.give_back(&id, granted, asked_by).await;
 }
 
 /// Has an environment made that is the holder's alone, and has it removed with the connection.
 async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + Unpin + Send, request: HoldRequest) {
     let mut line = Framed::new(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
     let asked_by = AskedBy { command: "devenv test".to_owned(), ..AskedBy::default() };
-    let environment = match daemon.operations.hold(&request.target, asked_by.clone()).await {
-        Ok(environment) => environment,
+    let id = match daemon.operations.hold(&request.target, asked_by.clone()).await {
+        Ok(environment) => environment.id.clone(),
         Err(error) => {
             let _ = say(&mut line, &LeaseMessage::Failed(error)).await;
             return;
         }
     };
-    let held = LeaseMessage::Held { environment: environment.id.to_string(), marker: operation::mark(&environment.id, "test") };
+    let held = LeaseMessage::Held { environment: id.to_string(), marker: operation::mark(&id, "test") };
     let _ = say(&mut line, &held).await;
     let over = match until_end(daemon, &mut line).await {
         // The next daemon finds it, and the command that held it starts that one.
         End::Lost if daemon.stop.is_cancelled() => return,
-        End::Keep => environment.handle.keep().await.map_err(ApiError::from),
-        End::Released | End::Lost => daemon.operations.dissolve(&environment, asked_by).await,
+        End::Keep => match daemon.environments.get(&id) {
+            Some(environment) => environment.handle.keep().await.map_err(ApiError::from),
+            None => Err(CommandError::Closing.into()),
+        },
+        End::Released | End::Lost => daemon.operations.dissolve(&id, asked_by).await,
     };
     let news = match over {
         Ok(()) => LeaseMessage::Over,
         Err(error) => {
-            tracing::warn!(%error, environment = %environment.id, "Cannot remove a temporary environment; `devenv gc` removes it.");
+            tracing::warn!(%error, environment = %id, "Cannot remove a temporary environment; `devenv gc` removes it.");
             LeaseMessage::Failed(error)
         }
     };

@@ -50,11 +50,14 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     let (sender, receiver) = mpsc::channel::<LogLine>(WAITING);
     if request.follow {
         let mut follower = environment.logs.follow(query).map_err(fail)?;
+        let ended = environment.ended();
         tokio::spawn(async move {
-            // Ends when the client goes: the channel closes.
+            tokio::pin!(ended);
+            // Ends when the client goes (the channel closes), or with the environment.
             loop {
                 tokio::select! {
                     () = sender.closed() => return,
+                    () = &mut ended => return,
                     lines = follower.next() => {
                         let Ok(lines) = lines else { return };
                         for line in lines {

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use devenv_api::UpMessage;
 use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    mpsc,
+};
 
 use crate::{environment::Environment, event::Event, reconcile::Progress};
 
@@ -50,15 +53,13 @@ where
                     // Cancel-safe: receiving, and a future that is polled again where it was.
                     tokio::select! {
                         biased;
-                        event = events.recv() => {
-                            let item = event.ok().map(UpMessage::Event);
-                            let next = Next::Working { events, progress, work };
-                            match item {
-                                Some(item) => return Some((item, next)),
-                                // Too slow a reader misses some news, never the end.
-                                None => next,
-                            }
-                        }
+                        event = events.recv() => match event {
+                            Ok(event) => return Some((UpMessage::Event(event), Next::Working { events, progress, work })),
+                            // Too slow a reader misses some news, never the end.
+                            Err(RecvError::Lagged(_)) => Next::Working { events, progress, work },
+                            // The environment has ended, and so does the work; there are no more events to wait for.
+                            Err(RecvError::Closed) => Next::Rest { events, last: work.await },
+                        },
                         Ok(step) = progress.recv() => {
                             let item = UpMessage::Progress { service: step.service.to_string(), message: step.message };
                             return Some((item, Next::Working { events, progress, work }));
@@ -79,4 +80,26 @@ where
 /// A receiver's items as a stream that ends with its senders.
 pub(super) fn received<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send + 'static {
     stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use devenv_api::{ApiError, ErrorCode};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_an_environment_that_is_removed_gets_an_answer() {
+        let (events, progress) = (broadcast::channel(1), broadcast::channel(1));
+        drop(events.0);
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            UpMessage::Failed(ApiError::new(ErrorCode::Failed, "it is being removed"))
+        };
+        let answer = stream_events_since(events.1, progress.1, work).into_body();
+        let text = tokio::time::timeout(Duration::from_secs(5), axum::body::to_bytes(answer, 1 << 20)).await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&text).contains("it is being removed"));
+    }
 }

@@ -23,7 +23,7 @@ pub(super) enum Asker {
 impl Work {
     /// From that service, or from any other one that runs in a container; `None` if it is a process of the host.
     pub(super) async fn asker_of(&self, peer: &Peer, question: &Question) -> Result<Option<Asker>, ApiError> {
-        let status = self.environment.handle.status();
+        let status = self.faults.site.handle.status();
         let wanted = |name: &str| match peer {
             Peer::Service(peer) => peer.as_str() == name,
             _ => name != self.service.name.as_str(),
@@ -49,13 +49,12 @@ impl Work {
     }
 
     async fn asker(&self, from: String, network_of: String, question: Vec<String>) -> Result<Asker, ApiError> {
-        let shared = &self.environments.shared;
         let id = format!("{}-ask", self.entry.fault.id);
         let mut arguments = vec!["ask".to_owned(), format!("--patience-ms={}", PATIENCE.as_millis())];
         arguments.push(format!("--ttl-ms={}", (SIGN * 3).as_millis()));
         arguments.extend(question);
         let task = agent::Task { arguments, network_of: Some(network_of), ..agent::Task::default() };
-        match agent::start(shared.engine.as_ref(), &shared.owner, &self.record, &self.service.name, &id, task).await {
+        match agent::start(self.engine(), &self.faults.site.owner, &self.record, &self.service.name, &id, task).await {
             Ok(before) => Ok(Asker::Asks { container: agent::name(&self.record, &id), from, before }),
             Err(AgentError::Refused(reason)) => Ok(Asker::Mute(format!("before the fault, from {from}: {reason}"))),
             Err(error) => Err(failed(error.to_string())),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, Witness};
 
 use super::super::{
-    Environments, agent,
+    Faults, agent,
     observe::{ProbeOutcome, Question, milliseconds},
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
@@ -89,7 +89,7 @@ impl Work {
                 }
             }
             Peer::Service(name) => {
-                let status = self.environment.handle.status();
+                let status = self.faults.site.handle.status();
                 let peer =
                     status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone());
                 let address = match peer {
@@ -176,7 +176,7 @@ fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> agent::Ta
     agent::Task { arguments, network_of, capabilities, devices, ..agent::Task::default() }
 }
 
-impl Environments {
+impl Faults {
     /// Whether the engine's kernel gives packets away: tried where nobody is.
     pub(in crate::faults) async fn rehearse_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
         let id = format!("{}-rehearsal", spec.id);

@@ -60,7 +60,7 @@ impl Work {
 
     /// Whether it counts as ready, and how often it came back.
     fn seen_by_supervisor(&self) -> Option<(devenv_api::ServiceState, u32, Option<u64>)> {
-        let status = self.environment.handle.status();
+        let status = self.faults.site.handle.status();
         let service = status.services.iter().find(|service| service.name == self.service.name.as_str())?;
         Some((service.state, service.restarts, service.ready_after_ms))
     }
@@ -89,7 +89,7 @@ impl Work {
     }
 
     async fn verb(&self, verb: ServiceAction) -> Result<(), ApiError> {
-        self.environment.handle.services(vec![self.service.name.clone()], verb).await.map(|_| ()).map_err(ApiError::from)
+        self.faults.site.handle.services(vec![self.service.name.clone()], verb).await.map(|_| ()).map_err(ApiError::from)
     }
 
     async fn send(&self, run: &Run, signal: &str) -> Result<(), ApiError> {
@@ -142,9 +142,8 @@ impl Work {
         let began = Instant::now();
         self.send(&run, "SIGKILL").await?;
         let witness = self.ended(&run, began).await;
-        let (environment, name, engine) = (self.environment.clone(), self.service.name.clone(), self.environments.engine().clone());
+        let (mut views, name, engine) = (self.faults.site.handle.clone(), self.service.name.clone(), self.faults.site.engine.clone());
         self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
-            let mut views = environment.handle.clone();
             loop {
                 let container = wait_until_it_runs(&mut views, &name).await;
                 tokio::time::sleep(every).await;
@@ -161,11 +160,7 @@ impl Work {
     /// The supervisor recreates it, with new volumes if the old ones are removed too.
     pub(super) async fn remove(&mut self, volumes: bool, restore: bool) -> Result<Witness, ApiError> {
         let (run, container) = (self.run().await?, self.container()?);
-        let backup = if restore {
-            Some(self.environments.save_backup(&self.environment, std::slice::from_ref(&self.service.name)).await?.id)
-        } else {
-            None
-        };
+        let backup = if restore { Some(self.faults.site.backups.save(&self.record.id, &self.service.name).await?) } else { None };
         self.will_undo(Undo::Start { service: self.service.name.clone() })?;
         if let Some(id) = backup {
             self.will_undo(Undo::Backup { id })?;
@@ -182,7 +177,7 @@ impl Work {
             for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
                 // A disk of its own goes too, or the data would be back with the volume's name.
-                loop_devices::discard(&self.environments.shared.store.loops(), volume).await.map_err(failed)?;
+                loop_devices::discard(&self.faults.site.disks, volume).await.map_err(failed)?;
             }
         }
         Ok(witness)
@@ -216,8 +211,8 @@ impl Work {
 
     /// The kernel takes an error of its own making for a reason to write no more.
     pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
-        let device = loop_devices::device_of(&self.environments.shared.store.loops(), volume)
-            .ok_or_else(|| failed(format!("the volume {volume} has no device")))?;
+        let device =
+            loop_devices::device_of(&self.faults.site.disks, volume).ok_or_else(|| failed(format!("the volume {volume} has no device")))?;
         let name = device.rsplit('/').next().unwrap_or_default();
         let container = self.container()?;
         self.will_undo(Undo::Restart { service: self.service.name.clone(), container })?;
@@ -245,8 +240,7 @@ impl Work {
         every: Duration,
         lasting: Duration,
     ) -> Result<Witness, ApiError> {
-        let (environments, environment, id, seed) =
-            (self.environments.clone(), self.environment.clone(), self.entry.fault.id.clone(), self.entry.spec.seed);
+        let (others, id, seed) = (self.faults.clone(), self.entry.fault.id.clone(), self.entry.spec.seed);
         self.will_undo(Undo::Others { prefix: format!("{id}-") })?;
         let began = Instant::now();
         let (faults, services) = (faults.to_vec(), services.to_vec());
@@ -255,12 +249,12 @@ impl Work {
             let service = services[(mix(seed, number * 2 + 1) % services.len() as u64) as usize].clone();
             fault::parse(format!("{id}-{number}"), name, service, &BTreeMap::new(), Some(lasting), seed)
         };
-        let first = environments.inject_spec(environment.clone(), nth(0)?).await?;
+        let first = others.inject_spec(nth(0)?).await?;
         self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
             for number in 1.. {
                 tokio::time::sleep(every).await;
                 if let Ok(spec) = nth(number)
-                    && let Err(error) = environments.inject_spec(environment.clone(), spec).await
+                    && let Err(error) = others.inject_spec(spec).await
                 {
                     tracing::info!(reason = %error.message, "A fault that the monkey picked is not possible.");
                 }

@@ -1,0 +1,228 @@
+//! One environment: the parts that it is composed of, and references to it.
+//!
+//! The registry owns environments. An [`Environment`] is a reference for as long as something is done with it, as by a handler or
+//! by an operation whose turn it is; what waits, or runs for as long as a client likes, has a [`WeakEnvironment`]. The
+//! environment's own tasks have neither: each has the parts that it needs. So a forgotten environment ends with its tasks, its
+//! files and its memory, whatever is still waiting somewhere.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use devenv_api::{ApiError, ErrorCode, ShellVariables, Status};
+use tokio::sync::broadcast;
+
+use super::{activity::Activity, port_forwards, registry::Shared};
+use crate::{
+    engine::Reach,
+    error::{describe, internal},
+    event::EventLog,
+    faults::{self, Faults},
+    golden::Golden,
+    lease::Leases,
+    log::Logs,
+    provision::ProvisionContext,
+    reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
+    reload::{Reloader, Tools},
+    runtime::{DaemonServiceRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
+    secret::Vault,
+    spec::EnvironmentId,
+    store::Record,
+};
+
+/// Progress that nobody reads in time is forgotten.
+const PROGRESS: usize = 64;
+
+/// One environment, as handlers and operations work with it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Environment(Arc<Parts>);
+
+/// Refers to an environment and keeps nothing of it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct WeakEnvironment(Weak<Parts>);
+
+impl Deref for Environment {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Environment {
+    pub(crate) fn downgrade(&self) -> WeakEnvironment {
+        WeakEnvironment(Arc::downgrade(&self.0))
+    }
+
+    /// Begins all that runs for an environment.
+    pub(super) fn compose(
+        shared: &Shared,
+        record: Record,
+        observed: Observed,
+        processes: Arc<HostProcesses>,
+    ) -> Result<Environment, ApiError> {
+        let id = record.id.clone();
+        let fail =
+            |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
+        let directory = shared.store.environment(&id);
+        let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
+        let vault = Vault::new(shared.store.secrets(&id));
+        vault.load().map_err(fail)?;
+        let logs = Logs::new(shared.store.logs(&id));
+        let golden = Arc::new(Golden {
+            engine: shared.engine.clone(),
+            store: shared.store.clone(),
+            owner: shared.owner.clone(),
+            environment: id.clone(),
+            empty: Mutex::default(),
+            consumed: Mutex::default(),
+        });
+        let runtime = DaemonServiceRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
+        let runtime = Arc::new(runtime);
+        let tools = Arc::new(Tools {
+            engine: shared.engine.clone(),
+            processes: processes.clone(),
+            vault: vault.clone(),
+            logs: logs.clone(),
+            project: record.project.clone(),
+        });
+        let offline = Arc::new(AtomicBool::new(false));
+        let effects = Effects {
+            engine: shared.engine.clone(),
+            owner: shared.owner.clone(),
+            vault: vault.clone(),
+            runtime: runtime.clone(),
+            offline: offline.clone(),
+        };
+        let progress = broadcast::channel(PROGRESS).0;
+        let setup = Setup { record, store: shared.store.clone(), events, effects, observed, progress: progress.clone() };
+        let tasks = Tasks::new(id.clone(), &shared.stop, shared.failures.clone());
+        let (handle, task) = reconcile::begin(setup, tasks.end.clone());
+        tasks.spawn("own task", task);
+        processes.tell(handle.clone());
+        let forwards = port_forwards::Held::default();
+        if shared.reach != Reach::Here {
+            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
+            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
+        }
+        let leases = Leases::new(ProvisionContext {
+            vault: vault.clone(),
+            authority: Some(crate::tls::certificate_of(&shared.store.authority())),
+            again: false,
+        });
+        let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
+        tasks.spawn("watching of files", task);
+        let figures = Arc::new(MetricsServer {
+            engine: shared.engine.clone(),
+            handle: handle.clone(),
+            vault: vault.clone(),
+            authority: runtime.authority().to_owned(),
+            state: directory,
+            used: Mutex::default(),
+        });
+        tasks.spawn("metrics", figures.follow(tasks.end.clone()));
+        let faults = Faults::new(faults::Site {
+            environment: id.clone(),
+            engine: shared.engine.clone(),
+            owner: shared.owner.clone(),
+            handle: handle.clone(),
+            vault: vault.clone(),
+            authority: runtime.authority().to_owned(),
+            directory: shared.store.environment(&id),
+            disks: shared.store.loops(),
+            backups: shared.backups.clone(),
+            tasks: tasks.clone(),
+        });
+        let parts = Parts {
+            handle,
+            vault,
+            logs,
+            runtime,
+            reloader,
+            progress,
+            leases,
+            closed: AtomicBool::new(false),
+            offline,
+            forwards,
+            activity: Activity::noted_in(shared.store.used(&id)),
+            faults,
+            tasks,
+            id,
+        };
+        Ok(Self(Arc::new(parts)))
+    }
+}
+
+impl WeakEnvironment {
+    /// The environment, unless it has been forgotten.
+    pub(crate) fn get(&self) -> Result<Environment, CommandError> {
+        self.0.upgrade().map(Environment).ok_or(CommandError::Closing)
+    }
+}
+
+/// What an environment is composed of.
+pub(crate) struct Parts {
+    pub(crate) id: EnvironmentId,
+    pub(crate) handle: Handle,
+    pub(crate) vault: Vault,
+    pub(crate) logs: Logs,
+    pub(crate) runtime: Arc<DaemonServiceRuntime>,
+    pub(crate) reloader: Reloader,
+    pub(crate) progress: broadcast::Sender<Progress>,
+    pub(crate) leases: Leases,
+    /// It is being removed for good, and nothing is begun in it any more.
+    closed: AtomicBool,
+    /// Ports of its services that this process brings to its loopback.
+    pub(crate) forwards: port_forwards::Held,
+    /// No registry is asked for images.
+    offline: Arc<AtomicBool>,
+    pub(crate) activity: Activity,
+    pub(crate) faults: Faults,
+    pub(crate) tasks: Tasks,
+}
+
+impl Parts {
+    pub(crate) fn is_open(&self) -> Result<(), CommandError> {
+        if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
+    }
+
+    /// What is started from now on on the host inherits these variables.
+    pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
+        self.runtime.processes.inherited.keep(variables).map_err(internal)
+    }
+
+    /// Changes when the data that a lease begins with does.
+    pub(crate) fn data_key(&self) -> String {
+        self.runtime.data_key()
+    }
+
+    pub(crate) fn ask_no_registry(&self, offline: bool) {
+        self.offline.store(offline, Ordering::Relaxed);
+    }
+
+    /// Ends all that runs for it in this process; what runs in the engine keeps running.
+    pub(crate) async fn end(&self) {
+        self.tasks.stop().await;
+        self.runtime.end();
+        self.handle.events.close();
+    }
+
+    /// To be called by the one whose turn it is.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// With the faults that have not healed yet.
+    pub(crate) fn status(&self) -> Status {
+        Status { faults: self.faults.list(false), ..self.handle.status() }
+    }
+
+    /// Returns when nothing runs for it any more in this process: it was forgotten, or the daemon stops. Keeps nothing of it.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.tasks.end.clone().cancelled_owned()
+    }
+}
