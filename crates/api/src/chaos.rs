@@ -24,7 +24,7 @@ pub struct Fault {
     pub healed_at: Option<String>,
 }
 
-/// The observation that proves that a fault bit.
+/// The observation that proves that a fault took effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Witness {
     pub observed: bool,
@@ -57,31 +57,31 @@ impl Impairments {
             return Vec::new();
         }
         let mut words = Vec::new();
-        let mut tell = |what: &str, before: String, now: String| {
+        let mut compare = |what: &str, before: String, now: String| {
             if before != now {
                 words.push(format!("{}: {what} was {before} and is {now}", self.service));
             }
         };
         let number = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
-        tell("paused", self.paused.to_string(), now.paused.to_string());
-        tell("the CPU limit", number(self.cpus.map(|n| n.to_string())), number(now.cpus.map(|n| n.to_string())));
-        tell("the memory limit", number(self.memory.map(|n| n.to_string())), number(now.memory.map(|n| n.to_string())));
+        compare("paused", self.paused.to_string(), now.paused.to_string());
+        compare("the CPU limit", number(self.cpus.map(|n| n.to_string())), number(now.cpus.map(|n| n.to_string())));
+        compare("the memory limit", number(self.memory.map(|n| n.to_string())), number(now.memory.map(|n| n.to_string())));
         if let (Some(before), Some(now)) = (&self.rules, &now.rules) {
-            tell("the firewall", before.join(", "), now.join(", "));
+            compare("the firewall", before.join(", "), now.join(", "));
         }
-        tell("the disk", self.disks.join(", "), now.disks.join(", "));
+        compare("the disk", self.disks.join(", "), now.disks.join(", "));
         words
     }
 }
 
-/// Ask how these services stand.
+/// Asks what faults have changed of these services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImpairmentsRequest {
     pub target: EnvironmentTarget,
     pub services: Vec<String>,
 }
 
-/// Break a service. Answered once the fault is witnessed, or was not within its time; it lasts on after that.
+/// Breaks a service. Answered once the effect of the fault has been observed, or was not observed in time; the fault lasts on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InjectRequest {
     pub target: EnvironmentTarget,
@@ -96,12 +96,12 @@ pub struct InjectRequest {
     /// The fault's id; one is made up if there is none.
     #[serde(default)]
     pub id: Option<String>,
-    /// What decides by chance is decided by this.
+    /// Seed for the random choices of the fault.
     #[serde(default)]
     pub seed: u64,
 }
 
-/// Undo faults; none named means all. Answered with those that were healed by it.
+/// Undoes faults; none named means all. Answered with those that were undone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HealRequest {
     pub target: EnvironmentTarget,

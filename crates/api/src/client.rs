@@ -1,6 +1,6 @@
 //! The client: one method a route, over the daemon's unix socket.
 //!
-//! It never starts a daemon and never retries; that is its caller's affair. Long answers are [`Stream`]s of NDJSON
+//! It never starts a daemon and never retries; that is up to the caller. Long answers are [`Stream`]s of NDJSON
 //! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence.
 
 use std::{
@@ -31,18 +31,18 @@ use crate::{
     Snapshots, Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
-/// The header with which every request names the engine that the client means: an [`EngineSelection`] as JSON.
+/// The header in which every request names the engine that the client selects: an [`EngineSelection`] as JSON.
 pub const ENGINE_HEADER: &str = "x-devenv-engine";
 
 /// What the connection of `exec` is upgraded to.
 pub const EXEC_PROTOCOL: &str = "devenv-exec";
 
-/// A line longer than this is no line of ours; log lines are cut far below it.
+/// In bytes. Longer lines are refused; the daemon cuts log lines far below this.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
-/// The head of an HTTP answer is a few hundred bytes.
+/// In bytes. The head of an HTTP answer has a few hundred.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// The engine that a client names; all `None` means that it takes what the daemon drives.
+/// The engine that a client selects; all `None` means the one that the daemon uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineSelection {
     /// `--context`.
@@ -60,7 +60,7 @@ pub enum ClientError {
     /// The connection broke before the answer was complete: the daemon has died.
     #[error("the daemon stopped before it answered")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The daemon's own word.
+    /// The daemon refused the request, or failed to carry it out.
     #[error(transparent)]
     Answered(ApiError),
     /// Not our daemon, or one of another version.
@@ -94,11 +94,10 @@ impl Client {
         Ok(Self { http, socket, engine: None })
     }
 
-    /// Names the engine that is meant; a daemon that drives another refuses.
+    /// Selects the engine; a daemon that uses another refuses every request with `engine-mismatch`.
     #[must_use]
-    pub fn with_engine(mut self, choice: &EngineSelection) -> Self {
-        // Non-ASCII is escaped as in any JSON string that has to be a header value.
-        self.engine = serde_json::to_string(choice).ok().map(|json| ascii(&json));
+    pub fn with_engine(mut self, selection: &EngineSelection) -> Self {
+        self.engine = serde_json::to_string(selection).ok().map(|json| ascii(&json));
         self
     }
 
@@ -123,12 +122,12 @@ impl Client {
         self.post(route::STATUS, target).await
     }
 
-    /// Asks for an operation. It goes on when the stream is dropped.
+    /// Submits an operation and follows it. The operation goes on when the stream is dropped.
     pub async fn submit(&self, submission: &Submission) -> Result<Stream<OperationMessage>, ClientError> {
         self.stream(route::SUBMIT, submission).await
     }
 
-    /// Has an operation done and waits for its end, for callers that show no progress.
+    /// Submits an operation and waits for its result, for callers that show no progress.
     pub async fn carry_out<R: DeserializeOwned>(&self, submission: &Submission) -> Result<R, ClientError> {
         let mut messages = self.submit(submission).await?;
         loop {
@@ -152,7 +151,7 @@ impl Client {
         self.stream(route::OPERATIONS_FOLLOW, &serde_json::json!({})).await
     }
 
-    /// Asks an operation to stop. It ends a little later, as its own stream tells.
+    /// Asks an operation to stop. It ends a little later; its own stream reports how.
     pub async fn cancel_operation(&self, id: &str) -> Result<Operation, ClientError> {
         self.post(route::CANCEL, &OperationTarget { id: id.to_owned() }).await
     }
@@ -197,17 +196,17 @@ impl Client {
         self.post(route::BACKUPS, target).await
     }
 
-    /// Returns when the fault is witnessed, or was not within its time.
+    /// Returns when the effect of the fault has been observed, or was not observed in time.
     pub async fn inject(&self, request: &InjectRequest) -> Result<Fault, ClientError> {
         self.post(route::CHAOS_INJECT, request).await
     }
 
-    /// Whether that fault could be injected there, as far as that can be known without doing it.
+    /// Checks whether the fault can be injected, as far as that is known without doing it.
     pub async fn rehearse(&self, request: &InjectRequest) -> Result<(), ClientError> {
         self.post(route::CHAOS_REHEARSE, request).await
     }
 
-    /// Has images here that are not; ends with what is here then.
+    /// Pulls the images that are missing; the last message lists all that were asked for.
     pub async fn fetch_images(&self, request: &FetchRequest) -> Result<Stream<FetchMessage>, ClientError> {
         self.stream(route::IMAGES_FETCH, request).await
     }
@@ -221,7 +220,7 @@ impl Client {
         self.post(route::IMAGES_LOAD, request).await
     }
 
-    /// The faults that this healed.
+    /// Undoes faults, and returns those that were undone.
     pub async fn heal(&self, request: &HealRequest) -> Result<Faults, ClientError> {
         self.post(route::CHAOS_HEAL, request).await
     }
@@ -230,12 +229,12 @@ impl Client {
         self.post(route::CHAOS_STATUS, request).await
     }
 
-    /// What faults change of services, as it is now.
+    /// What faults have changed of the services, as it is now.
     pub async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ClientError> {
         self.post(route::CHAOS_STANDING, request).await
     }
 
-    /// What a failure leaves to be read, in pieces of files.
+    /// Logs, events and records of an environment without secrets, in pieces of files.
     pub async fn bundle(&self, request: &BundleRequest) -> Result<Stream<BundleFile>, ClientError> {
         self.stream(route::BUNDLE, request).await
     }
@@ -248,7 +247,8 @@ impl Client {
         Ok(Framed::from_parts(parts))
     }
 
-    /// HTTP by hand, because the connection itself is what is wanted; with it comes what was already received.
+    /// Sends an HTTP upgrade by hand, because the caller needs the connection itself. Returns it with the bytes that were
+    /// already received.
     pub(crate) async fn upgrade(
         &self,
         path: &str,
@@ -343,7 +343,7 @@ impl<T> futures_util::Stream for Stream<T> {
 }
 
 impl<T> Stream<T> {
-    /// The next piece of news; a stream that ends without its last word was lost.
+    /// The next message. A stream that ends without its final message is [`ClientError::Lost`].
     pub async fn message(&mut self) -> Result<T, ClientError> {
         match self.next().await {
             Some(message) => message,
@@ -352,7 +352,7 @@ impl<T> Stream<T> {
     }
 }
 
-/// What matters of an answer's head.
+/// The parts of an answer's head that are used.
 struct Head {
     status: u16,
     length: usize,

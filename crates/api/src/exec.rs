@@ -50,7 +50,7 @@ pub enum ExecOutput {
     Stderr(Bytes),
     /// The command ended with this code (128+n for signal n). Nothing follows.
     Exited(i32),
-    /// It could not be run, or was lost. Nothing follows.
+    /// The command cannot be run, or the connection to it broke. Nothing follows.
     Failed(ApiError),
 }
 

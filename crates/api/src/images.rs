@@ -24,7 +24,7 @@ pub struct ImageEntry {
     pub fetched: bool,
 }
 
-/// Have these images here.
+/// Pulls these images if they are missing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FetchRequest {
     pub images: Vec<String>,
@@ -39,12 +39,12 @@ pub enum FetchMessage {
     Failed(crate::ApiError),
 }
 
-/// Write images to an archive, or take over those that are in one.
+/// Writes images to an archive, or loads those that are in one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ArchiveRequest {
     /// Absolute.
     pub file: String,
-    /// To write; what is in an archive says itself.
+    /// To write. Empty when loading: the archive lists its own.
     #[serde(default)]
     pub images: Vec<String>,
 }

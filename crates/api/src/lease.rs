@@ -1,7 +1,8 @@
-//! Leases: claims that end when the connection that made them ends, however its holder died.
+//! Leases: private parts of services that belong to one connection, and end with it, however the client died.
 //!
-//! The connection changes to the protocol [`LEASE_PROTOCOL`]; from then on both sides say one line of JSON at a time, a
-//! [`LeaseMessage`] or a [`LeaseCommand`]. The kernel closes a dead holder's socket, so nobody has to ask whether it lives.
+//! The connection changes to the protocol [`LEASE_PROTOCOL`]; from then on both sides send one line of JSON at a time, a
+//! [`LeaseMessage`] or a [`LeaseCommand`]. The kernel closes the socket of a
+//! client that died, so that no side needs a heartbeat.
 
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,10 @@ use crate::{ApiError, Client, ClientError, EnvironmentTarget, Lease, route};
 /// What the connection of a lease is upgraded to.
 pub const LEASE_PROTOCOL: &str = "devenv-lease";
 
-/// Longer than any lease with its variables.
+/// In bytes. Longer than any lease with its variables.
 const LONGEST_LINE: usize = 4 << 20;
 
-/// A claim on private parts of services: a database, a numbered database of Redis, a prefix for topics and groups.
+/// Asks for private parts of services: a database, a numbered database of Redis, a prefix for topics and groups.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaseRequest {
     pub target: EnvironmentTarget,
@@ -28,83 +29,64 @@ pub struct LeaseRequest {
     pub database: Option<String>,
 }
 
-/// A claim on a whole environment, which is made for it and is gone with it.
+/// Asks for a whole environment, which is made for the client and removed with its connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HoldRequest {
     pub target: EnvironmentTarget,
 }
 
-/// What the daemon says.
+/// What the daemon sends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseMessage {
     /// The lease begins.
     Granted(Lease),
-    /// The environment is this connection's; the mark that its command's processes carry.
+    /// The environment belongs to this connection; the processes of its command carry the marker.
     Held { environment: String, marker: String },
-    /// What was claimed is gone, as was asked. Nothing follows.
+    /// The lease has ended, as the client asked. Nothing follows.
     Over,
-    /// It could not be had. Nothing follows.
+    /// The lease was refused, or has failed. Nothing follows.
     Failed(ApiError),
 }
 
-/// What the holder says. Closing the connection says the same as [`Self::Release`].
+/// What the client sends. Closing the connection means [`Self::Release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseCommand {
     Release,
-    /// The environment stays as any other does.
+    /// The environment stays, like any that `up` made.
     Keep,
 }
 
-/// What a failure leaves to be read: everything that is known of an environment, without its secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BundleRequest {
-    pub target: EnvironmentTarget,
-    /// Values that are to be taken out besides the environment's own secrets.
-    #[serde(default)]
-    pub secrets: Vec<String>,
-    /// Texts of the client's own, which come back without secrets.
-    #[serde(default)]
-    pub files: Vec<BundleFile>,
-}
-
-/// A piece of a file; pieces of the same path belong together in their order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundleFile {
-    /// Relative, with `/`.
-    pub path: String,
-    pub text: String,
-}
-
-/// A lease that is held for as long as this is.
+/// A lease, held until this is dropped.
 #[derive(Debug)]
 pub struct Holding {
     connection: Framed<UnixStream, LinesCodec>,
 }
 
 impl Client {
-    /// Claims private parts of services. Returns when they are there.
+    /// Leases private parts of services. Returns when they exist.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<(Lease, Holding), ClientError> {
-        let mut holding = self.hold_on(route::LEASE, request).await?;
-        match holding.news().await? {
+        let mut holding = self.open(route::LEASE, request).await?;
+        match holding.receive().await? {
             LeaseMessage::Granted(lease) => Ok((lease, holding)),
             LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Claims an environment of its own, which is not up yet. Returns the mark for the processes that belong to it.
+    /// Reserves an environment for this connection, which is not up yet. Returns the marker for the processes that belong
+    /// to it.
     pub async fn hold(&self, request: &HoldRequest) -> Result<(String, Holding), ClientError> {
-        let mut holding = self.hold_on(route::HOLD, request).await?;
-        match holding.news().await? {
+        let mut holding = self.open(route::HOLD, request).await?;
+        match holding.receive().await? {
             LeaseMessage::Held { marker, .. } => Ok((marker, holding)),
             LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn hold_on(&self, path: &str, request: &impl Serialize) -> Result<Holding, ClientError> {
+    async fn open(&self, path: &str, request: &impl Serialize) -> Result<Holding, ClientError> {
         let (connection, received) = self.upgrade(path, LEASE_PROTOCOL, request).await?;
         let mut parts = FramedParts::new::<String>(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
         parts.read_buf = received;
@@ -115,34 +97,34 @@ impl Client {
 impl Holding {
     /// Waits for the end of the lease by the other side: only a daemon that dies ends one that is held. Cancel-safe.
     pub async fn lost(&mut self) -> ClientError {
-        match self.news().await {
+        match self.receive().await {
             Ok(LeaseMessage::Failed(error)) => ClientError::Answered(error),
             Ok(other) => unexpected(&other),
             Err(error) => error,
         }
     }
 
-    /// Gives it back, and waits until what was claimed is gone.
+    /// Ends the lease, and waits until what was leased is removed.
     pub async fn release(mut self) -> Result<(), ClientError> {
-        self.say(LeaseCommand::Release).await
+        self.send(LeaseCommand::Release).await
     }
 
-    /// Gives up the claim and leaves the environment.
+    /// Ends the lease and leaves the environment as it is.
     pub async fn keep(mut self) -> Result<(), ClientError> {
-        self.say(LeaseCommand::Keep).await
+        self.send(LeaseCommand::Keep).await
     }
 
-    async fn say(&mut self, command: LeaseCommand) -> Result<(), ClientError> {
+    async fn send(&mut self, command: LeaseCommand) -> Result<(), ClientError> {
         let line = serde_json::to_string(&command).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
         self.connection.send(line).await.map_err(|error| ClientError::Lost(error.into()))?;
-        match self.news().await? {
+        match self.receive().await? {
             LeaseMessage::Over => Ok(()),
             LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn news(&mut self) -> Result<LeaseMessage, ClientError> {
+    async fn receive(&mut self) -> Result<LeaseMessage, ClientError> {
         match self.connection.next().await {
             Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| ClientError::Unexpected { detail: error.to_string() }),
             Some(Err(error)) => Err(ClientError::Lost(error.into())),
@@ -151,8 +133,8 @@ impl Holding {
     }
 }
 
-fn unexpected(news: &LeaseMessage) -> ClientError {
-    let what = match news {
+fn unexpected(message: &LeaseMessage) -> ClientError {
+    let what = match message {
         LeaseMessage::Granted(_) => "a lease",
         LeaseMessage::Held { .. } => "a whole environment",
         LeaseMessage::Over => "the end of the lease",

@@ -4,6 +4,7 @@
 //! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
 
 mod backup;
+mod bundle;
 mod chaos;
 mod client;
 mod daemon;
@@ -15,14 +16,17 @@ mod images;
 mod lease;
 mod operation;
 mod plan;
+mod progress;
 mod request;
 pub mod route;
 mod scenario;
 mod status;
+mod target;
 
 pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
 };
+pub use bundle::{BundleFile, BundleRequest};
 pub use chaos::{
     Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest,
     InjectRequest, Witness,
@@ -34,16 +38,17 @@ pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity}
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
-pub use lease::{BundleFile, BundleRequest, HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
+pub use lease::{HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
 pub use operation::{
     AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget, Operations,
     Submission,
 };
 pub use plan::{Action, Consequence, Plan, Step};
+pub use progress::UpMessage;
 pub use request::{
-    AcceptRequest, ApplyRequest, DownRequest, EnvironmentTarget, EventsRequest, ExecTarget, GcReport, GcRequest, LogsRequest, NamedRequest,
-    Removed, ServicesRequest, ShellVariables, UpMessage, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why,
-    WhyRequest,
+    AcceptRequest, ApplyRequest, DownRequest, EventsRequest, ExecTarget, GcReport, GcRequest, LogsRequest, NamedRequest, Removed,
+    ServicesRequest, ShellVariables, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
+pub use target::EnvironmentTarget;

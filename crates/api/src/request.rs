@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, Event, Status};
+use crate::{EnvironmentTarget, Event};
 
 /// `init` and `seed`: apply what is pending now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,14 +33,6 @@ pub struct AcceptRequest {
 pub struct NamedRequest {
     pub target: EnvironmentTarget,
     pub name: String,
-}
-
-/// Which environment a request is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct EnvironmentTarget {
-    /// The project's directory, canonical.
-    pub project: String,
-    pub instance: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,20 +66,6 @@ impl fmt::Debug for ShellVariables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ShellVariables({})", self.0.len())
     }
-}
-
-/// One line of the answer to `up` and other long requests: events as they happen, then one of the last two.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UpMessage {
-    Event(Event),
-    /// Bytes pulled so far, or other news that is no event.
-    Progress {
-        service: String,
-        message: String,
-    },
-    Done(Status),
-    Failed(ApiError),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -35,7 +35,7 @@ pub struct PlannedFault {
     pub fault: String,
     pub on: String,
     pub parameters: Map<String, Value>,
-    /// What the fault itself decides by chance is decided by this.
+    /// Seed for the random choices of the fault.
     pub seed: u64,
 }
 

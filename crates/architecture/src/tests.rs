@@ -16,12 +16,6 @@ use crate::{
 const KNOWN_CYCLES: &[(&str, &[&str])] = &[
     // The traits of abilities name the types of the generic parts, which ask for the abilities.
     ("devenv-kinds", &["asker", "backup", "capability", "metrics", "lease", "probe", "provision", "script", "transfer"]),
-    ("devenv-api", &["backup", "chaos", "operation", "request", "status"]),
-    ("devenv-api", &["client", "lease"]),
-    ("devenv-chaos", &["entry", "runner"]),
-    ("devenv-chaos", &["scenario", "workload"]),
-    ("devenv-fault-agent", &["packets", "rules"]),
-    ("devenv-harness", &["environment", "private"]),
 ];
 
 type Files = BTreeMap<String, String>;

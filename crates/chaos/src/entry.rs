@@ -1,105 +1,23 @@
 //! The life of one entry of the timeline: its time, the injection, the healing, the way back.
 
-use std::{cell::RefCell, time::Duration};
+use std::time::Duration;
 
-use devenv_api::{Fault, PlannedFault, ServiceState};
+use devenv_api::{PlannedFault, ServiceState};
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     daemon_api::InjectOrder,
     metrics, plan,
-    runner::Run,
+    progress::{EntryProgress, Phase},
+    run::Run,
     scenario::{Entry, Moment, Start},
 };
 use devenv_faults::Undoing;
 
-/// How far an entry is; written by its own life, read by the others and by the runner.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EntryProgress {
-    pub phase: Phase,
-    /// When the injection was asked for, and when it was answered: microseconds of the run.
-    pub asked_us: Option<u64>,
-    pub injected_us: Option<u64>,
-    /// When the fault was there, as the daemon has it.
-    pub fault_us: Option<u64>,
-    pub healed_us: Option<u64>,
-    pub recovered_us: Option<u64>,
-    /// The supervisor was seen to call the service something other than ready.
-    pub left_ready: bool,
-    pub fault: Option<Fault>,
-    pub refused: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// For something that happens to another entry.
-    #[default]
-    WaitsForAnother,
-    /// For its time, or for a condition.
-    Waits,
-    /// Injected, and to be healed or recovered.
-    Acts,
-    /// Injected, and lasting until the timeline ends.
-    Lasts,
-    Over,
-}
-
-/// All entries' progress, with a bell that rings when something changes.
-pub(crate) struct ProgressBoard {
-    entries: RefCell<Vec<EntryProgress>>,
-    bell: watch::Sender<()>,
-    /// True once what lasts to the end of the timeline is to be healed.
-    release: watch::Sender<bool>,
-}
-
 /// An answer to an injection takes the time of a witness; much more means that the daemon is in trouble.
 const INJECTION: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
-
-impl ProgressBoard {
-    pub(crate) fn new(entries: usize) -> Self {
-        Self {
-            entries: RefCell::new(vec![EntryProgress::default(); entries]),
-            bell: watch::Sender::new(()),
-            release: watch::Sender::new(false),
-        }
-    }
-
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&[EntryProgress]) -> T) -> T {
-        read(&self.entries.borrow())
-    }
-
-    fn write(&self, index: usize, write: impl FnOnce(&mut EntryProgress)) {
-        write(&mut self.entries.borrow_mut()[index]);
-        self.bell.send_replace(());
-    }
-
-    /// Until something about the entries has changed to what is looked for.
-    async fn until<T>(&self, look: impl Fn(&[EntryProgress]) -> Option<T>) -> T {
-        let mut bell = self.bell.subscribe();
-        loop {
-            if let Some(found) = self.read(&look) {
-                return found;
-            }
-            // The sender is this board, so there is always another.
-            let _ = bell.changed().await;
-        }
-    }
-
-    /// Nothing happens any more but what lasts to the end.
-    pub(crate) fn only_lasting_ones_left(&self) -> bool {
-        let over = |progress: &EntryProgress| matches!(progress.phase, Phase::Over | Phase::Lasts | Phase::WaitsForAnother);
-        self.read(|entries| entries.iter().all(over) && entries.iter().any(|entry| entry.phase == Phase::Lasts))
-    }
-
-    pub(crate) fn release(&self) {
-        self.release.send_replace(true);
-    }
-}
 
 /// Runs one entry. If it is cancelled at any point, the board knows the fault that it leaves behind.
 pub(crate) async fn live(run: &Run<'_>, index: usize) {
@@ -144,12 +62,6 @@ fn happened(progress: &EntryProgress, moment: Moment) -> Option<Option<u64>> {
         Moment::Recovered => progress.recovered_us,
     };
     if at.is_some() || progress.phase == Phase::Over { Some(at) } else { None }
-}
-
-impl EntryProgress {
-    pub(crate) fn witnessed(&self) -> bool {
-        self.fault.as_ref().and_then(|fault| fault.witness.as_ref()).is_some_and(|witness| witness.observed)
-    }
 }
 
 pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> InjectOrder {
@@ -224,9 +136,7 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
         heal(run, entry).await;
     } else if entry.lasts() {
         run.board.write(index, |progress| progress.phase = Phase::Lasts);
-        let mut release = run.board.release.subscribe();
-        // The board lives as long as the run.
-        let _ = release.wait_for(|released| *released).await;
+        run.board.released().await;
         run.board.write(index, |progress| progress.phase = Phase::Acts);
         heal(run, entry).await;
     }

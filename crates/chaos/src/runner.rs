@@ -13,19 +13,21 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use devenv_api::{ApiError, ChaosPlan, Event, Fault, Impairments, Report, Verdict};
+use devenv_api::{ApiError, ChaosPlan, Event, Fault, Report, Verdict};
 use futures_util::future;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::{
     check,
     condition::FigureName,
     daemon_api::DaemonApi,
-    entry::{self, EntryProgress, ProgressBoard},
+    entry,
     journal::Journal,
     metrics, prober,
+    progress::{EntryProgress, ProgressBoard},
+    run::{Run, fault_id},
     scenario::{Claim, Scenario},
     verdict::{self, Facts},
     workers::WorkerPool,
@@ -44,25 +46,6 @@ pub struct Inputs<'a> {
     pub run: &'a str,
     /// Called with each event as it happens.
     pub listener: &'a dyn Fn(&Event),
-}
-
-pub(crate) struct Run<'a> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) plan: &'a ChaosPlan,
-    pub(super) daemon_api: &'a dyn DaemonApi,
-    pub(super) directory: &'a Path,
-    pub(super) journal: Journal<'a>,
-    pub(super) board: ProgressBoard,
-    pub(super) pool: WorkerPool,
-    name: &'a str,
-    /// The state of the affected services before the first fault; none if it cannot be read.
-    before: Vec<Impairments>,
-    began: Clock,
-    /// What the clock on the wall said then.
-    began_at: Timestamp,
-    working_since: Clock,
-    /// When the timeline began.
-    zero: Clock,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,11 +150,6 @@ async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, daemon_api: &dyn Daemon
         daemon_api.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
     }
     Ok(())
-}
-
-/// An entry's fault among those of all runs.
-fn fault_id(id: &str, run: &str) -> String {
-    format!("{id}-{run}")
 }
 
 /// Whom the faults are about, each once.
@@ -411,51 +389,5 @@ impl Run<'_> {
         while began.elapsed() < BACK.min(self.left()) && !self.pool.workers.iter().all(back) {
             sleep(prober::PERIOD).await;
         }
-    }
-
-    /// As the daemon knows it: of this run alone.
-    pub(super) fn fault_id(&self, id: &str) -> String {
-        fault_id(id, self.name)
-    }
-
-    pub(super) fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
-    }
-
-    pub(super) fn zero_us(&self) -> u64 {
-        (self.zero - self.began).as_micros() as u64
-    }
-
-    pub(super) fn working_for(&self) -> Duration {
-        self.working_since.elapsed()
-    }
-
-    /// Until the deadline.
-    pub(super) fn left(&self) -> Duration {
-        self.scenario.deadline.saturating_sub(self.working_for())
-    }
-
-    /// Milliseconds of the timeline.
-    pub(super) fn at_ms(&self) -> i64 {
-        self.ms_of(self.now_us())
-    }
-
-    pub(super) fn ms_of(&self, at_us: u64) -> i64 {
-        (at_us as i64 - self.zero_us() as i64) / 1000
-    }
-
-    pub(super) async fn sleep_until(&self, at_us: u64) {
-        sleep_until(Instant::from_std(self.began) + Duration::from_micros(at_us)).await;
-    }
-
-    /// A time on the wall, on the run's clock.
-    pub(super) fn us_of(&self, time: &str) -> Option<u64> {
-        let time: Timestamp = time.parse().ok()?;
-        u64::try_from(time.duration_since(self.began_at).as_micros()).ok()
-    }
-
-    pub(super) fn time_of(&self, at_us: u64) -> String {
-        let time = self.began_at.checked_add(Duration::from_micros(at_us)).unwrap_or(self.began_at);
-        format!("{time:.6}")
     }
 }

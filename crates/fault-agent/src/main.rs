@@ -7,6 +7,7 @@
 
 mod ask;
 mod disk;
+mod expression;
 mod link;
 mod netlink;
 mod packets;

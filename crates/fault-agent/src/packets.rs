@@ -22,9 +22,10 @@ use std::{
 };
 
 use crate::{
+    expression::{EQUAL, LESS, REGISTER, TCP, compare, expression, in_network_order, meta, transport},
     link,
-    netlink::{Batch, DEVICES, Hook},
-    random, rules, sys, witness,
+    netlink::{Batch, DEVICES, Hook, attribute, nested, number},
+    random, sys, witness,
 };
 
 /// A container's first device.
@@ -85,12 +86,27 @@ pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
     let way_out = Hook { chain: "out", kind: "filter", number: 1, priority: place.cast_signed(), device: Some(&options.device) };
     batch.chain(way_out);
     for port in &options.ports {
-        batch.rule(way_out.chain, &rules::divert(*port, place, own));
+        batch.rule(way_out.chain, &divert_rule(*port, place, own));
     }
     let held = batch.apply().map_err(|error| format!("the kernel cannot redirect outgoing packets (needs Linux 5.17): {error}"))?;
     let failed = |error: io::Error| format!("cannot start a thread: {error}");
     thread::Builder::new().spawn(move || carry(frames, Arc::new(sender), device.address, &options)).map_err(failed)?;
     Ok(held)
+}
+
+/// What the service sends from this port goes to that device, but for what has this mark or a higher one.
+fn divert_rule(port: u16, mark: u32, device: i32) -> Vec<Vec<u8>> {
+    vec![
+        meta(3),
+        in_network_order(),
+        compare(LESS, &mark.to_be_bytes()),
+        meta(16),
+        compare(EQUAL, &[TCP]),
+        transport(0, 2),
+        compare(EQUAL, &port.to_be_bytes()),
+        expression("immediate", &[number(1, REGISTER), nested(2, &[attribute(1, &device.to_ne_bytes())])]),
+        expression("fwd", &[number(1, REGISTER)]),
+    ]
 }
 
 /// Priority among the rules of a network namespace; later faults get a higher one.

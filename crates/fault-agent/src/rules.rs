@@ -5,7 +5,10 @@
 use std::{net::Ipv4Addr, os::fd::OwnedFd};
 
 use crate::{
-    netlink::{Batch, Hook, INET, attribute, nested, number, text},
+    expression::{
+        EQUAL, LESS, NOT_EQUAL, REGISTER, TCP, UDP, bitwise, compare, expression, in_network_order, interface, meta, transport, verdict,
+    },
+    netlink::{Batch, Hook, INET, attribute, nested, number},
     packets, proxy,
 };
 
@@ -14,13 +17,6 @@ const OUT: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: 
 /// Before the engine leads questions for its resolver elsewhere.
 const OUT_EARLY: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: -350, device: None };
 const REDIRECT: Hook<'_> = Hook { chain: "redirect", kind: "nat", number: 0, priority: -100, device: None };
-
-const REGISTER: u32 = 1;
-const EQUAL: u32 = 0;
-const NOT_EQUAL: u32 = 1;
-const LESS: u32 = 2;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// What holds the rules, and what there is besides.
 pub struct Held {
@@ -62,21 +58,6 @@ pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
         tables.push(packets::divert(table, options)?);
     }
     Ok(Held { _tables: tables })
-}
-
-/// What the service sends from this port goes to that device, but for what has this mark or a higher one.
-pub fn divert(port: u16, mark: u32, device: i32) -> Vec<Vec<u8>> {
-    vec![
-        meta(3),
-        in_network_order(),
-        compare(LESS, &mark.to_be_bytes()),
-        meta(16),
-        compare(EQUAL, &[TCP]),
-        transport(0, 2),
-        compare(EQUAL, &port.to_be_bytes()),
-        expression("immediate", &[number(1, REGISTER), nested(2, &[attribute(1, &device.to_ne_bytes())])]),
-        expression("fwd", &[number(1, REGISTER)]),
-    ]
 }
 
 /// A rule in words is one or more of the firewall's: `reject` says it differently to TCP and to the rest.
@@ -163,48 +144,4 @@ fn network(text: &str) -> Result<(Ipv4Addr, u32), String> {
         return Err(wrong());
     }
     Ok((address.parse().map_err(|_| wrong())?, bits))
-}
-
-fn expression(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
-    nested(1, &[text(1, name), nested(2, parts)])
-}
-
-/// 3: the mark; 6, 7: the interface's name, in and out; 15: the family; 16: the protocol above.
-fn meta(key: u32) -> Vec<u8> {
-    expression("meta", &[number(1, REGISTER), number(2, key)])
-}
-
-fn compare(operator: u32, value: &[u8]) -> Vec<u8> {
-    expression("cmp", &[number(1, REGISTER), number(2, operator), nested(3, &[attribute(1, value)])])
-}
-
-fn transport(offset: u32, length: u32) -> Vec<u8> {
-    expression("payload", &[number(1, REGISTER), number(2, 2), number(3, offset), number(4, length)])
-}
-
-/// A number of the machine's, so that it can be compared.
-fn in_network_order() -> Vec<u8> {
-    expression("byteorder", &[number(1, REGISTER), number(2, REGISTER), number(3, 1), number(4, 4), number(5, 4)])
-}
-
-fn bitwise(mask: &[u8]) -> Vec<u8> {
-    let nothing = vec![0; mask.len()];
-    let parts = [
-        number(1, REGISTER),
-        number(2, REGISTER),
-        number(3, mask.len() as u32),
-        nested(4, &[attribute(1, mask)]),
-        nested(5, &[attribute(1, &nothing)]),
-    ];
-    expression("bitwise", &parts)
-}
-
-fn verdict(code: u32) -> Vec<u8> {
-    expression("immediate", &[number(1, 0), nested(2, &[nested(2, &[number(1, code)])])])
-}
-
-fn interface(name: &str) -> Vec<u8> {
-    let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    bytes
 }

@@ -9,7 +9,7 @@ use std::{
 
 use devenv_api::{AskedBy, Client, ClientError, DownRequest, EnvironmentTarget, LeaseRequest, OperationRequest, Status, Submission};
 
-use crate::{HarnessError, Kafka, Postgres, Redis, private::Granted, program};
+use crate::{HarnessError, granted::Granted, program};
 
 /// What this process has brought up already, by what it asked for.
 static KNOWN: OnceLock<Mutex<HashMap<Vec<OsString>, Place>>> = OnceLock::new();
@@ -47,21 +47,6 @@ impl TestEnvironment {
 
     pub fn of(profile: &str) -> Builder {
         Builder { profile: profile.to_owned(), project: None, instance: None }
-    }
-
-    /// A database of a PostgreSQL service, by its name in the profile.
-    pub fn postgres(&self, database: &str) -> Postgres {
-        Postgres { environment: self.clone(), database: database.to_owned() }
-    }
-
-    /// The first Redis service.
-    pub fn redis(&self) -> Redis {
-        Redis { environment: self.clone() }
-    }
-
-    /// The first Kafka or Redpanda service.
-    pub fn kafka(&self) -> Kafka {
-        Kafka { environment: self.clone() }
     }
 
     /// The project's directory and the instance's name, as `--project` and `--instance` take them.

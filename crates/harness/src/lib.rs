@@ -22,6 +22,7 @@
 
 pub mod blocking;
 mod environment;
+mod granted;
 mod private;
 mod program;
 

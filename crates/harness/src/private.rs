@@ -1,23 +1,23 @@
 //! The private part of a service that a test has for itself, for as long as the value lives.
 
-use devenv_api::{Holding, Lease};
 use indexmap::IndexMap;
 
-use crate::{HarnessError, TestEnvironment};
+use crate::{HarnessError, TestEnvironment, granted::Granted};
 
-/// A lease on one service. Its connection is the claim: dropping it ends the lease.
-#[derive(Debug)]
-pub(crate) struct Granted {
-    pub(crate) service: String,
-    pub(crate) lease: Lease,
-    pub(crate) holding: Holding,
-}
+impl TestEnvironment {
+    /// A database of a PostgreSQL service, by its name in the profile.
+    pub fn postgres(&self, database: &str) -> Postgres {
+        Postgres { environment: self.clone(), database: database.to_owned() }
+    }
 
-impl Granted {
-    /// `NAME_SUFFIX` of its service.
-    fn own(&self, suffix: &str) -> &str {
-        let name = format!("{}_{suffix}", self.service.to_uppercase().replace('-', "_"));
-        self.lease.variables.get(&name).map(String::as_str).unwrap_or_default()
+    /// The first Redis service.
+    pub fn redis(&self) -> Redis {
+        Redis { environment: self.clone() }
+    }
+
+    /// The first Kafka or Redpanda service.
+    pub fn kafka(&self) -> Kafka {
+        Kafka { environment: self.clone() }
     }
 }
 

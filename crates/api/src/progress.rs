@@ -1,0 +1,19 @@
+//! What long requests answer while they are under way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ApiError, Event, Status};
+
+/// One line of the answer to `up` and other long requests: events as they happen, then one of the last two.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpMessage {
+    Event(Event),
+    /// Bytes pulled so far, or other news that is no event.
+    Progress {
+        service: String,
+        message: String,
+    },
+    Done(Status),
+    Failed(ApiError),
+}
