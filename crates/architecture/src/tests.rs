@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     cycles::{cycles, graph, upward},
-    rules::{ROOMS, RULES, Rule, kinds_that_name_others, outsiders_that_name_kinds, outsiders_that_write_kinds, violations},
+    rules::{
+        BUILT_ON, ROOMS, RULES, Rule, TEXTS_THAT_ARE_NO_KIND, kinds_that_name_others, outsiders_that_name_kinds,
+        outsiders_that_write_kinds, violations,
+    },
     source::{Source, read},
 };
 
@@ -109,6 +112,75 @@ fn no_room_of_the_root_crate_names_one_above_it() {
     let unplaced: Vec<&String> = modules.filter(|module| !ROOMS.iter().any(|row| row.contains(&module.as_str()))).collect();
     assert!(unplaced.is_empty(), "{unplaced:?} have no place in `ROOMS`");
     assert_eq!(upward(ROOMS, &graph), Vec::<String>::new());
+}
+
+/// The lists of what is let pass, for a test that each entry still has something to let pass.
+struct Exceptions<'a> {
+    cycles: &'a [(&'a str, &'a [&'a str])],
+    upward: &'a [&'a str],
+    rooms: &'a [&'a [&'a str]],
+    built_on: &'a [(&'a str, &'a str)],
+    texts: &'a [(&'a str, &'a str, &'a str)],
+}
+
+/// The entries that nothing in the sources needs any more.
+fn stale(exceptions: &Exceptions<'_>) -> Vec<String> {
+    let packages = packages();
+    let source = |package: &str| packages.get(package).map(|(_, source)| source);
+    let kinds = kinds(&packages["devenv-kinds"].0);
+    let root_graph = graph(&packages["devenv"].1);
+    let mut stale = Vec::new();
+    for (package, modules) in exceptions.cycles {
+        let mut wanted: Vec<String> = modules.iter().map(ToString::to_string).collect();
+        wanted.sort();
+        let found = source(package).map(|source| cycles(&graph(source))).unwrap_or_default();
+        if !found.contains(&wanted) {
+            stale.push(format!("KNOWN_CYCLES: {package}: {modules:?} is no circle; the circles are {found:?}"));
+        }
+    }
+    let arrows = upward(ROOMS, &root_graph);
+    let unused = exceptions.upward.iter().filter(|known| !arrows.iter().any(|arrow| arrow.starts_with(**known)));
+    stale.extend(unused.map(|known| format!("KNOWN_UPWARD: no arrow is `{known}`")));
+    let modules: BTreeSet<&str> =
+        packages["devenv"].1.mentions.iter().filter_map(|mention| mention.module.first()).map(String::as_str).collect();
+    let gone = exceptions.rooms.iter().copied().flatten().filter(|room| !modules.contains(**room));
+    stale.extend(gone.map(|room| format!("ROOMS: there is no module `{room}`")));
+    for (own, other) in exceptions.built_on {
+        let names = |path: &[String]| matches!(path, [start, named, ..] if start == "crate" && named == other);
+        let mentions = &packages["devenv-kinds"].1.mentions;
+        if !mentions.iter().any(|mention| mention.module.first().is_some_and(|module| module == own) && names(&mention.path)) {
+            stale.push(format!("BUILT_ON: `{own}` does not name `{other}`"));
+        }
+    }
+    for (package, part, _) in exceptions.texts {
+        let is_needed = |source: &Source| source.texts.iter().any(|text| text.file.starts_with(part) && kinds.contains(&text.text));
+        if !source(package).is_some_and(is_needed) {
+            stale.push(format!("TEXTS_THAT_ARE_NO_KIND: {package}: no text in `{part}` is that of a kind's name"));
+        }
+    }
+    stale
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    let exceptions =
+        Exceptions { cycles: KNOWN_CYCLES, upward: KNOWN_UPWARD, rooms: ROOMS, built_on: BUILT_ON, texts: TEXTS_THAT_ARE_NO_KIND };
+    let stale = stale(&exceptions);
+    assert!(stale.is_empty(), "delete these entries:\n{}", stale.join("\n"));
+}
+
+#[test]
+fn a_planted_exception_that_nothing_needs_is_reported() {
+    let planted = Exceptions {
+        cycles: &[("devenv-files", &["one", "other"]), ("devenv-gone", &["one", "other"])],
+        upward: &["net -> daemon"],
+        rooms: &[&["net", "cellar"]],
+        built_on: &[("redpanda", "kafka"), ("kafka", "postgres")],
+        texts: &[("devenv-files", "", "why"), ("devenv-spec", "no-such-file.rs", "why")],
+    };
+    let stale = stale(&planted);
+    assert_eq!(stale.len(), 7, "{stale:#?}");
+    assert!(stale.iter().all(|entry| !entry.contains("`net`") && !entry.contains("redpanda")), "{stale:#?}");
 }
 
 #[test]

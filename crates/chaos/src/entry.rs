@@ -10,7 +10,7 @@ use super::{
     daemon_api::InjectOrder,
     metrics, plan,
     progress::{EntryProgress, Phase},
-    run::Run,
+    run_context::Run,
     scenario::{Entry, Moment, Start},
 };
 use devenv_faults::Undoing;

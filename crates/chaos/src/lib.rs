@@ -21,7 +21,7 @@ mod prober;
 mod progress;
 mod recovery;
 pub mod report;
-mod run;
+mod run_context;
 mod runner;
 mod scenario;
 mod shrink;

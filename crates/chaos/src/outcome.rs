@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    check::Evidence, consistency::Consistency, operation_log::Operation, prober::Seen, progress::EntryProgress, recovery, run::Run,
+    check::Evidence, consistency::Consistency, operation_log::Operation, prober::Seen, progress::EntryProgress, recovery, run_context::Run,
     scenario::Claim, stats, verdict::EntryOutcome, workers::Worker, workload,
 };
 use devenv_faults::Undoing;

@@ -27,7 +27,7 @@ use super::{
     journal::Journal,
     metrics, prober,
     progress::{EntryProgress, ProgressBoard},
-    run::{Run, fault_id},
+    run_context::{Run, fault_id},
     scenario::{Claim, Scenario},
     verdict::{self, Facts},
     workers::WorkerPool,
