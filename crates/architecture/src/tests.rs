@@ -18,7 +18,7 @@ use crate::{
 /// Circles that are left, each with what keeps it.
 const KNOWN_CYCLES: &[(&str, &[&str])] = &[
     // The traits of abilities name the types of the generic parts, which ask for the abilities.
-    ("devenv-kinds", &["asker", "backup", "capability", "metrics", "lease", "probe", "provision", "script", "transfer"]),
+    ("devenv-kinds", &["asker", "capability", "lease", "metrics", "probe", "provision", "script"]),
 ];
 
 type Files = BTreeMap<String, String>;
