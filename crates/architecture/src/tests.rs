@@ -117,7 +117,6 @@ fn no_room_of_the_root_crate_names_one_above_it() {
 /// The lists of what is let pass, for a test that each entry still has something to let pass.
 struct Exceptions<'a> {
     cycles: &'a [(&'a str, &'a [&'a str])],
-    upward: &'a [&'a str],
     rooms: &'a [&'a [&'a str]],
     built_on: &'a [(&'a str, &'a str)],
     texts: &'a [(&'a str, &'a str, &'a str)],
@@ -128,7 +127,6 @@ fn stale(exceptions: &Exceptions<'_>) -> Vec<String> {
     let packages = packages();
     let source = |package: &str| packages.get(package).map(|(_, source)| source);
     let kinds = kinds(&packages["devenv-kinds"].0);
-    let root_graph = graph(&packages["devenv"].1);
     let mut stale = Vec::new();
     for (package, modules) in exceptions.cycles {
         let mut wanted: Vec<String> = modules.iter().map(ToString::to_string).collect();
@@ -138,9 +136,6 @@ fn stale(exceptions: &Exceptions<'_>) -> Vec<String> {
             stale.push(format!("KNOWN_CYCLES: {package}: {modules:?} is no circle; the circles are {found:?}"));
         }
     }
-    let arrows = upward(ROOMS, &root_graph);
-    let unused = exceptions.upward.iter().filter(|known| !arrows.iter().any(|arrow| arrow.starts_with(**known)));
-    stale.extend(unused.map(|known| format!("KNOWN_UPWARD: no arrow is `{known}`")));
     let modules: BTreeSet<&str> =
         packages["devenv"].1.mentions.iter().filter_map(|mention| mention.module.first()).map(String::as_str).collect();
     let gone = exceptions.rooms.iter().copied().flatten().filter(|room| !modules.contains(**room));
@@ -163,8 +158,7 @@ fn stale(exceptions: &Exceptions<'_>) -> Vec<String> {
 
 #[test]
 fn every_exception_is_still_needed() {
-    let exceptions =
-        Exceptions { cycles: KNOWN_CYCLES, upward: KNOWN_UPWARD, rooms: ROOMS, built_on: BUILT_ON, texts: TEXTS_THAT_ARE_NO_KIND };
+    let exceptions = Exceptions { cycles: KNOWN_CYCLES, rooms: ROOMS, built_on: BUILT_ON, texts: TEXTS_THAT_ARE_NO_KIND };
     let stale = stale(&exceptions);
     assert!(stale.is_empty(), "delete these entries:\n{}", stale.join("\n"));
 }
@@ -173,13 +167,12 @@ fn every_exception_is_still_needed() {
 fn a_planted_exception_that_nothing_needs_is_reported() {
     let planted = Exceptions {
         cycles: &[("devenv-files", &["one", "other"]), ("devenv-gone", &["one", "other"])],
-        upward: &["net -> daemon"],
         rooms: &[&["net", "cellar"]],
         built_on: &[("redpanda", "kafka"), ("kafka", "postgres")],
         texts: &[("devenv-files", "", "why"), ("devenv-spec", "no-such-file.rs", "why")],
     };
     let stale = stale(&planted);
-    assert_eq!(stale.len(), 7, "{stale:#?}");
+    assert_eq!(stale.len(), 6, "{stale:#?}");
     assert!(stale.iter().all(|entry| !entry.contains("`net`") && !entry.contains("redpanda")), "{stale:#?}");
 }
 
