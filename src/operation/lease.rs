@@ -136,7 +136,7 @@ fn refused(error: &LeaseError) -> ApiError {
     let code = match error {
         LeaseError::NoService(_) | LeaseError::NoDatabase { .. } => ErrorCode::NotFound,
         LeaseError::NotLeasable { .. } => ErrorCode::Usage,
-        LeaseError::Nothing | LeaseError::Refused { .. } | LeaseError::NoNumber { .. } => ErrorCode::Failed,
+        LeaseError::Nothing(_) | LeaseError::Refused { .. } | LeaseError::NoNumber { .. } => ErrorCode::Failed,
         LeaseError::Secret(_) => ErrorCode::Internal,
     };
     let refused = ApiError::new(code, describe(error));

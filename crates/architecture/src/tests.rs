@@ -17,8 +17,8 @@ use crate::{
 
 /// Circles that are left, each with what keeps it.
 const KNOWN_CYCLES: &[(&str, &[&str])] = &[
-    // The traits of abilities name the types of the generic parts, which ask for the abilities.
-    ("devenv-kinds", &["asker", "capability", "lease", "metrics", "probe", "provision", "script"]),
+    // The trait of scripts names the types of the generic part, which asks for it.
+    ("devenv-kinds", &["capability", "script"]),
 ];
 
 type Files = BTreeMap<String, String>;

@@ -7,7 +7,6 @@
 //! The daemon and the profile's compiler call it; it does not know profiles, environments or the daemon. To add a kind: a
 //! folder, and its line below.
 
-pub(crate) mod asker;
 pub mod backup;
 pub mod capability;
 pub mod describe;

@@ -7,40 +7,11 @@
 mod compare;
 mod retention;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
+pub use crate::capability::BackupError;
 pub use compare::{compare, verified};
 pub use retention::outdated;
-
-use devenv_engine::EngineError;
-use devenv_secrets::SecretError;
-
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    #[error("cannot read a secret")]
-    Secret(#[from] SecretError),
-    #[error("the engine refused")]
-    Engine(#[from] EngineError),
-    #[error("cannot {action} {path}")]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// The server's or its tool's own words.
-    #[error("cannot {action}: {reason}")]
-    Refused { action: String, reason: String },
-}
-
-impl BackupError {
-    pub(crate) fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Refused { action: action.into(), reason: reason.into() }
-    }
-}
 
 /// For its owner alone.
 pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {

@@ -1,14 +1,15 @@
 //! Dumps of a server's data, and what is brought back from them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use devenv_api::Content;
-use devenv_engine::Engine;
-use devenv_secrets::Vault;
+use devenv_engine::{Engine, EngineError};
+use devenv_secrets::{SecretError, Vault};
 use devenv_spec::ServiceSpec;
-
-use crate::backup::BackupError;
 
 /// A service that runs in a container, and the ways into it.
 pub struct ServerSite<'a> {
@@ -106,4 +107,28 @@ pub trait VolumeRestore: Send + Sync {
 
     /// Counts what the server holds.
     async fn contents(&self, site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("cannot read a secret")]
+    Secret(#[from] SecretError),
+    #[error("the engine refused")]
+    Engine(#[from] EngineError),
+    #[error("cannot {action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The server's or its tool's own words.
+    #[error("cannot {action}: {reason}")]
+    Refused { action: String, reason: String },
+}
+
+impl BackupError {
+    pub(crate) fn refused(action: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Refused { action: action.into(), reason: reason.into() }
+    }
 }

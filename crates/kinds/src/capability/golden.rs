@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use devenv_spec::{OfKind, ServiceSpec};
 
-use crate::provision::ProvisionContext;
+use super::ProvisionContext;
 
 /// The golden volumes of one kind.
 pub trait Golden: Send + Sync {

@@ -1,12 +1,13 @@
 //! Private parts of a running server, made for one client and removed with it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use devenv_spec::ServiceSpec;
+use devenv_secrets::SecretError;
+use devenv_spec::{ServiceName, ServiceSpec};
 use indexmap::IndexMap;
 
-use crate::{lease::LeaseError, provision::ProvisionContext};
+use super::ProvisionContext;
 
 /// The leases of one kind.
 pub trait Leases: Send + Sync {
@@ -44,4 +45,38 @@ pub trait Part: Send + Sync {
 
     /// Removes it. What cannot be removed now is found by the next sweep.
     async fn give_back(self: Box<Self>);
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error("unknown service `{0}` in this environment")]
+    NoService(String),
+    #[error("`{name}` is a {kind} service, which does not support leases")]
+    NotLeasable { name: String, kind: String },
+    #[error("no service of this environment has a database `{name}` that can be leased; there is {}", known.join(", "))]
+    NoDatabase { name: String, known: Vec<String> },
+    /// With the kinds that have leases, for people.
+    #[error("nothing of this environment can be leased: leases are for {0}")]
+    Nothing(String),
+    #[error("cannot read a secret")]
+    Secret(#[from] SecretError),
+    #[error("`{service}`: cannot {action}: {reason}")]
+    Refused { service: String, action: String, reason: String },
+    #[error("all {count} numbered databases of `{service}` are in use")]
+    NoNumber { service: String, count: u32 },
+}
+
+impl LeaseError {
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoService(_) | Self::NotLeasable { .. } => Some("run `devenv status` to list the services and their kinds"),
+            Self::NoNumber { .. } => Some("increase `databases:` of the service in the profile, or run fewer tests in parallel"),
+            Self::Refused { .. } => Some("run `devenv status` to check whether the service is ready"),
+            Self::NoDatabase { .. } | Self::Nothing(_) | Self::Secret(_) => None,
+        }
+    }
+
+    pub(crate) fn refused(service: &ServiceName, action: &str, reason: impl fmt::Display) -> Self {
+        Self::Refused { service: service.to_string(), action: action.to_owned(), reason: reason.to_string() }
+    }
 }

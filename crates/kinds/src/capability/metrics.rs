@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use devenv_spec::OfKind;
 
-use crate::{metrics::Page, provision::ProvisionContext};
+use super::{Page, ProvisionContext};
 
 /// The metrics of one kind.
 #[async_trait]

@@ -3,7 +3,11 @@
 //! The core finds a kind by the name on record ([`crate::find`]), asks it for an ability and works through that; `None` means
 //! that the kind has none of it. Nothing outside a kind's folder depends on which kind it is. An ability gets what the kind
 //! itself has written into the spec ([`OfKind`](devenv_spec::OfKind)) and decodes it into the kind's own types.
+//!
+//! The plain types that the traits name are here too. What is done alike for every kind (when a probe is asked, which lease is
+//! on what) is in the modules beside this one, which depend on it; it depends on none of them.
 
+pub(crate) mod asker;
 mod backup;
 mod diagnosis;
 mod faults;
@@ -11,6 +15,7 @@ mod files;
 mod golden;
 mod lease;
 mod metrics;
+mod page;
 mod probe;
 mod provision;
 mod rules;
@@ -18,26 +23,53 @@ mod scripts;
 mod transfer;
 mod workload;
 
-pub use backup::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
+pub use asker::{AddressError, Asker, Line, Silent, Variables};
+pub use backup::{Arrived, BackupError, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
 pub use diagnosis::{Cause, Place};
 pub use faults::{Effect, FaultSite, Faults};
 pub use files::{FileField, FileUse};
 pub use golden::{Golden, GoldenServer, LogRange};
-pub use lease::{Leases, Lessor, Part};
+pub use lease::{LeaseError, Leases, Lessor, Part};
 pub use metrics::MetricSource;
-pub use probe::Probes;
-pub use provision::Provisions;
+pub use page::{Labels, Page};
+pub use probe::{ExecTarget, Lines, ProbeContext, ProbeFailure, ProbeSuccess, Probes};
+pub use provision::{Change, ChangeKind, ProvisionContext, ProvisionError, Provisions};
 pub(crate) use rules::setting_names;
 pub use rules::{KindReload, Rules, ServiceNode, unknown_service};
 pub use scripts::{ScriptStore, Scripts};
 pub use transfer::{RemoteSource, Transfers};
-pub use workload::{
-    AddressError, Asker, Client, Completions, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite,
-    Workloads,
-};
+pub use workload::{Client, Completions, Observed, Reply, Work, WorkError, WorkloadKind, WorkloadSite, Workloads};
 pub(crate) use workload::{mark, unmark};
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
+
+/// Returns abilities from the functions of [`ServiceKind`] with these names: those of the folder's own `KIND`, or those `of` the kind
+/// that it is built on.
+macro_rules! abilities {
+    ($($ability:ident),+) => { $crate::capability::abilities!($($ability),+ of &KIND); };
+    ($($ability:ident),+ of $kind:expr) => { $($crate::capability::ability!($ability of $kind);)+ };
+}
+
+macro_rules! ability {
+    (rules of $kind:expr) => { fn rules(&self) -> &dyn $crate::capability::Rules { $kind } };
+    (probes of $kind:expr) => { $crate::capability::ability!(probes: Probes = $kind); };
+    (provisions of $kind:expr) => { $crate::capability::ability!(provisions: Provisions = $kind); };
+    (scripts of $kind:expr) => { $crate::capability::ability!(scripts: Scripts = $kind); };
+    (leases of $kind:expr) => { $crate::capability::ability!(leases: Leases = $kind); };
+    (backups of $kind:expr) => { $crate::capability::ability!(backups: Backups = $kind); };
+    (transfers of $kind:expr) => { $crate::capability::ability!(transfers: Transfers = $kind); };
+    (golden of $kind:expr) => { $crate::capability::ability!(golden: Golden = $kind); };
+    (figures of $kind:expr) => { $crate::capability::ability!(figures: MetricSource = $kind); };
+    (faults of $kind:expr) => { $crate::capability::ability!(faults: Faults = $kind); };
+    (workloads of $kind:expr) => { $crate::capability::ability!(workloads: Workloads = $kind); };
+    ($name:ident: $ability:ident = $kind:expr) => {
+        fn $name(&self) -> Option<&dyn $crate::capability::$ability> {
+            Some($kind)
+        }
+    };
+}
+
+pub(crate) use {abilities, ability};
 
 /// One kind of service. Each folder implements it once, on a type without data of its own.
 pub trait ServiceKind: Send + Sync {
@@ -100,7 +132,7 @@ pub trait ServiceKind: Send + Sync {
     /// How to see whether and when a service answers, from the variables that the daemon gives: by a connection that is kept,
     /// unless the kind knows better.
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        crate::asker::tcp(variables, service)
+        asker::tcp(variables, service)
     }
 
     /// A hidden command of the program, for work that needs a process of its own, if the arguments ask for it.

@@ -1,9 +1,12 @@
 //! Asking a server in its own protocol whether it can do real work.
 
-use async_trait::async_trait;
-use devenv_spec::OfKind;
+use std::{path::PathBuf, sync::Arc};
 
-use crate::probe::{ProbeContext, ProbeFailure, ProbeSuccess};
+use async_trait::async_trait;
+use devenv_engine::Engine;
+use devenv_secrets::{Vault, tls};
+use devenv_spec::{OfKind, SecretRef, Undecodable};
+use futures_util::stream::BoxStream;
 
 /// The probes of one kind. The runner of probes asks; every question is asked from the host.
 #[async_trait]
@@ -21,5 +24,83 @@ pub trait Probes: Send + Sync {
     /// Whether the failure says that the server's data came with another password than this environment's.
     fn is_wrong_password(&self, _failure: &ProbeFailure) -> bool {
         false
+    }
+}
+
+/// What a probe needs besides its question.
+#[derive(Clone)]
+pub struct ProbeContext {
+    pub vault: Vault,
+    /// The certificate that servers with TLS are verified by.
+    pub authority: Option<PathBuf>,
+    pub target: ExecTarget,
+    pub lines: Lines,
+}
+
+/// Where a command of a probe runs.
+#[derive(Clone)]
+pub enum ExecTarget {
+    Container {
+        engine: Arc<dyn Engine>,
+        id: String,
+        /// Besides the container's own.
+        environment: Vec<(String, String)>,
+    },
+    Process {
+        directory: PathBuf,
+        environment: Vec<(String, String)>,
+    },
+}
+
+/// Opens the log lines of this start of the service, from the first one; the stream continues while the service runs.
+pub type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync>;
+
+/// The proof of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeSuccess {
+    pub evidence: String,
+    /// Identifies the server's run: changes with each of its starts. `None` for servers that do not report one.
+    pub life: Option<String>,
+}
+
+/// Why there is no receipt, in the server's own words where it had some.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct ProbeFailure {
+    pub what: String,
+    /// The service spoke its protocol and said no; false if nothing of it was heard.
+    pub answered: bool,
+}
+
+impl ProbeSuccess {
+    pub(crate) fn of(evidence: impl Into<String>) -> Self {
+        Self { evidence: evidence.into(), life: None }
+    }
+}
+
+impl ProbeFailure {
+    pub(crate) fn silent(what: impl Into<String>) -> Self {
+        Self { what: what.into(), answered: false }
+    }
+
+    pub(crate) fn said(what: impl Into<String>) -> Self {
+        Self { what: what.into(), answered: true }
+    }
+}
+
+impl ProbeContext {
+    pub(crate) fn reveal(&self, secret: &SecretRef) -> Result<String, ProbeFailure> {
+        self.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
+    }
+
+    /// What a client of a server that encrypts trusts.
+    pub(crate) fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
+        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
+    }
+}
+
+impl From<Undecodable> for ProbeFailure {
+    fn from(error: Undecodable) -> Self {
+        Self::silent(format!("{error}: {}", error.source))
     }
 }

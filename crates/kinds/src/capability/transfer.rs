@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use devenv_api::Content;
 use devenv_spec::ServiceSpec;
 
-use super::ServerSite;
-use crate::{backup::BackupError, transfer::Address};
+use super::{BackupError, ServerSite};
+use crate::transfer::Address;
 
 /// The transfers of one kind. What is imported comes back as [`Backups::restores`](super::Backups::restores) says.
 #[async_trait]

@@ -1,12 +1,13 @@
-//! Work that chaos scenarios do on a server, and the question that shows whether it answers.
+//! Work that chaos scenarios do on a server.
 
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use devenv_spec::variable_form;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+use super::{AddressError, Variables};
 
 /// The workloads of one kind.
 pub trait Workloads: Send + Sync {
@@ -112,51 +113,6 @@ pub enum WorkError {
     Late(Duration),
 }
 
-/// Opens lines to a server, to see whether and when it answers.
-#[async_trait]
-pub trait Asker: Send + Sync {
-    async fn open(&self) -> Result<Box<dyn Line>, Silent>;
-}
-
-/// One connection to a server.
-#[async_trait]
-pub trait Line: Send {
-    /// The shortest question of the protocol.
-    async fn ask(&mut self) -> Result<(), Silent>;
-}
-
-/// There was no answer. Why does not matter: it is asked again in a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silent;
-
-/// The variables that the daemon gives, with their values.
-#[derive(Debug, Clone, Default)]
-pub struct Variables(pub BTreeMap<String, String>);
-
-#[derive(Debug, thiserror::Error)]
-pub enum AddressError {
-    #[error("the environment has no variable {name}")]
-    Missing { name: String },
-    #[error("{name} is not an address: {reason}")]
-    Unreadable { name: String, reason: String },
-}
-
-impl Variables {
-    /// The name of `SERVICE_SUFFIX`.
-    pub fn name(service: &str, suffix: &str) -> String {
-        format!("{}_{suffix}", variable_form(service))
-    }
-
-    /// `SERVICE_SUFFIX`.
-    pub fn of(&self, service: &str, suffix: &str) -> Result<&str, AddressError> {
-        self.value(&Self::name(service, suffix))
-    }
-
-    pub fn value(&self, name: &str) -> Result<&str, AddressError> {
-        self.0.get(name).map(String::as_str).ok_or_else(|| AddressError::Missing { name: name.to_owned() })
-    }
-}
-
 /// `CLIENT:SEQUENCE`, as values carry it.
 pub(crate) fn mark(client: u32, sequence: u64) -> String {
     format!("{client}:{sequence}")
@@ -175,28 +131,5 @@ mod tests {
     fn marks_read_back() {
         assert_eq!(unmark(&mark(3, 77)), Some((3, 77)));
         assert_eq!(unmark("x:1"), None);
-    }
-
-    #[test]
-    fn each_kind_is_reached_by_its_own_variables() {
-        let pairs = [
-            ("MY_DB_URL", "postgres://app:secret@127.0.0.1:5432/app?sslmode=disable"),
-            ("CACHE_URL", "redis://default:s@127.0.0.1:6379/0"),
-            ("EVENTS_BROKERS", "127.0.0.1:9092"),
-            ("API_URL", "http://127.0.0.1:8080/x"),
-        ];
-        let variables = Variables(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        for (kind, service) in [
-            ("postgres", "my-db"),
-            ("pgbouncer", "my-db"),
-            ("redis", "cache"),
-            ("kafka", "events"),
-            ("redpanda", "events"),
-            ("process", "api"),
-        ] {
-            assert!(crate::find(kind).unwrap().asker(&variables, service).is_ok(), "{kind}");
-        }
-        let missing = crate::find("kafka").unwrap().asker(&variables, "my-db").err().map(|error| error.to_string());
-        assert_eq!(missing.as_deref(), Some("the environment has no variable MY_DB_BROKERS"));
     }
 }

@@ -3,7 +3,7 @@
 mod fields;
 mod rules;
 
-use crate::capability::{FileField, FileUse, Rules, ServiceKind};
+use crate::capability::{FileField, FileUse, ServiceKind, abilities};
 
 pub use fields::Container;
 
@@ -24,9 +24,7 @@ impl ServiceKind for ContainerKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
+    abilities!(rules);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

@@ -31,6 +31,6 @@ impl ServiceKind for GrafanaKind {
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        crate::asker::http(variables, service)
+        crate::capability::asker::http(variables, service)
     }
 }

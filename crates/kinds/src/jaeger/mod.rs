@@ -7,7 +7,7 @@ pub mod spec;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, Probes, Rules, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, ServiceKind, Variables, abilities};
 
 pub use fields::Jaeger;
 
@@ -28,15 +28,9 @@ impl ServiceKind for JaegerKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
-
-    fn probes(&self) -> Option<&dyn Probes> {
-        Some(self)
-    }
+    abilities!(rules, probes);
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        crate::asker::http(variables, service)
+        crate::capability::asker::http(variables, service)
     }
 }

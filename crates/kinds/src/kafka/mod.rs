@@ -17,10 +17,7 @@ pub(crate) mod workload;
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
-use crate::capability::{
-    AddressError, Asker, Backups, Cause, Faults, FileField, Leases, MetricSource, Probes, Provisions, Rules, Scripts, ServiceKind,
-    Variables, Workloads,
-};
+use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Variables, abilities};
 
 pub use fields::Kafka;
 
@@ -41,45 +38,11 @@ impl ServiceKind for KafkaKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
+    abilities!(rules, probes, provisions, scripts, leases, figures, backups, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];
         FILES
-    }
-
-    fn probes(&self) -> Option<&dyn Probes> {
-        Some(self)
-    }
-
-    fn provisions(&self) -> Option<&dyn Provisions> {
-        Some(self)
-    }
-
-    fn scripts(&self) -> Option<&dyn Scripts> {
-        Some(self)
-    }
-
-    fn leases(&self) -> Option<&dyn Leases> {
-        Some(self)
-    }
-
-    fn figures(&self) -> Option<&dyn MetricSource> {
-        Some(self)
-    }
-
-    fn backups(&self) -> Option<&dyn Backups> {
-        Some(self)
-    }
-
-    fn faults(&self) -> Option<&dyn Faults> {
-        Some(self)
-    }
-
-    fn workloads(&self) -> Option<&dyn Workloads> {
-        Some(self)
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {

@@ -27,12 +27,9 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::{KafkaKind, wire};
-use crate::{
-    asker::silent,
-    capability::{
-        AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
-        mark, unmark,
-    },
+use crate::capability::{
+    AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
+    asker::silent, mark, unmark,
 };
 
 const PARTITIONS: i32 = 4;

@@ -11,56 +11,19 @@ pub(crate) mod variables;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex},
 };
 
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 
-use devenv_secrets::SecretError;
 use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
 
-use crate::{
-    capability::{Lessor, Part, ServiceKind},
-    provision::ProvisionContext,
-};
+pub use crate::capability::LeaseError;
+use crate::capability::{Lessor, Part, ProvisionContext, ServiceKind};
 
 /// Begins the name of everything that is made for a lease.
 pub(crate) const PREFIX: &str = "devenv_lease_";
-
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    #[error("unknown service `{0}` in this environment")]
-    NoService(String),
-    #[error("`{name}` is a {kind} service, which does not support leases")]
-    NotLeasable { name: String, kind: String },
-    #[error("no service of this environment has a database `{name}` that can be leased; there is {}", known.join(", "))]
-    NoDatabase { name: String, known: Vec<String> },
-    #[error("nothing of this environment can be leased: leases are for {}", leasable())]
-    Nothing,
-    #[error("cannot read a secret")]
-    Secret(#[from] SecretError),
-    #[error("`{service}`: cannot {action}: {reason}")]
-    Refused { service: String, action: String, reason: String },
-    #[error("all {count} numbered databases of `{service}` are in use")]
-    NoNumber { service: String, count: u32 },
-}
-
-impl LeaseError {
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::NoService(_) | Self::NotLeasable { .. } => Some("run `devenv status` to list the services and their kinds"),
-            Self::NoNumber { .. } => Some("increase `databases:` of the service in the profile, or run fewer tests in parallel"),
-            Self::Refused { .. } => Some("run `devenv status` to check whether the service is ready"),
-            Self::NoDatabase { .. } | Self::Nothing | Self::Secret(_) => None,
-        }
-    }
-
-    pub(crate) fn refused(service: &ServiceName, action: &str, reason: impl fmt::Display) -> Self {
-        Self::Refused { service: service.to_string(), action: action.to_owned(), reason: reason.to_string() }
-    }
-}
 
 /// What is wanted.
 pub struct LeaseSpec<'a> {
@@ -171,7 +134,7 @@ impl Leases {
         let has_database = found.iter().any(|(_, database, _)| database.is_some());
         match wanted.database {
             Some(name) if !has_database => Err(LeaseError::NoDatabase { name: name.to_owned(), known }),
-            _ if found.is_empty() => Err(LeaseError::Nothing),
+            _ if found.is_empty() => Err(LeaseError::Nothing(leasable())),
             _ => Ok(found),
         }
     }

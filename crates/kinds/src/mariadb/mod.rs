@@ -22,10 +22,7 @@ mod workload;
 
 use std::sync::Arc;
 
-use crate::capability::{
-    AddressError, Asker, Backups, Cause, FileField, Golden, Leases, MetricSource, Probes, Provisions, Scripts, ServiceKind, Transfers,
-    Variables, Workloads,
-};
+use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Variables, abilities};
 
 pub use fields::Mariadb;
 
@@ -46,6 +43,8 @@ impl ServiceKind for MariadbKind {
         include_str!("docs.md")
     }
 
+    abilities!(probes, provisions, scripts, leases, backups, transfers, golden, figures, workloads);
+
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[
             FileField::scripts(&["admin_init"]),
@@ -55,42 +54,6 @@ impl ServiceKind for MariadbKind {
             FileField::scripts(&["databases", "*", "seed"]),
         ];
         FILES
-    }
-
-    fn probes(&self) -> Option<&dyn Probes> {
-        Some(self)
-    }
-
-    fn provisions(&self) -> Option<&dyn Provisions> {
-        Some(self)
-    }
-
-    fn scripts(&self) -> Option<&dyn Scripts> {
-        Some(self)
-    }
-
-    fn leases(&self) -> Option<&dyn Leases> {
-        Some(self)
-    }
-
-    fn backups(&self) -> Option<&dyn Backups> {
-        Some(self)
-    }
-
-    fn transfers(&self) -> Option<&dyn Transfers> {
-        Some(self)
-    }
-
-    fn golden(&self) -> Option<&dyn Golden> {
-        Some(self)
-    }
-
-    fn figures(&self) -> Option<&dyn MetricSource> {
-        Some(self)
-    }
-
-    fn workloads(&self) -> Option<&dyn Workloads> {
-        Some(self)
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {

@@ -15,9 +15,9 @@ use super::{
     session::{Login, Texts, code, identifier, is_lost, reason, texts},
 };
 use crate::{
-    asker::silent,
     capability::{
         AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
+        asker::silent,
     },
     transfer::Address,
 };

@@ -3,16 +3,13 @@
 //! Names are those of the exporters that people know (`pg_…`, `redis_…`, `kafka_…`), so that their rules and dashboards
 //! fit. A server that does not answer is a figure too: `pg_up 0`. The daemon serves the [`Page`]s; nothing here listens.
 
-mod page;
-
 use std::time::Duration;
 
 use devenv_spec::OfKind;
 use tokio::time::timeout;
 
-use crate::{capability::ServiceKind, provision::ProvisionContext};
-
-pub use page::{Labels, Page};
+pub use crate::capability::{Labels, Page};
+use crate::capability::{ProvisionContext, ServiceKind};
 
 /// Shorter than the scrape time-out, so that a server that hangs is reported as down.
 const LIMIT: Duration = Duration::from_secs(4);

@@ -8,7 +8,7 @@ pub mod spec;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, Cause, Probes, Rules, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, Cause, ServiceKind, Variables, abilities};
 
 pub use fields::Pgbouncer;
 
@@ -29,13 +29,7 @@ impl ServiceKind for PgbouncerKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
-
-    fn probes(&self) -> Option<&dyn Probes> {
-        Some(self)
-    }
+    abilities!(rules, probes);
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
         crate::postgres::workload::asker(variables, service)

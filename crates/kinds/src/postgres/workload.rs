@@ -14,11 +14,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::PostgresKind;
-use crate::{
+use crate::capability::{
+    AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
     asker::silent,
-    capability::{
-        AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
-    },
 };
 
 const CONNECT: Duration = Duration::from_secs(2);

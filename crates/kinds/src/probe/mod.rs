@@ -11,81 +11,18 @@ pub mod real_tests;
 mod runner;
 mod tcp;
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, time::Duration};
 
-use devenv_engine::Engine;
-use devenv_secrets::{Vault, tls};
-use devenv_spec::{Probe, SecretRef, Undecodable};
-use futures_util::stream::BoxStream;
+use devenv_spec::Probe;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::capability::ServiceKind;
+pub use crate::capability::{ExecTarget, Lines, ProbeContext, ProbeFailure, ProbeSuccess};
 
 pub use runner::{NotReady, Schedule, until_ready, watchful};
 
 /// How long one question may take before a busy machine is suspected and the next one gets more.
 pub const ATTEMPT: Duration = Duration::from_secs(2);
-
-/// What a probe needs besides its question.
-#[derive(Clone)]
-pub struct ProbeContext {
-    pub vault: Vault,
-    /// The certificate that servers with TLS are verified by.
-    pub authority: Option<PathBuf>,
-    pub target: ExecTarget,
-    pub lines: Lines,
-}
-
-/// Where a command of a probe runs.
-#[derive(Clone)]
-pub enum ExecTarget {
-    Container {
-        engine: Arc<dyn Engine>,
-        id: String,
-        /// Besides the container's own.
-        environment: Vec<(String, String)>,
-    },
-    Process {
-        directory: PathBuf,
-        environment: Vec<(String, String)>,
-    },
-}
-
-/// Opens the log lines of this start of the service, from the first one; the stream continues while the service runs.
-pub type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync>;
-
-/// The proof of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeSuccess {
-    pub evidence: String,
-    /// Identifies the server's run: changes with each of its starts. `None` for servers that do not report one.
-    pub life: Option<String>,
-}
-
-/// Why there is no receipt, in the server's own words where it had some.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct ProbeFailure {
-    pub what: String,
-    /// The service spoke its protocol and said no; false if nothing of it was heard.
-    pub answered: bool,
-}
-
-impl ProbeSuccess {
-    pub(crate) fn of(evidence: impl Into<String>) -> Self {
-        Self { evidence: evidence.into(), life: None }
-    }
-}
-
-impl ProbeFailure {
-    pub(crate) fn silent(what: impl Into<String>) -> Self {
-        Self { what: what.into(), answered: false }
-    }
-
-    pub(crate) fn said(what: impl Into<String>) -> Self {
-        Self { what: what.into(), answered: true }
-    }
-}
 
 /// Asks once.
 pub async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
@@ -151,23 +88,6 @@ fn place(probe: &Probe) -> String {
         (Probe::Exec { command }, _) => format!(" from `{}`", command.join(" ")),
         (_, Some(port)) => format!(" from 127.0.0.1:{port}"),
         (_, None) => String::new(),
-    }
-}
-
-impl ProbeContext {
-    pub(crate) fn reveal(&self, secret: &SecretRef) -> Result<String, ProbeFailure> {
-        self.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
-    }
-
-    /// What a client of a server that encrypts trusts.
-    pub(crate) fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
-        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
-    }
-}
-
-impl From<Undecodable> for ProbeFailure {
-    fn from(error: Undecodable) -> Self {
-        Self::silent(format!("{error}: {}", error.source))
     }
 }
 

@@ -5,7 +5,7 @@ mod rules;
 
 use std::sync::Arc;
 
-use crate::capability::{AddressError, Asker, FileField, FileUse, Rules, ServiceKind, Variables};
+use crate::capability::{AddressError, Asker, FileField, FileUse, ServiceKind, Variables, abilities};
 
 pub use fields::Prometheus;
 
@@ -26,9 +26,7 @@ impl ServiceKind for PrometheusKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
+    abilities!(rules);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField { path: &["rules"], used_for: FileUse::Text(&["yml", "yaml"]) }];
@@ -36,6 +34,6 @@ impl ServiceKind for PrometheusKind {
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        crate::asker::http(variables, service)
+        crate::capability::asker::http(variables, service)
     }
 }

@@ -6,92 +6,18 @@
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use devenv_engine::Engine;
-use devenv_secrets::{SecretError, Vault, tls};
-use devenv_spec::{OfKind, Undecodable};
+use devenv_secrets::Vault;
+use devenv_spec::OfKind;
 use tokio::time::timeout;
 
 use crate::capability::ServiceKind;
+pub use crate::capability::{Change, ChangeKind, ProvisionContext, ProvisionError};
 
 /// For everything that one service is provisioned with.
 const LIMIT: Duration = Duration::from_mins(1);
-
-#[derive(Clone)]
-pub struct ProvisionContext {
-    pub vault: Vault,
-    /// The certificate that servers with TLS are verified by.
-    pub authority: Option<PathBuf>,
-    /// It was provisioned before, so most likely everything exists.
-    pub again: bool,
-}
-
-/// One thing that was not as the profile says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub kind: ChangeKind,
-    pub what: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// It is as the profile says now.
-    Made,
-    /// It cannot, or must not, be changed by itself, and is still different.
-    Drift,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ProvisionError {
-    #[error("cannot read a secret")]
-    Secret(#[from] SecretError),
-    #[error("cannot connect to the service: {reason}")]
-    Unreachable { reason: String },
-    /// The data was made with another password than the one that devenv keeps.
-    #[error("{service} does not accept the password that devenv stored for `{user}`: {reason}")]
-    WrongPassword { service: &'static str, user: String, reason: String },
-    #[error("cannot {action}: {reason}")]
-    Refused { action: String, reason: String },
-    #[error("the extension `{name}` is not in this server's image")]
-    NoExtension { name: String, close: Vec<String> },
-    #[error("the kind `{kind}` provisions nothing in this version")]
-    NoSuchKind { kind: String },
-    #[error(transparent)]
-    Undecodable(#[from] Undecodable),
-    #[error("provisioning took longer than {LIMIT:?}")]
-    TimedOut,
-}
-
-impl ProvisionError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::WrongPassword { .. } => Some(
-                "the volume is older than the secrets in devenv's state directory: restore that directory, or start over with `devenv \
-                    down --volumes` (`devenv undo` brings the data back)"
-                    .to_owned(),
-            ),
-            Self::NoExtension { close, .. } if !close.is_empty() => Some(format!("available: {}", close.join(", "))),
-            Self::NoExtension { .. } => Some("use an image that contains it".to_owned()),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn refused(action: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Self::Refused { action: action.into(), reason: reason.to_string() }
-    }
-}
-
-impl Change {
-    pub(crate) fn made(what: impl Into<String>) -> Self {
-        Self { kind: ChangeKind::Made, what: what.into() }
-    }
-
-    pub(crate) fn drift(what: impl Into<String>) -> Self {
-        Self { kind: ChangeKind::Drift, what: what.into() }
-    }
-}
 
 /// Brings it about; what had to be changed for that, in order.
 pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
@@ -99,7 +25,7 @@ pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Chan
         return Err(ProvisionError::NoSuchKind { kind: provision.kind.clone() });
     };
     let work = provisions.apply(provision, cx);
-    timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut))
+    timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut(LIMIT)))
 }
 
 /// Sets this environment's password in a server whose data came with another one; what was changed.
@@ -112,12 +38,6 @@ pub async fn mend_password(
     match crate::of(provision).and_then(ServiceKind::provisions) {
         Some(provisions) => provisions.mend_password(provision, engine, container, vault).await,
         None => Ok(None),
-    }
-}
-
-impl ProvisionContext {
-    pub fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProvisionError> {
-        tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })
     }
 }
 

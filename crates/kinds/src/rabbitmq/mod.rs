@@ -12,7 +12,7 @@ mod real_tests;
 mod scripts;
 pub mod spec;
 
-use crate::capability::{Cause, FileField, Leases, Probes, Provisions, Scripts, ServiceKind};
+use crate::capability::{Cause, FileField, ServiceKind, abilities};
 
 pub use fields::Rabbitmq;
 
@@ -33,25 +33,11 @@ impl ServiceKind for RabbitmqKind {
         include_str!("docs.md")
     }
 
+    abilities!(probes, provisions, scripts, leases);
+
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["definitions"]), FileField::scripts(&["seed"])];
         FILES
-    }
-
-    fn probes(&self) -> Option<&dyn Probes> {
-        Some(self)
-    }
-
-    fn provisions(&self) -> Option<&dyn Provisions> {
-        Some(self)
-    }
-
-    fn scripts(&self) -> Option<&dyn Scripts> {
-        Some(self)
-    }
-
-    fn leases(&self) -> Option<&dyn Leases> {
-        Some(self)
     }
 
     fn causes(&self) -> &'static [Cause] {

@@ -5,7 +5,7 @@ mod fields;
 use std::sync::Arc;
 
 use crate::{
-    capability::{AddressError, Asker, Backups, FileField, Leases, Rules, ServiceKind, Variables, Workloads},
+    capability::{AddressError, Asker, FileField, ServiceKind, Variables, abilities},
     kafka,
 };
 
@@ -28,25 +28,11 @@ impl ServiceKind for RedpandaKind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        &kafka::KIND
-    }
+    abilities!(rules, leases, backups, workloads of &kafka::KIND);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];
         FILES
-    }
-
-    fn leases(&self) -> Option<&dyn Leases> {
-        Some(&kafka::KIND)
-    }
-
-    fn backups(&self) -> Option<&dyn Backups> {
-        Some(&kafka::KIND)
-    }
-
-    fn workloads(&self) -> Option<&dyn Workloads> {
-        Some(&kafka::KIND)
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {

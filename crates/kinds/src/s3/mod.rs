@@ -6,7 +6,7 @@ mod provision;
 mod rules;
 pub mod spec;
 
-use crate::capability::{Backups, Provisions, Rules, ServiceKind};
+use crate::capability::{ServiceKind, abilities};
 
 pub use fields::S3;
 
@@ -27,15 +27,5 @@ impl ServiceKind for S3Kind {
         include_str!("docs.md")
     }
 
-    fn rules(&self) -> &dyn Rules {
-        self
-    }
-
-    fn provisions(&self) -> Option<&dyn Provisions> {
-        Some(self)
-    }
-
-    fn backups(&self) -> Option<&dyn Backups> {
-        Some(self)
-    }
+    abilities!(rules, provisions, backups);
 }

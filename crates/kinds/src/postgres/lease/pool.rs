@@ -166,9 +166,9 @@ mod tests {
         let pool = pool();
         assert_eq!(pool.begin(), MAKING);
         let Taken::Soon(mut waiting) = pool.take() else { panic!("nothing can be ready") };
-        assert!(pool.arrive(Err(LeaseError::Nothing)).is_none());
+        assert!(pool.arrive(Err(LeaseError::Nothing(String::new()))).is_none());
         assert!(waiting.try_recv().unwrap().is_err());
-        assert!(matches!(pool.arrive(Err(LeaseError::Nothing)), Some(Err(_))));
+        assert!(matches!(pool.arrive(Err(LeaseError::Nothing(String::new()))), Some(Err(_))));
     }
 
     #[test]

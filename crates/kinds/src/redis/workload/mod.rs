@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::RedisKind;
-use crate::{
-    asker::silent,
-    capability::{AddressError, Asker, Line, Reply, Silent, Variables, WorkError, WorkloadKind, WorkloadSite, Workloads},
+use crate::capability::{
+    AddressError, Asker, Line, Reply, Silent, Variables, WorkError, WorkloadKind, WorkloadSite, Workloads, asker::silent,
 };
 
 /// A large answer of a busy server takes its time; a client's own limit is tighter.

@@ -1,15 +1,60 @@
-//! Askers for servers whose protocol needs none of its own: over HTTP, and by a connection that is kept.
+//! The question that shows whether and when a server answers, by the variables that the daemon gives; and how it is asked where
+//! a protocol needs no way of its own: over HTTP, and by a connection that is kept.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use devenv_spec::variable_form;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::capability::{AddressError, Asker, Line, Silent, Variables};
+/// Opens lines to a server, to see whether and when it answers.
+#[async_trait]
+pub trait Asker: Send + Sync {
+    async fn open(&self) -> Result<Box<dyn Line>, Silent>;
+}
+
+/// One connection to a server.
+#[async_trait]
+pub trait Line: Send {
+    /// The shortest question of the protocol.
+    async fn ask(&mut self) -> Result<(), Silent>;
+}
+
+/// There was no answer. Why does not matter: it is asked again in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silent;
+
+/// The variables that the daemon gives, with their values.
+#[derive(Debug, Clone, Default)]
+pub struct Variables(pub BTreeMap<String, String>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    #[error("the environment has no variable {name}")]
+    Missing { name: String },
+    #[error("{name} is not an address: {reason}")]
+    Unreadable { name: String, reason: String },
+}
+
+impl Variables {
+    /// The name of `SERVICE_SUFFIX`.
+    pub fn name(service: &str, suffix: &str) -> String {
+        format!("{}_{suffix}", variable_form(service))
+    }
+
+    /// `SERVICE_SUFFIX`.
+    pub fn of(&self, service: &str, suffix: &str) -> Result<&str, AddressError> {
+        self.value(&Self::name(service, suffix))
+    }
+
+    pub fn value(&self, name: &str) -> Result<&str, AddressError> {
+        self.0.get(name).map(String::as_str).ok_or_else(|| AddressError::Missing { name: name.to_owned() })
+    }
+}
 
 /// By `SERVICE_URL`: any answer is one, since what its status means is the supervisor's affair.
 pub(crate) fn http(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
@@ -93,5 +138,28 @@ mod tests {
         let variables = Variables([("WEB_URL".to_owned(), "http://127.0.0.1:80/x".to_owned())].into());
         assert!(http(&variables, "web").is_ok() && tcp(&variables, "web").is_ok());
         assert_eq!(tcp(&variables, "my-db").err().map(|error| error.to_string()).unwrap(), "the environment has no variable MY_DB_URL");
+    }
+
+    #[test]
+    fn each_kind_is_reached_by_its_own_variables() {
+        let pairs = [
+            ("MY_DB_URL", "postgres://app:secret@127.0.0.1:5432/app?sslmode=disable"),
+            ("CACHE_URL", "redis://default:s@127.0.0.1:6379/0"),
+            ("EVENTS_BROKERS", "127.0.0.1:9092"),
+            ("API_URL", "http://127.0.0.1:8080/x"),
+        ];
+        let variables = Variables(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        for (kind, service) in [
+            ("postgres", "my-db"),
+            ("pgbouncer", "my-db"),
+            ("redis", "cache"),
+            ("kafka", "events"),
+            ("redpanda", "events"),
+            ("process", "api"),
+        ] {
+            assert!(crate::find(kind).unwrap().asker(&variables, service).is_ok(), "{kind}");
+        }
+        let missing = crate::find("kafka").unwrap().asker(&variables, "my-db").err().map(|error| error.to_string());
+        assert_eq!(missing.as_deref(), Some("the environment has no variable MY_DB_BROKERS"));
     }
 }
