@@ -174,6 +174,7 @@ pub const BUILT_ON: &[(&str, &str)] = &[("redpanda", "kafka"), ("pgbouncer", "po
 
 fn is_pure_part_of_a_kind(file: &str) -> bool {
     file.starts_with("describe/")
+        || file.contains("/fields/")
         || ["/fields.rs", "/spec.rs", "/rules.rs", "/topics.rs", "/diagnosis.rs"].iter().any(|pure| file.ends_with(pure))
         || file.starts_with("diagnosis/")
 }
@@ -203,7 +204,6 @@ pub const TEXTS_THAT_ARE_NO_KIND: &[(&str, &str, &str)] = &[
     ("devenv-spec", "", "workloads are containers or processes"),
     ("devenv", "operation/gc.rs", "what gc removes is a container of the engine"),
     ("devenv", "reconcile/execute/run.rs", "what is not found is a container of the engine"),
-    ("devenv-profile", "embedded.rs", "the names of the shipped profiles"),
     ("devenv-harness", "private.rs", "a client for test suites, which speaks these servers' protocols itself"),
 ];
 

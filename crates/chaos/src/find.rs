@@ -24,28 +24,10 @@ pub struct NotFound {
     pub hint: String,
 }
 
-/// The shipped scenarios, by name.
-const SHIPPED: &[(&str, &str)] = &[
-    ("redis-outage", include_str!("../../../chaos/redis-outage.yaml")),
-    ("redis-disaster", include_str!("../../../chaos/redis-disaster.yaml")),
-    ("postgres-kill", include_str!("../../../chaos/postgres-kill.yaml")),
-    ("kafka-broker-loss", include_str!("../../../chaos/kafka-broker-loss.yaml")),
-    ("partition", include_str!("../../../chaos/partition.yaml")),
-    ("slow-network", include_str!("../../../chaos/slow-network.yaml")),
-    ("daemon-death", include_str!("../../../chaos/daemon-death.yaml")),
-    ("power-cut-redis-always", include_str!("../../../chaos/power-cut-redis-always.yaml")),
-    ("power-cut-redis-everysec", include_str!("../../../chaos/power-cut-redis-everysec.yaml")),
-    ("power-cut-redis-waitaof", include_str!("../../../chaos/power-cut-redis-waitaof.yaml")),
-    ("power-cut-redis-no", include_str!("../../../chaos/power-cut-redis-no.yaml")),
-    ("power-cut-redis-rdb", include_str!("../../../chaos/power-cut-redis-rdb.yaml")),
-    ("power-cut-redis-never", include_str!("../../../chaos/power-cut-redis-never.yaml")),
-    ("power-cut-postgres", include_str!("../../../chaos/power-cut-postgres.yaml")),
-    ("power-cut-postgres-async", include_str!("../../../chaos/power-cut-postgres-async.yaml")),
-    ("power-cut-postgres-no-fsync", include_str!("../../../chaos/power-cut-postgres-no-fsync.yaml")),
-    ("power-cut-kafka", include_str!("../../../chaos/power-cut-kafka.yaml")),
-    ("power-cut-mariadb", include_str!("../../../chaos/power-cut-mariadb.yaml")),
-    ("power-cut-mariadb-relaxed", include_str!("../../../chaos/power-cut-mariadb-relaxed.yaml")),
-];
+/// The shipped scenarios: name and text.
+fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> {
+    devenv_shipped::documents("chaos")
+}
 
 /// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.
 pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
@@ -59,8 +41,8 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         return Ok(Located { name, shown: shown(&path), bytes });
     }
-    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| !is_path && *name == scenario) {
-        return Ok(Located { name: (*name).to_owned(), shown: format!("built-in/{name}.yaml"), bytes: text.as_bytes().to_vec() });
+    if let Some((name, text)) = shipped().find(|(name, _)| !is_path && *name == scenario) {
+        return Ok(Located { name: name.to_owned(), shown: format!("built-in/{name}.yaml"), bytes: text.as_bytes().to_vec() });
     }
     let known = list(project);
     let names = || known.iter().map(String::as_str);
@@ -79,7 +61,7 @@ pub(crate) fn list(project: &Path) -> Vec<String> {
         let name = path.file_stem()?.to_str()?.to_owned();
         path.extension().is_some_and(|extension| extension == "yaml").then_some(name)
     });
-    let mut names: Vec<String> = own.chain(SHIPPED.iter().map(|(name, _)| (*name).to_owned())).collect();
+    let mut names: Vec<String> = own.chain(shipped().map(|(name, _)| name.to_owned())).collect();
     names.sort();
     names.dedup();
     names
@@ -92,7 +74,7 @@ mod tests {
 
     #[test]
     fn every_shipped_scenario_holds() {
-        for (name, text) in SHIPPED {
+        for (name, text) in shipped() {
             let scenario = read(name, name, text.as_bytes(), None).unwrap_or_else(|report| panic!("{}", report.render()));
             assert!(scenario.description.is_some() && profile_of(name, text.as_bytes()).is_some() && !scenario.checks.is_empty(), "{name}");
         }

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod metrics;
 pub mod probe;
 pub mod provision;
+pub(crate) mod rows;
 pub mod script;
 pub mod transfer;
 

@@ -57,8 +57,8 @@ pub fn find_project(start: &Path) -> PathBuf {
 /// All profiles that can be named, by name; of two with one name, the one that is taken.
 pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> {
     let mut found: BTreeMap<String, ProfileEntry> = BTreeMap::new();
-    for (name, text) in embedded::PROFILES {
-        let entry = ProfileEntry { name: (*name).to_owned(), description: description(text), source: Origin::BuiltIn, path: None };
+    for (name, text) in embedded::profiles() {
+        let entry = ProfileEntry { name: name.to_owned(), description: description(text), source: Origin::BuiltIn, path: None };
         found.insert(entry.name.clone(), entry);
     }
     let places = [(user_directory.map(Path::to_owned), Origin::User), (Some(project.join("profiles")), Origin::Project)];

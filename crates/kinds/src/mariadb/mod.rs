@@ -57,7 +57,7 @@ impl ServiceKind for MariadbKind {
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        workload::asker(variables, service)
+        crate::rows::asker::<workload::Server>(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

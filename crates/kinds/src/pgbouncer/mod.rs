@@ -32,7 +32,7 @@ impl ServiceKind for PgbouncerKind {
     abilities!(rules, probes);
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        crate::postgres::workload::asker(variables, service)
+        crate::rows::asker::<crate::postgres::workload::Server>(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

@@ -52,7 +52,7 @@ impl ServiceKind for PostgresKind {
     }
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-        workload::asker(variables, service)
+        crate::rows::asker::<workload::Server>(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

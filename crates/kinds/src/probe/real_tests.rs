@@ -4,11 +4,12 @@
 use std::{
     collections::HashSet,
     process::{Command, Output},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use super::*;
+use devenv_secrets::Vault;
 use devenv_spec::{SecretRef, ServiceSpec, Template};
 
 use crate::{jaeger::spec::JaegerProbe, kafka::spec::KafkaProbe, postgres::spec::PostgresProbe, redis::spec::RedisProbe};

@@ -1,0 +1,103 @@
+//! Dropping what was leased, many databases at once: they share the checkpoint that every drop waits for.
+
+use std::{sync::MutexGuard, time::Duration};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{join_all, ready},
+    stream::FuturesUnordered,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::Client;
+
+use super::{LEFT, PostgresLeases, Shared};
+use crate::{capability::LeaseError, postgres::provision::identifier};
+
+/// Databases dropped at the same time, at most, and by half of the connections that the server has to spare.
+const DROPPING: usize = 64;
+/// Dropping waits until no database has been given back for so long.
+const QUIET: Duration = Duration::from_millis(500);
+/// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
+const GATHERED: u64 = 48;
+/// In mebibytes: a database of an earlier daemon's, which nobody knows.
+const USUAL: u32 = 8;
+
+/// A database to be dropped.
+pub(super) struct PendingDrop {
+    name: String,
+    size: u32,
+    /// Its permit among the pending drops; none if there was none available.
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl PostgresLeases {
+    /// Drops databases soon, many at once.
+    pub(super) fn discard(&self, names: Vec<String>) {
+        let shared = &self.shared;
+        let pending = names.into_iter().map(|name| {
+            let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
+            // Taken now, so that the next caller sees what is left. Does not wait for one.
+            let share = shared.left.clone().try_acquire_many_owned(size.min(LEFT)).ok();
+            PendingDrop { name, size, _share: share }
+        });
+        let pending: Vec<_> = pending.collect();
+        shared.pending().extend(pending);
+        shared.more.notify_one();
+        let shared = shared.clone();
+        self.shared.work.spawn(async move {
+            // Who drops looks once more after the turn is over, so that nothing is left to nobody.
+            while !shared.pending().is_empty() {
+                let Ok(_turn) = shared.dropping.try_lock() else { return };
+                while shared.pending().iter().map(|pending| u64::from(pending.size)).sum::<u64>() < GATHERED {
+                    if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
+                        break;
+                    }
+                }
+                shared.drop_databases().await;
+            }
+        });
+    }
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Vec<PendingDrop>> {
+        self.pending.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// All at the same moment, and with them what is given back before the first is dropped: each says at once that its files
+    /// are of no use any more, before the checkpoints that they wait for get to writing them. The first makes one begin,
+    /// and the rest share the one after it.
+    async fn drop_databases(&self) {
+        let together = self.sessions.spare().await.unwrap_or_default().clamp(2, DROPPING * 2) / 2;
+        let next = |room: usize| {
+            let mut pending = self.pending();
+            let kept = pending.len().saturating_sub(room);
+            pending.split_off(kept)
+        };
+        let first = next(together);
+        let clients = join_all(first.iter().map(|_| self.sessions.client())).await;
+        let mut dropping: FuturesUnordered<_> =
+            first.into_iter().zip(clients).map(|(one, client)| self.drop_database(one, ready(client)).boxed()).collect();
+        let mut is_first = true;
+        while !dropping.is_empty() {
+            // Both branches are cancel-safe: what is being dropped stays in the set, and a notice that is lost was of what
+            // the next turn finds.
+            tokio::select! {
+                Some(()) = dropping.next() => is_first = false,
+                () = self.more.notified(), if is_first && dropping.len() < together => {
+                    dropping.extend(next(together - dropping.len()).into_iter().map(|one| self.drop_database(one, self.sessions.client()).boxed()));
+                }
+            }
+        }
+    }
+
+    async fn drop_database(&self, pending: PendingDrop, client: impl Future<Output = Result<Client, LeaseError>>) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&pending.name));
+        let dropped = async { self.sessions.on(client.await?, &[drop]).await };
+        let dropped = dropped.await;
+        self.alive().remove(&pending.name);
+        if let Err(error) = dropped {
+            tracing::debug!(%error, database = %pending.name, "Cannot drop a leased database; the next sweep does.");
+        }
+    }
+}
