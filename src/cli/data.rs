@@ -1,8 +1,8 @@
 //! `devenv init`, `seed`, `reset`, `fork` and `undo`: data as the profile declares it, and back to it.
 
-use devenv_api::{ApplyRequest, NamedRequest, OperationRequest, ServicesRequest, Status};
+use devenv_api::{ApplyRequest, EnvironmentTarget, ForkRequest, OperationRequest, ServicesRequest, Status, UpRequest};
 
-use super::{Outcome, exit::ExitStatus, operation::carry_out, session::Session, table, up};
+use super::{Outcome, exit::ExitStatus, operation::carry_out, project, session::Session, table};
 
 /// Apply pending init scripts.
 ///
@@ -86,9 +86,16 @@ pub(super) async fn reset(arguments: &Reset, session: &Session) -> Outcome {
 pub(super) async fn fork(arguments: &Fork, session: &Session) -> Outcome {
     let (client, target) = (session.client().await?, session.target()?);
     let profile = client.status(&target).await?.profile;
-    let request = OperationRequest::Fork(NamedRequest { target, name: arguments.name.clone() });
-    let forked: Status = carry_out(session, &client, request).await?;
-    up::bring_up_instance(session, &forked.instance, profile.as_deref()).await
+    let named = project::profile_name(session, profile.as_deref()).await?;
+    let loaded = project::load(session, &named)?;
+    let name = arguments.name.clone();
+    let copy = EnvironmentTarget { instance: name.clone(), ..target.clone() };
+    let up = UpRequest { target: copy, ..project::up_request(session, &named, &loaded)? };
+    // The daemon brings the copy up itself, also if this process is gone by then.
+    let request = OperationRequest::Fork(ForkRequest { target, name, up: Some(up) });
+    let status: Status = carry_out(session, &client, request).await?;
+    session.printer.result(&status, || table::endpoints(&status))?;
+    Ok(ExitStatus::SUCCESS)
 }
 
 pub(super) async fn undo(_: &Undo, session: &Session) -> Outcome {

@@ -41,7 +41,12 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         return Ok(status);
     }
     let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
-    let request = LeaseRequest { target: session.target()?, services: arguments.services.clone(), database: arguments.database.clone() };
+    let request = LeaseRequest {
+        target: session.target()?,
+        services: arguments.services.clone(),
+        database: arguments.database.clone(),
+        optional: false,
+    };
     let client = session.client().await?;
     let (lease, holding) = tokio::select! {
         granted = client.lease(&request) => granted?,

@@ -111,9 +111,12 @@ struct Followed<'a> {
 impl Followed<'_> {
     fn accepted(&mut self, client: &Client, id: &str, kind: OperationKind) {
         let mut state = self.under_way.0.borrow_mut();
-        state.submitted -= 1;
+        match self.id.replace(id.to_owned()) {
+            None => state.submitted -= 1,
+            // Continued by this one.
+            Some(former) => state.accepted.retain(|(_, followed, _)| *followed != former),
+        }
         state.accepted.push((client.clone(), id.to_owned(), kind));
-        self.id = Some(id.to_owned());
     }
 }
 

@@ -167,7 +167,7 @@ impl Run<'_> {
     async fn in_shards(&self, shards: u16) -> Outcome {
         let runs = join_all((1..=shards).map(async |shard| -> Outcome {
             let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
-            let request = LeaseRequest { target: self.target.clone(), services: Vec::new(), database: None };
+            let request = LeaseRequest { target: self.target.clone(), services: Vec::new(), database: None, optional: true };
             let (mut lease, holding) = self.client.lease(&request).await?;
             lease.variables.insert("DEVENV_SHARD".to_owned(), shard.to_string());
             lease.variables.insert("DEVENV_SHARDS".to_owned(), shards.to_string());

@@ -88,17 +88,6 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     Ok(client)
 }
 
-/// Starts another instance, which was just created, with the same profile.
-pub(super) async fn bring_up_instance(session: &Session, instance: &str, profile: Option<&str>) -> Outcome {
-    let named = project::profile_name(session, profile).await?;
-    let loaded = project::load(session, &named)?;
-    let mut request = project::up_request(session, &named, &loaded)?;
-    request.target.instance = instance.to_owned();
-    let status = bring_up(&session.client().await?, &request, session).await?;
-    session.printer.result(&status, || table::endpoints(&status))?;
-    Ok(ExitStatus::SUCCESS)
-}
-
 async fn bring_up(client: &Client, request: &UpRequest, session: &Session) -> Result<Status, Failure> {
     carry_out(session, client, OperationRequest::Up(request.clone())).await
 }

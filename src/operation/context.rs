@@ -75,7 +75,7 @@ impl Context {
 
     /// An error if the operation is to stop. To be called where stopping is clean.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
-        if self.live.cancel.is_cancelled() { Err(self.cancelled("nothing was changed")) } else { Ok(()) }
+        if self.live.cancel.is_cancelled() { Err(self.cancelled(self.left())) } else { Ok(()) }
     }
 
     /// Waits for something that may be given up.
@@ -83,7 +83,16 @@ impl Context {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.live.cancel.cancelled() => Err(self.cancelled("nothing was changed")),
+            () = self.live.cancel.cancelled() => Err(self.cancelled(self.left())),
+        }
+    }
+
+    /// The state that stopping now leaves: what is owed is carried out after it.
+    fn left(&self) -> &'static str {
+        match self.operations.shared.store.record(self.id()) {
+            Some(record) if record.committed || !record.finish.is_empty() => "what was done stays",
+            Some(record) if !record.undo.is_empty() => "what was done so far is undone",
+            _ => "nothing was changed",
         }
     }
 

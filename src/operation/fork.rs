@@ -1,8 +1,8 @@
 //! `fork`: a new instance with a copy of this one's data and secrets.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs, io, path::Path};
 
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, NamedRequest, OperationKind};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ForkRequest, OperationKind, OperationRequest, UpRequest};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,25 +14,30 @@ use crate::{
     environment::{Environment, Environments},
     error::describe,
     operation_store::Step,
-    store::create_private,
+    store::{create_private, write_atomically},
 };
 
-pub(super) async fn prepare(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {
+pub(super) async fn prepare(environments: &Environments, request: ForkRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
     held(&environment.handle.record().await?, &[])?;
     let target = EnvironmentTarget { instance: request.name, ..request.target };
     refuse_known(environments, &target).await?;
     let forked = environments.find(&target).map_or_else(|| environments.id_of(&target), |found| found.id.clone());
-    let body = async move |context: Context, environment: Environment| fork(&context, &environment, &target).await;
+    let up = request.up.clone();
+    let body = async move |context: Context, environment: Environment| fork(&context, &environment, &target, up.as_ref()).await;
     let mut prepared = Prepared::in_environment(OperationKind::Fork, &environment, Work::Read, body);
     prepared.claims.push(Claim { environment: Some(forked), work: Work::Replace });
-    Ok(prepared)
+    Ok(prepared.then(request.up.map(OperationRequest::Up)))
 }
 
-/// It is brought up like any other, by an operation of its own.
-async fn fork(context: &Context, environment: &Environment, target: &EnvironmentTarget) -> Result<Value, ApiError> {
+/// It is brought up like any other, by the operation that continues this one.
+async fn fork(context: &Context, environment: &Environment, target: &EnvironmentTarget, up: Option<&UpRequest>) -> Result<Value, ApiError> {
     let environments = context.environments();
     refuse_known(environments, target).await?;
+    // The copy is of use only if it can be brought up.
+    if let Some(up) = up {
+        environments.draft(&up.target, up.document.clone()).await?;
+    }
     let record = environment.handle.record().await?;
     let held = held(&record, &[])?;
     if environments.find(target).is_none() {
@@ -84,9 +89,9 @@ fn copy_secrets(from: &Path, to: &Path) -> io::Result<()> {
         create_private(&target).map_err(|error| io::Error::other(describe(&error)))?;
         for secret in fs::read_dir(service.path())? {
             let secret = secret?;
-            let mut file =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target.join(secret.file_name()))?;
-            io::Write::write_all(&mut file, &fs::read(secret.path())?)?;
+            // A file that is cut off would be a secret, and the wrong one.
+            let text = fs::read(secret.path())?;
+            write_atomically(&target.join(secret.file_name()), &text).map_err(|error| io::Error::other(describe(&error)))?;
         }
     }
     Ok(())
@@ -94,6 +99,8 @@ fn copy_secrets(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -105,5 +112,26 @@ mod tests {
         fs::write(from.join("db/app"), "secret").unwrap();
         copy_secrets(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("db/app")).unwrap(), "secret");
+        let mode = fs::metadata(to.join("db/app")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_copied_secret_takes_the_place_of_a_half_written_one_as_a_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("from/db"), place.path().join("to/db"));
+        for (directory, text) in [(&from, "secret"), (&to, "sec")] {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("app"), text).unwrap();
+        }
+        // Whoever reads meanwhile has the one file or the other: what is replaced is not written to.
+        let before = fs::metadata(to.join("app")).unwrap().ino();
+        let mut reader = fs::File::open(to.join("app")).unwrap();
+        copy_secrets(&place.path().join("from"), &place.path().join("to")).unwrap();
+        assert_ne!(fs::metadata(to.join("app")).unwrap().ino(), before);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert_eq!(text, "sec");
+        assert_eq!(fs::read_to_string(to.join("app")).unwrap(), "secret");
     }
 }

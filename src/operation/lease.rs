@@ -108,6 +108,7 @@ async fn grant(environment: &Environment, request: &LeaseRequest) -> Result<Gran
         variables,
         services: &request.services,
         database: request.database.as_deref(),
+        optional: request.optional,
         data: &environment.data_key(),
     };
     let mut granted = environment.leases.grant(wanted).await.map_err(|error| refused(&error))?;

@@ -108,6 +108,8 @@ enum Reason {
 pub(crate) struct Outcome {
     pub(crate) operation: Operation,
     pub(crate) result: Result<Value, ApiError>,
+    /// Follows the operation that continues it; the first who follows this one takes it.
+    next: Option<Arc<Mutex<Option<Follower>>>>,
 }
 
 /// What an operation does once it is its turn.
@@ -120,6 +122,8 @@ pub(crate) struct Prepared {
     /// How long it may take, its turn included.
     pub(crate) limit: Option<Duration>,
     pub(crate) body: Body,
+    /// Submitted when it has succeeded, whether or not anybody follows it.
+    pub(crate) then: Option<OperationRequest>,
 }
 
 impl Prepared {
@@ -155,7 +159,12 @@ impl Prepared {
     where
         F: Future<Output = Result<Value, ApiError>> + Send + 'static,
     {
-        Self { kind, claims, limit: None, body: Box::new(|context| Box::pin(body(context))) }
+        Self { kind, claims, limit: None, body: Box::new(|context| Box::pin(body(context))), then: None }
+    }
+
+    /// Continued by another operation.
+    pub(crate) fn then(self, then: Option<OperationRequest>) -> Self {
+        Self { then, ..self }
     }
 
     pub(crate) fn within(self, limit: Option<Duration>) -> Self {
@@ -214,7 +223,7 @@ impl Operations {
         if self.shared.tasks.is_closed() {
             return Err(ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"));
         }
-        let Prepared { kind, claims, limit, body } = prepared;
+        let Prepared { kind, claims, limit, body, then } = prepared;
         let environments: Vec<EnvironmentId> = claims.iter().filter_map(|claim| claim.environment.clone()).collect();
         let record = Record::new(kind, asked_by, environments);
         let id = record.operation.id.clone();
@@ -247,7 +256,7 @@ impl Operations {
             self.cancel_because(&id, Reason::Superseded(by));
         }
         let context = Context::new(self.clone(), operation, live, limit);
-        self.shared.tasks.spawn(self.clone().run(context, body));
+        self.shared.tasks.spawn(self.clone().run(context, body, then));
         Ok(follower)
     }
 

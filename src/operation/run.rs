@@ -1,9 +1,13 @@
 //! One operation from its turn to its end, and those who follow it.
 
-use std::{any::Any, panic::AssertUnwindSafe};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
 
-use devenv_api::{ApiError, ErrorCode, Event, Operation, OperationMessage, OperationState};
-use futures_util::{FutureExt, Stream, stream};
+use devenv_api::{ApiError, AskedBy, ErrorCode, Event, Operation, OperationMessage, OperationRequest, OperationState, Submission};
+use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::sync::{
     broadcast::{self, error::RecvError, error::TryRecvError},
@@ -20,7 +24,7 @@ pub(crate) enum NewEvent {
 }
 
 impl Operations {
-    pub(super) async fn run(self, context: Context, body: Body) {
+    pub(super) async fn run(self, context: Context, body: Body, then: Option<OperationRequest>) {
         let id = context.id().to_owned();
         let result = match self.wait_for_turn(&context).await {
             Ok(()) => {
@@ -35,7 +39,24 @@ impl Operations {
         self.leave_queue(&id);
         self.live().remove(&id);
         let operation = ended.unwrap_or_else(|| Operation { state, ..context.operation.clone() });
-        context.live.outcome.send_replace(Some(Outcome { operation, result }));
+        let next = match (&result, then) {
+            (Ok(_), Some(request)) => Some(self.continue_with(request, operation.asked_by.clone()).await),
+            _ => None,
+        };
+        let (result, next) = match next {
+            None => (result, None),
+            Some(Ok(follower)) => (result, Some(Arc::new(Mutex::new(Some(follower))))),
+            Some(Err(error)) => {
+                let message = format!("`{}` is complete, and what follows it was refused: {}", operation.kind, error.message);
+                (Err(ApiError { message, ..error }), None)
+            }
+        };
+        context.live.outcome.send_replace(Some(Outcome { operation, result, next }));
+    }
+
+    /// Boxed, because an operation that is submitted is run.
+    fn continue_with(&self, request: OperationRequest, asked_by: AskedBy) -> BoxFuture<'_, Result<Follower, ApiError>> {
+        Box::pin(self.submit(Submission { request, asked_by }))
     }
 
     /// Returns when nothing that it conflicts with is before it any more.
@@ -101,7 +122,8 @@ impl Operations {
     }
 }
 
-/// Hears of one operation, from before it begins to its end.
+/// Hears of one operation, from before it begins to its end; if another one continues it, to the end of that.
+#[derive(Debug)]
 pub(crate) struct Follower {
     operation: Operation,
     news: broadcast::Receiver<NewEvent>,
@@ -115,9 +137,13 @@ impl Follower {
 
     /// Waits for its end.
     pub(crate) async fn result(mut self) -> Result<Value, ApiError> {
-        match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().expect("its result has been awaited").result,
-            Err(_) => Err(ApiError::new(ErrorCode::Internal, "the operation was lost")),
+        loop {
+            let outcome = self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+            let Some(outcome) = outcome else { return Err(ApiError::new(ErrorCode::Internal, "the operation was lost")) };
+            match outcome.next() {
+                Some(next) => self = next,
+                None => return outcome.result,
+            }
         }
     }
 
@@ -163,11 +189,22 @@ impl Follower {
         }
         // The sender is kept until the outcome is there.
         let outcome = self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        if let Some(next) = outcome.as_ref().and_then(Outcome::next) {
+            *self = next;
+            return OperationMessage::Accepted(self.operation.clone());
+        }
         match outcome {
-            Some(Outcome { operation, result: Ok(result) }) => OperationMessage::Done { operation, result },
-            Some(Outcome { operation, result: Err(error) }) => OperationMessage::Failed { operation: Some(operation), error },
+            Some(Outcome { operation, result: Ok(result), .. }) => OperationMessage::Done { operation, result },
+            Some(Outcome { operation, result: Err(error), .. }) => OperationMessage::Failed { operation: Some(operation), error },
             None => OperationMessage::Failed { operation: None, error: ApiError::new(ErrorCode::Internal, "the operation was lost") },
         }
+    }
+}
+
+impl Outcome {
+    /// Taken by the first who asks.
+    fn next(&self) -> Option<Follower> {
+        self.next.as_ref()?.lock().expect("no code panics while it holds this lock").take()
     }
 }
 

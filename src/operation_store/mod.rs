@@ -201,6 +201,11 @@ impl OperationStore {
         .await
     }
 
+    /// Its record, while it is under way.
+    pub(crate) fn record(&self, id: &str) -> Option<Record> {
+        self.lock().open.get(id).map(|open| open.record.clone())
+    }
+
     /// What it still owes: steps that take back, or steps that finish.
     pub(crate) fn owed(&self, id: &str) -> Option<Record> {
         self.lock().open.get(id).map(|open| open.record.clone()).filter(Record::owes)

@@ -99,6 +99,16 @@ fn dev_brings_the_environment_up_and_leaves_it_up_after_ctrl_c() {
     assert_eq!(daemon.json("status")["phase"], "ready");
 }
 
+#[test]
+fn a_warm_test_runs_though_nothing_in_its_environment_can_be_leased() {
+    let world = World::new();
+    let daemon = world.start();
+    daemon.expect(0, "test shop --warm -- touch ran");
+    assert!(world.project().join("ran").exists());
+    daemon.expect(0, "test shop --shards 2 -- true");
+    daemon.expect(125, "lease --instance warm-shop -- true");
+}
+
 /// The names in `devenv --help`.
 fn commands() -> BTreeSet<String> {
     let help = World::new().start().expect(0, "--help").stdout;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use devenv_api::Phase;
 use rustix::process::Signal;
 
 use crate::{
@@ -86,4 +87,36 @@ fn at_each_call(change: &Change, signal: Signal, check: impl Fn(&TestDaemon, &st
     assert!(calls > 1, "`{}` has {calls} calls", change.command);
     daemon.expect(0, "up shop");
     daemon.can_be_emptied(change.command);
+}
+
+#[test]
+fn a_fork_is_brought_up_though_its_client_is_killed() {
+    let world = World::new();
+    let daemon = world.up();
+    let gate = Gate::at(&daemon.engine, |call| call.operation == "create_volume");
+    let mut fork = daemon.spawn("fork copy");
+    gate.wait();
+    fork.signal(Signal::KILL);
+    fork.wait();
+    std::thread::sleep(NOTICE);
+    gate.open();
+    until("the copy is ready", || daemon.status("copy").phase == Phase::Ready);
+    assert_eq!(daemon.data("copy"), ["yes", "yes"]);
+}
+
+#[test]
+fn who_cancels_learns_that_what_was_done_is_undone() {
+    let world = World::new();
+    let daemon = world.up();
+    // The first volume has been made by then.
+    let gate = Gate::at_nth(&daemon.engine, 2, |call| call.operation == "create_volume");
+    let save = daemon.spawn("snapshot save one");
+    gate.wait();
+    save.signal(Signal::INT);
+    std::thread::sleep(NOTICE);
+    gate.open();
+    let ended = save.ended();
+    assert_eq!(ended.code, Some(130));
+    assert!(ended.stderr.contains("what was done so far is undone"), "{}", ended.stderr);
+    daemon.nothing_is_left("after the cancellation");
 }

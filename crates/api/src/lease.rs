@@ -27,6 +27,9 @@ pub struct LeaseRequest {
     /// The PostgreSQL database to copy. Default: the first one of each server.
     #[serde(default)]
     pub database: Option<String>,
+    /// If no service has anything to lease, grant the environment's variables alone.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// Asks for a whole environment, which is made for the client and removed with its connection.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, ApplyRequest, DownRequest, EnvironmentTarget, Event, GcRequest, NamedRequest, RestoreRequest, ServicesRequest,
+    ApiError, ApplyRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, NamedRequest, RestoreRequest, ServicesRequest,
     TransferRequest, UpRequest,
 };
 
@@ -32,7 +32,7 @@ pub enum OperationRequest {
     SnapshotSave(NamedRequest),
     SnapshotRestore(NamedRequest),
     SnapshotRemove(NamedRequest),
-    Fork(NamedRequest),
+    Fork(ForkRequest),
     Undo(EnvironmentTarget),
     Backup(ServicesRequest),
     BackupRestore(RestoreRequest),
@@ -224,7 +224,8 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// One line of the answer to a submission: accepted, then what happens, then one of the last two.
+/// One line of the answer to a submission: accepted, then what happens, then one of the last two. An operation that is
+/// continued by another one (`fork` by `up`) is followed by that one, which is accepted in turn; the last line is of the last.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationMessage {

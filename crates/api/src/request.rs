@@ -28,11 +28,22 @@ pub struct AcceptRequest {
     pub path: String,
 }
 
-/// A snapshot, or the instance that `fork` makes.
+/// A snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NamedRequest {
     pub target: EnvironmentTarget,
     pub name: String,
+}
+
+/// Another instance with a copy of this one's data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForkRequest {
+    pub target: EnvironmentTarget,
+    /// The new instance.
+    pub name: String,
+    /// How it is brought up once the copy is complete. Without, it stays down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<UpRequest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -81,7 +81,7 @@ impl TestEnvironment {
         // With a database's name, the daemon finds the server that has it.
         let services: Vec<String> = if database.is_some() { of_kind.collect() } else { of_kind.take(1).collect() };
         let service = services.first().cloned().ok_or(HarnessError::NoService(kinds[0]))?;
-        let request = LeaseRequest { target: self.target.clone(), services, database: database.map(str::to_owned) };
+        let request = LeaseRequest { target: self.target.clone(), services, database: database.map(str::to_owned), optional: false };
         let (lease, holding) = self.client.lease(&request).await?;
         let service = lease.services.first().cloned().unwrap_or(service);
         Ok(Granted { service, lease, holding })

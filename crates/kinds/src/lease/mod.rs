@@ -32,6 +32,8 @@ pub struct LeaseSpec<'a> {
     pub variables: IndexMap<String, String>,
     pub services: &'a [String],
     pub database: Option<&'a str>,
+    /// Nothing to lease is no error.
+    pub optional: bool,
     /// Changes when the data that a lease begins with does.
     pub data: &'a str,
 }
@@ -134,7 +136,7 @@ impl Leases {
         let has_database = found.iter().any(|(_, database, _)| database.is_some());
         match wanted.database {
             Some(name) if !has_database => Err(LeaseError::NoDatabase { name: name.to_owned(), known }),
-            _ if found.is_empty() => Err(LeaseError::Nothing(leasable())),
+            _ if found.is_empty() && !wanted.optional => Err(LeaseError::Nothing(leasable())),
             _ => Ok(found),
         }
     }
