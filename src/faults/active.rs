@@ -34,6 +34,8 @@ enum End {
     HolderGone,
     /// The container is another one, or another run of it: what was done to it went with it.
     TargetGone,
+    /// An operation wants it undone for as long as it takes.
+    Lifted,
 }
 
 impl Faults {
@@ -41,34 +43,16 @@ impl Faults {
     pub(super) fn keep(&self, entry: Entry, grip: Grip) {
         let end = CancellationToken::new();
         let (tell, over) = watch::channel(false);
+        let (lifting, mut wanted) = watch::channel(0);
+        let (lifts, lifted) = watch::channel(false);
         let id = entry.fault.id.clone();
-        self.active().insert(id.clone(), ActiveFault { end: end.clone(), over });
+        self.active().insert(id.clone(), ActiveFault { end: end.clone(), over, lifting, lifted });
         let this = self.clone();
         let path = self.undo_log().path(&entry.fault.id);
         let lease = watchdog::hold(&path, &entry);
         self.site.tasks.spawn("fault", async move {
-            let (mut entry, mut grip) = (entry, grip);
-            let ended = loop {
-                match this.end_of(&entry, &end).await {
-                    End::EnvironmentEnds => break false,
-                    End::Over | End::HolderGone => break true,
-                    End::TargetGone if !entry.persists() => break true,
-                    End::TargetGone => {}
-                }
-                drop(std::mem::take(&mut grip));
-                tokio::select! {
-                    () = this.site.tasks.end.cancelled() => break false,
-                    () = end.cancelled() => break true,
-                    () = until(entry.heals_at()) => break true,
-                    // If it is interrupted, the undo log contains what to undo.
-                    again = this.again(&entry) => match again {
-                        Some(again) => (entry, grip) = again,
-                        None => break true,
-                    },
-                }
-            };
-            if ended {
-                drop(grip);
+            let entry = this.keep_until_over(entry, grip, &end, &mut wanted, &lifts).await;
+            if let Some(entry) = entry {
                 let entry = this.undo_log().find(&entry.fault.id).unwrap_or(entry);
                 this.finish_fault(entry).await;
                 watchdog::end(&path, lease).await;
@@ -78,12 +62,67 @@ impl Faults {
         });
     }
 
-    async fn end_of(&self, entry: &Entry, end: &CancellationToken) -> End {
+    /// The fault when it is to be undone for good; `None` if the environment's tasks end before.
+    async fn keep_until_over(
+        &self,
+        mut entry: Entry,
+        mut grip: Grip,
+        end: &CancellationToken,
+        wanted: &mut watch::Receiver<usize>,
+        lifts: &watch::Sender<bool>,
+    ) -> Option<Entry> {
+        loop {
+            let mut is_lifted = match self.end_of(&entry, end, wanted).await {
+                End::EnvironmentEnds => return None,
+                End::Over | End::HolderGone => return Some(entry),
+                End::TargetGone if !entry.persists() => return Some(entry),
+                End::TargetGone => false,
+                End::Lifted => true,
+            };
+            drop(std::mem::take(&mut grip));
+            let again = loop {
+                if is_lifted {
+                    self.lift(&entry).await;
+                    lifts.send_replace(true);
+                }
+                // All branches are cancel-safe: if the injection is interrupted, the undo log contains what to undo.
+                tokio::select! {
+                    () = self.site.tasks.end.cancelled() => return None,
+                    () = end.cancelled() => return Some(entry),
+                    () = until(entry.heals_at()) => return Some(entry),
+                    () = until_nobody_lifts(wanted) => {}
+                }
+                lifts.send_replace(false);
+                tokio::select! {
+                    () = self.site.tasks.end.cancelled() => return None,
+                    () = end.cancelled() => return Some(entry),
+                    () = until(entry.heals_at()) => return Some(entry),
+                    () = until_lifted(wanted) => is_lifted = true,
+                    again = self.again(&entry) => break again,
+                }
+            };
+            match again {
+                Some(again) => (entry, grip) = again,
+                None => return Some(entry),
+            }
+        }
+    }
+
+    /// Undoes it and keeps it on record: it is injected again.
+    async fn lift(&self, entry: &Entry) {
+        let entry = self.undo_log().find(&entry.fault.id).unwrap_or_else(|| entry.clone());
+        if let Err(reason) = self.undo(&entry).await {
+            tracing::warn!(reason, fault = %entry.fault.id, "Cannot undo a fault before its service is stopped.");
+        }
+    }
+
+    async fn end_of(&self, entry: &Entry, end: &CancellationToken, wanted: &mut watch::Receiver<usize>) -> End {
         tokio::select! {
             () = self.site.tasks.end.cancelled() => End::EnvironmentEnds,
             () = end.cancelled() => End::Over,
             () = until(entry.heals_at()) => End::Over,
             end = self.gone(entry) => end,
+            () = until_lifted(wanted) => End::Lifted,
         }
     }
 
@@ -220,6 +259,18 @@ impl Faults {
             after_ms: after.ok().and_then(|after| u64::try_from(after).ok()),
         }
     }
+}
+
+/// Returns when an operation wants the fault lifted.
+async fn until_lifted(wanted: &mut watch::Receiver<usize>) {
+    // The sender is kept until the fault has ended.
+    if wanted.wait_for(|count| *count > 0).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn until_nobody_lifts(wanted: &mut watch::Receiver<usize>) {
+    let _ = wanted.wait_for(|count| *count == 0).await;
 }
 
 async fn until_ready(handle: &Handle, service: &ServiceName) {

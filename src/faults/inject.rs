@@ -119,6 +119,8 @@ impl Work {
             Ok(threads) => format!("{threads} threads are stopped"),
             Err(error) if scope == "--scope=all" => {
                 tracing::info!(reason = %error.message, "Pausing with the engine, because the kernel cannot stop the threads.");
+                // There is no agent whose end would be the fault's.
+                self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. }));
                 self.will_undo(Undo::Unpause { container: container.clone() })?;
                 self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
                 "the engine paused it".to_owned()

@@ -88,6 +88,21 @@ struct ActiveFault {
     end: CancellationToken,
     /// True when the attempt to undo it is over.
     over: watch::Receiver<bool>,
+    /// How many operations want it lifted.
+    lifting: watch::Sender<usize>,
+    /// True while it is undone for them.
+    lifted: watch::Receiver<bool>,
+}
+
+/// Faults that persist are undone while this lives, and injected again afterwards.
+pub(crate) struct Lifted(Vec<watch::Sender<usize>>);
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        for lifting in &self.0 {
+            lifting.send_modify(|count| *count -= 1);
+        }
+    }
 }
 
 /// The part of a fault that lives in this process; ends when it is dropped.
@@ -259,21 +274,28 @@ impl Faults {
             .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
     }
 
-    /// Heals faults that hold these services (all, if none is named) still: one that is to be stopped or restarted could not
-    /// hear of it, and its next run is not the one that was held.
-    pub(crate) async fn heal_halted(&self, names: &[ServiceName]) {
-        let holds_still =
-            |entry: &Entry| entry.fault.healed_at.is_none() && !entry.persists() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
+    /// Undoes faults that hold the processes of these services (of all, if none is named): a service that is to be stopped or
+    /// restarted could not hear of it. They are healed, because the next run is not the one that was held, but for those that
+    /// persist: these are injected again once what is returned is dropped and the service is ready.
+    pub(crate) async fn lift_halting(&self, names: &[ServiceName]) -> Lifted {
+        let halts = |entry: &Entry| entry.fault.healed_at.is_none() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
         let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
-        let entries = self.undo_log().entries();
-        let ids: Vec<String> =
-            entries.iter().filter(|entry| holds_still(entry) && concerned(entry)).map(|entry| entry.fault.id.clone()).collect();
-        if ids.is_empty() {
-            return;
-        }
-        if let Err(error) = self.heal(&ids).await {
+        let entries = self.undo_log().entries().into_iter().filter(|entry| halts(entry) && concerned(entry));
+        let (persistent, others): (Vec<Entry>, Vec<Entry>) = entries.partition(Entry::persists);
+        let ids: Vec<String> = others.into_iter().map(|entry| entry.fault.id).collect();
+        if !ids.is_empty()
+            && let Err(error) = self.heal(&ids).await
+        {
             tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is stopped.");
         }
+        let mut all = Lifted(Vec::new());
+        for mut fault in persistent.iter().filter_map(|entry| self.keeping(&entry.fault.id)) {
+            fault.lifting.send_modify(|count| *count += 1);
+            all.0.push(fault.lifting);
+            // An error is a task that has ended, and the fault with it.
+            let _ = fault.lifted.wait_for(|lifted| *lifted).await;
+        }
+        all
     }
 
     /// Faults that have not healed yet; with `healed`, those that have too.

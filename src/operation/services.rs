@@ -27,9 +27,10 @@ pub(super) fn prepare(environments: &Environments, request: ServicesRequest, ver
 
 async fn act(context: &Context, environment: &Environment, names: Vec<ServiceName>, verb: ServiceAction) -> Result<Value, ApiError> {
     context.follow(environment);
-    if verb != ServiceAction::Start {
-        environment.faults.heal_halted(&names).await;
-    }
+    let _lifted = match verb {
+        ServiceAction::Start => None,
+        ServiceAction::Stop | ServiceAction::Restart => Some(environment.faults.lift_halting(&names).await),
+    };
     let turn = environment.handle.services(names.clone(), verb).await?;
     // Which services are stopped is on record; that one was to be restarted is not.
     if verb != ServiceAction::Restart {

@@ -9,6 +9,7 @@ mod concurrency;
 mod crash_recovery;
 mod disconnects;
 mod endurance;
+mod faults;
 mod forgotten;
 mod panics;
 mod state_directory;

@@ -1,0 +1,69 @@
+//! Faults and the operations that they would hold up.
+
+use std::time::{Duration, Instant};
+
+use devenv_engine::{
+    EngineError,
+    fake::{CallAction, CallPhase},
+};
+
+use crate::world::{TestDaemon, World, until};
+
+/// A service that is paused does not stop within its grace, which is 10 s.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// The engine in memory runs no agents, so the daemon pauses with the engine.
+fn world() -> World {
+    let world = World::new();
+    world.engine.intercept_calls(|call| {
+        if call.operation == "create_sidecar" && call.phase == CallPhase::Before {
+            return CallAction::Fail(EngineError::NotFound { what: "program", name: "agent".to_owned() });
+        }
+        CallAction::Continue
+    });
+    world
+}
+
+fn is_paused(daemon: &TestDaemon) -> bool {
+    daemon.engine.describe().contains(" paused with ")
+}
+
+fn faults(daemon: &TestDaemon) -> usize {
+    daemon.json("chaos status")["faults"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_persistent_pause_is_undone_for_a_restart_and_injected_again_after_it() {
+    let world = world();
+    let daemon = world.up();
+    let injected = daemon.expect(0, "chaos inject pause db --set persist=true --for 1h");
+    assert!(is_paused(&daemon), "{}{}\n{}", injected.stdout, injected.stderr, daemon.engine.describe());
+    for line in ["restart db", "stop db"] {
+        daemon.engine.take_calls();
+        let began = Instant::now();
+        daemon.expect(0, line);
+        assert!(began.elapsed() < AT_ONCE, "`{line}` took {:?}", began.elapsed());
+        let calls = daemon.engine.take_calls();
+        let first =
+            |name: &str| calls.iter().position(|call| call.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {calls:?}"));
+        assert!(first("unpause") < first("stop"), "{line}: {calls:?}");
+        assert_eq!(faults(&daemon), 1, "`{line}` does not end it");
+        if line == "restart db" {
+            until("it is paused again", || is_paused(&daemon));
+        }
+    }
+    daemon.expect(0, "start db");
+    until("it is paused again", || is_paused(&daemon));
+    daemon.expect(0, "chaos heal");
+    assert!(!is_paused(&daemon) && faults(&daemon) == 0);
+}
+
+#[test]
+fn a_pause_that_does_not_persist_ends_with_a_restart() {
+    let world = world();
+    let daemon = world.up();
+    daemon.expect(0, "chaos inject pause db --for 1h");
+    assert!(is_paused(&daemon));
+    daemon.expect(0, "restart db");
+    assert!(!is_paused(&daemon) && faults(&daemon) == 0);
+}
