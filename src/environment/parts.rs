@@ -86,6 +86,7 @@ impl Environment {
         let tools = Arc::new(Tools {
             engine: shared.engine.clone(),
             processes: processes.clone(),
+            versions: runtime.versions(),
             vault: vault.clone(),
             logs: logs.clone(),
             project: record.project.clone(),

@@ -18,7 +18,7 @@ use crate::{
     event::NewEvent,
     log::Logs,
     reconcile::{Handle, Reload},
-    runtime::{host_processes::HostProcesses, watched::upload},
+    runtime::{host_processes::HostProcesses, versions::Versions, watched::upload},
     secret::Vault,
     spec::{Image, Reaction, ServiceName, ServiceSpec, WatchRule},
 };
@@ -32,6 +32,7 @@ const REMOVING: Duration = Duration::from_secs(10);
 pub(crate) struct Tools {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) processes: Arc<HostProcesses>,
+    pub(crate) versions: Arc<Versions>,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
     pub(crate) project: PathBuf,

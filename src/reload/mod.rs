@@ -15,7 +15,6 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use tokio::{
@@ -27,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     event::NewEvent,
     reconcile::{Handle, View},
-    runtime::{host_processes::HostProcesses, watched::watched},
+    runtime::{host_processes::HostProcesses, versions::AdoptedStart, watched::watched},
     spec::{EnvironmentSpec, ServiceName, ServiceSpec},
     store::Goal,
-    watch::{self, Change, Extent, FeedbackLoop, Limited, Observation, Watcher},
+    watch::{Change, Extent, FeedbackLoop, Limited, Observation, Watcher},
 };
 use job::{Job, run_job};
 
@@ -48,8 +47,8 @@ pub(crate) struct Reloader {
 struct Ask {
     services: Vec<ServiceSpec>,
     project: PathBuf,
-    /// Processes that ran before anybody watched, and since when.
-    adopted: HashMap<ServiceName, SystemTime>,
+    /// Processes that ran before anybody watched.
+    adopted: HashMap<ServiceName, AdoptedStart>,
     done: oneshot::Sender<()>,
 }
 
@@ -66,13 +65,16 @@ impl Reloader {
         self.ask(spec, HashMap::new()).await;
     }
 
-    /// The same, and answers changes that nobody saw: of files that are newer than the process that was adopted.
+    /// The same, and answers changes that nobody saw: of files that are not what the process that was adopted was started with.
     pub(crate) async fn watch_adopted(&self, spec: &EnvironmentSpec, processes: &HostProcesses) {
-        let adopted = spec.services.keys().filter_map(|name| Some((name.clone(), processes.started_at(name)?))).collect();
-        self.ask(spec, adopted).await;
+        let adopted = spec.services.keys().filter_map(|name| {
+            let (run, at) = processes.newest(name)?;
+            Some((name.clone(), AdoptedStart { run, at }))
+        });
+        self.ask(spec, adopted.collect()).await;
     }
 
-    async fn ask(&self, spec: &EnvironmentSpec, adopted: HashMap<ServiceName, SystemTime>) {
+    async fn ask(&self, spec: &EnvironmentSpec, adopted: HashMap<ServiceName, AdoptedStart>) {
         let (done, is_done) = oneshot::channel();
         let services = spec.services.values().filter(|service| !service.watch.is_empty()).cloned().collect();
         // The task has ended, so there is no receiver.
@@ -188,27 +190,21 @@ impl Task {
             }
         }
         if !ask.adopted.is_empty() {
-            self.catch_up(ask.project, ask.adopted).await;
+            self.catch_up(ask.adopted).await;
         }
         // The caller may be gone.
         let _ = ask.done.send(());
     }
 
-    async fn catch_up(&mut self, project: PathBuf, adopted: HashMap<ServiceName, SystemTime>) {
+    async fn catch_up(&mut self, adopted: HashMap<ServiceName, AdoptedStart>) {
         let services = self.watching.as_ref().map(|watching| watching.services.clone()).unwrap_or_default();
+        let versions = self.tools.versions.clone();
         let find = move || {
-            let newer =
-                |path: &PathBuf, than: SystemTime| std::fs::metadata(path).and_then(|data| data.modified()).is_ok_and(|at| at > than);
             let mut found = Vec::new();
             for spec in &services {
-                let Some(started) = adopted.get(&spec.name) else { continue };
-                for (index, rule) in spec.watch.iter().enumerate() {
-                    let mut paths = watch::files(&project, &watched(&spec.name, index, rule));
-                    paths.retain(|path| newer(path, *started));
-                    if !paths.is_empty() {
-                        found.push(Change { service: spec.name.to_string(), rule: index, paths });
-                    }
-                }
+                let Some(start) = adopted.get(&spec.name) else { continue };
+                let changes = versions.changes_since(spec, *start).into_iter();
+                found.extend(changes.map(|(rule, paths)| Change { service: spec.name.to_string(), rule, paths }));
             }
             found
         };

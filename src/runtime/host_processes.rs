@@ -214,7 +214,12 @@ impl HostProcesses {
 
     /// When its newest start that runs began.
     pub(crate) fn started_at(&self, service: &ServiceName) -> Option<SystemTime> {
-        self.lock().get(service)?.values().last().map(|start| start.running.started_at.into())
+        self.newest(service).map(|(_, at)| at)
+    }
+
+    /// The number of its newest start that runs, and when that began.
+    pub(crate) fn newest(&self, service: &ServiceName) -> Option<(u32, SystemTime)> {
+        self.lock().get(service)?.iter().last().map(|(run, start)| (*run, start.running.started_at.into()))
     }
 
     /// It is ready: connections to the ports that are held for it go to this start from now on.

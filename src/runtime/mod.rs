@@ -10,7 +10,7 @@ pub(crate) mod metrics;
 mod port_proxies;
 mod readiness;
 pub(crate) mod tasks;
-mod versions;
+pub(crate) mod versions;
 pub(crate) mod watched;
 
 use std::{
@@ -100,6 +100,10 @@ impl DaemonServiceRuntime {
     pub(crate) fn end(&self) {
         self.output.end();
         self.processes.end();
+    }
+
+    pub(crate) fn versions(&self) -> Arc<Versions> {
+        self.versions.clone()
     }
 
     /// The certificate by which servers with TLS are verified.

@@ -9,11 +9,14 @@
 //!
 //! Called by the service runtime; it starts nothing itself.
 
+mod changes;
+mod stamp;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs::{self, File, Metadata},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::Mutex,
     time::SystemTime,
@@ -27,6 +30,9 @@ use crate::{
     spec::{Probe, ProcessSpec, Reaction, ServiceName, ServiceSpec, SpecHash, WatchRule, Workload},
     store, watch,
 };
+use stamp::{Stamp, Stamps};
+
+pub(crate) use changes::AdoptedStart;
 
 /// A version with more is not kept: copying it would be felt, and fill the disk.
 const FILES: usize = 20_000;
@@ -58,17 +64,7 @@ struct Manifest {
     /// What the tree mirrors.
     base: PathBuf,
     /// By the path below the base: the file as it was when it was copied.
-    files: BTreeMap<PathBuf, Stamp>,
-}
-
-/// A file that has the same has not been written since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    changed: (i64, i64),
+    files: Stamps,
 }
 
 /// Why a version was not kept. The one before stays what it was, unless it is too large.
@@ -157,13 +153,13 @@ impl Versions {
             let mode = fs::metadata(&file).ok()?.permissions().mode() & 0o777;
             Some(UploadFile { path, mode, uid: 0, gid: 0, content: fs::read(&file).ok()?.into() })
         };
-        Some(kept.files.keys().filter_map(upload).collect())
+        Some(kept.files.0.keys().filter_map(upload).collect())
     }
 
     /// The version to start, if the mark is there and nothing was written since. While it is there nothing is copied.
     fn fallen_back_to(&self, service: &ServiceName, rules: &[WatchRule]) -> Option<Manifest> {
         let mark = fs::read(self.mark(service)).ok()?;
-        let is_same = match serde_json::from_slice::<BTreeMap<PathBuf, Stamp>>(&mark) {
+        let is_same = match serde_json::from_slice::<Stamps>(&mark) {
             Ok(then) => then == self.stamps(service, rules),
             // Of an earlier devenv, which went by times alone.
             Err(_) => {
@@ -180,9 +176,9 @@ impl Versions {
     }
 
     /// The watched files as they are. Times alone would not do: a file that is restored may have an old one.
-    fn stamps(&self, service: &ServiceName, rules: &[WatchRule]) -> BTreeMap<PathBuf, Stamp> {
+    fn stamps(&self, service: &ServiceName, rules: &[WatchRule]) -> Stamps {
         let stamp = |path: PathBuf| Some((fs::metadata(&path).ok().as_ref().and_then(Stamp::of)?, path));
-        self.watched(service, rules).into_iter().filter_map(stamp).map(|(stamp, path)| (path, stamp)).collect()
+        Stamps(self.watched(service, rules).into_iter().filter_map(stamp).map(|(stamp, path)| (path, stamp)).collect())
     }
 
     fn copy(&self, spec: &ServiceSpec, run: u32, started: SystemTime) -> Result<(), NotKept> {
@@ -210,7 +206,7 @@ impl Versions {
             if let Some(above) = to.parent() {
                 fs::create_dir_all(above)?;
             }
-            let same = former.as_ref().is_some_and(|former| former.files.get(below) == Some(stamp));
+            let same = former.as_ref().is_some_and(|former| former.files.0.get(below) == Some(stamp));
             if !same || fs::hard_link(kept.join(TREE).join(below), &to).is_err() {
                 fs::copy(&from, &to)?;
                 if Stamp::of(&fs::metadata(&from)?) != Some(*stamp) {
@@ -218,8 +214,8 @@ impl Versions {
                 }
             }
         }
-        let manifest = Manifest { run, spec: spec.hash(), base, files: stamps };
-        fs::write(next.join(MANIFEST), serde_json::to_vec(&manifest).expect("a manifest serializes to JSON"))?;
+        let manifest = Manifest { run, spec: spec.hash(), base, files: Stamps(stamps) };
+        fs::write(next.join(MANIFEST), serde_json::to_vec(&manifest).map_err(io::Error::other)?)?;
         remove(&kept);
         fs::rename(&next, &kept)?;
         Ok(())
@@ -264,9 +260,9 @@ impl Versions {
         let tree = self.tree(service);
         // What came with the newer version is not the version's.
         let newer: HashSet<PathBuf> = self.watched(service, rules).into_iter().collect();
-        let mut directories: BTreeSet<&Path> = kept.files.keys().flat_map(|file| file.ancestors().skip(1)).collect();
+        let mut directories: BTreeSet<&Path> = kept.files.0.keys().flat_map(|file| file.ancestors().skip(1)).collect();
         directories.insert(Path::new(""));
-        let within = |path: &Path| kept.files.contains_key(path) || directories.contains(path);
+        let within = |path: &Path| kept.files.0.contains_key(path) || directories.contains(path);
         for directory in &directories {
             for entry in fs::read_dir(tree.join(directory))?.flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
@@ -283,7 +279,7 @@ impl Versions {
             }
         }
         let now = SystemTime::now();
-        for file in kept.files.keys() {
+        for file in kept.files.0.keys() {
             File::open(tree.join(file))?.set_modified(now)?;
         }
         Ok(())
@@ -319,27 +315,10 @@ impl Manifest {
         for word in &mut process.command {
             let path = Path::new(word);
             // Only a whole path can be distinguished from other words.
-            if path.is_absolute() && self.files.keys().any(|file| self.base.join(file).starts_with(path)) {
+            if path.is_absolute() && self.files.0.keys().any(|file| self.base.join(file).starts_with(path)) {
                 *word = moved(path).map_or_else(|| word.clone(), |path| path.display().to_string());
             }
         }
-    }
-}
-
-impl Stamp {
-    fn of(data: &Metadata) -> Option<Self> {
-        data.is_file().then(|| Self {
-            inode: data.ino(),
-            size: data.len(),
-            modified: (data.mtime(), data.mtime_nsec()),
-            changed: (data.ctime(), data.ctime_nsec()),
-        })
-    }
-
-    fn is_before(&self, moment: SystemTime) -> bool {
-        let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let moment = (since.as_secs().cast_signed(), i64::from(since.subsec_nanos()));
-        self.modified <= moment && self.changed <= moment
     }
 }
 

@@ -249,3 +249,54 @@ fn a_container_gets_the_files_of_the_version_before() {
     let greet = files.iter().find(|file| file.path == "/app/greet.part").unwrap();
     assert_eq!((files.len(), greet.content.as_ref()), (2, b"WORD=good\n".as_slice()));
 }
+
+#[test]
+fn a_file_whose_name_is_not_utf_8_is_kept_like_any_other() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let project = Project::new();
+    let odd = project.path("api/src").join(OsStr::from_bytes(b"caf\xe9.part"));
+    fs::write(&odd, "WORD=odd\n").unwrap();
+    project.write("api/src/greet.part", "WORD=good\n");
+    project.is_ready(3);
+    project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
+    assert_eq!(project.versions.fall_back(&project.spec), Some(3));
+    assert_eq!(project.runs(), "good today shared");
+    assert!(project.versions.manifest(&project.spec.name).unwrap().files.0.keys().any(|file| odd.ends_with(file)));
+}
+
+#[test]
+fn what_changed_while_nobody_watched_is_what_holds_something_else_whatever_its_time() {
+    let changed = |change: &dyn Fn(&Project)| -> Vec<PathBuf> {
+        let project = Project::new();
+        project.write("api/src/greet.part", "WORD=good\n");
+        let start = AdoptedStart { run: 7, at: SystemTime::now() };
+        project.is_ready(7);
+        change(&project);
+        let changes = project.versions.changes_since(&project.spec, start);
+        changes.into_values().flatten().map(|path| path.strip_prefix(project.path("api/src")).unwrap().to_owned()).collect()
+    };
+    assert!(changed(&|_| {}).is_empty());
+    let touched = |project: &Project| project.write("api/src/greet.part", "WORD=good\n");
+    assert!(changed(&touched).is_empty(), "it was written again, with the same content");
+    let restored = |project: &Project| {
+        project.write("api/src/greet.part", "WORD=evil\n");
+        let long_ago = SystemTime::now() - Duration::from_hours(10_000);
+        File::options().write(true).open(project.path("api/src/greet.part")).unwrap().set_modified(long_ago).unwrap();
+    };
+    assert_eq!(changed(&restored), [Path::new("greet.part")], "as with `cp -p`");
+    assert_eq!(changed(&|project| project.write("api/src/new.part", "")), [Path::new("new.part")]);
+    assert_eq!(changed(&|project| fs::remove_file(project.path("api/src/greet.part")).unwrap()), [Path::new("greet.part")]);
+}
+
+#[test]
+fn of_a_start_that_was_not_kept_what_was_written_after_it_has_changed() {
+    let project = Project::new();
+    project.write("api/src/greet.part", "WORD=good\n");
+    let start = AdoptedStart { run: 7, at: SystemTime::now() };
+    assert!(project.versions.changes_since(&project.spec, start).is_empty());
+    project.write("backup", "WORD=mended\n");
+    let long_ago = SystemTime::now() - Duration::from_hours(10_000);
+    File::options().write(true).open(project.path("backup")).unwrap().set_modified(long_ago).unwrap();
+    fs::rename(project.path("backup"), project.path("api/src/greet.part")).unwrap();
+    assert_eq!(project.versions.changes_since(&project.spec, start).into_values().flatten().count(), 1);
+}
