@@ -265,7 +265,7 @@ impl Faults {
 async fn until_lifted(wanted: &mut watch::Receiver<usize>) {
     // The sender is kept until the fault has ended.
     if wanted.wait_for(|count| *count > 0).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod active;
 mod agent;
+mod heal;
 mod impairments;
 mod inject;
 mod observe;
@@ -92,17 +93,6 @@ struct ActiveFault {
     lifting: watch::Sender<usize>,
     /// True while it is undone for them.
     lifted: watch::Receiver<bool>,
-}
-
-/// Faults that persist are undone while this lives, and injected again afterwards.
-pub(crate) struct Lifted(Vec<watch::Sender<usize>>);
-
-impl Drop for Lifted {
-    fn drop(&mut self) {
-        for lifting in &self.0 {
-            lifting.send_modify(|count| *count -= 1);
-        }
-    }
 }
 
 /// The part of a fault that lives in this process; ends when it is dropped.
@@ -238,80 +228,6 @@ impl Faults {
                 Err(error)
             }
         }
-    }
-
-    /// Undoes faults, all of them if none is named; those that are healed by it.
-    pub(crate) async fn heal(&self, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
-        let undo_log = self.undo_log();
-        let there: Vec<Entry> = undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
-        for id in ids {
-            if undo_log.find(id).is_none() {
-                return Err(ApiError::new(ErrorCode::NotFound, format!("fault `{id}` does not exist"))
-                    .hint("run `devenv chaos status` to list the faults"));
-            }
-        }
-        let meant = |entry: &&Entry| ids.is_empty() || ids.contains(&entry.fault.id);
-        let (mut healed, mut left) = (Vec::new(), Vec::new());
-        for entry in there.iter().filter(meant) {
-            match self.keeping(&entry.fault.id) {
-                Some(mut keeping) => {
-                    keeping.end.cancel();
-                    // An error is a process shim that is gone, and with it the attempt.
-                    let _ = keeping.over.wait_for(|over| *over).await;
-                }
-                // Nobody keeps it: an earlier attempt failed.
-                None => self.finish_fault(entry.clone()).await,
-            }
-            match undo_log.find(&entry.fault.id) {
-                Some(after) if after.fault.healed_at.is_some() => healed.push(after.fault),
-                _ => left.push(entry.fault.id.clone()),
-            }
-        }
-        if left.is_empty() {
-            return Ok(healed);
-        }
-        Err(ApiError::new(ErrorCode::Failed, format!("faults that could not be undone: {}", left.join(", ")))
-            .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
-    }
-
-    /// Undoes faults that hold the processes of these services (of all, if none is named): a service that is to be stopped or
-    /// restarted could not hear of it. They are healed, because the next run is not the one that was held, but for those that
-    /// persist: these are injected again once what is returned is dropped and the service is ready.
-    pub(crate) async fn lift_halting(&self, names: &[ServiceName]) -> Lifted {
-        let halts = |entry: &Entry| entry.fault.healed_at.is_none() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
-        let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
-        let entries = self.undo_log().entries().into_iter().filter(|entry| halts(entry) && concerned(entry));
-        let (persistent, others): (Vec<Entry>, Vec<Entry>) = entries.partition(Entry::persists);
-        let ids: Vec<String> = others.into_iter().map(|entry| entry.fault.id).collect();
-        if !ids.is_empty()
-            && let Err(error) = self.heal(&ids).await
-        {
-            tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is stopped.");
-        }
-        let mut all = Lifted(Vec::new());
-        for mut fault in persistent.iter().filter_map(|entry| self.keeping(&entry.fault.id)) {
-            fault.lifting.send_modify(|count| *count += 1);
-            all.0.push(fault.lifting);
-            // An error is a task that has ended, and the fault with it.
-            let _ = fault.lifted.wait_for(|lifted| *lifted).await;
-        }
-        all
-    }
-
-    /// Faults that have not healed yet; with `healed`, those that have too.
-    pub(crate) fn list(&self, healed: bool) -> Vec<Fault> {
-        let entries = self.undo_log().entries().into_iter().map(|entry| entry.fault);
-        entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
-    }
-
-    /// The fault that holds all processes of this service still, also those that are started now.
-    pub(crate) async fn paused_by(&self, service: &str) -> Option<String> {
-        for entry in self.undo_log().entries().into_iter().filter(|entry| entry.is_active_on(service)) {
-            if self.described(&entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {
-                return Some(entry.fault.id);
-            }
-        }
-        None
     }
 
     fn undo_log(&self) -> UndoLog {

@@ -1,6 +1,7 @@
 //! The task with a scripted engine and a scripted service runtime: what it does, in which order, and what it leaves behind when
 //! it is killed at any moment.
 
+mod engine;
 mod interleavings;
 mod world;
 
@@ -9,11 +10,10 @@ use std::{collections::BTreeMap, time::Duration};
 use devenv_api::{Phase, ServiceState};
 
 use crate::{
-    engine::{Engine, EngineError, EngineEvent, EngineEventKind, Labels, NetworkCreate, fake::FakeEngine},
+    engine::{Engine, EngineError},
     reconcile::{Evidence, ServiceAction},
-    spec::SpecHash,
 };
-use world::{World, observe, within};
+use world::{World, within};
 
 #[tokio::test(start_paused = true)]
 async fn everything_comes_up_in_order_and_a_second_up_changes_nothing() {
@@ -267,119 +267,6 @@ async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
     let turn = life.handle.services(names.clone(), ServiceAction::Start).await.unwrap();
     within(life.handle.until_settled(turn, &names)).await.unwrap();
     assert_eq!(life.state("api"), ServiceState::Ready);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_engine_may_go_away_and_come_back_under_it() {
-    let world = World::new();
-    let life = world.start().await;
-    life.up(&world).await;
-    world.engine.go_away();
-    life.handle.engine_gone().await;
-    let turn = life.handle.up(world.spec()).await.unwrap();
-    world.engine.come_back();
-    life.handle.observed(observe(&world.engine).await).await;
-    let view = within(life.handle.until_up(turn)).await.unwrap();
-    assert_eq!(view.status.phase, Phase::Ready);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_end_that_is_heard_of_before_the_start_has_returned_is_not_missed() {
-    let world = World::new();
-    let life = world.start().await;
-    world.engine.delay("start", Duration::from_millis(50));
-    let turn = life.handle.up(world.spec()).await.unwrap();
-    life.until(|view| view.status.services[0].state == ServiceState::Starting).await;
-    let container = world.container("db").await;
-    let died = EngineEvent { container: container.id, labels: container.labels, kind: EngineEventKind::Died { code: 1 } };
-    life.handle.engine_event(died).await;
-    let view = within(life.handle.until_up(turn)).await.unwrap();
-    assert_eq!(view.status.phase, Phase::Ready, "it was examined, and it ran");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_taken_subnet_is_passed_over() {
-    let world = World {
-        engine: FakeEngine::new().with_image("db:1").with_image("api:1").with_foreign_subnet("10.213.0.0/24".parse().unwrap()),
-        ..World::new()
-    };
-    let life = world.start().await;
-    assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
-    let network = world.engine.networks(&World::owner()).await.unwrap().remove(0);
-    assert_ne!(network.subnet.unwrap().to_string(), "10.213.0.0/26");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_port_that_is_taken_at_the_start_fails_that_service_alone() {
-    let world = World::new();
-    world.engine.fail_next("start", EngineError::PortTaken { port: 25_000 });
-    let life = world.start().await;
-    let view = life.up(&world).await;
-    assert_eq!(view.failures[0].name.as_str(), "db");
-    assert!(view.failures[0].failure.reason.contains("port 25000"), "{:?}", view.failures);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_dead_daemon_asked_for_and_the_engine_made_late_is_taken_or_replaced() {
-    let world = World::new();
-    let life = world.start().await;
-    life.up(&world).await;
-    let (db, api) = (world.container("db").await, world.container("api").await);
-    let (as_asked, _) = world.engine.created(&db.id).unwrap();
-    let (mut of_another_spec, _) = world.engine.created(&api.id).unwrap();
-    of_another_spec.labels.spec = Some(SpecHash::recorded("older"));
-    life.kill().await;
-    world.engine.vanish(&db.id);
-    world.engine.vanish(&api.id);
-
-    world.engine.delay("image", Duration::from_millis(50));
-    let life = world.start().await;
-    let late = [world.engine.create_container(&as_asked).await.unwrap(), world.engine.create_container(&of_another_spec).await.unwrap()];
-    life.until(|view| view.status.phase == Phase::Ready).await;
-    assert_eq!(world.container("db").await.id, late[0]);
-    assert_ne!(world.container("api").await.id, late[1]);
-    assert_eq!(world.containers().await.len(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_two_networks_of_one_name_one_stays_and_down_leaves_neither() {
-    let world = World::new();
-    world.engine.delay("networks", Duration::from_millis(50));
-    let life = world.start().await;
-    let turn = life.handle.up(world.spec()).await.unwrap();
-    let late = || NetworkCreate {
-        name: format!("devenv-{}", World::id()),
-        labels: Labels {
-            owner: World::owner(),
-            environment: World::id(),
-            project: "/p/shop".into(),
-            instance: "default".into(),
-            service: None,
-            spec: None,
-            role: None,
-        },
-        subnet: "10.213.0.64/26".parse().unwrap(),
-    };
-    while !world.engine.calls().iter().any(|call| call.starts_with("create_network")) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    world.engine.finish_late(&late());
-    within(life.handle.until_up(turn)).await.unwrap();
-    let left = world.engine.networks(&World::owner()).await.unwrap();
-    assert_eq!(left.len(), 1);
-    assert_eq!(left[0].subnet, life.handle.record().await.unwrap().subnet);
-
-    world.engine.finish_late(&late());
-    life.down(false).await;
-    assert_eq!(world.leftovers().await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_that_was_away_for_one_call_alone_is_asked_again() {
-    let world = World::new();
-    world.engine.fail_next("create_container", EngineError::Unreachable { endpoint: "fake".into(), reason: "too many at once".into() });
-    let life = world.start().await;
-    assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
 }
 
 /// The daemon is killed after each of the engine's calls in turn, on the way up and on the way down. Whatever it leaves,

@@ -3,16 +3,18 @@
 //! While versions are swapped, and while an old one ends, a service has several. Which of them its connections go to is
 //! noted in `SERVICE.serving`, so that a daemon that comes up later keeps that one and ends the others.
 
+mod adopt;
+mod variables;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use devenv_api::ShellVariables;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::{
     inherited::Inherited,
@@ -20,16 +22,12 @@ use super::{
 };
 use crate::{
     log::Logs,
-    process::{self, Adopted, Ending, ProcessError, Running, Signal, StartRequest, Supervisor},
-    reconcile::{Exit, Handle, ObservedProcess},
+    process::{self, Ending, ProcessError, Running, Signal, StartRequest, Supervisor},
+    reconcile::{Exit, Handle},
     secret::{SecretError, Vault},
     spec::{ProcessSpec, ServiceName, ServiceSpec, Workload},
 };
-
-/// For a process that is one too many: it is nobody's, and the one that is kept waits for its ports.
-const SURPLUS_GRACE: Duration = Duration::from_secs(1);
-/// The variables that pass a process its ports.
-const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
+use variables::variables;
 
 pub(crate) struct HostProcesses {
     /// What the markers of all processes of the environment begin with; those of another daemon's begin otherwise.
@@ -92,65 +90,6 @@ impl HostProcesses {
     /// Ports that are held for services, whether or not these run.
     pub(crate) fn held_ports(&self) -> Vec<u16> {
         self.proxies.ports()
-    }
-
-    /// Takes over the processes that an earlier daemon started, one of each service, and ends all others. Says what became
-    /// of each.
-    pub(crate) async fn adopt(&self) -> Vec<(ServiceName, ObservedProcess)> {
-        let mut found = Vec::new();
-        for (name, runs) in self.directories() {
-            let serving = self.serving(&name);
-            let mut running = BTreeMap::new();
-            let mut last = None;
-            for (run, directory) in runs {
-                match process::adopt(&directory).await {
-                    Adopted::Running(process) => {
-                        running.insert(run, process);
-                    }
-                    Adopted::Ended(process, exit) => last = Some((process, code(exit.ending))),
-                    Adopted::Lost(process) => last = Some((process, -1)),
-                    Adopted::Nothing => remove(&directory),
-                }
-            }
-            let kept = serving.filter(|run| running.contains_key(run)).or_else(|| running.keys().last().copied());
-            let kept = kept.and_then(|run| running.remove(&run));
-            let mut surplus: JoinSet<()> = running
-                .into_values()
-                .map(|process| async move {
-                    process.stop(Signal::TERM, SURPLUS_GRACE).await;
-                    remove(process.directory());
-                })
-                .collect();
-            while surplus.join_next().await.is_some() {}
-            match (kept, last) {
-                (Some(process), _) => found.push((name.clone(), self.take(&name, process).await)),
-                (None, Some((process, code))) => found.push((name, ObservedProcess::Ended { code, run: process.run })),
-                (None, None) => {}
-            }
-        }
-        self.sweep_escapees().await;
-        found
-    }
-
-    async fn take(&self, name: &ServiceName, process: Running) -> ObservedProcess {
-        let observed = ObservedProcess::Running { pid: process.pid, run: process.run };
-        let ports = read_ports(process.directory());
-        let public: Vec<u16> = ports.keys().copied().collect();
-        match self.proxies.hold(name, &public).await {
-            Ok(()) => self.proxies.serve(name, process.run, &ports),
-            // Tried again before it counts as ready.
-            Err(error) => tracing::warn!(%error, service = %name, "Cannot listen on the ports of a service yet."),
-        }
-        self.insert(name, Start { running: process, ports, follower: None });
-        observed
-    }
-
-    /// Ends what carries our marker and belongs to no process that was taken over.
-    async fn sweep_escapees(&self) {
-        let kept: Vec<String> = self.lock().values().flat_map(BTreeMap::values).map(|start| start.running.marker().to_owned()).collect();
-        let prefix = format!("{}/", self.marker);
-        // The runtime has logged a panic in it.
-        let _ = tokio::task::spawn_blocking(move || process::sweep_others(&prefix, &kept)).await;
     }
 
     pub(crate) async fn start(&self, spec: &ServiceSpec, run: u32, vault: &Vault, logs: &Logs) -> Result<String, StartError> {
@@ -354,10 +293,6 @@ impl HostProcesses {
         }
         found
     }
-
-    fn serving(&self, service: &ServiceName) -> Option<u32> {
-        fs::read_to_string(self.directory.join(format!("{service}.serving"))).ok()?.trim().parse().ok()
-    }
 }
 
 /// Why a process could not be started.
@@ -378,28 +313,10 @@ pub(crate) enum StartError {
 /// In a process shim's directory: where its program really listens.
 const PORTS: &str = "ports.json";
 
-fn read_ports(directory: &Path) -> Ports {
-    fs::read(directory.join(PORTS)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
-}
-
 fn remove(directory: &Path) {
     if let Err(error) = fs::remove_dir_all(directory) {
         tracing::debug!(%error, path = %directory.display(), "Cannot remove the directory of a process shim.");
     }
-}
-
-/// What it inherits (a program on the host needs a `PATH` and a `HOME`), then the service's own. Without one of those it would
-/// not be the program that the profile means.
-fn variables(process: &ProcessSpec, inherited: &ShellVariables, ports: &Ports, vault: &Vault) -> Result<Vec<(String, String)>, StartError> {
-    let is_own = |name: &String| process.environment.contains_key(name);
-    let mut variables: Vec<(String, String)> =
-        inherited.0.iter().filter(|(name, _)| !is_own(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
-    for (name, template) in &process.environment {
-        let value = vault.resolve(template).map_err(|source| StartError::Variable { name: name.clone(), source })?;
-        let own = value.parse().ok().and_then(|port: u16| ports.get(&port)).filter(|_| PORT_VARIABLES.contains(&name.as_str()));
-        variables.push((name.clone(), own.map_or(value, ToString::to_string)));
-    }
-    Ok(variables)
 }
 
 /// The shell's convention: 128 plus the signal's number.
@@ -416,42 +333,19 @@ mod tests {
     use indexmap::IndexMap;
 
     use super::*;
-    use crate::spec::{SecretRef, Template};
-
-    fn process(environment: IndexMap<String, Template>) -> ProcessSpec {
-        ProcessSpec { command: vec!["true".to_owned()], directory: "/".into(), environment, ports: vec![8080], fronted: true }
-    }
-
-    #[test]
-    fn a_process_gets_what_the_shell_that_asked_has_and_the_profile_has_the_last_word() {
-        let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::new(directory.path().join("secrets"));
-        let inherited =
-            ShellVariables(BTreeMap::from([("PATH", "/new/bin"), ("TOKEN", "shell's")].map(|(a, b)| (a.to_owned(), b.to_owned()))));
-        let process = process(IndexMap::from([("TOKEN".to_owned(), "profile's".into()), ("PORT".to_owned(), "8080".into())]));
-        let given = variables(&process, &inherited, &Ports::from([(8080, 41_000)]), &vault).unwrap();
-        let expected = [("PATH", "/new/bin"), ("TOKEN", "profile's"), ("PORT", "41000")];
-        assert_eq!(given, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
-
-    #[test]
-    fn a_process_is_not_started_without_a_variable_whose_secret_cannot_be_read() {
-        let directory = tempfile::tempdir().unwrap();
-        // A file where the directory of secrets should be: nothing can be read or made there, not even by root.
-        fs::write(directory.path().join("secrets"), "").unwrap();
-        let vault = Vault::new(directory.path().join("secrets"));
-        let process = process(IndexMap::from([("TOKEN".to_owned(), Template::secret(SecretRef::new("api", "token")))]));
-        let error = variables(&process, &ShellVariables::default(), &Ports::new(), &vault).unwrap_err();
-        assert_eq!(error.to_string(), "cannot resolve its variable `TOKEN`");
-    }
 
     #[tokio::test]
     async fn a_service_whose_port_another_program_has_taken_does_not_count_as_ready() {
         let directory = tempfile::tempdir().unwrap();
         let processes = HostProcesses::new("owner", "e", directory.path().into(), Inherited::open(directory.path().join("inherited.json")));
         let thief = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut process = process(IndexMap::new());
-        process.ports = vec![thief.local_addr().unwrap().port()];
+        let process = ProcessSpec {
+            command: vec!["true".to_owned()],
+            directory: "/".into(),
+            environment: IndexMap::new(),
+            ports: vec![thief.local_addr().unwrap().port()],
+            fronted: true,
+        };
         let spec = serde_json::json!({
             "name": "api", "kind": "process", "workload": Workload::Process(process), "depends_on": {}, "on_dependency_restart": "ignore",
             "optional": false, "probe": "none", "provision": [], "proof": null, "ready_timeout": { "secs": 1, "nanos": 0 },
