@@ -318,10 +318,12 @@ impl Task {
         let paths: Vec<String> = found.paths.iter().map(|path| self.tools.shown(path)).collect();
         let writer = match &found.writer {
             Some((pid, program)) => format!("{program} (process {pid})"),
+            None if found.while_running => format!("{name} itself"),
             None => format!("the build or the start of {name}"),
         };
         let message = format!(
-            "{writer} writes {} each time, so its changes are ignored from now on; add it to `ignore` or `.gitignore`",
+            "{writer} writes {}, which {name} watches, so each change would cause the next; these changes are ignored from now on; \
+             add the file to `ignore` or `.gitignore`",
             paths.join(", ")
         );
         self.handle.events.emit(

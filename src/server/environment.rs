@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{Json, extract::State, response::Response};
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
+use devenv_api::{ApiError, Condition, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
 
 use super::{Daemon, failure::Failed, stream};
 use crate::{
@@ -94,11 +94,63 @@ fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         [] => service.optional != Some(true),
         names => names.iter().any(|name| name.as_str() == service.name),
     };
-    match view.status.services.iter().find(|service| service.state == ServiceState::Stopped && needed(service)) {
-        Some(stopped) => {
-            Err(ApiError::new(ErrorCode::Failed, format!("`{}` is stopped, and `wait` does not start services", stopped.name))
-                .hint(format!("run `devenv start {}` to start it", stopped.name)))
+    let services = &view.status.services;
+    if let Some(stopped) = services.iter().find(|service| service.state == ServiceState::Stopped && needed(service)) {
+        let message = format!("`{}` is stopped, and `wait` does not start services", stopped.name);
+        let hint = format!("run `devenv start {}` to start it", stopped.name);
+        return Err(ApiError::new(ErrorCode::Failed, message).hint(hint));
+    }
+    match services.iter().find(|service| names.iter().any(|name| name.as_str() == service.name) && has_ended_unasked(service, services)) {
+        Some(ended) => {
+            let message = format!("`{}` does not run: it ended by itself with exit code 0", ended.name);
+            Err(ApiError::new(ErrorCode::Failed, message).hint(format!(
+                "run `devenv logs {0}` for its output; a service has no standard input, so a program that runs until its input ends needs an \
+                 option against that (`--watch=always` for Tailwind); if `{0}` is meant to end, let what needs it say \
+                 `depends_on: {{ {0}: completed }}`",
+                ended.name
+            )))
         }
         None => Ok(()),
+    }
+}
+
+/// It has completed, and no service waits for that: then it is no one-shot, but a program that did not stay.
+fn has_ended_unasked(service: &devenv_api::Service, all: &[devenv_api::Service]) -> bool {
+    let is_awaited = all.iter().any(|other| other.depends_on.get(&service.name) == Some(&Condition::Completed));
+    service.state == ServiceState::Completed && !is_awaited
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+
+    use super::*;
+
+    fn service(name: &str, state: ServiceState, depends_on: &[(&str, Condition)]) -> devenv_api::Service {
+        devenv_api::Service {
+            name: name.to_owned(),
+            kind: "process".to_owned(),
+            state,
+            reason: None,
+            ready_after_ms: None,
+            restarts: 0,
+            optional: None,
+            container: None,
+            pid: None,
+            image: None,
+            ports: Vec::new(),
+            urls: IndexMap::new(),
+            depends_on: depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_program_that_ended_by_itself_is_no_one_shot_unless_another_service_waits_for_its_end() {
+        let css = service("css", ServiceState::Completed, &[]);
+        let migrate = service("migrate", ServiceState::Completed, &[]);
+        let api = service("api", ServiceState::Ready, &[("migrate", Condition::Completed), ("css", Condition::Started)]);
+        let all = [css, migrate, api];
+        let unasked: Vec<&str> = all.iter().filter(|one| has_ended_unasked(one, &all)).map(|one| one.name.as_str()).collect();
+        assert_eq!(unasked, ["css"]);
     }
 }

@@ -245,7 +245,14 @@ impl Running {
         }
     }
 
-    /// Ends the whole tree: by `signal`, and after `grace` by SIGKILL.
+    /// What the program left running when it ended by itself, each as `NAME (process ID)`; it has been ended. Known once the
+    /// program has ended.
+    pub fn left_behind(&self) -> Vec<String> {
+        let state = State::read(&self.directory).filter(|now| now.marker == self.state.marker);
+        state.map(|state| state.left).unwrap_or_default()
+    }
+
+    /// Ends the whole tree: sends each process `signal` once, and after `grace` SIGKILL.
     pub async fn stop(&self, signal: Signal, grace: Duration) -> Exit {
         let request = Request::Stop { signal, grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
         match self.ask(&request, grace + AFTER_GRACE).await {

@@ -84,6 +84,9 @@ pub(super) struct State {
     pub(super) started_at: Timestamp,
     /// Set when the program, its descendants and its output have ended.
     pub(super) exit: Option<Exit>,
+    /// What the program left running when it ended by itself: each as `NAME (process ID)`. It has been ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) left: Vec<String>,
 }
 
 /// How and when a program ended.

@@ -6,6 +6,7 @@
 //! Plain threads and blocking calls: a process shim must be small, start at once, and survive anything but SIGKILL.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io::{self, BufRead, BufReader, PipeReader, Write},
     net::Shutdown,
@@ -36,6 +37,10 @@ use devenv_logs::Logs;
 const LEFTOVERS: Duration = Duration::from_secs(2);
 /// For a killed tree to be gone. What hangs in the kernel longer is given up.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// How often a list of leftovers is made until none of them vanishes in the meantime.
+const NAMING_ATTEMPTS: usize = 10;
+/// How many leftovers are named; the rest is counted.
+const NAMED_LEFTOVERS: usize = 3;
 /// Wakes those who wait for the exit.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Enough for any thread of a process shim.
@@ -58,6 +63,10 @@ struct TreeState {
     tree_ended: bool,
     /// Stop requests in progress.
     stopping: usize,
+    /// Who has been sent which signal by a stop: a second one of the same kind tells many programs to end at once.
+    signalled: BTreeSet<(Process, i32)>,
+    /// What lived on when the program had ended by itself: names and process ids.
+    left: Vec<String>,
     /// Killing did not help.
     given_up: bool,
     /// All is over and written down.
@@ -141,7 +150,16 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
         .spawn()
         .map_err(|error| command::refusal(&program, &error))?;
 
-    let state = State { marker: launch.marker, service: launch.service, run: launch.run, shim, pid: child.id(), started_at, exit: None };
+    let state = State {
+        marker: launch.marker,
+        service: launch.service,
+        run: launch.run,
+        shim,
+        pid: child.id(),
+        started_at,
+        exit: None,
+        left: Vec::new(),
+    };
     // Without it a later daemon could not find the program; but it runs, and this daemon has it.
     let _ = state.write(directory);
     let group =
@@ -175,7 +193,8 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     drop(end);
     // Write the last lines to the log before the exit is reported.
     let _ = output.join();
-    let state = State { exit: Some(exit), ..shared.state.clone() };
+    let left = std::mem::take(&mut shared.lock().left);
+    let state = State { exit: Some(exit), left, ..shared.state.clone() };
     let _ = state.write(&shared.directory);
     // The daemon may start the next process shim in this directory as soon as it learns of the exit.
     control::remove(&shared.directory);
@@ -246,6 +265,7 @@ impl Shared {
         }
         if !tree_state.tree_ended && tree_state.stopping == 0 {
             drop(tree_state);
+            self.lock().left = leftovers();
             self.stop(Signal::TERM, LEFTOVERS);
             tree_state = self.lock();
         }
@@ -255,26 +275,32 @@ impl Shared {
         tree_state.exit.unwrap_or_else(|| Exit { ending: Ending::Lost, at: Timestamp::now() })
     }
 
-    /// Asks the tree to end, waits for the grace, and kills what is left.
+    /// Asks the tree to end, waits for the grace, and kills what is left. The grace is for the whole tree: a wrapper that ends
+    /// at once takes nothing of it from the program that it has started. Nobody gets the signal twice, however many stop
+    /// requests there are.
     fn stop(&self, signal: Signal, grace: Duration) {
         let deadline = Instant::now() + grace;
+        let number = signal.raw().as_raw();
         let mut tree_state = self.lock();
         tree_state.stopping += 1;
-        if tree_state.exit.is_none() {
+        if tree_state.exit.is_none() && tree_state.signalled.iter().all(|(_, sent)| *sent != number) {
             // It may have ended this instant; and a stopped process would not receive the signal.
             let _ = self.signal_group(signal).and_then(|()| self.signal_group(Signal::CONT));
+            let group = self.group.as_raw_nonzero().get().cast_unsigned();
+            let members = tree::descendants(std::process::id()).into_iter().filter(|process| process.group() == Some(group));
+            tree_state.signalled.extend(members.map(|process| (process, number)));
         }
         while tree_state.exit.is_none() && Instant::now() < deadline {
             tree_state = self.wait(tree_state, Some(deadline));
         }
         if !tree_state.tree_ended && Instant::now() < deadline {
             // Processes that left the group have not received it yet.
-            drop(tree_state);
             for process in tree::descendants(std::process::id()) {
-                process.signal(signal);
-                process.signal(Signal::CONT);
+                if tree_state.signalled.insert((process, number)) {
+                    process.signal(signal);
+                    process.signal(Signal::CONT);
+                }
             }
-            tree_state = self.lock();
             while !tree_state.tree_ended && Instant::now() < deadline {
                 tree_state = self.wait(tree_state, Some(deadline));
             }
@@ -343,6 +369,23 @@ impl Shared {
             tree_state = self.wait(tree_state, None);
         }
     }
+}
+
+/// Names what lives below this process. One that forks to become a daemon may be gone before its name is read: then its
+/// child is there.
+fn leftovers() -> Vec<String> {
+    let left = (0..NAMING_ATTEMPTS).map(|_| tree::descendants(std::process::id())).map(|left| {
+        let named = left.iter().filter_map(|process| Some(format!("{} (process {})", process.name()?, process.pid)));
+        (left.len(), named.collect::<Vec<_>>())
+    });
+    let Some((count, mut named)) = left.into_iter().find(|(count, named)| *count == 0 || *count == named.len()) else {
+        return vec!["processes that fork again and again".to_owned()];
+    };
+    if count > NAMED_LEFTOVERS {
+        named.truncate(NAMED_LEFTOVERS);
+        named.push(format!("{} more", count - NAMED_LEFTOVERS));
+    }
+    named
 }
 
 fn ending(status: WaitStatus) -> Ending {

@@ -191,6 +191,76 @@ async fn what_a_crashed_program_leaves_behind_ends_with_it() {
     let exit = running.exited().await;
     assert_eq!(exit.ending, Ending::Code(7));
     assert_eq!(alive(running.marker()), 0);
+    let left = running.left_behind();
+    assert!(left.len() == 2 && left.iter().all(|one| one.contains(" (process ")), "{left:?}");
+}
+
+#[tokio::test]
+async fn programs_that_make_themselves_daemons_are_named_and_ended() {
+    for (how, script, expected) in [
+        ("forks", "sleep 1000 & sleep 0.3; exit 0", "sleep (process "),
+        ("forks twice into a session of its own", "(setsid setsid sleep 1000 &) ; sleep 0.3; exit 0", "sleep (process "),
+        ("with an empty environment", "(setsid env -i sleep 1000 &) ; sleep 0.3; exit 0", "sleep (process "),
+        ("many", "for i in 1 2 3 4 5; do sleep 1000 & done; exit 0", "2 more"),
+    ] {
+        let place = Place::new();
+        let running = place.shell(script).await;
+        assert_eq!(running.exited().await.ending, Ending::Code(0), "{how}");
+        assert_eq!(alive(running.marker()), 0, "{how}");
+        let left = running.left_behind();
+        assert!(left.last().is_some_and(|one| one.starts_with(expected)), "{how}: {left:?}");
+        assert!(left.iter().all(|one| !one.contains("process ") || !is_alive(one)), "{how}: {left:?}");
+    }
+    let place = Place::new();
+    let running = place.shell("exit 0").await;
+    running.exited().await;
+    assert_eq!(running.left_behind(), [""; 0], "nothing is left");
+}
+
+/// Whether the process of `NAME (process ID)` runs.
+fn is_alive(named: &str) -> bool {
+    let pid = named.trim_end_matches(')').rsplit(' ').next().unwrap();
+    Process::of(pid.parse().unwrap()).is_some()
+}
+
+/// A server that drains for a second after a SIGTERM, and says how often it has got one.
+const SERVER: &str = r#"trap "echo signalled; told=1" TERM
+echo up
+while [ -z "$told" ]; do sleep 0.05; done
+for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done
+echo drained
+"#;
+
+#[tokio::test]
+async fn whatever_wrapper_a_server_has_it_gets_one_signal_and_the_whole_grace() {
+    for (wrapper, script, stops) in [
+        ("none", "exec sh server.sh", 1),
+        ("a shell", "sh server.sh; exit $?", 1),
+        ("one that ends at once", "trap 'exit 143' TERM; sh server.sh & wait", 1),
+        ("one that the signal kills", "sh server.sh & wait", 1),
+        ("two", "sh -c 'sh server.sh & wait' & wait", 1),
+        ("one that gives it a session of its own", "trap 'exit 0' TERM; setsid sh server.sh & wait", 1),
+        ("one, and two stop at the same time", "trap 'exit 143' TERM; sh server.sh & wait", 2),
+    ] {
+        let place = Place::new();
+        fs::write(place.directory.path().join("server.sh"), SERVER).unwrap();
+        let running = place.shell(script).await;
+        place.line("up").await;
+        let began = Instant::now();
+        let mut stopping = tokio::task::JoinSet::new();
+        for _ in 0..stops {
+            let running = running.clone();
+            stopping.spawn(async move { running.stop(Signal::TERM, DEADLINE).await });
+        }
+        stopping.join_all().await;
+        let took = began.elapsed();
+        let lines: Vec<String> = place.lines().into_iter().map(|(_, line)| line).collect();
+        let said = |what: &str| lines.iter().filter(|line| *line == what).count();
+        assert_eq!((said("signalled"), said("drained")), (1, 1), "wrapper: {wrapper}: {lines:?}");
+        assert!(took >= Duration::from_millis(800) && took < DEADLINE, "wrapper: {wrapper}: {took:?}");
+        assert_eq!(alive(running.marker()), 0, "wrapper: {wrapper}");
+        assert_eq!(running.left_behind(), [""; 0], "wrapper: {wrapper}: it was stopped, so nothing was left behind");
+    }
 }
 
 #[tokio::test]

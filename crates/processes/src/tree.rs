@@ -27,7 +27,7 @@ const EXEC_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two looks at processes in the middle of `execve`.
 const EXEC_PAUSES: [Duration; 4] = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(15)];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Process {
     pub(super) pid: u32,
     /// In the kernel's ticks since boot.
@@ -37,6 +37,19 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn of(pid: u32) -> Option<Self> {
         Some(stat(pid)?.0)
+    }
+
+    /// The id of its process group; nothing if it is gone.
+    pub(super) fn group(self) -> Option<u32> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let group = after_name(&text).nth(2)?.parse().ok()?;
+        (Self::of(self.pid)? == self).then_some(group)
+    }
+
+    /// What the kernel calls it: the first 15 bytes of its program's name.
+    pub(super) fn name(self) -> Option<String> {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).ok()?;
+        (Self::of(self.pid)? == self).then(|| name.trim_end().to_owned())
     }
 
     /// Signals exactly this process, never a later one of the same id. False if it is gone.

@@ -1,29 +1,54 @@
-//! Breaks feedback loops: pure, time is given.
+//! Breaks feedback loops, in which a service writes what it watches: pure, time is given.
 //!
 //! What is written while a service is being built or started may be its user's next save or its own product. The first
-//! time it counts as a save, so that none is ever lost. A path that does it again, and was never seen to change at any
+//! time it counts as a save, so that none is lost. A path that does it again, and was never seen to change at any
 //! other time, is generated, and from then on counts only when no operation of the service is in progress.
+//!
+//! What is written while the service runs is its own if one of its processes has the file open for writing. Those that close
+//! it at once are known by their rhythm (`rhythm.rs`): a program writes at the same time after each start, a person does not.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    path::PathBuf,
+    collections::{HashMap, HashSet, VecDeque},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use super::rhythm::{Rhythm, Write};
 
 /// So many reloads in a row that a reload caused, whatever the files, are a loop.
 const LIMIT: usize = 10;
 const WINDOW: Duration = Duration::from_secs(30);
 /// A batch of more files is no save of a person's (a checkout, a formatter), and teaches nothing about who edits what.
 const BATCH: usize = 100;
+/// A file that changes for the first time so long after a start is one that a person edits.
+const EDITED_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Seen to change while no operation was in progress.
+    /// Seen to change by a person's hand.
     edited: HashSet<PathBuf>,
     /// Seen to change once during a build or start.
     suspects: HashSet<PathBuf>,
+    /// Written by the build or the start.
     products: HashSet<PathBuf>,
+    /// Seen in the hands of the service's own processes.
+    held: HashSet<PathBuf>,
+    /// By path, of those that changed while the service ran.
+    rhythms: HashMap<PathBuf, Rhythm>,
+    /// The paths that caused the last reload.
+    reported: HashSet<PathBuf>,
     caused: VecDeque<Instant>,
+}
+
+/// What the service did when files changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// It was being built or started.
+    Starting,
+    /// It ran: `since` is the time since its build or start ended, and `round` says which one that was.
+    Running { round: Instant, since: Duration },
+    /// It is not known to have been built or started.
+    Unknown,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,31 +60,34 @@ pub(super) struct Verdict {
 }
 
 impl Breaker {
-    /// `own` is whether they changed during a build or start, or by the hand of the service's own processes.
-    pub(super) fn judge(&mut self, now: Instant, paths: Vec<PathBuf>, own: bool) -> Verdict {
-        if !own {
-            for path in &paths {
-                self.products.remove(path);
-                self.suspects.remove(path);
-            }
-            if paths.len() <= BATCH {
-                self.edited.extend(paths.iter().cloned());
-            }
-            return Verdict { changed: paths, broken: Vec::new() };
-        }
+    /// `is_held` says whether one of the service's own processes has a file open for writing. It is asked only of paths that
+    /// would count otherwise, and of no batch.
+    pub(super) fn judge(&mut self, now: Instant, paths: Vec<PathBuf>, activity: Activity, is_held: impl Fn(&Path) -> bool) -> Verdict {
+        let is_batch = paths.len() > BATCH;
         let mut verdict = Verdict::default();
         for path in paths {
-            if self.products.contains(&path) {
+            let before = (verdict.changed.len(), verdict.broken.len());
+            if self.held.contains(&path) {
                 continue;
             }
-            if self.edited.contains(&path) || self.suspects.insert(path.clone()) {
-                verdict.changed.push(path);
-            } else {
-                self.products.insert(path.clone());
-                verdict.broken.push(path);
+            match activity {
+                Activity::Starting => self.changed_at_start(path.clone(), &mut verdict),
+                Activity::Running { round, since } if !is_batch => {
+                    self.changed_while_running(now, path.clone(), round, since, &mut verdict)
+                }
+                Activity::Running { .. } | Activity::Unknown => {
+                    self.edited_by_hand(&path, is_batch);
+                    verdict.changed.push(path.clone());
+                }
+            }
+            if !is_batch && (verdict.changed.len(), verdict.broken.len()) != before && is_held(&path) {
+                verdict.changed.truncate(before.0);
+                verdict.broken.truncate(before.1);
+                verdict.broken.push(path.clone());
+                self.held.insert(path);
             }
         }
-        if !verdict.changed.is_empty() {
+        if activity == Activity::Starting && !verdict.changed.is_empty() {
             self.caused.retain(|at| now.saturating_duration_since(*at) < WINDOW);
             self.caused.push_back(now);
             if self.caused.len() > LIMIT {
@@ -68,7 +96,62 @@ impl Breaker {
                 verdict.broken.append(&mut verdict.changed);
             }
         }
+        if !verdict.changed.is_empty() {
+            self.reported = verdict.changed.iter().cloned().collect();
+        }
         verdict
+    }
+
+    fn changed_at_start(&mut self, path: PathBuf, verdict: &mut Verdict) {
+        if self.products.contains(&path) || self.rhythms.get(&path).is_some_and(Rhythm::is_loop) {
+            return;
+        }
+        if self.edited.contains(&path) || self.suspects.insert(path.clone()) {
+            verdict.changed.push(path);
+        } else {
+            self.products.insert(path.clone());
+            verdict.broken.push(path);
+        }
+    }
+
+    fn changed_while_running(&mut self, now: Instant, path: PathBuf, round: Instant, since: Duration, verdict: &mut Verdict) {
+        let is_answer = self.reported.contains(&path);
+        match self.rhythms.entry(path.clone()).or_default().write(now, round, since, is_answer) {
+            Write::Counts { irregular } => {
+                // One that the start writes too is no sign of a person.
+                let is_new = !self.suspects.contains(&path) && !self.products.contains(&path);
+                if irregular || (is_new && since >= EDITED_AFTER) {
+                    self.edited_by_hand(&path, false);
+                }
+                verdict.changed.push(path);
+            }
+            Write::Loop => verdict.broken.push(path),
+            Write::Ignored => {}
+        }
+    }
+
+    fn edited_by_hand(&mut self, path: &Path, is_batch: bool) {
+        self.products.remove(path);
+        self.suspects.remove(path);
+        if !is_batch {
+            self.edited.insert(path.to_owned());
+        }
+    }
+
+    /// When [`Self::doubted`] has something to say, if nothing changes until then.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.rhythms.values().filter_map(Rhythm::due).min()
+    }
+
+    /// Paths that were taken for a loop's and have been quiet since: a person may have written them after all, so they count.
+    pub(super) fn doubted(&mut self, now: Instant) -> Vec<PathBuf> {
+        let mut doubted: Vec<PathBuf> =
+            self.rhythms.iter_mut().filter_map(|(path, rhythm)| rhythm.doubt(now).then(|| path.clone())).collect();
+        doubted.sort_unstable();
+        if !doubted.is_empty() {
+            self.reported = doubted.iter().cloned().collect();
+        }
+        doubted
     }
 }
 
@@ -80,36 +163,126 @@ mod tests {
         names.iter().map(PathBuf::from).collect()
     }
 
+    fn judge(breaker: &mut Breaker, now: Instant, names: &[&str], activity: Activity) -> Verdict {
+        breaker.judge(now, paths(names), activity, |_| false)
+    }
+
     #[test]
     fn a_build_that_writes_into_what_it_watches_settles_after_two_runs() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        assert_eq!(breaker.judge(now, paths(&["main.py"]), false).changed, paths(&["main.py"]), "the save: run 1");
-        assert_eq!(breaker.judge(now, paths(&["made.py"]), true).changed, paths(&["made.py"]), "may be a save: run 2");
-        let verdict = breaker.judge(now, paths(&["made.py"]), true);
-        assert_eq!((verdict.changed, verdict.broken), (paths(&[]), paths(&["made.py"])), "it is a product");
-        assert_eq!(breaker.judge(now, paths(&["made.py"]), true), Verdict::default(), "told once");
-        assert_eq!(breaker.judge(now, paths(&["made.py"]), false).changed, paths(&["made.py"]), "edited by hand");
+        let made = ["made.py"];
+        assert_eq!(judge(&mut breaker, now, &["main.py"], Activity::Unknown).changed, paths(&["main.py"]), "the save: run 1");
+        assert_eq!(judge(&mut breaker, now, &made, Activity::Starting).changed, paths(&made), "may be a save: run 2");
+        let verdict = judge(&mut breaker, now, &made, Activity::Starting);
+        assert_eq!((verdict.changed, verdict.broken), (paths(&[]), paths(&made)), "it is a product");
+        assert_eq!(judge(&mut breaker, now, &made, Activity::Starting), Verdict::default(), "reported once");
+        let running = Activity::Running { round: now, since: Duration::from_secs(20) };
+        assert_eq!(judge(&mut breaker, now, &made, running).changed, paths(&made), "edited by hand");
     }
 
     #[test]
     fn a_file_that_a_person_edits_counts_however_often_it_is_saved_during_a_build() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
-        breaker.judge(now, paths(&["main.rs"]), false);
-        for _ in 0..5 {
-            assert_eq!(breaker.judge(now, paths(&["main.rs"]), true).changed, paths(&["main.rs"]));
+        for first in [Activity::Unknown, Activity::Running { round: Instant::now(), since: Duration::from_secs(20) }] {
+            let (mut breaker, now) = (Breaker::default(), Instant::now());
+            judge(&mut breaker, now, &["main.rs"], first);
+            for _ in 0..5 {
+                assert_eq!(judge(&mut breaker, now, &["main.rs"], Activity::Starting).changed, paths(&["main.rs"]));
+            }
         }
     }
 
     #[test]
     fn a_long_chain_of_reloads_that_cause_one_another_ends() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        breaker.judge(now, paths(&["main.rs"]), false);
-        let verdicts: Vec<_> = (0..20).map(|_| breaker.judge(now, paths(&["main.rs"]), true)).collect();
+        judge(&mut breaker, now, &["main.rs"], Activity::Unknown);
+        let verdicts: Vec<_> = (0..20).map(|_| judge(&mut breaker, now, &["main.rs"], Activity::Starting)).collect();
         assert_eq!(verdicts.iter().filter(|verdict| !verdict.changed.is_empty()).count(), LIMIT);
         assert_eq!(verdicts.iter().filter(|verdict| !verdict.broken.is_empty()).count(), 1);
         let mut slow = Breaker::default();
-        slow.judge(now, paths(&["main.rs"]), false);
-        let hourly = (0..20).all(|hour| slow.judge(now + Duration::from_secs(3600 * hour), paths(&["main.rs"]), true).broken.is_empty());
-        assert!(hourly, "saves far apart are no loop");
+        judge(&mut slow, now, &["main.rs"], Activity::Unknown);
+        let saved =
+            |hour: u64| judge(&mut slow, now + Duration::from_secs(3600 * hour), &["main.rs"], Activity::Starting).broken.is_empty();
+        assert!((0..20).all(saved), "saves far apart are no loop");
+    }
+
+    #[test]
+    fn a_file_that_the_service_has_open_for_writing_never_counts_and_is_reported_once() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let running = Activity::Running { round: now, since: Duration::from_secs(20) };
+        let is_held = |path: &Path| path == Path::new("dev.db-wal");
+        let verdict = breaker.judge(now, paths(&["dev.db-wal", "main.py"]), running, is_held);
+        assert_eq!((verdict.changed, verdict.broken), (paths(&["main.py"]), paths(&["dev.db-wal"])));
+        assert_eq!(breaker.judge(now, paths(&["dev.db-wal"]), running, is_held), Verdict::default());
+        assert_eq!(judge(&mut breaker, now, &["dev.db-wal"], Activity::Starting), Verdict::default(), "nor later");
+    }
+
+    /// How often a service is restarted in 10 minutes, and how often a loop is reported, by a program that writes a file so
+    /// long after each start (`first`) and from then on at this interval.
+    fn restarts(first: Duration, interval: Option<Duration>, start: Duration) -> (usize, usize) {
+        let (mut breaker, began) = (Breaker::default(), Instant::now());
+        let end = began + Duration::from_secs(600);
+        let (mut now, mut restarts, mut loops) = (began, 0, 0);
+        'rounds: loop {
+            let round = now;
+            let ready = now + start;
+            let mut next = Some(round + first);
+            loop {
+                let due = breaker.due();
+                let Some(at) = next.into_iter().chain(due).min().filter(|at| *at < end) else { return (restarts, loops) };
+                now = at;
+                let counts = if Some(at) == next {
+                    next = interval.map(|interval| at + interval);
+                    let activity = if at < ready { Activity::Starting } else { Activity::Running { round, since: at - ready } };
+                    let verdict = judge(&mut breaker, now, &["data/dev.db"], activity);
+                    loops += verdict.broken.len();
+                    !verdict.changed.is_empty()
+                } else {
+                    !breaker.doubted(now).is_empty()
+                };
+                if counts {
+                    restarts += 1;
+                    // The old process is stopped first.
+                    now = at + Duration::from_millis(50);
+                    continue 'rounds;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_writes_what_is_watched_while_it_runs_is_restarted_three_times_at_most() {
+        let milliseconds = Duration::from_millis;
+        for first in [0, 100, 300, 1000, 2500, 7000, 30_000] {
+            for interval in [None, Some(200), Some(2000), Some(8000), Some(45_000)] {
+                for start in [0, 150, 1500, 6000] {
+                    let (restarts, loops) = restarts(milliseconds(first), interval.map(milliseconds), milliseconds(start));
+                    let what = format!("first write {first} ms after the start, then every {interval:?}, start {start} ms");
+                    assert!(restarts <= 4 && (1..=2).contains(&loops), "{what}: {restarts} restarts, reported {loops} times");
+                    assert!(restarts <= 3 || first < start, "{what}: {restarts} restarts");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_person_who_saves_at_any_times_is_always_heard() {
+        let (mut breaker, began) = (Breaker::default(), Instant::now());
+        let mut at = began;
+        for pause in [3.0, 9.0, 4.5, 2.0, 20.0, 1.5, 3.5, 60.0, 300.0, 7.0, 2.5] {
+            let round = at;
+            let since = Duration::from_secs_f64(pause);
+            at += since;
+            assert_eq!(judge(&mut breaker, at, &["main.py"], Activity::Running { round, since }).changed, paths(&["main.py"]), "{pause}");
+        }
+        let (mut even, mut at) = (Breaker::default(), began);
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            let round = at;
+            at += Duration::from_secs(2);
+            let activity = Activity::Running { round, since: Duration::from_secs(2) };
+            heard.extend(judge(&mut even, at, &["main.py"], activity).changed);
+        }
+        assert_eq!(heard.len(), 2, "as even as a program");
+        assert_eq!(even.doubted(even.due().unwrap()), paths(&["main.py"]), "but quiet since: it is not lost");
     }
 }

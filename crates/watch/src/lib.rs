@@ -3,14 +3,15 @@
 //! Theory of operation. One thread for each environment (`source.rs`) hears of writes from the kernel, by watches on
 //! directories, not files, and only on those that no ignore rule excludes (`filter.rs`). Touched paths wait in a
 //! debounce (`debounce.rs`) until the writer seems done; then their bytes are compared with a snapshot (`tree.rs`), and
-//! only a difference is a change. A loop, in which a service's own build or start changes what it watches, is broken
-//! (`breaker.rs`). What follows from a change is decided elsewhere; the front (`proxy.rs`) serves one answer, the swap.
+//! only a difference is a change. A loop, in which a service's own build, start or work changes what it watches, is broken
+//! (`breaker.rs`). What follows from a change is decided elsewhere; the port proxy (`port_proxy.rs`) serves one answer, the swap.
 
 mod breaker;
 mod debounce;
 mod filter;
 mod limits;
 mod port_proxy;
+mod rhythm;
 mod source;
 mod tree;
 
@@ -77,6 +78,8 @@ pub struct FeedbackLoop {
     pub paths: Vec<PathBuf>,
     /// The writer's process id and name, if it still had one of the files open.
     pub writer: Option<(u32, String)>,
+    /// They were written while the service ran, rather than by its build or start.
+    pub while_running: bool,
 }
 
 /// Watches the files of one environment as long as it lives.

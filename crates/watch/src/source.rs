@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Change, Extent, FeedbackLoop, Observation, Rule,
-    breaker::Breaker,
+    breaker::{Activity, Breaker},
     debounce::{Debounce, Mark},
     filter::Filter,
     limits::Watches,
@@ -32,6 +32,8 @@ const POLL_SHARE: u32 = 20;
 const EMPTY: Duration = Duration::from_millis(500);
 /// A lock of git's that is older was left behind by one that died.
 const STALE_LOCK: Duration = Duration::from_secs(30);
+/// Who has a file open is asked of so many at once: to ask takes milliseconds.
+const ASKED_OF: usize = 16;
 /// Between looks at events while first bytes are being read.
 const READING: Duration = Duration::from_millis(5);
 
@@ -67,6 +69,22 @@ struct Work {
     marker: Option<String>,
     began: Instant,
     ended: Option<Instant>,
+    /// The work before it: when it began and ended.
+    before: Option<(Instant, Instant)>,
+}
+
+impl Work {
+    fn activity(&self, at: Instant) -> Activity {
+        match self.ended {
+            Some(ended) if at > ended => Activity::Running { round: self.began, since: at - ended },
+            _ if at >= self.began => Activity::Starting,
+            // The event is older than the work that it may have caused.
+            _ => match self.before {
+                Some((round, ended)) if at > ended => Activity::Running { round, since: at - ended },
+                _ => Activity::Unknown,
+            },
+        }
+    }
 }
 
 struct Watched {
@@ -148,7 +166,7 @@ impl Source {
         loop {
             let now = Instant::now();
             let unread = self.watched.iter_mut().any(|watched| !watched.tree.is_read());
-            let mut wake = self.watched.iter().filter_map(|watched| watched.debounce.due()).min();
+            let mut wake = self.watched.iter().flat_map(|watched| [watched.debounce.due(), watched.breaker.due()]).flatten().min();
             if !self.watches.polled().is_empty() {
                 wake = Some(wake.map_or(self.next_poll, |wake| wake.min(self.next_poll)));
             }
@@ -201,7 +219,8 @@ impl Source {
                 }
             }
             Message::WorkBegins { service, marker, at } => {
-                self.work.insert(service, Work { marker, began: at, ended: None });
+                let before = self.work.get(&service).and_then(|work| Some((work.began, work.ended?)));
+                self.work.insert(service, Work { marker, began: at, ended: None, before });
             }
             Message::WorkEnds { service, at } => {
                 if let Some(work) = self.work.get_mut(&service) {
@@ -240,6 +259,12 @@ impl Source {
         }
         for index in 0..self.watched.len() {
             let watched = &mut self.watched[index];
+            let doubted = watched.breaker.doubted(now);
+            if !doubted.is_empty() {
+                let (service, rule) = (watched.rule.service.clone(), watched.rule.index);
+                self.send(Observation::Changed(Change { service, rule, paths: doubted }))?;
+            }
+            let watched = &mut self.watched[index];
             if watched.debounce.due().is_none_or(|due| due > now) {
                 continue;
             }
@@ -260,13 +285,15 @@ impl Source {
         let watched = &mut self.watched[index];
         let (service, rule) = (watched.rule.service.clone(), watched.rule.index);
         let work = self.work.get(&service);
-        let own = work.is_some_and(|work| began >= work.began && work.ended.is_none_or(|ended| began <= ended));
-        let verdict = watched.breaker.judge(Instant::now(), changed, own);
+        let activity = work.map_or(Activity::Unknown, |work| work.activity(began));
+        let holder = |path: &Path| process::has_open_for_writing(work?.marker.as_deref()?, path);
+        let few = changed.len() <= ASKED_OF;
+        let verdict = watched.breaker.judge(began, changed, activity, |path| few && holder(path).is_some());
         if !verdict.broken.is_empty() {
-            let marker = work.and_then(|work| work.marker.as_deref());
-            let writer = marker.and_then(|marker| verdict.broken.iter().find_map(|path| process::has_open_for_writing(marker, path)));
+            let writer = verdict.broken.iter().take(ASKED_OF).find_map(|path| holder(path));
             let (service, paths) = (service.clone(), verdict.broken);
-            self.send(Observation::FeedbackLoop(FeedbackLoop { service, rule, paths, writer }))?;
+            let while_running = activity != Activity::Starting;
+            self.send(Observation::FeedbackLoop(FeedbackLoop { service, rule, paths, writer, while_running }))?;
         }
         if !verdict.changed.is_empty() {
             self.send(Observation::Changed(Change { service, rule, paths: verdict.changed }))?;

@@ -429,8 +429,13 @@ async fn a_build_that_writes_into_what_it_watches_is_named_and_broken() {
         match run {
             1 => assert_eq!(project.one_change("it may be a save").await, ["app/made.py"]),
             2 => {
-                let feedback_loop =
-                    FeedbackLoop { service: "api".to_owned(), rule: 0, paths: vec![project.path("app/made.py")], writer: None };
+                let feedback_loop = FeedbackLoop {
+                    service: "api".to_owned(),
+                    rule: 0,
+                    paths: vec![project.path("app/made.py")],
+                    writer: None,
+                    while_running: false,
+                };
                 assert_eq!(project.next().await, Observation::FeedbackLoop(feedback_loop));
             }
             _ => project.nothing("told once").await,
@@ -438,6 +443,37 @@ async fn a_build_that_writes_into_what_it_watches_is_named_and_broken() {
     }
     fs::write(project.path("app/server.py"), "edited again").unwrap();
     assert_eq!(project.one_change("a save afterwards").await, ["app/server.py"]);
+}
+
+/// A program that writes its data where it is watched, a little after each start, and a person who edits beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_writes_what_is_watched_while_it_runs_is_named_and_its_loop_broken() {
+    let mut project = Project::new().await;
+    let mut restarts = 0;
+    let found = loop {
+        project.watcher.work_begins("api", None);
+        sleep(20);
+        project.watcher.work_ends("api");
+        sleep(300);
+        fs::write(project.path("app/dev.db"), format!("start {restarts}")).unwrap();
+        match project.next().await {
+            Observation::Changed(change) => assert_eq!(change.paths, [project.path("app/dev.db")]),
+            other => break other,
+        }
+        restarts += 1;
+        assert!(restarts <= 3, "it goes on for ever");
+    };
+    let paths = vec![project.path("app/dev.db")];
+    let expected = FeedbackLoop { service: "api".to_owned(), rule: 0, paths, writer: None, while_running: true };
+    assert_eq!(found, Observation::FeedbackLoop(expected));
+    for round in 0..3 {
+        sleep(200);
+        fs::write(project.path("app/dev.db"), format!("later {round}")).unwrap();
+        project.nothing("the program writes on").await;
+    }
+    fs::write(project.path("app/server.py"), "edited").unwrap();
+    fs::write(project.path("app/dev.db"), "at the same time").unwrap();
+    assert_eq!(project.one_change("a save beside it").await, ["app/server.py"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,7 +281,10 @@ impl Actor {
             self.emit_with(name, NewEvent::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
         } else if code == 0 {
             service.life = Lifecycle::Completed(instance);
-            self.emit(name, "service.completed", format!("{name} has completed"));
+            self.emit_with(
+                name,
+                NewEvent::of(name, "service.completed", format!("{name} has completed: {reported}")).with("exit_code", code),
+            );
         } else {
             self.give_up(name, evidence);
         }

@@ -234,11 +234,11 @@ impl HostProcesses {
 
     /// Waits for the end of a start. Cancel-safe.
     pub(crate) async fn exited(&self, service: &ServiceName, run: u32) -> Exit {
-        let code = match self.get(service, run) {
-            Some(running) => code(running.exited().await.ending),
-            None => -1,
+        let (code, left) = match self.get(service, run) {
+            Some(running) => (code(running.exited().await.ending), running.left_behind()),
+            None => (-1, Vec::new()),
         };
-        Exit { code, out_of_memory: false, error: (code == -1).then(|| "exit status unknown: its process shim was killed".to_owned()) }
+        Exit { code, out_of_memory: false, error: explain(code, &left) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
@@ -319,6 +319,19 @@ fn remove(directory: &Path) {
     }
 }
 
+/// What there is to say of a process that ended by itself. `left` is what it left running.
+fn explain(code: i64, left: &[String]) -> Option<String> {
+    match (code, left) {
+        (-1, _) => Some("exit status unknown: its process shim was killed".to_owned()),
+        (_, []) => None,
+        (0, left) => Some(format!(
+            "it left {} running, which devenv has ended too: the command of a service has to stay in the foreground",
+            left.join(", ")
+        )),
+        (_, left) => Some(format!("it left {} running, which devenv has ended too", left.join(", "))),
+    }
+}
+
 /// The shell's convention: 128 plus the signal's number.
 fn code(ending: Ending) -> i64 {
     match ending {
@@ -333,6 +346,16 @@ mod tests {
     use indexmap::IndexMap;
 
     use super::*;
+
+    #[test]
+    fn a_program_that_makes_itself_a_daemon_is_told_to_stay_in_the_foreground() {
+        let left = ["nginx (process 12)".to_owned(), "nginx (process 13)".to_owned()];
+        let explained = explain(0, &left).unwrap();
+        assert!(explained.starts_with("it left nginx (process 12), nginx (process 13) running"), "{explained}");
+        assert!(explained.contains("has to stay in the foreground"), "{explained}");
+        assert!(!explain(1, &left).unwrap().contains("foreground"), "it has failed for another reason");
+        assert_eq!(explain(0, &[]), None);
+    }
 
     #[tokio::test]
     async fn a_service_whose_port_another_program_has_taken_does_not_count_as_ready() {

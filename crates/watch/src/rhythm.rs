@@ -1,0 +1,110 @@
+//! Whether a file that changes while its service runs is written by the service: pure, time is given.
+//!
+//! Each change of the file restarts the service, and each start leads to the next change: a round. A program writes at the same
+//! time after each start, and after three such rounds the file is taken for a loop's. A person may be as regular for once.
+//! So a file that then stays quiet counts one more time; if the next round is like those before, it is the program's.
+
+use std::time::{Duration, Instant};
+
+/// So many rounds alike are a program's.
+const ROUNDS: usize = 3;
+/// Rounds that differ by less are alike; of long ones, by a tenth.
+const TOLERANCE: Duration = Duration::from_millis(700);
+/// A file that was taken for a loop's and is not written for so long may have been a person's.
+const QUIET: Duration = Duration::from_secs(5);
+/// A change after such a pause counts, even of a file that was a program's.
+const LONG_QUIET: Duration = Duration::from_mins(10);
+
+/// The rounds of one path.
+#[derive(Debug, Default)]
+pub(super) struct Rhythm {
+    /// The time from the start to the change, of the last rounds that followed one another.
+    gaps: Vec<Duration>,
+    /// The start after which it changed last.
+    round: Option<Instant>,
+    last: Option<Instant>,
+    state: State,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Counts,
+    /// It does not count, until it is doubted.
+    Loop,
+    /// It counted once more after a quiet.
+    Doubted,
+    /// It does not count.
+    Certain,
+}
+
+/// What one change is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// `irregular`: no program writes at such times.
+    Counts {
+        irregular: bool,
+    },
+    /// It has just been found to be a loop's.
+    Loop,
+    Ignored,
+}
+
+impl Rhythm {
+    pub(super) fn is_loop(&self) -> bool {
+        matches!(self.state, State::Loop | State::Certain)
+    }
+
+    /// It changed `since` after the start `round`. `is_answer`: it caused that start.
+    pub(super) fn write(&mut self, now: Instant, round: Instant, since: Duration, is_answer: bool) -> Write {
+        let pause = self.last.replace(now).map(|last| now.saturating_duration_since(last));
+        if self.is_loop() {
+            if pause.is_some_and(|pause| pause >= LONG_QUIET) {
+                return Write::Counts { irregular: false };
+            }
+            return Write::Ignored;
+        }
+        if self.round.replace(round) == Some(round) {
+            // The reload that it asked for has not begun yet.
+            return Write::Counts { irregular: false };
+        }
+        if !is_answer {
+            self.gaps.clear();
+        }
+        self.gaps.push(since);
+        let irregular = !self.is_even();
+        if irregular {
+            self.gaps = vec![since];
+            self.state = State::Counts;
+        }
+        if self.gaps.len() < ROUNDS {
+            return Write::Counts { irregular };
+        }
+        self.gaps.remove(0);
+        if self.state == State::Doubted {
+            self.state = State::Certain;
+            return Write::Ignored;
+        }
+        self.state = State::Loop;
+        Write::Loop
+    }
+
+    fn is_even(&self) -> bool {
+        let (least, most) = (self.gaps.iter().min(), self.gaps.iter().max());
+        least.zip(most).is_none_or(|(least, most)| *most - *least <= TOLERANCE.max(*most / 10))
+    }
+
+    /// When it is doubted, if it stays quiet.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.last.filter(|_| self.state == State::Loop).map(|last| last + QUIET)
+    }
+
+    /// Whether it has been quiet, so that it counts once more.
+    pub(super) fn doubt(&mut self, now: Instant) -> bool {
+        let is_due = self.due().is_some_and(|due| due <= now);
+        if is_due {
+            self.state = State::Doubted;
+        }
+        is_due
+    }
+}
