@@ -106,8 +106,8 @@ mod tests {
     fn a_line_of_exactly_1_mib_is_one_line_and_an_unended_one_has_all_its_parts() {
         for length in [LONGEST - 1, LONGEST] {
             let line = vec![b'x'; length];
-            assert_eq!(assembled(&[&line, b"\n"]), [line.clone()]);
-            assert_eq!(assembled(&[&line]), [line]);
+            assert!(assembled(&[&line, b"\n"]).concat() == line && assembled(&[&line, b"\n"]).len() == 1);
+            assert!(assembled(&[&line]).concat() == line && assembled(&[&line]).len() == 1);
         }
         let lines = assembled(&[&vec![b'x'; LONGEST + 1]]);
         assert!(lines.len() == 2 && lines[1].ends_with(b"1 MiB] x") && lines[0].starts_with(b"[part 1 "));
