@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease, ledger,
-    list, logs, operations, plan, profiles, run, services, snapshot, status, test, up, validate, wait, why,
+    list, logs, operations, plan, profiles, run, services, snapshot, status, test, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -69,6 +69,7 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     Config(config::Arguments),
     Validate(validate::Arguments),
+    Trust(trust::Arguments),
     Profiles(profiles::Arguments),
     Fetch(images::Fetch),
     Images(images::Arguments),
@@ -97,7 +98,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
-    ("Profiles", &["plan", "config", "validate", "profiles"]),
+    ("Profiles", &["plan", "config", "validate", "profiles", "trust"]),
     ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
 ];
 

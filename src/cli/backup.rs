@@ -161,6 +161,9 @@ pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
     Ok(status(transferred.verified))
 }
 
+/// A longer text is no address of a database.
+const LONGEST_URL: u64 = 64 << 10;
+
 /// Where the data comes from: an address as it is, a file by its absolute path.
 fn place_of(arguments: &Import, session: &Session, variable: Option<String>, input: impl Read) -> Result<String, Failure> {
     let address = |text: String| {
@@ -173,7 +176,7 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
     };
     let unreadable = |name: &str, error: io::Error| usage(format!("cannot read {name}: {error}"));
     match (arguments.place.as_deref(), &arguments.url_file) {
-        (Some("-"), _) => Ok(address(io::read_to_string(input).map_err(|error| unreadable("standard input", error))?)?),
+        (Some("-"), _) => Ok(address(io::read_to_string(input.take(LONGEST_URL)).map_err(|error| unreadable("standard input", error))?)?),
         (Some(place), _) if place.contains("://") => {
             if has_password(place) {
                 session.printer.say(
@@ -184,7 +187,9 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
             Ok(place.to_owned())
         }
         (Some(place), _) => absolute(place),
-        (None, Some(file)) => Ok(address(std::fs::read_to_string(file).map_err(|error| unreadable(&file.display().to_string(), error))?)?),
+        (None, Some(file)) => {
+            Ok(address(devenv_files::read_text_bounded(file, LONGEST_URL).map_err(|error| usage(format!("{} {error}", file.display())))?)?)
+        }
         (None, None) => match variable {
             Some(text) => Ok(address(text)?),
             None => Err(usage("no source to import from")

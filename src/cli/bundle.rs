@@ -3,16 +3,20 @@
 use std::{
     fs, io,
     io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Component, Path, PathBuf},
 };
 
 use devenv_api::{BundleFile, BundleRequest, Client, EnvironmentTarget, Event, ServiceState, Status};
+use devenv_files::{ReadError, read_text_bounded};
 use futures_util::StreamExt;
 
 use super::{Outcome, exit::ExitStatus, failure::usage, project::Loaded, session::Session, table};
 
 /// Lines of a log that a summary shows.
 const SHOWN: usize = 20;
+/// The largest file of a bundle that is read, in bytes; the daemon writes none that is larger.
+const LARGEST: u64 = 64 << 20;
 
 /// Inspect the diagnostics that a failed `devenv test --bundle` wrote.
 #[derive(Debug, clap::Args)]
@@ -61,50 +65,86 @@ pub(super) async fn write(
     let file = |path: &str, text: String| BundleFile { path: path.to_owned(), text };
     let files = vec![
         file("run.txt", run),
-        file("profile.yaml", story.loaded.effective_yaml()),
+        file("profile.yaml", story.loaded.effective_yaml(false)),
         file("profile-origins.txt", story.loaded.origins()),
     ];
     let mut pieces = client.bundle(&BundleRequest { target: target.clone(), secrets: story.loaded.given_secrets(), files }).await?;
-    fs::create_dir_all(directory)?;
+    private_directory(directory)?;
     let mut begun: Vec<String> = Vec::new();
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         let Some(path) = inside(directory, &piece.path) else { continue };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            private_directory(parent)?;
         }
-        // The first piece of a file replaces what an earlier run left.
-        let mut options = fs::OpenOptions::new();
-        options.create(true).write(true);
-        if begun.contains(&piece.path) {
-            options.append(true);
-        } else {
-            options.truncate(true);
+        let first = !begun.contains(&piece.path);
+        open(&path, first)?.write_all(piece.text.as_bytes())?;
+        if first {
             begun.push(piece.path);
         }
-        options.open(path)?.write_all(piece.text.as_bytes())?;
     }
     Ok(())
 }
 
-/// A path that cannot lead out of the directory.
+/// Readable by this user alone, if it is made here: a bundle says more than a stranger should know.
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The first piece of a file replaces what an earlier run left, and never what a link leads to.
+fn open(path: &Path, first: bool) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).mode(devenv_files::PRIVATE).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    if !first {
+        return options.append(true).open(path);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    options.create_new(true).open(path)
+}
+
+/// A path that cannot lead out of the directory by its words.
 fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| directory.join(path))
 }
 
+/// A file of a bundle, which may come from anybody: no link is followed, and no more is read than can be shown.
+fn read(directory: &Path, name: &str) -> Result<String, ReadError> {
+    let path = inside(directory, name).ok_or(ReadError::NotAFile)?;
+    let below = path.ancestors().take_while(|ancestor| *ancestor != directory);
+    for part in below {
+        if fs::symlink_metadata(part)?.is_symlink() {
+            return Err(ReadError::NotAFile);
+        }
+    }
+    read_text_bounded(&path, LARGEST)
+}
+
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let Command::Show { directory } = &arguments.command;
-    let status: Status = fs::read_to_string(directory.join("status.json"))
-        .and_then(|text| serde_json::from_str(&text).map_err(io::Error::from))
+    let status: Status = read(directory, "status.json")
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
         .map_err(|error| usage(format!("{} is not a bundle: status.json: {error}", directory.display())))?;
     session.printer.result(&status, || summary(directory, &status))?;
     Ok(ExitStatus::SUCCESS)
 }
 
 fn summary(directory: &Path, status: &Status) -> String {
-    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
-    let mut parts = vec![read("run.txt").trim_end().to_owned(), read("versions.txt").trim_end().to_owned(), table::status(status)];
+    let read = |name: &str| match read(directory, name) {
+        Ok(text) => text,
+        Err(ReadError::Missing) => String::new(),
+        Err(error) => format!("{name} {error}"),
+    };
+    let mut parts = vec![
+        read("run.txt").trim_end().to_owned(),
+        read("masked.txt").trim_end().to_owned(),
+        read("versions.txt").trim_end().to_owned(),
+        table::status(status),
+    ];
     let failures: Vec<String> = read("events.ndjson")
         .lines()
         .filter_map(|line| serde_json::from_str::<Event>(line).ok())
@@ -127,7 +167,27 @@ fn summary(directory: &Path, status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn what_a_bundle_names_or_links_outside_of_it_is_not_shown_and_not_written() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("b");
+        private_directory(&directory.join("logs")).unwrap();
+        let outside = root.path().join("outside");
+        fs::write(&outside, "hidden").unwrap();
+        std::os::unix::fs::symlink(&outside, directory.join("logs/db.log")).unwrap();
+        std::os::unix::fs::symlink(root.path(), directory.join("dir")).unwrap();
+        for name in ["logs/db.log", "dir/outside", "../outside", "logs/../../outside"] {
+            assert!(read(&directory, name).is_err(), "{name}");
+        }
+        open(&directory.join("logs/db.log"), true).unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "hidden");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&directory.join("logs")), mode(&directory.join("logs/db.log"))), (0o700, 0o700, 0o600));
+    }
 
     #[test]
     fn no_file_of_a_bundle_is_written_outside_of_it() {

@@ -4,7 +4,7 @@ use super::{Outcome, exit::ExitStatus, project, session::Session};
 
 /// Print the resolved profile, with everything it extends merged and all variables expanded.
 ///
-/// The output contains no secrets, since profiles do not contain any. Does not need the daemon.
+/// Masks what users keep secret: variables with names such as `STRIPE_KEY`, and passwords in URLs. Does not need the daemon.
 ///
 /// Example: devenv config shop --explain services.db.postgres.version
 #[derive(Debug, clap::Args)]
@@ -19,13 +19,16 @@ pub(crate) struct Arguments {
     /// Print the names of the images that the profile needs, one per line.
     #[arg(long)]
     images: bool,
+    /// Do not mask secrets.
+    #[arg(long)]
+    no_redact: bool,
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let named = project::profile_name_if_running(session, arguments.profile.as_deref()).await?;
     let loaded = project::load(session, &named)?;
     if let Some(key) = &arguments.explain {
-        let (explanation, words) = loaded.explain(key)?;
+        let (explanation, words) = loaded.explain(key, arguments.no_redact)?;
         session.printer.result(&explanation, || words)?;
         return Ok(ExitStatus::SUCCESS);
     }
@@ -34,6 +37,6 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         session.printer.result(&serde_json::json!({ "images": images }), || images.join("\n"))?;
         return Ok(ExitStatus::SUCCESS);
     }
-    session.printer.result(&loaded.effective(), || loaded.effective_yaml().trim_end().to_owned())?;
+    session.printer.result(&loaded.effective(arguments.no_redact), || loaded.effective_yaml(arguments.no_redact).trim_end().to_owned())?;
     Ok(ExitStatus::SUCCESS)
 }

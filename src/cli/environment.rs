@@ -63,7 +63,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Format::Dotenv => |name, value| format!("{name}={}", dotenv_quoted(value)),
     };
     for (name, value) in &values {
-        session.printer.data(line(name, value))?;
+        session.printer.exact(&line(name, value))?;
     }
     Ok(ExitStatus::SUCCESS)
 }

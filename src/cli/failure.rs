@@ -61,6 +61,10 @@ pub(crate) fn api_error(error: ClientError) -> ApiError {
     match error {
         ClientError::Answered(error) => error,
         ClientError::NotRunning { .. } => ApiError::new(ErrorCode::Failed, words).hint("run `devenv daemon start` to start it"),
+        ClientError::Foreign { .. } => ApiError::new(ErrorCode::Failed, words).hint(
+            "another user may be waiting there for what this command sends; ask who made it, remove it, or set DEVENV_RUNTIME_DIR to a \
+                directory of your own",
+        ),
         ClientError::Lost(_) => ApiError::new(ErrorCode::Failed, words).hint(
             "run the command again to start a new daemon, which takes over the running services; the log of the old one is `daemon.log` \
                 in the state directory",

@@ -1,8 +1,9 @@
 //! `devenv fetch` and `devenv images`: images for machines that ask no registry, and the file that says which they are.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use devenv_api::{ApiError, ArchiveRequest, ErrorCode, FetchMessage, FetchRequest, ImageEntry, Images};
+use devenv_files::{ReadError, read_text_bounded};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
@@ -174,15 +175,18 @@ impl Lock {
     }
 }
 
+/// The largest lock file that is read, in bytes.
+const LARGEST_LOCK: u64 = 4 << 20;
+
 fn shown<'a>(digest: Option<&'a String>, id: &'a str) -> &'a str {
     digest.map_or(id, String::as_str)
 }
 
 fn read(path: &Path) -> Result<Option<Lock>, ApiError> {
-    let text = match fs::read_to_string(path) {
+    let text = match read_text_bounded(path, LARGEST_LOCK) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
+        Err(ReadError::Missing) => return Ok(None),
+        Err(error) => return Err(usage(format!("{} {error}", path.display()))),
     };
     let lock: Lock = serde_json::from_str(&text)
         .map_err(|error| usage(format!("{} is not a lock file of `devenv fetch --lock`: {error}", path.display())))?;
@@ -194,7 +198,9 @@ fn read(path: &Path) -> Result<Option<Lock>, ApiError> {
 
 fn write(path: &Path, lock: &Lock) -> Result<(), ApiError> {
     let text = serde_json::to_string_pretty(lock).map_err(|error| internal("cannot write the lock file as JSON", error))? + "\n";
-    fs::write(path, text).map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display())))
+    devenv_files::check_replaceable(path)
+        .and_then(|()| fs::write(path, text))
+        .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display())))
 }
 
 fn absolute(file: &str) -> Result<String, Failure> {

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{Read, Seek, SeekFrom},
-    os::unix::{fs::OpenOptionsExt, net::UnixStream},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     process::Stdio,
     time::Duration,
@@ -32,11 +32,11 @@ const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 /// The daemon that runs, if one does. Nothing is started.
 pub(super) async fn running(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
     let socket = paths.socket();
+    let client = Client::new(socket)?.with_engine(engine);
     // A file that nobody listens at refuses at once. Removing it is the next daemon's affair: only the lock's holder may.
-    if UnixStream::connect(&socket).is_err() {
+    if !client.reachable().await? {
         return Ok(None);
     }
-    let client = Client::new(socket)?.with_engine(engine);
     // A daemon that is being killed takes connections for some milliseconds more, and answers none of them.
     match tokio::time::timeout(GREETING, client.daemon()).await {
         Ok(Err(ClientError::NotRunning { .. } | ClientError::Lost(_))) => Ok(None),

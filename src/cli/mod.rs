@@ -7,9 +7,11 @@ mod args;
 mod attach;
 mod exit;
 mod failure;
+mod given_secrets;
 mod launch;
 mod log_line;
 mod operation;
+mod powers;
 mod printer;
 mod progress;
 mod project;
@@ -17,6 +19,7 @@ mod project;
 mod reference;
 mod session;
 mod table;
+mod terminal;
 
 // The commands.
 mod backup;
@@ -47,6 +50,7 @@ mod services;
 mod snapshot;
 mod status;
 mod test;
+mod trust;
 mod up;
 mod validate;
 mod wait;
@@ -207,6 +211,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Bundle(arguments) => bundle::run(&arguments, session),
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
+        Command::Trust(arguments) => trust::run(&arguments, session),
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
         Command::Fetch(arguments) => images::fetch(&arguments, session).await,

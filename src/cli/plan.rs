@@ -1,5 +1,7 @@
 //! `devenv plan`: what `up` would do.
 
+use devenv_api::Plan;
+
 use super::{Outcome, exit::ExitStatus, project, session::Session, table};
 
 /// Show what `up` would do, why, and how it affects running services. Changes nothing.
@@ -18,6 +20,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let loaded = project::load(session, &named)?;
     let request = project::up_request(session, &named, &loaded)?;
     let plan = session.client().await?.plan(&request).await?;
+    let plan = Plan { host_powers: loaded.host_powers(), overridden: loaded.overridden(), ..plan };
     session.printer.result(&plan, || table::plan(&plan))?;
     Ok(ExitStatus::SUCCESS)
 }

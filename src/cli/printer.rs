@@ -1,12 +1,12 @@
 //! The only place that prints: data to stdout, talk to stderr.
 //!
 //! Colours are left out by themselves where the output is no terminal or `NO_COLOR` is set, and never carry meaning
-//! alone. With `--json` stdout carries nothing but documents.
+//! alone. With `--json` stdout carries nothing but documents. All text passes [`visible`], since much of it is foreign.
 
 use std::{
     cell::RefCell,
     fmt,
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    io::{self, BufRead, BufWriter, IsTerminal, Stdout, Write},
 };
 
 use anstream::AutoStream;
@@ -14,12 +14,17 @@ use anstyle::{AnsiColor, Style};
 use devenv_api::{ApiError, ErrorDocument};
 use serde::Serialize;
 
+use super::terminal::{visible, visible_json};
+
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+
+/// A line typed by a person.
+const LONGEST_ANSWER: u64 = 100;
 
 pub(crate) fn paint(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
@@ -53,14 +58,24 @@ impl Printer {
 
     /// A piece of the result, for a person.
     pub(crate) fn data(&self, text: impl fmt::Display) -> io::Result<()> {
-        writeln!(self.stdout.borrow_mut(), "{text}")
+        writeln!(self.stdout.borrow_mut(), "{}", visible(&text.to_string()))
+    }
+
+    /// A piece of the result that another program reads to the byte. On a terminal it is shown as everything is.
+    pub(crate) fn exact(&self, text: &str) -> io::Result<()> {
+        if io::stdout().is_terminal() {
+            return self.data(text);
+        }
+        self.flush()?;
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.write_all(b"\n")
     }
 
     /// The result, or one of many, for a program.
     pub(crate) fn document(&self, document: &impl Serialize) -> io::Result<()> {
-        let mut stdout = self.stdout.borrow_mut();
-        serde_json::to_writer(&mut *stdout, document)?;
-        stdout.write_all(b"\n")
+        let text = serde_json::to_string(document)?;
+        writeln!(self.stdout.borrow_mut(), "{}", visible_json(&text))
     }
 
     /// Either: the document with `--json`, else the words.
@@ -112,6 +127,15 @@ impl Printer {
         }
     }
 
+    /// Asks a person; anything but yes is no.
+    pub(crate) fn confirm(question: &str, answers: &mut dyn BufRead) -> bool {
+        let mut stderr = io::stderr();
+        let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+        let mut line = String::new();
+        let read = io::Read::take(answers, LONGEST_ANSWER).read_line(&mut line);
+        read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
     /// Several lines that `--quiet` silences, such as warnings.
     pub(crate) fn say_block(&self, text: &str) {
         if !self.quiet {
@@ -130,5 +154,5 @@ impl Printer {
 
 /// A closed stderr is no reason to fail.
 fn talk(text: impl fmt::Display) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "{}", visible(&text.to_string()));
 }

@@ -15,6 +15,7 @@ use super::{
     failure::Failure,
     printer::{BAD, NAME, Printer, paint},
     table::{duration, state_style},
+    terminal::visible,
 };
 
 /// Follows a long answer to its last word.
@@ -171,7 +172,7 @@ impl Live {
     /// Above the lines, where it stays.
     fn message(&self, message: &str) {
         // A terminal that cannot be written to is no reason to fail.
-        let _ = self.screen.println(message);
+        let _ = self.screen.println(visible(message).as_ref());
     }
 
     fn bar(&mut self, service: &str) -> &ProgressBar {
@@ -180,7 +181,7 @@ impl Live {
             let bar = screen.add(ProgressBar::new_spinner());
             let style = ProgressStyle::with_template("{spinner} {prefix:16.cyan} {msg}").expect("the template is well formed");
             bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            bar.set_prefix(service.to_owned());
+            bar.set_prefix(visible(service).into_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         })
@@ -203,7 +204,7 @@ impl Live {
                 bar.finish_with_message(format!("{word} {}", duration(after)));
             }
             ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => {
-                bar.set_message(format!("{word} {}", paint(BAD, first_line(news.message_without_name()))));
+                bar.set_message(format!("{word} {}", paint(BAD, visible(first_line(news.message_without_name())))));
             }
             ServiceState::Pending
             | ServiceState::Pulling
@@ -224,7 +225,7 @@ impl Live {
         let bar = self.bar(service);
         // What comes after ready is no change of it.
         if !bar.is_finished() {
-            bar.set_message(first_line(message).to_owned());
+            bar.set_message(visible(first_line(message)).into_owned());
         }
     }
 }

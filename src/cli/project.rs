@@ -5,21 +5,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use devenv_api::{ApiError, Problem, Severity, UpRequest};
+use devenv_api::{ApiError, ErrorCode, HostPower, Problem, Severity, UpRequest};
 use serde::Serialize;
 
 mod images;
 
 use super::{
     failure::{Failure, internal, usage},
+    given_secrets, powers,
     printer::{DIM, paint},
     session::Session,
+    trust,
 };
 use crate::{
     kinds::Kind,
     paths::Paths,
-    profile::{Explanation, LoadError, LoadRequest, ProfileEntry, load as loader},
-    spec::Image,
+    profile::{Explanation, LoadError, LoadRequest, ProfileEntry, Refused, load as loader},
+    spec::{Image, sensitive},
 };
 
 /// A profile that holds, and where its values come from.
@@ -51,8 +53,8 @@ pub(super) fn check(session: &Session, file: &str) -> Result<Vec<Problem>, Failu
             session.printer.tell_block(&report.render());
             Ok(report.problems())
         }
-        Err(NotLoaded::Load(error @ LoadError::NotFound { .. })) => {
-            let problem = no_such_file(file, &error);
+        Err(NotLoaded::Load(error)) => {
+            let problem = not_read(file, &error);
             session.printer.tell_block(&problem.to_string());
             Ok(vec![problem])
         }
@@ -101,7 +103,16 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
         warm: false,
         timeout_ms: None,
         inherited: Some(crate::inherit::of_this_process()),
+        secrets: devenv_api::ShellVariables::default(),
     })
+}
+
+/// The same to bring the environment up: after consent to the profile's powers over this machine, and with its secrets.
+pub(super) async fn start_request(session: &Session, profile: &str, loaded: &Loaded, yes: bool) -> Result<UpRequest, Failure> {
+    powers::consent(session, &loaded.host_powers(), yes)?;
+    let request = up_request(session, profile, loaded)?;
+    let secrets = given_secrets::read(&loaded.0.profile.secrets, &loaded.0.profile.project).await?;
+    Ok(UpRequest { secrets, ..request })
 }
 
 /// The images of the `default` profile; none if it is invalid, which other commands report.
@@ -119,13 +130,34 @@ impl Loaded {
         )
     }
 
-    /// The profile as it is after everything was merged in. Without secrets: they are generated, and no part of it.
-    pub(super) fn effective(&self) -> impl Serialize {
-        self.0.origins.effective()
+    /// The profile as it is after everything was merged in, with what users keep secret in it masked unless `shown`.
+    pub(super) fn effective(&self, shown: bool) -> impl Serialize {
+        if shown { self.0.origins.effective() } else { self.0.origins.redacted() }
     }
 
-    pub(super) fn effective_yaml(&self) -> String {
-        self.0.origins.effective_yaml()
+    pub(super) fn effective_yaml(&self, shown: bool) -> String {
+        if shown { self.0.origins.effective_yaml() } else { self.0.origins.redacted_yaml() }
+    }
+
+    /// What it does on this machine beyond running containers.
+    pub(super) fn host_powers(&self) -> Vec<HostPower> {
+        crate::profile::host_powers(&self.0.profile)
+    }
+
+    /// Variables of services that it replaces by values of its own.
+    pub(super) fn overridden(&self) -> Vec<String> {
+        let given = &self.0.profile.variables;
+        self.0.profile.overrides.iter().filter(|name| given.contains_key(*name)).cloned().collect()
+    }
+
+    /// Refuses what writes to servers, as tests and faults do, where a connection need not lead to this environment.
+    pub(super) fn refuse_overridden(&self, doing: &str) -> Result<(), ApiError> {
+        let names = self.overridden();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let message = format!("{doing} does not run while the profile overrides {}: it may not lead to this environment", names.join(", "));
+        Err(ApiError::new(ErrorCode::Failed, message).hint("use a profile without `override` for tests and faults"))
     }
 
     /// Values that users gave under a name that sounds like a secret's, in the profile or in this process's variables.
@@ -133,15 +165,20 @@ impl Loaded {
         let mut given = Vec::new();
         named_values(&self.0.origins.effective(), "", &mut given);
         given.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
-        let secrets = given.into_iter().filter(|(name, value)| value.len() >= SHORTEST_SECRET && sounds_secret(name));
-        secrets.map(|(_, value)| value).collect()
+        let secrets = given.iter().filter(|(name, value)| value.len() >= SHORTEST_SECRET && sensitive::sounds_secret(name));
+        let whole = secrets.map(|(_, value)| value.clone());
+        let passwords = given.iter().filter_map(|(_, value)| {
+            let (start, end) = sensitive::password_of_url(value)?;
+            Some(value[start..end].to_owned())
+        });
+        whole.chain(passwords).collect()
     }
 
     /// Every value of the profile with the places that it comes from, for a person.
     pub(super) fn origins(&self) -> String {
         let mut keys = Vec::new();
         leaves(&self.0.origins.effective(), "", &mut keys);
-        let api_error = keys.iter().filter_map(|key| self.0.origins.explain(key).ok());
+        let api_error = keys.iter().filter_map(|key| self.0.origins.explain(key).ok().map(masked));
         api_error.map(|explanation| anstream::adapter::strip_str(&explained(&explanation)).to_string() + "\n").collect()
     }
 
@@ -160,11 +197,12 @@ impl Loaded {
     }
 
     /// Where the value of a key such as `services.db.postgres.version` comes from: for a program, and for a person.
-    pub(super) fn explain(&self, key: &str) -> Result<(impl Serialize, String), ApiError> {
+    pub(super) fn explain(&self, key: &str, shown: bool) -> Result<(impl Serialize, String), ApiError> {
         let explanation = self.0.origins.explain(key).map_err(|unknown| {
             let hint = unknown.hint.clone().unwrap_or_else(|| "run `devenv config` to list all keys".to_owned());
             usage(unknown.to_string()).hint(hint)
         })?;
+        let explanation = if shown { explanation } else { masked(explanation) };
         let words = explained(&explanation);
         Ok((explanation, words))
     }
@@ -172,13 +210,6 @@ impl Loaded {
 
 /// A shorter value than this is no secret worth the name, and would be found in words.
 const SHORTEST_SECRET: usize = 6;
-
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key", "credential"]
-        .iter()
-        .any(|word| name.contains(word))
-}
 
 /// All single texts with their last keys.
 fn named_values(value: &serde_json::Value, name: &str, found: &mut Vec<(String, String)>) {
@@ -200,6 +231,21 @@ fn leaves(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
         }
         _ => found.push(path.to_owned()),
     }
+}
+
+/// Without what users keep secret.
+fn masked(mut explanation: Explanation) -> Explanation {
+    let path: Vec<&str> = explanation.key.split('.').collect();
+    let mask = |value: &mut serde_json::Value| {
+        if let serde_json::Value::String(text) = value {
+            *text = crate::profile::masked_at(&path, text);
+        }
+    };
+    explanation.value.as_mut().map(mask);
+    for touch in &mut explanation.layers {
+        touch.value = crate::profile::masked_at(&path, &touch.value);
+    }
+    explanation
 }
 
 fn explained(explanation: &Explanation) -> String {
@@ -229,7 +275,8 @@ fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     let user_directory = user_profiles().map_err(NotLoaded::Other)?;
     let environment: BTreeMap<String, String> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-    let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory) };
+    let trusted = trust::is_trusted(&project).map_err(|error| NotLoaded::Other(error.into()))?;
+    let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory), trusted };
     loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
 }
 
@@ -240,19 +287,24 @@ fn user_profiles() -> Result<PathBuf, Failure> {
 fn invalid(error: &LoadError) -> Failure {
     let shown = match error {
         LoadError::Invalid { report, .. } => report.render(),
-        LoadError::NotFound { .. } => String::new(),
+        LoadError::NotFound { .. } | LoadError::Refused(_) => String::new(),
     };
     Failure::Invalid { error: error.to_api(), shown }
 }
 
 /// `validate` reports everything as problems, including this.
-fn no_such_file(file: &str, error: &LoadError) -> Problem {
+fn not_read(file: &str, error: &LoadError) -> Problem {
     Problem {
         file: file.to_owned(),
         line: 1,
         column: 1,
         severity: Severity::Error,
-        code: "not-found".to_owned(),
+        code: match error {
+            LoadError::NotFound { .. } => "not-found",
+            LoadError::Refused(Refused::Untrusted(_)) => "untrusted",
+            LoadError::Refused(Refused::Unreadable { .. }) | LoadError::Invalid { .. } => "unreadable",
+        }
+        .to_owned(),
         message: error.to_string(),
         hint: error.to_api().hint,
     }

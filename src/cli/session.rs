@@ -10,7 +10,7 @@ use super::{
     launch,
     operation::UnderWay,
     printer::Printer,
-    project,
+    project, trust,
 };
 use crate::paths::{self, Paths};
 
@@ -30,7 +30,14 @@ impl Session {
     }
 
     /// The project's directory, canonical: `--project`, else the nearest one with `profiles/`, else the current one.
+    /// An error if other users can change it.
     pub(crate) fn project(&self) -> Result<PathBuf, ApiError> {
+        let project = self.project_unchecked()?;
+        trust::check(&project)?;
+        Ok(project)
+    }
+
+    pub(crate) fn project_unchecked(&self) -> Result<PathBuf, ApiError> {
         if let Some(directory) = &self.global.project {
             return canonical_directory(directory);
         }

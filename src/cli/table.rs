@@ -104,6 +104,9 @@ pub(super) fn status(status: &Status) -> String {
     for entry in &status.drift {
         let _ = write!(text, "\n{}: {} has changed since it was applied to {}", paint(WARN, "drift"), entry.path, entry.service);
     }
+    for name in &status.overridden {
+        let _ = write!(text, "\n{}", overridden(name));
+    }
     for fault in &status.faults {
         let until = fault.heals_at.as_deref().map(|time| format!(" until {time}")).unwrap_or_default();
         let _ = write!(text, "\n{}: {} on {}{until} (`devenv chaos heal {}`)", paint(WARN, "fault"), fault.fault, fault.service, fault.id);
@@ -164,13 +167,24 @@ pub(super) fn endpoints(status: &Status) -> String {
 }
 
 pub(super) fn plan(plan: &Plan) -> String {
-    let steps: Vec<_> = plan.steps.iter().collect();
-    if steps.is_empty() {
-        return "nothing to do".to_owned();
+    let mut text = if plan.steps.is_empty() { "nothing to do".to_owned() } else { steps(plan) };
+    if !plan.host_powers.is_empty() {
+        let _ = write!(text, "\n{}:\n{}", paint(BOLD, "host powers"), super::powers::listed(&plan.host_powers.iter().collect::<Vec<_>>()));
     }
+    for name in &plan.overridden {
+        let _ = write!(text, "\n{}", overridden(name));
+    }
+    text
+}
+
+fn overridden(name: &str) -> String {
+    format!("{}: the profile replaces {name}, which may not lead to this environment", paint(WARN, "override"))
+}
+
+fn steps(plan: &Plan) -> String {
     columns(
         ["SERVICE", "ACTION", "CONSEQUENCE", "REASON"],
-        steps.into_iter().map(|step| {
+        plan.steps.iter().map(|step| {
             let consequence = match step.consequence {
                 Consequence::DataLoss => "DATA LOSS".to_owned(),
                 Consequence::None | Consequence::Restart | Consequence::Recreate => step.consequence.to_string(),
@@ -237,6 +251,7 @@ mod tests {
             drift: Vec::new(),
             faults: Vec::new(),
             operations: Vec::new(),
+            overridden: Vec::new(),
         }
     }
 
@@ -279,11 +294,20 @@ mod tests {
         };
         let plan = plan(&Plan {
             steps: vec![step("db", Action::Recreate, Consequence::DataLoss), step("cache", Action::None, Consequence::None)],
+            host_powers: vec![devenv_api::HostPower {
+                service: "api".to_owned(),
+                power: devenv_api::PowerKind::Process,
+                detail: "npm start".to_owned(),
+            }],
+            overridden: vec!["DATABASE_URL".to_owned()],
         });
         insta::assert_snapshot!(anstream::adapter::strip_str(&plan).to_string(), @r"
         SERVICE  ACTION    CONSEQUENCE  REASON
         db       recreate  DATA LOSS    settings.shared_buffers changed
         cache    none      none         settings.shared_buffers changed
+        host powers:
+          api runs on this machine: npm start
+        override: the profile replaces DATABASE_URL, which may not lead to this environment
         ");
     }
 

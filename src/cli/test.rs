@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// If the command fails, write logs, events, profile, status and versions to this directory, without secrets.
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// Allow the profile's host powers without asking; `devenv plan` lists them.
+    #[arg(long, short = 'y')]
+    yes: bool,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
@@ -82,6 +85,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
     let profile = arguments.profile.clone().unwrap_or_else(|| "default".to_owned());
     let loaded = project::load(session, &profile)?;
+    loaded.refuse_overridden("devenv test")?;
     let target = EnvironmentTarget { instance: instance(arguments, session, &profile), ..session.target()? };
     let run = Run { arguments, session, client: session.client().await?, target, profile, loaded };
     let claim = if arguments.warm {
@@ -138,7 +142,7 @@ impl Run<'_> {
 
     /// Up, then the command, in one go or in shards.
     async fn work(&self, claim: &mut Claim, signals: &mut Signals) -> Outcome {
-        let request = project::up_request(self.session, &self.profile, &self.loaded)?;
+        let request = project::start_request(self.session, &self.profile, &self.loaded, self.arguments.yes).await?;
         let request = devenv_api::UpRequest { target: self.target.clone(), warm: self.arguments.warm, ..request };
         let up = async { carry_out::<Status>(self.session, &self.client, OperationRequest::Up(request)).await };
         tokio::select! {

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Fail if an init script or seed has changed since it was applied.
     #[arg(long)]
     fail_on_drift: bool,
+    /// Allow the profile's host powers without asking; `devenv plan` lists them.
+    #[arg(long, short = 'y')]
+    yes: bool,
 }
 
 /// The daemon keeps the time limit; this is for one that does not answer.
@@ -71,7 +74,7 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
         offline: arguments.offline,
         fail_on_drift: arguments.fail_on_drift,
         timeout_ms: arguments.timeout.map(|timeout| timeout.as_millis() as u64),
-        ..project::up_request(session, &named, &loaded)?
+        ..project::start_request(session, &named, &loaded, arguments.yes).await?
     };
     let client = session.client().await?;
     let bring_up = bring_up(&client, &request, session);
@@ -79,6 +82,9 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
         None => bring_up.await?,
         Some(limit) => tokio::time::timeout(limit + GRACE, bring_up).await.map_err(|_| out_of_time(limit))??,
     };
+    if !status.overridden.is_empty() {
+        session.printer.say(format_args!("the profile overrides {}: it may not lead to this environment", status.overridden.join(", ")));
+    }
     status.elapsed_ms.get_or_insert(session.began.elapsed().as_millis() as u64);
     session.printer.result(&status, || table::endpoints(&status))?;
     session.printer.flush()?;

@@ -9,8 +9,8 @@ use super::{Environment, Environments};
 use crate::{
     error::{describe, internal, no_engine},
     net::{self, PortReservations},
-    profile::{self, Leases, Profile},
-    spec::{EnvironmentSpec, SecretRef, ServiceName},
+    profile::{self, Leases, Profile, SecretSource},
+    spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive},
     store::Record,
     tls::{self, Authority},
 };
@@ -28,6 +28,7 @@ impl Environments {
                 environment.handle.events.emit(crate::event::NewEvent::of(service, "service.port-moved", message));
             })?
         };
+        declared_secrets(environment, &profile)?;
         environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         let authority = self.certify(environment, &needs.certificates)?;
         let subnet = self.subnet(&record).await?;
@@ -88,6 +89,22 @@ impl Environments {
         }
         Ok(authority.certificate().to_owned())
     }
+}
+
+/// Makes the profile's own secrets that are generated, and refuses to go on without those that are given.
+fn declared_secrets(environment: &Environment, profile: &Profile) -> Result<(), ApiError> {
+    for (name, source) in &profile.secrets {
+        let secret = sensitive::declared(name);
+        match source {
+            SecretSource::Generate(length) => environment.vault.ensure_of_length(&secret, *length as usize).map_err(internal)?,
+            SecretSource::FromEnv(_) | SecretSource::File(_) | SecretSource::Command(_) if environment.vault.has(&secret) => {}
+            SecretSource::FromEnv(_) | SecretSource::File(_) | SecretSource::Command(_) => {
+                return Err(ApiError::new(ErrorCode::Failed, format!("the secret `{name}` of the profile has no value"))
+                    .hint("run `devenv up`, which reads it"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn parsed(document: serde_json::Value) -> Result<Profile, ApiError> {

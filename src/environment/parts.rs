@@ -30,7 +30,7 @@ use crate::{
     reload::{Reloader, Tools},
     runtime::{DaemonServiceRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
     secret::Vault,
-    spec::EnvironmentId,
+    spec::{EnvironmentId, sensitive},
     store::Record,
 };
 
@@ -194,6 +194,13 @@ impl Parts {
     /// What is started from now on on the host inherits these variables.
     pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
         self.runtime.processes.inherited.keep(variables).map_err(internal)
+    }
+
+    /// The values of the profile's secrets as the client read them; they are kept with the generated ones.
+    pub(crate) async fn keep_given_secrets(&self, secrets: ShellVariables) -> Result<(), ApiError> {
+        let vault = self.vault.clone();
+        let keep = move || secrets.0.iter().try_for_each(|(name, value)| vault.keep(&sensitive::declared(name), value));
+        tokio::task::spawn_blocking(keep).await.map_err(internal)?.map_err(internal)
     }
 
     /// Changes when the data that a lease begins with does.

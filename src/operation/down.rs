@@ -52,5 +52,6 @@ pub(crate) fn absent(environments: &Environments, target: &EnvironmentTarget) ->
         drift: Vec::new(),
         faults: Vec::new(),
         operations: Vec::new(),
+        overridden: Vec::new(),
     }
 }

@@ -40,6 +40,7 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
     if let Some(variables) = request.inherited {
         environment.inherit(variables)?;
     }
+    environment.keep_given_secrets(request.secrets).await?;
     let spec = environments.compile(&environment, request.document).await?;
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;

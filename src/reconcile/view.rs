@@ -47,6 +47,7 @@ impl View {
             drift: Vec::new(),
             faults: Vec::new(),
             operations: Vec::new(),
+            overridden: record.spec.as_ref().map(|spec| spec.overridden.clone()).unwrap_or_default(),
         };
         Self {
             turn,

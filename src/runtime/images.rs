@@ -64,6 +64,7 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
         images.push(entry(engine, name).await.map_err(|error| image_error(&error))?.ok_or_else(missing)?);
     }
     let failed = |error: std::io::Error| unwritable(file, &error);
+    devenv_files::check_replaceable(file).map_err(failed)?;
     // It contains no secrets; the permissions of the directory decide who may read it.
     let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
     write(engine, names, File::from_std(unfinished.as_file().try_clone().map_err(failed)?)).await.map_err(|error| match error {

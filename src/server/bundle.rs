@@ -1,9 +1,16 @@
 //! What a failure leaves to be read: everything that is known of an environment, as text, without its secrets.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use devenv_api::{ApiError, BundleFile, BundleRequest, ErrorCode, Phase, ServiceState, Status};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use regex::{Captures, Regex};
 use tokio::sync::mpsc;
 
 use super::Daemon;
@@ -12,10 +19,16 @@ use crate::{
     event::EventLog,
     log::{Logs, Query},
     secret::Vault,
+    spec::{
+        EnvironmentSpec, Template, Workload,
+        sensitive::{self, MASK},
+    },
 };
 
 /// A piece of a file on its way.
 const PIECE: usize = 256 * 1024;
+/// A shorter value would be found in words.
+const SHORTEST: usize = 4;
 /// What is kept of one service's log: its end.
 const LONGEST_LOG: usize = 8 << 20;
 /// Pieces on their way to a client that writes more slowly than we read.
@@ -26,17 +39,43 @@ struct Censor {
     vault: Vault,
     /// Those that users gave.
     besides: Vec<String>,
+    /// How many values were taken out.
+    masked: AtomicUsize,
 }
+
+/// `NAME=value`, `name: value` and `"name": "value"` with a name that sounds secret.
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    let word = "[a-z0-9_.-]*(?:key|pass|pwd|dsn|auth|token|secret|credential)[a-z0-9_.-]*";
+    Regex::new(&format!(r#"(?i)(\b{word}["']?\s*[=:]\s*)("(?:[^"\\]|\\.)+"|'[^']+'|[^\s,;}})"']{{4,}})"#))
+        .expect("the pattern is well formed")
+});
 
 impl Censor {
     fn redact(&self, text: &str) -> String {
+        let before = text.matches(MASK).count();
         let mut text = self.vault.redact(text);
         for secret in self.besides.iter().filter(|secret| !secret.is_empty()) {
             if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "********");
+                text = text.replace(secret.as_str(), MASK);
             }
         }
+        let text = sensitive::masked_urls(&text);
+        self.masked.fetch_add(text.matches(MASK).count().saturating_sub(before), Ordering::Relaxed);
         text
+    }
+
+    /// For text that no program reads back: what has the name of a secret goes as well.
+    fn redact_named(&self, text: &str) -> String {
+        let masked = |found: &Captures<'_>| {
+            let (name, value) = (&found[1], &found[2]);
+            let harmless = value == MASK || matches!(value, "true" | "false" | "null" | "none") || value.parse::<f64>().is_ok();
+            if harmless || !sensitive::sounds_secret(name.trim_end_matches(['=', ':', ' ', '"', '\''])) {
+                return found[0].to_owned();
+            }
+            self.masked.fetch_add(1, Ordering::Relaxed);
+            format!("{name}{MASK}")
+        };
+        NAMED.replace_all(text, masked).into_owned()
     }
 }
 
@@ -52,11 +91,15 @@ impl Daemon {
             file("status.json", pretty(&status)),
             file("junit.xml", junit(&status)),
         ];
-        // Secrets stand in a spec by name only.
-        files.extend(record.spec.as_ref().map(|spec| file("spec.json", pretty(spec))));
+        // Secrets stand in a spec by name only, but for those that users gave.
+        files.extend(record.spec.as_ref().map(|spec| file("spec.json", pretty(&without_sensitive(spec)))));
         files.extend(request.files);
         let (sender, receiver) = mpsc::channel(WAITING);
-        let censor = Censor { vault: environment.vault.clone(), besides: request.secrets };
+        let mut besides = request.secrets;
+        besides.extend(record.spec.iter().flat_map(sensitive_values));
+        // A value that holds another goes first.
+        besides.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        let censor = Censor { vault: environment.vault.clone(), besides, masked: AtomicUsize::new(0) };
         let (events, logs) = (environment.handle.events.clone(), environment.logs.clone());
         // Reading files blocks; it ends when the client goes.
         tokio::task::spawn_blocking(move || {
@@ -68,6 +111,9 @@ impl Daemon {
             if let Err(error) = tell_history(&events, &logs, &status, &censor, &sender) {
                 let _ = send(&sender, &censor, "incomplete.txt", &describe(&error));
             }
+            let masked = censor.masked.load(Ordering::Relaxed);
+            let _ =
+                send(&sender, &censor, "masked.txt", &format!("masked: {masked} values that are secret or have the name of a secret\n"));
         });
         Ok(receiver)
     }
@@ -108,7 +154,10 @@ fn tell_history(
 /// Without secrets, in pieces. `None` if nobody takes them any more.
 fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &str) -> Option<()> {
     // Before it is cut: a secret must not be cut in two.
-    let text = censor.redact(text);
+    let mut text = censor.redact(text);
+    if path.ends_with(".txt") || path.ends_with(".log") {
+        text = censor.redact_named(&text);
+    }
     let mut rest = text.as_str();
     loop {
         let (piece, after) = rest.split_at(boundary(rest, PIECE));
@@ -118,6 +167,36 @@ fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &s
         }
         rest = after;
     }
+}
+
+/// Values that users gave, long enough that they are no words of other texts.
+fn sensitive_values(spec: &EnvironmentSpec) -> Vec<String> {
+    let templates = spec.variables.values().flat_map(|variable| [&variable.host, &variable.container]);
+    let services = spec.services.values().flat_map(|service| match &service.workload {
+        Workload::Container(container) => container.environment.values(),
+        Workload::Process(process) => process.environment.values(),
+    });
+    let values = templates.chain(services).flat_map(Template::sensitive);
+    values.filter(|value| value.len() >= SHORTEST).map(str::to_owned).collect()
+}
+
+/// A spec as JSON in which what users gave and keep secret is masked.
+fn without_sensitive(spec: &EnvironmentSpec) -> serde_json::Value {
+    fn mask(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                if let Some(secret) = fields.get_mut("sensitive").filter(|secret| secret.is_string()) {
+                    *secret = MASK.into();
+                }
+                fields.values_mut().for_each(mask);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(mask),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(spec).unwrap_or_default();
+    mask(&mut value);
+    value
 }
 
 /// The last place at or before this one where a text can be cut.
@@ -206,6 +285,21 @@ mod tests {
         "#);
     }
 
+    #[test]
+    fn secrets_are_masked_by_their_names_and_in_urls_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let censor =
+            Censor { vault: Vault::new(directory.path().into()), besides: vec!["planted".to_owned()], masked: AtomicUsize::new(0) };
+        let text =
+            "SMTP_PASS=hunter22 level=info\n{\"api_token\": \"abc def\", \"keys\": 5}\nat planted\nhttp://u:pw@h/x\nAUTH: true PWD=/tmp\n";
+        let shown = censor.redact_named(&censor.redact(text));
+        assert_eq!(
+            shown,
+            "SMTP_PASS=******** level=info\n{\"api_token\": ********, \"keys\": 5}\nat ********\nhttp://u:********@h/x\nAUTH: true PWD=/tmp\n"
+        );
+        assert_eq!(censor.masked.load(Ordering::Relaxed), 4);
+    }
+
     #[tokio::test]
     async fn a_secret_is_taken_out_even_where_a_file_is_cut() {
         let directory = tempfile::tempdir().unwrap();
@@ -213,7 +307,9 @@ mod tests {
         let secret = vault.reveal(&crate::spec::SecretRef::new("db", "app")).unwrap();
         let text = format!("{}{secret}{}", "x".repeat(PIECE - 5), "y".repeat(PIECE));
         let (sender, mut receiver) = mpsc::channel(WAITING);
-        let task = tokio::task::spawn_blocking(move || send(&sender, &Censor { vault, besides: vec!["yes-yes".to_owned()] }, "a", &text));
+        let task = tokio::task::spawn_blocking(move || {
+            send(&sender, &Censor { vault, besides: vec!["yes-yes".to_owned()], masked: AtomicUsize::new(0) }, "a", &text)
+        });
         let mut all = String::new();
         while let Some(piece) = receiver.recv().await {
             all.push_str(&piece.text);

@@ -1,7 +1,11 @@
 //! The client: one method a route, over the daemon's unix socket.
 //!
 //! It never starts a daemon and never retries; that is up to the caller. Long answers are [`Stream`]s of NDJSON
-//! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence.
+//! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence. A socket that is not this
+//! user's own is sent nothing.
+
+mod peer;
+pub(crate) mod usable;
 
 use std::{
     fmt::Write,
@@ -57,6 +61,9 @@ pub struct EngineSelection {
 pub enum ClientError {
     #[error("no daemon answers at {}", socket.display())]
     NotRunning { socket: PathBuf },
+    /// Another user could be at the other end.
+    #[error("{} {reason}: it is not used", path.display())]
+    Foreign { path: PathBuf, reason: String },
     /// The connection broke before the answer was complete: the daemon has died.
     #[error("the daemon stopped before it answered")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -103,6 +110,15 @@ impl Client {
 
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Whether anybody listens. An error if that could be another user.
+    pub async fn reachable(&self) -> Result<bool, ClientError> {
+        match peer::connect(&self.socket).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::NotRunning { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub async fn daemon(&self) -> Result<DaemonStatus, ClientError> {
@@ -173,7 +189,9 @@ impl Client {
     }
 
     pub async fn variables(&self, request: &VariablesRequest) -> Result<Variables, ClientError> {
-        self.post(route::VARIABLES, request).await
+        let variables: Variables = self.post(route::VARIABLES, request).await?;
+        usable::check(&variables.variables, |variable| &variable.value)?;
+        Ok(variables)
     }
 
     pub async fn why(&self, request: &WhyRequest) -> Result<Why, ClientError> {
@@ -264,8 +282,7 @@ impl Client {
         )
         .into_bytes();
         message.extend_from_slice(&body);
-        let mut connection =
-            UnixStream::connect(&self.socket).await.map_err(|_| ClientError::NotRunning { socket: self.socket.clone() })?;
+        let mut connection = peer::connect(&self.socket).await?;
         connection.write_all(&message).await.map_err(lost)?;
 
         let mut received = BytesMut::new();
@@ -281,7 +298,7 @@ impl Client {
         if head.status == 101 {
             return Ok((connection, received));
         }
-        while received.len() < head.length {
+        while received.len() < head.length.min(LONGEST_LINE) {
             read_more(&mut connection, &mut received).await?;
         }
         Err(refusal(head.status, &received))
@@ -301,6 +318,7 @@ impl Client {
 
     /// The answer's head; anything but success is already an error.
     async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response, ClientError> {
+        peer::check_place(&self.socket)?;
         let mut request = self.http.request(method, format!("http://devenv{path}"));
         if let Some(engine) = &self.engine {
             request = request.header(ENGINE_HEADER, engine);

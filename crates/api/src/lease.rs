@@ -72,7 +72,10 @@ impl Client {
     pub async fn lease(&self, request: &LeaseRequest) -> Result<(Lease, Holding), ClientError> {
         let mut holding = self.open(route::LEASE, request).await?;
         match holding.receive().await? {
-            LeaseMessage::Granted(lease) => Ok((lease, holding)),
+            LeaseMessage::Granted(lease) => {
+                super::client::usable::check(&lease.variables, String::as_str)?;
+                Ok((lease, holding))
+            }
             LeaseMessage::Failed(error) => Err(ClientError::Answered(error)),
             other => Err(unexpected(&other)),
         }

@@ -43,7 +43,7 @@ pub use operation::{
     AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget, Operations,
     Submission,
 };
-pub use plan::{Action, Consequence, Plan, Step};
+pub use plan::{Action, Consequence, HostPower, Plan, PowerKind, Step};
 pub use progress::UpMessage;
 pub use request::{
     AcceptRequest, ApplyRequest, DownRequest, EventsRequest, ExecTarget, ForkRequest, GcReport, GcRequest, LogsRequest, NamedRequest,

@@ -8,6 +8,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub steps: Vec<Step>,
+    /// What the profile does on this machine beyond running containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_powers: Vec<HostPower>,
+    /// Variables of services that the profile's `override` replaces: they need not lead to this environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
+}
+
+/// One thing that a profile does outside of containers, or that lets a container reach out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostPower {
+    /// Empty if it concerns the whole profile.
+    pub service: String,
+    pub power: PowerKind,
+    /// The command, path or capability.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerKind {
+    /// A command runs on the host as the user.
+    Process,
+    /// A directory outside the project is visible in a container.
+    Mount,
+    /// A container can control the engine.
+    EngineSocket,
+    /// An image is built from instructions of the project.
+    Build,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +67,17 @@ pub enum Consequence {
     Restart,
     Recreate,
     DataLoss,
+}
+
+impl fmt::Display for PowerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Process => "runs on this machine",
+            Self::Mount => "sees outside the project",
+            Self::EngineSocket => "controls the container engine",
+            Self::Build => "builds an image",
+        })
+    }
 }
 
 impl fmt::Display for Action {

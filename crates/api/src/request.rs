@@ -66,6 +66,9 @@ pub struct UpRequest {
     /// Those of the shell that asks: processes on the host inherit them. Without, they inherit what they did before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<ShellVariables>,
+    /// The values of the profile's `secrets` that the client reads: from its variables, from files and from commands.
+    #[serde(default)]
+    pub secrets: ShellVariables,
 }
 
 /// Variables of a shell. They may hold secrets, so that `Debug` shows none.

@@ -32,6 +32,9 @@ pub struct Status {
     /// Operations that have not ended.
     #[serde(default)]
     pub operations: Vec<Operation>,
+    /// Variables of services that the profile's `override` replaces: they need not lead to this environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
 }
 
 /// What an environment is doing as a whole.

@@ -37,7 +37,7 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     } else {
         vec![project.join("chaos").join(format!("{scenario}.yaml"))]
     };
-    if let Some((path, bytes)) = candidates.into_iter().find_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))) {
+    if let Some((path, bytes)) = candidates.into_iter().find_map(|path| read(&path).map(|bytes| (path, bytes))) {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         return Ok(Located { name, shown: shown(&path), bytes });
     }
@@ -52,6 +52,14 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
         did_you_mean(scenario, names()).unwrap_or_else(|| format!("available scenarios: {}; or pass a path", one_of(names())))
     };
     Err(NotFound { name: scenario.to_owned(), hint })
+}
+
+/// The largest scenario that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A file that is no scenario by its nature or size is not found.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    devenv_files::read_bounded(path, LARGEST).ok()
 }
 
 /// The names of all that can be named.

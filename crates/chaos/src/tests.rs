@@ -188,6 +188,7 @@ impl DaemonApi for Scripted {
             drift: Vec::new(),
             faults,
             operations: Vec::new(),
+            overridden: Vec::new(),
         })
     }
 

@@ -58,6 +58,12 @@ impl Sources {
         FileId(self.files.len() - 1)
     }
 
+    /// Takes a file's text out of everything that is shown; places in it stay.
+    pub fn conceal(&mut self, file: FileId) {
+        let source = &mut self.files[file.0];
+        source.text = source.text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+    }
+
     pub fn get(&self, file: FileId) -> &Source {
         &self.files[file.0]
     }
@@ -135,6 +141,14 @@ impl Findings {
         let mut later = self.0.split_off(count.min(self.0.len()));
         later.retain(keep);
         self.0.append(&mut later);
+    }
+
+    /// Says less about what was found in a file after the first `count`, which may hold what nobody shall see.
+    pub fn conceal_since(&mut self, count: usize, file: FileId, message: &str) {
+        for finding in self.0.iter_mut().skip(count).filter(|finding| finding.span.file == file) {
+            message.clone_into(&mut finding.message);
+            finding.hint = None;
+        }
     }
 
     /// In the order of the files, each thing once.

@@ -5,7 +5,11 @@
 //! process that is killed leaves one: it ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
 //! and the daemon removes all of them with [`remove_unfinished`] before it writes anything.
 //!
-//! It knows no formats and makes no directories.
+//! [`read_bounded`] and [`open_regular`] read files that a user or a profile names: never a pipe, a device or without end.
+//! [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
+
+mod bounded;
+mod owner;
 
 use std::{
     ffi::OsString,
@@ -16,6 +20,9 @@ use std::{
 };
 
 use tempfile::{Builder, NamedTempFile};
+
+pub use bounded::{ReadError, open_regular, read_bounded, read_text_bounded};
+pub use owner::{Untrusted, untrusted};
 
 /// The end of the name of a file that is not in its place yet.
 pub const UNFINISHED: &str = ".unfinished";
@@ -52,6 +59,16 @@ pub fn unfinished(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     prefix.push(name);
     prefix.push(".");
     Builder::new().prefix(&prefix).suffix(UNFINISHED).permissions(Permissions::from_mode(mode)).tempfile_in(directory_of(path))
+}
+
+/// Refuses a target that is no regular file: a link, device or pipe at that path is not ours to replace.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "exists and is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Renames a complete file to `path`, replacing what is there.
@@ -157,6 +174,18 @@ mod tests {
         assert!(write_atomically(&target, b"new").is_err());
         assert_eq!(names(directory.path()), ["taken"]);
         assert_eq!(fs::read_to_string(target.join("inside")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn links_and_devices_are_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert!(check_replaceable(&at("file")).is_ok() && check_replaceable(&at("absent")).is_ok());
+        for taken in [at("link"), directory.path().to_owned(), PathBuf::from("/dev/null")] {
+            assert!(check_replaceable(&taken).is_err(), "{}", taken.display());
+        }
     }
 
     #[test]

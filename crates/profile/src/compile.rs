@@ -12,12 +12,12 @@ use devenv_kinds::{
 };
 use devenv_spec::{
     Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, ScriptSet, SecretRef, ServiceName,
-    ServiceSpec, Stop, Template, Variable, WatchRule, Workload,
+    ServiceSpec, Stop, Template, Variable, WatchRule, Workload, sensitive,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
-use crate::{OnChange, Profile, ServiceProfile, Watch};
+use crate::{OnChange, Profile, SecretSource, ServiceProfile, Watch};
 
 /// What a disk of its own holds unless its size is said.
 const DEVICE_SIZE: devenv_spec::Size = devenv_spec::Size::mebibytes(1024);
@@ -60,6 +60,8 @@ pub fn needs(profile: &Profile) -> Needs {
     });
     let secrets = profile.services.iter().flat_map(|(name, service)| service.kind.fields().secrets(name.as_str()));
     let certificates = profile.services.iter().filter(|(_, service)| service.kind.fields().encrypts()).map(|(name, _)| name.clone());
+    let declared = profile.secrets.iter().filter(|(_, source)| matches!(source, SecretSource::Generate(_)));
+    let secrets = secrets.chain(declared.map(|(name, _)| sensitive::declared(name)));
     Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
 }
 
@@ -68,7 +70,10 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     let compiler = Compiler { profile, leases };
     let facts = compiler.facts();
     let connections = compiler.connections(&facts);
-    let variables = compiler.variables(&connections);
+    let owned = owned(&connections);
+    let overridden = profile.overrides.iter().filter(|name| owned.contains_key(*name) && profile.variables.contains_key(*name));
+    let overridden = overridden.cloned().collect();
+    let variables = compiler.variables(&connections, &owned);
     let services = profile.services.iter().zip(connections.into_values()).map(|((name, service), connection)| {
         let description = compiler.ask(name, service, &facts, &variables, |kind, cx| kind.fields().describe(cx));
         (name.clone(), compiler.service(name, service, description, connection))
@@ -82,6 +87,41 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         figures: compiler.figures(),
         services: services.collect(),
         variables: variables.clone(),
+        overridden,
+    }
+}
+
+/// As [`compile`], where nothing was leased: for questions that no port, subnet or path of devenv's own has a say in.
+pub(crate) fn draft(profile: &Profile) -> EnvironmentSpec {
+    compile(profile, &Leases::none(profile))
+}
+
+/// The variables by which clients reach the services, and whose they are.
+pub(crate) fn connections(profile: &Profile) -> IndexMap<String, ServiceName> {
+    let leases = Leases::none(profile);
+    let compiler = Compiler { profile, leases: &leases };
+    owned(&compiler.connections(&compiler.facts()))
+}
+
+fn owned(connections: &IndexMap<ServiceName, Connection>) -> IndexMap<String, ServiceName> {
+    let mut owned = IndexMap::new();
+    for (service, connection) in connections {
+        for name in connection.variables.keys().chain(connection.short_forms.keys()) {
+            owned.entry(name.clone()).or_insert_with(|| service.clone());
+        }
+    }
+    owned
+}
+
+impl Leases {
+    fn none(profile: &Profile) -> Self {
+        Self {
+            environment: EnvironmentId::of("", &profile.project, "default"),
+            instance: "default".to_owned(),
+            subnet: Ipv4Net::default(),
+            ports: BTreeMap::new(),
+            authority: PathBuf::new(),
+        }
     }
 }
 
@@ -129,8 +169,13 @@ impl Compiler<'_> {
         question(&service.kind, &cx)
     }
 
-    /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins.
-    fn variables(&self, connections: &IndexMap<ServiceName, Connection>) -> IndexMap<String, Variable> {
+    /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins. A connection is
+    /// replaced only by leave.
+    fn variables(
+        &self,
+        connections: &IndexMap<ServiceName, Connection>,
+        owned: &IndexMap<String, ServiceName>,
+    ) -> IndexMap<String, Variable> {
         let mut variables = IndexMap::new();
         for connection in connections.values() {
             variables.extend(connection.variables.clone());
@@ -152,7 +197,9 @@ impl Compiler<'_> {
             variables.insert(name.to_owned(), Variable::same(Template::text(value)));
         }
         for (name, value) in &self.profile.variables {
-            variables.insert(name.clone(), Variable::same(Template::text(value.as_str())));
+            if !owned.contains_key(name) || self.profile.overrides.contains(name) {
+                variables.insert(name.clone(), Variable::same(Template::given(name, value)));
+            }
         }
         variables
     }
@@ -278,12 +325,41 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_replaced_only_by_leave() {
+        let mut given = given("db", json!({ "postgres": {} }));
+        given.profile.variables.insert("DATABASE_URL".into(), "postgres://db.example.com/prod".into());
+        let spec = given.spec();
+        assert!(spec.variables["DATABASE_URL"].container.to_string().contains("@db:5432/"), "{:?}", spec.variables["DATABASE_URL"]);
+        assert!(spec.overridden.is_empty());
+        given.profile.overrides = vec!["DATABASE_URL".into(), "PGHOST".into()];
+        let spec = given.spec();
+        assert_eq!(spec.variables["DATABASE_URL"].container.to_string(), "postgres://db.example.com/prod");
+        assert_eq!(spec.overridden, ["DATABASE_URL"]);
+    }
+
+    #[test]
+    fn what_users_keep_secret_is_a_secret_of_the_spec() {
+        let mut given = given("web", json!({ "container": { "image": "web" } }));
+        given.profile.variables.insert("STRIPE_KEY".into(), "sk-1".into());
+        given.profile.variables.insert("OTHER_URL".into(), "amqp://u:hidden@h/x".into());
+        given.profile.variables.insert("FROM_MANAGER".into(), sensitive::declared_mark("DEPLOY"));
+        given.profile.secrets.insert("DEPLOY".into(), SecretSource::Generate(20));
+        let spec = given.with(|service| {
+            service.environment.insert("SENTRY_DSN".into(), "https://key@example.com/1".into());
+        });
+        assert_eq!(needs(&spec.profile).secrets, [sensitive::declared("DEPLOY")]);
+        let spec = spec.spec();
+        let container = spec.services["web"].container().unwrap();
+        let secret: Vec<&str> = container.secret_variables().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(secret, ["STRIPE_KEY", "OTHER_URL", "FROM_MANAGER", "SENTRY_DSN"]);
+        assert_eq!(spec.variables["OTHER_URL"].host.redacted(), "amqp://u:********@h/x");
+    }
+
+    #[test]
     fn the_profiles_own_variables_come_last_and_win() {
         let mut given = given("db", json!({ "postgres": {} }));
-        given.profile.variables.insert("DATABASE_URL".into(), "postgres://elsewhere/x".into());
         given.profile.variables.insert("FEATURE".into(), "on".into());
         let spec = given.spec();
-        assert_eq!(spec.variables["DATABASE_URL"].container.to_string(), "postgres://elsewhere/x");
         assert_eq!(spec.variables.keys().last().unwrap(), "FEATURE");
         assert_eq!(spec.variables["DEVENV_ENVIRONMENT"].host.to_string(), "shop-default-1a2b3c4d");
         assert_eq!(spec.variables["DEVENV_PROJECT"].host.to_string(), "/home/ada/shop");

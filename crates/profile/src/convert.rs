@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     check,
-    document::{ServiceFields, ServiceProfile},
+    document::{SecretSource, ServiceFields, ServiceProfile},
     merge::within,
     shape::{self, Shape},
     source::Findings,
@@ -79,6 +79,12 @@ pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<Ser
         }
     }
     found
+}
+
+/// The secrets of a document without problems.
+pub(super) fn secrets(node: &Node) -> IndexMap<String, SecretSource> {
+    let shape = within_record(&shape::DOCUMENT, "secrets");
+    serde_json::from_value(json(node, shape)).unwrap_or_default()
 }
 
 fn within_record<'a>(record: &'a shape::Record, field: &str) -> &'a Shape {

@@ -21,9 +21,29 @@ pub struct Profile {
     pub project: PathBuf,
     /// Given to every service and to `devenv env`; `env_file` merged in.
     pub variables: IndexMap<String, String>,
+    /// Variables of services that `variables` may replace.
+    #[serde(default)]
+    pub overrides: Vec<String>,
+    /// Secrets that users give, by name.
+    #[serde(default)]
+    pub secrets: IndexMap<String, SecretSource>,
     pub services: IndexMap<ServiceName, ServiceProfile>,
     /// The text of project files that services are configured with (alert rules, dashboards), by their path in the profile.
     pub assets: BTreeMap<String, String>,
+}
+
+/// Where the value of a secret comes from: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// The variable of the shell that runs `devenv up`.
+    FromEnv(String),
+    /// A file, relative to the project. A line break at its end is not part of the secret.
+    File(String),
+    /// A random secret of so many letters and digits, which is made once and kept.
+    Generate(u32),
+    /// A command, whose standard output is the secret: for password managers. Runs on the host at every `devenv up`.
+    Command(Vec<String>),
 }
 
 /// One service: the common fields and its kind.
@@ -78,6 +98,14 @@ pub(super) struct Document {
     /// Variables for every service, for `devenv env` and for `${NAME}` in this profile.
     #[serde(default)]
     variables: IndexMap<String, String>,
+    /// Variables of services, such as `DATABASE_URL`, that `variables` or `env_file` may replace. Without it that is an error.
+    /// `devenv test` and `devenv chaos run` refuse such a profile, because the variable may lead to a database that is not local.
+    #[serde(default)]
+    r#override: Vec<String>,
+    /// Secrets by name, for `${secret:NAME}` in `variables` and in the `environment` of services. Their values are kept out of
+    /// everything that devenv and the engine print.
+    #[serde(default)]
+    secrets: IndexMap<String, SecretSource>,
     /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
 }

@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
+use devenv_files::{ReadError, Untrusted, open_regular, read_bounded};
 use serde::Serialize;
 
 use super::{
@@ -34,6 +36,16 @@ pub enum Origin {
     Project,
     User,
     BuiltIn,
+}
+
+/// Why a profile that is there is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{shown} {reason}")]
+    Unreadable { shown: String, reason: ReadError },
+    /// Another user could have written it.
+    #[error(transparent)]
+    Untrusted(Untrusted),
 }
 
 /// A profile's text, not yet looked at.
@@ -66,7 +78,7 @@ pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> 
         for path in directory.iter().flat_map(|directory| children(directory)) {
             let extension = path.extension().is_some_and(|extension| extension == "yaml");
             let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| extension) else { continue };
-            let text = fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            let text = read_bounded(&path, LARGEST as u64).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             let entry = ProfileEntry { name: name.to_owned(), description: description(&text), source, path: Some(path.clone()) };
             found.insert(entry.name.clone(), entry);
         }
@@ -86,39 +98,57 @@ pub(super) fn find(
     user_directory: Option<&Path>,
     beside: Option<&Path>,
     behind: Option<Origin>,
-) -> Option<Located> {
+) -> Result<Option<Located>, Refused> {
     if is_path(profile) {
         let first = beside.map_or_else(|| PathBuf::from(profile), |directory| directory.join(profile));
-        let path = [first, project.join(profile)].into_iter().find(|path| path.is_file())?;
-        return located(&path, Origin::Path);
+        let path = [first, project.join(profile)].into_iter().find(|path| path.exists() && !path.is_dir());
+        return path.map(|path| located(&path, Origin::Path)).transpose();
     }
     let visible = |origin: Origin| behind.is_none_or(|behind| origin > behind);
     let file = format!("{profile}.yaml");
     let places = [(Some(project.join("profiles")), Origin::Project), (user_directory.map(Path::to_owned), Origin::User)];
     for (directory, origin) in places {
-        let path = directory.filter(|_| visible(origin)).map(|directory| directory.join(&file)).filter(|path| path.is_file());
+        let path =
+            directory.filter(|_| visible(origin)).map(|directory| directory.join(&file)).filter(|path| path.exists() && !path.is_dir());
         if let Some(path) = path {
-            return located(&path, origin);
+            return located(&path, origin).map(Some);
         }
     }
-    let text = embedded::profile(profile).filter(|_| visible(Origin::BuiltIn))?;
-    Some(Located {
+    let text = embedded::profile(profile).filter(|_| visible(Origin::BuiltIn));
+    Ok(text.map(|text| Located {
         name: profile.to_owned(),
         shown: format!("built-in/{file}"),
         identity: PathBuf::from(format!("built-in:{profile}")),
         directory: None,
         origin: Origin::BuiltIn,
         bytes: text.as_bytes().to_vec(),
-    })
+    }))
 }
 
-fn located(path: &Path, origin: Origin) -> Option<Located> {
+impl Located {
+    /// Refuses a file that another user can change, or whose directory one can.
+    pub(super) fn check(&self, trusted: bool) -> Result<(), Refused> {
+        if trusted || self.origin == Origin::BuiltIn {
+            return Ok(());
+        }
+        let found = |path: &Path| devenv_files::untrusted(path).ok().flatten();
+        // In a directory with the sticky bit, others can add files and not replace this one.
+        let sticky = |untrusted: &Untrusted| matches!(untrusted, Untrusted::Writable { mode, .. } if mode & 0o1000 != 0);
+        let directory = || self.identity.parent().and_then(found).filter(|untrusted| !sticky(untrusted));
+        found(&self.identity).or_else(directory).map_or(Ok(()), |untrusted| Err(Refused::Untrusted(untrusted)))
+    }
+}
+
+fn located(path: &Path, origin: Origin) -> Result<Located, Refused> {
+    let shown = shown(path);
+    let unreadable = |reason: ReadError| Refused::Unreadable { shown: shown.clone(), reason };
     // One byte more than the most shows that there is more.
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(fs::File::open(path).ok()?, LARGEST as u64 + 1), &mut bytes).ok()?;
-    Some(Located {
+    let file = open_regular(path).map_err(unreadable)?;
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.into()))?;
+    Ok(Located {
         name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
-        shown: shown(path),
+        shown,
         identity: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
         directory: path.parent().map(Path::to_owned),
         origin,

@@ -1,5 +1,7 @@
 //! `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?message}` and `$$` in text. Pure: the variables are an argument.
 
+use devenv_spec::sensitive;
+
 use super::{
     source::{Findings, Sources, Span},
     spelling,
@@ -125,6 +127,13 @@ impl Reader<'_> {
         let offset = self.position;
         let rest = &self.text[offset + 2..];
         let length = name_length(rest);
+        if let Some(name) = self.secret(rest) {
+            self.out.text.push_str(&sensitive::declared_mark(&name));
+            // Noted, so that the text as it was written is what is shown.
+            self.position = offset + "${secret:}".len() + name.len();
+            self.out.names.push(format!("secret:{name}"));
+            return;
+        }
         let name = rest[..length].to_owned();
         let after = &rest[length..];
         self.position = offset + 2 + length;
@@ -178,6 +187,13 @@ impl Reader<'_> {
                 self.unset(&name, offset, self.position - offset, message);
             }
         }
+    }
+
+    /// `secret:NAME}`: what it holds is not known here.
+    fn secret(&self, rest: &str) -> Option<String> {
+        let name = rest.strip_prefix("secret:").filter(|_| self.grammar == Grammar::Profile)?;
+        let length = name_length(name);
+        (length > 0 && name[length..].starts_with('}')).then(|| name[..length].to_owned())
     }
 
     fn simple(&mut self, name: &str, offset: usize) {
@@ -272,6 +288,8 @@ mod tests {
             ("$${A}", "${A}"),
             ("$A $1 $", "$A $1 $"),
             ("é${A}é", "é1é"),
+            ("x${secret:A}y", "x\u{fdd0}A\u{fdd1}y"),
+            ("${secret:-d}", "d"),
         ] {
             let expanded = expand(text, &variables, Grammar::Profile);
             assert_eq!((expanded.text.as_str(), expanded.troubles.as_slice()), (wanted, [].as_slice()), "{text}");

@@ -15,12 +15,14 @@ mod embedded;
 mod env_file;
 mod find;
 mod graph;
+mod guard;
 #[cfg(test)]
 mod hostile;
 mod interpolate;
 pub mod load;
 mod merge;
 mod origin;
+mod powers;
 pub mod reading;
 #[cfg(test)]
 mod reference;
@@ -38,10 +40,11 @@ use devenv_document::{source, spelling, tree};
 
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
 pub use devenv_kinds::describe::declared::Probe;
-pub use document::{OnChange, Profile, ResourceLimits, ServiceProfile, Watch};
+pub use document::{OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, Watch};
 pub use find::ProfileEntry;
-pub use load::{LoadError, LoadRequest, Report};
-pub use origin::Explanation;
+pub use load::{LoadError, LoadRequest, Refused, Report};
+pub use origin::{Explanation, masked_at};
+pub use powers::host_powers;
 
 /// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
 #[cfg(any(test, fuzzing))]

@@ -2,21 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use devenv_api::{ApiError, ErrorCode, Problem};
+use devenv_files::{ReadError, read_bounded};
 use indexmap::IndexMap;
 
 use super::{
     assemble::{self, Assembled, Layer, Variables},
-    convert, diagnostic,
+    compile, convert, diagnostic,
     document::Profile,
     embedded,
     env_file::{self, Given},
     find::{self, Located, Origin},
-    graph,
+    graph, guard,
     interpolate::{self, Grammar},
     origin::Origins,
     references::{self, Named, Need},
@@ -26,7 +26,7 @@ use super::{
     yaml::LARGEST,
 };
 
-pub use super::find::{find_project, list};
+pub use super::find::{Refused, find_project, list};
 
 /// What is to be loaded, and with which variables.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,8 @@ pub struct LoadRequest<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Where the user's own profiles are.
     pub user_directory: Option<&'a Path>,
+    /// Whether files that other users can change are taken all the same.
+    pub trusted: bool,
 }
 
 /// A profile without errors.
@@ -59,13 +61,16 @@ pub struct Report {
 pub enum LoadError {
     #[error("profile `{name}` does not exist")]
     NotFound { name: String, hint: String },
+    /// It is there, and is not used.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error("profile `{name}` is invalid")]
     Invalid { name: String, report: Report },
 }
 
 /// Loads, checks and converts a profile with everything that it extends.
 pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
-    let located = find::find(request.profile, request.project, request.user_directory, None, None).ok_or_else(|| {
+    let located = find::find(request.profile, request.project, request.user_directory, None, None)?.ok_or_else(|| {
         let known: Vec<String> = list(request.project, request.user_directory).into_iter().map(|entry| entry.name).collect();
         let names = || known.iter().map(String::as_str);
         let there = format!("available profiles: {}", all_of(names()));
@@ -77,6 +82,7 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
         LoadError::NotFound { name: request.profile.to_owned(), hint }
     })?;
     let name = located.name.clone();
+    located.check(request.trusted)?;
     let mut loader = Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new() };
     loader.layer(located);
     loader.finish(&name)
@@ -101,7 +107,7 @@ impl LoadError {
     /// Empty if there is no such profile.
     pub fn problems(&self) -> Vec<Problem> {
         match self {
-            Self::NotFound { .. } => Vec::new(),
+            Self::NotFound { .. } | Self::Refused(_) => Vec::new(),
             Self::Invalid { report, .. } => report.problems(),
         }
     }
@@ -112,10 +118,16 @@ impl LoadError {
         error.problems = self.problems();
         match self {
             Self::NotFound { hint, .. } => error.hint(hint.clone()),
+            Self::Refused(Refused::Unreadable { .. }) => error.hint("a profile is a YAML file; replace this one"),
+            Self::Refused(Refused::Untrusted(_)) => error.hint(TRUST),
             Self::Invalid { .. } => error,
         }
     }
 }
+
+/// How to use files that other users can change.
+const TRUST: &str = "whoever can write a profile can run programs as you; take it over (`chown`, `chmod go-w`), or run `devenv trust` in the \
+    project if you trust everybody who can";
 
 /// So many profiles may extend one another in a row.
 const DEEPEST: usize = 32;
@@ -151,7 +163,17 @@ impl Loader<'_> {
         let LoadRequest { project, user_directory, .. } = *self.request;
         // A profile that extends its own name means the one that it hides.
         let behind = (!find::is_path(wanted) && wanted == from.name).then_some(from.origin);
-        let Some(found) = find::find(wanted, project, user_directory, from.directory.as_deref(), behind) else {
+        let found = find::find(wanted, project, user_directory, from.directory.as_deref(), behind)
+            .and_then(|found| found.map(|found| found.check(self.request.trusted).map(|()| found)).transpose());
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let error = LoadError::from(error);
+                self.report.findings.error(span, "unreadable-profile", error.to_string()).maybe_hint(error.to_api().hint);
+                return;
+            }
+        };
+        let Some(found) = found else {
             let known: Vec<String> = list(project, user_directory).into_iter().map(|entry| entry.name).collect();
             let names = || known.iter().map(String::as_str).filter(|name| *name != from.name);
             let hint = did_you_mean(wanted, names()).unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names())));
@@ -207,9 +229,12 @@ impl Loader<'_> {
         }
         let Report { findings, .. } = &mut self.report;
         let mut services = IndexMap::new();
+        let mut secrets = IndexMap::new();
         if !findings.has_errors() {
             services = assembled.merged.get("services").map(|node| convert::services(node, findings)).unwrap_or_default();
             graph::add_references(&mut services);
+            secrets = assembled.merged.get("secrets").map(convert::secrets).unwrap_or_default();
+            guard::secrets(&assembled.merged, &secrets, findings);
         }
         for (name, service) in &services {
             let entry = assembled.merged.get("services").and_then(|node| node.entry(name.as_str()));
@@ -220,19 +245,26 @@ impl Loader<'_> {
                 }
             }
         }
-        self.report.findings.sort();
-        if self.report.findings.has_errors() {
-            return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });
-        }
         let description = assembled.merged.get("description").and_then(Node::text).map(str::to_owned);
+        let overrides = guard::overrides(&assembled.merged);
         let profile = Profile {
             name: name.to_owned(),
             description,
             project: self.request.project.to_owned(),
             variables: assembled.variables.given(),
+            overrides,
+            secrets,
             services,
             assets,
         };
+        if !self.report.findings.has_errors() {
+            let Report { findings, sources } = &mut self.report;
+            guard::connections(&assembled, &compile::connections(&profile), &profile.overrides, sources, findings);
+        }
+        self.report.findings.sort();
+        if self.report.findings.has_errors() {
+            return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });
+        }
         let origins = Origins::new(assembled, self.report.sources.clone());
         Ok(Loaded { profile, origins, report: self.report })
     }
@@ -244,17 +276,25 @@ impl Loader<'_> {
         for (path, span) in list.iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect::<Vec<_>>() {
             let (path, may_miss) = path.strip_suffix('?').map_or((path.as_str(), false), |path| (path, true));
             let on_disk = self.request.project.join(path);
-            match read(&on_disk) {
+            match read_bounded(&on_disk, LARGEST as u64) {
                 Ok(bytes) => {
                     let file = self.source(&find::shown(&on_disk), &bytes);
                     let Report { findings, sources } = &mut self.report;
+                    let before = findings.len();
                     given.extend(env_file::parse(sources, file, self.request.environment, &given, findings));
+                    if self.outside(&on_disk) {
+                        // A profile may name any file that its user can read, and must not print it.
+                        let Report { findings, sources } = &mut self.report;
+                        sources.conceal(file);
+                        findings.conceal_since(before, file, "this line is not `NAME=value`");
+                        self.outside_warning(&path, span);
+                    }
                 }
-                Err(Unread::Missing) if may_miss => {}
+                Err(ReadError::Missing) if may_miss => {}
                 Err(unread) => {
                     self.report
                         .findings
-                        .error(span, "missing-file", format!("`{path}` {}", unread.reason()))
+                        .error(span, "missing-file", format!("`{path}` {unread}"))
                         .hint(format!("create {}, or write `{path}?` if the file is optional", find::shown(&on_disk)));
                 }
             }
@@ -262,13 +302,30 @@ impl Loader<'_> {
         given
     }
 
+    /// Whether a path, links followed, leads out of the project.
+    fn outside(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        matches!((real(path), real(self.request.project)), (Some(path), Some(project)) if !path.starts_with(&project))
+    }
+
+    fn outside_warning(&mut self, path: &str, span: Span) {
+        let message = format!("`{path}` is outside the project");
+        self.report
+            .findings
+            .warning(span, "outside-project", message)
+            .hint("whoever wrote this profile has it read this file; is that meant?");
+    }
+
     /// Checks that a file is there, and reads it if its text is wanted.
     fn file(&mut self, named: &Named, layers: &[Layer], assets: &mut BTreeMap<String, String>) {
         let on_disk = self.request.project.join(&named.path);
         let shipped = if shipped(layers, named.span) { embedded::files(&named.path) } else { Vec::new() };
         let there = on_disk.exists();
+        if there && self.outside(&on_disk) && !self.report.findings.touches(named.span) {
+            self.outside_warning(&named.path, named.span);
+        }
         if there && named.need == Need::Text {
-            match read(&on_disk).map(String::from_utf8) {
+            match read_bounded(&on_disk, LARGEST as u64).map(String::from_utf8) {
                 Ok(Ok(text)) => {
                     assets.insert(named.path.clone(), text);
                 }
@@ -276,9 +333,14 @@ impl Loader<'_> {
                     self.report.findings.error(named.span, "not-utf8", format!("`{}` is not UTF-8", named.path));
                 }
                 Err(unread) => {
-                    self.report.findings.error(named.span, "missing-file", format!("`{}` {}", named.path, unread.reason()));
+                    self.report.findings.error(named.span, "missing-file", format!("`{}` {unread}", named.path));
                 }
             }
+        } else if there && named.need == Need::File && !on_disk.is_file() && !on_disk.is_dir() {
+            self.report
+                .findings
+                .error(named.span, "missing-file", format!("`{}` {}", named.path, ReadError::NotAFile))
+                .hint("name a file or a directory: a pipe or device may never end");
         } else if !there && !shipped.is_empty() {
             if named.need == Need::Text {
                 assets.extend(shipped.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())));
@@ -310,34 +372,4 @@ fn directory(project: &Path, shipped: bool, path: &str) -> Option<Vec<String>> {
     let files = if shipped { embedded::files(path) } else { Vec::new() };
     let only = files.first().is_some_and(|(known, _)| *known == path);
     (!files.is_empty() && !only).then(|| files.into_iter().map(|(path, _)| path.to_owned()).collect())
-}
-
-enum Unread {
-    Missing,
-    NotAFile,
-    TooLarge,
-    Other(std::io::Error),
-}
-
-impl Unread {
-    fn reason(&self) -> String {
-        match self {
-            Self::Missing => "does not exist".to_owned(),
-            Self::NotAFile => "is not a file".to_owned(),
-            Self::TooLarge => format!("is larger than {LARGEST} bytes"),
-            Self::Other(error) => format!("cannot be read: {error}"),
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Unread> {
-    let kind = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Unread::Missing,
-        _ => Unread::Other(error),
-    };
-    let metadata = fs::metadata(path).map_err(kind)?;
-    if !metadata.is_file() {
-        return Err(Unread::NotAFile);
-    }
-    if metadata.len() > LARGEST as u64 { Err(Unread::TooLarge) } else { fs::read(path).map_err(kind) }
 }

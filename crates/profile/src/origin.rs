@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use devenv_spec::sensitive;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -73,6 +74,19 @@ impl Origins {
 
     /// The merged document, as `devenv config --json` prints it.
     pub fn effective(&self) -> Value {
+        let mut value = self.filled();
+        as_written(&mut value);
+        value
+    }
+
+    /// The same without what users keep secret: by its name under `variables` and `environment`, and passwords in URLs.
+    pub fn redacted(&self) -> Value {
+        let mut value = self.effective();
+        mask(&mut value, &mut Vec::new());
+        value
+    }
+
+    fn filled(&self) -> Value {
         let mut value = convert::json(&self.merged, &Shape::Record(shape::DOCUMENT.clone()));
         if let Value::Object(document) = &mut value {
             document.shift_remove("extends");
@@ -91,6 +105,10 @@ impl Origins {
     /// The merged document, as `devenv config` prints it.
     pub fn effective_yaml(&self) -> String {
         serde_yaml::to_string(&self.effective()).unwrap_or_default()
+    }
+
+    pub fn redacted_yaml(&self) -> String {
+        serde_yaml::to_string(&self.redacted()).unwrap_or_default()
     }
 
     /// Which layers touched a key such as `services.db.postgres.settings.shared_buffers`.
@@ -274,5 +292,38 @@ impl fmt::Display for Explanation {
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+/// Declared secrets stand as in the profile.
+fn as_written(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(as_written),
+        Value::Array(items) => items.iter_mut().for_each(as_written),
+        Value::String(text) => *text = sensitive::named(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn mask(value: &mut Value, path: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                path.push(key.clone());
+                mask(inner, path);
+                path.pop();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, path)),
+        Value::String(text) => *text = masked_at(&path.iter().map(String::as_str).collect::<Vec<_>>(), text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A value as it may be shown, by its place in the document.
+pub fn masked_at(path: &[&str], text: &str) -> String {
+    let given = matches!(path, ["variables", _] | ["services", _, "environment", _] | [.., "settings" | "args", _]);
+    match path.last().filter(|_| given && !text.starts_with("${secret:")) {
+        Some(name) => sensitive::masked(name, text),
+        None => sensitive::masked_urls(text),
     }
 }

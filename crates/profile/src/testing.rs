@@ -46,6 +46,8 @@ impl Given {
             description: None,
             project: PathBuf::from("/home/ada/shop"),
             variables: IndexMap::new(),
+            overrides: Vec::new(),
+            secrets: IndexMap::new(),
             services: IndexMap::new(),
             assets: BTreeMap::new(),
         };

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::load::{LoadError, LoadRequest, Loaded, find_project, list, load};
+use super::load::{LoadError, LoadRequest, Loaded, Refused, find_project, list, load};
 
 /// Fails when a generated file is not what the types say; `UPDATE=1` writes it.
 pub(super) fn stays_current(path: &str, wanted: &str) {
@@ -52,7 +52,7 @@ impl Project {
 
     pub(super) fn load(&self, profile: &str) -> Result<Loaded, LoadError> {
         let user = self.path().join("user");
-        load(&LoadRequest { project: self.path(), profile, environment: &self.environment, user_directory: Some(&user) })
+        load(&LoadRequest { project: self.path(), profile, environment: &self.environment, user_directory: Some(&user), trusted: false })
     }
 
     fn problems_of(&self, profile: &str) -> Vec<String> {
@@ -97,6 +97,7 @@ fn project_of(fixture: &Path) -> Project {
         ("dashboards/shop.json", "{}"),
         ("services/api/Dockerfile", "FROM scratch\n"),
         (".env", "FROM_FILE=file\nPORT_FROM_FILE=8081\n"),
+        ("remote.env", "# theirs\nDATABASE_URL=postgres://db.example.com/prod\n"),
         ("broken.env", "A=1\nB B=2\nC='open\n"),
         ("profiles/base.yaml", "services:\n  db:\n    postgres: { version: \"16\", settings: { work_mem: 8MB } }\n"),
         ("profiles/loop.yaml", "extends: [fixture]\nservices: {}\n"),
@@ -135,6 +136,59 @@ fn each_good_profile_loads_without_a_word() {
     for fixture in fixtures("good") {
         assert_eq!(project_of(&fixture).problems_of("fixture"), Vec::<String>::new(), "{}", fixture.display());
     }
+}
+
+#[test]
+fn an_env_file_outside_the_project_is_not_printed() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let shadow = elsewhere.path().join("shadow");
+    fs::write(&shadow, "root:$6$hash:19000::\ndaemon x:*:1\n").unwrap();
+    let project = Project::new(&[("profiles/a.yaml", &format!("env_file: [{}]\nservices: {{}}\n", shadow.display()))]);
+    let Err(error) = project.load("a") else { panic!("it loads") };
+    let LoadError::Invalid { report, .. } = &error else { panic!("{error}") };
+    let shown = format!("{} {:?}", report.render(), report.problems());
+    assert!(!shown.contains("hash") && !shown.contains("daemon"), "{shown}");
+    assert!(shown.contains("is outside the project"), "{shown}");
+}
+
+#[test]
+fn pipes_and_devices_as_profiles_are_refused_at_once() {
+    let project = Project::new(&[("profiles/a.yaml", "env_file: [pipe]\nservices: {}\n")]);
+    let pipe = |path: &str| {
+        let done = std::process::Command::new("mkfifo").arg(project.path().join(path)).status();
+        assert!(done.unwrap().success());
+    };
+    ["profiles/x.yaml", "pipe"].into_iter().for_each(pipe);
+    std::os::unix::fs::symlink("/dev/zero", project.path().join("profiles/z.yaml")).unwrap();
+    for (name, words) in [("x", "is not a regular file"), ("profiles/z.yaml", "is not a regular file")] {
+        let Err(error) = project.load(name) else { panic!("{name} loads") };
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(project.problems_of("a")[0].contains("`pipe` is not a regular file"), "{:?}", project.problems_of("a"));
+    assert!(list(project.path(), None).iter().any(|entry| entry.name == "x"));
+    project.write("profiles/b.yaml", b"services: { c: { redis: { init: [pipe] } } }\n");
+    assert!(project.problems_of("b")[0].contains("`pipe` is not a regular file"), "{:?}", project.problems_of("b"));
+}
+
+#[test]
+fn a_profile_that_others_can_write_is_refused_unless_the_project_is_trusted() {
+    let project = Project::new(&[("profiles/a.yaml", "services: {}\n")]);
+    fs::set_permissions(project.path().join("profiles/a.yaml"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    assert!(matches!(project.load("a"), Err(LoadError::Refused(Refused::Untrusted(_)))));
+    let request =
+        LoadRequest { project: project.path(), profile: "a", environment: &project.environment, user_directory: None, trusted: true };
+    assert!(load(&request).is_ok());
+}
+
+#[test]
+fn a_connection_is_overridden_by_leave_and_a_secret_is_named_where_it_may_stand() {
+    let text = "override: [DATABASE_URL]\nsecrets: { KEY: { generate: 20 } }\nvariables: { DATABASE_URL: x, TOKEN: \"${secret:KEY}\" }\n\
+        services: { db: { postgres: {} } }\n";
+    let project = Project::new(&[("profiles/a.yaml", text)]);
+    assert_eq!(project.problems_of("a"), Vec::<String>::new());
+    let loaded = project.load("a").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(loaded.profile.overrides, ["DATABASE_URL"]);
+    assert!(loaded.origins.effective_yaml().contains("${secret:KEY}"), "{}", loaded.origins.effective_yaml());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use devenv_document::value::{image_name, not_zero, positive};
-use devenv_kinds::capability::{KindReload, ServiceKind, ServiceNode};
+use devenv_kinds::capability::{KindReload, ServiceKind, ServiceNode, setting_names};
 
 use super::{
     check, graph, interpolate, shape,
@@ -41,6 +41,7 @@ fn kind_rules(service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings:
     if let Some(version) = service.fields.get("version") {
         rules.version(version, findings);
     }
+    setting_names(service.fields, findings);
     rules.check(service, services, findings);
 }
 

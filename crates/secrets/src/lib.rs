@@ -18,6 +18,8 @@ use rand::RngExt;
 use secrecy::{ExposeSecret, SecretString};
 
 const LENGTH: usize = 32;
+/// A shorter value is not taken out of texts.
+const SHORTEST: usize = 4;
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// The secrets of one environment. Cheap to clone; `Debug` shows no value.
@@ -64,6 +66,11 @@ impl Vault {
         let secret = SecretString::from(value);
         known.insert(name.clone(), secret.clone());
         Ok(secret)
+    }
+
+    /// As [`Self::ensure`], with so many characters if it is made now.
+    pub fn ensure_of_length(&self, name: &SecretRef, length: usize) -> Result<(), SecretError> {
+        if self.has(name) { Ok(()) } else { self.keep(name, &random(length)) }
     }
 
     /// As [`Self::ensure`], for many at once: a disk takes about as long to sync them all as to sync one.
@@ -127,7 +134,8 @@ impl Vault {
     pub fn redact(&self, text: &str) -> String {
         let known = self.known.lock().expect("no code panics while it holds this lock");
         let mut text = std::borrow::Cow::Borrowed(text);
-        for secret in known.values() {
+        // A secret that a user gave may be a word, and is not looked for then.
+        for secret in known.values().filter(|secret| secret.expose_secret().len() >= SHORTEST) {
             if text.contains(secret.expose_secret()) {
                 text = text.replace(secret.expose_secret(), "********").into();
             }
@@ -168,10 +176,14 @@ impl Vault {
 }
 
 fn generate(path: &Path) -> io::Result<String> {
-    let mut random = rand::rng();
-    let value: String = (0..LENGTH).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
+    let value = random(LENGTH);
     write(path, &value)?;
     Ok(value)
+}
+
+fn random(length: usize) -> String {
+    let mut random = rand::rng();
+    (0..length).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
 }
 
 /// Written whole or not at all, and only for the owner to read.

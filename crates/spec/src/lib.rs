@@ -9,6 +9,7 @@ mod of_kind;
 mod probe;
 mod quantity;
 mod script;
+pub mod sensitive;
 mod template;
 mod watch;
 mod workload;
@@ -44,6 +45,9 @@ pub struct EnvironmentSpec {
     pub services: IndexMap<ServiceName, ServiceSpec>,
     /// What `devenv env` prints: connections of all services, then the profile's own variables.
     pub variables: IndexMap<String, Variable>,
+    /// Names of connections that the profile replaces by values of its own: they need not lead to this environment.
+    #[serde(default)]
+    pub overridden: Vec<String>,
 }
 
 /// One service, complete.

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What stands for a secret where text is shown.
+pub const MASK: &str = "********";
+
 /// The name of one secret of an environment: `db/orders` is the role `orders` of the service `db`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -35,6 +38,8 @@ pub struct Template(Vec<Part>);
 pub(crate) enum Part {
     Text(String),
     Secret(SecretRef),
+    /// A secret that a user gave as it is. It goes where generated ones go, and is shown as little.
+    Sensitive(String),
 }
 
 impl Template {
@@ -58,29 +63,49 @@ impl Template {
         self
     }
 
+    /// Text that is kept secret, although it has no name in the vault.
+    #[must_use]
+    pub fn then_sensitive(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Sensitive(text.into()));
+        self
+    }
+
+    /// What users gave and is to be kept secret.
+    pub fn sensitive(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) | Part::Secret(_) => None,
+            Part::Sensitive(text) => Some(text.as_str()),
+        })
+    }
+
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         self.0.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Sensitive(_) => None,
             Part::Secret(secret) => Some(secret),
         })
     }
 
     pub fn holds_secret(&self) -> bool {
-        self.secrets().next().is_some()
+        self.secrets().next().is_some() || self.sensitive().next().is_some()
     }
 
     /// The text with every secret replaced by `********`.
     pub fn redacted(&self) -> String {
-        self.fill(|_| "********".to_owned())
+        self.written(|_| MASK.to_owned(), |_| MASK)
     }
 
     /// The text with every secret replaced by what `value` says.
-    pub fn fill(&self, mut value: impl FnMut(&SecretRef) -> String) -> String {
+    pub fn fill(&self, value: impl FnMut(&SecretRef) -> String) -> String {
+        self.written(value, |text| text)
+    }
+
+    fn written<'a>(&'a self, mut value: impl FnMut(&SecretRef) -> String, sensitive: impl Fn(&'a str) -> &'a str) -> String {
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Secret(secret) => text.push_str(&value(secret)),
+                Part::Sensitive(part) => text.push_str(sensitive(part)),
             }
         }
         text
@@ -101,6 +126,6 @@ impl From<String> for Template {
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.fill(|secret| format!("${{secret:{secret}}}")))
+        f.write_str(&self.written(|secret| format!("${{secret:{secret}}}"), |_| MASK))
     }
 }

@@ -59,10 +59,15 @@ pub(crate) struct Arguments {
     /// Run the stored plan of an earlier run, its `plan.json`, again.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "repeat", "shrink"])]
     plan: Option<PathBuf>,
+    /// Allow the profile's host powers without asking; `devenv plan` lists them.
+    #[arg(long, short = 'y')]
+    yes: bool,
 }
 
 /// Of runs that nobody asked a report of, so many are kept.
 const KEPT: usize = 20;
+/// The largest file that `--plan` reads, in bytes.
+const LARGEST_PLAN: u64 = 16 << 20;
 /// To heal after an interruption; the faults' own limits follow.
 const LAST_HEALING: Duration = Duration::from_secs(30);
 
@@ -95,7 +100,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         return Ok(ExitStatus::SUCCESS);
     }
     let client = session.client().await?;
-    let request = project::up_request(session, &profile, &loaded)?;
+    loaded.refuse_overridden("devenv chaos run")?;
+    let request = project::start_request(session, &profile, &loaded, arguments.yes).await?;
     let _: Status = carry_out(session, &client, OperationRequest::Up(request.clone())).await?;
 
     let paths = Paths::resolve()?;
@@ -145,7 +151,7 @@ fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<
 
 /// A plan of an earlier run, which has to be one of this scenario.
 fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
-    let text = fs::read(path).map_err(|error| usage(format!("--plan {}: {error}", path.display())))?;
+    let text = devenv_files::read_bounded(path, LARGEST_PLAN).map_err(|error| usage(format!("--plan {} {error}", path.display())))?;
     let plan: ChaosPlan =
         serde_json::from_slice(&text).map_err(|error| usage(format!("--plan {} is not a plan: {error}", path.display())))?;
     let same = plan

@@ -82,10 +82,20 @@ pub fn unknown_service(wanted: &str, span: Span, names: &[&str], findings: &mut 
 }
 
 /// The names under `settings`.
-pub(crate) fn setting_names(fields: &Node, findings: &mut Findings) {
+pub fn setting_names(fields: &Node, findings: &mut Findings) {
     for (name, entry) in fields.get("settings").into_iter().flat_map(Node::entries) {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
             findings.error(entry.key, "bad-name", format!("`{}` is not a valid setting name", shortened(name)));
+        }
+        // A line break would begin another setting in the server's configuration file.
+        if entry.node.text().is_some_and(|value| value.contains(|c: char| c.is_control() && c != '\t')) {
+            findings
+                .error(
+                    entry.node.span,
+                    "bad-value",
+                    format!("the value of `{}` contains a line break or control character", shortened(name)),
+                )
+                .hint("write the value in one line, and each setting under its own name");
         }
     }
 }

@@ -58,7 +58,6 @@ impl Rules for PostgresKind {
             setting_names(&entry.node, findings);
         }
         extensions(fields, findings);
-        setting_names(fields, findings);
     }
 }
 

@@ -53,7 +53,7 @@ impl Describe for Process {
             }
         }
         for (name, value) in cx.declared.environment {
-            environment.insert(name.clone(), Template::text(value.as_str()));
+            environment.insert(name.clone(), Template::given(name, value));
         }
         let process = ProcessSpec {
             command: self.command.clone(),

@@ -8,7 +8,12 @@ use devenv_document::{
 };
 
 use super::RedisKind;
-use crate::capability::{Rules, ServiceNode, setting_names};
+use crate::capability::{Rules, ServiceNode};
+
+/// Settings by which a file or another line would decide who may connect, or what the server loads.
+const OWNED: &[&str] = &["aclfile", "include", "loadmodule", "masterauth", "masteruser", "requirepass", "unixsocket", "user"];
+/// Rules with which a user needs no password, or another than the generated one.
+const PASSWORDLESS: &[&str] = &["nopass", "reset", "resetpass"];
 
 impl Rules for RedisKind {
     fn check(&self, service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], findings: &mut Findings) {
@@ -27,6 +32,14 @@ impl Rules for RedisKind {
             } else if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
                 findings.error(entry.key, "bad-name", format!("`{}` is not a valid user name", shortened(name)));
             }
+            let words = |rules: &&Node| rules.text().unwrap_or_default().to_ascii_lowercase();
+            if let Some(rules) = entry.node.get("rules")
+                && words(&rules).split_whitespace().any(|word| PASSWORDLESS.contains(&word))
+            {
+                findings
+                    .error(rules.span, "no-password", "`rules` lets everybody in without the generated password")
+                    .hint("remove `nopass`, `reset` and `resetpass`; the password is in the variable `NAME_<USER>_URL`");
+            }
             if let Some(rules) = entry
                 .node
                 .get("rules")
@@ -37,7 +50,17 @@ impl Rules for RedisKind {
                     .hint("remove the word that starts with `>`; the password is in the variable `NAME_<USER>_URL`");
             }
         }
-        setting_names(fields, findings);
+        for (name, entry) in fields.get("settings").into_iter().flat_map(Node::entries) {
+            if OWNED.iter().any(|owned| name.eq_ignore_ascii_case(owned)) {
+                findings
+                    .error(
+                        entry.key,
+                        "reserved-setting",
+                        format!("`{name}` decides who may connect or what the server loads, and is set by devenv"),
+                    )
+                    .hint("declare users under `users`; devenv generates their passwords");
+            }
+        }
     }
 }
 

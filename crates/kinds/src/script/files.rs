@@ -14,6 +14,7 @@ use std::{
 
 use devenv_api::LedgerMode;
 use sha2::{Digest, Sha256};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::ScriptError;
 use devenv_shipped as shipped;
@@ -64,6 +65,19 @@ struct Known {
 
 /// The scripts of `paths`, in the order in which they are applied.
 pub fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
+    // A slow disk holds up no other task of the runtime.
+    in_place(|| gathered(project, target, paths, seed, checksums))
+}
+
+/// Blocks this thread of the runtime, and lets its other tasks go on in another.
+fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+fn gathered(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
     let Some(kind) = crate::of(target).and_then(ServiceKind::scripts) else {
         return Err(ScriptError::of(&target.kind, "takes no scripts in this version"));
     };
@@ -151,7 +165,8 @@ impl Checksums {
                 names.sort();
                 let mut digest = Digester::default();
                 for name in names {
-                    let known = self.of(&Content::File(path.join(&name)))?;
+                    // Such a directory is flat: one within it could be a link that leads back.
+                    let known = self.of_file(&path.join(&name))?;
                     digest.add(name.as_encoded_bytes());
                     digest.add(known.checksum.as_bytes());
                 }
@@ -162,7 +177,7 @@ impl Checksums {
     }
 
     fn of_file(&self, path: &Path) -> io::Result<Known> {
-        let mut file = fs::File::open(path)?;
+        let mut file = devenv_files::open_regular(path)?;
         let found = file.metadata()?;
         let stamp = Stamp(
             found.dev(),
@@ -281,6 +296,9 @@ pub mod tests {
         fs::write(project.path().join("a.xlsx"), "").unwrap();
         let fails =
             |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
+        let pipe = std::process::Command::new("mkfifo").arg(project.path().join("pipe.sql")).status();
+        assert!(pipe.unwrap().success());
+        assert_eq!(fails("pipe.sql"), "pipe.sql: cannot be read: is not a regular file");
         assert_eq!(fails("none"), "none: no such file or directory");
         assert_eq!(fails("a.xlsx"), "a.xlsx: is not a script for this kind of service");
     }

@@ -3,7 +3,6 @@
 //! Decompression is the host's, in pure Rust, because no image promises to hold gzip, xz and zstd.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Cursor, Read},
     ops::Range,
     pin::Pin,
@@ -28,7 +27,7 @@ pub(crate) fn open(script: &Script) -> io::Result<Box<dyn Read + Send>> {
 /// `read` counts the bytes of the file, before decompression.
 fn open_counted(script: &Script, read: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     let raw: Box<dyn Read + Send> = match &script.content {
-        Content::File(path) => Box::new(File::open(path)?),
+        Content::File(path) => Box::new(devenv_files::open_regular(path)?),
         Content::Shipped(bytes) => Box::new(Cursor::new(*bytes)),
     };
     let raw = BufReader::with_capacity(CHUNK, Counted { inner: raw, read });

@@ -176,6 +176,7 @@ impl World {
             figures: None,
             services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
             variables: IndexMap::new(),
+            overridden: Vec::new(),
         }
     }
 

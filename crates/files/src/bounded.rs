@@ -1,0 +1,94 @@
+//! Reading of files that somebody names: regular files only, and no more than a limit.
+//!
+//! A named pipe would block the reader for ever, a device would answer without end. The profile loader, the script
+//! runner, scenarios, bundles and lock files read through here. Whether the content is right is their affair.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("does not exist")]
+    Missing,
+    #[error("is not a regular file")]
+    NotAFile,
+    #[error("is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("is not UTF-8")]
+    NotText,
+    #[error("cannot be read: {0}")]
+    Other(#[source] io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Other(error) => error,
+            ReadError::Missing => Self::new(io::ErrorKind::NotFound, error.to_string()),
+            _ => Self::new(io::ErrorKind::InvalidInput, error.to_string()),
+        }
+    }
+}
+
+/// Opens a regular file for reading, following links. Returns at once for everything else.
+pub fn open_regular(path: &Path) -> Result<File, ReadError> {
+    // Opening a device can have effects, so the kind is looked at first; and again on what was opened, which may be another.
+    if !fs::metadata(path)?.is_file() {
+        return Err(ReadError::NotAFile);
+    }
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(ReadError::NotAFile) }
+}
+
+/// The content of a regular file that holds no more than `limit` bytes.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let file = open_regular(path)?;
+    let mut content = Vec::new();
+    // One byte more than the limit shows that there is more; the size that the file claims proves nothing.
+    file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }
+}
+
+/// The same for text.
+pub fn read_text_bounded(path: &Path, limit: u64) -> Result<String, ReadError> {
+    String::from_utf8(read_bounded(path, limit)?).map_err(|_| ReadError::NotText)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_devices_directories_and_large_files_are_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        fs::write(at("five"), "12345").unwrap();
+        for name in ["pipe", "zero", "."] {
+            assert!(matches!(read_bounded(&at(name), 10), Err(ReadError::NotAFile)), "{name}");
+        }
+        assert!(matches!(read_bounded(&at("absent"), 10), Err(ReadError::Missing)));
+        assert!(matches!(read_bounded(&at("five"), 4), Err(ReadError::TooLarge { limit: 4 })));
+        assert_eq!(read_bounded(&at("five"), 5).unwrap(), b"12345");
+        // Claims to be empty, and is not.
+        assert!(!read_bounded(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+    }
+}

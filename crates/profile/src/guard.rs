@@ -1,0 +1,122 @@
+//! PURE: what a profile's own variables and secrets may not do. Called by the loader once services are known.
+//!
+//! A variable that a service of the environment owns, such as `DATABASE_URL`, leads to that service. One from an env file or
+//! from `variables` in its place would send tools that write to a server of this environment to another one, so only a
+//! profile that says `override: [NAME]` may replace it. A declared secret may stand only where it stays out of what the
+//! engine and devenv print.
+
+use devenv_spec::{ServiceName, sensitive};
+use indexmap::IndexMap;
+
+use super::{
+    assemble::{Assembled, Variables},
+    document::SecretSource,
+    interpolate,
+    source::{Findings, Sources, Span},
+    spelling,
+    tree::{Content, Node},
+};
+
+/// Reports variables that replace a connection without leave, and leave that is given for nothing.
+pub(super) fn connections(
+    assembled: &Assembled,
+    owned: &IndexMap<String, ServiceName>,
+    overrides: &[String],
+    sources: &Sources,
+    findings: &mut Findings,
+) {
+    let Assembled { merged, variables, .. } = assembled;
+    for (name, service) in owned {
+        if overrides.contains(name) {
+            continue;
+        }
+        for span in places(merged, variables, name) {
+            let declared = merged.get("services").and_then(|services| services.entry(service.as_str()));
+            let at = declared.map(|entry| format!(" ({})", sources.place(entry.key))).unwrap_or_default();
+            findings
+                .error(
+                    span,
+                    "replaces-connection",
+                    format!("`{name}` leads to the service `{service}`{at} and must not be replaced by another value"),
+                )
+                .hint(format!(
+                    "remove this line or give it another name; if `{name}` must lead elsewhere, write `override: [{name}]` in the profile"
+                ));
+        }
+    }
+    for (name, span) in listed(merged, "override") {
+        if !owned.contains_key(&name) {
+            let hint = spelling::did_you_mean(&name, owned.keys().map(String::as_str));
+            let message = format!("no service of this profile provides the variable `{name}`, so there is nothing to override");
+            findings.error(span, "unknown-variable", message).maybe_hint(hint);
+        } else if places(merged, variables, &name).is_empty() {
+            findings
+                .warning(span, "unused-override", format!("`{name}` has no value in `variables` or in an `env_file`"))
+                .hint("remove it from `override`, or set the variable");
+        }
+    }
+}
+
+/// Where the profile gives a variable a value.
+fn places(merged: &Node, variables: &Variables, name: &str) -> Vec<Span> {
+    let written = merged.get("variables").and_then(|node| node.entry(name)).map(|entry| entry.key);
+    variables.files.get(name).map(|given| given.span).into_iter().chain(written).collect()
+}
+
+fn listed(merged: &Node, field: &str) -> Vec<(String, Span)> {
+    let items = merged.get(field).into_iter().flat_map(Node::items);
+    items.filter_map(|item| Some((item.text()?.to_owned(), item.span))).collect()
+}
+
+/// The names in `override`.
+pub(super) fn overrides(merged: &Node) -> Vec<String> {
+    listed(merged, "override").into_iter().map(|(name, _)| name).collect()
+}
+
+/// Reports secrets with impossible names, secrets that are used and not declared, and uses in places where they would show.
+pub(super) fn secrets(merged: &Node, declared: &IndexMap<String, SecretSource>, findings: &mut Findings) {
+    for (name, entry) in merged.get("secrets").into_iter().flat_map(Node::entries) {
+        if name.is_empty() || interpolate::name_length(name) != name.len() {
+            findings
+                .error(entry.key, "bad-name", format!("`{name}` is not a name of a secret"))
+                .hint("a name consists of letters, digits and `_`, and does not begin with a digit");
+        }
+        if let Some(SecretSource::Generate(length)) = declared.get(name)
+            && !(8..=4096).contains(length)
+        {
+            findings.error(entry.node.span, "out-of-range", "a generated secret has from 8 to 4096 characters");
+        }
+        if matches!(declared.get(name), Some(SecretSource::Command(words)) if words.is_empty()) {
+            findings.error(entry.node.span, "empty", "the command has no words");
+        }
+    }
+    uses(merged, &mut Vec::new(), declared, findings);
+}
+
+fn uses<'a>(node: &'a Node, path: &mut Vec<&'a str>, declared: &IndexMap<String, SecretSource>, findings: &mut Findings) {
+    match &node.content {
+        Content::Null => {}
+        Content::List(items) => items.iter().for_each(|item| uses(item, path, declared, findings)),
+        Content::Map(_) => {
+            for (key, entry) in node.entries() {
+                path.push(key);
+                uses(&entry.node, path, declared, findings);
+                path.pop();
+            }
+        }
+        Content::Scalar(scalar) => {
+            for name in sensitive::declared_in(&scalar.text) {
+                if !matches!(path.as_slice(), ["variables", _] | ["services", _, "environment", _]) {
+                    findings
+                        .error(node.span, "secret-shown", format!("the secret `{name}` would be visible to others here"))
+                        .hint("use it under `variables` or in the `environment` of a service, and let the program read the variable");
+                } else if !declared.contains_key(name) {
+                    let hint = spelling::did_you_mean(name, declared.keys().map(String::as_str));
+                    findings
+                        .error(node.span, "unknown-secret", format!("the secret `{name}` is not declared"))
+                        .hint(hint.unwrap_or_else(|| format!("declare it, such as `secrets: {{ {name}: {{ from_env: {name} }} }}`")));
+                }
+            }
+        }
+    }
+}

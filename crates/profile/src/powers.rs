@@ -1,0 +1,130 @@
+//! PURE: what a profile does on the machine beyond running containers of given images.
+//!
+//! `plan` lists these, and the first `up` of a project asks for consent to them, so that a cloned repository cannot surprise.
+
+use std::path::{Component, Path, PathBuf};
+
+use devenv_api::{HostPower, PowerKind};
+use devenv_spec::{EnvironmentSpec, Image, MountSource, Reaction, ServiceSpec, Workload};
+
+use super::{Profile, compile, document::SecretSource};
+
+/// All of them, in the order of the services.
+pub fn host_powers(profile: &Profile) -> Vec<HostPower> {
+    let spec = compile::draft(profile);
+    let mut powers = Vec::new();
+    for (name, source) in &profile.secrets {
+        if let SecretSource::Command(words) = source {
+            powers.push(power("", PowerKind::Process, format!("secret {name}: {}", words.join(" "))));
+        }
+    }
+    for service in spec.services.values() {
+        of_service(service, &spec, &mut powers);
+    }
+    powers
+}
+
+fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<HostPower>) {
+    let name = service.name.as_str();
+    match &service.workload {
+        Workload::Process(process) => powers.push(power(name, PowerKind::Process, process.command.join(" "))),
+        Workload::Container(container) => {
+            if let Image::Built(build) = &container.image {
+                powers.push(power(name, PowerKind::Build, build.context.join(&build.dockerfile).display().to_string()));
+            }
+            for mount in &container.mounts {
+                let MountSource::Host(path) = &mount.source else { continue };
+                // The authority's certificate is devenv's own.
+                if path.as_os_str().is_empty() {
+                    continue;
+                }
+                let path = without_dots(path);
+                if is_engine_socket(&path) {
+                    powers.push(power(name, PowerKind::EngineSocket, path.display().to_string()));
+                } else if !path.starts_with(&spec.project) {
+                    powers.push(power(name, PowerKind::Mount, path.display().to_string()));
+                }
+            }
+        }
+    }
+    for rule in &service.watch {
+        let run = match &rule.reaction {
+            Reaction::Run(words) => Some(words),
+            _ => None,
+        };
+        for words in rule.build.iter().chain(run).filter(|words| !words.is_empty()) {
+            powers.push(power(name, PowerKind::Process, format!("on a change of files: {}", words.join(" "))));
+        }
+    }
+}
+
+fn power(service: &str, power: PowerKind, detail: String) -> HostPower {
+    HostPower { service: service.to_owned(), power, detail }
+}
+
+/// `..` taken back, because `/project/../etc` is not in the project.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// The sockets of engines, and the directories that hold them.
+fn is_engine_socket(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let named = ["docker.sock", "podman.sock", "containerd.sock", "crio.sock"].iter().any(|name| text.ends_with(name));
+    named || ["/", "/run", "/var/run", "/var", "/run/docker", "/run/podman", "/run/containerd"].contains(&text.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Given, given};
+
+    fn shown(given: &Given) -> Vec<String> {
+        host_powers(&given.profile).iter().map(|power| format!("{} {} {}", power.service, power.power, power.detail)).collect()
+    }
+
+    #[test]
+    fn what_reaches_the_machine_is_listed_and_servers_are_not() {
+        let given = Given::nothing()
+            .and("db", json!({ "postgres": { "tls": true } }))
+            .and("api", json!({ "process": { "command": ["sh", "-c", "id"] } }))
+            .and(
+                "ci",
+                json!({ "container": { "image": "x", "volumes": [
+                { "source": "/var/run/docker.sock", "target": "/s" },
+                { "source": "./../../etc", "target": "/e" },
+                { "source": "./data", "target": "/d" },
+            ] } }),
+            )
+            .and("web", json!({ "container": { "build": { "context": "web" } } }));
+        assert_eq!(
+            shown(&given),
+            [
+                "api runs on this machine sh -c id",
+                "ci controls the container engine /var/run/docker.sock",
+                "ci sees outside the project /home/etc",
+                "web builds an image /home/ada/shop/web/Dockerfile",
+            ]
+        );
+        assert!(shown(&Given::nothing().and("db", json!({ "postgres": {} }))).is_empty());
+    }
+
+    #[test]
+    fn a_command_for_a_secret_runs_on_the_machine() {
+        let mut given = given("db", json!({ "postgres": {} }));
+        given.profile.secrets.insert("STRIPE_KEY".into(), SecretSource::Command(vec!["op".into(), "read".into(), "x".into()]));
+        assert_eq!(shown(&given), [" runs on this machine secret STRIPE_KEY: op read x"]);
+    }
+}
