@@ -226,6 +226,8 @@ impl OperationStore {
         let written = self.write(id, |record| {
             record.operation.state = outcome;
             record.operation.message = message;
+            // That of the last step was written with it; now it is that of all.
+            record.operation.duration_ms = None;
         });
         if let Err(error) = written.await {
             tracing::error!(%error, operation = id, "Cannot record the end of an operation.");
@@ -461,6 +463,17 @@ mod tests {
         assert_eq!(store.operations().len(), KEPT);
         assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), KEPT);
         assert_eq!(OperationStore::open(directory.path()).operations().len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn an_operation_took_as_long_as_it_took_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = OperationStore::open(directory.path());
+        let operation = store.begin(record(OperationKind::Restart), true).await.unwrap();
+        store.commit(&operation.id, Vec::new()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        store.end(&operation.id, OperationState::Succeeded, None).await;
+        assert!(store.operations()[0].duration_ms >= Some(30), "{:?}", store.operations()[0].duration_ms);
     }
 
     #[tokio::test]
