@@ -1,4 +1,4 @@
-//! ActiveFault: each fault that was injected has a task that waits for its time, for `heal` or for its end, and undoes it. A fault
+//! Active faults: each fault that was injected has a task that waits for its time, for `heal` or for its end, and undoes it. A fault
 //! that persists is done again on its target's next run. What an earlier daemon left is taken up here too.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ActiveFault, Faults, Grip, inject, rfc3339,
+    ActiveFault, Faults, HeldTasks, inject, rfc3339,
     undo_log::{Entry, Undo},
     watchdog,
 };
@@ -31,7 +31,7 @@ enum End {
     /// Its time is over, or it is to be healed.
     Over,
     /// The fault agent has ended, and with it what the kernel held for it.
-    HolderGone,
+    AgentGone,
     /// The container is another one, or another run of it: what was done to it went with it.
     TargetGone,
     /// An operation wants it undone for as long as it takes.
@@ -40,7 +40,7 @@ enum End {
 
 impl Faults {
     /// Waits for the fault's end in a task of its own, then undoes it.
-    pub(super) fn keep(&self, entry: Entry, grip: Grip) {
+    pub(super) fn keep(&self, entry: Entry, held_tasks: HeldTasks) {
         let end = CancellationToken::new();
         let (tell, over) = watch::channel(false);
         let (lifting, mut wanted) = watch::channel(0);
@@ -49,13 +49,13 @@ impl Faults {
         self.active().insert(id.clone(), ActiveFault { end: end.clone(), over, lifting, lifted });
         let this = self.clone();
         let path = self.undo_log().path(&entry.fault.id);
-        let lease = watchdog::hold(&path, &entry);
+        let watchdog = watchdog::start(&path, &entry);
         self.site.tasks.spawn("fault", async move {
-            let entry = this.keep_until_over(entry, grip, &end, &mut wanted, &lifts).await;
+            let entry = this.keep_until_over(entry, held_tasks, &end, &mut wanted, &lifts).await;
             if let Some(entry) = entry {
                 let entry = this.undo_log().find(&entry.fault.id).unwrap_or(entry);
                 this.finish_fault(entry).await;
-                watchdog::end(&path, lease).await;
+                watchdog::end(&path, watchdog).await;
             }
             this.active().remove(&id);
             let _ = tell.send(true);
@@ -66,7 +66,7 @@ impl Faults {
     async fn keep_until_over(
         &self,
         mut entry: Entry,
-        mut grip: Grip,
+        mut held_tasks: HeldTasks,
         end: &CancellationToken,
         wanted: &mut watch::Receiver<usize>,
         lifts: &watch::Sender<bool>,
@@ -74,12 +74,12 @@ impl Faults {
         loop {
             let mut is_lifted = match self.end_of(&entry, end, wanted).await {
                 End::EnvironmentEnds => return None,
-                End::Over | End::HolderGone => return Some(entry),
+                End::Over | End::AgentGone => return Some(entry),
                 End::TargetGone if !entry.persists() => return Some(entry),
                 End::TargetGone => false,
                 End::Lifted => true,
             };
-            drop(std::mem::take(&mut grip));
+            drop(std::mem::take(&mut held_tasks));
             let again = loop {
                 if is_lifted {
                     self.lift(&entry).await;
@@ -102,7 +102,7 @@ impl Faults {
                 }
             };
             match again {
-                Some(again) => (entry, grip) = again,
+                Some(again) => (entry, held_tasks) = again,
                 None => return Some(entry),
             }
         }
@@ -127,14 +127,14 @@ impl Faults {
     }
 
     /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
-    async fn again(&self, entry: &Entry) -> Option<(Entry, Grip)> {
+    async fn again(&self, entry: &Entry) -> Option<(Entry, HeldTasks)> {
         let log_failure = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
         // Its fault agent keeps a namespace in which nobody is any more.
         self.undo(entry).await.inspect_err(|reason| log_failure(reason)).ok()?;
         until_ready(&self.site.handle, &entry.spec.service).await;
         let left =
             entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
-        let (entry, grip) =
+        let (entry, held_tasks) =
             self.perform(&entry.spec, entry.fault.clone(), left).await.inspect_err(|error| log_failure(&error.message)).ok()?;
         if let Err(error) = self.undo_log().save(&entry) {
             tracing::error!(%error, "Cannot record the repeated injection of a fault.");
@@ -142,7 +142,7 @@ impl Faults {
         let message = format!("{} was injected again into the new run of {}", entry.fault.fault, entry.fault.service);
         let news = NewEvent::of(&entry.spec.service, "fault.injected-again", message);
         self.site.handle.events.emit(news.with("id", entry.fault.id.clone()).with("witness", serde_json::json!(entry.fault.witness)));
-        Some((entry, grip))
+        Some((entry, held_tasks))
     }
 
     /// Undoes it and says so; what cannot be undone stays in the undo log, and in `status`.
@@ -174,7 +174,7 @@ impl Faults {
 
     /// Returns when the run that it was injected into has ended, or its fault agent; never, if it has none.
     async fn gone(&self, entry: &Entry) -> End {
-        let Some(name) = entry.holder() else { return std::future::pending().await };
+        let Some(name) = entry.agent() else { return std::future::pending().await };
         loop {
             let mut events = self.engine().events(&self.site.owner);
             if let Some(target) = &entry.target
@@ -194,11 +194,11 @@ impl Faults {
                             return End::TargetGone;
                         }
                         if event.container == id {
-                            return End::HolderGone;
+                            return End::AgentGone;
                         }
                     }
                 }
-                Ok(_) => return End::HolderGone,
+                Ok(_) => return End::AgentGone,
                 Err(_) => {}
             }
             // The engine went away: there is nothing to wait on but time.
@@ -220,9 +220,9 @@ impl Faults {
             if entry.fault.healed_at.is_some() {
                 continue;
             }
-            known.extend(entry.holder().map(str::to_owned));
+            known.extend(entry.agent().map(str::to_owned));
             let lives = entry
-                .holder()
+                .agent()
                 .is_none_or(|name| agents.iter().any(|agent| agent.name == name && matches!(agent.state, ContainerState::Running { .. })));
             let in_time = entry.heals_at().is_some_and(|end| end > Timestamp::now());
             watchdog::end(&self.undo_log().path(&entry.fault.id), None).await;

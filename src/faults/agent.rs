@@ -148,9 +148,9 @@ fn tree() -> Bytes {
 }
 
 impl Faults {
-    /// A fault agent that has done what it is for once it has said its first word: that, and whether it could be removed, which
-    /// it also is by itself.
-    pub(super) async fn errand(
+    /// Runs a fault agent that is done once it has reported: what it reports, and whether it could be removed, which it also is
+    /// by itself.
+    pub(super) async fn run_agent(
         &self,
         record: &Record,
         service: &ServiceName,
@@ -174,7 +174,7 @@ impl Faults {
         let mut arguments = vec!["mode".to_owned(), format!("--path={VOLUME}")];
         arguments.extend(mode.map(|mode| format!("--mode={mode}")));
         let task = Task { arguments, volume: Some(volume.to_owned()), capabilities: &["FOWNER", "DAC_OVERRIDE"], ..Task::default() };
-        let (said, removed) = self.errand(record, service, &id, task).await;
+        let (said, removed) = self.run_agent(record, service, &id, task).await;
         let said = said.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         removed.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         Ok(said)

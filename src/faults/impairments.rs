@@ -17,10 +17,10 @@ impl Faults {
     pub(crate) async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
         let record = self.site.handle.record().await.map_err(ApiError::from)?;
         let services = services.iter().filter_map(|name| name.parse().ok());
-        try_join_all(services.map(|service| self.standing_of(&record, service))).await
+        try_join_all(services.map(|service| self.impairments_of(&record, service))).await
     }
 
-    async fn standing_of(&self, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
+    async fn impairments_of(&self, record: &Record, service: ServiceName) -> Result<Impairments, ApiError> {
         let mut impairments = Impairments {
             service: service.to_string(),
             runs: false,
@@ -59,7 +59,7 @@ impl Faults {
             capabilities: &["NET_ADMIN"],
             ..agent::Task::default()
         };
-        match self.errand(record, service, &id, task).await.0 {
+        match self.run_agent(record, service, &id, task).await.0 {
             Ok(said) => Some(said.split_whitespace().map(str::to_owned).collect()),
             Err(error) => {
                 tracing::info!(%error, %service, "Cannot read the firewall rules of a service.");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use devenv_api::{ApiError, ErrorCode, Witness};
 
 use super::{
-    Faults, Grip,
+    Faults, HeldTasks,
     agent::{self, AgentError},
     device_volume, internal,
     observe::{ProbeOutcome, Question, milliseconds},
@@ -39,7 +39,7 @@ pub(super) struct Work {
     pub(super) time: Duration,
     pub(super) undo_log: UndoLog,
     pub(super) entry: Entry,
-    pub(super) grip: Grip,
+    pub(super) held_tasks: HeldTasks,
 }
 
 impl Work {
@@ -88,7 +88,7 @@ impl Work {
     /// A fault agent for this fault; it is removed at the end. What it says after `ready`.
     async fn hold(&mut self, task: agent::Task) -> Result<String, ApiError> {
         let name = agent::name(&self.record, &self.entry.fault.id);
-        self.will_undo(Undo::Holder { name })?;
+        self.will_undo(Undo::Agent { name })?;
         let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
         agent::start(self.engine(), &self.faults.site.owner, &self.record, &service, &fault, task).await.map_err(|error| {
             let failure = failed(error.to_string());
@@ -120,7 +120,7 @@ impl Work {
             Err(error) if scope == "--scope=all" => {
                 tracing::info!(reason = %error.message, "Pausing with the engine, because the kernel cannot stop the threads.");
                 // There is no agent whose end would be the fault's.
-                self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. }));
+                self.entry.undo.retain(|undo| !matches!(undo, Undo::Agent { .. }));
                 self.will_undo(Undo::Unpause { container: container.clone() })?;
                 self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
                 "the engine paused it".to_owned()

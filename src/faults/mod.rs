@@ -96,7 +96,7 @@ struct ActiveFault {
 }
 
 /// The part of a fault that lives in this process; ends when it is dropped.
-pub(crate) type Grip = Vec<AbortOnDropHandle<()>>;
+pub(crate) type HeldTasks = Vec<AbortOnDropHandle<()>>;
 
 /// When a fault is over.
 enum Lasting {
@@ -167,7 +167,7 @@ impl Faults {
             Lasting::Moment => Duration::ZERO,
             Lasting::For(time) => time,
         };
-        let (mut entry, grip) = self.perform(&spec, fault, time).await?;
+        let (mut entry, held_tasks) = self.perform(&spec, fault, time).await?;
         if matches!(lasting, Lasting::Moment) && entry.undo.is_empty() {
             entry.fault.healed_at = Some(rfc3339(Timestamp::now()));
         }
@@ -184,7 +184,7 @@ impl Faults {
                 .with("witness", serde_json::json!(entry.fault.witness)),
         );
         if entry.fault.healed_at.is_none() {
-            self.keep(entry.clone(), grip);
+            self.keep(entry.clone(), held_tasks);
         } else {
             undo_log.prune();
         }
@@ -192,7 +192,7 @@ impl Faults {
     }
 
     /// Journalled, done and witnessed. What was begun is undone if it fails half way.
-    async fn perform(&self, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, Grip), ApiError> {
+    async fn perform(&self, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, HeldTasks), ApiError> {
         let (record, service, injection) = self.described(spec).await?;
         let status = self.site.handle.status();
         let seen = status.services.iter().find(|seen| seen.name == spec.service.as_str());
@@ -210,17 +210,17 @@ impl Faults {
             time,
             undo_log: undo_log.clone(),
             entry: Entry::new(fault, spec.clone(), target, run),
-            grip: Vec::new(),
+            held_tasks: Vec::new(),
         };
         let witness = work.carry_out(&injection).await;
-        let inject::Work { mut entry, grip, .. } = work;
+        let inject::Work { mut entry, held_tasks, .. } = work;
         match witness {
             Ok(witness) => {
                 entry.fault.witness = Some(witness);
-                Ok((entry, grip))
+                Ok((entry, held_tasks))
             }
             Err(error) => {
-                drop(grip);
+                drop(held_tasks);
                 match self.undo(&entry).await {
                     Ok(()) => undo_log.forget(&entry.fault.id),
                     Err(reason) => tracing::error!(reason, fault = %entry.fault.id, "Cannot undo a fault whose injection failed."),

@@ -44,7 +44,7 @@ pub(crate) async fn rescue(
         let mut rest = Vec::new();
         for step in &entry.undo {
             let done = match step {
-                Undo::Holder { .. } => true,
+                Undo::Agent { .. } => true,
                 Undo::Unpause { container } => super::undo::gone_is_well(engine.unpause(container).await).is_ok(),
                 Undo::Limits { container, cpus, memory } => {
                     let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());

@@ -36,7 +36,7 @@ impl FaultSite for Work {
     }
 
     fn hold(&mut self, task: AbortOnDropHandle<()>) {
-        self.grip.push(task);
+        self.held_tasks.push(task);
     }
 
     fn volume(&self) -> Option<String> {

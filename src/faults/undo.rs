@@ -44,7 +44,7 @@ impl Faults {
     async fn undo_step(&self, step: &Undo) -> Result<(), String> {
         let engine = self.engine();
         match step {
-            Undo::Holder { name } => {
+            Undo::Agent { name } => {
                 engine.remove_container(name).await.map_err(|error| error.to_string())?;
                 match engine.inspect(name).await.map_err(|error| error.to_string())? {
                     None => Ok(()),

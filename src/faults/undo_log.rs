@@ -40,7 +40,8 @@ pub(super) struct Entry {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Undo {
     /// Remove the fault agent, and with it all that the kernel holds for it.
-    Holder {
+    #[serde(rename = "holder")]
+    Agent {
         name: String,
     },
     Unpause {
@@ -92,9 +93,9 @@ impl Entry {
     }
 
     /// The name of its fault agent, if it has one.
-    pub(super) fn holder(&self) -> Option<&str> {
+    pub(super) fn agent(&self) -> Option<&str> {
         self.undo.iter().find_map(|undo| match undo {
-            Undo::Holder { name } => Some(name.as_str()),
+            Undo::Agent { name } => Some(name.as_str()),
             _ => None,
         })
     }
@@ -199,7 +200,7 @@ mod tests {
             healed_at: None,
         };
         let mut entry = Entry::new(fault, spec, Some("c1".into()), None);
-        entry.undo.push(Undo::Holder { name: "h".into() });
+        entry.undo.push(Undo::Agent { name: "h".into() });
         undo_log.save(&entry).unwrap();
         let read = undo_log.entries();
         assert_eq!((read.len(), &read[0].undo, &read[0].spec), (1, &entry.undo, &entry.spec));

@@ -18,8 +18,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const SCRIPT: &str = r#"sleep "$1"; [ -e "$2" ] || exit 0; grep -q '"healed_at"' "$2" || exec "$3" daemon start >/dev/null 2>&1"#;
 
 /// `None` if the fault does not need one, or it cannot be started: the next command then undoes the fault.
-pub(super) fn hold(undo_log: &Path, entry: &Entry) -> Option<Child> {
-    if entry.undo.iter().all(|undo| matches!(undo, Undo::Holder { .. })) {
+pub(super) fn start(undo_log: &Path, entry: &Entry) -> Option<Child> {
+    if entry.undo.iter().all(|undo| matches!(undo, Undo::Agent { .. })) {
         return None;
     }
     let left = entry.heals_at().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
@@ -37,19 +37,19 @@ pub(super) fn hold(undo_log: &Path, entry: &Entry) -> Option<Child> {
         .ok()
 }
 
-/// It has been done: nobody needs to be called, neither by this daemon's lease nor by one that an earlier daemon left.
-pub(super) async fn end(undo_log: &Path, lease: Option<Child>) {
-    for group in holders(undo_log) {
+/// The fault is undone: no daemon needs to be started, neither by this watchdog nor by one that an earlier daemon left.
+pub(super) async fn end(undo_log: &Path, watchdog: Option<Child>) {
+    for group in watching(undo_log) {
         // With its `sleep`. One that has ended already is as well.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
-    if let Some(mut lease) = lease {
-        let _ = tokio::task::spawn_blocking(move || lease.wait()).await;
+    if let Some(mut watchdog) = watchdog {
+        let _ = tokio::task::spawn_blocking(move || watchdog.wait()).await;
     }
 }
 
-/// The processes that hold a lease for this undo log: each leads a group of its own.
-fn holders(undo_log: &Path) -> Vec<rustix::process::Pid> {
+/// The watchdogs of this undo log: each leads a group of its own.
+fn watching(undo_log: &Path) -> Vec<rustix::process::Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ours = |words: &[u8]| {
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();

@@ -181,7 +181,7 @@ impl Faults {
     pub(in crate::faults) async fn rehearse_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
         let id = format!("{}-rehearsal", spec.id);
         let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);
-        let (tried, _) = self.errand(record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
+        let (tried, _) = self.run_agent(record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
         tried.map(drop).map_err(|error| {
             failed(format!("`{}` cannot be injected here: {error}", spec.fault)).hint("run `devenv doctor` to see what packet faults need")
         })

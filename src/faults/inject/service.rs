@@ -143,7 +143,7 @@ impl Work {
         self.send(&run, "SIGKILL").await?;
         let witness = self.ended(&run, began).await;
         let (mut views, name, engine) = (self.faults.site.handle.clone(), self.service.name.clone(), self.faults.site.engine.clone());
-        self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
+        self.held_tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 let container = wait_until_it_runs(&mut views, &name).await;
                 tokio::time::sleep(every).await;
@@ -202,7 +202,7 @@ impl Work {
         self.verb(ServiceAction::Stop).await?;
         // While anybody has it mounted it is not mounted afresh.
         self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))?;
-        self.entry.undo.retain(|undo| !matches!(undo, Undo::Holder { .. } | Undo::Unpause { .. }));
+        self.entry.undo.retain(|undo| !matches!(undo, Undo::Agent { .. } | Undo::Unpause { .. }));
         ended?;
         let mut witness = self.ended(&run, began).await;
         witness.what = format!("the file system was shut down, and {}", witness.what);
@@ -250,7 +250,7 @@ impl Work {
             fault::parse(format!("{id}-{number}"), name, service, &BTreeMap::new(), Some(lasting), seed)
         };
         let first = others.inject_spec(nth(0)?).await?;
-        self.grip.push(AbortOnDropHandle::new(tokio::spawn(async move {
+        self.held_tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
             for number in 1.. {
                 tokio::time::sleep(every).await;
                 if let Ok(spec) = nth(number)
