@@ -203,6 +203,14 @@ async fn commands_run(case: &Case<'_>, id: &str) {
     };
     let helped = case.engine.run_helper(&helper).await.unwrap();
     assert_eq!((helped.code, helped.stdout.as_ref()), (0, &b"helped\n"[..]));
+    let mut session = case.engine.helper_session(&HelperRun { command: command(&["cat"]), ..helper }).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut session.input, b"piece by piece").await.unwrap();
+    tokio::io::AsyncWriteExt::shutdown(&mut session.input).await.unwrap();
+    let mut echoed = Vec::new();
+    while let Some(part) = session.output.next().await {
+        echoed.extend_from_slice(&part.unwrap().1);
+    }
+    assert_eq!((echoed.as_slice(), session.exit_code.await.unwrap()), (&b"piece by piece"[..], 0));
     assert_eq!(case.engine.containers(&case.owner()).await.unwrap().len(), 1, "the helper is gone");
 }
 

@@ -222,7 +222,7 @@ impl Engine for FakeEngine {
             return if ours { Ok(()) } else { Err(refused("create the volume", 409, message)) };
         }
         let created_at = Some(state.now());
-        let mountpoint = state.directory(&volume.name);
+        let mountpoint = state.mountpoint(&volume.name);
         state.make_directory(&volume.name).map_err(|error| refused("create the volume", 500, &error.to_string()))?;
         state.volumes.push(ObservedVolume { name: volume.name.clone(), labels: volume.labels.clone(), mountpoint, created_at });
         Ok(())
@@ -310,6 +310,9 @@ impl Engine for FakeEngine {
         let _call = self.begin("exec", &format!("{id} {}", request.command.join(" "))).await?;
         self.must_run(id)?;
         let input = script::read_input(request.input).await;
+        if let Some(mounts) = self.mounts_for_shell(id, &request.command) {
+            return Ok(self.run_on_files(&request.command, &request.environment, &mounts, input).await);
+        }
         Ok(Self::answer(&request.command, &input))
     }
 
@@ -365,5 +368,10 @@ impl Engine for FakeEngine {
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
         let _call = self.begin("run_helper", &helper.command.join(" ")).await?;
         self.run_helper_container(helper).await
+    }
+
+    async fn helper_session(&self, helper: &HelperRun) -> Result<ExecSession, EngineError> {
+        let _call = self.begin("helper_session", &helper.command.join(" ")).await?;
+        self.open_helper_container(helper).await
     }
 }

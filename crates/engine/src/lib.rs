@@ -106,4 +106,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError>;
     /// Runs a short-lived helper container to its end and removes it.
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError>;
+    /// As [`Self::run_helper`], with input and output piece by piece, so that what is in a volume can be of any size. The
+    /// helper is gone when the exit code is there. Dropping the session closes the input and leaves the helper to itself.
+    async fn helper_session(&self, helper: &HelperRun) -> Result<ExecSession, EngineError>;
 }

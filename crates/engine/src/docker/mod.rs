@@ -220,4 +220,8 @@ impl Engine for DockerEngine {
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
         helper::run(&self.client, helper).await
     }
+
+    async fn helper_session(&self, helper: &HelperRun) -> Result<ExecSession, EngineError> {
+        helper::session(&self.client, helper).await
+    }
 }

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) gone: bool,
     /// The directory of all volumes. Without it volumes have no files.
     pub(super) root: Option<PathBuf>,
+    /// What the engine says of their places is true on another machine.
+    pub(super) elsewhere: bool,
     pub(super) interceptor: Option<super::calls::Interceptor>,
     pub(super) calls_made: u64,
     /// Ids, processes and time stamps, each used once.

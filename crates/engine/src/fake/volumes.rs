@@ -4,13 +4,18 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Stdio,
     sync::Arc,
 };
 
-use tokio::sync::{broadcast, watch};
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{broadcast, watch},
+};
 
 use super::{
-    ContainerCreate, ContainerState, EngineError, ExecOutput, FakeEngine, HelperRun, ObservedContainer,
+    ContainerCreate, ContainerState, EngineError, ExecOutput, ExecSession, ExecStream, FakeEngine, HelperRun, ObservedContainer,
     containers::bare,
     state::{Container, State, missing},
 };
@@ -22,6 +27,13 @@ impl FakeEngine {
     pub fn with_volumes_in(self, root: &Path) -> Self {
         self.lock().root = Some(root.to_owned());
         self
+    }
+
+    /// As [`Self::with_volumes_in`], for an engine on another machine: the mount points that it reports are not on this one.
+    #[must_use]
+    pub fn with_volumes_elsewhere(self, root: &Path) -> Self {
+        self.lock().elsewhere = true;
+        self.with_volumes_in(root)
     }
 
     /// The directory of a volume's files. The volume need not exist.
@@ -43,13 +55,15 @@ impl FakeEngine {
             output_at_start: state.output_at_start.clone(),
             count: state.count,
             root: Some(root.to_owned()),
+            elsewhere: state.elsewhere,
             ..State::default()
         };
-        for volume in &mut copy.volumes {
-            let from =
-                std::mem::replace(&mut volume.mountpoint, copy.root.as_ref().map_or_else(PathBuf::new, |root| root.join(&volume.name)));
-            copy_files(&from, &volume.mountpoint)?;
+        let mut volumes = std::mem::take(&mut copy.volumes);
+        for volume in &mut volumes {
+            volume.mountpoint = copy.mountpoint(&volume.name);
+            copy_files(&state.directory(&volume.name), &copy.directory(&volume.name))?;
         }
+        copy.volumes = volumes;
         drop(state);
         let (events, _) = broadcast::channel(1024);
         let (changes, _) = watch::channel(0);
@@ -73,7 +87,7 @@ impl FakeEngine {
         }
         for volume in &state.volumes {
             let mut files = Vec::new();
-            list_files(&volume.mountpoint, Path::new(""), &mut files);
+            list_files(&state.directory(&volume.name), Path::new(""), &mut files);
             files.sort();
             lines.push(format!("volume {} holds {}", volume.name, files.join(" ")));
         }
@@ -84,27 +98,57 @@ impl FakeEngine {
     /// The helper is a container while it runs. As with a real engine, it runs to its end and is then removed, even if the
     /// caller stops waiting.
     pub(super) async fn run_helper_container(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
-        if !self.lock().images.contains_key(&helper.image) {
-            return Err(missing("image", &helper.image));
-        }
-        let id = self.add_helper(helper);
+        let id = self.add_helper(helper)?;
         let (engine, helper) = (self.clone(), helper.clone());
         let work = tokio::spawn(async move {
-            let command = helper.command.join(" ");
-            let runs = engine.begin("helper", &command).await;
-            let output = match &runs {
-                Ok(_) => engine.run_on_files(&helper).await,
-                Err(error) => failed(&error.to_string()),
-            };
-            drop(runs);
+            let output = engine.run_in_helper(&helper, Vec::new()).await;
             engine.drop_container(&id);
             output
         });
         Ok(work.await.unwrap_or_else(|error| failed(&error.to_string())))
     }
 
-    fn add_helper(&self, helper: &HelperRun) -> String {
+    /// It runs once its input is closed, and what it writes comes all at once.
+    pub(super) async fn open_helper_container(&self, helper: &HelperRun) -> Result<ExecSession, EngineError> {
+        let id = self.add_helper(helper)?;
+        let (engine, helper) = (self.clone(), helper.clone());
+        let (input, mut given) = tokio::io::duplex(64 << 10);
+        let work = tokio::spawn(async move {
+            let mut content = Vec::new();
+            let read = given.read_to_end(&mut content).await;
+            let output = match read {
+                Ok(_) => engine.run_in_helper(&helper, content).await,
+                Err(error) => failed(&error.to_string()),
+            };
+            engine.drop_container(&id);
+            output
+        });
+        let ended = work.map(|output| output.unwrap_or_else(|error| failed(&error.to_string()))).boxed().shared();
+        let code = ended.clone();
+        let parts = ended.map(|output| {
+            let parts = [(ExecStream::Stdout, output.stdout), (ExecStream::Stderr, output.stderr)];
+            stream::iter(parts.into_iter().filter(|(_, content)| !content.is_empty()).map(Ok))
+        });
+        Ok(ExecSession {
+            input: Box::pin(input),
+            output: parts.flatten_stream().boxed(),
+            resize: Arc::new(|_| std::future::ready(Ok(())).boxed()),
+            exit_code: code.map(|output| Ok(output.code)).boxed(),
+        })
+    }
+
+    async fn run_in_helper(&self, helper: &HelperRun, input: Vec<u8>) -> ExecOutput {
+        match self.begin("helper", &helper.command.join(" ")).await {
+            Ok(_call) => self.run_on_files(&helper.command, &[], &helper.mounts, input).await,
+            Err(error) => failed(&error.to_string()),
+        }
+    }
+
+    fn add_helper(&self, helper: &HelperRun) -> Result<String, EngineError> {
         let mut state = self.lock();
+        if !state.images.contains_key(&helper.image) {
+            return Err(missing("image", &helper.image));
+        }
         let (id, pid) = (format!("helper-{}", state.next()), state.next() as u32);
         let labels = Labels { role: Some("helper".to_owned()), ..helper.labels.clone() };
         let started_at = Some(state.now());
@@ -122,25 +166,54 @@ impl FakeEngine {
             output: Vec::new(),
             stubborn: false,
         });
-        id
+        Ok(id)
     }
 
-    /// Runs the helper's command on this host, with its mount points replaced by the volumes' directories.
-    async fn run_on_files(&self, helper: &HelperRun) -> ExecOutput {
-        let Some(root) = self.lock().root.clone() else { return Self::answer(&helper.command, b"") };
+    /// What a container has mounted, if a shell is to run in it and volumes have files.
+    pub(super) fn mounts_for_shell(&self, id: &str, command: &[String]) -> Option<Vec<CreatedMount>> {
+        let mut state = self.lock();
+        let is_shell = command.first().is_some_and(|program| program == "sh") && state.root.is_some();
+        state.container(id).ok().filter(|_| is_shell).map(|container| container.asked.mounts.clone())
+    }
+
+    /// Runs a command on this host, with its mount points replaced by the volumes' directories.
+    pub(super) async fn run_on_files(
+        &self,
+        command: &[String],
+        environment: &[(String, String)],
+        mounts: &[CreatedMount],
+        input: Vec<u8>,
+    ) -> ExecOutput {
+        let Some(root) = self.lock().root.clone() else { return Self::answer(command, &input) };
         let mut places = Vec::new();
-        for mount in &helper.mounts {
+        for mount in mounts {
             match mount {
                 CreatedMount::Volume { name, target, .. } => places.push((target.clone(), self.files_of(name))),
                 CreatedMount::Host { path, target, .. } => places.push((target.clone(), path.clone())),
                 CreatedMount::Memory { .. } => {}
             }
         }
-        let words: Vec<String> = helper.command.iter().map(|word| replace_targets(word, &places)).collect();
+        let words: Vec<String> = command.iter().map(|word| replace_targets(word, &places)).collect();
         let Some((program, arguments)) = words.split_first() else { return failed("no command") };
         // `sync` in a helper must not flush all disks of the machine that runs the tests.
         let path = format!("{}:{}", stub_directory(&root).display(), std::env::var("PATH").unwrap_or_default());
-        match tokio::process::Command::new(program).args(arguments).env("PATH", path).stdin(std::process::Stdio::null()).output().await {
+        let mut process = tokio::process::Command::new(program);
+        process.args(arguments).env("PATH", path).envs(environment.iter().map(|(name, value)| (name, value)));
+        process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = async {
+            let mut child = process.spawn()?;
+            let mut stdin = child.stdin.take();
+            let feed = async {
+                if let Some(stdin) = &mut stdin {
+                    // One that reads no more is no failure.
+                    let _ = stdin.write_all(&input).await;
+                }
+                drop(stdin);
+            };
+            let ((), output) = tokio::join!(feed, child.wait_with_output());
+            output
+        };
+        match run.await {
             Ok(output) => ExecOutput {
                 code: i64::from(output.status.code().unwrap_or(137)),
                 stdout: output.stdout.into(),
@@ -157,6 +230,11 @@ impl State {
             Some(root) => root.join(volume),
             None => Path::new("/fake").join(volume),
         }
+    }
+
+    /// Where the engine says that it is.
+    pub(super) fn mountpoint(&self, volume: &str) -> PathBuf {
+        if self.elsewhere { Path::new("/on-another-machine").join(volume) } else { self.directory(volume) }
     }
 
     pub(super) fn make_directory(&self, volume: &str) -> io::Result<()> {
