@@ -2,6 +2,7 @@
 //!
 //! Kinds describe, the planner decides, the engine acts, events report. `ARCHITECTURE.md` is the map.
 
+mod backups;
 mod blocking;
 mod cli;
 mod daemon;

@@ -1,42 +1,57 @@
-//! Backups for faults: one that removes data saves it first, and its undoing puts it back.
+//! Backups for faults: one that removes data saves it first, and its undoing puts it back. Both are operations like any
+//! other, so they wait for their turn and are finished or undone whatever happens.
 
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use devenv_api::{ApiError, Compared, ErrorCode};
+use devenv_api::{
+    ApiError, AskedBy, Backup, Compared, EnvironmentTarget, ErrorCode, OperationRequest, RestoreRequest, Restored, ServicesRequest,
+    Submission,
+};
+use serde::de::DeserializeOwned;
 
 use crate::{
-    environment::{Environment, Environments, WeakEnvironments},
+    error::internal,
     faults::Backups,
+    operation::{Operations, WeakOperations},
     spec::{EnvironmentId, ServiceName},
 };
 
-/// Faults are below what makes backups; so the registry is given here once it exists.
+/// Faults are below operations; so these are given here once they exist.
 #[derive(Default)]
-pub(super) struct FaultBackups(OnceLock<WeakEnvironments>);
+pub(super) struct FaultBackups(OnceLock<WeakOperations>);
 
 impl FaultBackups {
     /// To be called once, before environments are adopted.
-    pub(super) fn serve(&self, environments: &Environments) {
-        let _ = self.0.set(environments.downgrade());
+    pub(super) fn submit_to(&self, operations: &Operations) {
+        let _ = self.0.set(operations.downgrade());
     }
 
-    fn find(&self, id: &EnvironmentId) -> Result<(Environments, Environment), ApiError> {
-        let environments = self.0.get().and_then(WeakEnvironments::get);
-        let found = environments.and_then(|environments| environments.get(id).map(|environment| (environments, environment)));
-        found.ok_or_else(|| ApiError::new(ErrorCode::Interrupted, "the environment ends"))
+    async fn carry_out<T: DeserializeOwned>(
+        &self,
+        environment: &EnvironmentId,
+        request: impl FnOnce(EnvironmentTarget) -> OperationRequest,
+    ) -> Result<T, ApiError> {
+        let ends = || ApiError::new(ErrorCode::Interrupted, "the environment ends");
+        let operations = self.0.get().and_then(WeakOperations::get).ok_or_else(ends)?;
+        let target = operations.target(environment).ok_or_else(ends)?;
+        let asked_by = AskedBy { command: "a fault".to_owned(), ..AskedBy::default() };
+        let follower = operations.submit(Submission { request: request(target), asked_by }).await?;
+        serde_json::from_value(follower.result().await?).map_err(internal)
     }
 }
 
 #[async_trait]
 impl Backups for FaultBackups {
     async fn save(&self, environment: &EnvironmentId, service: &ServiceName) -> Result<String, ApiError> {
-        let (environments, environment) = self.find(environment)?;
-        Ok(environments.save_backup(&environment, std::slice::from_ref(service)).await?.id)
+        let services = vec![service.to_string()];
+        let request = |target| OperationRequest::Backup(ServicesRequest { target, services });
+        Ok(self.carry_out::<Backup>(environment, request).await?.id)
     }
 
     async fn restore(&self, environment: &EnvironmentId, id: &str) -> Result<Vec<Compared>, ApiError> {
-        let (environments, environment) = self.find(environment)?;
-        Ok(environments.restore_backup(&environment, &environment, id).await?.services)
+        let id = id.to_owned();
+        let request = |target| OperationRequest::BackupRestore(RestoreRequest { target, from: None, id });
+        Ok(self.carry_out::<Restored>(environment, request).await?.services)
     }
 }

@@ -7,13 +7,10 @@
 //! the unix socket. Environments outlive it: when it stops or is killed, everything keeps running, and the next daemon
 //! adopts it by its labels and its records.
 
-mod backups;
 mod engine_events;
 mod engine_selection;
 mod fault_backups;
 mod recovery;
-mod transfer;
-mod volumes;
 
 use std::{
     collections::HashMap,
@@ -73,10 +70,11 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         // What is under way ends first, and the environments' tasks, through which it works, after that.
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let backups = Arc::new(FaultBackups::default());
-        let environments = Environments::new(store, engine.clone(), engine.reach().await, owner, backups.clone(), end.clone());
-        backups.serve(&environments);
-        let store = OperationStore::open(&paths.state);
-        let operations = Operations::new(environments.clone(), store);
+        let under_way = OperationStore::open(&paths.state);
+        let reach = engine.reach().await;
+        let environments = Environments::new(store, under_way.clone(), engine.clone(), reach, owner, backups.clone(), end.clone());
+        let operations = Operations::new(environments.clone(), under_way);
+        backups.submit_to(&operations);
         operations.unpause_left().await;
         recovery::adopt(&environments).await?;
         operations.recover().await;

@@ -43,7 +43,6 @@ pub(crate) async fn adopt_one(environments: &Environments, record: Record, mut o
     if let Some(spec) = watched {
         environment.reloader.watch_adopted(&spec, &processes).await;
     }
-    environments.resume_all(&environment).await;
     environment.faults.take_up(&agents).await;
     Ok(environment)
 }

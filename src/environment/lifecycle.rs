@@ -74,6 +74,7 @@ mod tests {
     use crate::{
         engine::{OwnerId, Reach, fake::FakeEngine},
         faults::Backups,
+        operation_store::OperationStore,
         spec::ServiceName,
         store::Store,
     };
@@ -94,7 +95,9 @@ mod tests {
     fn environments(directory: &std::path::Path, stop: &CancellationToken) -> (Environments, Store) {
         let store = Store::open(directory).unwrap();
         let engine = Arc::new(FakeEngine::new());
-        (Environments::new(store.clone(), engine, Reach::Here, OwnerId("owner".to_owned()), Arc::new(NoBackups), stop.clone()), store)
+        let operations = OperationStore::open(directory);
+        let owner = OwnerId("owner".to_owned());
+        (Environments::new(store.clone(), operations, engine, Reach::Here, owner, Arc::new(NoBackups), stop.clone()), store)
     }
 
     fn target(instance: &str) -> EnvironmentTarget {

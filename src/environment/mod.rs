@@ -15,4 +15,4 @@ mod port_forwards;
 mod registry;
 
 pub(crate) use parts::Environment;
-pub(crate) use registry::{Environments, WeakEnvironments};
+pub(crate) use registry::Environments;

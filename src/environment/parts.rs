@@ -76,6 +76,7 @@ impl Environment {
         let golden = Arc::new(Golden {
             engine: shared.engine.clone(),
             store: shared.store.clone(),
+            operations: shared.operations.clone(),
             owner: shared.owner.clone(),
             environment: id.clone(),
             empty: Mutex::default(),

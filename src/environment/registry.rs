@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
@@ -12,11 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::parts::Environment;
 use crate::{
+    backups::Backups,
     engine::{Engine, OwnerId, Reach},
     error::internal,
     event::NewEvent,
-    faults::Backups,
+    faults,
     net::PortReservations,
+    operation_store::OperationStore,
     reconcile::{CommandError, Observed},
     runtime::{host_processes::HostProcesses, inherited::Inherited, tasks::Failed},
     spec::EnvironmentId,
@@ -34,18 +36,10 @@ pub(crate) struct Environments {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// Refers to the registry and keeps nothing of it.
-pub(crate) struct WeakEnvironments(Weak<Shared>);
-
-impl WeakEnvironments {
-    /// Nothing once the daemon has ended.
-    pub(crate) fn get(&self) -> Option<Environments> {
-        self.0.upgrade().map(|shared| Environments { shared })
-    }
-}
-
 pub(crate) struct Shared {
     pub(crate) store: Store,
+    /// What is under way, and what is paused for it.
+    pub(crate) operations: OperationStore,
     pub(crate) engine: Arc<dyn Engine>,
     /// Where the engine's published ports are.
     pub(super) reach: Reach,
@@ -57,7 +51,7 @@ pub(crate) struct Shared {
     /// Until they are listened to.
     pub(crate) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
     /// For faults that put data back.
-    pub(super) backups: Arc<dyn Backups>,
+    pub(super) backups: Arc<dyn faults::Backups>,
     /// Those who hold leases for connections.
     pub(crate) holders: TaskTracker,
     /// Places for environments of tests that come up.
@@ -68,16 +62,18 @@ pub(crate) struct Shared {
 impl Environments {
     pub(crate) fn new(
         store: Store,
+        operations: OperationStore,
         engine: Arc<dyn Engine>,
         reach: Reach,
         owner: OwnerId,
-        backups: Arc<dyn Backups>,
+        backups: Arc<dyn faults::Backups>,
         stop: CancellationToken,
     ) -> Self {
         let (failures, failed) = mpsc::unbounded_channel();
         Self {
             shared: Arc::new(Shared {
                 store,
+                operations,
                 engine,
                 reach,
                 owner,
@@ -91,11 +87,6 @@ impl Environments {
                 stop,
             }),
         }
-    }
-
-    /// A reference that keeps nothing.
-    pub(crate) fn downgrade(&self) -> WeakEnvironments {
-        WeakEnvironments(Arc::downgrade(&self.shared))
     }
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
@@ -266,7 +257,7 @@ impl Environments {
         let Some(environment) = self.get(id) else { return Ok(()) };
         let Ok(record) = environment.handle.record().await else { return Ok(()) };
         let is_absent = environment.handle.status().phase == devenv_api::Phase::Absent && record.goal != crate::store::Goal::Up;
-        if is_absent && record.all_volumes().next().is_none() && !self.has_backups(&environment) {
+        if is_absent && record.all_volumes().next().is_none() && Backups::of(&self.shared.store, id).is_empty() {
             self.forget(id).await?;
         }
         Ok(())

@@ -8,24 +8,28 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use devenv_api::OperationKind;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     blocking,
     catalogue::{Claim, GoldenFiles, GoldenRecord, forget_file},
+    elsewhere,
     spare::Spare,
 };
 use crate::{
     engine::{Engine, Labels, VolumeCreate},
     error::describe,
     kinds::capability::{GoldenServer, LogRange},
-    snapshot::{Copied, GoldenKey, copy_tree_without, size_of},
-    store::{Store, StoreError, write_atomically},
+    operation_store::{OperationStore, Step},
+    snapshot::{Copied, CopyError, GoldenKey, VolumeCopy, copy_tree_without, copy_volume, size_of},
+    store::{Store, StoreError},
 };
 
 /// A larger one is not kept: the pause would be felt.
@@ -37,17 +41,27 @@ const ATTEMPTS: u32 = 5;
 pub(super) struct GoldenBuild {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) key: GoldenKey,
-    /// The list of what is paused, for a daemon that comes after us.
-    pub(super) paused: PathBuf,
+    /// Where what is paused is on record, for a daemon that comes after us.
+    pub(super) operations: OperationStore,
     pub(super) container: String,
     pub(super) labels: Labels,
     pub(super) store: Store,
     pub(super) kept: GoldenRecord,
-    pub(super) from: PathBuf,
+    pub(super) from: Source,
     pub(super) server: Box<dyn GoldenServer>,
     /// Files of the running server that the copy must not have.
     pub(super) left_behind: &'static [&'static str],
     pub(super) _claim: Claim,
+}
+
+/// The volume that is copied.
+pub(super) struct Source {
+    /// The engine's name.
+    pub(super) volume: String,
+    /// Where its files are, if this process can read them.
+    pub(super) directory: Option<PathBuf>,
+    /// For helper containers.
+    pub(super) image: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +72,10 @@ pub(super) enum GoldenError {
     Store(#[from] StoreError),
     #[error("cannot be copied")]
     Copy(#[from] io::Error),
+    #[error("cannot be copied")]
+    Volume(#[from] CopyError),
+    #[error("a helper container failed: {0}")]
+    Helper(String),
     #[error("the server did not answer: {0}")]
     Server(String),
     #[error("it is larger than {LARGEST} bytes")]
@@ -71,10 +89,10 @@ impl GoldenBuild {
     pub(super) async fn behind(self, writer: String) {
         let began = Instant::now();
         let copied = async {
-            let to = self.begin().await?;
+            self.begin().await?;
             for _ in 0..ATTEMPTS {
                 let (log, position) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
-                let copied = self.copy(&to, log).await;
+                let copied = self.copy(log).await;
                 let now = self.server.position().await.map_err(GoldenError::Server)?;
                 if self.server.next_writer().await.map_err(GoldenError::Server)? != writer {
                     return Err(GoldenError::Overtaken);
@@ -83,8 +101,9 @@ impl GoldenBuild {
                     Ok(copied) if now == position => return Ok(copied),
                     // A file went away under the copy, or the server wrote something.
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound || now != position => {}
-                    Err(error) => return Err(error.into()),
+                    Err(GoldenError::Copy(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(_) if now != position => {}
+                    Err(error) => return Err(error),
                 }
             }
             Err(GoldenError::Overtaken)
@@ -98,20 +117,26 @@ impl GoldenBuild {
         let began = Instant::now();
         let mut paused = Duration::ZERO;
         let copied = async {
-            let to = self.begin().await?;
+            self.begin().await?;
             let (log, _) = self.server.checkpoint().await.map_err(GoldenError::Server)?;
-            let list = serde_json::to_vec(&[&self.container]).expect("a list of names serializes to JSON");
-            write_atomically(&self.paused, &list)?;
+            let journal = self.operations.begin_background(OperationKind::SnapshotSave).await?;
+            let unpause = [Step::Unpause { container: self.container.clone() }];
+            journal.owe(unpause.to_vec()).await?;
             let stopped = Instant::now();
-            self.engine.pause(&self.container).await?;
-            let copied = self.copy(&to, log).await;
+            let copied = match self.engine.pause(&self.container).await {
+                Ok(()) => self.copy(log).await,
+                Err(error) => Err(error.into()),
+            };
             let unpaused = self.engine.unpause(&self.container).await;
             paused = stopped.elapsed();
+            // One that may still be paused stays on record.
             if unpaused.is_ok() {
-                forget_file(&self.paused);
+                journal.settle(&unpause).await?;
             }
+            journal.end().await;
+            let copied = copied?;
             unpaused?;
-            Ok(copied?)
+            Ok(copied)
         };
         let copied = copied.await;
         // The receiver may be gone.
@@ -119,21 +144,33 @@ impl GoldenBuild {
         self.finish(copied, began, paused).await;
     }
 
-    async fn copy(&self, to: &Path, log: Box<dyn LogRange>) -> io::Result<Copied> {
-        let (from, to) = (self.from.clone(), to.to_owned());
-        blocking(move || copy_tree_without(&from, &to, |path| log.is_needless(path))).await
+    async fn copy(&self, log: Box<dyn LogRange>) -> Result<Copied, GoldenError> {
+        let Some(from) = self.from.directory.clone() else {
+            let copy = VolumeCopy {
+                from: &self.from.volume,
+                to: &self.kept.volume,
+                mountpoints: None,
+                image: &self.from.image,
+                labels: self.labels.clone(),
+                cancel: CancellationToken::new(),
+            };
+            return Ok(copy_volume(&*self.engine, copy).await?);
+        };
+        let to = directory_of(&*self.engine, &self.kept.volume).await?;
+        Ok(blocking(move || copy_tree_without(&from, &to, |path| log.is_needless(path))).await?)
     }
 
-    /// The directory of the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
-    async fn begin(&self) -> Result<PathBuf, GoldenError> {
-        let from = self.from.clone();
-        if blocking(move || Ok(size_of(&from))).await? > LARGEST {
+    /// Makes the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
+    async fn begin(&self) -> Result<(), GoldenError> {
+        if let Some(from) = self.from.directory.clone()
+            && blocking(move || Ok(size_of(&from))).await? > LARGEST
+        {
             return Err(GoldenError::TooLarge);
         }
         self.files().write(&self.kept)?;
         let (name, labels) = (self.kept.volume.clone(), self.labels.clone());
         self.engine.create_volume(&VolumeCreate { name, labels, options: BTreeMap::new() }).await?;
-        directory_of(&*self.engine, &self.kept.volume).await
+        Ok(())
     }
 
     async fn finish(self, copied: Result<Copied, GoldenError>, began: Instant, paused: Duration) {
@@ -141,7 +178,9 @@ impl GoldenBuild {
         match self.complete(copied).await {
             Ok((copied, spare)) => {
                 tracing::info!(%key, bytes = copied.bytes, ?paused, in_all = ?began.elapsed(), way = ?copied.way, "Golden volume created.");
-                spare.make_or_warn(self.engine, self.labels).await;
+                if self.from.directory.is_some() {
+                    spare.make_or_warn(self.engine, self.labels).await;
+                }
             }
             Err(error) => {
                 tracing::info!(error = %describe(&error), %key, "Cannot create a golden volume.");
@@ -158,17 +197,26 @@ impl GoldenBuild {
     }
 
     async fn complete(&self, copied: Result<Copied, GoldenError>) -> Result<(Copied, Spare), GoldenError> {
-        let copied = copied?;
-        let to = directory_of(&*self.engine, &self.kept.volume).await?;
+        let mut copied = copied?;
         let left_behind = self.left_behind;
-        blocking(move || {
-            // Of the server that runs there; another one would look for it.
-            for left in left_behind {
-                forget_file(&to.join(left));
+        if self.from.directory.is_some() {
+            let to = directory_of(&*self.engine, &self.kept.volume).await?;
+            blocking(move || {
+                // Of the server that runs there; another one would look for it.
+                for left in left_behind {
+                    forget_file(&to.join(left));
+                }
+                Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
+            })
+            .await?;
+        } else {
+            let size =
+                elsewhere::remove_and_measure(&*self.engine, &self.labels, &self.from.image, (&self.kept.volume, left_behind)).await?;
+            if size > LARGEST {
+                return Err(GoldenError::TooLarge);
             }
-            Ok(rustix::fs::syncfs(fs::File::open(&to)?)?)
-        })
-        .await?;
+            copied.bytes = Some(size);
+        }
         self.files().write(&GoldenRecord { bytes: copied.bytes.unwrap_or_default(), complete: true, ..self.kept.clone() })?;
         let spare = Spare { key: self.key.clone(), golden: self.kept.volume.clone(), store: self.store.clone() };
         Ok((copied, spare))

@@ -7,10 +7,14 @@
 //! into place: so a large reset takes no longer than a small one.
 //!
 //! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`catalogue`]), data is copied
-//! under another name and renamed, and an interrupted first start begins again on an empty volume.
+//! under another name and renamed, and an interrupted first start begins again on an empty volume. What is paused for a copy
+//! is on record with the operations, and the next daemon lets it go on.
+//!
+//! Where the engine's volumes are not this process's own files, helper containers look and copy instead ([`elsewhere`]).
 
 mod build;
 mod catalogue;
+mod elsewhere;
 mod spare;
 
 use std::{
@@ -28,14 +32,15 @@ use crate::{
     engine::{Engine, Labels, ObservedVolume, OwnerId},
     error::describe,
     kinds::{self, ServiceKind, capability},
+    operation_store::OperationStore,
     provision::ProvisionContext,
     reconcile::{Evidence, Instance},
     script::{self, Checksums},
-    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced},
+    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced, is_ours},
     spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, write_atomically},
 };
-use build::GoldenBuild;
+use build::{GoldenBuild, Source};
 use catalogue::{GoldenFiles, GoldenRecord};
 use spare::Spare;
 
@@ -50,6 +55,8 @@ const FILLING: &str = "filling";
 pub(crate) struct Golden {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) store: Store,
+    /// Where what is paused is on record.
+    pub(crate) operations: OperationStore,
     pub(crate) owner: OwnerId,
     pub(crate) environment: EnvironmentId,
     /// Services whose present start began on an empty volume.
@@ -58,12 +65,13 @@ pub(crate) struct Golden {
     pub(crate) consumed: Mutex<HashMap<ServiceName, Spare>>,
 }
 
-/// A service's volume on this host.
+/// A service's only volume.
 struct Place {
     record: Record,
     /// The engine's name.
     volume: String,
-    directory: PathBuf,
+    /// Where its files are, if this process can read and write them.
+    directory: Option<PathBuf>,
 }
 
 impl Golden {
@@ -71,39 +79,46 @@ impl Golden {
     pub(crate) async fn prepare(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Result<(), Evidence> {
         self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name);
         let Some(rules) = rules(spec) else { return Ok(()) };
-        // Of volumes elsewhere nothing can be seen: the server itself refuses what it cannot read.
         let Some(place) = self.place(spec).await else { return Ok(()) };
+        let Some(directory) = place.directory.clone() else {
+            return self.prepare_elsewhere(rules, spec, (project, checksums), &place).await;
+        };
+        let (data, filling) = (directory.join(rules.directory()), directory.join(format!("{}.{FILLING}", rules.directory())));
         let emptied = |error: io::Error| Evidence::of(format!("cannot empty its half-filled volume: {error}"));
-        remove_tree(&place.filling(rules)).map_err(emptied)?;
+        remove_tree(&filling).map_err(emptied)?;
         // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
         if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
-            let data = place.data(rules);
             if rules.served(&data) {
                 self.answered(&spec.name)?;
             } else {
                 remove_tree(&data).map_err(emptied)?;
             }
         }
-        if let Some(readable) = rules.check(spec, &place.data(rules)) {
+        if let Some(readable) = rules.check(spec, &data) {
             return readable.map_err(|(cause, fix)| Evidence { diagnosis: Some((cause.clone(), fix)), ..Evidence::of(cause) });
         }
-        let filled = self.fill(rules, spec, project, checksums, &place).await.unwrap_or_else(|error| {
+        let filled = self.fill(rules, spec, (project, checksums), (&data, &filling)).await.unwrap_or_else(|error| {
             // A slower start is no failure.
             tracing::warn!(%error, service = %spec.name, "Cannot fill a volume from a golden one.");
             false
         });
         if !filled {
-            remove_tree(&place.filling(rules)).map_err(emptied)?;
-            write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes())
-                .map_err(|error| Evidence::of(format!("cannot record its first start: {}", describe(&error))))?;
-            self.empty.lock().expect("no code panics while it holds this lock").insert(spec.name.clone());
+            remove_tree(&filling).map_err(emptied)?;
+            self.begins_empty(spec, &place)?;
         }
+        Ok(())
+    }
+
+    fn begins_empty(&self, spec: &ServiceSpec, place: &Place) -> Result<(), Evidence> {
+        write_atomically(&self.unanswered(&spec.name), place.volume.as_bytes())
+            .map_err(|error| Evidence::of(format!("cannot record its first start: {}", describe(&error))))?;
+        self.empty.lock().expect("no code panics while it holds this lock").insert(spec.name.clone());
         Ok(())
     }
 
     /// The server has answered: what is in its volume is data from now on.
     pub(crate) fn answered(&self, service: &ServiceName) -> Result<(), Evidence> {
-        match fs::remove_file(self.unanswered(service)) {
+        match fs::rename(self.unanswered(service), self.with_data(service)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Evidence::of(format!("cannot record the end of its first start: {error}")))
             }
@@ -120,19 +135,16 @@ impl Golden {
         &self,
         rules: &dyn capability::Golden,
         spec: &ServiceSpec,
-        project: &Path,
-        checksums: &Checksums,
-        place: &Place,
+        (project, checksums): (&Path, &Checksums),
+        (data, filling): (&Path, &Path),
     ) -> io::Result<bool> {
-        let Some(key) = self.key(spec, project, checksums).await else { return Ok(false) };
+        let Some((key, kept)) = self.kept(spec, project, checksums).await else { return Ok(false) };
         let files = GoldenFiles::of(&self.store, &key);
-        let Some(kept) = files.read().filter(|kept| kept.complete) else { return Ok(false) };
-        let Some(golden) = self.volume(&kept.volume).await else { return Ok(false) };
+        let Some(golden) = self.volume(&kept.volume).await.filter(|golden| is_ours(&golden.mountpoint)) else { return Ok(false) };
         let began = Instant::now();
         let spare = Spare { key: key.clone(), golden: kept.volume.clone(), store: self.store.clone() };
-        let data = place.data(rules);
         let is_moved = match self.volume(&spare.volume()).await {
-            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), &data) {
+            Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), data) {
                 Ok(()) => true,
                 // On another file system, or being recreated at this moment.
                 Err(error) => {
@@ -143,7 +155,7 @@ impl Golden {
             _ => false,
         };
         if !is_moved {
-            let (from, filling) = (golden.mountpoint.join(rules.directory()), place.filling(rules));
+            let (from, filling, data) = (golden.mountpoint.join(rules.directory()), filling.to_owned(), data.to_owned());
             // Not synced: a server that starts on a copy of a running one's files syncs them all before it answers.
             blocking(move || {
                 fs::create_dir(&filling)?;
@@ -156,6 +168,13 @@ impl Golden {
         self.consumed.lock().expect("no code panics while it holds this lock").insert(spec.name.clone(), spare);
         tracing::info!(service = %spec.name, %key, bytes = kept.bytes, took = ?began.elapsed(), moved = is_moved, "Volume filled from a golden one.");
         Ok(true)
+    }
+
+    /// The golden volume that the service would start from.
+    async fn kept(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Option<(GoldenKey, GoldenRecord)> {
+        let key = self.key(spec, project, checksums).await?;
+        let kept = GoldenFiles::of(&self.store, &key).read().filter(|kept| kept.complete)?;
+        Some((key, kept))
     }
 
     /// Keeps a copy after a service became ready for the first time on an empty volume, and before this is published.
@@ -175,7 +194,7 @@ impl Golden {
         }
         let work = GoldenBuild {
             engine: self.engine.clone(),
-            paused: self.store.environment(&self.environment).join(format!("paused-{}.json", spec.name)),
+            operations: self.operations.clone(),
             container: instance.id.clone(),
             labels: self.labels(&place.record, spec),
             store: self.store.clone(),
@@ -188,7 +207,11 @@ impl Golden {
                 bytes: 0,
                 complete: false,
             },
-            from: place.directory,
+            from: Source {
+                volume: place.volume,
+                directory: place.directory,
+                image: spec.container().map(|container| container.image.name().to_owned()).unwrap_or_default(),
+            },
             server,
             left_behind: rules.left_behind(),
             key,
@@ -237,18 +260,15 @@ impl Golden {
         Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))
     }
 
-    /// The service's only volume, if its files can be reached.
+    /// Nothing for a service with none or several.
     async fn place(&self, spec: &ServiceSpec) -> Option<Place> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
         let record = self.store.record(&self.environment).ok()??;
         let mut volumes = spec.container()?.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume(name) => record.volumes.get(&format!("{}/{name}", spec.name)),
             MountSource::Host(_) | MountSource::Memory => None,
         });
         let (name, None) = (volumes.next()?.clone(), volumes.next()) else { return None };
-        let directory = self.volume(&name).await?.mountpoint;
+        let directory = Some(self.volume(&name).await?.mountpoint).filter(|directory| is_ours(directory));
         Some(Place { record, volume: name, directory })
     }
 
@@ -258,7 +278,7 @@ impl Golden {
     }
 
     async fn volume(&self, name: &str) -> Option<ObservedVolume> {
-        self.engine.volume(name).await.ok()?.filter(|volume| volume.mountpoint.is_dir())
+        self.engine.volume(name).await.ok()?
     }
 
     fn labels(&self, record: &Record, spec: &ServiceSpec) -> Labels {
@@ -274,16 +294,6 @@ impl Golden {
 /// What the service's kind says of golden volumes; nothing for a kind that has none.
 fn rules(spec: &ServiceSpec) -> Option<&'static dyn capability::Golden> {
     kinds::find(&spec.kind).and_then(ServiceKind::golden)
-}
-
-impl Place {
-    fn data(&self, rules: &dyn capability::Golden) -> PathBuf {
-        self.directory.join(rules.directory())
-    }
-
-    fn filling(&self, rules: &dyn capability::Golden) -> PathBuf {
-        self.directory.join(format!("{}.{FILLING}", rules.directory()))
-    }
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {

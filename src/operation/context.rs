@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Live, NewEvent, Operations, Reason, internal};
 use crate::{
     environment::{Environment, Environments},
-    operation_store::Step,
+    operation_store::{Journal, Step},
 };
 
 /// Cheap to clone; all clones are the same.
@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub(super) operations: Operations,
     pub(super) operation: Operation,
     pub(super) live: Arc<Live>,
+    journal: Journal,
     /// Forward an environment's events to those who follow.
     forwarders: TaskTracker,
     /// Cancelled when the operation is over.
@@ -31,7 +32,17 @@ pub(crate) struct Context {
 
 impl Context {
     pub(super) fn new(operations: Operations, operation: Operation, live: Arc<Live>, limit: Option<Duration>) -> Self {
-        Self { operations, operation, live, forwarders: TaskTracker::new(), over: CancellationToken::new(), asked: Instant::now(), limit }
+        let journal = operations.shared.store.journal(&operation.id);
+        Self {
+            operations,
+            operation,
+            live,
+            journal,
+            forwarders: TaskTracker::new(),
+            over: CancellationToken::new(),
+            asked: Instant::now(),
+            limit,
+        }
     }
 
     /// Returns when everything that happened has been told to those who follow.
@@ -118,17 +129,17 @@ impl Context {
 
     /// To be awaited before what these steps take back is done.
     pub(crate) async fn owe(&self, steps: Vec<Step>) -> Result<(), ApiError> {
-        self.operations.shared.store.owe(self.id(), steps).await.map_err(|error| internal(&error))
+        self.journal.owe(steps).await.map_err(|error| internal(&error))
     }
 
     /// These steps have been carried out, or are not needed any more.
     pub(crate) async fn settle(&self, steps: &[Step]) -> Result<(), ApiError> {
-        self.operations.shared.store.settle(self.id(), steps).await.map_err(|error| internal(&error))
+        self.journal.settle(steps).await.map_err(|error| internal(&error))
     }
 
     /// The result is on record: nothing is taken back any more, and `finish` is what is left to do.
     pub(crate) async fn commit(&self, finish: Vec<Step>) -> Result<(), ApiError> {
-        self.operations.shared.store.commit(self.id(), finish).await.map_err(|error| internal(&error))
+        self.journal.commit(finish).await.map_err(|error| internal(&error))
     }
 
     /// What it works on now.

@@ -9,7 +9,7 @@ use devenv_api::{ApiError, ErrorCode, ServiceState};
 
 use super::{Context, internal};
 use crate::{
-    engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, VolumeCreate},
+    engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, ObservedVolume, VolumeCreate},
     environment::{Environment, Environments},
     error::no_engine,
     operation_store::Step,
@@ -37,6 +37,8 @@ pub(super) struct Digest {
     /// Bytes.
     pub(super) size: u64,
     pub(super) checksum: String,
+    /// How many files there are.
+    pub(super) files: u64,
 }
 
 /// The volumes of the named services; of all, if none is named.
@@ -113,7 +115,7 @@ pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &s
     let engine = environments.engine();
     let create = VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() };
     engine.create_volume(&create).await.map_err(|error| no_engine(&error))?;
-    let (source, target) = (environments.volume(&from.volume).await?, environments.volume(to).await?);
+    let (source, target) = (volume_of(environments, &from.volume).await?, volume_of(environments, to).await?);
     let copy = VolumeCopy {
         from: &from.volume,
         to,
@@ -151,7 +153,7 @@ pub(super) async fn move_to(
 
 /// Size and checksum of what a volume holds; by a helper container, if this process cannot read it.
 pub(super) async fn digest(environments: &Environments, record: &Record, volume: &str, spec: &ServiceSpec) -> Result<Digest, ApiError> {
-    let mountpoint = environments.volume(volume).await?.mountpoint;
+    let mountpoint = volume_of(environments, volume).await?.mountpoint;
     if is_ours(&mountpoint) {
         return digest_here(&mountpoint).await;
     }
@@ -160,7 +162,8 @@ pub(super) async fn digest(environments: &Environments, record: &Record, volume:
         { find . -mindepth 1 -print0 | sort -z | xargs -0 -r stat -c '%n %f %u %g'; \
           find . -type f -print0 | sort -z | xargs -0 -r sha256sum; \
           find . -type l -print0 | sort -z | xargs -0 -r -n 1 readlink; } | sha256sum | cut -d ' ' -f 1; \
-        find . -type f -print0 | xargs -0 -r stat -c %s | { total=0; while read -r size; do total=$((total + size)); done; echo $total; }";
+        find . -type f -print0 | xargs -0 -r stat -c %s | { total=0; while read -r size; do total=$((total + size)); done; echo $total; }; \
+        find . ! -type d -print0 | tr -dc '\\000' | wc -c";
     let helper = HelperRun {
         labels: Labels { role: Some("helper".to_owned()), spec: None, ..labels(environments.owner(), record, Some(spec)) },
         image: image_of(spec).to_owned(),
@@ -171,8 +174,9 @@ pub(super) async fn digest(environments: &Environments, record: &Record, volume:
     let output = environments.engine().run_helper(&helper).await.map_err(|error| no_engine(&error))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
-    match (output.code, lines.next(), lines.next().and_then(|size| size.trim().parse().ok())) {
-        (0, Some(checksum), Some(size)) => Ok(Digest { size, checksum: format!("{BY_HELPER}{}", checksum.trim()) }),
+    let (checksum, mut number) = (lines.next(), || lines.next().and_then(|number| number.trim().parse().ok()));
+    match (output.code, checksum, number(), number()) {
+        (0, Some(checksum), Some(size), Some(files)) => Ok(Digest { size, checksum: format!("{BY_HELPER}{}", checksum.trim()), files }),
         _ => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             Err(ApiError::new(ErrorCode::Failed, format!("cannot read the volume {volume} in a container: {said}")))
@@ -180,11 +184,16 @@ pub(super) async fn digest(environments: &Environments, record: &Record, volume:
     }
 }
 
+async fn volume_of(environments: &Environments, name: &str) -> Result<ObservedVolume, ApiError> {
+    let volume = environments.engine().volume(name).await.map_err(|error| no_engine(&error))?;
+    volume.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("volume {name} does not exist")))
+}
+
 async fn digest_here(directory: &Path) -> Result<Digest, ApiError> {
     let directory = directory.to_owned();
     let digest = tokio::task::spawn_blocking(move || digest_tree(&directory)).await.map_err(|error| internal(&error))?;
     let digest = digest.map_err(|error| internal(&error))?;
-    Ok(Digest { size: digest.size, checksum: digest.checksum })
+    Ok(Digest { size: digest.size, checksum: digest.checksum, files: digest.files })
 }
 
 /// Whether two checksums are of the same content; nothing if they were made in different ways.
@@ -192,6 +201,6 @@ pub(super) fn same(a: &str, b: &str) -> Option<bool> {
     (a.starts_with(BY_HELPER) == b.starts_with(BY_HELPER)).then_some(a == b)
 }
 
-fn image_of(spec: &ServiceSpec) -> &str {
+pub(super) fn image_of(spec: &ServiceSpec) -> &str {
     spec.container().map_or("", |container| container.image.name())
 }

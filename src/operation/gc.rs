@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Claim, Context, Operations, Prepared, Work, test};
 use crate::{
+    backups::Backups,
     engine::EngineError,
     environment::{Environment, Environments},
     error::{internal, no_engine},
@@ -240,7 +241,7 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
 async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
     let record = environment.handle.record().await?;
     // Backups are made for the day on which everything else is gone.
-    let needless = all && !environments.has_backups(environment) || !record.project.exists();
+    let needless = all && Backups::of(&environments.shared.store, &environment.id).is_empty() || !record.project.exists();
     Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
 }
 

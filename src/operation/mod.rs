@@ -16,18 +16,25 @@
 mod context;
 mod owed;
 mod queue;
+mod recovery;
 mod run;
 
 // What several operations share.
 mod copy;
 pub(crate) mod ready;
+mod replacement;
+mod transfer;
+mod volume_files;
 
 // One file for each operation.
 mod apply;
 mod backup;
+mod backup_restore;
 mod down;
+mod export;
 mod fork;
 pub(crate) mod gc;
+mod import;
 mod lease;
 mod reset;
 mod services;
@@ -38,11 +45,11 @@ mod up;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
-use devenv_api::{ApiError, AskedBy, ErrorCode, Operation, OperationKind, OperationRequest, OperationState, Submission};
+use devenv_api::{ApiError, AskedBy, EnvironmentTarget, ErrorCode, Operation, OperationKind, OperationRequest, Submission};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -51,7 +58,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     environment::{Environment, Environments},
     error::describe,
-    operation_store::{OperationStore, Record, Step},
+    operation_store::{OperationStore, Record},
     reconcile::ServiceAction,
     spec::EnvironmentId,
 };
@@ -64,6 +71,7 @@ pub(crate) use run::{Follower, NewEvent};
 pub(crate) use services::names;
 
 use queue::Queue;
+use recovery::Left;
 
 /// NewEvent of an operation that a follower has not read yet; beyond these it misses some, never the end.
 const NEWS: usize = 1024;
@@ -72,6 +80,16 @@ const NEWS: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Operations {
     shared: Arc<Shared>,
+}
+
+/// Refers to operations and keeps nothing of them.
+pub(crate) struct WeakOperations(Weak<Shared>);
+
+impl WeakOperations {
+    /// Nothing once the daemon has ended.
+    pub(crate) fn get(&self) -> Option<Operations> {
+        self.0.upgrade().map(|shared| Operations { shared })
+    }
 }
 
 struct Shared {
@@ -91,6 +109,17 @@ struct Live {
     reason: Mutex<Option<Reason>>,
     news: broadcast::Sender<NewEvent>,
     outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self {
+            cancel: CancellationToken::new(),
+            reason: Mutex::default(),
+            news: broadcast::channel(NEWS).0,
+            outcome: watch::Sender::default(),
+        }
+    }
 }
 
 /// Why an operation is to stop.
@@ -185,6 +214,17 @@ impl Operations {
         Self { shared: Arc::new(shared) }
     }
 
+    /// A reference that keeps nothing.
+    pub(crate) fn downgrade(&self) -> WeakOperations {
+        WeakOperations(Arc::downgrade(&self.shared))
+    }
+
+    /// How requests name this environment.
+    pub(crate) fn target(&self, environment: &EnvironmentId) -> Option<EnvironmentTarget> {
+        let status = self.shared.environments.get(environment)?.handle.status();
+        Some(EnvironmentTarget { project: status.project, instance: status.instance })
+    }
+
     pub(crate) fn store(&self) -> &OperationStore {
         &self.shared.store
     }
@@ -210,10 +250,10 @@ impl Operations {
             OperationRequest::SnapshotRemove(request) => snapshot::remove(environments, request).await,
             OperationRequest::Fork(request) => fork::prepare(environments, request).await,
             OperationRequest::Undo(target) => undo::prepare(environments, &target),
-            OperationRequest::Backup(request) => backup::save(environments, request),
-            OperationRequest::BackupRestore(request) => backup::restore(environments, request),
-            OperationRequest::Import(request) => backup::import(environments, request),
-            OperationRequest::Export(request) => backup::export(environments, request),
+            OperationRequest::Backup(request) => backup::prepare(environments, request),
+            OperationRequest::BackupRestore(request) => backup_restore::prepare(environments, request),
+            OperationRequest::Import(request) => import::prepare(environments, request),
+            OperationRequest::Export(request) => export::prepare(environments, request),
             OperationRequest::Gc(request) => Ok(gc::prepare(request)),
         }
     }
@@ -225,6 +265,7 @@ impl Operations {
         }
         let Prepared { kind, claims, limit, body, then } = prepared;
         let environments: Vec<EnvironmentId> = claims.iter().filter_map(|claim| claim.environment.clone()).collect();
+        let left = Left::of(kind, &claims);
         let record = Record::new(kind, asked_by, environments);
         let id = record.operation.id.clone();
         // Its turn first: most operations run at once, and are written down once for that.
@@ -239,12 +280,7 @@ impl Operations {
                 return Err(internal(&error));
             }
         };
-        let live = Arc::new(Live {
-            cancel: CancellationToken::new(),
-            reason: Mutex::default(),
-            news: broadcast::channel(NEWS).0,
-            outcome: watch::Sender::default(),
-        });
+        let live = Arc::new(Live::new());
         let follower = Follower::new(operation.clone(), &live);
         self.live().insert(operation.id.clone(), live.clone());
         for id in superseded {
@@ -256,7 +292,7 @@ impl Operations {
             self.cancel_because(&id, Reason::Superseded(by));
         }
         let context = Context::new(self.clone(), operation, live, limit);
-        self.shared.tasks.spawn(self.clone().run(context, body, then));
+        self.shared.tasks.spawn(self.clone().run(context, body, (left, then)));
         Ok(follower)
     }
 
@@ -276,39 +312,6 @@ impl Operations {
         let Some(live) = self.live().get(id).cloned() else { return };
         live.reason.lock().expect("no code panics while it holds this lock").get_or_insert(reason);
         live.cancel.cancel();
-    }
-
-    /// Unpauses what an earlier daemon left paused. To be awaited before services are adopted, which asks whether they answer.
-    pub(crate) async fn unpause_left(&self) {
-        for record in self.shared.store.left() {
-            for step in record.undo.iter().filter(|step| matches!(step, Step::Unpause { .. })) {
-                // The step stays on record, and is tried again with the others.
-                if let Err(reason) = owed::carry_out(&self.shared.environments, step).await {
-                    tracing::warn!(reason, ?step, "Cannot unpause a container yet.");
-                }
-            }
-        }
-    }
-
-    /// Finishes or takes back what an earlier daemon did not come to the end of. To be awaited before anything is answered.
-    pub(crate) async fn recover(&self) {
-        for record in self.shared.store.left() {
-            let operation = record.operation.clone();
-            let owed = self.pay(&operation.id).await;
-            let (state, message) = recovered(&record, owed);
-            self.shared.store.end(&operation.id, state, message.clone()).await;
-            if !record.background
-                && let Some(environment) = record.environments.first().and_then(|id| self.shared.environments.get(id))
-            {
-                let text = format!("{}: {}", operation.kind, message.unwrap_or_default());
-                let kind = match state {
-                    OperationState::Succeeded => "operation.finished",
-                    OperationState::Failed => "operation.failed",
-                    _ => "operation.undone",
-                };
-                environment.handle.events.emit(crate::event::NewEvent::new(kind, text).with("operation", operation.id.clone()));
-            }
-        }
     }
 
     /// Stops what is under way and waits for it, at most this long. What is left then is the next daemon's.
@@ -336,25 +339,6 @@ impl Operations {
     fn live(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
         self.shared.live.lock().expect("no code panics while it holds this lock")
     }
-}
-
-/// How an operation of an earlier daemon ended, once the steps that it owed were carried out.
-fn recovered(record: &Record, owed: Result<(), String>) -> (OperationState, Option<String>) {
-    let operation = &record.operation;
-    let (state, message) = match owed {
-        // Of one that had ended only the steps were left.
-        Ok(()) if operation.state.has_ended() => return (operation.state, operation.message.clone()),
-        Ok(()) if !record.undo.is_empty() => {
-            (OperationState::Undone, "the daemon ended during the operation; the next one undid it".to_owned())
-        }
-        Ok(()) if record.committed || !record.finish.is_empty() => {
-            (OperationState::Succeeded, "the daemon ended during the operation; the next one finishes it".to_owned())
-        }
-        Ok(()) if operation.state == OperationState::Waiting => (OperationState::Undone, "the daemon ended before it began".to_owned()),
-        Ok(()) => (OperationState::Failed, "the daemon ended during the operation; run the command again".to_owned()),
-        Err(reason) => (OperationState::Failed, format!("the daemon ended during the operation, and it cannot be undone: {reason}")),
-    };
-    (state, Some(message))
 }
 
 fn internal(error: &dyn std::error::Error) -> ApiError {

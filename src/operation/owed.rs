@@ -2,7 +2,10 @@
 
 use std::{io, path::Path};
 
-use super::Operations;
+use super::{
+    Operations,
+    replacement::{conclude_databases, revert_databases},
+};
 use crate::{
     engine::{ContainerState, EngineError, ObservedContainer},
     environment::Environments,
@@ -66,6 +69,19 @@ pub(super) async fn carry_out(environments: &Environments, step: &Step) -> Resul
             }
             environment.handle.move_to(volumes.clone(), reason.clone()).await.map(drop).map_err(|error| describe(&error))
         }
+        Step::RevertDatabases { databases } => match environments.get(&databases.environment) {
+            Some(environment) => revert_databases(environments, &environment, databases).await,
+            None => Ok(()),
+        },
+        Step::ConcludeDatabases { databases } => match environments.get(&databases.environment) {
+            Some(environment) => conclude_databases(environments, &environment, databases).await,
+            None => Ok(()),
+        },
+        Step::RenameFile { from, to } => {
+            let (from, to) = (from.clone(), to.clone());
+            let renamed = tokio::task::spawn_blocking(move || rename(&from, &to)).await.map_err(|error| error.to_string())?;
+            renamed.map_err(|error| error.to_string())
+        }
         Step::ForgetEnvironment { environment } => environments.forget_if_empty(environment).await.map_err(|error| describe(&error)),
     }
 }
@@ -74,6 +90,15 @@ fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), String> {
     match result {
         Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
         Err(error) => Err(describe(&error)),
+    }
+}
+
+/// A file that is not there has its name already. The directory is synced, or a power failure could undo it.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io::Error::new(error.kind(), format!("cannot rename {} to {}: {error}", from.display(), to.display()))),
+        Ok(()) => std::fs::File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all(),
     }
 }
 

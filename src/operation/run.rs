@@ -14,7 +14,7 @@ use tokio::sync::{
     watch,
 };
 
-use super::{Body, Context, Live, Operations, Outcome, internal};
+use super::{Body, Context, Live, Operations, Outcome, internal, recovery::Left};
 
 /// What happens while an operation is under way.
 #[derive(Debug, Clone)]
@@ -24,15 +24,21 @@ pub(crate) enum NewEvent {
 }
 
 impl Operations {
-    pub(super) async fn run(self, context: Context, body: Body, then: Option<OperationRequest>) {
+    pub(super) async fn run(self, context: Context, body: Body, (left, then): (Left, Option<OperationRequest>)) {
         let id = context.id().to_owned();
-        let result = match self.wait_for_turn(&context).await {
+        let begun = async {
+            self.wait_for_turn(&context).await?;
+            let paid = AssertUnwindSafe(self.pay_before(&left)).catch_unwind();
+            paid.await.unwrap_or_else(|panic| Err(panicked(&context.operation, panic.as_ref())))
+        };
+        let result = match begun.await {
             Ok(()) => {
                 let work = AssertUnwindSafe(body(context.clone())).catch_unwind();
                 work.await.unwrap_or_else(|panic| Err(panicked(&context.operation, panic.as_ref())))
             }
             Err(error) => Err(error),
         };
+        self.pay_after(&left, result.is_ok()).await;
         let (state, message, result) = self.settle(&context, result).await;
         context.stop_following().await;
         let ended = self.shared.store.end(&id, state, message).await;

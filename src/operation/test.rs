@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Operations, Prepared, Work, internal, lease};
 use crate::{
+    backups::Backups,
     engine::EngineError,
     environment::{Environment, Environments},
     spec::EnvironmentId,
@@ -51,7 +52,7 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
     let record = found.handle.record().await?;
     let refuse = |what: String, hint: String| Err(ApiError::new(ErrorCode::Conflict, what).hint(hint));
     let instance = &target.instance;
-    if !record.snapshots.is_empty() || environments.has_backups(&found) {
+    if !record.snapshots.is_empty() || !Backups::of(&environments.shared.store, &found.id).is_empty() {
         return refuse(
             format!("the instance `{instance}` has backups or snapshots, which a test run would remove"),
             format!("omit `--instance`, or check them with `devenv --instance {instance} backup list` and `snapshot list`"),

@@ -10,6 +10,7 @@
 //! Operations that have ended stay for `devenv operations`, the last [`KEPT`] of them. Background work (golden volumes)
 //! keeps its steps here too, and is in no list. This carries nothing out: `operation` does.
 
+mod journal;
 mod step;
 
 use std::{
@@ -30,7 +31,8 @@ use crate::{
     store::{StoreError, create_private, write_atomically, write_unsynced},
 };
 
-pub(crate) use step::Step;
+pub(crate) use journal::Journal;
+pub(crate) use step::{ServerDatabases, Step};
 
 const VERSION: u32 = 1;
 /// Operations that have ended and are remembered.
@@ -209,6 +211,15 @@ impl OperationStore {
     /// What it still owes: steps that take back, or steps that finish.
     pub(crate) fn owed(&self, id: &str) -> Option<Record> {
         self.lock().open.get(id).map(|open| open.record.clone()).filter(Record::owes)
+    }
+
+    /// Operations that have ended and still owe something in this environment.
+    pub(crate) fn owed_in(&self, environment: &EnvironmentId) -> Vec<Record> {
+        let is_here = |record: &Record| {
+            let mut steps = record.undo.iter().chain(&record.finish);
+            record.operation.state.has_ended() && record.owes() && steps.any(|step| step.environment() == Some(environment))
+        };
+        self.lock().open.values().map(|open| &open.record).filter(|record| is_here(record)).cloned().collect()
     }
 
     /// Changes what is shown of it. In memory alone: it is written with the next step.

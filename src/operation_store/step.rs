@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::EnvironmentId;
+use crate::spec::{EnvironmentId, ServiceName};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +24,22 @@ pub(crate) enum Step {
     ForgetEnvironment { environment: EnvironmentId },
     /// Move services to these volumes, by the keys of the record, unless they are there already.
     MoveVolumes { environment: EnvironmentId, volumes: BTreeMap<String, String>, reason: String },
+    /// Put databases that were replaced back in their place, and remove what was staged beside them.
+    RevertDatabases { databases: ServerDatabases },
+    /// Finish databases that have taken their place: set them up, and remove the former ones.
+    ConcludeDatabases { databases: ServerDatabases },
+    /// Give a complete file its name, in the place of what has it.
+    RenameFile { from: PathBuf, to: PathBuf },
+}
+
+/// Databases of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServerDatabases {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) service: ServiceName,
+    /// The engine's names of the service's volumes. On others these databases are not, and nothing is left to do.
+    pub(crate) volumes: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Step {
@@ -32,32 +48,64 @@ impl Step {
         match self {
             Self::RemoveVolume { name } => vec![name],
             Self::MoveVolumes { volumes, .. } => volumes.values().collect(),
-            Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } => Vec::new(),
+            Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => databases.volumes.iter().collect(),
+            Self::RemoveContainer { .. }
+            | Self::Unpause { .. }
+            | Self::RemovePath { .. }
+            | Self::ForgetEnvironment { .. }
+            | Self::RenameFile { .. } => Vec::new(),
         }
     }
 
     pub(crate) fn container(&self) -> Option<&str> {
         match self {
             Self::RemoveContainer { container } | Self::Unpause { container } => Some(container),
-            Self::RemoveVolume { .. } | Self::RemovePath { .. } | Self::ForgetEnvironment { .. } | Self::MoveVolumes { .. } => None,
+            Self::RemoveVolume { .. }
+            | Self::RemovePath { .. }
+            | Self::ForgetEnvironment { .. }
+            | Self::MoveVolumes { .. }
+            | Self::RevertDatabases { .. }
+            | Self::ConcludeDatabases { .. }
+            | Self::RenameFile { .. } => None,
         }
     }
 
     pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
-            Self::RemovePath { path } => Some(path),
+            Self::RemovePath { path } | Self::RenameFile { from: path, .. } => Some(path),
             Self::RemoveVolume { .. }
             | Self::RemoveContainer { .. }
             | Self::Unpause { .. }
             | Self::ForgetEnvironment { .. }
-            | Self::MoveVolumes { .. } => None,
+            | Self::MoveVolumes { .. }
+            | Self::RevertDatabases { .. }
+            | Self::ConcludeDatabases { .. } => None,
         }
     }
 
     pub(crate) fn environment(&self) -> Option<&EnvironmentId> {
         match self {
             Self::ForgetEnvironment { environment } | Self::MoveVolumes { environment, .. } => Some(environment),
-            Self::RemoveVolume { .. } | Self::RemoveContainer { .. } | Self::Unpause { .. } | Self::RemovePath { .. } => None,
+            Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => Some(&databases.environment),
+            Self::RemoveVolume { .. }
+            | Self::RemoveContainer { .. }
+            | Self::Unpause { .. }
+            | Self::RemovePath { .. }
+            | Self::RenameFile { .. } => None,
+        }
+    }
+
+    /// The databases that it needs a running server for.
+    pub(crate) fn databases(&self) -> Option<&ServerDatabases> {
+        match self {
+            Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => Some(databases),
+            Self::RemoveVolume { .. }
+            | Self::RemoveContainer { .. }
+            | Self::Unpause { .. }
+            | Self::RemovePath { .. }
+            | Self::ForgetEnvironment { .. }
+            | Self::MoveVolumes { .. }
+            | Self::RenameFile { .. } => None,
         }
     }
 }

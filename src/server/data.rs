@@ -22,5 +22,6 @@ pub(super) async fn snapshots(State(daemon): State<Arc<Daemon>>, Json(target): J
 }
 
 pub(super) async fn backups(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Backups>, Failed> {
-    Ok(Json(daemon.environments.backups(&daemon.environments.require(&target)?)))
+    let environment = daemon.environments.require(&target)?;
+    Ok(Json(Backups { backups: crate::backups::Backups::of(&daemon.environments.shared.store, &environment.id).list() }))
 }

@@ -14,6 +14,7 @@ mod dependencies;
 mod examples;
 mod images;
 mod instances;
+mod interrupted;
 mod kinds;
 mod lifecycle;
 mod places;

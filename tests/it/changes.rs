@@ -1,6 +1,8 @@
 //! The commands that change an environment with data, each with the state that it needs and the state that it leads to.
 //! Other files disturb them: they kill the daemon or the client, interrupt them, collect garbage meanwhile, make calls panic.
 
+use std::fs;
+
 use crate::world::TestDaemon;
 
 pub(crate) struct Change {
@@ -114,6 +116,57 @@ pub(crate) const GC: Change = Change {
         daemon.write_data("default", "yes");
     },
     is_done: |daemon| daemon.all_volumes().len() == 2,
+};
+
+/// A dump of `db`, and a copy of the files of `cache`.
+pub(crate) const BACKUP: Change = Change {
+    command: "backup",
+    kind: "backup",
+    before: |daemon| {
+        for environment in fs::read_dir(daemon.root.join("state/environments")).unwrap().flatten() {
+            // There may be none.
+            let _ = fs::remove_dir_all(environment.path().join("backups"));
+        }
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| daemon.backups().len() == 1,
+};
+
+/// A database takes its place in a server that runs, and files in a new volume: both or none.
+pub(crate) const BACKUP_RESTORE: Change = Change {
+    command: "backup restore latest",
+    kind: "backup-restore",
+    before: |daemon| {
+        if daemon.backups().is_empty() {
+            daemon.write_data("default", "yes");
+            daemon.carry_out("backup");
+        }
+        daemon.write_data("default", "changed");
+    },
+    is_done: |daemon| daemon.data("default") == ["yes", "yes"],
+};
+
+pub(crate) const IMPORT: Change = Change {
+    command: "import db dump",
+    kind: "import",
+    before: |daemon| {
+        fs::write(daemon.project.join("dump"), "imported").unwrap();
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| daemon.data("default") == ["yes", "imported"],
+};
+
+pub(crate) const EXPORT: Change = Change {
+    command: "export db out",
+    kind: "export",
+    before: |daemon| {
+        for file in ["out", "out.manifest.json"] {
+            // There may be none.
+            let _ = fs::remove_file(daemon.project.join(file));
+        }
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| ["out", "out.manifest.json"].iter().all(|file| daemon.project.join(file).is_file()),
 };
 
 fn has_snapshot(daemon: &TestDaemon) -> bool {

@@ -21,6 +21,9 @@ for_changes! {
     SNAPSHOT_RESTORE as gc_takes_nothing_of_a_snapshot_that_is_restored,
     FORK as gc_takes_nothing_of_a_fork_that_is_made,
     RESET as gc_takes_nothing_of_data_that_is_reset,
+    BACKUP as gc_takes_nothing_of_a_backup_that_is_made,
+    BACKUP_RESTORE as gc_takes_nothing_of_a_backup_that_is_restored,
+    IMPORT as gc_takes_nothing_of_an_import,
     UP as gc_takes_nothing_of_an_environment_that_comes_up,
 }
 

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use devenv_engine::Engine;
+
 use crate::{
-    changes::{Change, for_changes},
-    world::{CrashPoint, CrashRecorder, World},
+    changes::{BACKUP_RESTORE, Change, FORK, IMPORT, RESET, for_changes},
+    world::{CrashPoint, CrashRecorder, Gate, World},
 };
 
 for_changes! {
@@ -22,6 +24,9 @@ for_changes! {
     STOP as services_stop,
     START as services_start,
     GC as garbage_collection_removes_only_what_is_unused,
+    BACKUP as a_backup_is_made_completely_or_not_at_all,
+    BACKUP_RESTORE as a_backup_is_restored_in_all_services_or_none,
+    IMPORT as an_import_takes_its_place_completely_or_not_at_all,
 }
 
 /// Data of the default instance.
@@ -51,7 +56,9 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     let data = daemon.data("default");
     assert!(data == *old || data == *new, "{when}: the volumes hold {data:?}, and held {old:?}; the command leads to {new:?}");
     let values: BTreeSet<&str> = old.iter().chain(new).map(String::as_str).filter(|value| *value != "none").collect();
-    let kept: Vec<&str> = values.into_iter().collect();
+    // What a restored database replaces goes, as does what an import replaces, of which there is a backup.
+    let replaces = ["backup-restore", "import"].contains(&change.kind);
+    let kept: Vec<&str> = if replaces { Vec::new() } else { values.into_iter().collect() };
     daemon.nothing_is_lost(&kept, &when);
     let is_done = (change.is_done)(&daemon);
     if let Some(state) = daemon.last_operation(change.kind) {
@@ -70,6 +77,91 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     daemon.nothing_is_paused(&when);
     daemon.expect(0, "up shop");
     daemon.nothing_is_left(&when);
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_the_former_file_alone() {
+    let world = World::new();
+    let daemon = world.up();
+    world.write("out", "former");
+    let gate = Gate::at(&daemon.engine, |call| call.operation == "exec" && call.subject.contains("test -e"));
+    let mut client = daemon.spawn("export db out");
+    gate.wait();
+    let parts = || {
+        std::fs::read_dir(world.project()).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).count()
+    };
+    assert_eq!(parts(), 1, "the dump is written beside its place");
+    drop(daemon);
+    drop(gate);
+    client.wait();
+    let daemon = world.start();
+    daemon.nothing_is_left("the next daemon");
+    assert_eq!((parts(), std::fs::read_to_string(world.project().join("out")).unwrap()), (0, "former".to_owned()));
+    daemon.expect(0, "export db out");
+    assert_eq!(std::fs::read_to_string(world.project().join("out")).unwrap(), "yes");
+}
+
+/// Both are under way at the same time or one after the other, as they conflict or not, and garbage is collected meanwhile.
+fn two_recover(first: &Change, second: &Change, possible: &[[&str; 2]]) {
+    let world = World::new();
+    let daemon = world.up();
+    for change in [first, second] {
+        (change.before)(&daemon);
+    }
+    let recorder = CrashRecorder::start(&daemon);
+    let running: Vec<_> = [first.command, second.command, "gc --all"].map(|line| daemon.spawn(line)).into();
+    for command in running {
+        assert_eq!(command.ended().code, Some(0));
+    }
+    let points = recorder.finish();
+    daemon.stop();
+    for point in points {
+        let when = format!("`{}` and `{}` killed {}", first.command, second.command, point.call);
+        let daemon = point.start();
+        daemon.quiet();
+        daemon.nothing_is_paused(&when);
+        let data = daemon.data("default");
+        assert!(possible.iter().any(|possible| data == *possible), "{when}: the volumes hold {data:?}");
+        daemon.nothing_is_left(&when);
+        daemon.expect(0, "backup restore latest");
+        daemon.nothing_is_left(&when);
+    }
+}
+
+#[test]
+fn a_restore_and_a_reset_recover_from_a_kill_at_each_call() {
+    two_recover(&BACKUP_RESTORE, &RESET, &[["yes", "yes"], ["none", "none"]]);
+}
+
+#[test]
+fn a_restore_and_an_import_recover_from_a_kill_at_each_call() {
+    two_recover(&BACKUP_RESTORE, &IMPORT, &[["yes", "yes"], ["yes", "imported"]]);
+}
+
+#[test]
+fn a_restore_and_a_fork_recover_from_a_kill_at_each_call() {
+    two_recover(&FORK, &BACKUP_RESTORE, &[["yes", "yes"], ["changed", "changed"]]);
+}
+
+#[test]
+fn lists_of_paused_containers_of_former_versions_are_let_go_on() {
+    let world = World::new();
+    let daemon = world.up();
+    let container = daemon.status("default").services.iter().find_map(|service| service.container.clone()).unwrap();
+    let engine = daemon.engine.clone();
+    daemon.runtime.spawn({
+        let (engine, container) = (engine.clone(), container.clone());
+        async move { engine.pause(&container).await.unwrap() }
+    });
+    crate::world::until("it is paused", || engine.describe().contains(" paused "));
+    drop(daemon);
+    let environment = std::fs::read_dir(world.state().join("environments")).unwrap().flatten().next().unwrap().path();
+    for name in ["paused.json", "paused-db.json"] {
+        std::fs::write(environment.join(name), serde_json::to_vec(&[&container]).unwrap()).unwrap();
+    }
+    let daemon = world.start();
+    daemon.nothing_is_paused("the next daemon");
+    assert!(["paused.json", "paused-db.json"].iter().all(|name| !environment.join(name).exists()));
 }
 
 #[test]

@@ -30,6 +30,10 @@ for_changes! {
     STOP as services_stop_though_the_client_is_killed,
     START as services_start_though_the_client_is_killed,
     GC as garbage_is_collected_though_the_client_is_killed,
+    BACKUP as a_backup_is_made_though_its_client_is_killed,
+    BACKUP_RESTORE as a_backup_is_restored_though_its_client_is_killed,
+    IMPORT as data_is_imported_though_the_client_is_killed,
+    EXPORT as data_is_exported_though_the_client_is_killed,
 }
 
 for_changes! {
@@ -46,6 +50,10 @@ for_changes! {
     STOP as a_stop_can_be_interrupted,
     START as a_start_can_be_interrupted,
     GC as garbage_collection_can_be_interrupted,
+    BACKUP as a_backup_can_be_interrupted,
+    BACKUP_RESTORE as restoring_a_backup_can_be_interrupted,
+    IMPORT as an_import_can_be_interrupted,
+    EXPORT as an_export_can_be_interrupted,
 }
 
 fn runs_on_without_its_client(change: &Change) {

@@ -8,6 +8,7 @@ mod commands;
 mod concurrency;
 mod crash_recovery;
 mod disconnects;
+mod elsewhere;
 mod endurance;
 mod faults;
 mod forgotten;

@@ -21,6 +21,10 @@ for_changes! {
     UP as a_panic_in_an_up_fails_it_alone,
     DOWN_WITH_VOLUMES as a_panic_in_a_down_fails_it_alone,
     RESTART as a_panic_in_a_restart_fails_it_alone,
+    BACKUP as a_panic_in_a_backup_fails_it_alone,
+    BACKUP_RESTORE as a_panic_while_a_backup_is_restored_fails_that_alone,
+    IMPORT as a_panic_in_an_import_fails_it_alone,
+    EXPORT as a_panic_in_an_export_fails_it_alone,
     GC as a_panic_in_garbage_collection_fails_it_alone,
 }
 

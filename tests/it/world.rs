@@ -9,6 +9,7 @@ mod command;
 mod daemon;
 mod gate;
 mod recorder;
+mod store;
 
 use std::{
     collections::BTreeMap,
@@ -45,12 +46,22 @@ pub(crate) struct World {
 impl World {
     /// A project with the profile `shop`.
     pub(crate) fn new() -> Self {
+        Self::with(FakeEngine::with_volumes_in)
+    }
+
+    /// As [`Self::new`], with an engine on another machine: nothing of its volumes can be reached through files.
+    pub(crate) fn elsewhere() -> Self {
+        Self::with(FakeEngine::with_volumes_elsewhere)
+    }
+
+    fn with(volumes: fn(FakeEngine, &Path) -> FakeEngine) -> Self {
+        devenv_kinds::substitute(&store::Store);
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         for name in ["project/profiles", "volumes", "state", "run", "config"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let engine = FakeEngine::new().with_image("data:1").with_image("api:1").with_volumes_in(&directory.path().join("volumes"));
+        let engine = volumes(FakeEngine::new().with_image("data:1").with_image("api:1"), &directory.path().join("volumes"));
         let world = Self { directory, engine };
         world.write("profiles/shop.yaml", SHOP);
         world

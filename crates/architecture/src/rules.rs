@@ -158,7 +158,7 @@ pub const RULES: &[Rule] = &[
 pub const ROOMS: &[&[&str]] = &[
     &["blocking", "error", "inherit", "paths"],
     &["event", "net", "store"],
-    &["operation_store", "reconcile", "doctor"],
+    &["backups", "operation_store", "reconcile", "doctor"],
     &["golden"],
     &["runtime"],
     &["faults", "reload"],

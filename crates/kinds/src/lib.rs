@@ -86,7 +86,21 @@ pub fn all() -> impl Iterator<Item = &'static dyn ServiceKind> {
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static dyn ServiceKind> {
+    #[cfg(feature = "testing")]
+    if let Some(substitute) = SUBSTITUTE.get().filter(|substitute| substitute.name() == name) {
+        return Some(*substitute);
+    }
     all().find(|kind| kind.name() == name)
+}
+
+#[cfg(feature = "testing")]
+static SUBSTITUTE: std::sync::OnceLock<&dyn ServiceKind> = std::sync::OnceLock::new();
+
+/// From now on, in this process, a kind's abilities are those of another one: of one that needs no server.
+#[cfg(feature = "testing")]
+pub fn substitute(kind: &'static dyn ServiceKind) {
+    // A second test of the same process substitutes the same.
+    SUBSTITUTE.get_or_init(|| kind);
 }
 
 /// The kind that understands the value.

@@ -18,6 +18,8 @@ pub struct TreeDigest {
     pub checksum: String,
     /// Bytes of its files.
     pub size: u64,
+    /// All that is not a directory.
+    pub files: u64,
 }
 
 /// Reads every file; call it where blocking is allowed.
@@ -44,7 +46,8 @@ pub fn digest_tree(root: &Path) -> io::Result<TreeDigest> {
             size += entry.metadata.len();
         }
     }
-    Ok(TreeDigest { checksum: hex::encode(digest.finalize()), size })
+    let files = entries.iter().filter(|entry| !entry.metadata.is_dir()).count() as u64;
+    Ok(TreeDigest { checksum: hex::encode(digest.finalize()), size, files })
 }
 
 fn file(path: &Path) -> io::Result<[u8; 32]> {

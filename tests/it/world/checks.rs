@@ -72,6 +72,7 @@ impl TestDaemon {
     pub(crate) fn nothing_is_left(&self, when: &str) {
         self.carry_out("gc");
         let known = self.on_record();
+        self.nothing_is_half_made(when);
         let unknown: Vec<String> = self.all_volumes().into_iter().filter(|volume| !known.contains(volume)).collect();
         assert!(unknown.is_empty(), "{when}: {unknown:?} are in no record:\n{}", self.engine.describe());
         let up: Vec<String> = self
@@ -84,6 +85,30 @@ impl TestDaemon {
         for line in described.lines().filter(|line| line.starts_with("container ") || line.starts_with("network ")) {
             assert!(up.iter().any(|environment| line.contains(environment.as_str())), "{when}: of no environment: {line}\n{described}");
         }
+    }
+
+    /// No database is left beside one in use, no directory without a manifest among backups, no part of a file.
+    #[track_caller]
+    fn nothing_is_half_made(&self, when: &str) {
+        let described = self.engine.describe();
+        assert!(!described.contains("staged=") && !described.contains("former="), "{when}: a database is left:\n{described}");
+        for environment in fs::read_dir(self.root.join("state/environments")).into_iter().flatten().flatten() {
+            let incoming = fs::read_dir(environment.path()).into_iter().flatten().flatten();
+            let incoming: Vec<_> = incoming.filter(|entry| entry.file_name().to_string_lossy().starts_with("incoming-")).collect();
+            assert!(incoming.is_empty(), "{when}: {incoming:?} are left");
+            for backup in fs::read_dir(environment.path().join("backups")).into_iter().flatten().flatten() {
+                assert!(backup.path().join("manifest.json").is_file(), "{when}: {} is no backup", backup.path().display());
+            }
+        }
+        let parts = fs::read_dir(&self.project).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        let parts: Vec<String> = parts.filter(|name| name.ends_with(".part")).collect();
+        assert!(parts.is_empty(), "{when}: {parts:?} are left");
+    }
+
+    /// The ids of an environment's backups.
+    pub(crate) fn backups(&self) -> Vec<String> {
+        let target = self.target("default");
+        self.ask(async |client| client.backups(&target).await).backups.into_iter().map(|backup| backup.id).collect()
     }
 
     /// Removes everything, and checks that the engine is empty.

@@ -66,6 +66,7 @@ impl TestDaemon {
             ["reset"] => OperationRequest::Reset(services()),
             ["snapshot", "save", name] => OperationRequest::SnapshotSave(named(name)),
             ["snapshot", "remove", name] => OperationRequest::SnapshotRemove(named(name)),
+            ["backup"] => OperationRequest::Backup(services()),
             ["gc"] => OperationRequest::Gc(GcRequest::default()),
             ["gc", "--all"] => OperationRequest::Gc(GcRequest { all: true, ..GcRequest::default() }),
             _ => panic!("`{line}` is not known here"),

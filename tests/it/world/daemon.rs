@@ -18,8 +18,8 @@ use tokio::{runtime, sync::oneshot};
 /// Dropping it ends the daemon without a shutdown.
 pub(crate) struct TestDaemon {
     pub(crate) engine: FakeEngine,
-    pub(super) root: PathBuf,
-    pub(super) project: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) project: PathBuf,
     /// For figures about the daemon's tasks.
     pub(crate) runtime: runtime::Handle,
     client: Client,

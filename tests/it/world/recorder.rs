@@ -46,6 +46,7 @@ impl CrashRecorder {
                 let place = root.join("crashes").join(recorded.points.len().to_string());
                 fs::create_dir_all(place.join("run")).unwrap();
                 copy(&root.join("state"), &place.join("state"));
+                move_paths(&root, &place);
                 let engine = engine.snapshot_into(&place.join("volumes")).unwrap();
                 recorded.points.push(CrashPoint { call: call.to_string(), engine, root: place, project: project.clone() });
             }
@@ -83,6 +84,15 @@ fn describe(engine: &FakeEngine, root: &Path) -> String {
         }
     }
     text
+}
+
+/// Paths that operations have on record are in the copy from now on.
+fn move_paths(root: &Path, place: &Path) {
+    let in_state = |root: &Path| root.join("state").display().to_string();
+    for entry in fs::read_dir(place.join("state/operations")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap();
+        fs::write(entry.path(), text.replace(&in_state(root), &in_state(place))).unwrap();
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

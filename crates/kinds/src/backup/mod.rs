@@ -6,12 +6,14 @@
 
 mod compare;
 mod retention;
+mod staging;
 
 use std::path::Path;
 
 pub use crate::capability::BackupError;
 pub use compare::{compare, verified};
 pub use retention::outdated;
+pub(crate) use staging::{former_name, staged_name};
 
 /// For its owner alone.
 pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {

@@ -85,18 +85,27 @@ pub struct Arrived {
     pub promised: Vec<Content>,
 }
 
-/// Restores databases beside those in use.
+/// Restores databases beside those in use, in steps that can be taken back until the last one.
+///
+/// The caller writes down that [`Self::revert`] is owed before it stages, and that [`Self::conclude`] is owed before it
+/// counts the restored data as final. So every method may be called again by the next daemon, whatever the former one had
+/// done, and finds out from the server how far it was.
 #[async_trait]
 pub trait StagedRestore: Send + Sync {
-    /// Makes one part beside what is in use, which is not touched, and counts what is in it. A part that cannot be made leaves
-    /// nothing behind.
+    /// Removes what earlier restores of these databases have left behind. To be called before [`Self::revert`] is owed.
+    async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
+
+    /// Makes one part beside what is in use, which is not touched, and counts what is in it.
     async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError>;
 
-    /// Puts all staged databases in the place of those in use: all of them, or none.
+    /// Puts all staged databases in the place of those in use: all of them, or none. Those that were in use are kept.
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 
-    /// Removes what was staged. What cannot be removed is in the way of nobody.
-    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]);
+    /// Takes everything back: puts databases that were swapped in their former place, and removes what was staged.
+    async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
+
+    /// Removes the databases that were in use before the swap.
+    async fn conclude(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 }
 
 /// Restores by a file in a new volume.

@@ -27,10 +27,10 @@ use super::{
     scripts::client_tls,
     session::{Session, identifier, literal, reason},
     spec::{MariadbDatabase, MariadbProvision},
-    swap::{self, beside},
+    swap,
 };
 use crate::{
-    backup::{BackupError, private},
+    backup::{BackupError, private, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
 };
 
@@ -111,35 +111,40 @@ impl StagedRestore for MariadbKind {
         let Some(database) = provision.databases.iter().find(|database| database.name == *name) else {
             return Err(BackupError::refused(format!("restore `{name}`"), "the profile declares no such database"));
         };
-        let staged = stage(site, database, part).await;
-        if staged.is_err() {
-            self.discard(site, std::slice::from_ref(name)).await;
-        }
-        staged
+        stage(site, database, part).await
+    }
+
+    async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        let mut session = session(site).await?;
+        let prepared = swap::prepare(&mut session, databases).await;
+        session.close().await;
+        prepared.map_err(|error| refused("remove what an earlier restore has left", &error))
     }
 
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
-        let names = databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let mut session = session(site).await?;
         let exchanged = swap::exchange(&mut session, databases).await;
         session.close().await;
-        exchanged.map_err(|error| refused(&format!("replace {names} with the restored data"), &error))
+        exchanged.map_err(|error| refused(&format!("replace {} with the restored data", named(databases)), &error))
     }
 
-    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]) {
-        let dropped = async {
-            let mut session = session(site).await?;
-            for database in databases {
-                let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&beside(database)));
-                session.run(&drop).await.map_err(|error| refused("drop a database", &error))?;
-            }
-            session.close().await;
-            Ok::<_, BackupError>(())
-        };
-        if let Err(error) = dropped.await {
-            tracing::warn!(%error, "Cannot drop a temporary database.");
-        }
+    async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        let mut session = session(site).await?;
+        let reverted = swap::revert(&mut session, databases).await;
+        session.close().await;
+        reverted.map_err(|error| refused(&format!("put the former data of {} back", named(databases)), &error))
     }
+
+    async fn conclude(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        let mut session = session(site).await?;
+        let concluded = swap::conclude(&mut session, databases).await;
+        session.close().await;
+        concluded.map_err(|error| refused(&format!("remove the former data of {}", named(databases)), &error))
+    }
+}
+
+fn named(databases: &[String]) -> String {
+    databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes a dump of the database into the file; what is in it. `own`: with its rows of the ledger.
@@ -268,7 +273,7 @@ async fn let_go(held: &mut Option<Session>) {
 }
 
 async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged) -> Result<Arrived, BackupError> {
-    let (name, new) = (&database.name, beside(&database.name));
+    let (name, new) = (&database.name, staged_name(&database.name));
     let action = format!("restore the database `{name}`");
     let failed = |error: Error| refused(&action, &error);
     let mut session = session(site).await?;

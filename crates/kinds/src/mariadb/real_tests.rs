@@ -63,6 +63,11 @@ impl Server {
         server
     }
 
+    async fn as_root(&self, query: &str) -> String {
+        let rows = self.session("root", "mysql").await.unwrap().rows(query).await.unwrap();
+        rows.into_iter().flatten().next().flatten().unwrap_or_default()
+    }
+
     async fn provision(&self) -> Vec<String> {
         let changes = provision(&self.service.provision[0], &self.context()).await.unwrap();
         changes.into_iter().map(|change| change.what).collect()
@@ -216,6 +221,7 @@ async fn a_dump_comes_back_whole_beside_what_is_in_use_and_takes_its_place() {
             .await
             .unwrap();
         let part = Staged { database: Some("app".to_owned()), file, own };
+        MariadbKind.prepare(&site, &["app".to_owned()]).await.unwrap();
         let arrived = MariadbKind.stage(&site, &part).await.unwrap();
         assert_eq!(arrived.contents, before);
         assert_eq!(server.one("app", "select count(*) from note").await, "0", "what is in use is not touched");
@@ -237,8 +243,88 @@ async fn a_dump_comes_back_whole_beside_what_is_in_use_and_takes_its_place() {
         .unwrap();
         assert_eq!(server.one("app", "select count(*) from note").await, "3", "the trigger is back");
         root.run("delete from note where what = 'paid 1'").await.unwrap();
+        MariadbKind.conclude(&site, &["app".to_owned()]).await.unwrap();
         let left = root.rows("select count(*) from information_schema.schemata where schema_name like 'app %'").await.unwrap();
         assert_eq!(left[0][0].as_deref(), Some("0"));
     }
     assert!(server.apply().await.unwrap().iter().all(|entry| entry.state == LedgerState::Applied));
+}
+
+#[tokio::test]
+async fn databases_with_the_longest_names_take_their_place_and_go_back_to_it_together() {
+    let server = Server::filled().await;
+    let mut service = server.service.clone();
+    let mut declared = MariadbProvision::of(&service).unwrap();
+    let long = "n".repeat(64);
+    let mut second = declared.databases[0].clone();
+    second.name.clone_from(&long);
+    declared.databases.push(second);
+    service.provision = vec![declared.into_provision()];
+    provision(&service.provision[0], &server.context()).await.unwrap();
+    let mut root = server.session("root", "mysql").await.unwrap();
+    root.run(&format!("create table {long}.item (id int)")).await.unwrap();
+    root.run(&format!("insert into {long}.item values (1)")).await.unwrap();
+    let engine = engine().await;
+    let site =
+        ServerSite { service: &service, engine, container: &server.running.0, vault: &server.vault, authority: Path::new("/nonexistent") };
+    let names = ["app".to_owned(), long.clone()];
+    let mut parts = Vec::new();
+    for name in &names {
+        let file = server.project.path().join(format!("{name}.sql"));
+        dump(&site, name, true, &file).await.unwrap();
+        parts.push(Staged { database: Some(name.clone()), file, own: true });
+    }
+    let ledger = server.as_root("select count(*) from devenv_ledger.devenv_script where db = 'app'").await;
+    let mut root = server.session("root", "mysql").await.unwrap();
+    root.run_all(&[
+        "delete from app.note".to_owned(),
+        "drop view app.vips".to_owned(),
+        "create view app.mine as select 7 as x".to_owned(),
+        format!("delete from {long}.item"),
+        "insert into devenv_ledger.devenv_script select db, 'later.sql', checksum, mode, state, started_at, applied_at, duration_ms, \
+             row_count, error, batch from devenv_ledger.devenv_script where db = 'app' limit 1"
+            .to_owned(),
+    ])
+    .await
+    .unwrap();
+    let state = async || {
+        let items = server.as_root(&format!("select count(*) from {long}.item")).await;
+        let notes = server.as_root("select count(*) from app.note").await;
+        let views =
+            server.as_root("select group_concat(table_name order by 1) from information_schema.views where table_schema = 'app'").await;
+        let scripts = server.as_root("select count(*) from devenv_ledger.devenv_script where db = 'app'").await;
+        [items, notes, views, scripts]
+    };
+    let changed = state().await;
+    assert_eq!(changed[..3], ["0", "0", "mine"]);
+    let left = "select (select count(*) from information_schema.schemata where schema_name like '% restored %' or schema_name like '% former %') \
+        + (select count(*) from mysql.db where db like '% restored %') + (select count(*) from devenv_ledger.devenv_exchange)";
+    for is_swapped in [false, true] {
+        MariadbKind.prepare(&site, &names).await.unwrap();
+        for part in &parts {
+            MariadbKind.stage(&site, part).await.unwrap();
+        }
+        assert_eq!(state().await, changed, "what is in use is not touched");
+        if is_swapped {
+            MariadbKind.swap(&site, &names).await.unwrap();
+            assert_eq!(state().await, ["1", "2", "vips", ledger.as_str()]);
+        }
+        // The next daemon may do it once more, and may provide for the server before.
+        for _ in 0..2 {
+            provision(&service.provision[0], &server.context()).await.unwrap();
+            MariadbKind.revert(&site, &names).await.unwrap();
+            assert_eq!(state().await, changed);
+            assert_eq!(server.as_root(left).await, "0");
+        }
+    }
+    MariadbKind.prepare(&site, &names).await.unwrap();
+    for part in &parts {
+        MariadbKind.stage(&site, part).await.unwrap();
+    }
+    MariadbKind.swap(&site, &names).await.unwrap();
+    for _ in 0..2 {
+        MariadbKind.conclude(&site, &names).await.unwrap();
+        assert_eq!(state().await, ["1", "2", "vips", ledger.as_str()]);
+        assert_eq!(server.as_root(left).await, "0");
+    }
 }

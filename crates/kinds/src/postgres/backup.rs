@@ -1,7 +1,10 @@
 //! PostgreSQL: `pg_dump` and `pg_restore` in the server's own container, over its socket.
 //!
 //! One session of psql exports a snapshot, has pg_dump use it, and counts in it: so the counts are those of the dump. A
-//! restored database is made beside the one in use, counted there, and takes its place by two renamings.
+//! restored database is made beside the one in use, counted there, and takes its place by two renamings ([`super::exchange`]).
+//!
+//! A script goes on in the container when its daemon is killed: one that got only a part of its input ends before it makes
+//! anything.
 
 use std::{
     io::Cursor,
@@ -18,13 +21,9 @@ use tokio::io::AsyncWriteExt;
 use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
 use devenv_spec::ServiceSpec;
 
-use super::{
-    PostgresKind,
-    provision::{identifier, literal},
-    spec::PostgresProvision,
-};
+use super::{PostgresKind, exchange::leftovers, spec::PostgresProvision};
 use crate::{
-    backup::{BackupError, private},
+    backup::{BackupError, former_name, private, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
 };
 
@@ -66,6 +65,7 @@ umask 077
 d=$(mktemp -d /tmp/devenv.XXXXXX)
 trap 'rm -rf "$d"' EXIT
 cat > "$d/dump"
+[ "$(wc -c < "$d/dump")" -eq "$DEVENV_SIZE" ] || { echo 'the dump did not arrive as a whole' >&2; exit 1; }
 run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -v "db=$DEVENV_DATABASE" -v "new=$DEVENV_NEW" -v "owner=$DEVENV_OWNER" "$@"; }
 rows() { awk '/^COPY /&&/ FROM stdin;$/{t=$0;sub(/^COPY /,"",t);sub(/ \(.*/,"",t);sub(/ FROM stdin;$/,"",t);n=0;c=1;next} c&&/^\\\.$/{printf "~%s\t%d\n",t,n;c=0;next} c{n++}'; }
 printf '%s' 'DROP DATABASE IF EXISTS :"new" WITH (FORCE); CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0;' | run -d postgres -f -
@@ -90,18 +90,6 @@ if [ "$DEVENV_OWN" != yes ]; then
 fi
 printf '%s' 'ANALYZE;' | run -d "$DEVENV_NEW" -f -
 printf '%s' "$DEVENV_SQL" | run -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
-"#;
-
-/// Clients may come back between the end of their sessions and the renaming: then once more. What was in use is dropped once
-/// all have their new place; where that fails, the next swap drops it.
-const SWAP: &str = r#"set -u
-run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -d postgres -f -; }
-printf '%s' "$DEVENV_PREPARE" | run || { printf '%s' "$DEVENV_REOPEN" | run; exit 1; }
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
-  if printf '%s' "$DEVENV_RENAME" | run; then printf '%s' "$DEVENV_DROP" | run || true; exit 0; fi
-done
-printf '%s' "$DEVENV_REOPEN" | run
-exit 1
 "#;
 
 #[async_trait]
@@ -135,6 +123,10 @@ impl Backups for PostgresKind {
 
 #[async_trait]
 impl StagedRestore for PostgresKind {
+    async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        Server::own(site.engine, site.container).drop_all(databases.iter().flat_map(|name| leftovers(name))).await
+    }
+
     async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError> {
         let server = Server::own(site.engine, site.container);
         let failed = |source| BackupError::File { action: "read", path: part.file.clone(), source };
@@ -142,19 +134,24 @@ impl StagedRestore for PostgresKind {
             server.make_roles(&tokio::fs::read_to_string(&part.file).await.map_err(failed)?).await?;
             return Ok(Arrived::default());
         };
-        let dump: ExecInput = Arc::new(Mutex::new(Some(Box::pin(tokio::fs::File::open(&part.file).await.map_err(failed)?))));
-        server.restore(&declared(site)?, database, if part.own { Dump::Own } else { Dump::Foreign }, dump).await
+        let file = tokio::fs::File::open(&part.file).await.map_err(failed)?;
+        let size = file.metadata().await.map_err(failed)?.len();
+        let dump: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
+        server.restore(&declared(site)?, database, if part.own { Dump::Own } else { Dump::Foreign }, (dump, size)).await
     }
 
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         Server::own(site.engine, site.container).swap(databases).await
     }
 
-    async fn discard(&self, site: &ServerSite<'_>, databases: &[String]) {
+    async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         let server = Server::own(site.engine, site.container);
-        for database in databases {
-            server.discard(database).await;
-        }
+        server.swap_back(databases).await?;
+        server.drop_all(databases.iter().map(|name| staged_name(name))).await
+    }
+
+    async fn conclude(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
+        Server::own(site.engine, site.container).drop_all(databases.iter().map(|name| former_name(name))).await
     }
 }
 
@@ -202,14 +199,13 @@ impl<'a> Server<'a> {
         Ok(counted(database, &said, '='))
     }
 
-    /// Makes a database beside the one of that name from the dump, and counts what is in it. [`Self::swap`] puts it in
-    /// its place, [`Self::discard`] does away with it.
-    pub(super) async fn restore(
+    /// Makes a database beside the one of that name from the dump, whose size is given, and counts what is in it.
+    async fn restore(
         &self,
         provision: &PostgresProvision,
         database: &str,
         kind: Dump,
-        dump: ExecInput,
+        (dump, size): (ExecInput, u64),
     ) -> Result<Arrived, BackupError> {
         let declared = provision.databases.iter().find(|known| known.name == database);
         let Some(declared) = declared else {
@@ -224,6 +220,7 @@ impl<'a> Server<'a> {
         environment.push(("DEVENV_OWNER".to_owned(), declared.owner.clone()));
         environment.push(("DEVENV_OWN".to_owned(), if kind == Dump::Own { "yes" } else { "no" }.to_owned()));
         environment.push(("DEVENV_EXTENSIONS".to_owned(), extensions));
+        environment.push(("DEVENV_SIZE".to_owned(), size.to_string()));
         environment.push(("DEVENV_SQL".to_owned(), format!("{PLAIN}{COUNT}")));
         let request = ExecRequest {
             command: shell(RESTORE),
@@ -234,7 +231,6 @@ impl<'a> Server<'a> {
         };
         let output = self.engine.exec(self.container, request).await?;
         if output.code != 0 {
-            self.discard(database).await;
             return Err(BackupError::refused(
                 format!("restore the database `{database}`"),
                 words(&String::from_utf8_lossy(&output.stderr)),
@@ -242,51 +238,6 @@ impl<'a> Server<'a> {
         }
         let said = String::from_utf8_lossy(&output.stdout);
         Ok(Arrived { contents: counted(database, &said, '='), promised: counted(database, &said, '~') })
-    }
-
-    /// All of them, or none.
-    async fn swap(&self, databases: &[String]) -> Result<(), BackupError> {
-        let each = |statement: &dyn Fn(&str) -> String| databases.iter().map(|name| statement(name)).collect::<String>();
-        let old = |name: &str| identifier(&format!("{name} devenv former"));
-        let names = databases.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
-        let drop = each(&|name| format!("DROP DATABASE IF EXISTS {} WITH (FORCE);\n", old(name)));
-        let renamings = each(&|name| {
-            let (used, new) = (identifier(name), identifier(&beside(name)));
-            format!("ALTER DATABASE {used} RENAME TO {}; ALTER DATABASE {new} RENAME TO {used};\n", old(name))
-        });
-        let mut environment = self.variables.clone();
-        let steps = [
-            ("DEVENV_PREPARE", drop.clone() + &each(&|name| format!("ALTER DATABASE {} CONNECTION LIMIT 0;\n", identifier(name)))),
-            (
-                "DEVENV_RENAME",
-                format!(
-                    "SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_stat_activity WHERE datname IN ({names}) \\g /dev/null\n\
-                     BEGIN;\n{renamings}COMMIT;\n"
-                ),
-            ),
-            ("DEVENV_DROP", drop),
-            ("DEVENV_REOPEN", each(&|name| format!("ALTER DATABASE {} CONNECTION LIMIT -1;\n", identifier(name)))),
-        ];
-        environment.extend(steps.map(|(name, sql)| (name.to_owned(), sql)));
-        let request = ExecRequest { command: shell(SWAP), user: Some("postgres".to_owned()), environment, ..ExecRequest::default() };
-        let output = self.engine.exec(self.container, request).await?;
-        if output.code == 0 {
-            return Ok(());
-        }
-        Err(BackupError::refused(
-            format!(
-                "put the restored data in the place of {}",
-                databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-            ),
-            words(&String::from_utf8_lossy(&output.stderr)),
-        ))
-    }
-
-    pub(super) async fn discard(&self, database: &str) {
-        if let Err(error) = self.say(&format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE);", beside(database).replace('"', "\"\""))).await
-        {
-            tracing::warn!(%error, database, "Cannot drop a temporary database.");
-        }
     }
 
     /// Roles that scripts have made; their passwords are not in it.
@@ -312,7 +263,7 @@ impl<'a> Server<'a> {
         self.command(&missing, "0").await.map(drop)
     }
 
-    async fn say(&self, sql: &str) -> Result<(), BackupError> {
+    pub(super) async fn say(&self, sql: &str) -> Result<(), BackupError> {
         self.command(sql, "1").await
     }
 
@@ -338,20 +289,16 @@ impl<'a> Server<'a> {
     fn named(&self, database: &str) -> Vec<(String, String)> {
         let mut environment = self.variables.clone();
         environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
-        environment.push(("DEVENV_NEW".to_owned(), beside(database)));
+        environment.push(("DEVENV_NEW".to_owned(), staged_name(database)));
         environment
     }
-}
-
-fn beside(database: &str) -> String {
-    format!("{database} devenv restored")
 }
 
 fn input(bytes: Vec<u8>) -> ExecInput {
     Arc::new(Mutex::new(Some(Box::pin(Cursor::new(bytes)))))
 }
 
-fn shell(script: &str) -> Vec<String> {
+pub(super) fn shell(script: &str) -> Vec<String> {
     ["sh", "-c", script].map(str::to_owned).into()
 }
 
@@ -370,7 +317,7 @@ fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
 }
 
 /// What the tools said, without our own lines.
-fn words(said: &str) -> String {
+pub(super) fn words(said: &str) -> String {
     let lines: Vec<&str> =
         said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut text = lines.join("; ");

@@ -2,6 +2,7 @@
 
 mod backup;
 mod diagnosis;
+mod exchange;
 mod faults;
 mod fields;
 mod golden;

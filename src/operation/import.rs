@@ -1,0 +1,206 @@
+//! `import`: data from elsewhere takes the place of a service's own, from a dump file or from a server at an address.
+//!
+//! What is there is backed up first, and that backup stays. What comes is counted and compared with its source before it
+//! takes its place.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use devenv_api::{ApiError, Compared, Content, ErrorCode, OperationKind, TransferRequest, Transferred};
+use serde_json::{Value, json};
+
+use super::{
+    Context, Prepared, Work, backup,
+    backup_restore::until_up,
+    replacement::{Replacement, backup_error, site},
+    transfer::{manifest, service, targets, transfers_of, unsupported},
+    volume_files,
+};
+use crate::{
+    backup::{compare, verified},
+    environment::{Environment, Environments},
+    error::internal,
+    kinds::{
+        capability::{Backups, RemoteSource, Restores, Staged, StagedRestore, Transfers, VolumeRestore},
+        transfer::Address,
+    },
+    net::Tunnel,
+    operation_store::Step,
+    spec::ServiceSpec,
+};
+
+pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {
+    let environment = environments.require(&request.target)?;
+    let id = environment.id.clone();
+    Ok(Prepared::new(OperationKind::Import, &id, Work::Replace, async move |context: Context| {
+        import(&context, &environment, &request).await
+    }))
+}
+
+/// Where the data comes from.
+enum Source<'a> {
+    File(PathBuf),
+    Server(&'static dyn RemoteSource, &'a Address),
+}
+
+/// One import, once it is clear what is meant.
+struct Import<'a> {
+    context: &'a Context,
+    environment: &'a Environment,
+    request: &'a TransferRequest,
+    service: &'a ServiceSpec,
+    transfers: &'static dyn Transfers,
+}
+
+async fn import(context: &Context, environment: &Environment, request: &TransferRequest) -> Result<Value, ApiError> {
+    let began = Instant::now();
+    context.follow(environment);
+    let service = service(environment, &request.service).await?;
+    let transfers = transfers_of(&service)?;
+    let restores = backup::ability(&service).and_then(Backups::restores).ok_or_else(|| unsupported(&service))?;
+    let address = Address::parse(&request.place).map_err(wrong)?;
+    let source = match &address {
+        None => Source::File(PathBuf::from(&request.place)),
+        Some(address) => Source::Server(remote(transfers, &service, address)?, address),
+    };
+    let import = Import { context, environment, request, service: &service, transfers };
+    import.check(&source)?;
+    let (saved, remove) = backup::make(context, environment, std::slice::from_ref(&service.name)).await?;
+    context.settle(&remove).await?;
+    let saved = backup::finish(context, environment, saved);
+    let databases = match (restores, &source) {
+        (Restores::Staged(restore), Source::Server(remote, address)) => vec![import.from_server(restore, *remote, address).await?],
+        (Restores::Staged(restore), Source::File(place)) => import.from_files(restore, place).await?,
+        (Restores::Volume(restore), Source::File(file)) => vec![import.into_volume(restore, file).await?],
+        (Restores::Volume(_), Source::Server(..)) => return Err(unsupported(&service)),
+    };
+    Ok(json!(Transferred {
+        service: service.name.to_string(),
+        place: address.map_or_else(|| request.place.clone(), |address| address.shown()),
+        verified: verified(&databases),
+        databases,
+        backup: Some(saved.id),
+        elapsed_ms: began.elapsed().as_millis() as u64,
+    }))
+}
+
+fn wrong(what: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Usage, format!("invalid URL: {what}"))
+}
+
+fn remote(transfers: &'static dyn Transfers, service: &ServiceSpec, address: &Address) -> Result<&'static dyn RemoteSource, ApiError> {
+    let remote = transfers
+        .remote()
+        .map_err(|hint| ApiError::new(ErrorCode::Usage, format!("`{}` is imported from a dump file", service.name)).hint(hint))?;
+    if !remote.is_scheme(&address.scheme) {
+        return Err(wrong(format!("its scheme is `{}`, which is not one of this service's", address.scheme)));
+    }
+    remote.check(address).map_err(wrong)?;
+    Ok(remote)
+}
+
+impl Import<'_> {
+    /// What can be seen of files before anything is done.
+    fn check(&self, source: &Source<'_>) -> Result<(), ApiError> {
+        let Source::File(place) = source else { return Ok(()) };
+        for (_, file) in self.targets(place)? {
+            self.transfers.check(&file).map_err(|(what, hint)| {
+                let error = ApiError::new(ErrorCode::Usage, what);
+                match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn targets(&self, place: &Path) -> Result<Vec<(Option<String>, PathBuf)>, ApiError> {
+        targets(self.transfers, self.service, self.request.database.as_deref(), place, place.is_dir())
+    }
+
+    /// All databases are made and compared before the first takes its place, and then all do at once.
+    async fn from_files(&self, restore: &'static dyn StagedRestore, place: &Path) -> Result<Vec<Compared>, ApiError> {
+        let parts: Vec<Staged> = self.targets(place)?.into_iter().map(|(database, file)| Staged { database, file, own: false }).collect();
+        let mut replacement = Replacement::begin(self.context, self.environment).await?;
+        let arrived = replacement.stage(self.service, restore, &parts).await?;
+        let compared = parts.iter().zip(arrived).map(|(part, arrived)| {
+            // A manifest of our own says more than the dump itself, in which rows can be counted.
+            let source = manifest(&part.file).unwrap_or(arrived.promised);
+            compare(part.database.as_deref().unwrap_or_default(), &source, &arrived.contents)
+        });
+        let compared: Vec<Compared> = compared.collect();
+        put_in_place(replacement, &compared).await?;
+        Ok(compared)
+    }
+
+    async fn from_server(
+        &self,
+        restore: &'static dyn StagedRestore,
+        remote: &dyn RemoteSource,
+        address: &Address,
+    ) -> Result<Compared, ApiError> {
+        let (context, environment) = (self.context, self.environment);
+        let known = self.transfers.databases(self.service);
+        let database = self.request.database.clone().or_else(|| known.first().cloned()).unwrap_or_default();
+        let record = environment.handle.record().await?;
+        let gateway = record
+            .subnet
+            .and_then(|subnet| subnet.hosts().next())
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
+        // The tools are in a container, which does not reach what listens on this host's loopback.
+        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port.unwrap_or_else(|| remote.port()))
+            .await
+            .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
+        let file = context.environments().shared.store.environment(&environment.id).join(format!("incoming-{}", context.id()));
+        let remove = [Step::RemovePath { path: file.clone() }];
+        context.owe(remove.to_vec()).await?;
+        context.message(format!("copying {}", address.shown()));
+        let instance = environment.instance(&self.service.name)?;
+        let site = site(context.environments(), environment, self.service, &instance.id);
+        let fetched = context.unless_cancelled(remote.fetch(&site, address, (gateway.to_string(), tunnel.port()), &file)).await?;
+        let before = fetched.map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&backup_error(&error).message)))?;
+        drop(tunnel);
+        let part = Staged { database: Some(database.clone()), file: file.clone(), own: false };
+        let mut replacement = Replacement::begin(context, environment).await?;
+        let arrived = replacement.stage(self.service, restore, std::slice::from_ref(&part)).await?;
+        let theirs = remote.database(address);
+        let named: Vec<Content> =
+            before.into_iter().map(|content| Content { name: content.name.replacen(&theirs, &database, 1), ..content }).collect();
+        let contents: Vec<Content> = arrived.into_iter().flat_map(|arrived| arrived.contents).collect();
+        let compared = compare(&database, &named, &contents);
+        // What is final is not taken back: so it goes before.
+        tokio::fs::remove_file(&file).await.map_err(internal)?;
+        context.settle(&remove).await?;
+        put_in_place(replacement, std::slice::from_ref(&compared)).await?;
+        Ok(compared)
+    }
+
+    /// The service starts anew, on a volume with the dump alone.
+    async fn into_volume(&self, restore: &dyn VolumeRestore, file: &Path) -> Result<Compared, ApiError> {
+        let (context, environment) = (self.context, self.environment);
+        let record = environment.handle.record().await?;
+        let mut replacement = Replacement::begin(context, environment).await?;
+        let (held, volume) = replacement.new_volume(&self.service.name).await?;
+        volume_files::put_dump(context, &record, &held, &volume, (restore.file(), file)).await?;
+        if let Some(turn) = replacement.put_in_place("import").await? {
+            until_up(context, environment, turn).await?;
+        }
+        let instance = environment.instance(&self.service.name)?;
+        let site = site(context.environments(), environment, self.service, &instance.id);
+        let after = restore.contents(&site).await.map_err(|error| backup_error(&error))?;
+        let before = manifest(file).unwrap_or_else(|| after.clone());
+        Ok(compare(self.service.name.as_str(), &before, &after))
+    }
+}
+
+async fn put_in_place(replacement: Replacement<'_>, compared: &[Compared]) -> Result<(), ApiError> {
+    let differences: Vec<&str> = compared.iter().flat_map(|one| &one.differences).map(String::as_str).collect();
+    if !differences.is_empty() {
+        let message = format!("the imported data differs from its source: {}", differences.join("; "));
+        return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
+    }
+    replacement.put_in_place("import").await.map(drop)
+}
