@@ -5,8 +5,8 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    backup, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease, ledger,
-    list, logs, operations, plan, profiles, run, services, snapshot, status, test, trust, up, validate, wait, why,
+    backup, build, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease,
+    ledger, list, logs, operations, plan, profiles, run, services, snapshot, status, test, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -71,6 +71,7 @@ pub(crate) enum Command {
     Validate(validate::Arguments),
     Trust(trust::Arguments),
     Profiles(profiles::Arguments),
+    Build(build::Arguments),
     Fetch(images::Fetch),
     Images(images::Arguments),
     Init(data::Init),
@@ -99,7 +100,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["plan", "config", "validate", "profiles", "trust"]),
-    ("Machine", &["fetch", "images", "gc", "doctor", "daemon", "completions"]),
+    ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon", "completions"]),
 ];
 
 /// The whole command line, with the commands grouped in its help.

@@ -23,6 +23,7 @@ mod terminal;
 
 // The commands.
 mod backup;
+mod build;
 mod bundle;
 mod chaos;
 mod completions;
@@ -209,6 +210,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Test(arguments) => test::run(&arguments, session).await,
         Command::Lease(arguments) => lease::run(&arguments, session).await,
         Command::Bundle(arguments) => bundle::run(&arguments, session),
+        Command::Build(arguments) => build::run(&arguments, session).await,
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Trust(arguments) => trust::run(&arguments, session),

@@ -76,6 +76,16 @@ pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Resu
     Ok(status.profile.unwrap_or_else(default_profile))
 }
 
+/// The words of a command that takes a profile and services: the first one is a profile if it is a path, or the name of one.
+pub(super) fn profile_and_services(session: &Session, words: &[String]) -> Result<(Option<String>, Vec<String>), Failure> {
+    let Some((first, rest)) = words.split_first() else { return Ok((None, Vec::new())) };
+    let is_path = first.contains('/') || first.ends_with(".yaml") || first.ends_with(".yml");
+    if is_path || list(session)?.iter().any(|entry| entry.name == *first) {
+        return Ok((Some(first.clone()), rest.to_vec()));
+    }
+    Ok((None, words.to_vec()))
+}
+
 /// As [`profile_name`], for commands that start no daemon: without one, `default`.
 pub(super) async fn profile_name_if_running(session: &Session, named: Option<&str>) -> Result<String, Failure> {
     if let Some(name) = named {
@@ -101,6 +111,8 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
         offline: false,
         fail_on_drift: false,
         warm: false,
+        build: false,
+        force_recreate: false,
         timeout_ms: None,
         inherited: Some(crate::inherit::of_this_process()),
         secrets: devenv_api::ShellVariables::default(),

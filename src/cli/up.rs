@@ -36,6 +36,12 @@ pub(crate) struct Options {
     /// Use only local images, and do not pull any.
     #[arg(long)]
     offline: bool,
+    /// Build the images again of services that have a `build`, even if none of their files has changed.
+    #[arg(long)]
+    build: bool,
+    /// Replace the containers and restart the processes, even if nothing has changed. Data is kept.
+    #[arg(long)]
+    force_recreate: bool,
     /// Fail if an init script or seed has changed since it was applied.
     #[arg(long)]
     fail_on_drift: bool,
@@ -73,6 +79,8 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     let request = UpRequest {
         offline: arguments.offline,
         fail_on_drift: arguments.fail_on_drift,
+        build: arguments.build,
+        force_recreate: arguments.force_recreate,
         timeout_ms: arguments.timeout.map(|timeout| timeout.as_millis() as u64),
         ..project::start_request(session, &named, &loaded, arguments.yes).await?
     };

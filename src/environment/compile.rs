@@ -7,9 +7,11 @@ use ipnet::Ipv4Net;
 
 use super::{Environment, Environments};
 use crate::{
+    engine::build::Manifest,
     error::{describe, internal, no_engine},
     net::{self, PortReservations},
     profile::{self, Leases, Profile, SecretSource},
+    runtime::builds,
     spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive},
     store::Record,
     tls::{self, Authority},
@@ -34,11 +36,22 @@ impl Environments {
         let subnet = self.subnet(&record).await?;
         environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
         let leases = Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
-        Ok(profile::compile(&profile, &leases))
+        let mut spec = profile::compile(&profile, &leases);
+        builds::fingerprint(&mut spec).await?;
+        Ok(spec)
     }
 
     /// The same, of an environment that need not exist, on ports and a subnet that are not taken by it: nothing is changed.
     pub(crate) async fn draft(&self, target: &EnvironmentTarget, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
+        self.draft_with_files(target, document).await.map(|(spec, _)| spec)
+    }
+
+    /// With the files that each image is built from.
+    async fn draft_with_files(
+        &self,
+        target: &EnvironmentTarget,
+        document: serde_json::Value,
+    ) -> Result<(EnvironmentSpec, BTreeMap<ServiceName, Manifest>), ApiError> {
         let profile = parsed(document)?;
         let needs = profile::needs(&profile);
         let (record, running) = match self.find(target) {
@@ -50,14 +63,19 @@ impl Environments {
         let subnet = self.subnet(&record).await?;
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
-        Ok(profile::compile(&profile, &leases))
+        let mut spec = profile::compile(&profile, &leases);
+        let files = builds::fingerprint(&mut spec).await?;
+        Ok((spec, files))
     }
 
     /// What `up` would do. Nothing is changed.
     pub(crate) async fn plan(&self, target: &EnvironmentTarget, document: serde_json::Value) -> Result<Plan, ApiError> {
-        let spec = self.draft(target, document).await?;
+        let (spec, files) = self.draft_with_files(target, document).await?;
         match self.find(target) {
-            Some(environment) => Ok(environment.handle.preview(spec).await?),
+            Some(environment) => {
+                let rebuilds = builds::reasons(environment.runtime.builds(), &files);
+                Ok(environment.handle.preview(spec, rebuilds).await?)
+            }
             None => Ok(crate::reconcile::preview_new(&spec)),
         }
     }

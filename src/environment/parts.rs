@@ -28,7 +28,7 @@ use crate::{
     provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     reload::{Reloader, Tools},
-    runtime::{DaemonServiceRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
+    runtime::{DaemonServiceRuntime, builds::Builds, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
     secret::Vault,
     spec::{EnvironmentId, sensitive},
     store::Record,
@@ -90,6 +90,7 @@ impl Environment {
             versions: runtime.versions(),
             vault: vault.clone(),
             logs: logs.clone(),
+            builds: Builds::new(shared.engine.clone(), logs.clone(), directory.join("builds")),
             project: record.project.clone(),
         });
         let offline = Arc::new(AtomicBool::new(false));

@@ -30,6 +30,7 @@ mod volume_files;
 mod apply;
 mod backup;
 mod backup_restore;
+mod build;
 mod down;
 mod export;
 mod fork;
@@ -254,6 +255,7 @@ impl Operations {
             OperationRequest::BackupRestore(request) => backup_restore::prepare(environments, request),
             OperationRequest::Import(request) => import::prepare(environments, request),
             OperationRequest::Export(request) => export::prepare(environments, request),
+            OperationRequest::Build(request) => build::prepare(environments, request).await,
             OperationRequest::Gc(request) => Ok(gc::prepare(request)),
         }
     }

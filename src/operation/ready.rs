@@ -6,7 +6,12 @@ use devenv_api::{ApiError, ErrorCode, ServiceState, Status};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::{environment::Environment, reconcile::View, spec::ServiceName, store::Goal};
+use crate::{
+    environment::Environment,
+    reconcile::{BlockedService, View},
+    spec::ServiceName,
+    store::Goal,
+};
 
 /// Waits until everything is as wanted; the environment's status. `left` says what a cancelled wait leaves behind.
 pub(super) async fn when_ready(context: &Context, environment: &Environment, turn: u64, left: &str) -> Result<Value, ApiError> {
@@ -53,15 +58,16 @@ pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiE
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
 }
 
-/// What cannot start among the named services, because of a service that is not named.
+/// What cannot start among the named services (all that are not optional, if none is named), because of another one.
 fn blocked(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
-    for name in names.iter().filter(|name| !view.has_settled(name)) {
-        if let Some(cause) = view.blocked_by(name.as_str()) {
-            let message = format!("{name} is not ready: it depends on {}, which failed: {}", cause.name, cause.failure.reason);
-            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv why {}` for the cause", cause.name)));
+    let concerned = |blocked: &&BlockedService| if names.is_empty() { !blocked.optional } else { names.contains(&blocked.name) };
+    match view.blocked.iter().find(concerned) {
+        Some(BlockedService { name, on, why, .. }) => {
+            let message = format!("{name} is not ready: it depends on {on}, {why}");
+            Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv why {on}` for the cause")))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 pub(crate) fn timed_out(view: &View, limit: Duration) -> ApiError {

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     environment::{Environment, Environments},
+    error::no_engine,
     operation_store::Step,
+    spec::{EnvironmentSpec, ServiceName, ServiceSpec},
 };
 
 pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> Result<Prepared, ApiError> {
@@ -44,7 +46,11 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
     let spec = environments.compile(&environment, request.document).await?;
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
-        let turn = environment.handle.up(spec.clone()).await?;
+        let mut replaced = if request.force_recreate { spec.services.keys().cloned().collect() } else { Vec::new() };
+        if request.build {
+            replaced.extend(built_anew(context, &environment, &spec).await?);
+        }
+        let turn = environment.handle.up_replacing(spec.clone(), replaced).await?;
         context.commit(Vec::new()).await?;
         environment.reloader.watch(&spec).await;
         Ok::<_, ApiError>(environment.handle.until_up(turn).await?)
@@ -58,6 +64,19 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         return Err(drifted(&drift));
     }
     Ok(json!(with_time(context, Status { drift, ..view.status })))
+}
+
+/// Builds all images; the services whose image is another one now.
+async fn built_anew(context: &Context, environment: &Environment, spec: &EnvironmentSpec) -> Result<Vec<ServiceName>, ApiError> {
+    let engine = context.environments().engine();
+    let services: Vec<ServiceSpec> = spec.services.values().filter(|service| service.build().is_some()).cloned().collect();
+    let mut before = Vec::new();
+    for build in services.iter().filter_map(ServiceSpec::build) {
+        before.push(engine.image(&build.tag).await.map_err(|error| no_engine(&error))?);
+    }
+    let built = super::build::images(context, environment, &services, false).await?;
+    let changed = services.iter().zip(before).zip(built).filter(|((_, before), built)| before.as_ref() != Some(&built.id));
+    Ok(changed.map(|((service, _), _)| service.name.clone()).collect())
 }
 
 /// Nothing if the time ran out.

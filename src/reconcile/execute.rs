@@ -68,6 +68,9 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// The driver's options for a volume on a device of its own, which is made if it is not there.
     async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String>;
 
+    /// Builds the service's own image, with the output in its log; the last lines and the reason if that fails.
+    async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence>;
+
     /// A cause and a fix, if this is a known way to fail.
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)>;
 
@@ -138,6 +141,9 @@ pub(crate) enum OperationError {
     Subnet(#[from] net::SubnetError),
     #[error("{0}")]
     Other(String),
+    /// All that is known of the failure.
+    #[error("{}", .0.what)]
+    Known(Box<Evidence>),
 }
 
 impl OperationError {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Phase, Plan, Status};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{View, execute::Observed};
 use crate::{
@@ -12,6 +15,9 @@ use crate::{
     spec::{EnvironmentSpec, ServiceName},
     store::{Goal, Record, SnapshotRecord},
 };
+
+/// How long services may wait for one another while nothing happens, before a command that waits for them ends.
+const QUIET: Duration = Duration::from_mins(30);
 
 /// What was brought back.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub(crate) struct Undone {
 pub(super) enum Command {
     Up {
         spec: Box<EnvironmentSpec>,
+        /// Services whose containers are replaced even if nothing has changed.
+        replaced: Vec<ServiceName>,
         reply: Reply,
     },
     Down {
@@ -50,6 +58,8 @@ pub(super) enum Command {
     },
     Preview {
         spec: Box<EnvironmentSpec>,
+        /// Why images are built anew.
+        rebuilds: BTreeMap<ServiceName, String>,
         reply: oneshot::Sender<Plan>,
     },
     Undo {
@@ -127,8 +137,8 @@ pub(crate) enum Reload {
     /// Start the new version beside the old one if that serves; else as above.
     Swap,
     Signal(String),
-    /// Recreate its container from the image that has just been built.
-    Replace,
+    /// Recreate its container from the image that has just been built, of files with this fingerprint.
+    Replace(Option<String>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +149,8 @@ pub(crate) enum CommandError {
     NotUp,
     #[error("cannot save the environment's state")]
     Store(#[from] crate::store::StoreError),
+    #[error("these services have waited for what they depend on for {} minutes: {services}", QUIET.as_secs() / 60)]
+    Quiet { services: String },
     #[error("the environment's task has ended")]
     Ended,
     #[error("the environment is being removed, because the process that held it has ended")]
@@ -149,7 +161,7 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let code = match &error {
             CommandError::NoService(_) => ErrorCode::NotFound,
-            CommandError::NotUp => ErrorCode::Failed,
+            CommandError::NotUp | CommandError::Quiet { .. } => ErrorCode::Failed,
             CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
@@ -160,6 +172,9 @@ impl From<CommandError> for ApiError {
         let api_error = Self::new(code, message);
         match error {
             CommandError::NotUp => api_error.hint("run `devenv up` to start it"),
+            CommandError::Quiet { .. } => {
+                api_error.hint("run `devenv why SERVICE` to see what it waits for; it starts as soon as that holds")
+            }
             CommandError::NoService(_) => api_error.hint("run `devenv status` to list the services"),
             CommandError::Store(_) | CommandError::Ended | CommandError::Closing => api_error,
         }
@@ -194,9 +209,16 @@ impl Handle {
         self.view.borrow().status.clone()
     }
 
-    /// Asks for the environment as `spec` says; returns as soon as it is on its way.
+    /// As [`Self::up_replacing`], with nothing to replace.
+    #[cfg(test)]
     pub(crate) async fn up(&self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
-        self.ask(|reply| Command::Up { spec: Box::new(spec), reply }).await?
+        self.up_replacing(spec, Vec::new()).await
+    }
+
+    /// Asks for the environment as `spec` says, with other containers for the services that are to be replaced; returns as soon
+    /// as it is on its way.
+    pub(crate) async fn up_replacing(&self, spec: EnvironmentSpec, replaced: Vec<ServiceName>) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Up { spec: Box::new(spec), replaced, reply }).await?
     }
 
     pub(crate) async fn down(&self, volumes: bool) -> Result<u64, CommandError> {
@@ -216,8 +238,8 @@ impl Handle {
         self.ask(|reply| Command::Reload { service, how, cause, reply }).await?
     }
 
-    pub(crate) async fn preview(&self, spec: EnvironmentSpec) -> Result<Plan, CommandError> {
-        self.ask(|reply| Command::Preview { spec: Box::new(spec), reply }).await
+    pub(crate) async fn preview(&self, spec: EnvironmentSpec, rebuilds: BTreeMap<ServiceName, String>) -> Result<Plan, CommandError> {
+        self.ask(|reply| Command::Preview { spec: Box::new(spec), rebuilds, reply }).await
     }
 
     /// Brings back the volumes that the last `reset` or `down --volumes` took away.
@@ -300,13 +322,44 @@ impl Handle {
         }
     }
 
-    /// Waits until every service is as requested or has failed; the view contains the failures.
+    /// Waits until every service is as requested or cannot get there; the view contains the failures.
     pub(crate) async fn until_up(&self, turn: u64) -> Result<View, CommandError> {
-        self.until(turn, |view| {
-            let given_up = view.stuck.is_some() || view.failures.iter().any(|failed| !failed.optional);
-            (view.goal != Goal::Up || view.all_settled() || given_up).then(|| view.clone())
+        self.until_or_quiet(turn, |view| {
+            let given_up = view.stuck.is_some()
+                || view.failures.iter().any(|failed| !failed.optional)
+                || view.blocked.iter().any(|blocked| !blocked.optional);
+            view.goal != Goal::Up || view.all_settled() || given_up
         })
         .await
+    }
+
+    /// As [`Self::until`], and not for ever: when services only wait for one another and nothing happens for [`QUIET`], the
+    /// wait ends with that. What is in progress has a limit of its own.
+    async fn until_or_quiet(&self, turn: u64, reached: impl Fn(&View) -> bool) -> Result<View, CommandError> {
+        let mut from = turn;
+        let mut waits: Option<(Vec<String>, Instant)> = None;
+        loop {
+            let look = |view: &View| {
+                let names: Vec<String> = view.only_waits().into_iter().map(ToOwned::to_owned).collect();
+                Some((view.turn, reached(view).then(|| view.clone()), names))
+            };
+            let next = self.until(from, look);
+            let (seen, found, names) = match &waits {
+                None => next.await?,
+                Some((names, since)) => match tokio::time::timeout_at(*since + QUIET, next).await {
+                    Ok(next) => next?,
+                    Err(_) => return Err(CommandError::Quiet { services: names.join(", ") }),
+                },
+            };
+            if let Some(view) = found {
+                return Ok(view);
+            }
+            from = seen + 1;
+            waits = match waits {
+                Some((before, since)) if before == names => Some((before, since)),
+                _ => (!names.is_empty()).then(|| (names, Instant::now())),
+            };
+        }
     }
 
     /// Waits until all its resources are removed, or it is requested to start again.
@@ -316,7 +369,7 @@ impl Handle {
 
     pub(crate) async fn until_settled(&self, turn: u64, names: &[ServiceName]) -> Result<View, CommandError> {
         let is_over = |view: &View, name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
-        self.until(turn, |view| (view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).then(|| view.clone())).await
+        self.until_or_quiet(turn, |view| view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).await
     }
 
     /// Waits until the services are ready (or completed); gives up when one of them has, or is stopped.
@@ -334,8 +387,9 @@ impl Handle {
             });
             let stopped = view.status.services.iter().any(|service| needed(service) && service.state == devenv_api::ServiceState::Stopped);
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
+            let blocked = view.blocked.iter().any(|blocked| named(blocked.name.as_str()) && (!blocked.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();
-            (ready || failed || stopped || nothing).then(|| view.clone())
+            (ready || failed || blocked || stopped || nothing).then(|| view.clone())
         })
         .await
     }

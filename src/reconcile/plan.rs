@@ -1,15 +1,18 @@
 //! What to do next, decided purely: the state goes in, operations come out.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use devenv_api::{Action, Condition, Consequence, Plan, Step};
 use indexmap::IndexMap;
 
 use super::state::{DesiredState, ImageState, Lifecycle, Network, Operation, RestartReason, Service, State};
 use crate::{
-    spec::{EnvironmentSpec, ServiceName, ServiceSpec, Workload, differences},
+    spec::{EnvironmentSpec, RestartWhen, ServiceName, ServiceSpec, Workload, differences},
     store::Goal,
 };
+
+/// How a difference of what an image is built from begins.
+const CONTENT: &str = "image.built.content:";
 
 /// One thing to start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,27 +105,58 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         Lifecycle::Idle(_) => dependencies_hold(state, &service.spec).then_some(Operation::Start),
         Lifecycle::Running(_) | Lifecycle::Unhealthy(..) => Some(Operation::Settle),
         Lifecycle::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
-        Lifecycle::Ready(..) | Lifecycle::Completed(_) | Lifecycle::Failed(..) | Lifecycle::CrashLoop(..) | Lifecycle::Unstoppable(..) => {
-            None
-        }
+        Lifecycle::Ready(..)
+        | Lifecycle::Completed(_)
+        | Lifecycle::Failed(..)
+        | Lifecycle::Ended(..)
+        | Lifecycle::CrashLoop(..)
+        | Lifecycle::Unstoppable(..) => None,
     }
 }
 
 fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
-    spec.depends_on.iter().all(|(name, condition)| {
-        let Some(dependency) = state.services.get(name) else { return true };
-        // What an environment can do without must not hold up what can do without it.
-        if dependency.spec.optional && dependency.failure().is_some() {
-            return true;
+    spec.depends_on.iter().all(|(name, condition)| state.services.get(name).is_none_or(|dependency| holds(dependency, *condition)))
+}
+
+fn holds(dependency: &Service, condition: Condition) -> bool {
+    // What an environment can do without must not hold up what can do without it.
+    if dependency.spec.optional && dependency.failure().is_some() {
+        return true;
+    }
+    match condition {
+        Condition::Ready => matches!(dependency.life, Lifecycle::Ready(..) | Lifecycle::Completed(_)),
+        Condition::Started => {
+            matches!(dependency.life, Lifecycle::Running(_) | Lifecycle::Ready(..) | Lifecycle::Unhealthy(..) | Lifecycle::Completed(_))
         }
-        match condition {
-            Condition::Ready => matches!(dependency.life, Lifecycle::Ready(..) | Lifecycle::Completed(_)),
-            Condition::Started => {
-                matches!(dependency.life, Lifecycle::Running(_) | Lifecycle::Ready(..) | Lifecycle::Unhealthy(..) | Lifecycle::Completed(_))
+        Condition::Completed => matches!(dependency.life, Lifecycle::Completed(_)),
+    }
+}
+
+/// The dependency that keeps a service from starting, and why it cannot come to hold by itself; nothing if it can.
+pub(crate) fn hopeless(state: &State, name: &ServiceName) -> Option<(ServiceName, String)> {
+    let mut seen = vec![name];
+    let mut next = 0;
+    while let Some(current) = seen.get(next).copied() {
+        next += 1;
+        let Some(service) = state.services.get(current) else { continue };
+        for (on, condition) in &service.spec.depends_on {
+            let Some(dependency) = state.services.get(on).filter(|dependency| !holds(dependency, *condition)) else { continue };
+            if let Some(failure) = dependency.failure() {
+                return Some((on.clone(), format!("which failed: {}", failure.reason)));
             }
-            Condition::Completed => matches!(dependency.life, Lifecycle::Completed(_)),
+            if dependency.wanted == DesiredState::Stopped {
+                return Some((on.clone(), format!("which is stopped; run `devenv start {on}`")));
+            }
+            let settles = dependency.operation.is_none() && matches!(dependency.life, Lifecycle::Ready(..));
+            if *condition == Condition::Completed && settles && dependency.spec.restart.policy == RestartWhen::Always {
+                return Some((on.clone(), "which never completes, because it is started again whenever it ends".to_owned()));
+            }
+            if !seen.contains(&on) {
+                seen.push(on);
+            }
         }
-    })
+    }
+    None
 }
 
 /// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
@@ -137,13 +171,14 @@ fn may_stop(state: &State, name: &ServiceName) -> bool {
 pub(crate) fn preview(
     state: &State,
     wanted: &IndexMap<ServiceName, ServiceSpec>,
-    applied: &std::collections::BTreeMap<ServiceName, Workload>,
+    applied: &BTreeMap<ServiceName, Workload>,
+    rebuilds: &BTreeMap<ServiceName, String>,
 ) -> Plan {
     let mut steps: Vec<Step> = wanted
         .iter()
         .map(|(name, spec)| match state.services.get(name) {
             None => step(name, Action::Create, Consequence::None, "it does not exist yet"),
-            Some(service) => preview_service(name, spec, service, applied.get(name)),
+            Some(service) => preview_service(name, spec, service, applied.get(name), rebuilds.get(name)),
         })
         .collect();
     for (name, service) in &state.services {
@@ -156,24 +191,38 @@ pub(crate) fn preview(
 
 /// The same for an environment without resources.
 pub(crate) fn preview_new(spec: &EnvironmentSpec) -> Plan {
-    preview(&State::new(Goal::Down), &spec.services, &std::collections::BTreeMap::new())
+    preview(&State::new(Goal::Down), &spec.services, &BTreeMap::new(), &BTreeMap::new())
 }
 
-fn preview_service(name: &ServiceName, spec: &ServiceSpec, service: &Service, applied: Option<&Workload>) -> Step {
+fn preview_service(
+    name: &ServiceName,
+    spec: &ServiceSpec,
+    service: &Service,
+    applied: Option<&Workload>,
+    rebuild: Option<&String>,
+) -> Step {
     let Some(instance) = service.life.instance() else {
         return step(name, Action::Create, Consequence::None, "it does not exist yet");
     };
     if instance.hash != spec.hash() {
         let reason = match applied.map(|before| differences(before, &spec.workload)) {
-            Some(found) if !found.is_empty() => found.join("; "),
+            Some(mut found) if !found.is_empty() => {
+                for difference in &mut found {
+                    if difference.starts_with(CONTENT) {
+                        *difference = rebuild.cloned().unwrap_or_else(|| "rebuild: files of its build context changed".to_owned());
+                    }
+                }
+                found.join("; ")
+            }
             _ => "its specification changed".to_owned(),
         };
         return step(name, Action::Recreate, Consequence::Recreate, &reason);
     }
     match &service.life {
-        Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => {
-            step(name, Action::Start, Consequence::None, &failure.reason)
-        }
+        Lifecycle::Failed(_, failure)
+        | Lifecycle::Ended(_, failure)
+        | Lifecycle::CrashLoop(_, failure)
+        | Lifecycle::Unstoppable(_, failure) => step(name, Action::Start, Consequence::None, &failure.reason),
         life if life.runs() && service.spec.provision != spec.provision => {
             step(name, Action::None, Consequence::None, "what it declares is provisioned while it runs")
         }

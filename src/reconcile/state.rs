@@ -38,6 +38,9 @@ pub(crate) enum Network {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
+    /// What its instance was made from, if that is of another sort than `spec` describes: a container instead of a process, or
+    /// the other way round. It is stopped and removed as that.
+    pub(crate) former: Option<Box<ServiceSpec>>,
     pub(crate) wanted: DesiredState,
     pub(crate) life: Lifecycle,
     pub(crate) image: ImageState,
@@ -127,6 +130,8 @@ pub(crate) enum Lifecycle {
     Completed(Instance),
     /// It has failed, until it is started again. An instance may exist for inspection, and may be running.
     Failed(Option<Instance>, Failure),
+    /// It has failed and does not run: it could not be started, or has ended badly.
+    Ended(Instance, Failure),
     /// It ended again and again.
     CrashLoop(Instance, Failure),
     /// It could not be stopped, so that it may still run: nothing takes its place until it ends, or somebody asks again.
@@ -169,6 +174,7 @@ impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
         Self {
             spec,
+            former: None,
             wanted: DesiredState::Running,
             life: Lifecycle::Absent,
             image: ImageState::Unknown,
@@ -191,7 +197,12 @@ impl Service {
 
     /// A service whose instance is not the one that the profile wants.
     pub(crate) fn outdated(&self) -> bool {
-        self.life.instance().is_some_and(|instance| self.moved || instance.hash != self.spec.hash())
+        self.life.instance().is_some_and(|instance| self.moved || self.former.is_some() || instance.hash != self.spec.hash())
+    }
+
+    /// What its instance, if there is one, was made from.
+    pub(crate) fn made_from(&self) -> &ServiceSpec {
+        self.former.as_deref().unwrap_or(&self.spec)
     }
 
     /// Neither on its way nor able to get further by itself.
@@ -200,7 +211,7 @@ impl Service {
             && self.restart.is_none()
             && match (&self.wanted, &self.life) {
                 (DesiredState::Running, Lifecycle::Ready(..) | Lifecycle::Completed(_)) => !self.outdated(),
-                (DesiredState::Running, Lifecycle::Failed(..) | Lifecycle::CrashLoop(..)) => true,
+                (DesiredState::Running, Lifecycle::Failed(..) | Lifecycle::Ended(..) | Lifecycle::CrashLoop(..)) => true,
                 (DesiredState::Running | DesiredState::Stopped, Lifecycle::Unstoppable(..)) => true,
                 (DesiredState::Stopped, life) => !life.runs(),
                 (DesiredState::Gone, life) => *life == Lifecycle::Absent,
@@ -210,7 +221,10 @@ impl Service {
 
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.life {
-            Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => Some(failure),
+            Lifecycle::Failed(_, failure)
+            | Lifecycle::Ended(_, failure)
+            | Lifecycle::CrashLoop(_, failure)
+            | Lifecycle::Unstoppable(_, failure) => Some(failure),
             _ => None,
         }
     }
@@ -226,6 +240,7 @@ impl Lifecycle {
             | Self::Unhealthy(instance, _)
             | Self::Backoff(instance, ..)
             | Self::Completed(instance)
+            | Self::Ended(instance, _)
             | Self::CrashLoop(instance, _)
             | Self::Unstoppable(instance, _) => Some(instance),
             Self::Failed(instance, _) => instance.as_ref(),
@@ -236,7 +251,13 @@ impl Lifecycle {
     pub(crate) fn runs(&self) -> bool {
         match self {
             Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) | Self::Unstoppable(..) => true,
-            Self::Absent | Self::Idle(_) | Self::Backoff(..) | Self::Completed(_) | Self::Failed(None, _) | Self::CrashLoop(..) => false,
+            Self::Absent
+            | Self::Idle(_)
+            | Self::Backoff(..)
+            | Self::Completed(_)
+            | Self::Failed(None, _)
+            | Self::Ended(..)
+            | Self::CrashLoop(..) => false,
         }
     }
 }
@@ -252,6 +273,12 @@ impl State {
         for (name, spec) in services {
             let service = match former.shift_remove(name) {
                 Some(mut service) => {
+                    let exists = service.life != Lifecycle::Absent || service.operation.is_some();
+                    if service.made_from().container().is_some() == spec.container().is_some() {
+                        service.former = None;
+                    } else if exists && service.former.is_none() {
+                        service.former = Some(Box::new(service.spec.clone()));
+                    }
                     service.spec = spec.clone();
                     service.wanted = DesiredState::Running;
                     service.second_chance();
@@ -291,7 +318,9 @@ impl Service {
         self.life = match std::mem::replace(&mut self.life, Lifecycle::Absent) {
             Lifecycle::Failed(None, _) => Lifecycle::Absent,
             Lifecycle::Failed(Some(instance), _) | Lifecycle::Unstoppable(instance, _) => Lifecycle::Running(instance),
-            Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => Lifecycle::Idle(instance),
+            Lifecycle::Ended(instance, _) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => {
+                Lifecycle::Idle(instance)
+            }
             Lifecycle::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Lifecycle::Running(instance),
             other => other,
         };

@@ -4,7 +4,10 @@ use std::net::SocketAddrV4;
 
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
 
-use super::state::{DesiredState, Failure, Lifecycle, Network, Operation, Service, State};
+use super::{
+    plan,
+    state::{DesiredState, Failure, Lifecycle, Network, Operation, Service, State},
+};
 use crate::{
     spec::{Probe, ServiceName, Workload},
     store::{Goal, Record},
@@ -22,6 +25,8 @@ pub(crate) struct View {
     /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
     pub(crate) settled: Vec<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
+    /// Services that are wanted and cannot start, because a dependency cannot come to hold by itself.
+    pub(crate) blocked: Vec<BlockedService>,
     /// The environment itself cannot get further.
     pub(crate) stuck: Option<String>,
 }
@@ -33,9 +38,27 @@ pub(crate) struct FailedService {
     pub(crate) failure: Failure,
 }
 
+#[derive(Debug, Clone)]
+pub(crate) struct BlockedService {
+    pub(crate) name: ServiceName,
+    pub(crate) optional: bool,
+    pub(crate) on: ServiceName,
+    /// A clause: `which failed: exit code 3`.
+    pub(crate) why: String,
+}
+
 impl View {
     pub(crate) fn of(turn: u64, state: &State, record: &Record) -> Self {
-        let services: Vec<ServiceView> = state.services.values().map(service).collect();
+        let services: Vec<ServiceView> = state
+            .services
+            .iter()
+            .map(|(name, known)| {
+                let view = service(known);
+                let waits = view.reason.is_none() && view.state == ServiceState::Pending;
+                let blocker = waits.then(|| plan::hopeless(state, name)).flatten();
+                ServiceView { reason: view.reason.or_else(|| blocker.map(|(on, why)| format!("it depends on {on}, {why}"))), ..view }
+            })
+            .collect();
         let status = Status {
             environment: record.id.as_str().to_owned(),
             project: record.project.display().to_string(),
@@ -63,6 +86,18 @@ impl View {
                     Some(FailedService { name: name.clone(), optional: service.spec.optional, failure })
                 })
                 .collect(),
+            blocked: state
+                .services
+                .iter()
+                .filter(|(_, service)| {
+                    service.wanted == DesiredState::Running && service.operation.is_none() && service.failure().is_none()
+                })
+                .filter(|(_, service)| matches!(service.life, Lifecycle::Idle(_) | Lifecycle::Backoff(..)))
+                .filter_map(|(name, service)| {
+                    let (on, why) = plan::hopeless(state, name)?;
+                    Some(BlockedService { name: name.clone(), optional: service.spec.optional, on, why })
+                })
+                .collect(),
             stuck: match &state.network {
                 Network::Failed { reason } => Some(reason.clone()),
                 Network::Absent | Network::Coming | Network::Present { .. } | Network::Going => None,
@@ -81,27 +116,28 @@ impl View {
         self.settled.contains(name)
     }
 
-    /// The failure that keeps a service from starting: of something that it depends on, directly or not.
-    pub(crate) fn blocked_by(&self, name: &str) -> Option<&FailedService> {
-        let mut seen = vec![name];
-        let mut next = 0;
-        while let Some(current) = seen.get(next).copied() {
-            next += 1;
-            let Some(service) = self.status.services.iter().find(|service| service.name == current) else { continue };
-            for dependency in service.depends_on.keys() {
-                if let Some(failed) = self.failures.iter().find(|failed| !failed.optional && failed.name.as_str() == dependency) {
-                    return Some(failed);
-                }
-                if !seen.contains(&dependency.as_str()) {
-                    seen.push(dependency);
-                }
-            }
+    /// What keeps a service from starting and will not change by itself.
+    pub(crate) fn blocked_by(&self, name: &str) -> Option<&BlockedService> {
+        self.blocked.iter().find(|blocked| blocked.name.as_str() == name)
+    }
+
+    /// Whether the service goes no further by itself: it is as wanted, has failed, or waits for what cannot come.
+    fn is_over(&self, name: &str) -> bool {
+        self.settled.iter().any(|settled| settled.as_str() == name) || self.blocked_by(name).is_some()
+    }
+
+    /// Services that wait for a dependency that may still come, with nothing in progress that would end in its own time.
+    pub(crate) fn only_waits(&self) -> Vec<&str> {
+        let services = || self.status.services.iter();
+        let late = |state| matches!(state, ServiceState::Pending | ServiceState::Unhealthy);
+        if services().any(|service| !self.is_over(&service.name) && !late(service.state)) {
+            return Vec::new();
         }
-        None
+        services().filter(|service| !self.is_over(&service.name)).map(|service| service.name.as_str()).collect()
     }
 
     pub(crate) fn all_settled(&self) -> bool {
-        self.settled.len() == self.status.services.len()
+        self.status.services.iter().all(|service| self.is_over(&service.name))
     }
 }
 
@@ -181,16 +217,17 @@ fn state_of(service: &Service) -> ServiceState {
         Lifecycle::Ready(..) => ServiceState::Ready,
         Lifecycle::Unhealthy(..) => ServiceState::Unhealthy,
         Lifecycle::Completed(_) => ServiceState::Completed,
-        Lifecycle::Failed(..) | Lifecycle::Unstoppable(..) => ServiceState::Failed,
+        Lifecycle::Failed(..) | Lifecycle::Ended(..) | Lifecycle::Unstoppable(..) => ServiceState::Failed,
         Lifecycle::CrashLoop(..) => ServiceState::CrashLoop,
     }
 }
 
 fn reason(service: &Service) -> Option<String> {
     match &service.life {
-        Lifecycle::Failed(_, failure) | Lifecycle::CrashLoop(_, failure) | Lifecycle::Unstoppable(_, failure) => {
-            Some(failure.reason.clone())
-        }
+        Lifecycle::Failed(_, failure)
+        | Lifecycle::Ended(_, failure)
+        | Lifecycle::CrashLoop(_, failure)
+        | Lifecycle::Unstoppable(_, failure) => Some(failure.reason.clone()),
         Lifecycle::Unhealthy(_, reason) | Lifecycle::Backoff(_, _, reason) => Some(reason.clone()),
         _ if service.held_back.is_some() => service.held_back.clone(),
         Lifecycle::Ready(..) if service.spec.probe == Probe::None => {

@@ -7,20 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::commands::{self, Command, LastLines, Ran};
+use super::commands::{self, Command, Ran};
 use crate::{
     engine::{Engine, ExecOutput, ExecRequest},
     error::describe,
     event::NewEvent,
     log::Logs,
     reconcile::{Handle, Reload},
-    runtime::{host_processes::HostProcesses, versions::Versions, watched::upload},
+    runtime::{builds::Builds, host_processes::HostProcesses, versions::Versions, watched::upload},
     secret::Vault,
-    spec::{Image, Reaction, ServiceName, ServiceSpec, WatchRule},
+    spec::{Reaction, ServiceName, ServiceSpec, WatchRule},
 };
 
 /// Files that an event names.
@@ -35,6 +33,7 @@ pub(crate) struct Tools {
     pub(crate) versions: Arc<Versions>,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
+    pub(crate) builds: Builds,
     pub(crate) project: PathBuf,
 }
 
@@ -116,8 +115,9 @@ impl Work<'_> {
                 signal.clone().map_or(Reload::Restart, Reload::Signal)
             }
             Reaction::Rebuild => {
-                cause = self.rebuild(cause).await?;
-                Reload::Replace
+                let (built, content) = self.rebuild(cause).await?;
+                cause = built;
+                Reload::Replace(Some(content))
             }
         };
         // An environment that is not up any more has nothing to reload.
@@ -208,32 +208,29 @@ impl Work<'_> {
         }
     }
 
-    /// Builds the service's image, with the output in its log; returns the event of its success.
-    async fn rebuild(&self, cause: u64) -> Result<u64, Ended> {
+    /// Builds the service's image, with the output in its log; returns the event of its success, and what it was built from.
+    async fn rebuild(&self, cause: u64) -> Result<(u64, String), Ended> {
         let name = &self.spec.name;
-        let Some(Image::Built(build)) = self.spec.container().map(|container| &container.image) else { return Err(Ended::Given) };
+        let Some(build) = self.spec.build() else { return Err(Ended::Given) };
         let words = ["docker".to_owned(), "build".to_owned(), build.context.display().to_string()];
-        let mut log = self.tools.logs.writer(name.as_str()).ok();
-        let (mut lines, mut last, began) = (self.tools.engine.build(build), LastLines::default(), Instant::now());
-        // Dropping the stream half way ends the build.
-        while let Some(line) = tokio::select! {
-            line = lines.next() => line,
+        let began = Instant::now();
+        let variables = self.tools.processes.inherited.current();
+        let run = self.tools.processes.last_run(name);
+        // Dropping the build half way ends it.
+        let built = tokio::select! {
+            built = self.tools.builds.build(self.spec, false, &variables.0, run, |_| {}) => built,
             () = self.outdated.cancelled() => return Err(Ended::Outdated),
-        } {
-            match line {
-                Ok(line) => {
-                    if let Some(log) = &mut log {
-                        log.push(Timestamp::now(), self.tools.processes.last_run(name), devenv_api::LogStream::Stdout, line.as_bytes());
-                        // A log that cannot be written counts what it loses.
-                        let _ = log.flush();
-                    }
-                    last.push(line.as_bytes());
-                }
-                Err(error) => return Err(self.failed("build", &words, &format!("failed: {error}"), last.into_lines(), cause)),
+        };
+        match built {
+            Ok(content) => {
+                let message = format!("built the image of {name} in {} ms", began.elapsed().as_millis());
+                Ok((self.handle.events.emit(NewEvent::of(name, "service.built", message).because(Some(cause))), content))
+            }
+            Err(evidence) => {
+                let lines = evidence.lines.clone();
+                Err(self.failed("build", &words, &format!("failed: {}", evidence.into_failure().reason), lines, cause))
             }
         }
-        let message = format!("built the image of {name} in {} ms", began.elapsed().as_millis());
-        Ok(self.handle.events.emit(NewEvent::of(name, "service.built", message).because(Some(cause))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
+pub(crate) mod builds;
 pub(crate) mod host_processes;
 pub(crate) mod images;
 pub(crate) mod inherited;
@@ -31,13 +32,14 @@ use crate::{
     golden::Golden,
     log::{Logs, Query},
     probe::{self, ExecTarget, Lines, ProbeContext},
-    reconcile::{Evidence, Exit, Instance, Leaving, ReadinessUpdate, ServiceRuntime},
+    reconcile::{Evidence, Exit, Instance, Leaving, Progress, ReadinessUpdate, ServiceRuntime},
     script::{Checksums, DatabaseRecords},
     secret::Vault,
     spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::{Record, Store},
     tls, watch,
 };
+use builds::Builds;
 use host_processes::HostProcesses;
 use log_collector::LogCollector;
 use readiness::ReadinessCheck;
@@ -52,6 +54,7 @@ pub(crate) struct DaemonServiceRuntime {
     logs: Logs,
     authority: PathBuf,
     loops: PathBuf,
+    builds: Builds,
     output: LogCollector,
     pub(crate) processes: Arc<HostProcesses>,
     versions: Arc<Versions>,
@@ -76,6 +79,7 @@ impl DaemonServiceRuntime {
         record: &Record,
     ) -> Self {
         let engine = golden.engine.clone();
+        let (golden_engine, build_logs) = (engine.clone(), logs.clone());
         let output = LogCollector::new(engine.clone(), logs.clone());
         Self {
             engine,
@@ -84,6 +88,7 @@ impl DaemonServiceRuntime {
             logs,
             authority: tls::certificate_of(&store.authority()),
             loops: store.loops(),
+            builds: Builds::new(golden_engine, build_logs, store.environment(&record.id).join("builds")),
             output,
             processes,
             versions: Arc::new(Versions::new(store.versions(&record.id), record.project.clone())),
@@ -109,6 +114,18 @@ impl DaemonServiceRuntime {
     /// The certificate by which servers with TLS are verified.
     pub(crate) fn authority(&self) -> &Path {
         &self.authority
+    }
+
+    /// Builds the service's image; the fingerprint of what it was built from.
+    pub(crate) async fn build(&self, spec: &ServiceSpec, no_cache: bool, tell: impl FnMut(&str) + Send) -> Result<String, Evidence> {
+        let variables = self.processes.inherited.current();
+        let run = self.last_run(&spec.name);
+        self.builds.build(spec, no_cache, &variables.0, run, tell).await
+    }
+
+    /// Where the lists of files of builds are kept.
+    pub(crate) fn builds(&self) -> &Path {
+        self.builds.directory()
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
@@ -205,6 +222,14 @@ impl ServiceRuntime for DaemonServiceRuntime {
 
     async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
         loop_devices::options(&self.loops, volume, size).await
+    }
+
+    async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence> {
+        let tell = |line: &str| {
+            // Progress is for those who look; it may be missed.
+            let _ = progress.try_send(Progress { service: spec.name.clone(), message: line.to_owned() });
+        };
+        self.build(spec, false, tell).await.map(drop)
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {

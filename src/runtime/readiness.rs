@@ -20,6 +20,9 @@ use crate::{
 /// A proof is waited for so long, whatever provisioning and scripts have left of the service's time.
 const PROOF: Duration = Duration::from_secs(10);
 
+/// A service without a probe is ready once it has run for so long. The guide names it.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// One start of one service.
 pub(crate) struct ReadinessCheck<'a> {
     runtime: &'a DaemonServiceRuntime,
@@ -45,6 +48,10 @@ impl<'a> ReadinessCheck<'a> {
     /// What proves it.
     pub(crate) async fn settle(&self) -> Result<String, Evidence> {
         let golden = &self.runtime.golden;
+        if self.probe == Probe::None && self.spec.proof.is_none() {
+            // Its end in between ends this wait.
+            tokio::time::sleep(STEADY).await;
+        }
         loop {
             let answer = self.answer().await?;
             golden.answered(&self.spec.name)?;

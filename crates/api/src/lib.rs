@@ -46,8 +46,9 @@ pub use operation::{
 pub use plan::{Action, Consequence, HostPower, Plan, PowerKind, Step};
 pub use progress::UpMessage;
 pub use request::{
-    AcceptRequest, ApplyRequest, DownRequest, EventsRequest, ExecTarget, ForkRequest, GcReport, GcRequest, LogsRequest, NamedRequest,
-    Removed, ServicesRequest, ShellVariables, UpRequest, Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
+    AcceptRequest, ApplyRequest, BuildRequest, Built, BuiltImage, DownRequest, EventsRequest, ExecTarget, ForkRequest, GcReport, GcRequest,
+    LogsRequest, NamedRequest, Removed, ServicesRequest, ShellVariables, UpRequest, Variable, Variables, VariablesFor, VariablesRequest,
+    WaitRequest, Why, WhyRequest,
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

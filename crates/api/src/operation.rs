@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, ApplyRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, NamedRequest, RestoreRequest, ServicesRequest,
-    TransferRequest, UpRequest,
+    ApiError, ApplyRequest, BuildRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, NamedRequest, RestoreRequest,
+    ServicesRequest, TransferRequest, UpRequest,
 };
 
 /// What the daemon is asked to do, and by whom.
@@ -38,6 +38,7 @@ pub enum OperationRequest {
     BackupRestore(RestoreRequest),
     Import(TransferRequest),
     Export(TransferRequest),
+    Build(BuildRequest),
     Gc(GcRequest),
 }
 
@@ -61,6 +62,7 @@ impl OperationRequest {
             Self::BackupRestore(_) => OperationKind::BackupRestore,
             Self::Import(_) => OperationKind::Import,
             Self::Export(_) => OperationKind::Export,
+            Self::Build(_) => OperationKind::Build,
             Self::Gc(_) => OperationKind::Gc,
         }
     }

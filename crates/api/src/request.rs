@@ -58,6 +58,12 @@ pub struct UpRequest {
     pub offline: bool,
     #[serde(default)]
     pub fail_on_drift: bool,
+    /// Build images anew even if nothing that they are built from has changed.
+    #[serde(default)]
+    pub build: bool,
+    /// Replace the containers even if nothing has changed.
+    #[serde(default)]
+    pub force_recreate: bool,
     /// If it is made now, it is one that `gc` removes when nobody has used it for a while.
     #[serde(default)]
     pub warm: bool,
@@ -80,6 +86,35 @@ impl fmt::Debug for ShellVariables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ShellVariables({})", self.0.len())
     }
+}
+
+/// Images of a profile that are to be built; of all services that have one if none is named.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildRequest {
+    pub target: EnvironmentTarget,
+    /// The validated profile, as the daemon's own binary serialises it.
+    pub document: serde_json::Value,
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Run each step again, whatever earlier builds have left.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Variables that secrets of builds are taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<ShellVariables>,
+}
+
+/// What `build --json` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Built {
+    pub images: Vec<BuiltImage>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuiltImage {
+    pub service: String,
+    pub image: String,
+    pub id: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

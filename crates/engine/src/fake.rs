@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, watch};
 use super::{
     Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
     ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
+    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
 use calls::CallGuard;
 use devenv_spec::{ImageBuild, Resources};
@@ -176,10 +176,11 @@ impl Engine for FakeEngine {
         self.progress_of_pull(name)
     }
 
-    fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>> {
+    fn build(&self, build: &ImageBuild, options: BuildInputs) -> BoxStream<'static, Result<String, EngineError>> {
         let (engine, tag) = (self.clone(), build.tag.clone());
         stream::once(async move {
-            let _call = engine.begin("build", &tag).await?;
+            let subject = if options.no_cache { format!("{tag} without cache") } else { tag.clone() };
+            let _call = engine.begin("build", &subject).await?;
             engine.lock().images.insert(tag.clone(), format!("sha256:{tag}"));
             Ok(format!("Successfully tagged {tag}"))
         })

@@ -3,6 +3,7 @@
 //! The trait says only what the supervisor needs, in its own words. `docker` speaks to a real engine (and is the only
 //! user of bollard); `fake` is scripted by tests.
 
+pub mod build;
 #[cfg(test)]
 mod conformance;
 pub mod docker;
@@ -15,6 +16,8 @@ mod types;
 use async_trait::async_trait;
 use devenv_spec::{ImageBuild, Resources};
 use futures_util::stream::BoxStream;
+
+use build::BuildInputs;
 
 pub use devenv_api::EngineInfo;
 pub use labels::{Labels, OwnerId};
@@ -61,7 +64,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends after the last progress, or with the error.
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
     /// Each line of the build's output; the image has the tag that the build names.
-    fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>>;
+    fn build(&self, build: &ImageBuild, options: BuildInputs) -> BoxStream<'static, Result<String, EngineError>>;
 
     /// The id. A network of that name that is already there is taken.
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError>;

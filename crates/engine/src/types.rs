@@ -25,6 +25,14 @@ pub enum EngineError {
     /// A subnet overlaps one that another network holds.
     #[error("the subnet {0} is in use")]
     SubnetTaken(Ipv4Net),
+    /// A build ended without an image.
+    #[error("cannot build the image `{tag}`: {message}")]
+    BuildFailed {
+        tag: String,
+        message: String,
+        /// The last lines of the step that failed.
+        output: Vec<String>,
+    },
     /// The engine refused, in its own words.
     #[error("the engine refused to {action}: {message}")]
     Refused { action: String, status: u16, message: String },

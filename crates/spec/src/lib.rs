@@ -29,7 +29,10 @@ pub use quantity::{Period, Size};
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
 pub use template::{SecretRef, Template};
 pub use watch::{Reaction, WatchRule};
-pub use workload::{ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources, Workload};
+pub use workload::{
+    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources,
+    Workload,
+};
 
 /// One environment, complete: what the planner compares with what is observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,6 +140,21 @@ impl ServiceSpec {
         match &self.workload {
             Workload::Container(container) => Some(container),
             Workload::Process(_) => None,
+        }
+    }
+
+    /// The build of its image, if it has one of its own.
+    pub fn build(&self) -> Option<&ImageBuild> {
+        match self.container().map(|container| &container.image) {
+            Some(Image::Built(build)) => Some(build),
+            Some(Image::Named(_)) | None => None,
+        }
+    }
+
+    /// Records the content that its image is built from.
+    pub fn set_content(&mut self, content: String) {
+        if let Workload::Container(ContainerSpec { image: Image::Built(build), .. }) = &mut self.workload {
+            build.content = Some(content);
         }
     }
 

@@ -53,6 +53,66 @@ pub struct ImageBuild {
     pub arguments: IndexMap<String, String>,
     /// The name that the built image gets.
     pub tag: String,
+    #[serde(default, skip_serializing_if = "BuildOptions::is_default")]
+    pub options: Box<BuildOptions>,
+    /// The fingerprint of the files that it is built from: another one is another image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// What few builds ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuildOptions {
+    /// The text of the Dockerfile, instead of a file.
+    pub dockerfile_inline: Option<String>,
+    pub labels: IndexMap<String, String>,
+    pub network: Option<String>,
+    pub no_cache: bool,
+    /// Ask the registry for newer base images.
+    pub pull: bool,
+    pub platform: Option<String>,
+    /// `HOST:ADDRESS`.
+    pub extra_hosts: Vec<String>,
+    pub shared_memory: Option<Size>,
+    /// Other contexts by name: directories (absolute), images, addresses.
+    pub contexts: IndexMap<String, String>,
+    /// Agents or keys by name, as `ID` or `ID=PATH`.
+    pub ssh: Vec<String>,
+    /// Secrets of the build, by id.
+    pub secrets: IndexMap<String, BuildSecret>,
+    /// Images whose layers may be reused.
+    pub cache_from: Vec<String>,
+}
+
+/// Where the value of a secret of a build comes from, when it is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildSecret {
+    /// Absolute.
+    File(PathBuf),
+    Variable(String),
+}
+
+impl BuildOptions {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ImageBuild {
+    /// From the Dockerfile of `context`, with nothing else said.
+    pub fn new(context: PathBuf, tag: impl Into<String>) -> Self {
+        Self {
+            context,
+            dockerfile: "Dockerfile".to_owned(),
+            target: None,
+            arguments: IndexMap::new(),
+            tag: tag.into(),
+            options: Box::default(),
+            content: None,
+        }
+    }
 }
 
 impl Image {

@@ -16,8 +16,8 @@ impl Actor {
     pub(super) fn command(&mut self, command: Command) {
         // The caller may have disconnected; the command is executed anyway.
         match command {
-            Command::Up { spec, reply } => {
-                let _ = reply.send(self.up(*spec));
+            Command::Up { spec, replaced, reply } => {
+                let _ = reply.send(self.up(*spec, &replaced));
             }
             Command::Down { volumes, reply } => {
                 let _ = reply.send(self.down(volumes));
@@ -31,8 +31,8 @@ impl Actor {
             Command::Reload { service, how, cause, reply } => {
                 let _ = reply.send(self.reload(&service, how, cause));
             }
-            Command::Preview { spec, reply } => {
-                let _ = reply.send(plan::preview(&self.state, &spec.services, &self.record.applied));
+            Command::Preview { spec, rebuilds, reply } => {
+                let _ = reply.send(plan::preview(&self.state, &spec.services, &self.record.applied, &rebuilds));
             }
             Command::Undo { reply } => {
                 let _ = reply.send(self.undo());
@@ -91,7 +91,7 @@ impl Actor {
         }
     }
 
-    fn up(&mut self, spec: EnvironmentSpec) -> Result<u64, CommandError> {
+    fn up(&mut self, spec: EnvironmentSpec, replaced: &[ServiceName]) -> Result<u64, CommandError> {
         let cause = self.events.emit(
             NewEvent::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
                 .with("profile", spec.profile.clone()),
@@ -106,6 +106,11 @@ impl Actor {
         self.record.goal = Goal::Up;
         self.record.subnet.get_or_insert(spec.subnet);
         self.record.stopped.clear();
+        for name in replaced.iter().filter(|name| spec.services.get(*name).is_some_and(|service| service.container().is_some())) {
+            if !self.record.moved.contains(name) {
+                self.record.moved.push(name.clone());
+            }
+        }
         self.record.spec = Some(spec.clone());
         // Before anything is made: whatever dies next, the next daemon knows what it was for.
         self.save()?;
@@ -114,6 +119,15 @@ impl Actor {
             self.state.network = Network::Absent;
         }
         self.state.adopt_spec(&spec.services, Some(cause));
+        for name in replaced {
+            if let Some(service) = self.state.services.get_mut(name) {
+                if service.spec.container().is_some() {
+                    service.moved = service.life != Lifecycle::Absent;
+                } else {
+                    service.restart = Some(RestartReason::Asked);
+                }
+            }
+        }
         Ok(self.turn + 1)
     }
 
@@ -143,8 +157,11 @@ impl Actor {
         }
         let cause = self.events.emit(NewEvent::new("environment.up-cancelled", "up was cancelled"));
         for (name, service) in &mut self.state.services {
-            let started =
-                service.life.runs() || matches!(service.life, Lifecycle::Completed(_) | Lifecycle::CrashLoop(..) | Lifecycle::Failed(..));
+            let started = service.life.runs()
+                || matches!(
+                    service.life,
+                    Lifecycle::Completed(_) | Lifecycle::CrashLoop(..) | Lifecycle::Ended(..) | Lifecycle::Failed(..)
+                );
             if started || service.wanted != DesiredState::Running || service.operation == Some(Operation::Start) {
                 continue;
             }
@@ -185,8 +202,10 @@ impl Actor {
                         service.restart = Some(RestartReason::Asked);
                         service.held_back = None;
                         self.effects.runtime.go_on(name);
-                        if let Lifecycle::Completed(instance) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) =
-                            service.life.clone()
+                        if let Lifecycle::Completed(instance)
+                        | Lifecycle::Ended(instance, _)
+                        | Lifecycle::CrashLoop(instance, _)
+                        | Lifecycle::Backoff(instance, ..) = service.life.clone()
                         {
                             service.life = Lifecycle::Idle(instance);
                         }

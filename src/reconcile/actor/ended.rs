@@ -196,7 +196,13 @@ impl Actor {
             return;
         }
         if let Some(instance) = service.life.instance().cloned() {
-            service.life = if service.spec.container().is_some() { Lifecycle::Idle(instance) } else { Lifecycle::Absent };
+            // Nothing is left of a process.
+            service.life = if service.made_from().container().is_some() {
+                Lifecycle::Idle(instance)
+            } else {
+                service.former = None;
+                Lifecycle::Absent
+            };
         }
         service.restart = None;
         self.emit(name, "service.stopped", format!("{name} was stopped"));
@@ -286,6 +292,7 @@ impl Actor {
                 NewEvent::of(name, "service.completed", format!("{name} has completed: {reported}")).with("exit_code", code),
             );
         } else {
+            service.life = Lifecycle::Idle(instance);
             self.give_up(name, evidence);
         }
     }
@@ -304,7 +311,10 @@ impl Actor {
     pub(super) fn give_up(&mut self, name: &ServiceName, evidence: Evidence) {
         let Some(service) = self.finish(name) else { return };
         let failure: Failure = evidence.into_failure();
-        service.life = Lifecycle::Failed(service.life.instance().cloned(), failure.clone());
+        service.life = match service.life.instance().cloned() {
+            Some(instance) if !service.life.runs() => Lifecycle::Ended(instance, failure.clone()),
+            instance => Lifecycle::Failed(instance, failure.clone()),
+        };
         service.restart = None;
         if service.wanted == DesiredState::Gone {
             // Nothing more can be done for it here; it must not hold up the others.
@@ -321,6 +331,7 @@ impl Actor {
     pub(super) fn is_gone(&mut self, name: &ServiceName) {
         let Some(service) = self.state.services.get_mut(name) else { return };
         service.life = Lifecycle::Absent;
+        service.former = None;
         service.provisioning = false;
         service.moved = false;
         let forget = service.wanted == DesiredState::Gone && self.state.goal == Goal::Up;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::{Actor, Outcome};
@@ -12,7 +13,7 @@ use crate::{
         execute::{self, Observed, ObservedProcess},
         state::{DesiredState, Instance, Lifecycle, MissedEvent, Network, Operation},
     },
-    spec::{RestartWhen, ServiceName, SpecHash},
+    spec::{ContainerSpec, ProcessSpec, RestartWhen, ServiceName, ServiceSpec, SpecHash, Workload},
     store::Goal,
 };
 
@@ -148,6 +149,7 @@ impl Actor {
             };
         }
         let mut found: HashMap<ServiceName, (Instance, ContainerState)> = HashMap::new();
+        let mut of_other_sort: Vec<ServiceName> = Vec::new();
         for container in observed.containers {
             let Some(name) = container.labels.service.clone() else { continue };
             if container.labels.role.is_some() {
@@ -155,12 +157,26 @@ impl Actor {
             }
             let hash = container.labels.spec.clone().unwrap_or_else(|| SpecHash::recorded("unknown"));
             let run = self.effects.runtime.last_run(&name);
+            if self.state.services.get(&name).is_some_and(|service| service.spec.container().is_none()) {
+                of_other_sort.push(name.clone());
+            }
             found.insert(name, (Instance { id: container.id, hash, run }, container.state));
         }
         let looked_at_processes = observed.processes.is_some();
         for (name, process) in observed.processes.into_iter().flatten() {
             let Some(service) = self.state.services.get(&name) else { continue };
-            let hash = service.spec.hash();
+            if found.contains_key(&name) {
+                // Its container is removed first; the process is found again when its port is taken, or by its own end.
+                continue;
+            }
+            let is_process = service.spec.container().is_none();
+            if !is_process && matches!(process, ObservedProcess::Ended { .. }) {
+                continue;
+            }
+            let hash = if is_process { service.spec.hash() } else { SpecHash::recorded("a process") };
+            if !is_process {
+                of_other_sort.push(name.clone());
+            }
             let (instance, state) = match process {
                 ObservedProcess::Running { pid, run } => (Instance { id: pid.to_string(), hash, run }, ContainerState::Running { pid }),
                 ObservedProcess::Ended { code, run } => {
@@ -170,11 +186,16 @@ impl Actor {
             };
             found.insert(name, (instance, state));
         }
+        for name in &of_other_sort {
+            if let Some(service) = self.state.services.get_mut(name) {
+                service.former = Some(Box::new(of_the_other_sort(&service.spec)));
+            }
+        }
         let names: Vec<ServiceName> = self
             .state
             .services
             .iter()
-            .filter(|(_, service)| looked_at_processes || service.spec.container().is_some())
+            .filter(|(_, service)| looked_at_processes || service.made_from().container().is_some())
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
@@ -209,7 +230,7 @@ impl Actor {
             ContainerState::Running { .. } | ContainerState::Paused { .. } | ContainerState::Other(_) => {
                 let same = service.life.runs() && service.life.instance().is_some_and(|known| known.id == instance.id);
                 if !same {
-                    self.effects.runtime.keep_output(&service.spec, &instance);
+                    self.effects.runtime.keep_output(service.made_from(), &instance);
                     service.life = Lifecycle::Running(instance);
                     service.started.get_or_insert_with(|| Instant::now().into_std());
                     self.emit(name, "service.adopted", format!("{name} is already running and was adopted"));
@@ -219,7 +240,10 @@ impl Actor {
             ContainerState::Exited { code, .. } => {
                 if service.life.runs() {
                     self.died(name, code);
-                } else if !matches!(service.life, Lifecycle::Backoff(..) | Lifecycle::Completed(_) | Lifecycle::CrashLoop(..)) {
+                } else if !matches!(
+                    service.life,
+                    Lifecycle::Backoff(..) | Lifecycle::Completed(_) | Lifecycle::Ended(..) | Lifecycle::CrashLoop(..)
+                ) {
                     let policy = service.spec.restart.policy;
                     service.life = if code == 0 && policy != RestartWhen::Always && service.wanted == DesiredState::Running {
                         Lifecycle::Completed(instance)
@@ -230,4 +254,19 @@ impl Actor {
             }
         }
     }
+}
+
+/// A specification by which a container is stopped that a service has which is a process now, or the other way round.
+fn of_the_other_sort(spec: &ServiceSpec) -> ServiceSpec {
+    let workload = match &spec.workload {
+        Workload::Process(_) => Workload::Container(ContainerSpec::new("")),
+        Workload::Container(_) => Workload::Process(ProcessSpec {
+            command: Vec::new(),
+            directory: "/".into(),
+            environment: IndexMap::new(),
+            ports: Vec::new(),
+            fronted: false,
+        }),
+    };
+    ServiceSpec { workload, ..spec.clone() }
 }

@@ -40,7 +40,10 @@ impl Actor {
         let Some(service) = self.state.services.get_mut(&name) else { return };
         debug_assert_eq!(service.operation, None, "{name}: {operation:?} would start next to it");
         service.operation = Some(operation);
-        let subject = self.subject_of(&name);
+        let mut subject = self.subject_of(&name);
+        if matches!(operation, Operation::Stop | Operation::Remove | Operation::Examine) {
+            subject.spec = self.state.services[&name].made_from().clone();
+        }
         let effects = self.effects.clone();
         match operation {
             Operation::Image => {

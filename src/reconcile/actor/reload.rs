@@ -36,7 +36,14 @@ impl Actor {
             }
             Reload::Restart => RestartReason::Reload,
             Reload::Swap => RestartReason::Swap,
-            Reload::Replace => {
+            Reload::Replace(content) => {
+                if let Some(content) = content {
+                    service.spec.set_content(content.clone());
+                    if let Some(recorded) = self.record.spec.as_mut().and_then(|spec| spec.services.get_mut(name)) {
+                        recorded.set_content(content);
+                    }
+                    self.unsaved = true;
+                }
                 // It has just been built.
                 service.image = ImageState::Here;
                 service.moved = true;
@@ -178,7 +185,10 @@ fn begin_anew(service: &mut Service, reason: RestartReason) {
     service.attempts = 0;
     service.restart = Some(reason);
     service.life = match std::mem::replace(&mut service.life, Lifecycle::Absent) {
-        Lifecycle::Completed(instance) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => Lifecycle::Idle(instance),
+        Lifecycle::Completed(instance)
+        | Lifecycle::Ended(instance, _)
+        | Lifecycle::CrashLoop(instance, _)
+        | Lifecycle::Backoff(instance, ..) => Lifecycle::Idle(instance),
         Lifecycle::Failed(None, _) => Lifecycle::Absent,
         Lifecycle::Unstoppable(instance, _) => Lifecycle::Running(instance),
         other => other,

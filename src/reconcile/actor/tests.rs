@@ -3,6 +3,7 @@
 
 mod engine;
 mod interleavings;
+mod readiness;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -185,7 +186,7 @@ async fn who_asks_because_of_a_view_is_not_shown_another_for_it() {
     while tokio::time::timeout(Duration::from_secs(1), views.changed()).await.is_ok() {}
     let before = views.borrow_and_update().turn;
     life.handle.record().await.unwrap();
-    life.handle.preview(world.spec()).await.unwrap();
+    life.handle.preview(world.spec(), BTreeMap::new()).await.unwrap();
     assert!(!views.has_changed().unwrap() && views.borrow().turn == before);
 }
 

@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 impl Effects {
     /// An error of the engine, with its known cause.
     pub(crate) fn refused(&self, spec: &ServiceSpec, what: &str, error: &OperationError) -> Evidence {
+        if let OperationError::Known(evidence) = error {
+            return evidence.as_ref().clone();
+        }
         let mut evidence = Evidence::of(format!("{what}: {error}"));
         if let OperationError::Engine(EngineError::PortTaken { port }) = error {
             let holder = net::holder_of(*port);

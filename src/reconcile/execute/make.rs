@@ -1,6 +1,6 @@
 //! Making what a service runs in: network, image, volumes, container.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use futures_util::StreamExt;
 use ipnet::Ipv4Net;
@@ -20,6 +20,13 @@ pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>
     networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
     let others = networks.split_off(networks.len().min(1));
     (networks.pop(), others)
+}
+
+/// A pull that makes no progress for so long has stopped.
+const SILENCE: Duration = Duration::from_mins(10);
+
+fn silent(name: &str) -> OperationError {
+    OperationError::Engine(EngineError::TimedOut { action: format!("make progress with pulling the image `{name}`"), limit: SILENCE })
 }
 
 impl Effects {
@@ -92,17 +99,15 @@ impl Effects {
                 }
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);
-                while let Some(step) = pull.next().await {
+                // Dropping it ends the pull.
+                while let Some(step) = tokio::time::timeout(SILENCE, pull.next()).await.map_err(|_| silent(name))? {
                     tell(step?.to_string());
                 }
                 Ok(true)
             }
             Image::Built(build) => {
                 tell(format!("building {}", build.tag));
-                let mut lines = self.engine.build(build);
-                while let Some(line) = lines.next().await {
-                    tell(line?);
-                }
+                self.runtime.build_image(spec, progress).await.map_err(|evidence| OperationError::Known(Box::new(evidence)))?;
                 Ok(true)
             }
         }

@@ -175,7 +175,7 @@ fn a_preview_names_what_changed() {
     let applied = wanted.iter().map(|(name, spec)| (name.clone(), spec.workload.clone())).collect();
     let Workload::Container(container) = &mut wanted.get_mut("db").unwrap().workload else { unreachable!() };
     container.command = Some(vec!["shared_buffers=96MB".into()]);
-    let plan = preview(&state, &wanted, &applied);
+    let plan = preview(&state, &wanted, &applied, &BTreeMap::new());
     assert_eq!(plan.steps[0].action, Action::Recreate);
     assert!(plan.steps[0].reason.contains("shared_buffers=96MB"), "{}", plan.steps[0].reason);
     assert_eq!(plan.steps[1].action, Action::Create);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::{
     TerminalSize,
+    build::BuildInputs,
     docker::{Selection, connect},
 };
 
@@ -232,11 +233,8 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     let build = |dockerfile: &str| {
         std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
         devenv_spec::ImageBuild {
-            context: context.path().to_owned(),
-            dockerfile: "Dockerfile".into(),
-            target: None,
             arguments: [("WORD".to_owned(), "argument".to_owned())].into_iter().collect(),
-            tag: format!("devenv-conformance-build:{}", std::process::id()),
+            ..devenv_spec::ImageBuild::new(context.path().to_owned(), format!("devenv-conformance-build:{}", std::process::id()))
         }
     };
     std::fs::write(context.path().join("secret"), "s").unwrap();
@@ -244,16 +242,26 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     std::fs::write(context.path().join(".dockerignore"), "secret\n").unwrap();
     let base = image(&*engine).await;
     let good = build(&format!("FROM {base}\nARG WORD\nCOPY . /context\nRUN ls /context && echo said $WORD\n"));
-    let lines: Vec<String> = engine.build(&good).try_collect().await.unwrap();
+    let lines: Vec<String> = engine.build(&good, BuildInputs::default()).try_collect().await.unwrap();
     assert!(lines.iter().any(|line| line == "said argument"), "{lines:?}");
     assert!(lines.iter().any(|line| line == "kept") && !lines.iter().any(|line| line == "secret"), "{lines:?}");
     assert!(engine.image(&good.tag).await.unwrap().is_some());
+    let secret = format!("FROM {base}\nRUN --mount=type=secret,id=token cat /run/secrets/token && echo\n");
+    let inputs = BuildInputs { secrets: [("token".to_owned(), b"told".to_vec())].into(), ..BuildInputs::default() };
+    let lines: Vec<String> = engine.build(&build(&secret), inputs).try_collect().await.unwrap();
+    assert!(lines.iter().any(|line| line == "told"), "{lines:?}");
     let removed = std::process::Command::new("docker").args(["image", "rm", &good.tag]).output().unwrap();
     assert!(removed.status.success(), "{removed:?}");
     assert_eq!(engine.image(&good.tag).await.unwrap(), None);
+    // As long as before, and at once.
+    for word in ["one", "two"] {
+        let text = format!("FROM {base}\nARG WORD\nCOPY <<EOF /file\n{word} $WORD\nEOF\nRUN <<EOF\ncat /file\nEOF\n");
+        let lines: Vec<String> = engine.build(&build(&text), BuildInputs::default()).try_collect().await.unwrap();
+        assert!(lines.contains(&format!("{word} argument")), "{lines:?}");
+    }
     let bad = build(&format!("FROM {base}\nRUN exit 9\n"));
-    let error = engine.build(&bad).try_collect::<Vec<_>>().await.unwrap_err();
-    assert!(error.to_string().contains("returned a non-zero code: 9"), "{error}");
+    let error = engine.build(&bad, BuildInputs::default()).try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().contains("[2/2] RUN exit 9` failed"), "{error}");
 }
 
 #[tokio::test]

@@ -32,6 +32,24 @@ pub(super) struct Client {
     place: Arc<OnceCell<Place>>,
 }
 
+/// Docker 23 brought the Dockerfile frontend 1.4, the first with here-documents.
+const WITH_HEREDOCS: u32 = 23;
+
+/// What builds images in an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Builder {
+    BuildKit {
+        /// Whether its own frontend knows here-documents.
+        heredocs: bool,
+        /// As `linux/amd64`.
+        platform: String,
+    },
+    /// Podman's, which knows BuildKit's instructions and needs no session.
+    Buildah,
+    /// Docker's old one: all there is for Windows containers.
+    Classic,
+}
+
 /// What `/version` says.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,6 +61,10 @@ struct VersionDocument {
     minimum: Option<String>,
     #[serde(default)]
     components: Option<Vec<Component>>,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    arch: String,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +145,21 @@ impl Client {
             api: self.api.to_string(),
             endpoint: self.endpoint().to_string(),
         })
+    }
+
+    /// What builds images there.
+    pub(super) async fn builder(&self) -> Result<Builder, EngineError> {
+        let version = greet(&self.plain).await?;
+        if version.components.iter().flatten().any(|component| component.name.contains("Podman")) {
+            return Ok(Builder::Buildah);
+        }
+        if version.os == "windows" {
+            return Ok(Builder::Classic);
+        }
+        // Versions that are no numbers are of engines built from the present sources.
+        let major = version.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let heredocs = major.is_none_or(|major| major >= WITH_HEREDOCS);
+        Ok(Builder::BuildKit { heredocs, platform: format!("{}/{}", version.os, version.arch) })
     }
 
     pub(super) async fn clock(&self) -> Result<String, EngineError> {

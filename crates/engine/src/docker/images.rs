@@ -1,6 +1,9 @@
 //! Images: whether they are here, and fetching them.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
 use futures_util::{StreamExt, stream::BoxStream};
@@ -9,9 +12,9 @@ use serde::Deserialize;
 use super::{
     client::Client,
     error::from_bollard,
-    wire::{ARCHIVE, Call, segment},
+    wire::{ARCHIVE, Call, filters, segment},
 };
-use crate::{EngineError, ImageDefaults, PullProgress};
+use crate::{EngineError, ImageDefaults, PullProgress, build::ImageSettings};
 
 pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, EngineError> {
     #[derive(Deserialize)]
@@ -41,6 +44,52 @@ pub(super) async fn defaults(client: &Client, name: &str) -> Result<ImageDefault
     let config = client.wire.read::<ImageDocument>(call).await?.config;
     let (entrypoint, command) = config.map(|config| (config.entrypoint, config.cmd)).unwrap_or_default();
     Ok(ImageDefaults { entrypoint: entrypoint.unwrap_or_default(), command: command.unwrap_or_default() })
+}
+
+/// What the image says of those who build on it; nothing if it is not here.
+pub(super) async fn settings(client: &Client, name: &str) -> Result<Option<ImageSettings>, EngineError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ImageDocument {
+        config: Option<ConfigDocument>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ConfigDocument {
+        #[serde(default)]
+        env: Option<Vec<String>>,
+        #[serde(default)]
+        shell: Option<Vec<String>>,
+    }
+    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
+    let found = client.wire.find::<ImageDocument>(call).await?;
+    Ok(found.map(|image| {
+        let (environment, shell) = image.config.map(|config| (config.env, config.shell)).unwrap_or_default();
+        ImageSettings { environment: environment.unwrap_or_default(), shell: shell.filter(|shell| !shell.is_empty()) }
+    }))
+}
+
+/// Removes the names of the images of this repository that are older. What cannot be removed stays for the next time.
+pub(super) async fn untag_older(client: &Client, repository: &str, age: Duration) {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Found {
+        created: i64,
+        #[serde(default)]
+        repo_tags: Option<Vec<String>>,
+    }
+    let call = Call::get("list images", "/images/json").with("filters", filters(&[("reference", &[repository])]));
+    let found: Vec<Found> = client.wire.read(call).await.unwrap_or_default();
+    let oldest = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(age).as_secs() as i64;
+    for name in found.into_iter().filter(|image| image.created < oldest).flat_map(|image| image.repo_tags.unwrap_or_default()) {
+        let _ = untag(client, &name).await;
+    }
+}
+
+/// Removes its name; the layers go with the last of its names.
+pub(super) async fn untag(client: &Client, name: &str) -> Result<(), EngineError> {
+    let call = Call::delete("remove an image", format!("/images/{}", segment(name)));
+    client.wire.open(call).await.map(drop)
 }
 
 /// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.

@@ -7,6 +7,7 @@
 
 mod archive;
 mod build;
+mod buildkit;
 mod client;
 mod containers;
 mod create;
@@ -38,7 +39,7 @@ use futures_util::stream::BoxStream;
 use super::{
     Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun,
     ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, Reach,
-    SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate,
+    SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
 use client::Client;
 use devenv_spec::{ImageBuild, Resources};
@@ -121,8 +122,8 @@ impl Engine for DockerEngine {
         images::pull(&self.client, name)
     }
 
-    fn build(&self, build: &ImageBuild) -> BoxStream<'static, Result<String, EngineError>> {
-        build::build(self.client.clone(), build.clone())
+    fn build(&self, build: &ImageBuild, options: BuildInputs) -> BoxStream<'static, Result<String, EngineError>> {
+        build::build(self.client.clone(), build.clone(), options)
     }
 
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError> {

@@ -64,6 +64,10 @@ impl<'a> Call<'a> {
         Self { method: Method::POST, ..Self::get(action, path) }
     }
 
+    pub(super) fn delete(action: &'a str, path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(action, path) }
+    }
+
     pub(super) fn within(self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self }
     }
@@ -150,12 +154,23 @@ impl Wire {
 
     /// Takes the connection over for a stream in both directions.
     pub(super) async fn upgrade(&self, call: Call<'_>, body: String) -> Result<reqwest::Upgraded, EngineError> {
-        let request = self
-            .request(&call)?
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONNECTION, "Upgrade")
-            .header(header::UPGRADE, "tcp")
-            .body(body);
+        let request = self.request(&call)?.header(header::CONTENT_TYPE, "application/json").body(body);
+        self.take_over(request, call, "tcp").await
+    }
+
+    /// The same, for another protocol that the engine speaks on the connection.
+    pub(super) async fn upgrade_to(
+        &self,
+        call: Call<'_>,
+        protocol: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::Upgraded, EngineError> {
+        let request = headers.iter().fold(self.request(&call)?, |request, (name, value)| request.header(*name, *value));
+        self.take_over(request, call, protocol).await
+    }
+
+    async fn take_over(&self, request: reqwest::RequestBuilder, call: Call<'_>, protocol: &str) -> Result<reqwest::Upgraded, EngineError> {
+        let request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, protocol);
         let response = self.send(request, &call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let message = format!("the engine opened no stream, status {}", response.status());

@@ -78,11 +78,10 @@ impl Describe for Container {
         let mut container = ContainerSpec::new(self.image.clone().unwrap_or_default());
         if let Some(build) = &self.build {
             container.image = Image::Built(ImageBuild {
-                context: cx.path(&build.context),
                 dockerfile: build.dockerfile.clone(),
                 target: build.target.clone(),
                 arguments: build.args.clone(),
-                tag: format!("devenv-{}-{}:latest", cx.environment, cx.name),
+                ..ImageBuild::new(cx.path(&build.context), format!("devenv-{}-{}:latest", cx.environment, cx.name))
             });
         }
         container.entrypoint.clone_from(&self.entrypoint);
@@ -202,7 +201,7 @@ mod tests {
         let given =
             given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
         insta::assert_snapshot!(given.rendered(), @r##"
-        build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest" }
+        build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest", options: BuildOptions { dockerfile_inline: None, labels: {}, network: None, no_cache: false, pull: false, platform: None, extra_hosts: [], shared_memory: None, contexts: {}, ssh: [], secrets: {}, cache_from: [] }, content: None }
         variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
         variable: DEVENV_PROJECT=/home/ada/shop
         variable: DEVENV_INSTANCE=default

@@ -43,6 +43,15 @@ impl Rules for ContainerKind {
         }
         let mut targets = BTreeSet::new();
         for volume in fields.get("volumes").into_iter().flat_map(Node::items) {
+            if let Some(source) = volume.get("source")
+                && let Some(name) = source.text()
+                && !name.starts_with(['.', '/'])
+                && name.contains('/')
+            {
+                findings
+                    .error(source.span, "bad-value", format!("`{name}` is neither a path nor the name of a volume"))
+                    .hint(format!("write `./{name}` for a directory of the project"));
+            }
             let Some(target) = volume.get("target") else { continue };
             let Some(path) = target.text() else { continue };
             if !path.starts_with('/') {

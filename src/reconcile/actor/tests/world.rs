@@ -96,6 +96,13 @@ impl ServiceRuntime for FakeServiceRuntime {
 
     fn keep_output(&self, _: &ServiceSpec, _: &Instance) {}
 
+    async fn build_image(&self, spec: &ServiceSpec, _: &mpsc::Sender<crate::reconcile::Progress>) -> Result<(), Evidence> {
+        use crate::engine::{Engine, build::BuildInputs};
+        let Some(build) = spec.build() else { return Ok(()) };
+        let lines: Vec<_> = futures_util::StreamExt::collect(self.engine.build(build, BuildInputs::default())).await;
+        lines.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(Evidence::of(error.to_string())))
+    }
+
     fn diagnose(&self, _: &ServiceSpec, _: &Evidence) -> Option<(String, String)> {
         None
     }

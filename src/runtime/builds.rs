@@ -1,0 +1,224 @@
+//! Images of the services' own: the fingerprints of what they are built from, the build with its output in the service's log,
+//! and the list of the files of the last one, with which a plan is explained.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use devenv_api::{ApiError, ErrorCode, LogStream};
+use devenv_files::Durability;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+
+use crate::{
+    engine::{
+        Engine, EngineError,
+        build::{BuildContext, BuildInputs, Manifest},
+    },
+    error::describe,
+    log::Logs,
+    reconcile::Evidence,
+    spec::{BuildSecret, EnvironmentSpec, ImageBuild, ServiceName, ServiceSpec},
+};
+
+/// A builder that says nothing for so long has gone.
+const SILENCE: Duration = Duration::from_mins(30);
+/// Lines that a failure shows.
+const SHOWN: usize = 30;
+/// Changed files that a plan names.
+const NAMED: usize = 3;
+
+/// Records in each service with an image of its own what that is built from; the files of each.
+pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
+    let builds: Vec<(ServiceName, ImageBuild)> =
+        spec.services.iter().filter_map(|(name, service)| Some((name.clone(), service.build()?.clone()))).collect();
+    if builds.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let read = move || -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
+        let all = builds.into_iter().map(|(name, build)| {
+            let manifest = manifest(&build).map_err(|reason| unreadable(&name, &reason))?;
+            Ok((name, manifest))
+        });
+        all.collect()
+    };
+    let manifests = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the build contexts: {error}")))??;
+    for (name, manifest) in &manifests {
+        if let Some(service) = spec.services.get_mut(name) {
+            service.set_content(manifest.fingerprint());
+        }
+    }
+    Ok(manifests)
+}
+
+fn manifest(build: &ImageBuild) -> Result<Manifest, String> {
+    BuildContext::read(build).and_then(|context| context.manifest()).map_err(|error| describe(&error))
+}
+
+fn unreadable(service: &ServiceName, reason: &str) -> ApiError {
+    ApiError::new(ErrorCode::Failed, format!("the image of {service} cannot be built: {reason}"))
+        .hint(format!("check `context` and `dockerfile` under `build` of `{service}`"))
+}
+
+/// Why `up` would build images anew, by service: `rebuild: 2 files changed (a, b)`.
+pub(crate) fn reasons(directory: &Path, now: &BTreeMap<ServiceName, Manifest>) -> BTreeMap<ServiceName, String> {
+    let reason = |(name, manifest): (&ServiceName, &Manifest)| {
+        let last: Manifest = serde_json::from_slice(&std::fs::read(list_of(directory, name)).ok()?).ok()?;
+        let changed = manifest.changes_since(&last);
+        let files = if changed.len() == 1 { "file" } else { "files" };
+        let mut named = changed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        if changed.len() > NAMED {
+            named.push_str(", …");
+        }
+        (!changed.is_empty()).then(|| (name.clone(), format!("rebuild: {} {files} changed ({named})", changed.len())))
+    };
+    now.iter().filter_map(reason).collect()
+}
+
+fn list_of(directory: &Path, service: &ServiceName) -> PathBuf {
+    directory.join(format!("{service}.json"))
+}
+
+/// Builds the images of one environment.
+pub(crate) struct Builds {
+    engine: Arc<dyn Engine>,
+    logs: Logs,
+    /// Where the lists of files are kept.
+    directory: PathBuf,
+}
+
+impl Builds {
+    pub(crate) fn new(engine: Arc<dyn Engine>, logs: Logs, directory: PathBuf) -> Self {
+        Self { engine, logs, directory }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The fingerprint of what the image was built from. `variables` are those of the shell, `run` is the one that the output
+    /// is filed under, and `tell` hears each line. Dropping it ends the build.
+    pub(crate) async fn build(
+        &self,
+        spec: &ServiceSpec,
+        no_cache: bool,
+        variables: &BTreeMap<String, String>,
+        run: u32,
+        mut tell: impl FnMut(&str) + Send,
+    ) -> Result<String, Evidence> {
+        let Some(build) = spec.build() else { return Err(Evidence::of("has no image of its own")) };
+        let inputs = inputs(build, no_cache, variables).await.map_err(Evidence::of)?;
+        // What changes from here on is in the image or not, and not in the list: the next `up` builds once more.
+        let read = build.clone();
+        let manifest = tokio::task::spawn_blocking(move || manifest(&read)).await.map_err(|error| Evidence::of(error.to_string()))?;
+        let manifest = manifest.map_err(|reason| Evidence::of(format!("its image cannot be built: {reason}")))?;
+        let mut log = self.logs.writer(spec.name.as_str()).ok();
+        let mut last = VecDeque::new();
+        let mut lines = self.engine.build(build, inputs);
+        loop {
+            let line = match tokio::time::timeout(SILENCE, lines.next()).await {
+                Ok(None) => break,
+                Ok(Some(line)) => line,
+                Err(_) => Err(EngineError::TimedOut { action: "say anything about the build".to_owned(), limit: SILENCE }),
+            };
+            let error = match line {
+                Ok(line) => {
+                    tell(&line);
+                    if let Some(log) = &mut log {
+                        log.push(Timestamp::now(), run, LogStream::Stdout, line.as_bytes());
+                        // A log that cannot be written counts what it loses.
+                        let _ = log.flush();
+                    }
+                    if last.len() == SHOWN {
+                        last.pop_front();
+                    }
+                    last.push_back(line);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let lines = match &error {
+                EngineError::BuildFailed { output, .. } if !output.is_empty() => output.clone(),
+                _ => last.into(),
+            };
+            if let Some(log) = &mut log {
+                log.push(Timestamp::now(), run, LogStream::Stderr, error.to_string().as_bytes());
+                let _ = log.flush();
+            }
+            return Err(Evidence { lines, ..Evidence::of(error.to_string()) });
+        }
+        let content = manifest.fingerprint();
+        let (path, text) = (list_of(&self.directory, &spec.name), serde_json::to_vec(&manifest).unwrap_or_default());
+        let directory = self.directory.clone();
+        let write = move || {
+            std::fs::create_dir_all(&directory)?;
+            devenv_files::write_with(&path, &text, 0o600, Durability::Cached)
+        };
+        // Only a plan's words are made of it.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            tracing::warn!(%error, service = %spec.name, "Cannot keep the list of files of a build.");
+        }
+        Ok(content)
+    }
+}
+
+/// The values of secrets, and the agents.
+async fn inputs(build: &ImageBuild, no_cache: bool, variables: &BTreeMap<String, String>) -> Result<BuildInputs, String> {
+    let mut inputs = BuildInputs { no_cache, ..BuildInputs::default() };
+    for (id, secret) in &build.options.secrets {
+        let value = match secret {
+            BuildSecret::Variable(name) => variables.get(name).map(|value| value.clone().into_bytes()).ok_or_else(|| {
+                format!("the build secret `{id}` needs the variable `{name}`, which is not set: export it, and run the command again")
+            })?,
+            BuildSecret::File(path) => tokio::fs::read(path)
+                .await
+                .map_err(|error| format!("the build secret `{id}` cannot be read: {}: {error}", path.display()))?,
+        };
+        inputs.secrets.insert(id.clone(), value);
+    }
+    for agent in &build.options.ssh {
+        let (id, socket) = match agent.split_once('=') {
+            Some((id, path)) => (id, Some(PathBuf::from(path))),
+            None => (agent.as_str(), variables.get("SSH_AUTH_SOCK").map(PathBuf::from)),
+        };
+        let socket = socket.ok_or_else(|| {
+            "`build.ssh` needs an SSH agent, and SSH_AUTH_SOCK is not set: start one with `ssh-agent`, and run the command again".to_owned()
+        })?;
+        inputs.ssh.insert(id.to_owned(), socket);
+    }
+    Ok(inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_counts_and_names_the_files_that_changed_since_the_last_build() {
+        let directory = tempfile::tempdir().unwrap();
+        let name: ServiceName = "web".parse().unwrap();
+        let manifest =
+            |files: &[(&str, &str)]| Manifest(files.iter().map(|(path, hash)| ((*path).to_owned(), (*hash).to_owned())).collect());
+        let before = manifest(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
+        std::fs::write(list_of(directory.path(), &name), serde_json::to_vec(&before).unwrap()).unwrap();
+        let told = |now: Manifest| reasons(directory.path(), &[(name.clone(), now)].into()).remove(&name);
+        assert_eq!(told(before.clone()), None);
+        assert_eq!(told(manifest(&[("a", "1"), ("b", "2"), ("c", "1"), ("d", "1")])).unwrap(), "rebuild: 1 file changed (b)");
+        assert_eq!(told(manifest(&[("b", "2"), ("c", "2"), ("e", "1")])).unwrap(), "rebuild: 5 files changed (a, b, c, …)");
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_not_there_is_an_error_that_names_it() {
+        let mut build = ImageBuild::new("/".into(), "x");
+        build.options.secrets.insert("token".into(), BuildSecret::Variable("NPM_TOKEN".into()));
+        let error = inputs(&build, false, &BTreeMap::new()).await.unwrap_err();
+        assert!(error.contains("`token`") && error.contains("`NPM_TOKEN`"), "{error}");
+        let given = BTreeMap::from([("NPM_TOKEN".to_owned(), "t".to_owned())]);
+        assert_eq!(inputs(&build, false, &given).await.unwrap().secrets["token"], b"t");
+    }
+}
