@@ -4,6 +4,7 @@ mod backup;
 mod blueprint;
 mod causes;
 mod csv;
+mod faults;
 mod fields;
 mod golden;
 mod lease;
@@ -43,7 +44,7 @@ impl ServiceKind for MariadbKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, provisions, scripts, leases, backups, transfers, golden, figures, workloads);
+    abilities!(probes, provisions, scripts, leases, backups, transfers, golden, figures, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

@@ -36,9 +36,9 @@ create function double_of(n int) returns int deterministic return n * 2//
 delimiter ;
 ";
 
-struct Server {
-    service: ServiceSpec,
-    vault: Vault,
+pub(super) struct Server {
+    pub(super) service: ServiceSpec,
+    pub(super) vault: Vault,
     project: tempfile::TempDir,
     checksums: Checksums,
     running: Running,
@@ -46,7 +46,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (secrets, vault) = vault();
         let port = free_port();
         let declared = json!({"mariadb": { "databases": { "app": { "init": ["init"], "seed": ["seed"] }, "au_dit": {} } }});
@@ -95,7 +95,7 @@ impl Server {
         apply(self.service.scripts.as_ref().unwrap(), Choice::All, &cx).await
     }
 
-    async fn session(&self, user: &str, database: &str) -> Result<Session, mysql_async::Error> {
+    pub(super) async fn session(&self, user: &str, database: &str) -> Result<Session, mysql_async::Error> {
         let provision = MariadbProvision::of(&self.service).unwrap();
         let secret = devenv_spec::SecretRef::new("store", user);
         let login = Login {

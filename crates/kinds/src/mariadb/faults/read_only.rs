@@ -1,0 +1,73 @@
+//! A server that takes no writes, as a replica.
+
+use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
+use devenv_spec::OfKind;
+use serde_json::json;
+
+use super::{
+    Action, NAME, WRITABLE,
+    server::{Server, within},
+};
+use crate::{
+    capability::{Effect, FaultSite},
+    mariadb::session::{code, identifier, reason},
+};
+
+/// The server's number for a statement that an option prevents.
+const PREVENTED: u16 = 1290;
+
+pub(super) struct MariadbReadOnly;
+
+impl FaultKind for MariadbReadOnly {
+    fn name(&self) -> &'static str {
+        "mariadb-read-only"
+    }
+
+    fn about(&self) -> &'static str {
+        "Refuse the writes of all users but the superuser."
+    }
+
+    fn undone_by(&self) -> Undoing {
+        Undoing::Lease
+    }
+
+    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
+        target.of_kind(self.name(), NAME)?;
+        Ok(Injection { action: Action::ReadOnly.of_kind(), expected: ExpectedEffect::Effect })
+    }
+}
+
+/// A server that its profile makes read-only is refused: undoing would make it take writes.
+pub(super) async fn inject(server: &Server, site: &mut dyn FaultSite) -> Result<Effect, String> {
+    let mut session = server.superuser().await?;
+    let now = within(session.rows("SELECT @@GLOBAL.read_only")).await?.map_err(|error| reason(&error))?;
+    session.close().await;
+    if now.into_iter().flatten().flatten().next().is_none_or(|value| value != "0") {
+        return Err("the server is read-only already".to_owned());
+    }
+    site.will_undo(OfKind::new(WRITABLE, &json!({ "service": site.service().name })))?;
+    set(server, true).await?;
+    look(server).await
+}
+
+pub(super) async fn set(server: &Server, on: bool) -> Result<(), String> {
+    let mut session = server.superuser().await?;
+    let set = within(session.run(if on { "SET GLOBAL read_only = ON" } else { "SET GLOBAL read_only = OFF" })).await?;
+    session.close().await;
+    set.map_err(|error| reason(&error))
+}
+
+/// Whether the application's user is refused what it may do else, and what would change nothing.
+async fn look(server: &Server) -> Result<Effect, String> {
+    if server.is_roots() {
+        return Ok(Effect::no("the first database belongs to the superuser, who may still write"));
+    }
+    let mut session = within(server.owner(None)?.open()).await?.map_err(|error| reason(&error))?;
+    let written = within(session.run(&format!("CREATE DATABASE IF NOT EXISTS {}", identifier(server.database())))).await?;
+    session.close().await;
+    match written {
+        Err(error) if code(&error) == Some(PREVENTED) => Ok(Effect::yes(format!("the application's user is refused: {}", reason(&error)))),
+        Err(error) => Err(reason(&error)),
+        Ok(()) => Ok(Effect::no("the application's user may still write")),
+    }
+}
