@@ -120,12 +120,30 @@ async fn back_up(
             }
         }
         Way::Files => {
+            let before = counted(context, environment, service, ability).await?;
             let (file, content) = copy_files(context, environment, record, name, &directory).await?;
             part.files.push(backups.file(id, file, None).await?);
-            part.contents.push(content);
+            part.contents = match (before, counted(context, environment, service, ability).await?) {
+                // What changed while it was copied is not known to be in the copy.
+                (Some(before), Some(after)) => before.into_iter().filter(|content| after.contains(content)).collect(),
+                _ => vec![content],
+            };
         }
     }
     Ok(part)
+}
+
+/// What the server counts of itself, where that is compared instead of its files.
+pub(super) async fn counted(
+    context: &Context,
+    environment: &Environment,
+    service: &ServiceSpec,
+    ability: &dyn BackupAbility,
+) -> Result<Option<Vec<Content>>, ApiError> {
+    let instance = environment.instance(&service.name)?;
+    let site = site(context.environments(), environment, service, &instance.id);
+    let counted = context.unless_cancelled(ability.contents(&site)).await?;
+    counted.map_err(|error| backup_error(&error))
 }
 
 /// The service is paused meanwhile.

@@ -3,14 +3,14 @@
 //! What comes out of the backup is counted and compared: databases before they take their place, volumes after it, when
 //! their servers run on them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, Backup, BackupFile, BackupPart, Compared, Content, ErrorCode, OperationKind, RestoreRequest, Restored};
 use serde_json::{Value, json};
 
 use super::{
     Context, Prepared, Work,
-    backup::ability,
+    backup::{ability, counted},
     copy::{digest, same},
     ready::failures_of,
     replacement::{Replacement, backup_error, only_volume, site},
@@ -25,6 +25,11 @@ use crate::{
     kinds::capability::{Backups as BackupAbility, Restores, Staged, StagedRestore, Way},
     spec::{ServiceName, ServiceSpec},
 };
+
+/// A server with restored files has recovered what it counts by then.
+const RECOVERS: Duration = Duration::from_secs(15);
+/// Between two counts.
+const AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) fn prepare(environments: &Environments, request: RestoreRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
@@ -149,12 +154,29 @@ impl Part<'_> {
                 Ok(Some(restore.contents(&site).await.map_err(|error| backup_error(&error))?))
             }
             (Way::Files, _) => {
+                if let Some(now) = self.counted(context, environment).await? {
+                    return Ok(Some(now));
+                }
                 let record = environment.handle.record().await?;
                 let held = only_volume(&record, &self.service.name)?;
                 let digest = digest(context.environments(), &record, &held.volume, &held.spec).await?;
                 Ok(Some(vec![Content { name: "files".to_owned(), rows: digest.files, checksum: Some(digest.checksum) }]))
             }
             (Way::Dump | Way::Skipped(_), _) => Ok(None),
+        }
+    }
+
+    /// What the server counts of what was counted before: one that has just been started may still recover some of it.
+    async fn counted(&self, context: &Context, environment: &Environment) -> Result<Option<Vec<Content>>, ApiError> {
+        let began = Instant::now();
+        loop {
+            let Some(mut now) = counted(context, environment, self.service, self.ability).await? else { return Ok(None) };
+            now.retain(|now| self.saved.contents.iter().any(|had| had.name == now.name));
+            if compare(&self.saved.service, &self.saved.contents, &now).differences.is_empty() || began.elapsed() > RECOVERS {
+                return Ok(Some(now));
+            }
+            // No server says when it has counted everything.
+            tokio::time::sleep(AGAIN).await;
         }
     }
 

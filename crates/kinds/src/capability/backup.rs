@@ -38,11 +38,21 @@ pub enum Way {
 pub trait Backups: Send + Sync {
     fn way(&self, service: &ServiceSpec) -> Way;
 
-    /// Writes dumps into the directory, and counts what is in them at the same moment.
-    async fn dump(&self, site: &ServerSite<'_>, directory: &Path) -> Result<Dumped, BackupError>;
+    /// Writes dumps into the directory, and counts what is in them at the same moment. Asked where [`Self::way`] is [`Way::Dump`].
+    async fn dump(&self, _site: &ServerSite<'_>, _directory: &Path) -> Result<Dumped, BackupError> {
+        Ok(Dumped::default())
+    }
 
     /// How a dump comes back; `None` where [`Self::way`] is never [`Way::Dump`].
-    fn restores(&self) -> Option<Restores<'_>>;
+    fn restores(&self) -> Option<Restores<'_>> {
+        None
+    }
+
+    /// What the server counts of itself where files are copied ([`Way::Files`]) that it changes at every start; `None` if the files
+    /// themselves are compared.
+    async fn contents(&self, _site: &ServerSite<'_>) -> Result<Option<Vec<Content>>, BackupError> {
+        Ok(None)
+    }
 }
 
 /// What a backup of one service consists of.

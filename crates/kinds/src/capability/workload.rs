@@ -34,6 +34,7 @@ pub trait WorkloadKind: Send + Sync {
 }
 
 /// Where a workload works.
+#[derive(Clone, Copy)]
 pub struct WorkloadSite<'a> {
     pub service: &'a str,
     pub variables: &'a Variables,

@@ -1,4 +1,4 @@
-//! The few frames of AMQP 0-9-1 that a login takes. Our own, because a whole client costs the build fourteen crates and tells no more.
+//! Frames of AMQP 0-9-1, and the login. Our own, because a whole client costs the build fourteen crates and tells no more.
 
 use std::io;
 
@@ -10,20 +10,27 @@ use tokio::{
 /// What a client says first, and what a server answers to one that said something else.
 pub(super) const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 const FRAME_END: u8 = 0xCE;
-/// A frame of a login is smaller.
+/// Frames that are expected here are smaller.
 const LARGEST: u32 = 1 << 20;
 
-const START: (u16, u16) = (10, 10);
-const START_OK: (u16, u16) = (10, 11);
-const TUNE: (u16, u16) = (10, 30);
-const TUNE_OK: (u16, u16) = (10, 31);
-const OPEN: (u16, u16) = (10, 40);
-const OPEN_OK: (u16, u16) = (10, 41);
-const CLOSE: (u16, u16) = (10, 50);
-const CLOSE_OK: (u16, u16) = (10, 51);
+const START: Method = (10, 10);
+const START_OK: Method = (10, 11);
+const TUNE: Method = (10, 30);
+const TUNE_OK: Method = (10, 31);
+const OPEN: Method = (10, 40);
+const OPEN_OK: Method = (10, 41);
+const CLOSE: Method = (10, 50);
+const CLOSE_OK: Method = (10, 51);
+const CHANNEL_CLOSE: Method = (20, 40);
+
+/// Types of frames.
+pub(super) const METHOD: u8 = 1;
+pub(super) const CONTENT: u8 = 2;
+pub(super) const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LoginError {
+pub(super) enum AmqpError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The server's own words.
@@ -33,8 +40,19 @@ pub(super) enum LoginError {
     NoAmqp,
 }
 
+/// A method's class and number.
+pub(super) type Method = (u16, u16);
+
 /// Logs in, opens the virtual host and takes leave; what the server calls itself.
-pub(super) async fn login(mut stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<String, LoginError> {
+pub(super) async fn login(stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<String, AmqpError> {
+    let (mut stream, version) = open(stream, user, password, vhost).await?;
+    send(&mut stream, 0, CLOSE, &[&200u16.to_be_bytes()[..], &short("done"), &[0, 0, 0, 0]].concat()).await?;
+    expect(&mut stream, CLOSE_OK).await?;
+    Ok(version)
+}
+
+/// Logs in and opens the virtual host; the connection, which has no heartbeats, and what the server calls itself.
+pub(super) async fn open(mut stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<(TcpStream, String), AmqpError> {
     stream.write_all(&HEADER).await?;
     let start = expect(&mut stream, START).await?;
     let answer = [
@@ -43,55 +61,72 @@ pub(super) async fn login(mut stream: TcpStream, user: &str, password: &str, vho
         long(format!("\0{user}\0{password}").as_bytes()),
         short("en_US"),
     ];
-    send(&mut stream, START_OK, &answer.concat()).await?;
+    send(&mut stream, 0, START_OK, &answer.concat()).await?;
     let limits = expect(&mut stream, TUNE).await?;
-    send(&mut stream, TUNE_OK, limits.get(..8).ok_or(LoginError::NoAmqp)?).await?;
-    send(&mut stream, OPEN, &[short(vhost), short(""), vec![0]].concat()).await?;
+    let limits = [limits.get(..6).ok_or(AmqpError::NoAmqp)?, &[0, 0]].concat();
+    send(&mut stream, 0, TUNE_OK, &limits).await?;
+    send(&mut stream, 0, OPEN, &[short(vhost), short(""), vec![0]].concat()).await?;
     expect(&mut stream, OPEN_OK).await?;
-    send(&mut stream, CLOSE, &[&200u16.to_be_bytes()[..], &short("done"), &[0, 0, 0, 0]].concat()).await?;
-    expect(&mut stream, CLOSE_OK).await?;
-    Ok(version(&start).unwrap_or_default())
+    Ok((stream, version(&start).unwrap_or_default()))
 }
 
 /// The arguments of a method that has to come next.
-async fn expect(stream: &mut TcpStream, wanted: (u16, u16)) -> Result<Vec<u8>, LoginError> {
+pub(super) async fn expect(stream: &mut TcpStream, wanted: Method) -> Result<Vec<u8>, AmqpError> {
+    match method(stream).await? {
+        (found, arguments) if found == wanted => Ok(arguments),
+        _ => Err(AmqpError::NoAmqp),
+    }
+}
+
+/// The next method with its arguments; a server that closes the connection or the channel is an error.
+pub(super) async fn method(stream: &mut TcpStream) -> Result<(Method, Vec<u8>), AmqpError> {
+    let (METHOD, mut body) = frame(stream).await? else { return Err(AmqpError::NoAmqp) };
+    if body.len() < 4 {
+        return Err(AmqpError::NoAmqp);
+    }
+    let method = (u16::from_be_bytes([body[0], body[1]]), u16::from_be_bytes([body[2], body[3]]));
+    let arguments = body.split_off(4);
+    match method {
+        CLOSE | CHANNEL_CLOSE => Err(AmqpError::Refused(words(&arguments))),
+        method => Ok((method, arguments)),
+    }
+}
+
+/// The next frame that is no heartbeat: its type and what is in it.
+pub(super) async fn frame(stream: &mut TcpStream) -> Result<(u8, Vec<u8>), AmqpError> {
     loop {
         let mut head = [0; 7];
         stream.read_exact(&mut head).await?;
         if head.starts_with(b"AMQP") {
-            return Err(LoginError::NoAmqp);
+            return Err(AmqpError::NoAmqp);
         }
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         if size > LARGEST {
-            return Err(LoginError::NoAmqp);
+            return Err(AmqpError::NoAmqp);
         }
         let mut body = vec![0; size as usize + 1];
         stream.read_exact(&mut body).await?;
-        match (head[0], body.pop()) {
-            // A heartbeat.
-            (8, Some(FRAME_END)) => {}
-            (1, Some(FRAME_END)) if body.len() >= 4 => {
-                let method = (u16::from_be_bytes([body[0], body[1]]), u16::from_be_bytes([body[2], body[3]]));
-                let arguments = body.split_off(4);
-                return match method {
-                    found if found == wanted => Ok(arguments),
-                    CLOSE => Err(LoginError::Refused(words(&arguments))),
-                    _ => Err(LoginError::NoAmqp),
-                };
-            }
-            _ => return Err(LoginError::NoAmqp),
+        if body.pop() != Some(FRAME_END) {
+            return Err(AmqpError::NoAmqp);
+        }
+        if head[0] != HEARTBEAT {
+            return Ok((head[0], body));
         }
     }
 }
 
-async fn send(stream: &mut TcpStream, method: (u16, u16), arguments: &[u8]) -> io::Result<()> {
-    let mut frame = vec![1, 0, 0];
-    frame.extend((arguments.len() as u32 + 4).to_be_bytes());
-    frame.extend(method.0.to_be_bytes());
-    frame.extend(method.1.to_be_bytes());
-    frame.extend(arguments);
+pub(super) async fn send(stream: &mut TcpStream, channel: u16, method: Method, arguments: &[u8]) -> io::Result<()> {
+    let body = [&method.0.to_be_bytes()[..], &method.1.to_be_bytes(), arguments].concat();
+    stream.write_all(&framed(METHOD, channel, &body)).await
+}
+
+pub(super) fn framed(kind: u8, channel: u16, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![kind];
+    frame.extend(channel.to_be_bytes());
+    frame.extend((body.len() as u32).to_be_bytes());
+    frame.extend(body);
     frame.push(FRAME_END);
-    stream.write_all(&frame).await
+    frame
 }
 
 /// Why the server closes: a number, and its words.
@@ -108,12 +143,12 @@ fn version(start: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(start.get(at + 4..at + 4 + length)?).into_owned())
 }
 
-fn short(text: &str) -> Vec<u8> {
+pub(super) fn short(text: &str) -> Vec<u8> {
     let bytes = &text.as_bytes()[..text.len().min(255)];
     [&[bytes.len() as u8][..], bytes].concat()
 }
 
-fn long(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn long(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
@@ -131,7 +166,7 @@ mod tests {
     use super::*;
 
     /// A server that plays its part of the script: what it reads is thrown away.
-    async fn against(answers: Vec<Vec<u8>>) -> Result<String, LoginError> {
+    async fn against(answers: Vec<Vec<u8>>) -> Result<String, AmqpError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
@@ -147,19 +182,14 @@ mod tests {
         result
     }
 
-    fn frame(method: (u16, u16), arguments: &[u8]) -> Vec<u8> {
-        let mut frame = vec![1, 0, 0];
-        frame.extend((arguments.len() as u32 + 4).to_be_bytes());
-        frame.extend([method.0.to_be_bytes(), method.1.to_be_bytes()].concat());
-        frame.extend(arguments);
-        frame.push(FRAME_END);
-        frame
+    fn answer(method: Method, arguments: &[u8]) -> Vec<u8> {
+        framed(METHOD, 0, &[&method.0.to_be_bytes()[..], &method.1.to_be_bytes(), arguments].concat())
     }
 
     #[tokio::test]
     async fn a_refusal_is_told_in_the_servers_words() {
-        let start = frame(START, b"\0\x09\0\0\0\x12\x07versionS\0\0\0\x054.0.5");
-        let refusal = frame(CLOSE, &[&403u16.to_be_bytes()[..], &short("ACCESS_REFUSED - login was refused"), &[0; 4]].concat());
+        let start = answer(START, b"\0\x09\0\0\0\x12\x07versionS\0\0\0\x054.0.5");
+        let refusal = answer(CLOSE, &[&403u16.to_be_bytes()[..], &short("ACCESS_REFUSED - login was refused"), &[0; 4]].concat());
         let error = against(vec![start, refusal]).await.unwrap_err();
         assert_eq!(error.to_string(), "ACCESS_REFUSED - login was refused");
     }
@@ -167,9 +197,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_of_another_protocol_is_known() {
         let error = against(vec![b"AMQP\x00\x01\x00\x00".to_vec()]).await.unwrap_err();
-        assert!(matches!(error, LoginError::NoAmqp), "{error}");
+        assert!(matches!(error, AmqpError::NoAmqp), "{error}");
         let error = against(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]).await.unwrap_err();
-        assert!(matches!(error, LoginError::NoAmqp), "{error}");
+        assert!(matches!(error, AmqpError::NoAmqp), "{error}");
     }
 
     #[test]

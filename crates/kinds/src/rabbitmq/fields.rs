@@ -48,7 +48,7 @@ fn default_version() -> String {
     "4.0".to_owned()
 }
 
-const AMQP: u16 = 5672;
+pub(super) const AMQP: u16 = 5672;
 const MANAGEMENT: u16 = 15672;
 const PROMETHEUS: u16 = 15692;
 /// The image's user.

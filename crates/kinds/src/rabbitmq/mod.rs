@@ -1,7 +1,9 @@
 //! RabbitMQ: virtual hosts with users, definitions and messages with a ledger, leases that are virtual hosts.
 
 mod amqp;
+mod backup;
 mod causes;
+mod channel;
 mod fields;
 mod lease;
 mod management;
@@ -11,8 +13,11 @@ mod provision;
 mod real_tests;
 mod scripts;
 pub mod spec;
+mod workload;
 
-use crate::capability::{Cause, FileField, ServiceKind, abilities};
+use std::sync::Arc;
+
+use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Variables, abilities};
 
 pub use fields::Rabbitmq;
 
@@ -33,11 +38,15 @@ impl ServiceKind for RabbitmqKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, provisions, scripts, leases);
+    abilities!(probes, provisions, scripts, leases, backups, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["definitions"]), FileField::scripts(&["seed"])];
         FILES
+    }
+
+    fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
+        workload::asker(variables, service)
     }
 
     fn causes(&self) -> &'static [Cause] {

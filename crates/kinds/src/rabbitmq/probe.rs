@@ -7,7 +7,7 @@ use devenv_spec::OfKind;
 
 use super::{
     RabbitmqKind,
-    amqp::{HEADER, LoginError, login},
+    amqp::{AmqpError, HEADER, login},
     spec::RabbitmqProbe,
 };
 use crate::{
@@ -22,7 +22,7 @@ impl Probes for RabbitmqKind {
         let stream = connect(port).await?;
         match login(stream, &user, &cx.reveal(&password)?, &vhost).await {
             Ok(version) => Ok(ProbeSuccess::of(format!("logged in as {user} to {vhost}, version {version}"))),
-            Err(LoginError::Io(error)) => Err(ProbeFailure::silent(io_words(&format_args!("127.0.0.1:{port}"), &error))),
+            Err(AmqpError::Io(error)) => Err(ProbeFailure::silent(io_words(&format_args!("127.0.0.1:{port}"), &error))),
             Err(error) => Err(ProbeFailure::said(error.to_string())),
         }
     }

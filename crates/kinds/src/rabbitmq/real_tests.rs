@@ -1,16 +1,16 @@
 //! A real broker, started as the kind describes it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use devenv_api::LedgerState;
 use devenv_profile::testing::given;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::{RabbitmqKind, management::Management, spec::RabbitmqProvision};
+use super::{RabbitmqKind, channel::Channel, management::Management, spec::RabbitmqProvision};
 use crate::{
-    capability::Leases,
-    probe::real_tests::{free_port, ready, start_described, vault},
+    capability::{Backups, Leases, Reply, ServerSite, Variables, WorkloadSite, Workloads},
+    probe::real_tests::{docker, free_port, ready, start_described, vault},
     provision::{ProvisionContext, apply as provision},
     script::{
         Checksums, Choice, ScriptContext,
@@ -84,4 +84,69 @@ async fn virtual_hosts_definitions_messages_and_leases_are_what_the_profile_says
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("the lease is still there");
+}
+
+#[tokio::test]
+async fn confirmed_messages_survive_a_kill_and_the_broker_counts_the_same_afterwards() {
+    let (_secrets, vault) = vault();
+    let (amqp, management) = (free_port(), free_port());
+    let given = given("queue", json!({ "rabbitmq": {} })).with(|service| service.ports.extend([(5672, amqp), (15672, management)]));
+    let service = given.spec().services["queue"].clone();
+    let running = start_described(&service, &vault);
+    ready(&service.probe, &vault).await;
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
+    provision(&service.provision[0], &cx).await.unwrap();
+    let site = ServerSite {
+        service: &service,
+        engine: engine().await,
+        container: &running.0,
+        vault: &vault,
+        authority: Path::new("/nonexistent"),
+    };
+
+    let password = vault.reveal(&devenv_spec::SecretRef::new("queue", "queue")).unwrap();
+    let url = format!("amqp://queue:{password}@127.0.0.1:{amqp}/queue");
+    let variables = Variables([("QUEUE_URL".to_owned(), url)].into());
+    let site_of_work = WorkloadSite { service: "queue", variables: &variables, run: "r1", label: "w" };
+    let mut works = Vec::new();
+    for (label, queue) in [("q", "quorum"), ("c", "classic")] {
+        let site = WorkloadSite { label, ..site_of_work };
+        let work = RabbitmqKind.kinds()[0].work(&json!({ "service": "queue", "queue": queue }), &site).unwrap();
+        work.set_up().await.unwrap();
+        let mut client = work.client(3);
+        assert!(matches!(client.operate(0).await, Reply::Refused(_)), "it is not connected");
+        client.connect().await.unwrap();
+        for sequence in 0..50 {
+            assert_eq!(client.operate(sequence).await, Reply::Acknowledged);
+        }
+        works.push(work);
+    }
+    let mut lost = RabbitmqKind.kinds()[0].work(&json!({ "service": "queue" }), &site_of_work).unwrap().client(1);
+    lost.connect().await.unwrap();
+    assert_eq!(lost.operate(1).await, Reply::Refused("no queue took the message".to_owned()));
+    assert!(Channel::open(amqp, "queue", "wrong", "queue").await.is_err());
+
+    let before = RabbitmqKind.contents(&site).await.unwrap().unwrap();
+    assert_eq!(before.iter().map(|content| content.rows).skip(1).sum::<u64>(), 100, "{before:?}");
+    docker(&["kill", &running.0]);
+    docker(&["start", &running.0]);
+    ready(&service.probe, &vault).await;
+    // A quorum queue counts nothing until it has elected its leader.
+    let mut after = Vec::new();
+    for _ in 0..40 {
+        after = RabbitmqKind.contents(&site).await.unwrap().unwrap();
+        if after == before {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    assert_eq!(after, before);
+    for work in works {
+        for _ in 0..2 {
+            let observed = work.read_back().await.unwrap().unwrap();
+            assert_eq!((observed.found.len(), observed.strangers), (50, 0), "reading takes nothing away");
+        }
+        work.clean_up().await.unwrap();
+        assert!(work.read_back().await.unwrap().unwrap().found.is_empty(), "a queue that is gone has lost everything");
+    }
 }
