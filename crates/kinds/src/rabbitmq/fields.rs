@@ -2,7 +2,8 @@
 //!
 //! The node is `rabbit@localhost` whatever the container is called, so that a copied volume opens; nodes and their port
 //! mapper listen on the container's own loopback. The administrator is in a file of definitions that the server reads at each
-//! start, before it takes connections: a kept volume whose password is lost needs no mending.
+//! start, before it takes connections: a kept volume whose password is lost needs no mending. So is the cookie by which the node
+//! knows its tools: the server would write it once, unsynced, and after a power cut not start with what is left of it.
 
 use std::fmt::Write as _;
 
@@ -57,6 +58,11 @@ pub(super) const ADMINISTRATOR: &str = "devenv";
 /// Every server's first virtual host; nobody but the administrator reaches it.
 const ROOT_VHOST: &str = "/";
 const SETTINGS: &str = "/etc/rabbitmq/conf.d/90-devenv.conf";
+/// Where Erlang looks for the cookie: not in the volume.
+const HOME: &str = "/run/devenv";
+const COOKIE_FILE: &str = "/run/devenv/.erlang.cookie";
+/// The secret's name, which no user can have.
+const COOKIE: &str = "erlang.cookie";
 const DEFINITIONS: &str = "/run/devenv/rabbitmq-definitions.json";
 /// Threads that have nothing to do sleep instead of spinning, and no other node reaches this one.
 const ERLANG: &str = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}";
@@ -67,7 +73,7 @@ impl Describe for Rabbitmq {
     }
 
     fn secrets(&self, service: &str) -> Vec<SecretRef> {
-        let mut names = vec![ADMINISTRATOR, LEASE];
+        let mut names = vec![ADMINISTRATOR, LEASE, COOKIE];
         for (_, user) in self.declared(service) {
             if !names.contains(&user) {
                 names.push(user);
@@ -79,12 +85,16 @@ impl Describe for Rabbitmq {
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("rabbitmq:{}-management", self.version));
         container.mounts.push(Mount::volume("data", "/var/lib/rabbitmq"));
-        for (name, value) in
-            [("RABBITMQ_NODENAME", "rabbit@localhost"), ("ERL_EPMD_ADDRESS", "127.0.0.1"), ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG)]
-        {
+        for (name, value) in [
+            ("HOME", HOME),
+            ("RABBITMQ_NODENAME", "rabbit@localhost"),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1"),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG),
+        ] {
             container.environment.insert(name.into(), Template::text(value));
         }
         container.files.push(FileSpec::private(SETTINGS, USER, self.configuration(cx)));
+        container.files.push(FileSpec::private(COOKIE_FILE, USER, Template::secret(cx.secret(COOKIE))));
         container.files.push(FileSpec::private(DEFINITIONS, USER, definitions(cx.secret(ADMINISTRATOR))));
 
         let login = |user: &str, vhost: &str| RabbitmqProbe {
@@ -214,6 +224,7 @@ mod tests {
         );
         insta::assert_snapshot!(given.rendered(), @r##"
         image: rabbitmq:4.0-management
+        variable: HOME=/run/devenv
         variable: RABBITMQ_NODENAME=rabbit@localhost
         variable: ERL_EPMD_ADDRESS=127.0.0.1
         variable: RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}
@@ -226,6 +237,8 @@ mod tests {
           load_definitions = /run/devenv/rabbitmq-definitions.json
           management.tcp.port = 15672
           prometheus.tcp.port = 15692
+        file: /run/devenv/.erlang.cookie 0400 999:999
+          ${secret:queue/erlang.cookie}
         file: /run/devenv/rabbitmq-definitions.json 0400 999:999
           {"users":[{"name":"devenv","tags":["administrator"],"password":"${secret:queue/devenv}"}],"vhosts":[{"name":"/"}],"permissions":[{"user":"devenv","vhost":"/","configure":".*","write":".*","read":".*"}]}
         probe: {"rabbitmq":{"port":20000,"user":"devenv","password":"queue/devenv","vhost":"/"}}
