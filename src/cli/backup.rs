@@ -27,7 +27,7 @@ use crate::{
 
 /// Back up data, list backups, restore them, and rehearse a restore.
 ///
-/// Uses pg_dump for PostgreSQL, BGSAVE for Redis and a file-by-file copy for S3 stores, and records row counts and checksums. Keeps
+/// Uses pg_dump for PostgreSQL, mariadb-dump for MariaDB, BGSAVE for Redis and a file-by-file copy for S3 stores and RabbitMQ, and records row counts and checksums. Keeps
 /// the last backup of each of the last seven days; backups of single services are counted separately from full ones. Removing
 /// volumes does not remove backups.
 ///

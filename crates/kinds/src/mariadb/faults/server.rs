@@ -75,6 +75,6 @@ pub(super) async fn within<T>(question: impl Future<Output = Result<T, Error>>) 
 pub(super) fn hold<S: Send + 'static>(session: S) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let _session = session;
-        pending().await
+        pending::<()>().await;
     }))
 }
