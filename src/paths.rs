@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A variable that devenv reads.
 pub(crate) struct EnvironmentVariable {
     pub(crate) name: &'static str,
@@ -72,8 +74,11 @@ pub(crate) enum PathsError {
     Relative { variable: &'static str, path: PathBuf },
     #[error("the socket path is longer than the kernel's limit of {limit} bytes: {}", path.display())]
     SocketTooLong { path: PathBuf, limit: usize },
-    #[error("{} belongs to another user ({owner})", path.display())]
+    #[error("{} belongs to another user ({})", path.display(), user_name(*owner))]
     Foreign { path: PathBuf, owner: u32 },
+    /// Of a directory of the user's own.
+    #[error("{} belongs to {}, so that devenv may be unable to use it", path.display(), user_name(*owner))]
+    ForeignFile { path: PathBuf, owner: u32, directory: PathBuf },
     #[error("cannot create the directory {}", path.display())]
     Create { path: PathBuf, source: io::Error },
 }
@@ -141,14 +146,74 @@ impl Paths {
         self.state.join("daemon.log")
     }
 
-    /// Creates the state and runtime directories for this user only, and refuses those of other users.
+    /// Held by the daemon for as long as it lives, and says which one that is.
+    pub(crate) fn state_lock(&self) -> PathBuf {
+        self.state.join("lock")
+    }
+
+    /// The daemon that has, or had last, the state directory; nothing if a former version wrote none.
+    pub(crate) fn recorded_daemon(&self) -> Option<DaemonRecord> {
+        serde_json::from_slice(&fs::read(self.state_lock()).ok()?).ok()
+    }
+
+    /// Creates the state and runtime directories for this user only, and refuses those of other users, and files of theirs in the
+    /// state directory.
     pub(crate) fn create(&self) -> Result<(), PathsError> {
         let uid = rustix::process::getuid().as_raw();
         for path in [&self.state, &self.runtime] {
             private_directory(path, uid)?;
         }
+        // Root can use all of them, and gives some to the users of containers.
+        match foreign_file(&self.state, uid, DEPTH).filter(|_| uid != 0) {
+            Some((path, owner)) => Err(PathsError::ForeignFile { path, owner, directory: self.state.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses the directories of other users, as far as they exist. Creates nothing.
+    pub(crate) fn check_owner(&self) -> Result<(), PathsError> {
+        let uid = rustix::process::getuid().as_raw();
+        for path in [&self.state, &self.runtime] {
+            match fs::metadata(path) {
+                Ok(data) if data.uid() != uid => return Err(PathsError::Foreign { path: path.clone(), owner: data.uid() }),
+                _ => {}
+            }
+        }
         Ok(())
     }
+}
+
+/// In the lock of the state directory: who holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DaemonRecord {
+    pub(crate) pid: u32,
+    pub(crate) socket: PathBuf,
+}
+
+/// How deep the state directory is looked through for files of other users: to the records of environments.
+const DEPTH: usize = 3;
+
+/// The first file or directory of another user, the highest one first.
+fn foreign_file(directory: &Path, uid: u32, depth: usize) -> Option<(PathBuf, u32)> {
+    let entries: Vec<_> =
+        fs::read_dir(directory).ok()?.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect();
+    if let Some((path, data)) = entries.iter().find(|(_, data)| data.uid() != uid) {
+        return Some((path.clone(), data.uid()));
+    }
+    let below = entries.iter().filter(|(_, data)| data.is_dir() && depth > 1);
+    below.into_iter().find_map(|(path, _)| foreign_file(path, uid, depth - 1))
+}
+
+/// As in the user database, or the number.
+pub(crate) fn user_name(uid: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = uid.to_string();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("the user {number}"))
 }
 
 fn private_directory(path: &Path, uid: u32) -> Result<(), PathsError> {
@@ -212,6 +277,25 @@ mod tests {
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700, "{}", path.display());
         }
         assert!(!paths.config.exists());
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_found_wherever_it_is_the_highest_one_first() {
+        let root = tempfile::tempdir().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        fs::create_dir_all(root.path().join("environments/shop")).unwrap();
+        fs::write(root.path().join("environments/shop/environment.json"), "{}").unwrap();
+        assert_eq!(foreign_file(root.path(), uid, DEPTH), None);
+        let (path, owner) = foreign_file(root.path(), uid + 1, DEPTH).unwrap();
+        assert_eq!((path, owner), (root.path().join("environments"), uid));
+        if uid == 0 {
+            for file in ["environments/shop/environment.json", "environments/shop", "environments"] {
+                std::os::unix::fs::chown(root.path().join(file), Some(65_534), None).unwrap();
+                assert_eq!(foreign_file(root.path(), uid, DEPTH).unwrap(), (root.path().join(file), 65_534));
+            }
+        }
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(4_000_000_000), "the user 4000000000");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use devenv_api::{ApiError, ClientError, ErrorCode};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::paths::PathsError;
+use crate::paths::{PathsError, user_name};
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -105,8 +105,19 @@ pub(crate) fn misplaced(error: PathsError) -> ApiError {
     match error {
         PathsError::Create { .. } => ApiError::new(ErrorCode::Failed, message).hint("run `devenv doctor` to check the directories"),
         PathsError::SocketTooLong { .. } => usage(message).hint("set DEVENV_RUNTIME_DIR to a shorter path"),
+        PathsError::Foreign { owner, .. } if rustix::process::getuid().is_root() => {
+            ApiError::new(ErrorCode::Failed, message).hint(format!(
+                "run the command as {}, without sudo: files of root's in that directory would keep its owner from using it",
+                user_name(owner)
+            ))
+        }
         PathsError::Foreign { .. } => {
             ApiError::new(ErrorCode::Failed, message).hint("set DEVENV_RUNTIME_DIR or DEVENV_STATE_DIR to a directory that you own")
+        }
+        PathsError::ForeignFile { directory, .. } => {
+            let user = rustix::process::getuid().as_raw();
+            let hint = format!("devenv ran with sudo once? run `sudo chown -R {user} {}`, and devenv without sudo", directory.display());
+            ApiError::new(ErrorCode::Failed, message).hint(hint)
         }
         PathsError::NoHome { .. } | PathsError::Relative { .. } => usage(message),
     }

@@ -31,12 +31,8 @@ const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// The daemon that runs, if one does. Nothing is started.
 pub(super) async fn running(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
-    let socket = paths.socket();
-    let client = Client::new(socket)?.with_engine(engine);
-    // A file that nobody listens at refuses at once. Removing it is the next daemon's affair: only the lock's holder may.
-    if !client.reachable().await? {
-        return Ok(None);
-    }
+    paths.check_owner()?;
+    let Some(client) = listening(paths, engine).await? else { return Ok(None) };
     // A daemon that is being killed takes connections for some milliseconds more, and answers none of them.
     match tokio::time::timeout(GREETING, client.daemon()).await {
         Ok(Err(ClientError::NotRunning { .. } | ClientError::Lost(_))) => Ok(None),
@@ -44,6 +40,20 @@ pub(super) async fn running(paths: &Paths, engine: &EngineSelection) -> Result<O
         Ok(_) => Ok(Some(client)),
         Err(_) => Err(silent(paths).into()),
     }
+}
+
+/// The way to the daemon that runs: its socket is in the runtime directory, or where the daemon of the state directory has it
+/// (started by a shell with another runtime directory).
+async fn listening(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
+    let recorded = paths.recorded_daemon().map(|daemon| daemon.socket);
+    for socket in [Some(paths.socket()), recorded].into_iter().flatten() {
+        let client = Client::new(socket)?.with_engine(engine);
+        // A file that nobody listens at refuses at once. Removing it is up to the next daemon: only the lock's holder may.
+        if client.reachable().await? {
+            return Ok(Some(client));
+        }
+    }
+    Ok(None)
 }
 
 /// The daemon that runs, or a new one.
@@ -127,7 +137,14 @@ fn too_late(paths: &Paths) -> ApiError {
         ErrorCode::Failed,
         format!("the daemon at {} is not ready after {} s", paths.socket().display(), START_DEADLINE.as_secs()),
     )
-    .hint(format!("see its log, {}; run `devenv doctor` to check this machine", paths.daemon_log().display()))
+    .hint(match paths.recorded_daemon() {
+        Some(daemon) => format!(
+            "run `kill {}` to end that daemon: its environments keep running, and the next command takes them over; its log is {}",
+            daemon.pid,
+            paths.daemon_log().display()
+        ),
+        None => format!("see its log, {}; run `devenv doctor` to check this machine", paths.daemon_log().display()),
+    })
 }
 
 fn died(log: &Path, said_before: u64) -> ApiError {
@@ -183,6 +200,24 @@ mod tests {
         rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(paths.socket()).unwrap()).unwrap();
         assert!(paths.socket().exists());
         assert!(running(&paths, &EngineSelection::default()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_with_another_runtime_directory_is_found_by_its_state_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { state: root.path().join("state"), runtime: root.path().join("run"), config: root.path().into() };
+        let engine = EngineSelection::default();
+        let found = async || listening(&paths, &engine).await.unwrap().map(|client| client.socket().to_owned());
+        assert_eq!(found().await, None);
+        fs::create_dir(&paths.state).unwrap();
+        let socket = root.path().join("other.sock");
+        let record = crate::paths::DaemonRecord { pid: 1, socket: socket.clone() };
+        fs::write(paths.state_lock(), serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(found().await, None, "nobody listens there");
+        let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(found().await, Some(socket));
+        fs::write(paths.state_lock(), "").unwrap();
+        assert_eq!(found().await, None, "a former version's lock is empty");
     }
 
     #[tokio::test]

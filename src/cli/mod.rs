@@ -81,8 +81,16 @@ pub(crate) fn main() -> ExitCode {
 /// Help and version were asked for and are results; the rest is wrong usage.
 fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitStatus {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitStatus::SUCCESS;
+        let printed = error.print().and_then(|()| Printer::raw_output(&[]));
+        return match printed.map_err(Failure::from) {
+            Ok(()) => ExitStatus::SUCCESS,
+            Err(failure) => {
+                if let Failure::Told(error) = &failure {
+                    Printer::new(false, false).failure(error, None);
+                }
+                ExitStatus::from(&failure)
+            }
+        };
     }
     let _ = error.print();
     if arguments.iter().any(|argument| argument == "--json") {

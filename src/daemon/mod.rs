@@ -10,20 +10,18 @@
 mod engine_events;
 mod engine_selection;
 mod fault_backups;
+mod lock;
 mod recovery;
+mod socket;
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use devenv_api::{Announcement, ApiError, ErrorCode};
-use tokio::{net::UnixListener, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,6 +36,8 @@ use crate::{
     store::Store,
 };
 use fault_backups::FaultBackups;
+use lock::{lock, lock_state};
+use socket::Socket;
 
 /// What a daemon is started with.
 pub(crate) struct Options {
@@ -54,10 +54,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let paths = options.paths;
         paths.create().map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         let Some(runtime_lock) = lock(&paths.lock())? else { return Ok(None) };
-        let Some(state_lock) = lock(&paths.state.join("lock"))? else {
-            let message = format!("another daemon uses the state directory {}", paths.state.display());
-            return Err(ApiError::new(ErrorCode::Conflict, message).hint("set DEVENV_STATE_DIR to a separate directory for this daemon"));
-        };
+        let Some(state_lock) = lock_state(&paths)? else { return Ok(None) };
         let store = Store::open(&paths.state).map_err(internal)?;
         store.remove_unfinished().map_err(internal)?;
         let owner = store.owner().map_err(internal)?;
@@ -81,12 +78,10 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         operations.end_left_leases().await;
         let refuse_engine = engine_selection::check(selection, info.endpoint.clone());
         let daemon = Daemon { environments, operations, paths, refuse_engine, engine: info, started: Instant::now(), stop };
-        let listener = listen(&daemon.paths.socket()).map_err(|error| {
-            ApiError::new(ErrorCode::Internal, format!("cannot listen on {}: {error}", daemon.paths.socket().display()))
-        })?;
-        Ok(Some((daemon, listener, end, [runtime_lock, state_lock])))
+        let socket = Socket::bind(daemon.paths.clone(), runtime_lock)?;
+        Ok::<_, ApiError>(Some((daemon, socket, end, state_lock)))
     };
-    let (daemon, listener, end, _locks) = match begun.await {
+    let (daemon, socket, end, _state_lock) = match begun.await {
         Ok(Some(begun)) => begun,
         Ok(None) => {
             announce(Announcement::Running);
@@ -100,7 +95,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     announce(Announcement::Ready);
     tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon \
         is ready.");
-    serve(daemon, listener, end).await
+    serve(daemon, socket, end).await
 }
 
 /// For operations to come to a clean end when the daemon stops.
@@ -109,7 +104,7 @@ const OPERATIONS_END: Duration = Duration::from_secs(3);
 const TASKS_END: Duration = Duration::from_secs(5);
 
 /// An error if the daemon ends because a task of its own has.
-async fn serve(daemon: Daemon, listener: UnixListener, end: CancellationToken) -> Result<(), ApiError> {
+async fn serve(daemon: Daemon, listener: Socket, end: CancellationToken) -> Result<(), ApiError> {
     let stop = daemon.stop.clone();
     let socket = daemon.paths.socket();
     let (environments, operations) = (daemon.environments.clone(), daemon.operations.clone());
@@ -188,29 +183,6 @@ async fn ended_by_signal() {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-/// The held lock, or `None` if another process holds it.
-fn lock(path: &Path) -> Result<Option<File>, ApiError> {
-    let fail = |error: io::Error| ApiError::new(ErrorCode::Internal, format!("cannot lock {}: {error}", path.display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(fail(error)),
-    }
-}
-
-/// The lock is held, so a socket that is there already is nobody's.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    // The directory has mode 0700, so nobody was able to connect in between.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 #[cfg(test)]

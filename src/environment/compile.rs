@@ -26,8 +26,8 @@ impl Environments {
         let running = running(environment);
         let ports = {
             let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
-            lease(&mut leases, &record, &needs.ports, &running, |service, message| {
-                environment.handle.events.emit(crate::event::NewEvent::of(service, "service.port-moved", message));
+            lease(&mut leases, &record, &needs.ports, &running, |service, kind, message| {
+                environment.handle.events.emit(crate::event::NewEvent::of(service, kind, message));
             })?
         };
         declared_secrets(environment, &profile)?;
@@ -59,7 +59,7 @@ impl Environments {
             None => (self.new_record(target), Vec::new()),
         };
         let mut tried = self.shared.leases.lock().expect("no code panics while it holds this lock").clone();
-        let ports = lease(&mut tried, &record, &needs.ports, &running, |_, _| {})?;
+        let ports = lease(&mut tried, &record, &needs.ports, &running, |_, _, _| {})?;
         let subnet = self.subnet(&record).await?;
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
@@ -144,14 +144,14 @@ fn running(environment: &Environment) -> Vec<u16> {
     ports
 }
 
-/// The ports that the environment had stay its own. One that another program has taken meanwhile is replaced, and `moved`
-/// hears of it; one that the profile names is not.
+/// The ports that the environment had stay its own. One that another program has taken meanwhile is replaced; one that the profile
+/// names is not. `notice` gets a kind of event and its message.
 fn lease(
     reservations: &mut PortReservations,
     record: &Record,
     needs: &[profile::PortRequest],
     running: &[u16],
-    moved: impl Fn(&ServiceName, String),
+    notice: impl Fn(&ServiceName, &'static str, String),
 ) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
     // Ports of services that are not in this profile are kept for when they come back.
     let mut ports = record.ports.clone();
@@ -160,14 +160,19 @@ fn lease(
         let had = entry.get(&need.container).copied();
         let host = match (need.fixed, had) {
             (Some(port), _) => {
-                reservations.fix(&record.id, &need.service, port, running.contains(&port)).map_err(|error| taken(&error))?;
+                let is_running = running.contains(&port);
+                reservations.fix(&record.id, &need.service, port, is_running).map_err(|error| taken(&error))?;
+                if !is_running && let Some(holder) = net::shadowed_by(port) {
+                    notice(&need.service, "service.port-shadowed", shadowed(&need.service, port, &holder));
+                }
                 port
             }
             (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
             (None, Some(port)) => {
                 let other = reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
-                moved(
+                notice(
                     &need.service,
+                    "service.port-moved",
                     format!("{}: port {port} is used by {}, so the service moved to port {other}", need.service, net::holder_of(port)),
                 );
                 other
@@ -177,6 +182,10 @@ fn lease(
         entry.insert(need.container, host);
     }
     Ok(ports)
+}
+
+fn shadowed(service: &ServiceName, port: u16, holder: &net::Holder) -> String {
+    format!("{service}: {holder} listens on port {port} of ::1, where `localhost` may lead; {service} is at 127.0.0.1:{port}")
 }
 
 fn taken(error: &net::PortError) -> ApiError {

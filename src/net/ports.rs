@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
 use sha2::{Digest, Sha256};
@@ -53,7 +53,8 @@ impl PortReservations {
         Ok(port)
     }
 
-    /// A port that the profile names.
+    /// A port that the profile names. Services are published at 127.0.0.1, so a program at `::1` alone is not in the way; see
+    /// [`shadowed_by`].
     pub(crate) fn fix(
         &mut self,
         environment: &EnvironmentId,
@@ -66,7 +67,7 @@ impl PortReservations {
         {
             return Err(PortError::Leased { service: service.clone(), port, environment: other_environment.clone(), other: other.clone() });
         }
-        if !in_use_by_us && !is_free(port) {
+        if !in_use_by_us && !is_free_at(Ipv4Addr::LOCALHOST.into(), port) {
             return Err(PortError::Taken { service: service.clone(), port, holder: holder_of(port) });
         }
         self.adopt(environment, service, port);
@@ -76,10 +77,19 @@ impl PortReservations {
 
 /// Whether a server could listen there now, on both loopback addresses.
 pub(crate) fn is_free(port: u16) -> bool {
-    let four = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let six = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    is_free_at(Ipv4Addr::LOCALHOST.into(), port) && is_free_at(Ipv6Addr::LOCALHOST.into(), port)
+}
+
+/// The program that has the port at `::1`, where `localhost` may lead, while it is free at 127.0.0.1.
+pub(crate) fn shadowed_by(port: u16) -> Option<Holder> {
+    (!is_free_at(Ipv6Addr::LOCALHOST.into(), port) && is_free_at(Ipv4Addr::LOCALHOST.into(), port)).then(|| holder_of(port))
+}
+
+/// An address that this machine does not have counts as free.
+fn is_free_at(address: IpAddr, port: u16) -> bool {
+    let bound = TcpListener::bind(SocketAddr::from((address, port)));
     let no_ipv6 = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97);
-    four.is_ok() && six.as_ref().err().is_none_or(no_ipv6)
+    bound.as_ref().err().is_none_or(no_ipv6)
 }
 
 #[cfg(test)]
@@ -98,6 +108,23 @@ mod tests {
         assert_ne!(PortReservations::default().reserve(&environment, &db, 5432).unwrap(), first);
         drop(squatter);
         assert_eq!(PortReservations::default().reserve(&environment, &db, 5432).unwrap(), first);
+    }
+
+    #[test]
+    fn a_program_at_the_ipv6_loopback_alone_is_in_nobodys_way_but_named() {
+        let (environment, db, _) = names();
+        // Without IPv6 there is nothing to see.
+        let Ok(squatter) = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))) else { return };
+        let port = squatter.local_addr().unwrap().port();
+        assert!(!is_free(port), "a port that devenv chooses is free at both");
+        assert!(matches!(shadowed_by(port), Some(Holder::Process { pid, .. }) if pid == std::process::id()));
+        PortReservations::default().fix(&environment, &db, port, false).unwrap();
+        let both = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+        let port = both.local_addr().unwrap().port();
+        if TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
+            assert!(matches!(PortReservations::default().fix(&environment, &db, port, false), Err(PortError::Taken { .. })));
+            assert_eq!(shadowed_by(port), None);
+        }
     }
 
     #[test]

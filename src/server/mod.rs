@@ -18,9 +18,8 @@ mod variables;
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Router, middleware, routing};
+use axum::{Router, middleware, routing, serve::Listener};
 use devenv_api::{ApiError, EngineInfo, EngineSelection, route};
-use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{environment::Environments, operation::Operations, paths::Paths};
@@ -41,7 +40,7 @@ pub(crate) struct Daemon {
 }
 
 /// Serves until `stop`; answers in progress get no more time than the daemon's shutdown.
-pub(crate) async fn serve(daemon: Daemon, listener: UnixListener, stop: CancellationToken) {
+pub(crate) async fn serve<L: Listener<Addr: std::fmt::Debug>>(daemon: Daemon, listener: L, stop: CancellationToken) {
     let served = axum::serve(listener, router(Arc::new(daemon))).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "The daemon no longer accepts connections.");
