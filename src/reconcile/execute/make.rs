@@ -92,10 +92,7 @@ impl Effects {
                     return Ok(false);
                 }
                 if self.offline.load(Ordering::Relaxed) {
-                    let message = format!("image `{name}` does not exist locally, and `--offline` forbids pulling it");
-                    return Err(OperationError::Other(format!(
-                        "{message}: run `devenv fetch` to pull it, or `devenv images load FILE` to load it"
-                    )));
+                    return Err(OperationError::Other(not_local(name)));
                 }
                 tell(format!("pulling {name}"));
                 let mut pull = self.engine.pull(name);
@@ -181,5 +178,25 @@ impl Effects {
             init: container.init,
             stop_signal: subject.spec.stop.signal.clone(),
         })
+    }
+}
+
+/// Known to the diagnosis.
+fn not_local(image: &str) -> String {
+    format!(
+        "image `{image}` does not exist locally, and `--offline` forbids pulling it: run `devenv fetch` to pull it, or `devenv images load \
+         FILE` to load it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use devenv_kinds::diagnosis::{Evidence, diagnose};
+
+    #[test]
+    fn an_image_that_may_not_be_pulled_is_known_to_the_diagnosis() {
+        let engine = Some(format!("cannot get its image: {}", super::not_local("redis:8.0")));
+        let evidence = Evidence { kind: "redis".to_owned(), service: "cache".to_owned(), engine, ..Evidence::default() };
+        assert!(diagnose(&evidence).unwrap().cause.contains("pulling is disabled"));
     }
 }

@@ -74,9 +74,9 @@ pub(super) const FIRST: &[Cause] = &[
     ),
     Cause::new(
         Place::Engine,
-        &["no such image"],
+        &["does not exist locally"],
         "the image of `{service}` does not exist locally, and pulling is disabled",
-        "pull it with `docker pull`, or start without `--offline`",
+        "pull it with `devenv fetch`, or start without `--offline`",
     ),
     Cause::new(
         Place::Engine,

@@ -178,7 +178,12 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
         ("container", Engine, "manifest for redis:99 not found: manifest unknown: manifest unknown", "not this version"),
         ("container", Engine, "no matching manifest for linux/arm64/v8 in the manifest list entries", "this machine's CPU architecture"),
         ("container", Engine, "toomanyrequests: You have reached your pull rate limit.", "rate limit"),
-        ("container", Engine, "No such image: redis:99", "does not exist locally"),
+        (
+            "container",
+            Engine,
+            "cannot get its image: image `redis:99` does not exist locally, and `--offline` forbids pulling it",
+            "pulling is disabled",
+        ),
         (
             "container",
             Engine,
@@ -200,6 +205,27 @@ fn every_line_that_a_real_failure_left_is_told_its_cause() {
         };
         let cause_of = cause_of(kind, from, line);
         assert!(cause_of.as_deref().is_some_and(|cause_of| cause_of.contains(cause)), "{line}\n  gives {cause_of:?}");
+    }
+}
+
+/// As they reach the diagnosis: in devenv's own message, which says what was to be done.
+#[test]
+fn the_words_of_an_engine_are_found_in_the_message_that_passes_them_on() {
+    for (status, message, cause) in [
+        (400, "OCI runtime create failed: exec: \"srv\": executable file not found in $PATH: unknown", "not in its image: `srv`"),
+        (404, "pull access denied for shop/api, repository does not exist or may require 'docker login'", "or is private"),
+        (404, "manifest for postgres:99 not found: manifest unknown: manifest unknown", "but not this version"),
+        (500, "no matching manifest for linux/arm64/v8 in the manifest list entries", "CPU architecture"),
+        (500, "toomanyrequests: You have reached your pull rate limit", "rate limit"),
+        (500, "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host", "cannot be resolved"),
+        (500, "Get \"https://registry-1.docker.io/v2/\": net/http: TLS handshake timeout", "does not answer in time"),
+        (400, "invalid mount config for type \"bind\": bind source path does not exist: /nowhere", "mounts does not exist"),
+        (500, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "is full"),
+    ] {
+        let error = devenv_engine::EngineError::Refused { action: "create the container".to_owned(), status, message: message.to_owned() };
+        let passed_on = format!("cannot be created: {error}");
+        let found = cause_of("container", From::Engine, &passed_on);
+        assert!(found.as_deref().is_some_and(|found| found.contains(cause)), "{passed_on}\n  gives {found:?}");
     }
 }
 

@@ -57,3 +57,15 @@ impl ServiceKind for KafkaKind {
         diagnosis::CAUSES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Evidence, diagnose};
+
+    #[test]
+    fn what_the_probe_says_of_the_advertised_address_is_known_to_the_diagnosis() {
+        let said = super::probe::advertises(&["kafka:9092".to_owned()], 25_001);
+        let evidence = Evidence { kind: "kafka".to_owned(), service: "events".to_owned(), probe: vec![said], ..Evidence::default() };
+        assert!(diagnose(&evidence).unwrap().cause.contains("advertises another address"));
+    }
+}

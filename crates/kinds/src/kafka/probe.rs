@@ -47,6 +47,11 @@ impl Probes for KafkaKind {
     }
 }
 
+/// Known to this kind's diagnosis.
+pub(super) fn advertises(found: &[String], port: u16) -> String {
+    format!("the broker advertises {} instead of 127.0.0.1:{port}", found.join(", "))
+}
+
 async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
     let mut broker = Connection::new(connect(port).await?);
     let failed = |error| failure(port, error);
@@ -56,7 +61,7 @@ async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
         return Err(ProbeFailure::said(if found.is_empty() {
             "the broker is not registered with the controller yet".to_owned()
         } else {
-            format!("the broker advertises {} instead of 127.0.0.1:{port}", found.join(", "))
+            advertises(&found, port)
         }));
     };
     if metadata.controller < 0 {

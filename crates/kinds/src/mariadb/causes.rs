@@ -56,7 +56,7 @@ pub(super) const CAUSES: &[Cause] = &[
         Place::Probe,
         &["too many connections"],
         "all connections of `{service}` are in use",
-        "raise `max_connections` under `services.{service}.settings`, or find the client that leaks connections (`devenv top`)",
+        "raise `max_connections` under `services.{service}.settings`, or find the client that leaks connections with `SHOW PROCESSLIST`",
     ),
     Cause::new(
         Place::Probe,

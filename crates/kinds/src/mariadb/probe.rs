@@ -75,3 +75,23 @@ pub(super) fn failure(port: u16, error: &Error) -> ProbeFailure {
         (error, None) => ProbeFailure::silent(format!("cannot reach 127.0.0.1:{port}: {}", reason(error))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::{Evidence, diagnose};
+
+    #[test]
+    fn what_the_server_refuses_is_known_to_the_diagnosis() {
+        for (code, state, message, cause) in [
+            (1045, "28000", "Access denied for user 'root'@'172.18.0.1' (using password: YES)", "another password"),
+            (1040, "08004", "Too many connections", "are in use"),
+        ] {
+            let error = Error::Server(mysql_async::ServerError { code, message: message.to_owned(), state: state.to_owned() });
+            let probe = vec![failure(3306, &error).what];
+            let evidence = Evidence { kind: "mariadb".to_owned(), service: "db".to_owned(), probe, ..Evidence::default() };
+            let found = diagnose(&evidence).map(|found| found.cause);
+            assert!(found.as_deref().is_some_and(|found| found.contains(cause)), "{:?} gives {found:?}", evidence.probe);
+        }
+    }
+}
