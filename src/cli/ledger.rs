@@ -22,6 +22,15 @@ enum Action {
         /// The script's path as shown by `devenv ledger`.
         path: String,
     },
+    /// Apply a script again from its beginning, whatever has become of it.
+    ///
+    /// For a script that was interrupted, and whose first part does no harm when it is applied again.
+    ///
+    /// Example: devenv ledger run db/init/02-index.sql
+    Run {
+        /// The script's path as shown by `devenv ledger`.
+        path: String,
+    },
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
@@ -29,6 +38,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let ledger = match &arguments.action {
         None => client.ledger(&target).await?,
         Some(Action::Accept { path }) => client.accept(&AcceptRequest { target, path: path.clone() }).await?,
+        Some(Action::Run { path }) => client.run_again(&AcceptRequest { target, path: path.clone() }).await?,
     };
     session.printer.result(&ledger, || table::ledger(&ledger.entries))?;
     Ok(ExitStatus::SUCCESS)

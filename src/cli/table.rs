@@ -78,6 +78,7 @@ pub(super) fn ledger(entries: &[LedgerEntry]) -> String {
             LedgerState::Pending => "pending",
             LedgerState::Changed => "changed",
             LedgerState::Failed => "failed",
+            LedgerState::Interrupted => "interrupted",
         };
         let rows = entry.rows.map(|rows| rows.to_string()).unwrap_or_default();
         let took = entry.duration_ms.map(duration).unwrap_or_default();

@@ -10,6 +10,13 @@ use crate::{
     spec::{EnvironmentSpec, ScriptSet, ServiceName},
 };
 
+/// What is done about one script.
+#[derive(Clone, Copy)]
+enum Act {
+    Accept,
+    RunAgain,
+}
+
 impl Environment {
     /// Every script and data set that is declared or recorded.
     pub(crate) async fn ledger(&self) -> Result<Ledger, ApiError> {
@@ -68,15 +75,28 @@ impl Environment {
 
     /// Records today's file as what was applied, in every place where it is declared.
     pub(crate) async fn accept(&self, path: &str) -> Result<Ledger, ApiError> {
+        self.each_place(path, Act::Accept).await
+    }
+
+    /// Applies a script again from its beginning, in every place where it is declared.
+    pub(crate) async fn run_again(&self, path: &str) -> Result<Ledger, ApiError> {
+        self.each_place(path, Act::RunAgain).await
+    }
+
+    async fn each_place(&self, path: &str, act: Act) -> Result<Ledger, ApiError> {
         let spec = self.spec().await?;
-        let mut accepted = false;
+        let mut found = false;
         for (name, service) in &spec.services {
             if let Some(set) = &service.scripts {
                 let instance = self.instance(name)?;
-                accepted |= self.runtime.accept(set, path, &instance).await.map_err(|error| script_error(&error))?;
+                let done = match act {
+                    Act::Accept => self.runtime.accept(set, path, &instance).await,
+                    Act::RunAgain => self.runtime.run_again(set, path, &instance).await,
+                };
+                found |= done.map_err(|error| script_error(&error))?;
             }
         }
-        if !accepted {
+        if !found {
             return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has a script `{path}`"))
                 .hint("run `devenv ledger` to list the scripts and their paths"));
         }

@@ -27,7 +27,8 @@ impl DaemonServiceRuntime {
     ) -> Result<Applied, ScriptError> {
         let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
-        let script::Applied { before, after, result } = script::apply(set, choice, &self.scripts(instance, &progress)).await?;
+        let script::Applied { before, after, notices, result } = script::apply(set, choice, &self.scripts(instance, &progress)).await?;
+        notices.into_iter().for_each(&tell);
         for (database, entries) in &after {
             let known = before.iter().find(|(known, _)| known == database).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
             for entry in entries.iter().filter(|entry| entry.applied_at.is_some() && !known.contains(entry)) {
@@ -93,6 +94,16 @@ impl DaemonServiceRuntime {
         let accepted = script::accept(set, path, &cx).await?;
         self.note(&set.service, script::recorded(set, &cx).await?);
         Ok(accepted)
+    }
+
+    /// Applies a script again from its beginning; whether the set has it.
+    pub(crate) async fn run_again(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
+        let _turn = self.turn(&set.service).await;
+        let progress = |_: script::Progress<'_>| {};
+        let cx = self.scripts(instance, &progress);
+        let ran = script::run_again(set, path, &cx).await;
+        self.note(&set.service, script::recorded(set, &cx).await?);
+        ran
     }
 
     fn scripts<'a>(&'a self, instance: &'a Instance, progress: &'a (dyn Fn(script::Progress<'_>) + Send + Sync)) -> ScriptContext<'a> {

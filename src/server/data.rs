@@ -15,6 +15,10 @@ pub(super) async fn accept(State(daemon): State<Arc<Daemon>>, Json(request): Jso
     Ok(Json(daemon.environments.require(&request.target)?.accept(&request.path).await?))
 }
 
+pub(super) async fn run_again(State(daemon): State<Arc<Daemon>>, Json(request): Json<AcceptRequest>) -> Result<Json<Ledger>, Failed> {
+    Ok(Json(daemon.environments.require(&request.target)?.run_again(&request.path).await?))
+}
+
 pub(super) async fn snapshots(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Snapshots>, Failed> {
     let environment = daemon.environments.require(&target)?;
     let record = environment.handle.record().await?;

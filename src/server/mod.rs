@@ -53,6 +53,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::WAIT, routing::post(environment::wait))
         .route(route::LEDGER, routing::post(data::ledger))
         .route(route::LEDGER_ACCEPT, routing::post(data::accept))
+        .route(route::LEDGER_RUN, routing::post(data::run_again))
         .route(route::SNAPSHOTS, routing::post(data::snapshots))
         .route(route::BACKUPS, routing::post(data::backups))
         .route(route::STATUS, routing::post(environment::status))

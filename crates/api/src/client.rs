@@ -206,6 +206,11 @@ impl Client {
         self.post(route::LEDGER_ACCEPT, request).await
     }
 
+    /// Applies a script again from its beginning.
+    pub async fn run_again(&self, request: &AcceptRequest) -> Result<Ledger, ClientError> {
+        self.post(route::LEDGER_RUN, request).await
+    }
+
     pub async fn snapshots(&self, target: &EnvironmentTarget) -> Result<Snapshots, ClientError> {
         self.post(route::SNAPSHOTS, target).await
     }

@@ -47,6 +47,8 @@ pub enum LedgerState {
     /// The file is not what was applied: drift.
     Changed,
     Failed,
+    /// It ran outside of a transaction and ended half-way: its first part is applied. It is not applied again unasked.
+    Interrupted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -21,7 +21,7 @@ pub struct ApplyRequest {
     pub set: Option<String>,
 }
 
-/// Says that a changed script is fine as it was applied.
+/// Says that a changed script is fine as it was applied, or that a script is to be applied again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AcceptRequest {
     pub target: EnvironmentTarget,

@@ -16,6 +16,7 @@ pub const HOLD: &str = "/v1/environment/hold";
 pub const BUNDLE: &str = "/v1/environment/bundle";
 pub const LEDGER: &str = "/v1/environment/ledger";
 pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
+pub const LEDGER_RUN: &str = "/v1/environment/ledger/run";
 pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
 pub const BACKUPS: &str = "/v1/environment/backups";
 pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";

@@ -134,7 +134,7 @@ impl Check<'_> {
                     self.findings.error(entry.key, "bad-name", invalid.to_string());
                 }
             }
-            Keys::Integer if !name.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Keys::Integer if name.starts_with(['0', '+']) || !name.parse::<u16>().is_ok_and(|port| port > 0) => {
                 self.findings
                     .error(entry.key, "bad-value", format!("`{}` is not a port: a port is a number from 1 to 65535", shortened(name)))
                     .hint("write the container's port first: `5432: 15432`");

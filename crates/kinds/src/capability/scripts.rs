@@ -1,6 +1,6 @@
 //! Applying scripts and data sets to a server, with the ledger that lives in its data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use devenv_spec::{OfKind, ScriptPlace};
@@ -17,6 +17,11 @@ pub trait Scripts: Send + Sync {
     /// The format of a directory that is one script, such as a dump. `None` if the files in it are scripts of their own.
     fn directory(&self, _path: &Path) -> Option<ScriptFormat> {
         None
+    }
+
+    /// Files on the host that a script reads while it runs, with all that those read.
+    fn reads(&self, _script: &Path, _format: ScriptFormat, _project: &Path) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// The endings that [`Self::format`] knows, for people.
@@ -52,6 +57,9 @@ pub trait ScriptStore: Send {
 
     /// Records today's file as what was applied, without touching data.
     async fn accept(&mut self, script: &Script) -> Result<(), ScriptError>;
+
+    /// Lets a script that is recorded in any way be applied from its beginning.
+    async fn forget(&mut self, script: &Script) -> Result<(), ScriptError>;
 
     /// Takes leave of the server, so that the next to come finds no session of ours.
     async fn close(self: Box<Self>) {}

@@ -1,6 +1,7 @@
 //! Apache Kafka: topics and groups, records as scripts, leases by prefix. What it has of the protocol is Redpanda's too.
 
 mod backup;
+mod deliveries;
 mod diagnosis;
 mod faults;
 mod fields;

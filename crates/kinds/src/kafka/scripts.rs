@@ -25,7 +25,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{KafkaKind, spec::KafkaTarget, wire};
+use super::{
+    KafkaKind,
+    deliveries::{Deliveries, Place, refused},
+    spec::KafkaTarget,
+    wire,
+};
 use crate::{
     capability::{ScriptStore, Scripts},
     script::{
@@ -97,6 +102,7 @@ struct Record {
     topic: String,
     #[serde(default)]
     key: Option<Value>,
+    /// `null` is a tombstone.
     value: Value,
     #[serde(default)]
     headers: IndexMap<String, Value>,
@@ -121,6 +127,10 @@ impl ScriptStore for Broker {
 
     async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.write(script, Row::applied(script, None, Duration::ZERO)).await
+    }
+
+    async fn forget(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.write(script, Row::forgotten(script)).await
     }
 
     async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
@@ -148,9 +158,11 @@ impl Broker {
     async fn send(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         // Every line is read once before the first is sent, so that a bad one costs nothing.
         let checking = script.clone();
-        let topics = tokio::task::spawn_blocking(move || read(&checking, &mut |_, _| Ok(())))
-            .await
-            .map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
+        let checked = tokio::task::spawn_blocking(move || {
+            read(&checking, &mut |_, _| Ok(()))?;
+            if checking.format == TOPICS { Ok(document(&checking)?.topics) } else { Ok(IndexMap::new()) }
+        });
+        let topics = checked.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
         self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
         for (name, topic) in &topics {
             let settings: Vec<(&str, &str)> = topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -214,14 +226,17 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
         .set("message.timeout.ms", "60000")
         .set("acks", "all")
         .set("linger.ms", "5")
-        .set("queue.buffering.max.kbytes", "65536");
-    let producer: ThreadedProducer<DefaultProducerContext> = config.create().map_err(fail)?;
+        // How large a record may be is for the topic to say.
+        .set("message.max.bytes", "1000000000")
+        .set("queue.buffering.max.kbytes", "262144");
+    let deliveries = Deliveries::default();
+    let producer: ThreadedProducer<Deliveries> = config.create_with_context(deliveries.clone()).map_err(fail)?;
     producer.init_transactions(PATIENCE).map_err(fail)?;
     producer.begin_transaction().map_err(fail)?;
     let mut rows = 0;
     let mut bytes = 0;
-    let sent = read(script, &mut |line, record| {
-        send(&producer, record).map_err(|error| ScriptError::of(&script.path, error.to_string()).at(line))?;
+    let sent = read(script, &mut |place, record| {
+        send(&producer, place, record).map_err(|error| refused(script, place, &error, script.format != TOPICS))?;
         rows += 1;
         bytes += record.value.to_string().len() as u64;
         if rows % 1000 == 0 {
@@ -229,10 +244,13 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
         }
         Ok(())
     });
-    let finished = sent.and_then(|_| {
-        let row = Row::applied(script, Some(rows), began.elapsed());
-        enqueue(&producer, || BaseRecord::to(LEDGER).key(&script.path), &row.text()).map_err(fail)?;
+    let finished = sent.and_then(|()| {
+        let row = Row::applied(script, Some(rows), began.elapsed()).text();
+        enqueue(&producer, BaseRecord::with_opaque_to(LEDGER, 0).key(&script.path).payload(&row)).map_err(fail)?;
         producer.commit_transaction(PATIENCE).map_err(fail)
+    });
+    let finished = finished.map_err(|error| {
+        deliveries.refused().map_or(error, |(place, error)| refused(script, place, &error, script.format != TOPICS))
     });
     if finished.is_err() {
         // What cannot be aborted now is aborted by the next producer of this id, or by the broker's time-out.
@@ -242,65 +260,75 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
     finished
 }
 
-fn send(producer: &ThreadedProducer<DefaultProducerContext>, record: &Record) -> Result<(), KafkaError> {
-    let key = record.key.as_ref().map(plain);
-    let build = || {
-        let mut built: BaseRecord<'_, String, String> = BaseRecord::to(&record.topic);
-        if let Some(key) = &key {
-            built = built.key(key);
+fn send(producer: &ThreadedProducer<Deliveries>, place: Place, record: &Record) -> Result<(), KafkaError> {
+    let key = record.key.as_ref().filter(|key| !key.is_null()).map(plain);
+    let value = (!record.value.is_null()).then(|| plain(&record.value));
+    let mut built: BaseRecord<'_, String, String, Place> = BaseRecord::with_opaque_to(&record.topic, place);
+    if let Some(key) = &key {
+        built = built.key(key);
+    }
+    // Without a value it is a tombstone, which deletes its key from a compacted topic.
+    if let Some(value) = &value {
+        built = built.payload(value);
+    }
+    if let Some(partition) = record.partition {
+        built = built.partition(partition);
+    }
+    if !record.headers.is_empty() {
+        let mut headers = OwnedHeaders::new();
+        for (name, value) in &record.headers {
+            let value = (!value.is_null()).then(|| plain(value));
+            headers = headers.insert(Header { key: name, value: value.as_ref() });
         }
-        if let Some(partition) = record.partition {
-            built = built.partition(partition);
-        }
-        if !record.headers.is_empty() {
-            let mut headers = OwnedHeaders::new();
-            for (name, value) in &record.headers {
-                headers = headers.insert(Header { key: name, value: Some(&plain(value)) });
-            }
-            built = built.headers(headers);
-        }
-        built
-    };
-    enqueue(producer, build, &plain(&record.value))
+        built = built.headers(headers);
+    }
+    enqueue(producer, built)
 }
 
 /// Waits while the queue is full.
-fn enqueue<'a>(
-    producer: &ThreadedProducer<DefaultProducerContext>,
-    build: impl Fn() -> BaseRecord<'a, String, String>,
-    payload: &'a String,
-) -> Result<(), KafkaError> {
+fn enqueue(producer: &ThreadedProducer<Deliveries>, mut record: BaseRecord<'_, String, String, Place>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        match producer.send(build().payload(payload)) {
+        match producer.send(record) {
             Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => std::thread::sleep(Duration::from_millis(5)),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < deadline => {
+                record = back;
+                std::thread::sleep(Duration::from_millis(5));
+            }
             Err((error, _)) => return Err(error),
         }
     }
 }
 
-/// What is done with a record and its line.
-type Taker<'a> = dyn FnMut(Option<u64>, &Record) -> Result<(), ScriptError> + 'a;
+/// What is done with a record and its place.
+type Taker<'a> = dyn FnMut(Place, &Record) -> Result<(), ScriptError> + 'a;
 
-/// Calls with every record and its line; the answer is the topics that the file declares.
-fn read(script: &Script, with: &mut Taker<'_>) -> Result<IndexMap<String, Topic>, ScriptError> {
+/// Calls with every record and its place.
+fn read(script: &Script, with: &mut Taker<'_>) -> Result<(), ScriptError> {
     if script.format == TOPICS {
-        let input = source::open(script).map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
-        let document: Option<Document> = serde_yaml::from_reader(input).map_err(|error| {
-            let line = error.location().map(|location| location.line() as u64);
-            ScriptError::of(&script.path, error.to_string()).at(line)
-        })?;
-        let document = document.unwrap_or_default();
-        for record in &document.records {
-            with(None, record)?;
+        for (number, record) in (1..).zip(&document(script)?.records) {
+            with(number, record)?;
         }
-        return Ok(document.topics);
+        return Ok(());
     }
     lines(script, |line, text| {
-        let record: Record = serde_json::from_str(text).map_err(|error| ScriptError::of(&script.path, error.to_string()).at(line))?;
-        with(Some(line), &record)
+        let record: Record = serde_json::from_str(text).map_err(|error| {
+            // The line that the parser counts is that of this text, which has but one.
+            let message = error.to_string();
+            let message = message.split(" at line 1").next().unwrap_or(&message);
+            ScriptError::of(&script.path, format!("{message} (column {})", error.column())).at(line)
+        })?;
+        with(usize::try_from(line).unwrap_or_default(), &record)
+    })
+}
+
+fn document(script: &Script) -> Result<Document, ScriptError> {
+    let input = source::open(script).map_err(|error| ScriptError::of(&script.path, format!("cannot be read: {error}")))?;
+    let document: Option<Document> = serde_yaml::from_reader(input).map_err(|error| {
+        let line = error.location().map(|location| location.line() as u64);
+        ScriptError::of(&script.path, error.to_string()).at(line)
     })?;
-    Ok(IndexMap::new())
+    Ok(document.unwrap_or_default())
 }
 
 /// The last committed row of every path.

@@ -259,6 +259,7 @@ mod tests {
             checksum: String::new(),
             seed: false,
             size: 0,
+            only_up: false,
         };
         let mut all = Vec::new();
         read(&script, |batch| {

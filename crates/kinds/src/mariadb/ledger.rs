@@ -51,11 +51,11 @@ impl<'a> Mark<'a> {
         self.row("'running'", "NULL", "NULL")
     }
 
-    /// Of an attempt that said that it was running, however long ago.
+    /// Of an attempt that said that it was running, however long ago. One that ends with an error has left its first part.
     pub(super) fn ended(&self, error: Option<&str>) -> String {
         let (state, applied, error) = match error {
             None => ("applied", "UTC_TIMESTAMP(6)", "NULL".to_owned()),
-            Some(error) => ("failed", "NULL", literal(error)),
+            Some(error) => ("interrupted", "NULL", literal(error)),
         };
         format!(
             "UPDATE {DATABASE}.devenv_script SET state = '{state}', applied_at = {applied}, error = {error}, \
@@ -63,6 +63,11 @@ impl<'a> Mark<'a> {
             self.key(),
             self.batch
         )
+    }
+
+    /// Lets the script be applied from its beginning, whatever is recorded of it.
+    pub(super) fn forgotten(&self) -> String {
+        format!("UPDATE {DATABASE}.devenv_script SET state = 'failed', error = NULL WHERE {}", self.key())
     }
 
     /// Of an attempt whose rows and whose own row are one transaction.
@@ -195,6 +200,7 @@ mod tests {
             checksum: "c".into(),
             seed: false,
             size: 0,
+            only_up: false,
         };
         let mark = Mark { database: "app", script: &script, batch: "b".into() };
         let values = "('app', 'a''b.sql', 'c', 'once', ";

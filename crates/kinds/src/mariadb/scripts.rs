@@ -6,6 +6,7 @@
 //! are one transaction ([`super::csv`]).
 
 use std::{
+    io::{BufRead, BufReader},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     capability::{ScriptStore, Scripts},
-    script::{Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState, source},
+    script::{Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState, source, ways_on},
 };
 
 const SQL: ScriptFormat = ScriptFormat("sql");
@@ -101,6 +102,23 @@ impl Scripts for MariadbKind {
     }
 }
 
+/// Why a script was not applied, and whether a part of it was.
+struct Failure {
+    error: ScriptError,
+    partly: bool,
+}
+
+impl Failure {
+    /// It has left nothing.
+    fn whole(error: ScriptError) -> Self {
+        Self { error, partly: false }
+    }
+
+    fn partly(error: ScriptError) -> Self {
+        Self { error, partly: true }
+    }
+}
+
 /// One database with its rows of the ledger, open as the superuser.
 pub(super) struct Database {
     service: String,
@@ -139,18 +157,31 @@ impl ScriptStore for Database {
         let name = self.name.clone();
         let mark = Mark::new(&name, script);
         let result = match script.format {
-            CSV => csv::load(self, &mark, cx).await,
+            CSV => csv::load(self, &mark, cx).await.map_err(Failure::whole),
             SQL => self.sql(&mark, cx).await,
-            ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("MariaDB does not support scripts of the format `{other}`"))),
+            ScriptFormat(other) => {
+                Err(Failure::whole(ScriptError::of(&script.path, format!("MariaDB does not support scripts of the format `{other}`"))))
+            }
         };
-        let Err(mut error) = result else { return Ok(()) };
+        let Err(Failure { mut error, partly }) = result else { return Ok(()) };
         for secret in [&self.password, &self.root] {
             error.message = error.message.replace(secret.as_str(), "********");
         }
-        if let Err(unrecorded) = self.session.run(&mark.failed(&error.to_string())).await {
+        let text = error.to_string();
+        if partly {
+            let ways = ways_on(&self.service, &script.path);
+            error.hint = Some(error.hint.map_or(ways.clone(), |hint| format!("{hint}; {ways}")));
+        }
+        let record = if partly { mark.ended(Some(&text)) } else { mark.failed(&text) };
+        if let Err(unrecorded) = self.session.run(&record).await {
             tracing::warn!(service = %self.service, path = %script.path, error = %reason(&unrecorded), "Cannot record the failure of a script.");
         }
         Err(error)
+    }
+
+    async fn forget(&mut self, script: &Script) -> Result<(), ScriptError> {
+        let statement = Mark::new(&self.name, script).forgotten();
+        self.run(&statement).await
     }
 
     async fn accept(&mut self, script: &Script) -> Result<(), ScriptError> {
@@ -177,7 +208,7 @@ impl Database {
         ScriptError::of(&format!("{}/{}", self.service, self.name), reason(error))
     }
 
-    async fn sql(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    async fn sql(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), Failure> {
         let script = mark.script;
         // The client runs what is left without its end before it changes the delimiter; inside open quotes this is text.
         let done = format!("SELECT 'devenv {}' AS done;", mark.batch);
@@ -199,17 +230,23 @@ impl Database {
         let meter = flow.meter.clone();
         let input = Some(Arc::new(Mutex::new(Some(flow.into_reader()))));
         let request = ExecRequest { command, environment, input, ..ExecRequest::default() };
-        let output = followed(request, || meter.bytes(), script, cx).await?;
+        // Whatever cuts it off now, a part of the script may be applied.
+        let output = followed(request, || meter.bytes(), script, cx).await.map_err(Failure::partly)?;
         if let Some(failure) = meter.failure() {
-            return Err(ScriptError::of(&script.path, format!("cannot be read: {failure}")));
+            return Err(Failure::whole(ScriptError::of(&script.path, format!("cannot be read: {failure}"))));
         }
         match output.code {
             0 => Ok(()),
-            CUT_OFF => Err(ScriptError::of(&script.path, "the container received it only in part")),
-            UNFINISHED => {
-                Err(ScriptError::of(&script.path, "it ended before its last line").hint("check for an unterminated quote or comment"))
+            CUT_OFF => Err(Failure::whole(ScriptError::of(&script.path, "the container received it only in part"))),
+            UNFINISHED => Err(Failure::partly(
+                ScriptError::of(&script.path, "it ended before its last line").hint("check for an unterminated quote or comment"),
+            )),
+            code => {
+                let error = explained(script, code, &String::from_utf8_lossy(&output.stderr));
+                let reading = (script.clone(), error.line);
+                let first = tokio::task::spawn_blocking(move || reading.1.is_some_and(|line| is_first_statement(&reading.0, line)));
+                Err(if first.await.unwrap_or(false) { Failure::whole(error) } else { Failure::partly(error) })
             }
-            code => Err(explained(script, code, &String::from_utf8_lossy(&output.stderr))),
         }
     }
 
@@ -257,6 +294,19 @@ async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     Ok(output.code == 0)
 }
 
+/// Whether nothing but comments comes before a line: a statement that failed there was the first.
+fn is_first_statement(script: &Script, line: u64) -> bool {
+    let Ok(input) = source::open(script) else { return false };
+    let before = BufReader::new(input).lines().take(line.saturating_sub(1) as usize);
+    before.map_while(Result::ok).all(|line| {
+        let line = line.trim().to_owned();
+        line.is_empty()
+            || line.starts_with('#')
+            || line.starts_with("--")
+            || line.starts_with("/*") && !line.starts_with("/*!") && line.ends_with("*/")
+    })
+}
+
 /// What the client said: `ERROR 1064 (42000) at line 3: You have…`. Its first line is ours.
 fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
     let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
@@ -288,6 +338,7 @@ mod tests {
             checksum: String::new(),
             seed: false,
             size: 0,
+            only_up: false,
         };
         let error = explained(&script, 1, "ERROR 1064 (42000) at line 4: You have an error: near 'x' at line 1\n");
         assert_eq!(error.to_string(), "init/01.sql:3: You have an error: near 'x' at line 1");

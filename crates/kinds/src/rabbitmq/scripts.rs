@@ -24,7 +24,7 @@ use crate::{
         Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat,
         lines::{lines, plain},
         row::{self, Row},
-        source,
+        source, ways_on,
     },
 };
 
@@ -101,17 +101,27 @@ impl ScriptStore for Broker {
         self.write(script, Row::interrupted(script)).await
     }
 
+    async fn forget(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.write(script, Row::forgotten(script)).await
+    }
+
     async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let began = Instant::now();
+        let mut sent = 0;
         let result = match script.format {
             DEFINITIONS => self.define(script).await,
-            MESSAGES => self.publish(script, cx).await,
+            MESSAGES => self.publish(script, &mut sent, cx).await,
             ScriptFormat(other) => Err(ScriptError::of(&script.path, format!("RabbitMQ does not support scripts of the format `{other}`"))),
         };
         match result {
             Ok(rows) => self.write(script, Row::applied(script, Some(rows), began.elapsed())).await,
-            Err(error) => {
-                if let Err(unrecorded) = self.write(script, Row::failed(script, &error)).await {
+            Err(mut error) => {
+                let row = if sent > 0 { Row::interrupted_by(script, &error) } else { Row::failed(script, &error) };
+                if sent > 0 {
+                    let ways = ways_on(&self.service, &script.path);
+                    error.hint = Some(format!("the previous {sent} messages stay published; {ways}"));
+                }
+                if let Err(unrecorded) = self.write(script, row).await {
                     tracing::warn!(service = %self.service, path = %script.path, error = %unrecorded, "Cannot record the failure of a script.");
                 }
                 Err(error)
@@ -166,7 +176,7 @@ impl Broker {
     }
 
     /// Publishes every message, in order; how many.
-    async fn publish(&self, script: &Script, cx: &ScriptContext<'_>) -> Result<u64, ScriptError> {
+    async fn publish(&self, script: &Script, sent: &mut u64, cx: &ScriptContext<'_>) -> Result<u64, ScriptError> {
         let reading = script.clone();
         // Every line is read once before the first message is sent, so that a bad one leaves nothing behind.
         let messages = blocking(script, move || {
@@ -182,15 +192,13 @@ impl Broker {
         .await?;
         self.write(script, Row::running(script)).await?;
         let total = messages.len() as u64;
-        for (index, (line, message)) in messages.into_iter().enumerate() {
-            let sent = index as u64;
-            self.send(&message).await.map_err(|error| {
-                let kept = if sent > 0 { format!("the previous {sent} messages stay published; ") } else { String::new() };
-                ScriptError::of(&script.path, error).at(line).hint(format!("{kept}declare the queue in `definitions` first"))
-            })?;
+        for (line, message) in messages {
+            let failed = |error| ScriptError::of(&script.path, error).at(line).hint("declare the queue in `definitions` first");
+            self.send(&message).await.map_err(failed)?;
+            *sent += 1;
             if sent.is_multiple_of(TOLD_EVERY) {
-                let bytes = script.size * sent / total;
-                (cx.progress)(Progress { path: &script.path, rows: sent, bytes, total_bytes: script.size });
+                let bytes = script.size * *sent / total;
+                (cx.progress)(Progress { path: &script.path, rows: *sent, bytes, total_bytes: script.size });
             }
         }
         (cx.progress)(Progress { path: &script.path, rows: total, bytes: script.size, total_bytes: script.size });

@@ -16,7 +16,11 @@ use devenv_api::LedgerMode;
 use sha2::{Digest, Sha256};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::ScriptError;
+use super::{
+    ScriptError,
+    folder::{self, Entry},
+    sections,
+};
 use devenv_shipped as shipped;
 use devenv_spec::OfKind;
 
@@ -35,6 +39,15 @@ pub struct Script {
     pub seed: bool,
     /// Bytes of the file.
     pub size: u64,
+    /// The file holds the way up and the way down: only the former counts.
+    pub only_up: bool,
+}
+
+impl Script {
+    /// An archive that was made of it, to be sent as it is.
+    pub(crate) fn as_archive(&self, archive: &Path) -> Self {
+        Self { path: format!("{}.tar", self.path), content: Content::File(archive.to_owned()), only_up: false, ..self.clone() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +74,21 @@ struct Stamp(u64, u64, u64, i64, i64);
 struct Known {
     checksum: String,
     mode: LedgerMode,
+    only_up: bool,
+    /// It may name files that it reads.
+    may_read: bool,
+}
+
+/// The scripts of some paths, in the order in which they are applied.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub scripts: Vec<Script>,
+    /// What was left out, and other things that the user should know.
+    pub notices: Vec<String>,
 }
 
 /// The scripts of `paths`, in the order in which they are applied.
-pub fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
+pub fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
     // A slow disk holds up no other task of the runtime.
     in_place(|| gathered(project, target, paths, seed, checksums))
 }
@@ -77,49 +101,70 @@ fn in_place<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-fn gathered(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Vec<Script>, ScriptError> {
+fn gathered(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
     let Some(kind) = crate::of(target).and_then(ServiceKind::scripts) else {
         return Err(ScriptError::of(&target.kind, "takes no scripts in this version"));
     };
-    let mut scripts = Vec::new();
+    let mut gathered = Gathered::default();
     for path in paths {
         let path = path.trim_end_matches('/');
-        for (name, content) in listed(project, path, kind)? {
+        for Found { name, content, repeatable } in listed(project, path, kind, &mut gathered.notices)? {
             let format = format_of(kind, &name, &content)?;
             let unreadable = |error: io::Error| ScriptError::of(&name, format!("cannot be read: {error}"));
-            let known = checksums.of(&content).map_err(unreadable)?;
+            let mut known = checksums.of(&content).map_err(unreadable)?;
             let size = size_of(&content).map_err(unreadable)?;
-            scripts.push(Script { path: name, content, format, mode: known.mode, checksum: known.checksum, seed, size });
+            if known.may_read
+                && let Content::File(script) = &content
+            {
+                checksums.add_read(&mut known, kind, script, format, project).map_err(unreadable)?;
+            }
+            let mode = if repeatable && known.mode == LedgerMode::Once { LedgerMode::OnChange } else { known.mode };
+            let only_up = known.only_up && is_sql(&name);
+            gathered.scripts.push(Script { path: name, content, format, mode, checksum: known.checksum, seed, size, only_up });
         }
     }
-    Ok(scripts)
+    Ok(gathered)
 }
 
-fn listed(project: &Path, path: &str, scripts: &dyn Scripts) -> Result<Vec<(String, Content)>, ScriptError> {
+fn is_sql(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower).ends_with(".sql")
+}
+
+struct Found {
+    name: String,
+    content: Content,
+    repeatable: bool,
+}
+
+fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<String>) -> Result<Vec<Found>, ScriptError> {
     let file = project.join(path);
     let unreadable = |error: io::Error| ScriptError::of(path, format!("cannot be read: {error}"));
     match fs::metadata(&file) {
         Ok(found) if found.is_dir() && scripts.directory(&file).is_none() => {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&file).map_err(unreadable)? {
-                let entry = entry.map_err(unreadable)?;
-                let (name, is_directory) = (entry.file_name().to_string_lossy().into_owned(), entry.path().is_dir());
-                if !is_passed_over(&name) && (!is_directory || scripts.directory(&entry.path()).is_some()) {
-                    names.push(name);
-                }
-            }
-            names.sort();
-            Ok(names.into_iter().map(|name| (format!("{path}/{name}"), Content::File(file.join(name)))).collect())
+            let inside = entries(&file, scripts, 0).map_err(unreadable)?;
+            let is_script = |name: &str| {
+                let lower = name.to_ascii_lowercase();
+                scripts.directory(&file.join(name)).is_some() || known_format(scripts, &lower).is_some()
+            };
+            let listing = folder::list(path, inside, &is_script)?;
+            notices.extend(listing.notices);
+            let found = listing.files.into_iter().map(|listed| Found {
+                name: format!("{path}/{}", listed.name),
+                content: Content::File(file.join(listed.name)),
+                repeatable: listed.repeatable,
+            });
+            Ok(found.collect())
         }
-        Ok(_) => Ok(vec![(path.to_owned(), Content::File(file))]),
+        Ok(_) => Ok(vec![Found { name: path.to_owned(), content: Content::File(file), repeatable: false }]),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let inside = format!("{path}/");
             let found: Vec<_> = shipped::FILES
                 .iter()
                 .filter(|(name, _)| {
-                    *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !is_passed_over(name))
+                    *name == path || name.strip_prefix(&inside).is_some_and(|name| !name.contains('/') && !folder::is_passed_over(name))
                 })
-                .map(|(name, text)| ((*name).to_owned(), Content::Shipped(text.as_bytes())))
+                .map(|(name, text)| Found { name: (*name).to_owned(), content: Content::Shipped(text.as_bytes()), repeatable: false })
                 .collect();
             if found.is_empty() {
                 return Err(ScriptError::of(path, "no such file or directory")
@@ -131,11 +176,22 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts) -> Result<Vec<(Stri
     }
 }
 
-fn is_passed_over(name: &str) -> bool {
-    let plain = Path::new(name)
-        .extension()
-        .is_some_and(|ending| ["md", "swp", "bak", "orig"].iter().any(|other| ending.eq_ignore_ascii_case(other)));
-    plain || name.starts_with('.') || name.ends_with('~') || name.starts_with('#')
+/// How deep directories are looked into, and how many files are counted there.
+const DEEPEST: usize = 4;
+const MOST_ENTRIES: usize = 10_000;
+
+fn entries(directory: &Path, scripts: &dyn Scripts, depth: usize) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory)?.take(MOST_ENTRIES) {
+        let entry = entry?;
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let divides = !folder::is_passed_over(&name) && path.is_dir() && scripts.directory(&path).is_none();
+        // What cannot be read in there is not applied either.
+        let inside =
+            divides.then(|| if depth < DEEPEST { self::entries(&path, scripts, depth + 1).unwrap_or_default() } else { Vec::new() });
+        entries.push(Entry { name, inside });
+    }
+    Ok(entries)
 }
 
 fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<ScriptFormat, ScriptError> {
@@ -145,11 +201,15 @@ fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<Scr
     {
         return Ok(format);
     }
-    let lower = name.to_ascii_lowercase();
-    let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(&lower);
-    scripts.format(plain, plain.len() != lower.len()).ok_or_else(|| {
+    known_format(scripts, &name.to_ascii_lowercase()).ok_or_else(|| {
         ScriptError::of(name, "is not a script for this kind of service").hint(format!("its parameters are {}", scripts.endings()))
     })
+}
+
+/// `lower` is a name in small letters.
+fn known_format(scripts: &dyn Scripts, lower: &str) -> Option<ScriptFormat> {
+    let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(lower);
+    scripts.format(plain, plain.len() != lower.len())
 }
 
 impl Checksums {
@@ -170,7 +230,7 @@ impl Checksums {
                     digest.add(name.as_encoded_bytes());
                     digest.add(known.checksum.as_bytes());
                 }
-                Ok(Known { mode: LedgerMode::Once, ..digest.finish() })
+                Ok(Known { mode: LedgerMode::Once, only_up: false, may_read: false, ..digest.finish() })
             }
             Content::File(path) => self.of_file(path),
         }
@@ -205,23 +265,51 @@ impl Checksums {
     }
 }
 
-/// A checksum, and the first line on the way.
+impl Checksums {
+    /// What a script reads counts for it: a change there is a change of the script.
+    fn add_read(&self, known: &mut Known, kind: &dyn Scripts, script: &Path, format: ScriptFormat, project: &Path) -> io::Result<()> {
+        let read = kind.reads(script, format, project);
+        if read.is_empty() {
+            return Ok(());
+        }
+        let mut digest = Digester::default();
+        digest.add(known.checksum.as_bytes());
+        for path in read {
+            let own = self.of_file(&path)?;
+            digest.add(path.strip_prefix(project).unwrap_or(&path).as_os_str().as_encoded_bytes());
+            digest.add(own.checksum.as_bytes());
+        }
+        known.checksum = digest.finish().checksum;
+        Ok(())
+    }
+}
+
+/// A checksum, and on the way what the file's beginning says.
 #[derive(Default)]
 struct Digester {
     digest: Sha256,
     head: Vec<u8>,
+    after_backslash: bool,
+    may_read: bool,
 }
 
 impl Digester {
     fn add(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
-        let room = 200usize.saturating_sub(self.head.len());
+        let room = sections::HEAD.saturating_sub(self.head.len());
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if !self.may_read {
+            let begins = |byte: &u8| matches!(byte, b'i' | b'c' | b'l');
+            self.may_read = self.after_backslash && bytes.first().is_some_and(begins)
+                || bytes.windows(2).any(|pair| pair[0] == b'\\' && begins(&pair[1]));
+            self.after_backslash = bytes.last() == Some(&b'\\');
+        }
     }
 
     fn finish(self) -> Known {
         let checksum = hex::encode(self.digest.finalize());
-        Known { checksum, mode: declared_mode(&self.head) }
+        let mode = declared_mode(&self.head[..self.head.len().min(200)]);
+        Known { checksum, mode, only_up: sections::is_divided(&self.head), may_read: self.may_read }
     }
 }
 
@@ -255,7 +343,7 @@ pub mod tests {
 
     /// One file as a script for PostgreSQL.
     pub fn file(project: &Path, path: &str) -> Script {
-        gather(project, &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap().remove(0)
+        gather(project, &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap().scripts.remove(0)
     }
 
     #[test]
@@ -277,7 +365,7 @@ pub mod tests {
             fs::write(at(name), name).unwrap();
         }
         let found = gather(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
-        let found: Vec<_> = found.iter().map(|script| (script.path.as_str(), script.format.0)).collect();
+        let found: Vec<_> = found.scripts.iter().map(|script| (script.path.as_str(), script.format.0)).collect();
         assert_eq!(
             found,
             [
@@ -317,7 +405,7 @@ pub mod tests {
             ("SELECT 1; -- devenv: mode=always", LedgerMode::Once),
         ] {
             fs::write(&path, text).unwrap();
-            let script = gather(project.path(), &postgres(), &["a.sql".into()], false, &checksums).unwrap().remove(0);
+            let script = gather(project.path(), &postgres(), &["a.sql".into()], false, &checksums).unwrap().scripts.remove(0);
             assert_eq!(script.mode, mode, "{text}");
             assert!(!seen.contains(&script.checksum), "{text}");
             seen.push(script.checksum);

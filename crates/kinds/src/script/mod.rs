@@ -6,9 +6,11 @@
 //! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
 
 pub mod files;
+pub(crate) mod folder;
 pub(crate) mod lines;
 pub mod plan;
 pub(crate) mod row;
+pub(crate) mod sections;
 #[cfg(all(test, feature = "docker-tests"))]
 mod service_tests;
 #[cfg(all(test, feature = "docker-tests"))]
@@ -16,6 +18,7 @@ mod shape_tests;
 pub(crate) mod source;
 #[cfg(any(feature = "testing", all(test, feature = "docker-tests")))]
 pub mod testing;
+mod zstd;
 
 use std::path::Path;
 
@@ -27,7 +30,7 @@ use crate::capability::{ScriptStore, ServiceKind};
 use devenv_engine::Engine;
 use devenv_secrets::Vault;
 use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource};
-pub use files::{Checksums, Script, ScriptFormat};
+pub use files::{Checksums, Gathered, Script, ScriptFormat};
 pub use plan::Recorded;
 use plan::{INTERRUPTED, Verdict};
 
@@ -108,6 +111,8 @@ impl Choice {
 pub struct Applied {
     pub before: Vec<DatabaseRecords>,
     pub after: Vec<DatabaseRecords>,
+    /// What the user should know of the files, such as directories that were passed over.
+    pub notices: Vec<String>,
     pub result: Result<(), ScriptError>,
 }
 
@@ -116,45 +121,70 @@ pub struct Applied {
 /// One at a time for each service: whatever another one has begun there is taken for what a dead run has left behind.
 pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Applied, ScriptError> {
     let before = recorded(set, cx).await?;
-    let mut after = before.clone();
+    let (mut after, mut notices) = (before.clone(), Vec::new());
     let mut result = Ok(());
+    // Every file is found before the first is applied, so that one that cannot be leaves nothing half-done.
+    let mut sources = Vec::new();
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
-        let known = after.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
-        let known = &mut known.expect("the ledger of every source has been read").1;
-        result = apply_source(set, source, known, cx).await;
+        match gather(set, source, cx) {
+            Ok(Gathered { scripts, notices: found }) => {
+                notices.extend(found.into_iter().filter(|_| is_pending(&scripts, known_of(&mut after, source))));
+                sources.push((source, scripts));
+            }
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    for (source, scripts) in &sources {
         if result.is_err() {
             break;
         }
+        result = apply_source(set, source, scripts, known_of(&mut after, source), cx).await;
     }
-    Ok(Applied { before, after, result })
+    Ok(Applied { before, after, notices, result })
+}
+
+/// What the ledger of a source says.
+fn known_of<'a>(ledgers: &'a mut [DatabaseRecords], source: &ScriptSource) -> &'a mut Vec<Recorded> {
+    let known = ledgers.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
+    &mut known.expect("the ledger of every source has been read").1
+}
+
+fn verdict(script: &Script, known: &[Recorded]) -> Verdict {
+    plan::decide(script, known.iter().find(|found| found.path == script.path))
+}
+
+fn is_pending(scripts: &[Script], known: &[Recorded]) -> bool {
+    scripts.iter().any(|script| matches!(verdict(script, known), Verdict::Apply | Verdict::Interrupted))
 }
 
 /// `known` is what the source's ledger says, and is kept true. Where it says that nothing is pending, no server is asked.
 async fn apply_source(
     set: &ScriptSet,
     source: &ScriptSource,
+    scripts: &[Script],
     known: &mut Vec<Recorded>,
     cx: &ScriptContext<'_>,
 ) -> Result<(), ScriptError> {
-    let scripts = gather(set, source, cx)?;
-    let decide = |script: &Script, known: &[Recorded]| plan::decide(script, known.iter().find(|found| found.path == script.path));
-    if !scripts.iter().any(|script| matches!(decide(script, known), Verdict::Apply | Verdict::Interrupted)) {
+    if !is_pending(scripts, known) {
         return Ok(());
     }
     let mut store = open(set, &source.place, cx).await?;
     store.settle(cx).await?;
     *known = store.recorded().await?;
     let mut result = Ok(());
-    for script in &scripts {
-        if decide(script, known) == Verdict::Interrupted {
+    for script in scripts {
+        if verdict(script, known) == Verdict::Interrupted {
             // What an earlier run had on its way may have begun only since, and may be at work.
             store.settle(cx).await?;
             *known = store.recorded().await?;
         }
-        result = match decide(script, known) {
-            Verdict::Apply => store.apply(script, cx).await,
+        result = match verdict(script, known) {
+            Verdict::Apply => store.apply(script, cx).await.map_err(|error| remarked(error, script, scripts)),
             Verdict::Keep | Verdict::Changed => Ok(()),
-            Verdict::Interrupted => store.interrupted(script).await.and(Err(interrupted(set, script))),
+            Verdict::Interrupted => {
+                let error = interrupted(set, script, known);
+                store.interrupted(script).await.and(Err(error))
+            }
         };
         if result.is_err() {
             break;
@@ -170,11 +200,30 @@ async fn apply_source(
     }
 }
 
-fn interrupted(set: &ScriptSet, script: &Script) -> ScriptError {
-    ScriptError::of(&script.path, INTERRUPTED).hint(format!(
-        "run `devenv reset {}` to start over, or `devenv ledger accept {}` if the data is complete; an edited script is applied again",
-        set.service, script.path
-    ))
+/// With a word on the order in which scripts go, where that may be the reason.
+fn remarked(mut error: ScriptError, script: &Script, scripts: &[Script]) -> ScriptError {
+    let paths: Vec<&str> = scripts.iter().map(|script| script.path.as_str()).collect();
+    if let Some(remark) = folder::remark_on_order(&script.path, &paths) {
+        error.hint = Some(error.hint.map_or(remark.clone(), |hint| format!("{hint}; {remark}")));
+    }
+    error
+}
+
+fn interrupted(set: &ScriptSet, script: &Script, known: &[Recorded]) -> ScriptError {
+    let said = known.iter().find(|found| found.path == script.path).and_then(|found| found.error.as_deref());
+    let message = match said.filter(|said| *said != INTERRUPTED) {
+        Some(said) => format!("{INTERRUPTED} ({said})"),
+        None => INTERRUPTED.to_owned(),
+    };
+    ScriptError::of(&script.path, message).hint(ways_on(set.service.as_str(), &script.path))
+}
+
+/// What can be done about a script of which only a part is applied.
+pub(crate) fn ways_on(service: &str, path: &str) -> String {
+    format!(
+        "it is not applied again by itself: run `devenv reset {service}` to start over, `devenv ledger accept {path}` if the data is complete, \
+         or `devenv ledger run {path}` to apply it again from its beginning; an edited script is applied again from its beginning, too"
+    )
 }
 
 /// The ledgers stored in the data, by database. Callers may cache them, because only this module changes them.
@@ -197,7 +246,7 @@ pub fn view(set: &ScriptSet, recorded: &[DatabaseRecords], project: &Path, check
     for (database, recorded) in recorded {
         let mut scripts = Vec::new();
         for source in set.sources.iter().filter(|source| source.place.database() == database.as_deref()) {
-            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums)?);
+            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums)?.scripts);
         }
         entries.extend(plan::view(set.service.as_str(), database.as_deref(), &scripts.iter().collect::<Vec<_>>(), recorded));
     }
@@ -213,15 +262,35 @@ pub fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
 /// Records today's file as what was applied, without touching data. `false` if no source of the set has that path.
 pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut accepted = false;
-    for source in &set.sources {
-        for script in gather(set, source, cx)?.iter().filter(|script| script.path == path) {
-            let mut store = open(set, &source.place, cx).await?;
-            store.accept(script).await?;
-            store.close().await;
-            accepted = true;
-        }
+    for (source, script) in found(set, path, cx)? {
+        let mut store = open(set, &source.place, cx).await?;
+        store.accept(&script).await?;
+        store.close().await;
+        accepted = true;
     }
     Ok(accepted)
+}
+
+/// Applies a script again from its beginning, whatever is recorded of it. `false` if no source of the set has that path.
+pub async fn run_again(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
+    let mut ran = false;
+    for (source, script) in found(set, path, cx)? {
+        let mut store = open(set, &source.place, cx).await?;
+        store.settle(cx).await?;
+        store.forget(&script).await?;
+        store.apply(&script, cx).await?;
+        store.close().await;
+        ran = true;
+    }
+    Ok(ran)
+}
+
+fn found<'a>(set: &'a ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<Vec<(&'a ScriptSource, Script)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        found.extend(gather(set, source, cx)?.scripts.into_iter().filter(|script| script.path == path).map(|script| (source, script)));
+    }
+    Ok(found)
 }
 
 /// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
@@ -232,14 +301,14 @@ pub fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Re
             ScriptPlace::Service => String::new(),
             ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
         };
-        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)? {
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)?.scripts {
             found.push((format!("{place}: {}", script.path), script.checksum));
         }
     }
     Ok(found)
 }
 
-fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Vec<Script>, ScriptError> {
+fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Gathered, ScriptError> {
     files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
 }
 

@@ -77,7 +77,8 @@ pub fn view(service: &str, database: Option<&str>, scripts: &[&Script], recorded
                     LedgerState::Applied
                 }
                 (Verdict::Changed, _) => LedgerState::Changed,
-                (Verdict::Interrupted, Some(RecordedState::Interrupted)) | (_, Some(RecordedState::Failed)) => LedgerState::Failed,
+                (Verdict::Interrupted, Some(RecordedState::Interrupted)) => LedgerState::Interrupted,
+                (_, Some(RecordedState::Failed)) => LedgerState::Failed,
                 _ => LedgerState::Pending,
             };
             let checksum = found.filter(|_| state != LedgerState::Pending).map_or(&script.checksum, |found| &found.checksum);
@@ -91,14 +92,15 @@ pub fn view(service: &str, database: Option<&str>, scripts: &[&Script], recorded
         let state = match found.state {
             RecordedState::Applied => LedgerState::Applied,
             RecordedState::Running => LedgerState::Pending,
-            RecordedState::Interrupted | RecordedState::Failed => LedgerState::Failed,
+            RecordedState::Interrupted => LedgerState::Interrupted,
+            RecordedState::Failed => LedgerState::Failed,
         };
         entry(&found.path, &found.checksum, found.mode, state, Some(found))
     }));
     entries
 }
 
-pub const INTERRUPTED: &str = "it was interrupted, and it does not run in a transaction, so its first part stays applied";
+pub const INTERRUPTED: &str = "it was interrupted, and it does not run in a single transaction, so its first part stays applied";
 
 #[cfg(test)]
 mod tests {
@@ -114,6 +116,7 @@ mod tests {
             checksum: checksum.into(),
             seed: false,
             size: 0,
+            only_up: false,
         }
     }
 

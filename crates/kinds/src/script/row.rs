@@ -24,6 +24,11 @@ pub(crate) struct Row {
     rows: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The journal of a file that is applied in parts: how many of its commands are done, and the database selected then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    done: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selected: Option<String>,
 }
 
 impl Row {
@@ -36,8 +41,39 @@ impl Row {
         Self::of(script, "running")
     }
 
+    /// With the journal of what is done.
+    pub(crate) fn running_at(script: &Script, done: u64, selected: &str) -> Self {
+        Self { done: Some(done), selected: Some(selected.to_owned()), ..Self::running(script) }
+    }
+
+    /// Where a file that was cut off goes on.
+    pub(crate) fn journal(self, script: &Script) -> Option<(u64, String)> {
+        (self.state == "running" && self.checksum == script.checksum).then_some((self.done?, self.selected.unwrap_or_default()))
+    }
+
+    /// A file that was cut off and has a journal is to be applied, from where it stopped.
+    pub(crate) fn resumable(self) -> Self {
+        match self.done {
+            Some(done) if self.state == "running" => {
+                let error = format!("it was cut off after {done} commands, and goes on there");
+                Self { state: "failed".to_owned(), error: Some(error), ..self }
+            }
+            _ => self,
+        }
+    }
+
     pub(crate) fn interrupted(script: &Script) -> Self {
         Self { error: Some(INTERRUPTED.to_owned()), ..Self::of(script, "interrupted") }
+    }
+
+    /// Cut off by an error, which says what came of it.
+    pub(crate) fn interrupted_by(script: &Script, error: &ScriptError) -> Self {
+        Self { error: Some(error.to_string()), ..Self::of(script, "interrupted") }
+    }
+
+    /// To be applied from its beginning: somebody has asked for that.
+    pub(crate) fn forgotten(script: &Script) -> Self {
+        Self::of(script, "failed")
     }
 
     pub(crate) fn failed(script: &Script, error: &ScriptError) -> Self {
@@ -53,6 +89,8 @@ impl Row {
             duration_ms: None,
             rows: None,
             error: None,
+            done: None,
+            selected: None,
         }
     }
 

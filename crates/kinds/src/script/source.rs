@@ -15,7 +15,11 @@ use std::{
 use bytes::Bytes;
 use tokio::{io::AsyncRead, sync::mpsc};
 
-use super::files::{Content, Script};
+use super::{
+    files::{Content, Script},
+    sections::OnlyUp,
+    zstd::Frames,
+};
 
 const CHUNK: usize = 256 * 1024;
 
@@ -32,12 +36,33 @@ fn open_counted(script: &Script, read: Arc<AtomicU64>) -> io::Result<Box<dyn Rea
     };
     let raw = BufReader::with_capacity(CHUNK, Counted { inner: raw, read });
     let ending = script.path.rsplit('.').next().unwrap_or_default();
-    Ok(match ending {
+    let plain: Box<dyn Read + Send> = match ending.to_ascii_lowercase().as_str() {
         "gz" => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
         "xz" => Box::new(lzma_rust2::XzReader::new(raw, true)),
-        "zst" => Box::new(ruzstd::decoding::StreamingDecoder::new(raw).map_err(io::Error::other)?),
+        "zst" => Box::new(Frames::new(raw)?),
         _ => Box::new(raw),
-    })
+    };
+    Ok(if script.only_up { Box::new(OnlyUp::new(BufReader::with_capacity(CHUNK, plain))) } else { plain })
+}
+
+/// With these bytes overwritten by spaces; line ends stay.
+pub(crate) fn blanked(input: Box<dyn Read + Send>, spans: Vec<Range<u64>>) -> impl Read + Send {
+    Blanked { input, offset: 0, spans }
+}
+
+struct Blanked {
+    input: Box<dyn Read + Send>,
+    offset: u64,
+    spans: Vec<Range<u64>>,
+}
+
+impl Read for Blanked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        blank(&mut buffer[..count], self.offset, &self.spans);
+        self.offset += count as u64;
+        Ok(count)
+    }
 }
 
 struct Counted<R> {
@@ -88,16 +113,24 @@ impl Meter {
 /// If the file cannot be read to its end, the flow ends without its trailer: a reader that needs to know that the script is
 /// complete puts what completes it (the ledger's row, the COMMIT) there and nowhere else.
 pub(crate) fn flow(script: &Script, blanked: Vec<Range<u64>>, trailer: Bytes) -> Flow {
+    flow_through(script, trailer, |input| Box::new(self::blanked(input, blanked)))
+}
+
+/// The same, with the bytes as `change` makes them.
+pub(crate) fn flow_through(
+    script: &Script,
+    trailer: Bytes,
+    change: impl FnOnce(Box<dyn Read + Send>) -> Box<dyn Read + Send> + Send + 'static,
+) -> Flow {
     let (sender, chunks) = mpsc::channel(4);
     let meter = Meter::default();
     let (script, shared) = (script.clone(), meter.clone());
     let reader = tokio::task::spawn_blocking(move || {
         let fail = |error: io::Error| *shared.failure.lock().expect("no code panics while it holds this lock") = Some(error.to_string());
         let mut input = match open_counted(&script, shared.read.clone()) {
-            Ok(input) => input,
+            Ok(input) => change(input),
             Err(error) => return fail(error),
         };
-        let mut offset = 0u64;
         loop {
             let mut chunk = vec![0; CHUNK];
             match input.read(&mut chunk) {
@@ -107,8 +140,6 @@ pub(crate) fn flow(script: &Script, blanked: Vec<Range<u64>>, trailer: Bytes) ->
                     #[expect(clippy::naive_bytecount, reason = "reading the file costs more; no dependency for this")]
                     let lines = chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
                     shared.lines.fetch_add(lines, Ordering::Relaxed);
-                    blank(&mut chunk, offset, &blanked);
-                    offset += count as u64;
                     if sender.blocking_send(chunk.into()).is_err() {
                         return;
                     }
@@ -176,7 +207,14 @@ mod tests {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&b"SELECT 1;\n".repeat(100_000)).unwrap();
         let packed = packed.finish().unwrap();
-        for (name, bytes, whole) in [("a.sql.gz", packed.clone(), true), ("b.sql.gz", packed[..packed.len() / 2].to_vec(), false)] {
+        let xz = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x09SELECT 1;\n\x00\x00XZ".to_vec();
+        for (name, bytes, whole) in [
+            ("a.sql.gz", packed.clone(), true),
+            ("b.sql.gz", packed[..packed.len() / 2].to_vec(), false),
+            ("c.sql.gz", [packed.clone(), packed.clone()].concat(), true),
+            ("d.sql.xz", xz[..xz.len() - 1].to_vec(), false),
+            ("e.sql.zst", b"\x28\xb5\x2f\xfd\x20\x03\x19\x00\x00a;".to_vec(), false),
+        ] {
             std::fs::write(directory.path().join(name), bytes).unwrap();
             let script = crate::script::files::tests::file(directory.path(), name);
             let mut flow = flow(&script, Vec::new(), Bytes::from_static(b"END"));

@@ -34,8 +34,8 @@ struct Found {
 }
 
 struct RoleFound {
-    /// May log in and do nothing else.
-    plain: bool,
+    /// May log in. What else it may do is up to scripts.
+    may_log_in: bool,
     verifier: Option<String>,
 }
 
@@ -49,8 +49,7 @@ struct DatabaseFound {
     settings: Vec<String>,
 }
 
-const ROLES: &str = "SELECT rolname, rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication \
-    OR rolbypassrls), rolpassword FROM pg_catalog.pg_authid";
+const ROLES: &str = "SELECT rolname, rolcanlogin, rolpassword FROM pg_catalog.pg_authid";
 
 const DATABASES: &str = "SELECT datname, pg_catalog.pg_get_userbyid(datdba), \
     has_database_privilege('public', d.oid, 'CONNECT') OR has_database_privilege('public', d.oid, 'TEMP'), \
@@ -110,8 +109,8 @@ async fn look(client: &Client) -> Result<Found, ProvisionError> {
         .map_err(|error| failed("read the server's roles and databases", &error))?;
     let is_true = |value: Option<String>| value.as_deref() == Some("t");
     let roles = read(roles).filter_map(|row| {
-        let [name, plain, verifier] = <[_; 3]>::try_from(row).ok()?;
-        Some((name?, RoleFound { plain: is_true(plain), verifier }))
+        let [name, may_log_in, verifier] = <[_; 3]>::try_from(row).ok()?;
+        Some((name?, RoleFound { may_log_in: is_true(may_log_in), verifier }))
     });
     let databases = read(databases).filter_map(|row| {
         let [name, owner, open, owned, settings] = <[_; 5]>::try_from(row).ok()?;
@@ -130,9 +129,9 @@ fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Cha
                 script.push(format!("CREATE ROLE {quoted} WITH {PLAIN} PASSWORD {}", verifier(password)));
             }
             Some(role) => {
-                if !role.plain {
-                    changes.push(Change::made(format!("role `{name}` is limited to login")));
-                    script.push(format!("ALTER ROLE {quoted} WITH {PLAIN}"));
+                if !role.may_log_in {
+                    changes.push(Change::made(format!("role `{name}` may log in")));
+                    script.push(format!("ALTER ROLE {quoted} WITH LOGIN"));
                 }
                 if !role.verifier.as_deref().is_some_and(|verifier| password::matches(verifier, password)) {
                     changes.push(Change::made(format!("password of the role `{name}` set to the stored one")));
@@ -143,6 +142,7 @@ fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Cha
     }
 }
 
+/// A new role. What an `admin_init` script gives to it later stays.
 const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
 
 /// The password never leaves this process: the server stores what it would have computed from it.

@@ -156,7 +156,6 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
             true,
         ),
         ("init/02.sql", "CREATE TABLE good (x int);\nSELECT 'open", "init/02.sql:2: the script ends inside a string", true),
-        ("init/02.sql", "CREATE TABLE good (x int);\n\\q\n", "init/02.sql: it ended before its last line", true),
         (
             "init/02.sql",
             "CREATE TABLE good (x int);\nDO $$ BEGIN EXECUTE 'commit'; END $$;\n",
@@ -176,7 +175,12 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
             "init/02.sql:2: permission denied to set parameter",
             false,
         ),
-        ("init/02.sh", "psql -c 'select 1'\nnosuchcommand\nexit 3\n", "init/02.sh:2: it exited with 3: 2: nosuchcommand: not found", true),
+        (
+            "init/02.sh",
+            "psql -c 'select 1'\nnosuchcommand\nexit 3\n",
+            "init/02.sh:2: it exited with 127: line 2: nosuchcommand: command not found",
+            true,
+        ),
         ("init/02.dump", "no dump", "init/02.dump: input file does not appear to be a valid archive", true),
         ("init/02.sql.gz", "no gzip", "init/02.sql.gz: cannot be read: ", true),
         ("init/02.sql.xz", "no xz", "init/02.sql.xz: cannot be read: ", true),
@@ -188,7 +192,7 @@ async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
         project.write(path, text);
         let error = project.apply().await.unwrap_err();
         assert!(error.to_string().starts_with(wanted), "{path}: {error} / {:?}", error.hint);
-        assert_eq!(project.state(path).await, LedgerState::Failed, "{path}");
+        assert_eq!(project.state(path).await, if untouched { LedgerState::Failed } else { LedgerState::Interrupted }, "{path}");
         assert_eq!(project.sql("select to_regclass('good') is null"), if untouched { "t" } else { "f" }, "{text}");
         assert_eq!(project.sql("select count(*) from item"), "0");
         project.sql("drop table if exists good; delete from devenv.ledger where path <> 'init/01-tables.sql'");
@@ -341,17 +345,115 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     }
     assert!(cut > 10, "only {cut} runs were cut off");
     // An attempt that comes late can neither commit nor begin.
-    for call in [
-        "devenv.record('init/02-copy.sql', 'x', 'once', 'applied', null, null, 'late', true)",
-        "devenv.record('init/04-shell.sh', 'x', 'once', 'running', null, null, 'late', false)",
+    for (calls, wanted) in [
+        ("select devenv.start_script('late'); select devenv.finish_script('late', null)", "a later run has taken over"),
+        ("select devenv.record_state('init/04-shell.sh', 'x', 'once', 'running', null, 'late')", "a later run has taken over"),
+        ("begin; select devenv.start_script('late'); commit", "the script ends the transaction"),
+        ("select devenv.finish_script('late', null)", "the script has ended the transaction"),
     ] {
-        assert!(project.server.try_psql("app", &format!("select {call}")).unwrap_err().contains("a later run has taken over"));
+        let refused = project.server.try_psql("app", calls).unwrap_err();
+        assert!(refused.contains(wanted), "{calls}: {refused}");
     }
     // A script that a server crash interrupted is reported, not repeated.
     project.sql("update devenv.ledger set state = 'running' where path = 'init/03-index.sql'");
     let error = project.apply().await.unwrap_err();
     assert!(error.to_string().contains("it was interrupted") && error.hint.unwrap().contains("devenv reset db"));
-    assert_eq!(project.state("init/03-index.sql").await, LedgerState::Failed);
+    assert_eq!(project.state("init/03-index.sql").await, LedgerState::Interrupted);
+}
+
+/// What psql applies, and what it stops at half-way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_leaves_what_psql_leaves_and_is_never_applied_again_unasked() {
+    let project = Project::new();
+    project.sql("set role app; create type mood as enum ('good'); create table item (id serial, t text); create procedure twice() language plpgsql as $$ begin insert into item (t) values ('a'); commit; insert into item (t) values ('b'); end $$");
+    for (name, text, rows) in [
+        ("gexec", "INSERT INTO item (t) VALUES ('a');\nSELECT 'COMMIT' \\gexec\nINSERT INTO item (t) VALUES ('b');\n", "1a 2b"),
+        ("rollback", "INSERT INTO item (t) VALUES ('a');\nSELECT 'ROLLBACK' \\gexec\nINSERT INTO item (t) VALUES ('b');\n", "1a 2b"),
+        ("variable", "\\set done 'COMMIT;'\nINSERT INTO item (t) VALUES ('a');\n:done\nINSERT INTO item (t) VALUES ('b');\n", "1a 2b"),
+        ("procedure", "CALL twice();\n", "1a 2b"),
+        (
+            "enum",
+            "INSERT INTO item (t) VALUES ('a');\nALTER TYPE mood ADD VALUE 'bad';\nINSERT INTO item (t) VALUES ('bad'::mood);\n",
+            "1a 2bad",
+        ),
+        ("quit", "INSERT INTO item (t) VALUES ('a');\n\\q\nINSERT INTO item (t) VALUES ('b');\n", "1a"),
+        ("branches", "\\if true\nINSERT INTO item (t) VALUES ('a');\n\\else\nSELECT 'it''s;\n\\endif\n", "1a"),
+        (
+            "settings",
+            "SET client_encoding = 'LATIN1';\nSET search_path = '';\nSET ROLE app;\nINSERT INTO public.item (t) VALUES ('a');\nRESET ALL;\nSET search_path = nowhere;\n",
+            "1a",
+        ),
+        ("rows without an end", "COPY item (t) FROM stdin;\na\nb", "1a 2b"),
+        ("begin", "BEGIN;\nSET LOCAL search_path = public;\nINSERT INTO item (t) VALUES ('a');\nCOMMIT;\n", "1a"),
+        ("constraints", "SET CONSTRAINTS ALL IMMEDIATE;\nINSERT INTO item (t) VALUES ('a');\n", "1a"),
+        (
+            "temporary",
+            "CREATE TEMP TABLE x ON COMMIT DROP AS SELECT 1 AS a;\nINSERT INTO item (t) SELECT 'gone' WHERE to_regclass('x') IS NULL;\n",
+            "1gone",
+        ),
+    ] {
+        project.write("init/Überblick.sql", text);
+        project.apply().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        project.apply().await.unwrap();
+        assert_eq!(project.sql("select coalesce(string_agg(id || t, ' ' order by id), '') from item"), rows, "{name}");
+        project.sql("truncate item restart identity; delete from devenv.ledger");
+    }
+    for (name, text, rows) in [
+        ("half", "INSERT INTO item (t) VALUES ('a');\nSELECT 'COMMIT' \\gexec\nSELECT oops;\n", "a"),
+        ("first statement", "VACUUM nosuch;\nINSERT INTO item (t) VALUES ('a');\n", ""),
+    ] {
+        project.write("init/Überblick.sql", text);
+        project.apply().await.unwrap_err();
+        let again = project.apply().await.unwrap_err();
+        assert_eq!(project.sql("select coalesce(string_agg(t, ' '), '') from item"), rows, "{name}: {again}");
+        let half = !rows.is_empty();
+        assert_eq!(project.state("init/Überblick.sql").await, if half { LedgerState::Interrupted } else { LedgerState::Failed }, "{name}");
+        assert_eq!(again.hint.unwrap_or_default().contains("devenv ledger run init/Überblick.sql"), half, "{name}");
+        project.sql("truncate item restart identity; delete from devenv.ledger");
+    }
+    // Somebody asks for it.
+    project.write("init/Überblick.sql", "INSERT INTO item (t) VALUES ('a');\nSELECT 'COMMIT' \\gexec\nSELECT 1 / (2 - count(*)) FROM item HAVING count(*) < 2;\nSELECT 1 / (count(*) - 1) FROM item;\n");
+    project.apply().await.unwrap_err();
+    assert!(project.with(async |cx| crate::script::run_again(&project.set, "init/Überblick.sql", cx).await).await.unwrap());
+    assert_eq!(project.sql("select count(*) from item"), "2");
+    assert_eq!(project.state("init/Überblick.sql").await, LedgerState::Applied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_a_script_reads_are_part_of_it() {
+    let project = Project::new();
+    fs::create_dir(project.path().join("db")).unwrap();
+    project
+        .write("init/01.sql", "CREATE TABLE a (x int);\n\\ir ../db/b.sql\n\\i db/c.sql\n\\copy a from 'db/rows.csv' csv\n")
+        .write("db/b.sql", "CREATE TABLE b (x int);\n")
+        .write("db/c.sql", "CREATE TABLE c (x int);\n\nSELECT oops;\n")
+        .write("db/rows.csv", "1\n2\n");
+    let error = project.apply().await.unwrap_err();
+    assert!(error.to_string().starts_with("db/c.sql:3: column \"oops\" does not exist"), "{error}");
+    assert_eq!(project.sql("select to_regclass('b') is null"), "t");
+    project.write("db/c.sql", "CREATE TABLE c (x int);\n");
+    project.apply().await.unwrap();
+    assert_eq!(project.sql("select count(*) from a, b right join c on true"), "0");
+    assert_eq!(project.sql("select count(*) from a"), "2");
+    project.write("db/b.sql", "-- changed\n");
+    assert_eq!(project.state("init/01.sql").await, LedgerState::Changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_of_a_csv_is_lost_and_numbers_go_on_behind_it() {
+    let project = Project::new();
+    project
+        .write("init/01.sql", "CREATE TABLE t (id int GENERATED BY DEFAULT AS IDENTITY, x text);\nCREATE TABLE one (x text);\n")
+        .write("seed/one.csv", "x\na\n\\.\n\"b\n\\.\nc\"\nd\n")
+        .write("seed/t.csv", "id,x\n7,a\n41,\"tab\there\"\n");
+    let entries = project.apply().await.unwrap();
+    let rows: Vec<_> = entries.iter().filter(|entry| entry.path.starts_with("seed")).map(|entry| entry.rows).collect();
+    assert_eq!(rows, [Some(4), Some(2)]);
+    assert_eq!(project.sql("select string_agg(replace(x, chr(10), '/'), ' ') from one"), "a \\. b/\\./c d");
+    assert_eq!(project.sql("insert into t (x) values ('new') returning id"), "42");
+    project.write("seed/one-more.csv", "x\n").write("seed/02-one.csv", "x\n\\.\nb\n\"");
+    let error = project.apply().await.unwrap_err();
+    assert!(error.to_string().starts_with("seed/02-one.csv:4: unterminated quote"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,17 @@
-//! PURE: reads a psql script just closely enough to know whether it can run in one transaction, and where its
-//! statements and its COPY data are.
+//! PURE: reads a psql script as psql does, to know whether it can run in one transaction, where its COPY data are, and
+//! which files it reads.
 //!
-//! A cheap scan, no parser: what it misses is caught by the server (`cannot run inside a transaction block`) and by the
-//! ledger, whose row is refused if the script has ended the transaction that it ran in.
+//! What it decides is a first guess: a script that it takes for one transaction runs where no other can be committed, and
+//! runs outside of a transaction if the server or psql refuses that.
 
 use std::ops::Range;
+
+use super::{
+    lexer::{Lexer, State, Token, masked},
+    meta_command::{self, CopySource, MetaCommand},
+    statement::{Kind, classify, setting, takes_rows},
+};
+use crate::script::sections;
 
 /// What was found in a whole script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,396 +22,386 @@ pub(crate) struct Scan {
     pub wrapper: Option<[Range<u64>; 2]>,
     /// The lines of `COPY … FROM stdin` and of the end of its data.
     pub copies: Vec<Range<u64>>,
-    /// In what it ends, if not between statements.
-    pub open: Option<&'static str>,
-    /// The last statement lacks its semicolon, which psql forgives at the end of a file.
-    pub unfinished: bool,
+    /// What is wrong with it as a whole, and the line.
+    pub fault: Option<(u64, String)>,
+    /// The last statement lacks its semicolon, or COPY data their last line, which psql forgives at the end of a file.
+    pub end: End,
+    /// Files that it reads while it runs.
+    pub files: Vec<Named>,
+    /// It has to be a file of its own: it reads psql's own input, or psql has to see where it ends.
+    pub needs_its_end: bool,
+    /// The last line has no end.
+    pub cut_line: bool,
     pub lines: u64,
     /// After decompression.
     pub bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Mode {
-    Plain,
-    Single { escapes: bool },
-    Double,
-    Dollar(Vec<u8>),
-    Comment { depth: u32 },
-    Copy { from: u64 },
+/// What is missing at the end of a script.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    #[default]
+    Complete,
+    /// A semicolon.
+    Statement,
+    /// The line `\.`.
+    Rows,
 }
 
-/// Fed with the script's lines, each with its line end.
-pub(crate) struct Scanner {
-    mode: Mode,
-    line: u64,
-    offset: u64,
-    parentheses: u32,
-    /// Depth of `BEGIN ATOMIC … END` and `CASE … END` in a routine's body.
-    blocks: u32,
-    words: Vec<String>,
-    start: Option<(u64, u64)>,
-    copy_next: bool,
-    first: Option<(Kind, Range<u64>)>,
-    last: Option<(Kind, Range<u64>)>,
-    statements: u64,
-    controls: u64,
-    control_line: Option<(u64, String)>,
-    scan: Scan,
+/// A file that is named in a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub line: u64,
+    pub path: String,
+    pub role: Role,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Ordinary,
-    /// `BEGIN` with nothing special about it.
-    Begin,
-    /// `COMMIT` with nothing special about it.
-    Commit,
-    /// Any other word that steers a transaction.
-    Control,
-    /// Refused by the server inside of a transaction.
-    Alone,
+pub(crate) enum Role {
+    /// `\i`: a script, found from the directory in which psql runs.
+    Script,
+    /// `\ir`: a script, found from the directory of the script that names it.
+    ScriptBeside,
+    /// `\copy … from 'file'`.
+    Rows,
 }
 
-const WORDS_KEPT: usize = 48;
-const COPIES_KEPT: usize = 100_000;
+/// How the session is set where the script begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub standard_strings: bool,
+    pub encoding: String,
+}
 
-impl Default for Scanner {
+impl Default for Session {
     fn default() -> Self {
-        Self {
-            mode: Mode::Plain,
-            line: 0,
-            offset: 0,
-            parentheses: 0,
-            blocks: 0,
-            words: Vec::new(),
-            start: None,
-            copy_next: false,
-            first: None,
-            last: None,
-            statements: 0,
-            controls: 0,
-            control_line: None,
-            scan: Scan::default(),
-        }
+        Self { standard_strings: true, encoding: "UTF8".to_owned() }
     }
 }
 
+/// Fed with the script's lines, each with its line end.
+#[derive(Default)]
+pub(crate) struct Scanner {
+    lexer: Lexer,
+    /// As the script found it.
+    initial: Session,
+    /// Of the line that is read: psql looks at a line's beginning.
+    session: Session,
+    next_session: Session,
+    line: u64,
+    offset: u64,
+    words: Vec<String>,
+    /// How the statement begins, as it is written.
+    text: Vec<u8>,
+    start: Option<(u64, u64)>,
+    /// The line of the COPY whose data are being read.
+    rows_from: Option<u64>,
+    /// How many COPYs of this line wait for their data.
+    rows_next: u32,
+    conditions: Vec<u64>,
+    conditional: bool,
+    quits: bool,
+    /// Of the parts of a statement that `\;` divides.
+    compound: Option<Kind>,
+    first: Option<(Kind, Range<u64>)>,
+    last: Option<(Kind, Range<u64>)>,
+    controls: u64,
+    control: Option<(u64, String)>,
+    local: Option<(u64, String)>,
+    /// The line of a transaction of the script's own that has not ended.
+    begun: Option<u64>,
+    scan: Scan,
+}
+
+const WORDS_KEPT: usize = 48;
+const TEXT_KEPT: usize = 400;
+const COPIES_KEPT: usize = 100_000;
+const FILES_KEPT: usize = 10_000;
+
 impl Scanner {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { initial: session.clone(), session: session.clone(), next_session: session, ..Self::default() }
+    }
+
     pub(crate) fn line(&mut self, line: &[u8]) {
         self.line += 1;
-        if let Mode::Copy { from } = self.mode {
+        if let Some(from) = self.rows_from {
             if line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line)) == b"\\." {
-                self.end_copy(from);
+                self.end_rows(from);
             }
         } else {
-            self.plain_line(line);
-            if self.copy_next && self.mode == Mode::Plain {
-                self.copy_next = false;
-                self.mode = Mode::Copy { from: self.line };
+            self.session.clone_from(&self.next_session);
+            match masked(line, &self.session.encoding) {
+                Some(masked) => self.sql_line(&masked),
+                None => self.sql_line(line),
             }
+            self.begin_rows();
         }
+        self.scan.cut_line = !line.ends_with(b"\n");
         self.offset += line.len() as u64;
     }
 
     pub(crate) fn finish(mut self) -> Scan {
-        self.scan.open = match &self.mode {
-            Mode::Plain => None,
-            Mode::Single { .. } => Some("a string"),
-            Mode::Double => Some("a quoted name"),
-            Mode::Dollar(_) => Some("a dollar-quoted string"),
-            Mode::Comment { .. } => Some("a comment"),
-            // As psql does: the end of the file ends the data.
-            Mode::Copy { from } => {
-                self.end_copy(*from);
-                Some("COPY data: the line `\\.` is missing")
-            }
-        };
-        if self.start.is_some() && self.mode == Mode::Plain {
-            self.scan.unfinished = true;
+        if let Some(from) = self.rows_from {
+            self.end_rows(from);
+            self.scan.end = End::Rows;
+        } else if let Some(open) = self.open() {
+            self.fault(self.line, format!("the script ends inside {open}"));
+        } else if self.start.is_some() {
+            // What psql takes for a body may be none. It sends everything from there on at the end of the file.
+            self.scan.needs_its_end |= self.lexer.blocks > 0;
+            self.scan.end = End::Statement;
             self.end_statement(self.offset);
         }
-        if self.controls > 0 && self.scan.refuses.is_none() {
-            match (self.first.take(), self.last.take()) {
-                (Some((Kind::Begin, begin)), Some((Kind::Commit, commit))) if self.controls == 2 => {
-                    self.scan.wrapper = Some([begin, commit]);
-                }
-                _ => self.scan.refuses = self.control_line.take(),
+        if let Some(line) = self.conditions.first() {
+            self.fault(*line, "this `\\if` has no `\\endif`".to_owned());
+        }
+        if let Some(line) = self.begun.filter(|_| !self.quits) {
+            let message = "the transaction that begins here is never committed, so psql takes everything in it back";
+            self.fault(line, message.to_owned());
+        }
+        let wrapped = match (&self.first, &self.last) {
+            (Some((Kind::Begin, begin)), Some((Kind::Commit, commit))) if self.controls == 2 && !self.conditional => {
+                Some([begin.clone(), commit.clone()])
             }
+            _ => None,
+        };
+        if wrapped.is_none() {
+            let found = self.control.take().or(self.local.take());
+            self.scan.refuses = self.scan.refuses.take().or(found);
+        } else if self.scan.refuses.is_none() {
+            self.scan.wrapper = wrapped;
         }
         self.scan.lines = self.line;
         self.scan.bytes = self.offset;
         self.scan
     }
 
-    fn end_copy(&mut self, from: u64) {
+    /// In what the script ends, if not between statements. What a branch of `\if` holds is not known.
+    fn open(&self) -> Option<&'static str> {
+        let open = match self.lexer.state {
+            State::Initial if self.lexer.parentheses > 0 => "parentheses",
+            State::Initial => return None,
+            State::Quote | State::Escape | State::Digits => "a string",
+            State::Identifier => "a quoted name",
+            State::Dollar(_) => "a dollar-quoted string",
+            State::Comment(_) => "a comment",
+        };
+        (!self.conditional).then_some(open)
+    }
+
+    fn fault(&mut self, line: u64, what: String) {
+        self.scan.fault.get_or_insert((line, what));
+    }
+
+    fn begin_rows(&mut self) {
+        if self.rows_next > 0 {
+            self.rows_next -= 1;
+            self.rows_from = Some(self.line);
+        }
+    }
+
+    fn end_rows(&mut self, from: u64) {
         if self.scan.copies.len() < COPIES_KEPT {
             self.scan.copies.push(from..self.line);
         }
-        self.mode = Mode::Plain;
+        self.rows_from = None;
+        self.begin_rows();
     }
 
-    fn plain_line(&mut self, line: &[u8]) {
-        let mut at = 0;
+    fn sql_line(&mut self, line: &[u8]) {
+        let mut at =
+            if self.line == 1 && line.starts_with(b"\xef\xbb\xbf") && self.session.encoding.eq_ignore_ascii_case("utf8") { 3 } else { 0 };
         while at < line.len() {
-            let rest = &line[at..];
-            let step = match &mut self.mode {
-                Mode::Single { escapes } => match rest[0] {
-                    b'\\' if *escapes => 2,
-                    b'\'' if rest.get(1) == Some(&b'\'') => 2,
-                    b'\'' => {
-                        self.mode = Mode::Plain;
-                        1
+            let (token, length) = self.lexer.next(line, at, self.session.standard_strings);
+            match token {
+                Token::Space(comment) => {
+                    if !comment.is_empty() {
+                        self.comment(comment);
                     }
-                    _ => 1,
-                },
-                Mode::Double => {
-                    if rest[0] == b'"' {
-                        self.mode = Mode::Plain;
-                    }
-                    1
+                    self.keep(b" ");
+                    at += length;
+                    continue;
                 }
-                Mode::Dollar(tag) => {
-                    if rest.starts_with(tag) {
-                        let length = tag.len();
-                        self.mode = Mode::Plain;
-                        length
-                    } else {
-                        1
-                    }
+                Token::Backslash => {
+                    let command = meta_command::read(&line[at..]);
+                    self.meta_command(&command, at);
+                    at += command.length.max(1);
+                    continue;
                 }
-                Mode::Comment { depth } => {
-                    if rest.starts_with(b"*/") {
-                        *depth -= 1;
-                        if *depth == 0 {
-                            self.mode = Mode::Plain;
-                        }
-                        2
-                    } else if rest.starts_with(b"/*") {
-                        *depth += 1;
-                        2
-                    } else {
-                        1
+                Token::Semicolon => {
+                    if self.start.is_some() {
+                        self.end_statement(self.offset + at as u64 + 1);
+                    }
+                    at += length;
+                    continue;
+                }
+                Token::Word(word) => {
+                    if self.lexer.parentheses == 0 && self.words.len() < WORDS_KEPT {
+                        self.words.push(String::from_utf8_lossy(word).to_ascii_uppercase());
                     }
                 }
-                Mode::Plain => self.plain(line, at),
-                Mode::Copy { .. } => rest.len(),
-            };
-            at += step;
+                Token::Divider => {
+                    let kind = self.end_part();
+                    self.compound = Some(self.compound.unwrap_or(kind));
+                }
+                Token::Other => {}
+            }
+            self.start.get_or_insert((self.line, self.offset + at as u64));
+            self.keep(&line[at..at + length]);
+            at += length;
         }
     }
 
-    /// One token between statements or in one; how many bytes it has.
-    fn plain(&mut self, line: &[u8], at: usize) -> usize {
-        let rest = &line[at..];
-        if rest.starts_with(b"--") {
-            return rest.len();
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.start.is_some() {
+            let room = TEXT_KEPT.saturating_sub(self.text.len());
+            self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
-        if rest.starts_with(b"/*") {
-            self.mode = Mode::Comment { depth: 1 };
-            return 2;
-        }
-        let byte = rest[0];
-        if byte.is_ascii_whitespace() {
-            return 1;
-        }
-        if byte == b'\\' {
-            return self.meta_command(rest, at);
-        }
-        if byte == b';' && self.parentheses == 0 && self.blocks == 0 {
-            if self.start.is_some() {
-                self.end_statement(self.offset + at as u64 + 1);
-            }
-            return 1;
-        }
-        self.start.get_or_insert((self.line, self.offset + at as u64));
-        match byte {
-            b'\'' => self.mode = Mode::Single { escapes: false },
-            b'"' => self.mode = Mode::Double,
-            b'(' => self.parentheses += 1,
-            b')' => self.parentheses = self.parentheses.saturating_sub(1),
-            b'$' => {
-                if let Some(tag) = dollar_tag(rest) {
-                    self.mode = Mode::Dollar(tag.to_vec());
-                    return tag.len();
-                }
-            }
-            _ if is_word(byte) => {
-                let length = rest.iter().position(|byte| !is_word(*byte) && *byte != b'$').unwrap_or(rest.len());
-                if length == 1 && matches!(byte, b'e' | b'E') && rest.get(1) == Some(&b'\'') {
-                    self.mode = Mode::Single { escapes: true };
-                    return 2;
-                }
-                self.word(&rest[..length]);
-                return length;
-            }
-            _ => {}
-        }
-        1
     }
 
-    fn word(&mut self, word: &[u8]) {
-        let word = String::from_utf8_lossy(word).to_ascii_uppercase();
-        // A routine's body in SQL holds semicolons that end no statement.
-        if self.words.first().is_some_and(|first| first == "CREATE")
-            && self.words.iter().any(|word| word == "FUNCTION" || word == "PROCEDURE")
-        {
-            match word.as_str() {
-                "BEGIN" => self.blocks += 1,
-                "CASE" if self.blocks > 0 => self.blocks += 1,
-                "END" => self.blocks = self.blocks.saturating_sub(1),
+    /// What tools that divide scripts are told in comments.
+    fn comment(&mut self, comment: &[u8]) {
+        if comment.len() > 200 {
+            return;
+        }
+        if sections::begins_way_down(comment) {
+            let message = "the way down of a migration begins here, and psql would run it, too".to_owned();
+            self.fault(self.line, message);
+        }
+        let text = String::from_utf8_lossy(comment).to_ascii_lowercase();
+        let words: Vec<&str> = text.trim_start_matches('-').split_whitespace().collect();
+        let alone = match words.as_slice() {
+            ["+goose", "no", "transaction"] | ["no-transaction"] => true,
+            ["migrate:up" | "devenv:", rest @ ..] => rest.iter().any(|word| matches!(*word, "transaction:false" | "transaction=off")),
+            _ => false,
+        };
+        if alone {
+            self.refuse(String::from_utf8_lossy(comment).trim().to_owned());
+        }
+    }
+
+    fn meta_command(&mut self, command: &MetaCommand, at: usize) {
+        let argument = |number: usize| command.arguments.get(number).map(|argument| argument.text.as_str());
+        let named = || command.arguments.first().filter(|argument| !argument.computed).map(|argument| argument.text.clone());
+        match command.name.as_str() {
+            "c" | "connect" | "!" | "startpipeline" => self.refuse(format!("\\{}", command.name)),
+            "i" | "include" => self.file(named(), Role::Script),
+            "ir" | "include_relative" => self.file(named(), Role::ScriptBeside),
+            "copy" => match meta_command::copy_source(argument(0).unwrap_or_default()) {
+                CopySource::Script => self.rows_next += 1,
+                CopySource::Terminal => self.scan.needs_its_end = true,
+                CopySource::File(path) => self.file(Some(path), Role::Rows),
+                CopySource::Program => self.refuse("\\copy from program".to_owned()),
+                CopySource::None => {}
+            },
+            "lo_import" => self.file(named(), Role::Rows),
+            "encoding" => {
+                if let Some(encoding) = named() {
+                    self.next_session.encoding = encoding;
+                }
+            }
+            "set" => match (argument(0), argument(1).unwrap_or_default()) {
+                (Some("ON_ERROR_STOP"), value) if !is_on(value) => self.refuse("\\set ON_ERROR_STOP off".to_owned()),
+                (Some("AUTOCOMMIT"), value) if !is_on(value) => self.refuse("\\set AUTOCOMMIT off".to_owned()),
+                (Some("SINGLELINE"), value) if is_on(value) => self.refuse("\\set SINGLELINE on".to_owned()),
                 _ => {}
+            },
+            "unset" if argument(0) == Some("ON_ERROR_STOP") => self.refuse("\\unset ON_ERROR_STOP".to_owned()),
+            "q" | "quit" => self.quits = true,
+            "if" => {
+                self.conditional = true;
+                self.conditions.push(self.line);
             }
-        }
-        if self.parentheses == 0 && self.words.len() < WORDS_KEPT {
-            self.words.push(word);
-        }
-    }
-
-    fn meta_command(&mut self, rest: &[u8], at: usize) -> usize {
-        let text = String::from_utf8_lossy(rest);
-        let mut parts = text[1..].split_whitespace();
-        let name = parts.next().unwrap_or_default().to_owned();
-        match name.as_str() {
-            "c" | "connect" => self.refuse(self.line, format!("\\{name}")),
-            "copy" => {
-                let text = text.to_ascii_lowercase();
-                self.copy_next = text.contains(" from stdin") || text.contains(" from pstdin");
+            "endif" => drop(self.conditions.pop()),
+            "r" | "reset" => {
+                self.lexer.reset();
+                self.forget();
             }
-            _ if name.starts_with('g') && self.start.is_some() => self.end_statement(self.offset + at as u64),
-            _ if name.starts_with(';') => return 2,
+            "g" | "gx" | "gdesc" | "gexec" | "gset" | "crosstabview" | "watch" if self.start.is_some() => {
+                self.end_statement(self.offset + at as u64);
+            }
             _ => {}
         }
-        rest.len()
     }
 
-    fn refuse(&mut self, line: u64, what: String) {
+    fn file(&mut self, path: Option<String>, role: Role) {
+        if let Some(path) = path.filter(|_| self.scan.files.len() < FILES_KEPT) {
+            self.scan.files.push(Named { line: self.line, path, role });
+        }
+    }
+
+    fn refuse(&mut self, what: String) {
+        self.refuse_at(self.line, what);
+    }
+
+    fn refuse_at(&mut self, line: u64, what: String) {
         self.scan.refuses.get_or_insert((line, what));
     }
 
+    fn forget(&mut self) {
+        self.start = None;
+        self.words.clear();
+        self.text.clear();
+        self.compound = None;
+    }
+
     fn end_statement(&mut self, end: u64) {
-        let (line, start) = self.start.take().unwrap_or((self.line, end));
-        let words = std::mem::take(&mut self.words);
-        self.parentheses = 0;
-        self.blocks = 0;
-        self.statements += 1;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let kind = classify(&words);
-        match kind {
-            Kind::Ordinary => {
-                self.copy_next = words.first() == Some(&"COPY") && words.windows(2).any(|pair| pair == ["FROM", "STDIN"]);
-            }
-            Kind::Alone => self.refuse(line, words.iter().take(4).copied().collect::<Vec<_>>().join(" ")),
-            Kind::Begin | Kind::Commit | Kind::Control => {
-                self.controls += 1;
-                self.control_line.get_or_insert((line, words.first().copied().unwrap_or_default().to_owned()));
-            }
-        }
+        let (_, start) = self.start.unwrap_or((self.line, end));
+        let kind = self.end_part();
+        // What is sent together with others cannot be taken out on its own.
+        let kind = if self.compound.is_some() && matches!(kind, Kind::Begin | Kind::Commit) { Kind::Control } else { kind };
+        self.lexer.end_statement();
+        self.forget();
         let found = (kind, start..end);
         self.first.get_or_insert_with(|| found.clone());
         self.last = Some(found);
     }
-}
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-/// `$$` or `$tag$`, and no parameter such as `$1`.
-fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
-    let end = text.iter().skip(1).position(|byte| *byte == b'$')? + 1;
-    let tag = &text[1..end];
-    (tag.iter().all(|byte| is_word(*byte)) && !tag.first().is_some_and(u8::is_ascii_digit)).then_some(&text[..=end])
-}
-
-fn classify(words: &[&str]) -> Kind {
-    let has = |word: &str| words.contains(&word);
-    match words {
-        ["BEGIN"] | ["BEGIN" | "START", "TRANSACTION"] | ["BEGIN", "WORK"] => Kind::Begin,
-        ["COMMIT" | "END"] | ["COMMIT" | "END", "TRANSACTION" | "WORK"] => Kind::Commit,
-        ["ROLLBACK", rest @ ..] if rest.contains(&"TO") => Kind::Ordinary,
-        ["BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "ABORT", ..] | ["START" | "PREPARE", "TRANSACTION", ..] => Kind::Control,
-        ["VACUUM", ..]
-        | ["CREATE" | "DROP", "DATABASE" | "TABLESPACE" | "SUBSCRIPTION", ..]
-        | ["ALTER", "SYSTEM", ..]
-        | ["CLUSTER"]
-        | ["REINDEX", "DATABASE" | "SYSTEM" | "SCHEMA", ..] => Kind::Alone,
-        ["ALTER", "DATABASE", ..] if has("TABLESPACE") => Kind::Alone,
-        ["CREATE" | "DROP" | "REINDEX" | "ALTER", ..] if has("CONCURRENTLY") => Kind::Alone,
-        _ => Kind::Ordinary,
+    /// A statement, or a part of what is sent as one, is complete.
+    fn end_part(&mut self) -> Kind {
+        let line = self.start.map_or(self.line, |(line, _)| line);
+        let (words, text) = (std::mem::take(&mut self.words), std::mem::take(&mut self.text));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let text = String::from_utf8_lossy(&text);
+        self.settings(&text);
+        let kind = classify(&words, &text);
+        let shown = |count: usize| words.iter().take(count).copied().collect::<Vec<_>>().join(" ");
+        match kind {
+            Kind::Ordinary => self.rows_next += u32::from(takes_rows(&words)),
+            Kind::Alone => self.refuse_at(line, shown(4)),
+            Kind::Local if self.begun.is_none() => {
+                self.local.get_or_insert((line, shown(3)));
+            }
+            Kind::Local => {}
+            Kind::Begin | Kind::Commit | Kind::Control => {
+                self.controls += 1;
+                self.control.get_or_insert((line, shown(1)));
+                match words.first() {
+                    Some(&("BEGIN" | "START")) => drop(self.begun.get_or_insert(line)),
+                    _ if words.contains(&"CHAIN") && !words.contains(&"NO") => {}
+                    _ if words.get(1) == Some(&"PREPARED") => {}
+                    _ => self.begun = None,
+                }
+            }
+        }
+        kind
     }
+
+    fn settings(&mut self, text: &str) {
+        if let Some(value) = setting(text, "standard_conforming_strings") {
+            self.next_session.standard_strings = if value.is_empty() { self.initial.standard_strings } else { is_on(&value) };
+        }
+        if let Some(value) = setting(text, "client_encoding") {
+            self.next_session.encoding = if value.is_empty() { self.initial.encoding.clone() } else { value };
+        }
+    }
+}
+
+/// As psql and the server read a switch.
+pub(super) fn is_on(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1" | "2" | "3" | "interactive")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scan(text: &str) -> Scan {
-        let mut scanner = Scanner::default();
-        for line in text.split_inclusive('\n') {
-            scanner.line(line.as_bytes());
-        }
-        scanner.finish()
-    }
-
-    fn refuses(text: &str) -> Option<u64> {
-        scan(text).refuses.map(|(line, _)| line)
-    }
-
-    #[test]
-    fn what_cannot_run_in_a_transaction_is_found_at_its_line() {
-        assert_eq!(scan("-- x\nCREATE INDEX CONCURRENTLY i ON t (a);\n").refuses, Some((2, "CREATE INDEX CONCURRENTLY I".into())));
-        for text in [
-            "vacuum;",
-            "CREATE DATABASE x;",
-            "alter system set a = 1;",
-            "create unique index concurrently a on b(c)",
-            "\\c other\n",
-            "BEGIN; SELECT 1; COMMIT; SELECT 2;",
-            "ROLLBACK;",
-            "REINDEX TABLE CONCURRENTLY t;",
-        ] {
-            assert_eq!(refuses(text), Some(1), "{text}");
-        }
-    }
-
-    #[test]
-    fn words_in_strings_comments_data_and_bodies_count_for_nothing() {
-        for text in [
-            "INSERT INTO t VALUES ('; VACUUM; ''; COMMIT;');\n",
-            "/* ; VACUUM; /* COMMIT; */ BEGIN; */ SELECT 1;",
-            "SELECT E'\\'; VACUUM; '; SELECT 1;",
-            "DO $$ BEGIN PERFORM 1; END; $$;\n",
-            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$\nBEGIN\nRETURN 1;\nEND;\n$body$;\n",
-            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;\nSELECT 1;",
-            "COPY note FROM stdin;\n;VACUUM;\nCOMMIT;\n\\.\nSELECT 1;\n",
-            "CREATE TABLE \"vacuum;\" (a int);",
-            "SAVEPOINT a; ROLLBACK TO SAVEPOINT a;",
-            "\\echo VACUUM; COMMIT;\nselect 1;",
-            "SELECT $1; PREPARE p AS SELECT $1;",
-        ] {
-            assert_eq!(refuses(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_script_that_is_one_transaction_of_its_own_gives_it_up() {
-        let text = "-- head\nBEGIN;\nSELECT 1;\nCOMMIT;\n";
-        let found = scan(text);
-        let [begin, commit] = found.wrapper.unwrap();
-        assert_eq!(&text[begin.start as usize..begin.end as usize], "BEGIN;");
-        assert_eq!(&text[commit.start as usize..commit.end as usize], "COMMIT;");
-        assert_eq!(found.refuses, None);
-        assert_eq!(scan("BEGIN ISOLATION LEVEL SERIALIZABLE;\nCOMMIT;").wrapper, None);
-    }
-
-    #[test]
-    fn copy_data_is_known_by_its_lines_and_an_open_end_by_its_name() {
-        let found = scan("SELECT 1;\nCOPY a (b, c)\n FROM stdin;\n1\n2\n\\.\nCOPY b FROM stdin;\nx\n");
-        assert_eq!(found.copies, [3..6, 7..8]);
-        assert_eq!(found.open, Some("COPY data: the line `\\.` is missing"));
-        assert_eq!(scan("SELECT 'a").open, Some("a string"));
-        assert_eq!((scan("SELECT 1").open, scan("SELECT 1").unfinished, scan("SELECT 1; -- x").unfinished), (None, true, false));
-        assert_eq!(scan("SELECT $a$ $b$").open, Some("a dollar-quoted string"));
-    }
-}
+mod tests;

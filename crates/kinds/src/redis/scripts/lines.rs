@@ -1,4 +1,4 @@
-//! PURE: what the lines of `.redis` and `.jsonl` say.
+//! PURE: what the lines of `.jsonl` say.
 
 use ::redis::Cmd;
 use serde::Deserialize;
@@ -6,13 +6,6 @@ use serde_json::Value;
 
 use crate::script::{Script, ScriptError, lines::plain};
 use devenv_spec::Period;
-
-/// One line of a `.redis` file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Command {
-    pub(super) line: u64,
-    pub(super) words: Vec<Vec<u8>>,
-}
 
 /// One line of a `.jsonl` file.
 #[derive(Debug, Deserialize)]
@@ -40,16 +33,13 @@ enum KeyKind {
     Stream,
 }
 
-impl Command {
-    pub(super) fn name(&self) -> String {
-        self.words.first().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).unwrap_or_default()
-    }
-}
-
 pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<Vec<Cmd>, ScriptError> {
     let fail = |message: String| ScriptError::of(&script.path, message).at(number);
     let key: Key = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
     let wanted = |shape: &str| fail(format!("the value of a {:?} must be {shape}", key.kind).to_lowercase());
+    if key.name == super::LEDGER {
+        return Err(fail(format!("the key `{}` is kept by devenv", key.name)));
+    }
     let mut remove = ::redis::cmd("DEL");
     remove.arg(&key.name);
     let mut commands = vec![remove];
@@ -103,8 +93,11 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
     }
     let ttl = match &key.ttl {
         None => None,
+        // What TTL answers for a key without an expiry, and exporters write.
+        Some(Value::Number(seconds)) if seconds.as_f64() == Some(-1.0) => None,
         Some(Value::Number(seconds)) => {
-            Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(|| fail("a ttl must be more than 0".to_owned()))? * 1000.0)
+            let expected = || fail(format!("a ttl is a number of seconds above 0, or -1 for none, not {seconds}"));
+            Some(seconds.as_f64().filter(|seconds| *seconds > 0.0).ok_or_else(expected)? * 1000.0)
         }
         Some(Value::String(text)) => Some(text.parse::<Period>().map_err(|error| fail(error.to_string()))?.duration().as_millis() as f64),
         Some(_) => return Err(fail("a ttl is a number of seconds, or text such as `24h`".to_owned())),
@@ -117,99 +110,9 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
     Ok(commands)
 }
 
-/// A command line as `redis-cli` splits it; nothing for a comment.
-pub(super) fn words(line: &str) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
-    let bytes = line.trim().as_bytes();
-    if bytes.is_empty() || bytes[0] == b'#' {
-        return Ok(None);
-    }
-    let mut words = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at].is_ascii_whitespace() {
-            at += 1;
-            continue;
-        }
-        let (word, next) = match bytes[at] {
-            b'"' => double_quoted(bytes, at + 1)?,
-            b'\'' => single_quoted(bytes, at + 1)?,
-            _ => {
-                let end = bytes[at..].iter().position(u8::is_ascii_whitespace).map_or(bytes.len(), |end| at + end);
-                (bytes[at..end].to_vec(), end)
-            }
-        };
-        if bytes.get(next).is_some_and(|byte| !byte.is_ascii_whitespace()) {
-            return Err("a closing quote must be followed by a space");
-        }
-        words.push(word);
-        at = next;
-    }
-    Ok(Some(words))
-}
-
-const UNCLOSED: &str = "unterminated quote";
-
-fn double_quoted(bytes: &[u8], mut at: usize) -> Result<(Vec<u8>, usize), &'static str> {
-    let mut word = Vec::new();
-    loop {
-        match (bytes.get(at).copied().ok_or(UNCLOSED)?, bytes.get(at + 1).copied()) {
-            (b'"', _) => return Ok((word, at + 1)),
-            (b'\\', Some(b'x')) if bytes.get(at + 2..at + 4).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) => {
-                let hex = std::str::from_utf8(&bytes[at + 2..at + 4]).unwrap_or("00");
-                word.push(u8::from_str_radix(hex, 16).unwrap_or(0));
-                at += 4;
-            }
-            (b'\\', Some(escaped)) => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => other,
-                });
-                at += 2;
-            }
-            (byte, _) => {
-                word.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
-
-fn single_quoted(bytes: &[u8], mut at: usize) -> Result<(Vec<u8>, usize), &'static str> {
-    let mut word = Vec::new();
-    loop {
-        match bytes.get(at).copied().ok_or(UNCLOSED)? {
-            b'\'' => return Ok((word, at + 1)),
-            b'\\' if bytes.get(at + 1) == Some(&b'\'') => {
-                word.push(b'\'');
-                at += 2;
-            }
-            byte => {
-                word.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_line_is_split_as_redis_cli_splits_it() {
-        let split = |line: &str| {
-            words(line).map(|words| words.map(|words| words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()))
-        };
-        assert_eq!(split(r#"SET "a b" 'it\'s' "\x41\n""#), Ok(Some(vec!["SET".into(), "a b".into(), "it's".into(), "A\n".into()])));
-        assert_eq!(split("# remark"), Ok(None));
-        assert_eq!(split("SET a \"b"), Err(UNCLOSED));
-        assert_eq!(split("SET \"a\"b c"), Err("a closing quote must be followed by a space"));
-        assert_eq!(split("SET a \"\""), Ok(Some(vec!["SET".into(), "a".into(), String::new()])));
-    }
 
     #[test]
     fn a_key_becomes_commands_that_may_be_repeated() {
@@ -235,6 +138,12 @@ mod tests {
             shown(r#"{"key":"a","type":"string","value":{"n":1},"ttl":"5m"}"#).unwrap(),
             r#"DEL a; SET a {"n":1}; PEXPIRE a 300000"#
         );
+        assert_eq!(shown(r#"{"key":"a","value":"x","ttl":-1}"#).unwrap(), "DEL a; SET a x");
+        assert_eq!(
+            shown(r#"{"key":"a","value":"x","ttl":-2}"#).unwrap_err().to_string(),
+            "a.sql:7: a ttl is a number of seconds above 0, or -1 for none, not -2"
+        );
+        assert!(shown(r#"{"key":"devenv:ledger","value":"x"}"#).is_err());
         assert_eq!(shown(r#"{"key":"z","type":"zset","value":{"x":1.5}}"#).unwrap(), "DEL z; ZADD z 1.5 x");
         assert_eq!(shown(r#"{"key":"l","type":"list","value":["a",2]}"#).unwrap(), "DEL l; RPUSH l a 2");
         assert_eq!(
