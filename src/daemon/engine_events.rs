@@ -21,8 +21,7 @@ pub(super) async fn follow_engine(environments: Environments, stop: Cancellation
 async fn follow(environments: Environments) {
     let mut retry = FIRST_RETRY;
     loop {
-        let shared = &environments.shared;
-        let mut events = shared.engine.events(&shared.owner);
+        let mut events = environments.engine().events(environments.owner());
         // Subscribed first, looked second: what happens in between is seen twice rather than never.
         if let Ok(mut observed) = observe(&environments).await {
             retry = FIRST_RETRY;

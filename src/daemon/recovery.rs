@@ -9,14 +9,13 @@ use crate::{
     },
     error::internal,
     golden,
-    store::Record,
 };
 
 /// Starts a task for each environment on record, with what is there of it.
 pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
-    let records = environments.shared.store.records().map_err(internal)?;
-    lease_again(environments, &records);
-    golden::discard_unfinished(&environments.shared.store, environments.engine().as_ref()).await;
+    let records = environments.store().records().map_err(internal)?;
+    environments.lease_again(&records);
+    golden::discard_unfinished(environments.store(), environments.engine().as_ref()).await;
     let mut observed = observe(environments).await?;
     for record in records {
         let observed = observed.remove(&record.id).unwrap_or_default();
@@ -27,16 +26,4 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         reap(environments, nobodys).await;
     }
     Ok(())
-}
-
-/// Ports that environments had stay theirs.
-fn lease_again(environments: &Environments, records: &[Record]) {
-    let mut leases = environments.shared.leases.lock().expect("no code panics while it holds this lock");
-    for record in records {
-        for (service, ports) in &record.ports {
-            for host in ports.values() {
-                leases.adopt(&record.id, service, *host);
-            }
-        }
-    }
 }

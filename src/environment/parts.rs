@@ -28,7 +28,7 @@ use crate::{
     provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     reload::{Reloader, Tools},
-    runtime::{DaemonServiceRuntime, builds::Builds, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
+    runtime::{EnvironmentRuntime, builds::Builds, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
     secret::Vault,
     spec::{EnvironmentId, sensitive},
     store::Record,
@@ -82,7 +82,7 @@ impl Environment {
             empty: Mutex::default(),
             consumed: Mutex::default(),
         });
-        let runtime = DaemonServiceRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
+        let runtime = EnvironmentRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
         let runtime = Arc::new(runtime);
         let tools = Arc::new(Tools {
             engine: shared.engine.clone(),
@@ -173,7 +173,7 @@ pub(crate) struct Parts {
     pub(crate) handle: Handle,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
-    pub(crate) runtime: Arc<DaemonServiceRuntime>,
+    pub(crate) runtime: Arc<EnvironmentRuntime>,
     pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) leases: Leases,

@@ -33,30 +33,30 @@ fn at_once() -> usize {
 /// Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub(crate) struct Environments {
-    pub(crate) shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
-    pub(crate) store: Store,
+pub(super) struct Shared {
+    pub(super) store: Store,
     /// What is under way, and what is paused for it.
-    pub(crate) operations: OperationStore,
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(super) operations: OperationStore,
+    pub(super) engine: Arc<dyn Engine>,
     /// Where the engine's published ports are.
     pub(super) reach: Reach,
-    pub(crate) owner: OwnerId,
-    pub(crate) leases: Mutex<PortReservations>,
+    pub(super) owner: OwnerId,
+    pub(super) leases: Mutex<PortReservations>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
     /// Reports of tasks that ended by a bug.
     pub(super) failures: mpsc::UnboundedSender<Failed>,
     /// Until they are listened to.
-    pub(crate) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
+    pub(super) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
     /// For faults that put data back.
     pub(super) backups: Arc<dyn faults::Backups>,
     /// Those who hold leases for connections.
-    pub(crate) holders: TaskTracker,
+    pub(super) holders: TaskTracker,
     /// Places for environments of tests that come up.
-    pub(crate) coming: Semaphore,
-    pub(crate) stop: CancellationToken,
+    pub(super) coming: Semaphore,
+    pub(super) stop: CancellationToken,
 }
 
 impl Environments {
@@ -91,6 +91,22 @@ impl Environments {
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Ports that environments had stay theirs. To be called before any is adopted.
+    pub(crate) fn lease_again(&self, records: &[Record]) {
+        let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
+        for record in records {
+            for (service, ports) in &record.ports {
+                for host in ports.values() {
+                    leases.adopt(&record.id, service, *host);
+                }
+            }
+        }
     }
 
     pub(crate) fn secrets_of(&self, id: &EnvironmentId) -> std::path::PathBuf {

@@ -3,7 +3,10 @@
 use devenv_api::{ApiError, ErrorCode, Fault};
 use tokio::sync::watch;
 
-use super::{Faults, holds_all_processes, undo_log::Entry};
+use super::{
+    Faults, holds_all_processes,
+    undo_log::{Entry, Undo},
+};
 use crate::spec::ServiceName;
 
 /// Faults that persist are undone while this lives, and injected again afterwards.
@@ -50,6 +53,15 @@ impl Faults {
         }
         Err(ApiError::new(ErrorCode::Failed, format!("faults that could not be undone: {}", left.join(", ")))
             .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
+    }
+
+    /// Undoes all faults of services that are to be removed. One that puts a backup back stays on record: that is an operation,
+    /// and would wait for the one that removes, which waits here. `chaos heal` puts it back when the service is there again.
+    pub(crate) async fn heal_before_removal(&self) -> Result<Vec<Fault>, ApiError> {
+        let restores = |entry: &Entry| entry.undo.iter().any(|step| matches!(step, Undo::Backup { .. }));
+        let entries = self.undo_log().entries().into_iter().filter(|entry| entry.fault.healed_at.is_none() && !restores(entry));
+        let ids: Vec<String> = entries.map(|entry| entry.fault.id).collect();
+        if ids.is_empty() { Ok(Vec::new()) } else { self.heal(&ids).await }
     }
 
     /// Undoes faults that hold the processes of these services (of all, if none is named): a service that is to be stopped or

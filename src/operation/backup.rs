@@ -33,8 +33,8 @@ use crate::{
 pub(super) fn prepare(environments: &Environments, request: ServicesRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
     let names = names(&request.services)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::Backup, &id, Work::Read, async move |context: Context| backup(&context, &environment, &names).await))
+    let body = async move |context: Context, environment: Environment| backup(&context, &environment, &names).await;
+    Ok(Prepared::in_environment(OperationKind::Backup, &environment, Work::Read, body))
 }
 
 async fn backup(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<Value, ApiError> {
@@ -51,7 +51,7 @@ pub(super) async fn make(context: &Context, environment: &Environment, names: &[
         return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
             .hint("run `devenv status` to list the services"));
     }
-    let backups = Backups::of(&context.environments().shared.store, &environment.id);
+    let backups = Backups::of(context.environments().store(), &environment.id);
     backups.sweep();
     let now = Timestamp::now();
     let mut made = Backup {
@@ -85,7 +85,7 @@ pub(super) async fn make(context: &Context, environment: &Environment, names: &[
 
 /// Removes those that make room for it.
 pub(super) fn finish(context: &Context, environment: &Environment, mut made: Backup) -> Backup {
-    let backups = Backups::of(&context.environments().shared.store, &environment.id);
+    let backups = Backups::of(context.environments().store(), &environment.id);
     // Those that cannot be removed now are outdated the next time as well.
     made.removed = backups.remove_outdated().unwrap_or_else(|error| {
         tracing::warn!(%error, "Cannot remove an outdated backup.");

@@ -34,12 +34,10 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(super) fn prepare(environments: &Environments, request: RestoreRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
     let from = environments.require(request.from.as_ref().unwrap_or(&request.target))?;
-    let backups = Backups::of(&environments.shared.store, &from.id);
+    let backups = Backups::of(environments.store(), &from.id);
     backups.find(&request.id)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::BackupRestore, &id, Work::Replace, async move |context: Context| {
-        restore(&context, &environment, &backups, &request.id).await
-    }))
+    let body = async move |context: Context, environment: Environment| restore(&context, &environment, &backups, &request.id).await;
+    Ok(Prepared::in_environment(OperationKind::BackupRestore, &environment, Work::Replace, body))
 }
 
 /// A part of a backup whose service is there.

@@ -20,7 +20,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
     let Some(environment) = environments.find(&request.target) else { return Ok(nothing()) };
     context.follow(&environment);
     // Undo faults first: no fault outlives its service.
-    if let Err(error) = environment.faults.heal(&[]).await {
+    if let Err(error) = environment.faults.heal_before_removal().await {
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is removed.");
     }
     if environment.is_open().is_err() {

@@ -27,8 +27,8 @@ use crate::{
 
 pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::Export, &id, Work::Read, async move |context: Context| export(&context, &environment, &request).await))
+    let body = async move |context: Context, environment: Environment| export(&context, &environment, &request).await;
+    Ok(Prepared::in_environment(OperationKind::Export, &environment, Work::Read, body))
 }
 
 async fn export(context: &Context, environment: &Environment, request: &TransferRequest) -> Result<Value, ApiError> {

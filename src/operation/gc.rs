@@ -64,12 +64,11 @@ struct Limits {
 async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, ApiError> {
     let dry_run = request.dry_run;
     let environments = context.environments();
-    let shared = &environments.shared;
     let mut removed = idle(context, request).await?;
     // The engine first, then what is under way, then the records: what is made is on the list of what is under way before
     // it is made, and leaves that when it is on a record. So what is made meanwhile is not taken for nobody's.
     removed.extend(nobodys(context, dry_run).await.map_err(|error| no_engine(&error))?);
-    let volumes = shared.engine.volumes(&shared.owner).await.map_err(|error| no_engine(&error))?;
+    let volumes = environments.engine().volumes(environments.owner()).await.map_err(|error| no_engine(&error))?;
     let in_flight = context.operations().store().in_flight();
     let limits = limits(environments, request, volumes.iter().map(|volume| volume.name.as_str())).await?;
     let (mut kept, busy) = (in_flight.volumes, in_flight.environments);
@@ -87,14 +86,14 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
             kept.extend(trashed.volumes.values().cloned());
         }
     }
-    kept.extend(golden::retained(&shared.store, &projects, limits.golden, dry_run));
+    kept.extend(golden::retained(environments.store(), &projects, limits.golden, dry_run));
     for volume in volumes {
         // An operation may be making volumes in its environment; what is nobody's there is found the next time.
         if kept.contains(&volume.name) || busy.contains(&volume.labels.environment) {
             continue;
         }
         context.check()?;
-        if !dry_run && let Err(error) = shared.engine.remove_volume(&volume.name).await {
+        if !dry_run && let Err(error) = environments.engine().remove_volume(&volume.name).await {
             tracing::warn!(%error, volume = %volume.name, "Cannot remove a volume.");
             continue;
         }
@@ -162,7 +161,7 @@ async fn have_done(context: &Context, prepared: Prepared) -> Result<(), ApiError
 /// at what a daemon that was killed had asked of it.
 async fn nobodys(context: &Context, dry_run: bool) -> Result<Vec<Removed>, EngineError> {
     let environments = context.environments();
-    let (engine, owner) = (environments.engine(), &environments.shared.owner);
+    let (engine, owner) = (environments.engine(), environments.owner());
     let (containers, networks) = tokio::try_join!(engine.containers(owner), engine.networks(owner))?;
     // As for volumes: what is under way is read after the engine, and the environments after that.
     let InFlight { environments: busy, containers: used, .. } = context.operations().store().in_flight();
@@ -203,7 +202,7 @@ async fn limits<'a>(environments: &Environments, request: &GcRequest, volumes: i
             Some((age(&trashed.at)?, bytes))
         }));
     }
-    Ok(within(budget, &sizes, trash, golden::bytes(&environments.shared.store)))
+    Ok(within(budget, &sizes, trash, golden::bytes(environments.store())))
 }
 
 /// What may be kept so that all of it fits: the oldest trash goes first.
@@ -241,7 +240,7 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
 async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
     let record = environment.handle.record().await?;
     // Backups are made for the day on which everything else is gone.
-    let needless = all && Backups::of(&environments.shared.store, &environment.id).is_empty() || !record.project.exists();
+    let needless = all && Backups::of(environments.store(), &environment.id).is_empty() || !record.project.exists();
     Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
 }
 
@@ -257,8 +256,7 @@ fn forget(environment: &Environment, all: bool) -> Prepared {
 
 /// Removes the disks of volumes that are not there any more, nor on record: a disk is made before its volume.
 async fn sweep_disks(environments: &Environments) {
-    let shared = &environments.shared;
-    let directory = shared.store.loops();
+    let directory = environments.store().loops();
     if !directory.exists() {
         return;
     }
@@ -269,7 +267,7 @@ async fn sweep_disks(environments: &Environments) {
             Err(error) => return tracing::warn!(%error, "Cannot compare disks with the records."),
         }
     }
-    match shared.engine.volumes(&shared.owner).await {
+    match environments.engine().volumes(environments.owner()).await {
         Ok(volumes) => names.extend(volumes.into_iter().map(|volume| volume.name)),
         Err(error) => return tracing::warn!(%error, "Cannot compare disks with volumes."),
     }

@@ -33,10 +33,8 @@ use crate::{
 
 pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
-    let id = environment.id.clone();
-    Ok(Prepared::new(OperationKind::Import, &id, Work::Replace, async move |context: Context| {
-        import(&context, &environment, &request).await
-    }))
+    let body = async move |context: Context, environment: Environment| import(&context, &environment, &request).await;
+    Ok(Prepared::in_environment(OperationKind::Import, &environment, Work::Replace, body))
 }
 
 /// Where the data comes from.
@@ -154,7 +152,7 @@ impl Import<'_> {
         let tunnel = Tunnel::open(gateway.into(), &address.host, address.port.unwrap_or_else(|| remote.port()))
             .await
             .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
-        let file = context.environments().shared.store.environment(&environment.id).join(format!("incoming-{}", context.id()));
+        let file = context.environments().store().environment(&environment.id).join(format!("incoming-{}", context.id()));
         let remove = [Step::RemovePath { path: file.clone() }];
         context.owe(remove.to_vec()).await?;
         context.message(format!("copying {}", address.shown()));

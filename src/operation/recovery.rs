@@ -35,7 +35,7 @@ impl Operations {
 
     /// Former versions listed what they paused in files `paused*.json` of the environment.
     async fn unpause_listed(&self) {
-        let store = &self.shared.environments.shared.store;
+        let store = self.shared.environments.store();
         for environment in store.records().into_iter().flatten() {
             for entry in fs::read_dir(store.environment(&environment.id)).into_iter().flatten().flatten() {
                 let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());

@@ -52,7 +52,7 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
     let record = found.handle.record().await?;
     let refuse = |what: String, hint: String| Err(ApiError::new(ErrorCode::Conflict, what).hint(hint));
     let instance = &target.instance;
-    if !record.snapshots.is_empty() || !Backups::of(&environments.shared.store, &found.id).is_empty() {
+    if !record.snapshots.is_empty() || !Backups::of(environments.store(), &found.id).is_empty() {
         return refuse(
             format!("the instance `{instance}` has backups or snapshots, which a test run would remove"),
             format!("omit `--instance`, or check them with `devenv --instance {instance} backup list` and `snapshot list`"),
@@ -84,7 +84,7 @@ pub(super) fn dissolve(environment: &EnvironmentId) -> Prepared {
 async fn dissolve_now(environments: &Environments, environment: Environment) -> Result<Value, ApiError> {
     environment.close();
     // Nothing of a fault outlives its service.
-    if let Err(error) = environment.faults.heal(&[]).await {
+    if let Err(error) = environment.faults.heal_before_removal().await {
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment is removed.");
     }
     lease::end_commands(&environment.id).await;

@@ -11,19 +11,18 @@
 //! keeps its steps here too, and is in no list. This carries nothing out: `operation` does.
 
 mod journal;
+mod record;
 mod step;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
-use devenv_api::{AskedBy, Operation, OperationKind, OperationState};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use devenv_api::{Operation, OperationKind, OperationState};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -32,9 +31,11 @@ use crate::{
 };
 
 pub(crate) use journal::Journal;
+pub(crate) use record::{InFlight, Record};
 pub(crate) use step::{ServerDatabases, Step};
 
-const VERSION: u32 = 1;
+use record::read;
+
 /// Operations that have ended and are remembered.
 const KEPT: usize = 50;
 /// Of leases among them: a test suite makes one for each test.
@@ -69,66 +70,6 @@ struct Open {
     began: Option<Instant>,
     /// Held while the file is written, so that a later change is written later.
     writing: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// The content of an operation's file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    version: u32,
-    pub(crate) operation: Operation,
-    /// The environments that it works on.
-    #[serde(default)]
-    pub(crate) environments: Vec<EnvironmentId>,
-    /// Shown in no list.
-    #[serde(default)]
-    pub(crate) background: bool,
-    /// What takes back what was done so far, newest last.
-    #[serde(default)]
-    pub(crate) undo: Vec<Step>,
-    /// What is left to do once it cannot be taken back any more. If there is any, nothing is taken back.
-    #[serde(default)]
-    pub(crate) finish: Vec<Step>,
-    /// Its effect is on the environment's record, where the next daemon finds it: nothing is taken back.
-    #[serde(default)]
-    pub(crate) committed: bool,
-}
-
-/// What operations under way count on: nobody else may remove it.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight {
-    pub(crate) environments: HashSet<EnvironmentId>,
-    pub(crate) volumes: HashSet<String>,
-    pub(crate) containers: HashSet<String>,
-    pub(crate) paths: HashSet<PathBuf>,
-}
-
-impl Record {
-    pub(crate) fn new(kind: OperationKind, asked_by: AskedBy, environments: Vec<EnvironmentId>) -> Self {
-        let operation = Operation {
-            id: format!("{kind}-{:08x}", rand::random::<u32>()),
-            kind,
-            environment: environments.first().map(ToString::to_string),
-            state: OperationState::Waiting,
-            asked_by,
-            asked_at: now(),
-            started_at: None,
-            duration_ms: None,
-            progress: None,
-            message: None,
-        };
-        Self { version: VERSION, operation, environments, background: false, undo: Vec::new(), finish: Vec::new(), committed: false }
-    }
-
-    fn starts(&mut self) -> Instant {
-        self.operation.state = OperationState::Running;
-        self.operation.started_at = Some(now());
-        self.operation.message = None;
-        Instant::now()
-    }
-
-    fn owes(&self) -> bool {
-        !self.undo.is_empty() || !self.finish.is_empty()
-    }
 }
 
 impl OperationStore {
@@ -397,105 +338,5 @@ impl Operations {
     }
 }
 
-pub(crate) fn now() -> String {
-    format!("{:.6}", Timestamp::now())
-}
-
-fn read(path: &Path) -> Option<Record> {
-    if path.extension().is_none_or(|extension| extension != "json") {
-        return None;
-    }
-    let text = fs::read(path).ok()?;
-    match serde_json::from_slice::<Record>(&text) {
-        Ok(record) if record.version <= VERSION => Some(record),
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "Cannot read the record of an operation.");
-            None
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(kind: OperationKind) -> Record {
-        Record::new(kind, AskedBy::default(), vec![EnvironmentId::recorded("e")])
-    }
-
-    #[tokio::test]
-    async fn what_an_operation_owes_is_found_by_the_next_daemon_and_protected_meanwhile() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path());
-        let operation = store.begin(record(OperationKind::SnapshotSave), false).await.unwrap();
-        store.run(&operation.id).await.unwrap();
-        let steps = vec![Step::RemoveVolume { name: "copy".to_owned() }, Step::Unpause { container: "db".to_owned() }];
-        store.owe(&operation.id, steps.clone()).await.unwrap();
-        assert!(store.in_flight().volumes.contains("copy"));
-        let next = OperationStore::open(directory.path());
-        assert_eq!(next.left()[0].undo, steps);
-        assert!(next.in_flight().volumes.contains("copy"));
-        next.commit(&operation.id, Vec::new()).await.unwrap();
-        next.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
-        assert!(next.in_flight().volumes.is_empty());
-        assert!(OperationStore::open(directory.path()).left().is_empty());
-    }
-
-    #[tokio::test]
-    async fn an_operation_that_could_not_be_taken_back_stays_for_the_next_daemon() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path());
-        let operation = store.begin(record(OperationKind::Fork), false).await.unwrap();
-        store.owe(&operation.id, vec![Step::RemoveVolume { name: "copy".to_owned() }]).await.unwrap();
-        store.end(&operation.id, OperationState::Failed, None).await.unwrap();
-        assert_eq!(store.operations()[0].state, OperationState::Failed);
-        assert_eq!(OperationStore::open(directory.path()).left().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_last_fifty_are_remembered_and_leases_do_not_displace_the_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path());
-        let end = async |kind| {
-            let operation = store.begin(record(kind), false).await.unwrap();
-            store.end(&operation.id, OperationState::Succeeded, None).await.unwrap();
-        };
-        for _ in 0..3 {
-            end(OperationKind::Up).await;
-        }
-        for _ in 0..60 {
-            end(OperationKind::Lease).await;
-        }
-        assert_eq!(store.operations().len(), 3 + KEPT_LEASES);
-        for _ in 0..60 {
-            end(OperationKind::Down).await;
-        }
-        assert_eq!(store.operations().len(), KEPT);
-        assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), KEPT);
-        assert_eq!(OperationStore::open(directory.path()).operations().len(), KEPT);
-    }
-
-    #[tokio::test]
-    async fn an_operation_took_as_long_as_it_took_to_its_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path());
-        let operation = store.begin(record(OperationKind::Restart), true).await.unwrap();
-        store.commit(&operation.id, Vec::new()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-        store.end(&operation.id, OperationState::Succeeded, None).await;
-        assert!(store.operations()[0].duration_ms >= Some(30), "{:?}", store.operations()[0].duration_ms);
-    }
-
-    #[tokio::test]
-    async fn background_work_is_in_no_list_and_leaves_no_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = OperationStore::open(directory.path());
-        let operation = store.begin(Record { background: true, ..record(OperationKind::Build) }, true).await.unwrap();
-        store.owe(&operation.id, vec![Step::Unpause { container: "db".to_owned() }]).await.unwrap();
-        assert!(store.operations().is_empty() && store.in_flight().containers.contains("db"));
-        store.commit(&operation.id, Vec::new()).await.unwrap();
-        store.end(&operation.id, OperationState::Succeeded, None).await;
-        assert_eq!(fs::read_dir(directory.path().join("operations")).unwrap().count(), 0);
-    }
-}
+mod tests;

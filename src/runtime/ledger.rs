@@ -3,7 +3,7 @@
 use devenv_api::LedgerEntry;
 use sha2::{Digest, Sha256};
 
-use super::DaemonServiceRuntime;
+use super::EnvironmentRuntime;
 use crate::{
     reconcile::Instance,
     script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError},
@@ -16,7 +16,7 @@ pub(crate) struct Applied {
     pub(crate) fresh: bool,
 }
 
-impl DaemonServiceRuntime {
+impl EnvironmentRuntime {
     /// Applies pending scripts; calls `tell` for each that was applied.
     pub(crate) async fn apply(
         &self,

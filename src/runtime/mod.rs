@@ -47,7 +47,7 @@ use versions::Versions;
 use watched::{upload, watched};
 
 /// One environment's service runtime.
-pub(crate) struct DaemonServiceRuntime {
+pub(crate) struct EnvironmentRuntime {
     engine: Arc<dyn Engine>,
     golden: Arc<Golden>,
     vault: Vault,
@@ -69,7 +69,7 @@ pub(crate) struct DaemonServiceRuntime {
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
 }
 
-impl DaemonServiceRuntime {
+impl EnvironmentRuntime {
     pub(crate) fn new(
         golden: Arc<Golden>,
         vault: Vault,
@@ -175,7 +175,7 @@ impl DaemonServiceRuntime {
 }
 
 #[async_trait]
-impl ServiceRuntime for DaemonServiceRuntime {
+impl ServiceRuntime for EnvironmentRuntime {
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence> {
         self.golden.prepare(spec, &self.project, &self.checksums).await
     }

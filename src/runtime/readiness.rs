@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::DaemonServiceRuntime;
+use super::EnvironmentRuntime;
 use crate::{
     probe::{self, NotReady, ProbeContext, ProbeFailure, ProbeSuccess, Schedule},
     provision::{self, Change, ProvisionContext, ProvisionError},
@@ -25,7 +25,7 @@ const STEADY: Duration = Duration::from_secs(1);
 
 /// One start of one service.
 pub(crate) struct ReadinessCheck<'a> {
-    runtime: &'a DaemonServiceRuntime,
+    runtime: &'a EnvironmentRuntime,
     spec: &'a ServiceSpec,
     instance: &'a Instance,
     news: &'a mpsc::UnboundedSender<NewEvent>,
@@ -36,7 +36,7 @@ pub(crate) struct ReadinessCheck<'a> {
 
 impl<'a> ReadinessCheck<'a> {
     pub(crate) fn new(
-        runtime: &'a DaemonServiceRuntime,
+        runtime: &'a EnvironmentRuntime,
         spec: &'a ServiceSpec,
         instance: &'a Instance,
         news: &'a mpsc::UnboundedSender<NewEvent>,
@@ -118,7 +118,7 @@ impl<'a> ReadinessCheck<'a> {
             None => true,
         };
         if fresh {
-            let DaemonServiceRuntime { golden, project, checksums, .. } = self.runtime;
+            let EnvironmentRuntime { golden, project, checksums, .. } = self.runtime;
             golden.keep(self.spec, self.instance, self.provisioning(false), project, checksums).await;
         }
         Ok(match (&self.spec.proof, early) {

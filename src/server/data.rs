@@ -27,5 +27,5 @@ pub(super) async fn snapshots(State(daemon): State<Arc<Daemon>>, Json(target): J
 
 pub(super) async fn backups(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Backups>, Failed> {
     let environment = daemon.environments.require(&target)?;
-    Ok(Json(Backups { backups: crate::backups::Backups::of(&daemon.environments.shared.store, &environment.id).list() }))
+    Ok(Json(Backups { backups: crate::backups::Backups::of(daemon.environments.store(), &environment.id).list() }))
 }

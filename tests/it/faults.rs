@@ -67,3 +67,17 @@ fn a_pause_that_does_not_persist_ends_with_a_restart() {
     daemon.expect(0, "restart db");
     assert!(!is_paused(&daemon) && faults(&daemon) == 0);
 }
+
+/// Putting data back is an operation, and would wait for the one that takes the environment down.
+#[test]
+fn a_fault_that_puts_data_back_does_not_hold_up_down() {
+    let world = world();
+    let daemon = world.up();
+    daemon.expect(0, "chaos inject remove db --set volumes=true --set restore=true --for 1h");
+    let began = Instant::now();
+    daemon.expect(0, "down");
+    assert!(began.elapsed() < AT_ONCE, "took {:?}", began.elapsed());
+    daemon.expect(0, "up shop");
+    daemon.expect(0, "chaos heal");
+    assert_eq!(faults(&daemon), 0);
+}

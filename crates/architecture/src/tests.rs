@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     cycles::{cycles, graph, upward},
+    homes::away_from_home,
     rules::{
         BUILT_ON, ROOMS, RULES, Rule, TEXTS_THAT_ARE_NO_KIND, kinds_that_name_others, outsiders_that_name_kinds,
         outsiders_that_write_kinds, violations,
@@ -174,6 +175,27 @@ fn a_planted_exception_that_nothing_needs_is_reported() {
     let stale = stale(&planted);
     assert_eq!(stale.len(), 6, "{stale:#?}");
     assert!(stale.iter().all(|entry| !entry.contains("`net`") && !entry.contains("redpanda")), "{stale:#?}");
+}
+
+#[test]
+fn methods_are_in_the_room_of_their_type() {
+    let (files, _) = &packages()["devenv"];
+    assert_eq!(away_from_home(files).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_planted_method_away_from_home_is_reported() {
+    let files = [
+        ("net/mod.rs", "pub struct Registry; struct Same; impl Registry {} impl Same {}"),
+        ("net/deep.rs", "impl super::Registry {} mod within { impl crate::net::Registry {} }"),
+        (
+            "server.rs",
+            "struct Same; impl Same {} impl Display for Registry {} impl Foreign {} mod inner { impl crate::net::Registry { fn f() {} } }",
+        ),
+        ("daemon.rs", "#[cfg(test)] mod tests { impl Registry {} }"),
+    ];
+    let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    assert_eq!(away_from_home(&files).unwrap(), ["server.rs: impl Registry"]);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! The record of one operation, as it is in its file.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use devenv_api::{AskedBy, Operation, OperationKind, OperationState};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Step;
+use crate::spec::EnvironmentId;
+
+const VERSION: u32 = 1;
+
+/// The content of an operation's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(super) version: u32,
+    pub(crate) operation: Operation,
+    /// The environments that it works on.
+    #[serde(default)]
+    pub(crate) environments: Vec<EnvironmentId>,
+    /// Shown in no list.
+    #[serde(default)]
+    pub(crate) background: bool,
+    /// What takes back what was done so far, newest last.
+    #[serde(default)]
+    pub(crate) undo: Vec<Step>,
+    /// What is left to do once it cannot be taken back any more. If there is any, nothing is taken back.
+    #[serde(default)]
+    pub(crate) finish: Vec<Step>,
+    /// Its effect is on the environment's record, where the next daemon finds it: nothing is taken back.
+    #[serde(default)]
+    pub(crate) committed: bool,
+}
+
+/// What operations under way count on: nobody else may remove it.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    pub(crate) environments: HashSet<EnvironmentId>,
+    pub(crate) volumes: HashSet<String>,
+    pub(crate) containers: HashSet<String>,
+    pub(crate) paths: HashSet<PathBuf>,
+}
+
+impl Record {
+    pub(crate) fn new(kind: OperationKind, asked_by: AskedBy, environments: Vec<EnvironmentId>) -> Self {
+        let operation = Operation {
+            id: format!("{kind}-{:08x}", rand::random::<u32>()),
+            kind,
+            environment: environments.first().map(ToString::to_string),
+            state: OperationState::Waiting,
+            asked_by,
+            asked_at: now(),
+            started_at: None,
+            duration_ms: None,
+            progress: None,
+            message: None,
+        };
+        Self { version: VERSION, operation, environments, background: false, undo: Vec::new(), finish: Vec::new(), committed: false }
+    }
+
+    pub(super) fn starts(&mut self) -> Instant {
+        self.operation.state = OperationState::Running;
+        self.operation.started_at = Some(now());
+        self.operation.message = None;
+        Instant::now()
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        !self.undo.is_empty() || !self.finish.is_empty()
+    }
+}
+
+pub(crate) fn now() -> String {
+    format!("{:.6}", Timestamp::now())
+}
+
+/// Nothing if it is none, or one of a newer devenv.
+pub(super) fn read(path: &Path) -> Option<Record> {
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return None;
+    }
+    let text = fs::read(path).ok()?;
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if record.version <= VERSION => Some(record),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "Cannot read the record of an operation.");
+            None
+        }
+    }
+}
