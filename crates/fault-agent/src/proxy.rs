@@ -34,6 +34,17 @@ pub struct Way {
     hole: bool,
 }
 
+impl Way {
+    /// Pieces in flight: of a thin line, what it carries in its delay and a second more. The rest stays with the sender.
+    fn under_way(self) -> usize {
+        if self.rate == 0 {
+            return UNDER_WAY;
+        }
+        let carried = self.rate as f64 * (1.0 + (self.delay + self.jitter) as f64 / 1e6);
+        ((carried / PIECE as f64) as usize).clamp(2, UNDER_WAY)
+    }
+}
+
 #[derive(Clone, Default)]
 pub struct Options {
     pub ports: Vec<u16>,
@@ -108,6 +119,12 @@ fn carry(client: TcpStream, number: u64, options: &Options) {
     };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
+    for (stream, way) in [(&client, &options.up), (&server, &options.down)] {
+        if way.rate > 0 {
+            // What the kernel holds would be through at once, however thin the line.
+            sys::small_receive_buffer(stream);
+        }
+    }
     let hit = random::decides(options.seed, number, options.chance);
     if hit {
         witness::tell();
@@ -132,7 +149,7 @@ fn spawn(mut from: TcpStream, to: TcpStream, way: Way, close_delay: u64, seed: u
     if way == Way::default() && close_delay == 0 {
         return thread::Builder::new().stack_size(STACK + PIECE).spawn(move || pass(from, to)).ok();
     }
-    let (sender, receiver) = mpsc::sync_channel::<(Instant, Piece)>(UNDER_WAY);
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Piece)>(way.under_way());
     let reader = thread::Builder::new().stack_size(STACK + PIECE);
     let ended = Arc::new(AtomicU64::new(0));
     let over = ended.clone();

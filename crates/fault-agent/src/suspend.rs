@@ -39,9 +39,10 @@ pub fn hold(only_main: bool, time: Option<Duration>) -> Result<(), String> {
 /// How many threads were stopped that were not before.
 fn seize_all(only_main: bool, held: &mut HashSet<u32>) -> Result<usize, String> {
     let own = std::process::id();
+    let main = if only_main { main_process() } else { 1 };
     let mut found = 0;
     for process in numbers("/proc") {
-        if process == own || (only_main && process != 1) {
+        if process == own || (only_main && process != main) {
             continue;
         }
         for task in numbers(&format!("/proc/{process}/task")) {
@@ -64,6 +65,29 @@ fn seize_all(only_main: bool, held: &mut HashSet<u32>) -> Result<usize, String> 
     Ok(found)
 }
 
+/// The first process, or the first child of an init that only stands before the program.
+fn main_process() -> u32 {
+    let name = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    if !is_init(name.trim()) {
+        return 1;
+    }
+    let parent = |process: u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        parent_in(&stat)
+    };
+    numbers("/proc").into_iter().filter(|process| parent(*process) == Some(1)).min().unwrap_or(1)
+}
+
+/// The inits that engines and images put before a program.
+fn is_init(name: &str) -> bool {
+    matches!(name, "docker-init" | "tini" | "tini-static" | "dumb-init" | "catatonit" | "podman-init")
+}
+
+/// The fourth field, after a name that may hold anything.
+fn parent_in(stat: &str) -> Option<u32> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 fn numbers(directory: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -73,5 +97,17 @@ fn ended(process: u32, task: u32) -> bool {
     match fs::read_to_string(format!("/proc/{process}/task/{task}/stat")) {
         Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
         Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_is_not_the_program_that_it_stands_before() {
+        assert!(is_init("docker-init") && is_init("tini") && !is_init("postgres"));
+        assert_eq!(parent_in("7 (a) b) S 1 7 7 0 -1"), Some(1));
+        assert_eq!(parent_in("cut off"), None);
     }
 }

@@ -18,6 +18,7 @@ const SOL_IP: c_int = 0;
 const SO_ORIGINAL_DST: c_int = 80;
 pub const SOL_SOCKET: c_int = 1;
 const SO_LINGER: c_int = 13;
+const SO_RCVBUF: c_int = 8;
 const IP_BIND_ADDRESS_NO_PORT: c_int = 24;
 
 #[repr(C)]
@@ -146,6 +147,13 @@ pub fn reset_on_close(stream: &TcpStream) {
     let linger: [c_int; 2] = [1, 0];
     // `struct linger` is two integers. Without it, the end is an ordinary one.
     let _ = set_option(stream, SOL_SOCKET, SO_LINGER, &linger);
+}
+
+/// The kernel takes little for it, and tells the sender so.
+pub fn small_receive_buffer(stream: &TcpStream) {
+    const BYTES: c_int = 64 << 10;
+    // Without it more is held, which is no reason to fail.
+    let _ = set_option(stream, SOL_SOCKET, SO_RCVBUF, &BYTES);
 }
 
 /// A file in this directory that has no name, and is gone when it is closed.

@@ -41,9 +41,9 @@ impl Parameter {
     pub const CONNECTIONS: Self = Self::new(
         "connections",
         Form::Choice(&["new", "all"]),
-        "`new` leaves existing connections alone, `all` resets them so that clients reconnect.",
+        "`all` resets existing connections so that clients reconnect and feel the fault, `new` leaves them alone.",
     )
-    .or("new");
+    .or("all");
     pub const PROBABILITY: Self =
         Self::new("probability", Form::Percent, "The fraction of connections to affect, chosen by the seed and the connection's number.")
             .or("100%");

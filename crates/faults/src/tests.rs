@@ -97,5 +97,5 @@ fn a_spec_reads_back_from_its_journal() {
     let spec = parse("latency", &[("delay", "80ms"), ("probability", "30%")]).unwrap();
     let text = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<FaultSpec>(&text).unwrap(), spec);
-    insta::assert_snapshot!(spec.parameters.to_json().to_string(), @r#"{"connections":"new","delay":"80ms","direction":"both","jitter":"0ms","persist":"false","probability":"30%"}"#);
+    insta::assert_snapshot!(spec.parameters.to_json().to_string(), @r#"{"connections":"all","delay":"80ms","direction":"both","jitter":"0ms","persist":"false","probability":"30%"}"#);
 }
