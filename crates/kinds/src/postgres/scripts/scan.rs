@@ -127,6 +127,8 @@ impl Scanner {
         self.line += 1;
         if let Some(from) = self.rows_from {
             if line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line)) == b"\\." {
+                // To psql, one without a line end is data. What it is to the server depends on the format.
+                self.scan.needs_its_end |= !line.ends_with(b"\n");
                 self.end_rows(from);
             }
         } else {

@@ -115,5 +115,6 @@ fn files_that_a_script_reads_are_named_with_their_lines() {
         [named(1, "schema/a.sql", Role::Script), named(2, "b c.sql", Role::ScriptBeside), named(4, "data.csv", Role::Rows)]
     );
     assert!(scan("\\copy t from pstdin").needs_its_end);
+    assert!(scan("\\copy t from stdin csv\na\n\\.").needs_its_end && !scan("COPY t FROM stdin;\na\n\\.\n").needs_its_end);
     assert!(scan("CREATE FUNCTION f(begin int) BEGIN ATOMIC SELECT begin; END;\nSELECT 1;").needs_its_end);
 }
