@@ -90,7 +90,7 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
         networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])) }),
         host_config: Some(HostConfig {
             network_mode: Some(container.network.clone()),
-            port_bindings: Some(bindings(&container.ports, publishing)),
+            port_bindings: Some(bindings(&container.ports, publishing, is_free_at_six)),
             // Restarting is the supervisor's affair: the engine would do it without a word and without an order.
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             mounts: Some(mounts(mounted)),
@@ -111,7 +111,14 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
     }
 }
 
-fn bindings(ports: &[PublishedPort], publishing: &Publishing) -> PortMap {
+/// An engine refuses to publish a port at an address where it is in use.
+fn is_free_at_six(port: u16) -> bool {
+    let bound = std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port));
+    !matches!(bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// `is_free_at_six` says whether a port is free at `::1`: another program may have it there alone, where it is in nobody's way.
+fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: impl Fn(u16) -> bool) -> PortMap {
     let mut map = PortMap::new();
     for port in ports {
         let list = map.entry(format!("{}/tcp", port.container)).or_default().get_or_insert_with(Vec::new);
@@ -124,7 +131,7 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing) -> PortMap {
             Reach::Elsewhere { .. } if port.address == "127.0.0.1" => publish("0.0.0.0"),
             Reach::Here | Reach::Beside | Reach::Elsewhere { .. } => publish(&port.address),
         }
-        if publishing.dual_stack && publishing.reach == Reach::Here && port.address == "127.0.0.1" {
+        if publishing.dual_stack && publishing.reach == Reach::Here && port.address == "127.0.0.1" && is_free_at_six(port.host) {
             publish("::1");
         }
     }
@@ -170,7 +177,7 @@ mod tests {
     fn a_loopback_port_is_published_on_both_loopbacks_where_that_works() {
         let port = |address: &str| PublishedPort { container: 5432, host: 15432, address: address.to_owned() };
         let publish = |address: &str, dual_stack, reach| -> Vec<String> {
-            let map = bindings(&[port(address)], &Publishing { dual_stack, reach });
+            let map = bindings(&[port(address)], &Publishing { dual_stack, reach }, |port| port == 15432);
             map["5432/tcp"].iter().flatten().map(|binding| binding.host_ip.clone().unwrap()).collect()
         };
         let addresses = |address, dual_stack| publish(address, dual_stack, Reach::Here);
@@ -181,5 +188,7 @@ mod tests {
         assert_eq!(addresses("127.0.0.1", true), ["127.0.0.1", "::1"]);
         assert_eq!(addresses("127.0.0.1", false), ["127.0.0.1"]);
         assert_eq!(addresses("0.0.0.0", true), ["0.0.0.0"]);
+        let taken = bindings(&[port("127.0.0.1")], &Publishing { dual_stack: true, reach: Reach::Here }, |_| false);
+        assert_eq!(taken["5432/tcp"].iter().flatten().count(), 1, "another program has it at ::1");
     }
 }
