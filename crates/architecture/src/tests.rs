@@ -16,11 +16,8 @@ use crate::{
     source::{Source, read},
 };
 
-/// Circles that are left, each with what keeps it.
-const KNOWN_CYCLES: &[(&str, &[&str])] = &[
-    // The trait of scripts names the types of the generic part, which asks for it.
-    ("devenv-kinds", &["capability", "script"]),
-];
+/// Circles that are left, each with what keeps it: none.
+const KNOWN_CYCLES: &[(&str, &[&str])] = &[];
 
 type Files = BTreeMap<String, String>;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use devenv_spec::{OfKind, ScriptPlace};
 
-use crate::script::{Recorded, Script, ScriptContext, ScriptError, ScriptFormat};
+use super::{Recorded, Script, ScriptContext, ScriptError, ScriptFormat};
 
 /// The scripts of one kind.
 #[async_trait]

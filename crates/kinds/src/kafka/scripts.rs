@@ -249,9 +249,8 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
         enqueue(&producer, BaseRecord::with_opaque_to(LEDGER, 0).key(&script.path).payload(&row)).map_err(fail)?;
         producer.commit_transaction(PATIENCE).map_err(fail)
     });
-    let finished = finished.map_err(|error| {
-        deliveries.refused().map_or(error, |(place, error)| refused(script, place, &error, script.format != TOPICS))
-    });
+    let finished = finished
+        .map_err(|error| deliveries.refused().map_or(error, |(place, error)| refused(script, place, &error, script.format != TOPICS)));
     if finished.is_err() {
         // What cannot be aborted now is aborted by the next producer of this id, or by the broker's time-out.
         producer.abort_transaction(PATIENCE).ok();

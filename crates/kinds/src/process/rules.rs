@@ -16,7 +16,11 @@ impl Rules for ProcessKind {
         }
         if let Some(entry) = service.node.entry("resources") {
             findings
-                .error(entry.key, "not-for-this-kind", "`resources` is not allowed for the kind `process`: nothing limits a process on the host")
+                .error(
+                    entry.key,
+                    "not-for-this-kind",
+                    "`resources` is not allowed for the kind `process`: nothing limits a process on the host",
+                )
                 .hint("run it as a `container`, or start it with a tool that limits it, such as `systemd-run --scope -p MemoryMax=1G`");
         }
         let fields = service.fields;

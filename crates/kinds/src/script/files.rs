@@ -4,12 +4,10 @@
 //! works in an empty directory.
 
 use std::{
-    collections::HashMap,
     fs,
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Mutex,
+    path::Path,
 };
 
 use devenv_api::LedgerMode;
@@ -17,66 +15,20 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    ScriptError,
     folder::{self, Entry},
     sections,
 };
 use devenv_shipped as shipped;
 use devenv_spec::OfKind;
 
-use crate::capability::{Scripts, ServiceKind};
-
-/// One script or data set, found and read once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Script {
-    /// As users write it: relative to the project.
-    pub path: String,
-    pub content: Content,
-    pub format: ScriptFormat,
-    pub mode: LedgerMode,
-    /// SHA-256, in hexadecimal.
-    pub checksum: String,
-    pub seed: bool,
-    /// Bytes of the file.
-    pub size: u64,
-    /// The file holds the way up and the way down: only the former counts.
-    pub only_up: bool,
-}
+pub use crate::capability::{Checksums, Content, Script, ScriptFormat};
+use crate::capability::{Known, ScriptError, Scripts, ServiceKind, Stamp};
 
 impl Script {
     /// An archive that was made of it, to be sent as it is.
     pub(crate) fn as_archive(&self, archive: &Path) -> Self {
         Self { path: format!("{}.tar", self.path), content: Content::File(archive.to_owned()), only_up: false, ..self.clone() }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// A file, or the directory of a dump in directory format.
-    File(PathBuf),
-    Shipped(&'static [u8]),
-}
-
-/// One of the formats that the kind of the service knows, by a name of its own: `sql`, `csv`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScriptFormat(pub &'static str);
-
-/// Checksums by a file's identity, size and time of change, so that an unchanged file is read once.
-#[derive(Debug, Default)]
-pub struct Checksums {
-    known: Mutex<HashMap<PathBuf, (Stamp, Known)>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp(u64, u64, u64, i64, i64);
-
-#[derive(Debug, Clone)]
-struct Known {
-    checksum: String,
-    mode: LedgerMode,
-    only_up: bool,
-    /// It may name files that it reads.
-    may_read: bool,
 }
 
 /// The scripts of some paths, in the order in which they are applied.

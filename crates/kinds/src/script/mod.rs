@@ -26,46 +26,11 @@ use devenv_api::LedgerEntry;
 #[cfg(all(test, feature = "docker-tests"))]
 use devenv_api::LedgerState;
 
+pub use crate::capability::{Checksums, Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat};
 use crate::capability::{ScriptStore, ServiceKind};
-use devenv_engine::Engine;
-use devenv_secrets::Vault;
 use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource};
-pub use files::{Checksums, Gathered, Script, ScriptFormat};
-pub use plan::Recorded;
+pub use files::Gathered;
 use plan::{INTERRUPTED, Verdict};
-
-/// Everything that applying needs besides the scripts.
-pub struct ScriptContext<'a> {
-    pub engine: &'a dyn Engine,
-    /// The id of the service's container, which runs.
-    pub container: &'a str,
-    pub vault: &'a Vault,
-    pub project: &'a Path,
-    /// The local certificate authority's certificate, for a service with TLS.
-    pub authority: Option<&'a Path>,
-    pub checksums: &'a Checksums,
-    pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
-}
-
-/// How far a script is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
-    pub path: &'a str,
-    pub rows: u64,
-    /// Of the file, read so far.
-    pub bytes: u64,
-    pub total_bytes: u64,
-}
-
-/// A script that failed. It is not recorded as applied, and the next run continues with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}{}: {message}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
-pub struct ScriptError {
-    pub path: String,
-    pub line: Option<u64>,
-    pub message: String,
-    pub hint: Option<String>,
-}
 
 /// What is recorded in one database, or in a service that has none.
 pub type DatabaseRecords = (Option<String>, Vec<Recorded>);
@@ -77,24 +42,6 @@ pub enum Choice {
     /// All but the data sets.
     Init,
     Seeds,
-}
-
-impl ScriptError {
-    pub fn of(path: &str, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: None, message: message.into(), hint: None }
-    }
-
-    #[must_use]
-    pub fn at(mut self, line: impl Into<Option<u64>>) -> Self {
-        self.line = line.into();
-        self
-    }
-
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
 }
 
 impl Choice {

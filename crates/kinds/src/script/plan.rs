@@ -2,30 +2,8 @@
 
 use devenv_api::{LedgerEntry, LedgerMode, LedgerState};
 
-use super::files::Script;
-
-/// What the ledger in the data says of one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    pub path: String,
-    pub checksum: String,
-    pub mode: LedgerMode,
-    pub state: RecordedState,
-    pub applied_at: Option<String>,
-    pub duration_ms: Option<u64>,
-    pub rows: Option<u64>,
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordedState {
-    /// Begun outside of a transaction, and nobody has said how it ended: it may still be at work.
-    Running,
-    /// It was running, but its session is gone.
-    Interrupted,
-    Applied,
-    Failed,
-}
+use crate::capability::Script;
+pub use crate::capability::{Recorded, RecordedState};
 
 /// What follows for one script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
