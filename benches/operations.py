@@ -3,10 +3,11 @@
 
     benches/operations.py [--binary PATH] [--rounds 200] [--seed 4711]
 
-The operations are snapshot, snapshot restore, fork, backup, backup restore, import, reset and gc, on a PostgreSQL and a Redis whose data carry
-a token that changes every round. After each kill the next command starts the next daemon if it has to; then nothing is paused, both
-servers answer, their tokens are what some order of the operations leads to (finished or not, for both servers alike), every volume
-of a snapshot is there and every volume that is there is on a record, and a further operation works. Now and then a snapshot is
+The operations are snapshot, snapshot restore, fork, backup, backup restore, import, export, reset and gc, on a PostgreSQL with two
+databases and a Redis whose data carry a token that changes every round. After each kill the next command starts the next daemon if it has
+to; then nothing is paused, both servers answer, their tokens are what some order of the operations leads to (finished or not, for both
+databases and the cache alike), no database is left beside those in use and no part of a file, every volume of a snapshot is there and
+every volume that is there is on a record, and a further operation works. Now and then a snapshot is
 restored and compared. At the end, after everything was removed, nothing is left. Prints a line a round, and a summary with the seed.
 Exit status: 0 all of it held, 1 something did not.
 """
@@ -18,7 +19,9 @@ PROFILE = """\
 description: a database and a cache with data, to be killed in the middle of operations
 services:
   db:
-    postgres: { version: "17", databases: { app: { owner: app } }, init: [init-scripts/postgres] }
+    postgres:
+      version: "17"
+      databases: { app: { owner: app, init: [init-scripts/postgres] }, shop: { owner: app, init: [init-scripts/postgres] } }
   cache:
     redis: { persistence: { aof: always, rdb: never }, seed: [seed-data/demo/redis] }
 """
@@ -28,30 +31,35 @@ FILES = {
     "init-scripts/postgres/01.sql": f"create table mark (token text);\ninsert into mark values ('fresh');\ncreate table bulk as select g as id, repeat(md5(g::text), 8) as t from generate_series(1, {ROWS}) g;\n",
     "seed-data/demo/redis/mark.redis": "SET mark fresh\n",
 }
-FRESH = ("fresh", "fresh")
+FRESH = ("fresh", "fresh", "fresh")
+DATABASES = ("DB_APP_URL", "DB_SHOP_URL")
 PAUSES = [(0, 0.05), (0, 0.5), (0, 2.5)]
 
 
 class Model:
-    """What the data may be: the tokens of the database and of the cache, now and in every copy."""
+    """What the data may be: the tokens of the databases and of the cache, now and in every copy."""
 
     def __init__(self, corner):
         self.corner, self.tokens, self.snapshots, self.backups, self.instances = corner, FRESH, {}, {}, set()
 
     def read(self):
         variables = self.corner.environment()
-        sql = ["psql", "-XqAt", "-c", "select token || ' ' || (select count(*) from bulk) from mark", variables["DATABASE_URL"]]
-        token, rows = until("the database answers", lambda: sh(sql, timeout=10).stdout.split(), 30, 0.1)
-        if int(rows) != ROWS:
-            raise Failed(f"the database has {rows} rows")
+        tokens = []
+        for name in DATABASES:
+            sql = ["psql", "-XqAt", "-c", "select token || ' ' || (select count(*) from bulk) from mark", variables[name]]
+            token, rows = until("the database answers", lambda: sh(sql, timeout=10).stdout.split(), 30, 0.1)
+            if int(rows) != ROWS:
+                raise Failed(f"the database has {rows} rows")
+            tokens.append(token)
         redis = ["redis-cli", "--no-auth-warning", "-u", variables["REDIS_URL"], "get", "mark"]
-        return token, until("the cache answers", lambda: sh(redis, timeout=10).stdout.strip(), 30, 0.1)
+        return *tokens, until("the cache answers", lambda: sh(redis, timeout=10).stdout.strip(), 30, 0.1)
 
     def write(self, token):
         variables = self.corner.environment()
-        sh(["psql", "-Xqc", f"update mark set token = '{token}'", variables["DATABASE_URL"]], ok=0)
+        for name in DATABASES:
+            sh(["psql", "-Xqc", f"update mark set token = '{token}'", variables[name]], ok=0)
         sh(["redis-cli", "--no-auth-warning", "-u", variables["REDIS_URL"], "set", "mark", token], ok=0)
-        self.tokens = (token, token)
+        self.tokens = (token, token, token)
 
     def after(self, tokens, operation):
         """The tokens once the operation has run on these."""
@@ -61,7 +69,7 @@ class Model:
         if kind == "backup restore":
             return self.backups[words[-1]]
         if kind == "import":
-            return ("imported", tokens[1])
+            return ("imported", "imported", tokens[2])
         return FRESH if kind == "reset" else tokens
 
     def possible(self, operations):
@@ -79,7 +87,7 @@ class Model:
 class Round:
     def __init__(self, corner, model, dice, number):
         self.corner, self.model, self.dice, self.number = corner, model, dice, number
-        kinds = ["snapshot", "fork", "backup", "reset", "import", "gc"] + ["restore"] * bool(model.snapshots) + ["backup restore"] * bool(model.backups)
+        kinds = ["snapshot", "fork", "backup", "reset", "import", "export", "gc"] + ["restore"] * bool(model.snapshots) + ["backup restore"] * bool(model.backups)
         self.operations = [(kind, self.words(kind, place)) for place, kind in enumerate(dice.sample(kinds, dice.choice([1, 2, 2])))]
         self.victims = dice.choice([["daemon"], ["daemon"], ["client"], ["clients"], ["daemon", "client"]])
         self.after = dice.uniform(*dice.choice(PAUSES))
@@ -91,7 +99,8 @@ class Round:
             "fork": ["fork", f"f{self.number}-{place}"],
             "backup": ["backup"],
             "backup restore": ["backup", "restore", self.dice.choice(sorted(self.model.backups) or [""])],
-            "import": ["import", "db", "dump.dump"],
+            "import": ["import", "db", "dumps"],
+            "export": ["export", "db", "exported"],
             "reset": ["reset"],
             "gc": ["gc"],
         }[kind]
@@ -131,6 +140,7 @@ class Round:
             raise Failed(f"the tokens are {tokens}, and may be {sorted(possible)}")
         self.note(tokens, before, possible)
         nothing_strange(corner)
+        nothing_half_made(corner)
         return settled
 
     def note(self, tokens, before, possible):
@@ -207,6 +217,16 @@ def nothing_strange(corner):
         corner.run("gc")
 
 
+def nothing_half_made(corner):
+    """No database beside those in use, and no file that was not finished."""
+    sql = ["psql", "-XqAt", "-c", "select datname from pg_database where datname ~ ' (restored|former) '", corner.environment()[DATABASES[0]]]
+    found = [f"database {name}" for name in sh(sql, ok=0, timeout=10).stdout.splitlines()]
+    found += [str(path) for path in corner.root.rglob("*.part")] + [str(path) for path in corner.root.rglob("incoming-*")]
+    found += [str(path) for path in corner.root.glob("state/environments/*/backups/*") if not (path / "manifest.json").exists()]
+    if found:
+        raise Failed(f"half made: {found}")
+
+
 def next_command(corner, model, number):
     """A further operation works."""
     name = f"probe-{number}"
@@ -236,7 +256,9 @@ def main():
         corner.run("up", "operations")
         model = Model(corner)
         model.write("imported")
-        corner.run("export", "db", "dump.dump")
+        for name in ("dumps", "exported"):
+            (corner.project / name).mkdir()
+        corner.run("export", "db", "dumps")
         for number in range(1, options.rounds + 1):
             described = "its preparation"
             # Each round has its own dice, so that one can be run again by its seed.

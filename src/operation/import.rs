@@ -69,9 +69,9 @@ async fn import(context: &Context, environment: &Environment, request: &Transfer
     context.settle(&remove).await?;
     let saved = backup::finish(context, environment, saved);
     let databases = match (restores, &source) {
-        (Restores::Staged(restore), Source::Server(remote, address)) => vec![import.from_server(restore, *remote, address).await?],
-        (Restores::Staged(restore), Source::File(place)) => import.from_files(restore, place).await?,
-        (Restores::Volume(restore), Source::File(file)) => vec![import.into_volume(restore, file).await?],
+        (Restores::Staged(restore), Source::Server(remote, address)) => vec![import.copy_server(restore, *remote, address).await?],
+        (Restores::Staged(restore), Source::File(place)) => import.copy_files(restore, place).await?,
+        (Restores::Volume(restore), Source::File(file)) => vec![import.fill_volume(restore, file).await?],
         (Restores::Volume(_), Source::Server(..)) => return Err(unsupported(&service)),
     };
     Ok(json!(Transferred {
@@ -120,7 +120,7 @@ impl Import<'_> {
     }
 
     /// All databases are made and compared before the first takes its place, and then all do at once.
-    async fn from_files(&self, restore: &'static dyn StagedRestore, place: &Path) -> Result<Vec<Compared>, ApiError> {
+    async fn copy_files(&self, restore: &'static dyn StagedRestore, place: &Path) -> Result<Vec<Compared>, ApiError> {
         let parts: Vec<Staged> = self.targets(place)?.into_iter().map(|(database, file)| Staged { database, file, own: false }).collect();
         let mut replacement = Replacement::begin(self.context, self.environment).await?;
         let arrived = replacement.stage(self.service, restore, &parts).await?;
@@ -134,7 +134,7 @@ impl Import<'_> {
         Ok(compared)
     }
 
-    async fn from_server(
+    async fn copy_server(
         &self,
         restore: &'static dyn StagedRestore,
         remote: &dyn RemoteSource,
@@ -177,7 +177,7 @@ impl Import<'_> {
     }
 
     /// The service starts anew, on a volume with the dump alone.
-    async fn into_volume(&self, restore: &dyn VolumeRestore, file: &Path) -> Result<Compared, ApiError> {
+    async fn fill_volume(&self, restore: &dyn VolumeRestore, file: &Path) -> Result<Compared, ApiError> {
         let (context, environment) = (self.context, self.environment);
         let record = environment.handle.record().await?;
         let mut replacement = Replacement::begin(context, environment).await?;

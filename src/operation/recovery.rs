@@ -39,7 +39,7 @@ impl Operations {
         for environment in store.records().into_iter().flatten() {
             for entry in fs::read_dir(store.environment(&environment.id)).into_iter().flatten().flatten() {
                 let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-                if !(name.starts_with("paused") && name.ends_with(".json")) {
+                if !name.starts_with("paused") || path.extension().is_none_or(|extension| extension != "json") {
                     continue;
                 }
                 let listed = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok()).unwrap_or_default();

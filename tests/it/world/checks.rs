@@ -100,8 +100,8 @@ impl TestDaemon {
                 assert!(backup.path().join("manifest.json").is_file(), "{when}: {} is no backup", backup.path().display());
             }
         }
-        let parts = fs::read_dir(&self.project).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
-        let parts: Vec<String> = parts.filter(|name| name.ends_with(".part")).collect();
+        let parts = fs::read_dir(&self.project).unwrap().flatten().map(|entry| entry.path());
+        let parts: Vec<_> = parts.filter(|path| path.extension().is_some_and(|extension| extension == "part")).collect();
         assert!(parts.is_empty(), "{when}: {parts:?} are left");
     }
 
