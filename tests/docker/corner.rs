@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -14,7 +15,12 @@ use tempfile::TempDir;
 
 pub(crate) struct Corner {
     root: TempDir,
+    /// The group of the engine's socket, for a corner of a user who is not root and may use the engine.
+    group: Option<u32>,
 }
+
+/// `nobody`.
+const NOT_ROOT: u32 = 65534;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -45,7 +51,7 @@ impl Ended {
 impl Corner {
     /// With nothing but the built-in profiles.
     pub(crate) fn new() -> Self {
-        let corner = Self { root: tempfile::Builder::new().prefix("devenv-test-").tempdir().unwrap() };
+        let corner = Self { root: tempfile::Builder::new().prefix("devenv-test-").tempdir().unwrap(), group: None };
         fs::create_dir_all(corner.project().join("profiles")).unwrap();
         corner
     }
@@ -54,6 +60,16 @@ impl Corner {
     pub(crate) fn with(services: &str) -> Self {
         let corner = Self::new();
         corner.rewrite(services);
+        corner
+    }
+
+    /// All its commands run without root, in the group of the engine's socket.
+    pub(crate) fn without_root(services: &str) -> Self {
+        let mut corner = Self::with(services);
+        let group = fs::metadata("/var/run/docker.sock").unwrap().gid();
+        let owner = format!("{NOT_ROOT}:{group}");
+        assert!(Command::new("chown").arg("-R").arg(owner).arg(corner.root.path()).status().unwrap().success());
+        corner.group = Some(group);
         corner
     }
 
@@ -70,7 +86,15 @@ impl Corner {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.group {
+            None => Command::new(binary()),
+            Some(group) => {
+                let mut command = Command::new("setpriv");
+                command.args([format!("--reuid={NOT_ROOT}"), format!("--regid={group}"), "--clear-groups".to_owned(), binary()]);
+                command.env("HOME", self.root.path());
+                command
+            }
+        };
         command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
         command.env("DEVENV_STATE_DIR", self.state()).env("DEVENV_RUNTIME_DIR", self.root.path().join("run"));
         command.env("DEVENV_CONFIG_DIR", self.root.path().join("config")).env("NO_COLOR", "1");

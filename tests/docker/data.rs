@@ -27,6 +27,10 @@ const CACHE: &str = r#"
     redis: { version: "8.0", persistence: { aof: always, rdb: "60 1" }, seed: [seed-data/demo/redis] }
 "#;
 
+const DATABASE_ALONE: &str = "  db:\n    postgres: { version: \"17\", databases: { app: { owner: app } } }\n";
+const CACHE_ALONE: &str = "  cache:\n    redis: { version: \"8.0\", persistence: { aof: always, rdb: \"60 1\" } }\n";
+const FILES: &str = "  files:\n    s3: { buckets: [docs] }\n";
+
 fn write(corner: &Corner, path: &str, content: impl AsRef<[u8]>) {
     let path = corner.project().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -183,6 +187,26 @@ fn a_backup_is_practised_and_restored_after_everything_else_is_gone() {
     assert_eq!(one(&corner, "select count(*)::text from item"), "1000");
     assert_eq!(corner.json(&["backup", "restore", "latest"])["verified"], true);
     assert_eq!((one(&corner, DIGEST), redis(&corner.variable("REDIS_URL"), &["LLEN", "jobs"])), (mine, "4".to_owned()));
+}
+
+/// Helper containers read and write volumes: for golden ones, backups of files, and dumps that a server reads at its start.
+#[test]
+fn data_is_reset_backed_up_and_restored_without_root() {
+    let corner = Corner::without_root(&format!("{DATABASE_ALONE}{CACHE_ALONE}{FILES}"));
+    corner.up("test");
+    corner.until("a golden volume", 60, || (golden(&corner, "json") == 1).then_some(()));
+    one(&corner, "create table item (id int); insert into item values (7)");
+    redis(&corner.variable("REDIS_URL"), &["SET", "kept", "mine"]);
+    let made = corner.json(&["backup"]);
+    assert!(made["services"].as_array().unwrap().iter().any(|part| part["files"][0]["name"] == "files.tar"), "{made}");
+    corner.ok(&["reset"]);
+    let log = fs::read_to_string(corner.state().join("daemon.log")).unwrap();
+    assert!(log.contains("Volume filled from a golden one."), "{log}");
+    assert_eq!(one(&corner, "select count(*)::text from pg_tables where tablename = 'item'"), "0");
+    let restored = corner.json(&["backup", "restore", "latest"]);
+    assert_eq!((restored["verified"].as_bool(), restored["services"].as_array().unwrap().len()), (Some(true), 3), "{restored}");
+    let found = (one(&corner, "select id::text from item"), redis(&corner.variable("REDIS_URL"), &["GET", "kept"]));
+    assert_eq!(found, ("7".to_owned(), "mine".to_owned()));
 }
 
 #[test]

@@ -143,6 +143,31 @@ fn a_restore_and_a_fork_recover_from_a_kill_at_each_call() {
     two_recover(&FORK, &BACKUP_RESTORE, &[["yes", "yes"], ["changed", "changed"]]);
 }
 
+/// What was staged and swapped in a server can be taken back only by the server.
+#[test]
+fn a_restore_is_recovered_when_its_server_runs_again() {
+    let world = World::new();
+    let daemon = world.up();
+    (BACKUP_RESTORE.before)(&daemon);
+    let recorder = CrashRecorder::start(&daemon);
+    daemon.expect(0, BACKUP_RESTORE.command);
+    let points = recorder.finish();
+    daemon.stop();
+    for point in points {
+        let when = format!("the machine restarted {}", point.call);
+        point.stop_containers();
+        let daemon = point.start();
+        crate::world::until(&when, || daemon.operations_in_progress() == 0);
+        daemon.quiet();
+        let data = daemon.data("default");
+        assert!(data == ["yes", "yes"] || data == ["changed", "changed"], "{when}: the volumes hold {data:?}");
+        daemon.nothing_is_paused(&when);
+        daemon.nothing_is_left(&when);
+        daemon.expect(0, BACKUP_RESTORE.command);
+        assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
+    }
+}
+
 #[test]
 fn lists_of_paused_containers_of_former_versions_are_let_go_on() {
     let world = World::new();

@@ -62,6 +62,15 @@ impl CrashRecorder {
 }
 
 impl CrashPoint {
+    /// Stops all containers that run, as a restart of the machine does.
+    pub(crate) fn stop_containers(&self) {
+        let described = self.engine.describe();
+        let running = described.lines().filter_map(|line| line.strip_prefix("container ")).filter(|line| line.contains(" running "));
+        for name in running.filter_map(|line| line.split(' ').next()) {
+            self.engine.die(name, 137);
+        }
+    }
+
     /// Starts the next daemon.
     pub(crate) fn start(&self) -> TestDaemon {
         TestDaemon::start(self.engine.clone(), &self.root, &self.project)
