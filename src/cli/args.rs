@@ -5,8 +5,9 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    backup, build, bundle, chaos, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images, lease,
-    ledger, list, logs, operations, plan, profiles, run, services, snapshot, status, test, trust, up, validate, wait, why,
+    backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images,
+    lease, ledger, list, logs, new, operations, plan, profiles, render, run, services, snapshot, status, test, trust, up, validate, wait,
+    why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -63,15 +64,20 @@ pub(crate) enum Command {
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
+    Psql(client::Psql),
+    Redis(client::Redis),
+    Open(client::Open),
     Test(test::Arguments),
     Lease(lease::Arguments),
     Bundle(bundle::Arguments),
+    New(new::Arguments),
     Plan(plan::Arguments),
     Config(config::Arguments),
     Validate(validate::Arguments),
     Trust(trust::Arguments),
     Profiles(profiles::Arguments),
     Build(build::Arguments),
+    Render(render::Arguments),
     Fetch(images::Fetch),
     Images(images::Arguments),
     Init(data::Init),
@@ -95,11 +101,11 @@ pub(crate) enum Command {
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
     ("Inspection", &["status", "list", "logs", "events", "why", "operations"]),
-    ("Access", &["env", "exec", "run"]),
+    ("Access", &["env", "exec", "run", "psql", "redis", "open"]),
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
-    ("Profiles", &["plan", "config", "validate", "profiles", "trust"]),
+    ("Profiles", &["new", "plan", "config", "validate", "profiles", "render", "trust"]),
     ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon", "completions"]),
 ];
 
@@ -163,7 +169,7 @@ pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
 impl Command {
     /// Whether the command passes another program's exit code through (`run`, `exec`, `test`, `lease`). Failures of devenv itself then exit with 125.
     pub(crate) fn wraps_another(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Test(_) | Self::Lease(_))
+        matches!(self, Self::Run(_) | Self::Exec(_) | Self::Psql(_) | Self::Redis(_) | Self::Test(_) | Self::Lease(_))
     }
 
     /// Whether the command handles signals itself, because it must end a child process or a lease first.
@@ -181,7 +187,7 @@ pub(crate) fn wrap_another(arguments: &[std::ffi::OsString]) -> bool {
                 words.next();
             }
             word if word.starts_with('-') => {}
-            word => return matches!(word, "run" | "exec" | "test" | "lease"),
+            word => return matches!(word, "run" | "exec" | "psql" | "redis" | "test" | "lease"),
         }
     }
     false
@@ -238,6 +244,20 @@ mod tests {
             "dev shop --timeout 1m",
             "logs --crash api",
             "up ./x.yaml --offline --fail-on-drift",
+            "up -f compose.yaml -f more.yaml --profile debug web db",
+            "up shop web",
+            "plan -f compose.yaml --json",
+            "config -f compose.yaml",
+            "new",
+            "new shop --from compose.yaml --force",
+            "render compose -f compose.yaml",
+            "render compose shop --output out",
+            "psql db -- -Atc x",
+            "redis",
+            "open web",
+            "run web -- sh -c x",
+            "run --rm=false web -- sh",
+            "logs db --tail 3 --until 5m",
             "down --volumes --all",
             "status --json",
             "ps",
@@ -287,7 +307,6 @@ mod tests {
         let lines = [
             "",
             "upp",
-            "up a b",
             "up --timeout 30",
             "up --timeout soon",
             "--instance -x up",
@@ -314,6 +333,14 @@ mod tests {
         assert!(!cli.global.quiet);
         let Command::Run(run) = cli.command else { panic!() };
         assert_eq!(run.command, ["cargo", "test", "--quiet"]);
+    }
+
+    #[test]
+    fn the_dashes_after_a_service_are_seen_by_run() {
+        let Command::Run(run) = parsed("run migrate -- sh -c x").command else { panic!() };
+        assert_eq!(run.command, ["migrate", "--", "sh", "-c", "x"]);
+        let Command::Run(run) = parsed("run -- cargo test").command else { panic!() };
+        assert_eq!(run.command, ["cargo", "test"]);
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! `devenv config`: the profile as it is understood.
 
-use super::{Outcome, exit::ExitStatus, project, session::Session};
+use super::{
+    Outcome,
+    exit::ExitStatus,
+    failure::Failure,
+    project::{self, Loaded, Selection},
+    session::Session,
+};
 
 /// Print the resolved profile, with everything it extends merged and all variables expanded.
 ///
 /// Masks what users keep secret: variables with names such as `STRIPE_KEY`, and passwords in URLs. Does not need the daemon.
+///
+/// With `--file`, the profile that Compose files become.
 ///
 /// Example: devenv config shop --explain services.db.postgres.version
 #[derive(Debug, clap::Args)]
@@ -13,6 +21,8 @@ pub(crate) struct Arguments {
     ///
     /// Default: the environment's current profile, else `default`.
     profile: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Show which file and line sets the value of this key.
     #[arg(long, value_name = "KEY", conflicts_with = "images")]
     explain: Option<String>,
@@ -25,8 +35,7 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    let named = project::profile_name_if_running(session, arguments.profile.as_deref()).await?;
-    let loaded = project::load(session, &named)?;
+    let loaded = loaded(session, &arguments.selection, arguments.profile.as_ref()).await?;
     if let Some(key) = &arguments.explain {
         let (explanation, words) = loaded.explain(key, arguments.no_redact)?;
         session.printer.result(&explanation, || words)?;
@@ -39,4 +48,14 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     }
     session.printer.result(&loaded.effective(arguments.no_redact), || loaded.effective_yaml(arguments.no_redact).trim_end().to_owned())?;
     Ok(ExitStatus::SUCCESS)
+}
+
+/// What is asked for, without a daemon being started for it.
+pub(super) async fn loaded(session: &Session, selection: &Selection, profile: Option<&String>) -> Result<Loaded, Failure> {
+    if selection.files.is_empty() && selection.profiles.is_empty() {
+        let named = project::profile_name_if_running(session, profile.map(String::as_str)).await?;
+        return project::load(session, &named);
+    }
+    let current = if selection.files.is_empty() { project::current_if_running(session).await? } else { None };
+    Ok(project::select(session, selection, profile.map(std::slice::from_ref).unwrap_or_default(), current)?.loaded)
 }

@@ -52,18 +52,26 @@ enum Step {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    // Before the size is read, so that no change of it is missed.
-    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen for signals", error))?;
     let request = ExecRequest {
         target: session.target()?,
         service: arguments.service.clone(),
         command: arguments.command.clone(),
-        tty,
-        size: if tty { window_size() } else { None },
+        tty: !arguments.no_tty,
+        size: None,
         user: arguments.user.clone(),
         directory: arguments.directory.clone(),
+        one_off: false,
+        keep: false,
     };
+    in_service(request, session).await
+}
+
+/// Runs a command in a service, with a terminal if `tty` says so and there is one.
+pub(super) async fn in_service(request: ExecRequest, session: &Session) -> Outcome {
+    let tty = request.tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    // Before the size is read, so that no change of it is missed.
+    let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen for signals", error))?;
+    let request = ExecRequest { tty, size: if tty { window_size() } else { None }, ..request };
     let exec = session.client().await?.exec(&request).await?;
     let _raw = if tty { Some(RawTerminal::enter()?) } else { None };
     converse(exec, tokio::io::stdin(), resized).await

@@ -29,11 +29,17 @@ pub(crate) struct Arguments {
     /// Show only lines since this time: an age such as `5m`, or a time such as `2026-11-20T10:00:00Z` or `10:00` (today).
     #[arg(long, value_name = "DURATION|TIME")]
     since: Option<String>,
+    /// Show only lines until this time, written as for `--since`.
+    #[arg(long, value_name = "DURATION|TIME", conflicts_with = "follow")]
+    until: Option<String>,
+    /// Show only so many of the last lines.
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    tail: Option<usize>,
     /// Show only lines that match this regular expression.
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
     /// Show the log lines before each service's last crash instead. They are kept separately.
-    #[arg(long, conflicts_with_all = ["follow", "since"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "tail"])]
     crash: bool,
 }
 
@@ -43,7 +49,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     if let Some(pattern) = &arguments.grep {
         regex::Regex::new(pattern).map_err(|error| usage(format!("--grep: {error}")))?;
     }
-    let since = arguments.since.as_deref().map(|text| since(text, Timestamp::now(), &TimeZone::system())).transpose()?;
+    let time = |text: &Option<String>| text.as_deref().map(|text| since(text, Timestamp::now(), &TimeZone::system())).transpose();
+    let (since, until) = (time(&arguments.since)?, time(&arguments.until)?);
     let request = LogsRequest {
         target: session.target()?,
         services: arguments.services.clone(),
@@ -51,6 +58,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         since: since.map(|time| format!("{time:.6}")),
         grep: arguments.grep.clone(),
         crash: arguments.crash,
+        tail: arguments.tail,
+        until: until.map(|time| format!("{time:.6}")),
     };
     let client = session.client().await?;
     stream(&client, &request, session).await?;

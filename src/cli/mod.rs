@@ -26,6 +26,7 @@ mod backup;
 mod build;
 mod bundle;
 mod chaos;
+mod client;
 mod completions;
 mod config;
 mod daemon;
@@ -43,9 +44,11 @@ mod leased_command;
 mod ledger;
 mod list;
 mod logs;
+mod new;
 mod operations;
 mod plan;
 mod profiles;
+mod render;
 mod run;
 mod services;
 mod snapshot;
@@ -215,15 +218,20 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,
+        Command::Psql(arguments) => client::psql(&arguments, session).await,
+        Command::Redis(arguments) => client::redis(&arguments, session).await,
+        Command::Open(arguments) => client::open(&arguments, session).await,
         Command::Test(arguments) => test::run(&arguments, session).await,
         Command::Lease(arguments) => lease::run(&arguments, session).await,
         Command::Bundle(arguments) => bundle::run(&arguments, session),
         Command::Build(arguments) => build::run(&arguments, session).await,
+        Command::New(arguments) => new::run(&arguments, session),
         Command::Plan(arguments) => plan::run(&arguments, session).await,
         Command::Config(arguments) => config::run(&arguments, session).await,
         Command::Trust(arguments) => trust::run(&arguments, session),
         Command::Validate(arguments) => validate::run(&arguments, session),
         Command::Profiles(arguments) => profiles::run(&arguments, session),
+        Command::Render(arguments) => render::run(&arguments, session).await,
         Command::Fetch(arguments) => images::fetch(&arguments, session).await,
         Command::Images(arguments) => images::run(&arguments, session).await,
         Command::Init(arguments) => data::init(&arguments, session).await,

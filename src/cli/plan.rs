@@ -2,7 +2,13 @@
 
 use devenv_api::Plan;
 
-use super::{Outcome, exit::ExitStatus, project, session::Session, table};
+use super::{
+    Outcome,
+    exit::ExitStatus,
+    project::{self, Selected, Selection},
+    session::Session,
+    table,
+};
 
 /// Show what `up` would do, why, and how it affects running services. Changes nothing.
 ///
@@ -13,12 +19,14 @@ pub(crate) struct Arguments {
     ///
     /// Default: the environment's current profile, else `default`.
     profile: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    let named = project::profile_name(session, arguments.profile.as_deref()).await?;
-    let loaded = project::load(session, &named)?;
-    let request = project::up_request(session, &named, &loaded)?;
+    let current = if arguments.selection.files.is_empty() { project::current(session).await? } else { None };
+    let Selected { name, loaded, .. } = project::select(session, &arguments.selection, arguments.profile.as_slice(), current)?;
+    let request = project::up_request(session, &name, &loaded)?;
     let plan = session.client().await?.plan(&request).await?;
     let plan = Plan { host_powers: loaded.host_powers(), overridden: loaded.overridden(), ..plan };
     session.printer.result(&plan, || table::plan(&plan))?;

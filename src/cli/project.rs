@@ -9,6 +9,7 @@ use devenv_api::{ApiError, ErrorCode, HostPower, Problem, Severity, UpRequest};
 use serde::Serialize;
 
 mod images;
+mod select;
 
 use super::{
     failure::{Failure, internal, usage},
@@ -20,9 +21,11 @@ use super::{
 use crate::{
     kinds::Kind,
     paths::Paths,
-    profile::{Explanation, LoadError, LoadRequest, ProfileEntry, Refused, load as loader},
+    profile::{ComposeRequest, Explanation, LoadError, LoadRequest, ProfileEntry, Refused, load as loader},
     spec::{Image, sensitive},
 };
+
+pub(super) use select::{Selected, Selection, select};
 
 /// A profile that holds, and where its values come from.
 pub(super) struct Loaded(loader::Loaded);
@@ -72,8 +75,32 @@ pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Resu
     if let Some(name) = named {
         return Ok(name.to_owned());
     }
-    let status = session.client().await?.status(&session.target()?).await?;
-    Ok(status.profile.unwrap_or_else(default_profile))
+    select::default_name(session, current(session).await?)
+}
+
+/// What the environment runs, or ran last.
+pub(super) async fn current(session: &Session) -> Result<Option<String>, Failure> {
+    Ok(session.client().await?.status(&session.target()?).await?.profile)
+}
+
+/// The same, for commands that start no daemon.
+pub(super) async fn current_if_running(session: &Session) -> Result<Option<String>, Failure> {
+    let Some(client) = session.running_daemon().await? else { return Ok(None) };
+    // A daemon that will not answer is no reason not to show a profile.
+    Ok(client.status(&session.target()?).await.ok().and_then(|status| status.profile))
+}
+
+/// The project's Compose file with its override, or the files that `COMPOSE_FILE` lists.
+fn find_compose(project: &Path) -> Vec<PathBuf> {
+    let listed = std::env::var("COMPOSE_FILE").ok().filter(|list| !list.is_empty());
+    match listed {
+        Some(list) => list.split(':').map(|file| project.join(file)).collect(),
+        None => loader::compose_files(project),
+    }
+}
+
+fn is_profile(session: &Session, word: &str) -> Result<bool, Failure> {
+    select::names_profile(session, word)
 }
 
 /// The words of a command that takes a profile and services: the first one is a profile if it is a path, or the name of one.
@@ -91,10 +118,11 @@ pub(super) async fn profile_name_if_running(session: &Session, named: Option<&st
     if let Some(name) = named {
         return Ok(name.to_owned());
     }
-    let Some(client) = session.running_daemon().await? else { return Ok(default_profile()) };
-    // A daemon that will not answer is no reason not to show a profile.
-    let status = client.status(&session.target()?).await.ok();
-    Ok(status.and_then(|status| status.profile).unwrap_or_else(default_profile))
+    let current = current_if_running(session).await?;
+    if current.is_some() || !find_compose(&session.project()?).is_empty() {
+        return select::default_name(session, current);
+    }
+    Ok(default_profile())
 }
 
 fn default_profile() -> String {
@@ -114,6 +142,7 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
         build: false,
         force_recreate: false,
         timeout_ms: None,
+        services: Vec::new(),
         inherited: Some(crate::inherit::of_this_process()),
         secrets: devenv_api::ShellVariables::default(),
     })
@@ -143,12 +172,34 @@ impl Loaded {
     }
 
     /// The profile as it is after everything was merged in, with what users keep secret in it masked unless `shown`.
-    pub(super) fn effective(&self, shown: bool) -> impl Serialize {
-        if shown { self.0.origins.effective() } else { self.0.origins.redacted() }
+    pub(super) fn effective(&self, shown: bool) -> serde_json::Value {
+        match &self.0.shown {
+            Some(document) if shown => document.clone(),
+            Some(document) => crate::profile::masked(document),
+            None if shown => self.0.origins.effective(),
+            None => self.0.origins.redacted(),
+        }
     }
 
     pub(super) fn effective_yaml(&self, shown: bool) -> String {
-        if shown { self.0.origins.effective_yaml() } else { self.0.origins.redacted_yaml() }
+        match &self.0.shown {
+            Some(_) => format!("# {} as a profile\n{}", self.0.profile.name, crate::profile::profile_text(&self.effective(shown))),
+            None if shown => self.0.origins.effective_yaml(),
+            None => self.0.origins.redacted_yaml(),
+        }
+    }
+
+    /// The text of a profile that means the same.
+    pub(super) fn profile_text(&self) -> String {
+        crate::profile::profile_text(&self.effective(true))
+    }
+
+    pub(super) fn service_names(&self) -> Vec<String> {
+        self.0.profile.services.keys().map(ToString::to_string).collect()
+    }
+
+    pub(super) fn has_service(&self, name: &str) -> bool {
+        self.0.profile.services.contains_key(name)
     }
 
     /// What it does on this machine beyond running containers.
@@ -282,14 +333,51 @@ enum NotLoaded {
     Other(Failure),
 }
 
+/// Loads Compose files, and prints what is to be said of them.
+pub(super) fn load_files(
+    session: &Session,
+    name: &str,
+    files: &[PathBuf],
+    profiles: &[String],
+    services: &[String],
+) -> Result<Loaded, Failure> {
+    let loaded = load_files_quietly(session, name, files, profiles, services).map_err(|error| match error {
+        NotLoaded::Load(error) => invalid(&error),
+        NotLoaded::Other(failure) => failure,
+    })?;
+    session.printer.say_block(&loaded.0.report.render());
+    Ok(loaded)
+}
+
+fn load_files_quietly(
+    session: &Session,
+    name: &str,
+    files: &[PathBuf],
+    profiles: &[String],
+    services: &[String],
+) -> Result<Loaded, NotLoaded> {
+    let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
+    let environment = environment();
+    let trusted = trust::is_trusted(&project).map_err(|error| NotLoaded::Other(error.into()))?;
+    let request = ComposeRequest { project: &project, name, files, environment: &environment, profiles, services, trusted };
+    loader::load_compose(&request).map(Loaded).map_err(NotLoaded::Load)
+}
+
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
+    if let Some((files, profiles)) = select::files_of(&project, profile) {
+        return load_files_quietly(session, profile, &files, &profiles, &[]);
+    }
     let user_directory = user_profiles().map_err(NotLoaded::Other)?;
-    let environment: BTreeMap<String, String> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let environment = environment();
     let trusted = trust::is_trusted(&project).map_err(|error| NotLoaded::Other(error.into()))?;
     let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory), trusted };
     loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
+}
+
+/// The variables of this process that are text.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
 fn user_profiles() -> Result<PathBuf, Failure> {

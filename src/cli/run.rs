@@ -1,25 +1,48 @@
-//! `devenv run`: a command on the host, with the environment's variables.
+//! `devenv run`: a command on the host, with the environment's variables; or once in a service's image.
 
 use std::{io, os::unix::process::CommandExt, process::Command};
 
-use devenv_api::{ApiError, ErrorCode, VariablesFor, VariablesRequest};
+use devenv_api::{ApiError, ErrorCode, ExecRequest, VariablesFor, VariablesRequest};
 
-use super::{Outcome, exit::ExitStatus, session::Session};
+use super::{Outcome, exec, exit::ExitStatus, session::Session};
 
-/// Run a command on the host with the environment's variables.
+/// Run a command on the host with the environment's variables, or once in a service's image.
 ///
-/// Replaces this process with the command, so that signals, terminal and exit code are the command's. Exits with 125 if devenv fails,
+/// `devenv run SERVICE -- COMMAND` runs the command in a container of its own, made from the service's image with its settings, files,
+/// volumes and networks, and removes it afterwards. Otherwise the command runs on the host: devenv replaces this process with the command, so that signals, terminal and exit code are the command's. Exits with 125 if devenv fails,
 /// 126 if the command cannot be run, 127 if it is not found.
 ///
 /// Example: devenv run -- cargo test
+///
+/// Example: devenv run web -- bin/rails db:migrate
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The command and its arguments.
+    /// Whether to remove the container of `devenv run SERVICE` afterwards.
+    #[arg(long, value_name = "BOOLEAN", default_value_t = true, action = clap::ArgAction::Set)]
+    rm: bool,
+    /// The command and its arguments; before them a service and `--` to run it in the service's image.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    if let [service, dashes, command @ ..] = arguments.command.as_slice()
+        && dashes == "--"
+        && !command.is_empty()
+    {
+        let request = ExecRequest {
+            target: session.target()?,
+            service: service.clone(),
+            command: command.to_vec(),
+            tty: true,
+            size: None,
+            user: None,
+            directory: None,
+            one_off: true,
+            keep: !arguments.rm,
+        };
+        return exec::in_service(request, session).await;
+    }
     let request = VariablesRequest { target: session.target()?, form: VariablesFor::Host, service: None };
     let variables = session.client().await?.variables(&request).await?.variables;
     let (program, rest) = arguments.command.split_first().expect("clap requires at least one word");

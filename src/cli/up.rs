@@ -6,7 +6,17 @@ use devenv_api::{ApiError, Client, ErrorCode, OperationRequest, Status, UpReques
 
 use jiff::Timestamp;
 
-use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, operation::carry_out, project, session::Session, table};
+use super::{
+    Outcome,
+    args::period,
+    attach,
+    exit::ExitStatus,
+    failure::Failure,
+    operation::carry_out,
+    project::{self, Selection},
+    session::Session,
+    table,
+};
 
 /// Start the environment, and wait until everything is ready.
 ///
@@ -14,6 +24,8 @@ use super::{Outcome, args::period, attach, exit::ExitStatus, failure::Failure, o
 /// client can work with it. Prints the services' addresses at the end. If `up` fails, services that are running keep running.
 ///
 /// Example: devenv up shop --timeout 2m
+///
+/// Example: devenv up -f compose.yaml web
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -26,10 +38,14 @@ pub(crate) struct Arguments {
 /// The options that `up` and `dev` share.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`.
+    /// The profile, then services to start alone with what they depend on; with `--file`, only services.
     ///
-    /// Default: the environment's current profile, else `default`.
-    profile: Option<String>,
+    /// A profile is a name, or a path (of a profile or a Compose file) if it contains `/` or ends in `.yaml`. Default: the
+    /// environment's current profile, else the project's Compose file if there is no `profiles/`, else `default`.
+    #[arg(value_name = "PROFILE|SERVICE")]
+    words: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Give up after this time, with exit code 4. Default: the limit of each service.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     timeout: Option<Duration>,
@@ -74,15 +90,16 @@ pub(super) async fn and_attach(options: &Options, session: &Session) -> Outcome 
 }
 
 async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
-    let named = project::profile_name(session, arguments.profile.as_deref()).await?;
-    let loaded = project::load(session, &named)?;
+    let current = if arguments.selection.files.is_empty() { project::current(session).await? } else { None };
+    let selected = project::select(session, &arguments.selection, &arguments.words, current)?;
     let request = UpRequest {
+        services: selected.services,
         offline: arguments.offline,
         fail_on_drift: arguments.fail_on_drift,
         build: arguments.build,
         force_recreate: arguments.force_recreate,
         timeout_ms: arguments.timeout.map(|timeout| timeout.as_millis() as u64),
-        ..project::start_request(session, &named, &loaded, arguments.yes).await?
+        ..project::start_request(session, &selected.name, &selected.loaded, arguments.yes).await?
     };
     let client = session.client().await?;
     let bring_up = bring_up(&client, &request, session);

@@ -32,6 +32,9 @@ impl Environments {
         };
         declared_secrets(environment, &profile)?;
         environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        for (secret, value) in &needs.given {
+            environment.vault.keep(secret, value).map_err(internal)?;
+        }
         let authority = self.certify(environment, &needs.certificates)?;
         let subnet = self.subnet(&record).await?;
         environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;

@@ -5,14 +5,58 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Framed;
 
-use super::Environments;
+use super::{Environment, Environments};
 use crate::{
     engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize},
-    error::{internal, no_engine},
+    error::{describe, internal, no_engine},
+    reconcile::{Effects, Leaving, Subject},
     spec::{ContainerSpec, Workload},
 };
 
+/// A container that was made for one command.
+pub(crate) struct OneOff {
+    /// Its id, if it is removed when the command has ended.
+    pub(crate) remove: Option<String>,
+}
+
 impl Environments {
+    /// Starts the command in a container of its own.
+    pub(crate) async fn run_once(&self, request: &ExecRequest) -> Result<(ExecSession, OneOff), ApiError> {
+        let environment = self.require(&request.target)?;
+        let record = environment.handle.record().await.map_err(ApiError::from)?;
+        let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str())).cloned();
+        let Some(spec) = spec else {
+            let message = format!("unknown service `{}` in this environment", request.service);
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
+        };
+        let Some(container) = spec.container().cloned() else {
+            let message = format!("`{}` is a process on the host, so there is no image to run a command in", spec.name);
+            return Err(ApiError::new(ErrorCode::Usage, message).hint("run `devenv run -- COMMAND`"));
+        };
+        if environment.handle.status().phase == devenv_api::Phase::Absent {
+            return Err(ApiError::new(ErrorCode::Failed, "the environment is not running").hint("run `devenv up` to start it"));
+        }
+        let effects = Effects {
+            engine: self.engine().clone(),
+            owner: self.shared.owner.clone(),
+            vault: environment.vault.clone(),
+            runtime: environment.runtime.clone(),
+            offline: environment.offline.clone(),
+        };
+        let failed = |error: crate::reconcile::OperationError| ApiError::new(ErrorCode::Failed, describe(&error));
+        let (progress, _) = tokio::sync::mpsc::channel(1);
+        effects.ensure_image(&spec, &progress).await.map_err(failed)?;
+        let subject = Subject { record: std::sync::Arc::new(record), spec, instance: None, network: None, leaving: Leaving::Nothing };
+        let (id, before) = effects.create_one_off(&subject).await.map_err(failed)?;
+        let command = before.into_iter().chain(request.command.iter().cloned()).collect();
+        let session = self.session(&environment, &id, Some(&container), &ExecRequest { command, ..request.clone() }).await;
+        if session.is_err() {
+            // What it was made for is not to be.
+            let _ = self.engine().remove_container(&id).await;
+        }
+        Ok((session?, OneOff { remove: (!request.keep).then_some(id) }))
+    }
+
     /// Starts the command, if its service is a container that runs.
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ApiError> {
         let environment = self.require(&request.target)?;
@@ -37,8 +81,18 @@ impl Environments {
             let message = format!("`{}` is paused by the fault `{fault}`, so no command can run in it", service.name);
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv chaos heal {fault}` ends the fault")));
         }
+        self.session(&environment, &container, spec.and_then(|spec| spec.container()), request).await
+    }
+
+    async fn session(
+        &self,
+        environment: &Environment,
+        container: &str,
+        spec: Option<&ContainerSpec>,
+        request: &ExecRequest,
+    ) -> Result<ExecSession, ApiError> {
         // They are in no description of the container, and so the engine gives them to nobody by itself.
-        let secrets = spec.and_then(|spec| spec.container()).into_iter().flat_map(ContainerSpec::secret_variables);
+        let secrets = spec.into_iter().flat_map(ContainerSpec::secret_variables);
         let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
         let session = SessionRequest {
             command: request.command.clone(),
@@ -49,7 +103,7 @@ impl Environments {
                 request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })
             }),
         };
-        self.engine().exec_session(&container, session).await.map_err(|error| match error {
+        self.engine().exec_session(container, session).await.map_err(|error| match error {
             EngineError::Unreachable { .. } => no_engine(&error),
             other => ApiError::new(ErrorCode::Failed, other.to_string()),
         })

@@ -182,7 +182,7 @@ pub(crate) struct Parts {
     /// Ports of its services that this process brings to its loopback.
     pub(crate) forwards: port_forwards::Held,
     /// No registry is asked for images.
-    offline: Arc<AtomicBool>,
+    pub(crate) offline: Arc<AtomicBool>,
     pub(crate) activity: Activity,
     pub(crate) faults: Faults,
     pub(crate) tasks: Tasks,

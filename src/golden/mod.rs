@@ -265,7 +265,7 @@ impl Golden {
         let record = self.store.record(&self.environment).ok()??;
         let mut volumes = spec.container()?.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume(name) => record.volumes.get(&format!("{}/{name}", spec.name)),
-            MountSource::Host(_) | MountSource::Memory => None,
+            MountSource::Host(_) | MountSource::Memory | MountSource::Shared { .. } | MountSource::External(_) => None,
         });
         let (name, None) = (volumes.next()?.clone(), volumes.next()) else { return None };
         let directory = Some(self.volume(&name).await?.mountpoint).filter(|directory| is_ours(directory));

@@ -43,7 +43,10 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         environment.inherit(variables)?;
     }
     environment.keep_given_secrets(request.secrets).await?;
-    let spec = environments.compile(&environment, request.document).await?;
+    let mut spec = environments.compile(&environment, request.document).await?;
+    if !request.services.is_empty() {
+        only(&mut spec, &request.services, &environment)?;
+    }
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
         let mut replaced = if request.force_recreate { spec.services.keys().cloned().collect() } else { Vec::new() };
@@ -77,6 +80,25 @@ async fn built_anew(context: &Context, environment: &Environment, spec: &Environ
     let built = super::build::images(context, environment, &services, false).await?;
     let changed = services.iter().zip(before).zip(built).filter(|((_, before), built)| before.as_ref() != Some(&built.id));
     Ok(changed.map(|((service, _), _)| service.name.clone()).collect())
+}
+
+/// Leaves out what is neither asked for, nor needed for that, nor there already.
+fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environment) -> Result<(), ApiError> {
+    let mut wanted: Vec<ServiceName> = Vec::new();
+    let mut open: Vec<String> = services.to_vec();
+    while let Some(name) = open.pop() {
+        let Some((name, service)) = spec.services.get_key_value(name.as_str()) else {
+            return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{name}` in this profile"))
+                .hint("run `devenv config` to list the services"));
+        };
+        if !wanted.contains(name) {
+            wanted.push(name.clone());
+            open.extend(service.depends_on.keys().filter(|name| spec.services.contains_key(*name)).map(ToString::to_string));
+        }
+    }
+    let there = environment.handle.status().services;
+    spec.services.retain(|name, _| wanted.contains(name) || there.iter().any(|service| service.name == name.as_str()));
+    Ok(())
 }
 
 /// Nothing if the time ran out.

@@ -20,7 +20,9 @@ mod swap;
 mod view;
 
 pub(crate) use actor::{Setup, begin};
-pub(crate) use execute::{Effects, Leaving, Observed, ObservedProcess, Progress, ReadinessUpdate, ServiceRuntime, labels, network_name};
+pub(crate) use execute::{
+    Effects, Leaving, Observed, ObservedProcess, OperationError, Progress, ReadinessUpdate, ServiceRuntime, Subject, labels, network_name,
+};
 pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Reload, ServiceAction};
 pub(crate) use plan::preview_new;

@@ -18,7 +18,13 @@ use crate::environment::exec::carry;
 
 pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;
-    let session = daemon.environments.exec(&wanted).await?;
+    let (session, one_off) = if wanted.one_off {
+        let (session, one_off) = daemon.environments.run_once(&wanted).await?;
+        (session, one_off.remove)
+    } else {
+        (daemon.environments.exec(&wanted).await?, None)
+    };
+    let environments = daemon.environments.clone();
     let used = daemon.environments.require(&wanted.target)?.activity.begin();
     let stop = daemon.stop.clone();
     tokio::spawn(async move {
@@ -27,6 +33,11 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) ->
         tokio::select! {
             () = stop.cancelled() => {}
             upgraded = upgrade => if let Ok(upgraded) = upgraded { carry(TokioIo::new(upgraded), session).await },
+        }
+        if let Some(container) = one_off
+            && let Err(error) = environments.engine().remove_container(&container).await
+        {
+            tracing::warn!(%error, "Cannot remove the container of a single command.");
         }
     });
     Ok(switch(EXEC_PROTOCOL))

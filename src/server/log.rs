@@ -1,6 +1,6 @@
 //! Logs and events, as history and live.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
@@ -26,7 +26,11 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     if let Some(unknown) = request.services.iter().find(unknown) {
         return Err(CommandError::NoService(unknown.clone()).into());
     }
-    let query = Query {
+    let until: Option<jiff::Timestamp> = match request.until {
+        Some(text) => Some(text.parse().map_err(|error| usage(format!("`{text}` is not a time: {error}")))?),
+        None => None,
+    };
+    let mut query = Query {
         services: request.services,
         since: match request.since {
             Some(text) => Some(text.parse().map_err(|error| usage(format!("`{text}` is not a time: {error}")))?),
@@ -48,6 +52,29 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     }
     let fail = |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the logs: {error}"));
     let (sender, receiver) = mpsc::channel::<LogLine>(WAITING);
+    let early = move |line: &LogLine| until.is_none_or(|until| line.time.parse::<jiff::Timestamp>().is_ok_and(|time| time <= until));
+    if let Some(tail) = request.tail {
+        let history = environment.logs.history(query.clone()).map_err(fail)?;
+        // Reading files blocks.
+        let last = tokio::task::spawn_blocking(move || {
+            let mut last = VecDeque::new();
+            for line in history.flatten().filter(early) {
+                if last.len() == tail {
+                    last.pop_front();
+                }
+                if tail > 0 {
+                    last.push_back(line);
+                }
+            }
+            last
+        });
+        let last = last.await.map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the logs: {error}")))?;
+        if !request.follow {
+            return Ok(ndjson(stream::iter(last)));
+        }
+        let now = jiff::Timestamp::now();
+        query.since = Some(last.front().and_then(|line| line.time.parse().ok()).unwrap_or(now));
+    }
     if request.follow {
         let mut follower = environment.logs.follow(query).map_err(fail)?;
         let ended = environment.ended();
@@ -73,7 +100,7 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let history = environment.logs.history(query).map_err(fail)?;
         // Reading files blocks; it ends when the client goes.
         tokio::task::spawn_blocking(move || {
-            for line in history.flatten() {
+            for line in history.flatten().filter(early) {
                 if sender.blocking_send(line).is_err() {
                     return;
                 }

@@ -26,6 +26,12 @@ pub struct ExecRequest {
     pub user: Option<String>,
     #[serde(default)]
     pub directory: Option<String>,
+    /// In a container of its own, made from the service's image and settings, instead of the one that runs.
+    #[serde(default)]
+    pub one_off: bool,
+    /// Keep that container.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

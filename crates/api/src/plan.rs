@@ -37,6 +37,8 @@ pub enum PowerKind {
     EngineSocket,
     /// An image is built from instructions of the project.
     Build,
+    /// A container has rights, devices or namespaces of the host.
+    Privileged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -76,6 +78,7 @@ impl fmt::Display for PowerKind {
             Self::Mount => "sees outside the project",
             Self::EngineSocket => "controls the container engine",
             Self::Build => "builds an image",
+            Self::Privileged => "host rights",
         })
     }
 }

@@ -69,6 +69,9 @@ pub struct UpRequest {
     pub warm: bool,
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Start only these and what they depend on; what runs besides is left alone. All services if empty.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// Those of the shell that asks: processes on the host inherit them. Without, they inherit what they did before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<ShellVariables>,
@@ -156,12 +159,18 @@ pub struct LogsRequest {
     /// Only the end of each service's last crash.
     #[serde(default)]
     pub crash: bool,
+    /// Only so many of the last lines that are kept, and those that follow.
+    #[serde(default)]
+    pub tail: Option<usize>,
+    /// RFC 3339; lines after it are left out.
+    #[serde(default)]
+    pub until: Option<String>,
 }
 
 impl LogsRequest {
     /// All that is kept of all services.
     pub fn of(target: EnvironmentTarget) -> Self {
-        Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false }
+        Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false, tail: None, until: None }
     }
 }
 

@@ -69,6 +69,14 @@ pub const RULES: &[Rule] = &[
         calls: DISK_CALLS,
         text: "documents are plain data",
     },
+    Rule {
+        package: "devenv-compose",
+        about: |_| true,
+        example: "merge.rs",
+        never: PURE,
+        calls: DISK_CALLS,
+        text: "Compose files are read through a trait: the profile crate has the disk",
+    },
     Rule { package: "devenv-spec", about: |_| true, example: "workload.rs", never: PURE, calls: DISK_CALLS, text: "specs are plain data" },
     Rule {
         package: "devenv-faults",

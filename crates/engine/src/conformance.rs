@@ -54,18 +54,29 @@ impl Case<'_> {
                 CreatedMount::Volume { name: self.name("data"), target: "/data".into(), read_only: false },
                 CreatedMount::Memory { target: "/scratch".into() },
             ],
-            ports: vec![PublishedPort { container: 6379, host: self.port, address: "127.0.0.1".into() }],
+            ports: vec![PublishedPort {
+                container: 6379,
+                host: self.port,
+                address: "127.0.0.1".into(),
+                protocol: devenv_spec::Protocol::Tcp,
+            }],
             network: self.name("net"),
             aliases: vec![service.into(), format!("{service}-alias")],
             resources: Resources { memory: Some("64MiB".parse().unwrap()), cpus: Some(0.5) },
             shared_memory: Some("16MiB".parse().unwrap()),
             init: true,
             stop_signal: "SIGTERM".into(),
+            options: Box::default(),
+            mount_options: std::collections::BTreeMap::new(),
+            attachments: Vec::new(),
+            address: None,
+            pid_mode: None,
+            ipc_mode: None,
         }
     }
 
     fn network(&self, name: &str) -> NetworkCreate {
-        NetworkCreate { name: self.name(name), labels: self.labels(None), subnet: self.subnet }
+        NetworkCreate { name: self.name(name), labels: self.labels(None), subnet: self.subnet, internal: false }
     }
 
     fn volume(&self) -> VolumeCreate {

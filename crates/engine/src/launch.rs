@@ -48,6 +48,12 @@ pub fn behind(image: ImageDefaults, entrypoint: Option<&Vec<String>>, command: O
     (vec![PROGRAM_PATH.to_owned(), VARIABLES_PATH.to_owned()], program.into_iter().chain(arguments).collect())
 }
 
+/// The entrypoint of a container that only waits, and the file that it needs; none where there is no launcher.
+pub fn hold() -> Option<(Vec<String>, UploadFile)> {
+    let program = UploadFile { path: PROGRAM_PATH.to_owned(), mode: 0o555, uid: 0, gid: 0, content: Bytes::from_static(PROGRAM) };
+    (!PROGRAM.is_empty()).then(|| (vec![PROGRAM_PATH.to_owned(), "--hold".to_owned()], program))
+}
+
 /// What has to be in the container before it starts.
 pub fn files(user: u32, variables: &[(String, String)]) -> [UploadFile; 2] {
     let file = |path: &str, mode, uid, content| UploadFile { path: path.to_owned(), mode, uid, gid: 0, content };

@@ -22,8 +22,8 @@ use build::BuildInputs;
 pub use devenv_api::EngineInfo;
 pub use labels::{Labels, OwnerId};
 pub use types::{
-    Attachment, ContainerCreate, ContainerState, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput, ExecOutput,
-    ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer,
+    Attachment, ContainerCreate, ContainerState, CreatedAttachment, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput,
+    ExecOutput, ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer,
     ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 

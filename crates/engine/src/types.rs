@@ -7,7 +7,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use ipnet::Ipv4Net;
 
 use super::Labels;
-use devenv_spec::{PublishedPort, Resources, Size};
+use devenv_spec::{ContainerOptions, MountOptions, PublishedPort, Resources, Size};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -137,6 +137,8 @@ pub struct NetworkCreate {
     pub name: String,
     pub labels: Labels,
     pub subnet: Ipv4Net,
+    /// Without a way out.
+    pub internal: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +168,32 @@ pub struct ContainerCreate {
     pub shared_memory: Option<Size>,
     pub init: bool,
     pub stop_signal: String,
+    /// As in the spec, but for networks and shared namespaces, which are resolved here.
+    pub options: Box<ContainerOptions>,
+    /// How each mount is mounted, by its path in the container, where that is not as usual.
+    pub mount_options: BTreeMap<String, MountOptions>,
+    /// Networks besides the first one.
+    pub attachments: Vec<CreatedAttachment>,
+    /// The fixed address on the first network.
+    pub address: Option<std::net::Ipv4Addr>,
+    /// The namespaces of processes and of shared memory, in the engine's words.
+    pub pid_mode: Option<String>,
+    pub ipc_mode: Option<String>,
+}
+
+/// A network that a container is put on after it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedAttachment {
+    pub network: String,
+    pub aliases: Vec<String>,
+    pub address: Option<std::net::Ipv4Addr>,
+}
+
+impl ContainerCreate {
+    /// Whether its network is another's, or none: it has no name there.
+    pub fn shares_network(&self) -> bool {
+        matches!(self.network.as_str(), "host" | "none") || self.network.starts_with("container:")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

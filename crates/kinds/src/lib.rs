@@ -108,6 +108,24 @@ pub fn of(value: &OfKind) -> Option<&'static dyn ServiceKind> {
     find(&value.kind)
 }
 
+/// The kind of server that a container is, by its image's name and its command: `docker.io/library/postgres:17` is a `postgres`,
+/// unless it runs something else than the server.
+pub fn server_of(image: &str, command: &[&str]) -> Option<&'static str> {
+    let name = image.split('@').next().unwrap_or(image);
+    let (path, last) = name.rsplit_once('/').map_or(("", name), |(path, last)| (path, last));
+    let last = last.split(':').next().unwrap_or(last);
+    let first = path.split('/').next().unwrap_or_default();
+    // A registry has a dot, a port, or is this machine.
+    let registry = first.contains(['.', ':']) || first == "localhost";
+    let path = if registry { path[first.len()..].trim_start_matches('/') } else { path };
+    let known = if matches!(path, "" | "library") { last.to_owned() } else { format!("{path}/{last}") };
+    let kind = all().find(|kind| kind.servers().is_some_and(|servers| servers.images().contains(&known.as_str())))?;
+    let is_server = command
+        .first()
+        .is_none_or(|first| first.starts_with('-') || kind.servers().is_some_and(|servers| servers.programs().contains(first)));
+    is_server.then(|| kind.name())
+}
+
 /// The hidden command of a kind, if the arguments ask for one.
 pub fn main_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
@@ -117,6 +135,28 @@ pub fn main_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_recognised_by_the_names_of_their_images() {
+        for (image, kind) in [
+            ("postgres", Some("postgres")),
+            ("postgres:17", Some("postgres")),
+            ("docker.io/library/redis:8@sha256:abc", Some("redis")),
+            ("pgvector/pgvector:pg17", Some("postgres")),
+            ("localhost:5000/valkey/valkey", Some("redis")),
+            ("mysql:8", Some("mariadb")),
+            ("apache/kafka:4.3.1", Some("kafka")),
+            ("rabbitmq:4-management", Some("rabbitmq")),
+            ("prometheuscommunity/postgres-exporter", None),
+            ("me/postgres", None),
+            ("debian", None),
+        ] {
+            assert_eq!(server_of(image, &[]), kind, "{image}");
+        }
+        assert_eq!(server_of("redis", &["redis-server", "--port", "1"]), Some("redis"));
+        assert_eq!(server_of("redis", &["--port", "1"]), Some("redis"));
+        assert_eq!(server_of("postgres", &["psql", "-c", "select 1"]), None);
+    }
 
     #[test]
     fn every_kind_is_found_by_the_name_that_profiles_write() {

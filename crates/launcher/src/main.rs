@@ -1,6 +1,9 @@
 //! Becomes a program, with variables from a file added to its own.
 //!
 //!     launcher FILE PROGRAM [ARGUMENT]...
+//!     launcher --hold
+//!
+//! The second form does nothing until it is ended: it keeps a container running in which a single command is run.
 //!
 //! devenv makes it the entrypoint of containers whose variables contain secrets, because everyone who can ask the engine
 //! can read a container's own variables. The file contains `NAME=value` entries, each terminated by a zero
@@ -21,6 +24,11 @@ const NOT_RUN: u8 = 126;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if arguments.as_slice() == [OsStr::new("--hold")] {
+        loop {
+            std::thread::park();
+        }
+    }
     let [file, program, rest @ ..] = arguments.as_slice() else {
         eprintln!("devenv: no program to start");
         return ExitCode::from(NOT_RUN);

@@ -45,7 +45,7 @@ const UNSET: usize = 200;
 
 /// Parses one file, and reports its YAML errors.
 pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
-    let Parsed { root, complete } = yaml::parse(sources, file, findings);
+    let Parsed { root, complete, .. } = yaml::parse(sources, file, findings);
     Layer { file, root, complete, built_in }
 }
 
@@ -138,16 +138,5 @@ impl Lookup for Variables {
 
     fn exhausted(&self) -> bool {
         self.left.get() == 0
-    }
-}
-
-/// The process's environment alone: all that `extends` and `env_file` may name.
-impl Lookup for BTreeMap<String, String> {
-    fn value(&self, name: &str) -> Option<String> {
-        self.get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.keys().cloned().collect()
     }
 }

@@ -11,8 +11,8 @@ use devenv_kinds::{
     describe::{Connection, Context, Description, FIGURES, Facts, PortNeed},
 };
 use devenv_spec::{
-    Condition, EnvironmentId, EnvironmentSpec, Image, Period, PublishedPort, Reaction, Resources, ScriptSet, SecretRef, ServiceName,
-    ServiceSpec, Stop, Template, Variable, WatchRule, Workload, sensitive,
+    Condition, EnvironmentId, EnvironmentSpec, Image, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction, Resources,
+    ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Template, Variable, WatchRule, Workload, sensitive,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
@@ -27,6 +27,8 @@ const DEVICE_SIZE: devenv_spec::Size = devenv_spec::Size::mebibytes(1024);
 pub struct Needs {
     pub ports: Vec<PortRequest>,
     pub secrets: Vec<SecretRef>,
+    /// Secrets whose values the profile gives.
+    pub given: Vec<(SecretRef, String)>,
     /// Services that encrypt, and need a certificate.
     pub certificates: Vec<ServiceName>,
 }
@@ -62,7 +64,8 @@ pub fn needs(profile: &Profile) -> Needs {
     let certificates = profile.services.iter().filter(|(_, service)| service.kind.fields().encrypts()).map(|(name, _)| name.clone());
     let declared = profile.secrets.iter().filter(|(_, source)| matches!(source, SecretSource::Generate(_)));
     let secrets = secrets.chain(declared.map(|(name, _)| sensitive::declared(name)));
-    Needs { ports: ports.collect(), secrets: secrets.collect(), certificates: certificates.collect() }
+    let given = profile.services.iter().flat_map(|(name, service)| service.kind.fields().given_secrets(name.as_str(), &service.declared()));
+    Needs { ports: ports.collect(), secrets: secrets.collect(), given: given.collect(), certificates: certificates.collect() }
 }
 
 /// The whole environment as plain data.
@@ -74,10 +77,15 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     let overridden = profile.overrides.iter().filter(|name| owned.contains_key(*name) && profile.variables.contains_key(*name));
     let overridden = overridden.cloned().collect();
     let variables = compiler.variables(&connections, &owned);
-    let services = profile.services.iter().zip(connections.into_values()).map(|((name, service), connection)| {
-        let description = compiler.ask(name, service, &facts, &variables, |kind, cx| kind.fields().describe(cx));
+    let services = profile.services.iter().map(|(name, service)| {
+        let own = service.variables_from.as_ref().map(|names| compiler.variables_from(names, &connections, &owned));
+        let given = own.as_ref().unwrap_or(&variables);
+        let description = compiler.ask(name, service, &facts, given, |kind, cx| kind.fields().describe(cx));
+        let connection = connections.get(name).cloned().unwrap_or_default();
         (name.clone(), compiler.service(name, service, description, connection))
     });
+    let mut services: IndexMap<ServiceName, ServiceSpec> = services.collect();
+    share_volumes(&mut services);
     EnvironmentSpec {
         id: leases.environment.clone(),
         project: profile.project.clone(),
@@ -85,7 +93,8 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         profile: profile.name.clone(),
         subnet: leases.subnet,
         figures: compiler.figures(),
-        services: services.collect(),
+        services,
+        networks: profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network))).collect(),
         variables: variables.clone(),
         overridden,
     }
@@ -122,6 +131,31 @@ impl Leases {
             ports: BTreeMap::new(),
             authority: PathBuf::new(),
         }
+    }
+}
+
+/// Named volumes of containers are shared by their name: they belong to the first service that mounts one.
+fn share_volumes(services: &mut IndexMap<ServiceName, ServiceSpec>) {
+    let mut owners: BTreeMap<String, ServiceName> = BTreeMap::new();
+    for (name, service) in services {
+        let product = devenv_kinds::find(&service.kind).is_some_and(|kind| kind.rules().is_own_program());
+        let Workload::Container(container) = &mut service.workload else { continue };
+        for mount in container.mounts.iter_mut().filter(|_| product) {
+            let MountSource::Volume(volume) = &mount.source else { continue };
+            let owner = owners.entry(volume.clone()).or_insert_with(|| name.clone());
+            if owner != name {
+                mount.source = MountSource::Shared { service: owner.clone(), volume: volume.clone() };
+            }
+        }
+    }
+}
+
+fn network(network: &crate::Network) -> NetworkSpec {
+    NetworkSpec {
+        internal: network.internal,
+        // Text that is no subnet was reported.
+        subnet: network.subnet.as_ref().and_then(|subnet| subnet.parse().ok()),
+        external: network.external.clone(),
     }
 }
 
@@ -169,6 +203,20 @@ impl Compiler<'_> {
         question(&service.kind, &cx)
     }
 
+    /// Those of some services alone; none at all without a service.
+    fn variables_from(
+        &self,
+        names: &[String],
+        connections: &IndexMap<ServiceName, Connection>,
+        owned: &IndexMap<String, ServiceName>,
+    ) -> IndexMap<String, Variable> {
+        if names.is_empty() {
+            return IndexMap::new();
+        }
+        let wanted = connections.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name.as_str()));
+        self.variables(&wanted.map(|(name, connection)| (name.clone(), connection.clone())).collect(), owned)
+    }
+
     /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins. A connection is
     /// replaced only by leave.
     fn variables(
@@ -211,9 +259,12 @@ impl Compiler<'_> {
             if let Some(image) = &service.image {
                 container.image = Image::Named(image.clone());
             }
-            container.ports = self.published(name);
+            // A kind may say more of its ports than where they are leased.
+            if container.ports.is_empty() {
+                container.ports = self.published(name);
+            }
             if let Some(storage) = service.storage.as_ref().filter(|storage| storage.faultable) {
-                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, devenv_spec::MountSource::Volume(_)));
+                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, MountSource::Volume(_)));
                 volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
             }
             container.resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
@@ -286,7 +337,14 @@ impl Compiler<'_> {
 
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
         let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != FIGURES);
-        leased.map(|(container, host)| PublishedPort { container: *container, host: *host, address: "127.0.0.1".to_owned() }).collect()
+        leased
+            .map(|(container, host)| PublishedPort {
+                container: *container,
+                host: *host,
+                address: "127.0.0.1".to_owned(),
+                protocol: Protocol::Tcp,
+            })
+            .collect()
     }
 }
 

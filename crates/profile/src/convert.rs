@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     check,
-    document::{SecretSource, ServiceFields, ServiceProfile},
+    document::{Network, SecretSource, ServiceFields, ServiceProfile},
     merge::within,
     shape::{self, Shape},
     source::Findings,
@@ -85,6 +85,14 @@ pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<Ser
 pub(super) fn secrets(node: &Node) -> IndexMap<String, SecretSource> {
     let shape = within_record(&shape::DOCUMENT, "secrets");
     serde_json::from_value(json(node, shape)).unwrap_or_default()
+}
+
+/// The networks of a document without problems.
+pub(super) fn networks(networks: &Node) -> IndexMap<String, Network> {
+    let shape = within_record(&shape::DOCUMENT, "networks");
+    let Value::Object(networks) = json(networks, shape) else { return IndexMap::new() };
+    let network = |value: Value| if value.is_null() { Some(Network::default()) } else { serde_json::from_value(value).ok() };
+    networks.into_iter().filter_map(|(name, value)| Some((name, network(value)?))).collect()
 }
 
 fn within_record<'a>(record: &'a shape::Record, field: &str) -> &'a Shape {

@@ -28,6 +28,9 @@ pub struct Profile {
     #[serde(default)]
     pub secrets: IndexMap<String, SecretSource>,
     pub services: IndexMap<ServiceName, ServiceProfile>,
+    /// Networks that containers may be on, besides the environment's own.
+    #[serde(default)]
+    pub networks: IndexMap<String, Network>,
     /// The text of project files that services are configured with (alert rules, dashboards), by their path in the profile.
     pub assets: BTreeMap<String, String>,
 }
@@ -64,6 +67,9 @@ pub struct ServiceProfile {
     pub ports: BTreeMap<u16, u16>,
     pub image: Option<String>,
     pub watch: Vec<Watch>,
+    /// The services whose variables it gets; those of all, if it does not say.
+    #[serde(default)]
+    pub variables_from: Option<Vec<String>>,
 }
 
 impl ServiceProfile {
@@ -106,8 +112,26 @@ pub(super) struct Document {
     /// everything that devenv and the engine print.
     #[serde(default)]
     secrets: IndexMap<String, SecretSource>,
+    /// Networks that containers may be on, besides the environment's own, by name.
+    #[serde(default)]
+    networks: IndexMap<String, Network>,
     /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
+}
+
+/// A network that containers may be on, besides the environment's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Without a way out of the machine.
+    #[serde(default)]
+    pub internal: bool,
+    /// The IPv4 subnet to use if it is free, such as `10.9.0.0/24`. Default: one that devenv chooses.
+    #[serde(default)]
+    pub subnet: Option<String>,
+    /// The name of a network that exists and is not devenv's. It is used, and neither made nor removed.
+    #[serde(default)]
+    pub external: Option<String>,
 }
 
 /// The fields that every service may have, whatever its kind.
@@ -155,6 +179,10 @@ pub(super) struct ServiceFields {
     /// What to do when files change.
     #[serde(default)]
     watch: Vec<Watch>,
+    /// The services whose variables this one gets; `[]` for none, and none of devenv's own. Default: those of all services. For the
+    /// kind `container`.
+    #[serde(default)]
+    variables_from: Option<Vec<String>>,
 }
 
 impl ServiceFields {
@@ -174,6 +202,7 @@ impl ServiceFields {
             ports: self.ports,
             image: self.image,
             watch: self.watch,
+            variables_from: self.variables_from,
         }
     }
 }

@@ -128,15 +128,20 @@ pub(super) fn find(
 impl Located {
     /// Refuses a file that another user can change, or whose directory one can.
     pub(super) fn check(&self, trusted: bool) -> Result<(), Refused> {
-        if trusted || self.origin == Origin::BuiltIn {
-            return Ok(());
-        }
-        let found = |path: &Path| devenv_files::untrusted(path).ok().flatten();
-        // In a directory with the sticky bit, others can add files and not replace this one.
-        let sticky = |untrusted: &Untrusted| matches!(untrusted, Untrusted::Writable { mode, .. } if mode & 0o1000 != 0);
-        let directory = || self.identity.parent().and_then(found).filter(|untrusted| !sticky(untrusted));
-        found(&self.identity).or_else(directory).map_or(Ok(()), |untrusted| Err(Refused::Untrusted(untrusted)))
+        if self.origin == Origin::BuiltIn { Ok(()) } else { check(&self.identity, trusted) }
     }
+}
+
+/// The same for any file, by its real path.
+pub(super) fn check(path: &Path, trusted: bool) -> Result<(), Refused> {
+    if trusted {
+        return Ok(());
+    }
+    let found = |path: &Path| devenv_files::untrusted(path).ok().flatten();
+    // In a directory with the sticky bit, others can add files and not replace this one.
+    let sticky = |untrusted: &Untrusted| matches!(untrusted, Untrusted::Writable { mode, .. } if mode & 0o1000 != 0);
+    let directory = || path.parent().and_then(found).filter(|untrusted| !sticky(untrusted));
+    found(path).or_else(directory).map_or(Ok(()), |untrusted| Err(Refused::Untrusted(untrusted)))
 }
 
 fn located(path: &Path, origin: Origin) -> Result<Located, Refused> {

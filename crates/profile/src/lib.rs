@@ -8,17 +8,15 @@
 mod assemble;
 mod check;
 mod compile;
+mod compose;
 mod convert;
-mod diagnostic;
 mod document;
 mod embedded;
-mod env_file;
 mod find;
 mod graph;
 mod guard;
 #[cfg(test)]
 mod hostile;
-mod interpolate;
 pub mod load;
 mod merge;
 mod origin;
@@ -34,16 +32,16 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod validate;
-mod yaml;
 
-use devenv_document::{source, spelling, tree};
+use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree, yaml};
 
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
+pub use compose::{profile_text, render};
 pub use devenv_kinds::describe::declared::Probe;
-pub use document::{OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, Watch};
+pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, Watch};
 pub use find::ProfileEntry;
-pub use load::{LoadError, LoadRequest, Refused, Report};
-pub use origin::{Explanation, masked_at};
+pub use load::{ComposeRequest, LoadError, LoadRequest, Refused, Report};
+pub use origin::{Explanation, masked, masked_at};
 pub use powers::host_powers;
 
 /// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.

@@ -48,6 +48,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// Warnings.
     pub report: Report,
+    /// The profile's document as it is to be shown, where that is not what `origins` says: of Compose files.
+    pub shown: Option<serde_json::Value>,
 }
 
 /// Everything that was found, with the texts to show it in.
@@ -255,6 +257,7 @@ impl Loader<'_> {
             overrides,
             secrets,
             services,
+            networks: assembled.merged.get("networks").map(convert::networks).unwrap_or_default(),
             assets,
         };
         if !self.report.findings.has_errors() {
@@ -266,7 +269,7 @@ impl Loader<'_> {
             return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });
         }
         let origins = Origins::new(assembled, self.report.sources.clone());
-        Ok(Loaded { profile, origins, report: self.report })
+        Ok(Loaded { profile, origins, report: self.report, shown: None })
     }
 
     /// The variables of all `env_file`s, a later one over an earlier one.
@@ -372,4 +375,80 @@ fn directory(project: &Path, shipped: bool, path: &str) -> Option<Vec<String>> {
     let files = if shipped { embedded::files(path) } else { Vec::new() };
     let only = files.first().is_some_and(|(known, _)| *known == path);
     (!files.is_empty() && !only).then(|| files.into_iter().map(|(path, _)| path.to_owned()).collect())
+}
+
+/// The files that are taken without being named: the project's Compose file, with its override.
+pub fn compose_files(project: &Path) -> Vec<PathBuf> {
+    let first = |names: &[&str]| names.iter().map(|name| project.join(name)).find(|path| path.is_file());
+    let Some(base) = first(devenv_compose::NAMES) else { return Vec::new() };
+    std::iter::once(base).chain(first(devenv_compose::OVERRIDES)).collect()
+}
+
+/// Whether a file is a Compose file rather than a profile: by its name, else by what its services have.
+pub fn is_compose(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if devenv_compose::NAMES.contains(&name) || devenv_compose::OVERRIDES.contains(&name) {
+        return path.is_file();
+    }
+    let Ok(text) = read_bounded(path, LARGEST as u64).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else { return false };
+    super::compose::is_compose(&text)
+}
+
+/// Loads Compose files as a profile.
+pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
+    for file in request.files.iter().filter_map(|file| file.canonicalize().ok()) {
+        find::check(&file, request.trusted)?;
+    }
+    let files = devenv_compose::Request {
+        project: request.project,
+        files: request.files,
+        environment: request.environment,
+        profiles: request.profiles,
+        services: request.services,
+    };
+    let converted = super::compose::convert(devenv_compose::load(files, &Disk), request.name);
+    let super::compose::Given { name, sources, findings, layer, shown } = converted
+        .map_err(|(findings, sources)| LoadError::Invalid { name: request.name.to_owned(), report: Report::new(findings, sources) })?;
+    let environment = BTreeMap::new();
+    let profile = LoadRequest {
+        project: request.project,
+        profile: request.name,
+        environment: &environment,
+        user_directory: None,
+        trusted: request.trusted,
+    };
+    let report = Report { findings, sources };
+    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new() };
+    let mut loaded = loader.finish(request.name)?;
+    loaded.profile.description = loaded.profile.description.or(name.map(|name| format!("the Compose project {name}")));
+    loaded.shown = Some(shown);
+    Ok(loaded)
+}
+
+/// Which Compose files are to be loaded, and which parts of them.
+#[derive(Debug, Clone, Copy)]
+pub struct ComposeRequest<'a> {
+    pub project: &'a Path,
+    /// What people call it.
+    pub name: &'a str,
+    /// Absolute; a later one is laid on the ones before.
+    pub files: &'a [PathBuf],
+    pub environment: &'a BTreeMap<String, String>,
+    pub profiles: &'a [String],
+    /// Services to take in whatever their profiles say.
+    pub services: &'a [String],
+    /// Whether files that other users can change are taken all the same.
+    pub trusted: bool,
+}
+
+struct Disk;
+
+impl devenv_compose::Files for Disk {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        read_bounded(path, LARGEST as u64).map_err(|unread| unread.to_string())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
 }

@@ -319,9 +319,19 @@ fn mask(value: &mut Value, path: &mut Vec<String>) {
     }
 }
 
+/// A document as it may be shown.
+pub fn masked(document: &Value) -> Value {
+    let mut document = document.clone();
+    mask(&mut document, &mut Vec::new());
+    document
+}
+
 /// A value as it may be shown, by its place in the document.
 pub fn masked_at(path: &[&str], text: &str) -> String {
     let given = matches!(path, ["variables", _] | ["services", _, "environment", _] | [.., "settings" | "args", _]);
+    if matches!(path, [.., "secret_files", _, "content"]) && !text.starts_with("${") {
+        return sensitive::MASK.to_owned();
+    }
     match path.last().filter(|_| given && !text.starts_with("${secret:")) {
         Some(name) => sensitive::masked(name, text),
         None => sensitive::masked_urls(text),

@@ -5,7 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use devenv_api::{HostPower, PowerKind};
-use devenv_spec::{EnvironmentSpec, Image, MountSource, Reaction, ServiceSpec, Workload};
+use devenv_spec::{ContainerOptions, EnvironmentSpec, Image, MountSource, Reaction, ServiceSpec, Sharing, Workload};
 
 use super::{Profile, compile, document::SecretSource};
 
@@ -24,6 +24,24 @@ pub fn host_powers(profile: &Profile) -> Vec<HostPower> {
     powers
 }
 
+/// What a container shares with the host besides its kernel.
+fn host_rights(options: &ContainerOptions) -> Vec<String> {
+    let mut rights = Vec::new();
+    if options.privileged {
+        rights.push("privileged".to_owned());
+    }
+    rights.extend(options.cap_add.iter().map(|capability| format!("capability {capability}")));
+    rights.extend(options.devices.iter().map(|device| format!("device {device}")));
+    for (namespace, sharing) in [("network", &options.network_mode), ("processes", &options.pid), ("shared memory", &options.ipc)] {
+        if matches!(sharing, Some(Sharing::Mode(mode)) if mode == "host") {
+            rights.push(format!("the host's {namespace}"));
+        }
+    }
+    rights.extend(options.user_namespace.iter().filter(|mode| *mode == "host").map(|_| "the host's users".to_owned()));
+    rights.extend(options.security_opt.iter().filter(|option| option.contains("unconfined")).cloned());
+    rights
+}
+
 fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<HostPower>) {
     let name = service.name.as_str();
     match &service.workload {
@@ -31,6 +49,10 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<Ho
         Workload::Container(container) => {
             if let Image::Built(build) = &container.image {
                 powers.push(power(name, PowerKind::Build, build.context.join(&build.dockerfile).display().to_string()));
+            }
+            let rights = host_rights(&container.options);
+            if !rights.is_empty() {
+                powers.push(power(name, PowerKind::Privileged, rights.join(", ")));
             }
             for mount in &container.mounts {
                 let MountSource::Host(path) = &mount.source else { continue };

@@ -40,7 +40,7 @@ impl Reading {
             findings.error(span, "not-utf8", "the file is not UTF-8").hint("save the file as UTF-8");
         }
         let shape = shape::of_schema(&SchemaGenerator::default().into_root_schema_for::<T>().to_value());
-        let Parsed { root, complete } = yaml::parse(&sources, file, &mut findings);
+        let Parsed { root, complete, .. } = yaml::parse(&sources, file, &mut findings);
         check::against(&root, noun, &shape, complete, &mut findings);
         if let (true, Shape::Record(record)) = (complete, &shape) {
             check::missing(&root, noun, root.span, record, &mut findings);

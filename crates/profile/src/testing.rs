@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use devenv_spec::{EnvironmentId, EnvironmentSpec, Image, MountSource, ServiceName, ServiceSpec, Template, Workload};
+use devenv_spec::{EnvironmentId, EnvironmentSpec, Image, ImageBuild, MountSource, ServiceName, ServiceSpec, Template, Workload};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
@@ -36,6 +36,7 @@ pub fn service(kind: Value) -> ServiceProfile {
         ports: BTreeMap::new(),
         image: None,
         watch: Vec::new(),
+        variables_from: None,
     }
 }
 
@@ -49,6 +50,7 @@ impl Given {
             overrides: Vec::new(),
             secrets: IndexMap::new(),
             services: IndexMap::new(),
+            networks: indexmap::IndexMap::new(),
             assets: BTreeMap::new(),
         };
         Self { profile }
@@ -111,7 +113,12 @@ pub fn render(service: &ServiceSpec) -> String {
         Workload::Container(container) => {
             match &container.image {
                 Image::Named(name) => line(&mut text, "image", name),
-                Image::Built(build) => line(&mut text, "build", format!("{build:?}")),
+                Image::Built(ImageBuild { context, dockerfile, target, arguments, tag, .. }) => {
+                    let said = format!(
+                        "ImageBuild {{ context: {context:?}, dockerfile: {dockerfile:?}, target: {target:?}, arguments: {arguments:?}, tag: {tag:?} }}"
+                    );
+                    line(&mut text, "build", said);
+                }
             }
             for (what, words) in [("entrypoint", &container.entrypoint), ("command", &container.command)] {
                 if let Some(words) = words {
@@ -127,6 +134,8 @@ pub fn render(service: &ServiceSpec) -> String {
                     MountSource::Volume(name) => format!("volume {name}"),
                     MountSource::Host(path) => path.display().to_string(),
                     MountSource::Memory => "memory".into(),
+                    MountSource::Shared { service, volume } => format!("volume {volume} of {service}"),
+                    MountSource::External(name) => format!("external volume {name}"),
                 };
                 let mode = if mount.read_only { " read-only" } else { "" };
                 line(&mut text, "mount", format!("{source} at {}{mode}", mount.target));

@@ -25,6 +25,7 @@ pub(super) fn document(root: &Node, sources: &Sources, findings: &mut Findings) 
     if let Some(variables) = root.get("variables") {
         variable_names(variables, findings);
     }
+    networks(root, findings);
     let Some(entry) = root.entry("services").filter(|entry| entry.node.map().is_some()) else { return };
     let services = services(&entry.node);
     graph::dependencies(&entry.node, &services, findings);
@@ -43,6 +44,30 @@ fn kind_rules(service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings:
     }
     setting_names(service.fields, findings);
     rules.check(service, services, findings);
+}
+
+/// Networks that the document defines, and those that its containers are on.
+fn networks(root: &Node, findings: &mut Findings) {
+    let defined: Vec<&str> = root.get("networks").into_iter().flat_map(Node::entries).map(|(name, _)| name).collect();
+    for (name, entry) in root.get("networks").into_iter().flat_map(Node::entries) {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) || name.len() > 60 {
+            findings.error(entry.key, "bad-name", format!("`{}` is not a network name", shortened(name)));
+        }
+        if let Some(subnet) =
+            entry.node.get("subnet").filter(|node| node.text().is_some_and(|text| text.parse::<ipnet::Ipv4Net>().is_err()))
+        {
+            let message = format!("`subnet` must be an IPv4 subnet such as `10.9.0.0/24`, but is {}", subnet.noun());
+            findings.error(subnet.span, "bad-value", message);
+        }
+    }
+    for (_, service) in root.get("services").into_iter().flat_map(Node::entries) {
+        let used = service.node.entries().filter_map(|(_, fields)| fields.node.get("networks")).flat_map(Node::entries);
+        for (name, entry) in used.filter(|(name, _)| *name != "default" && !defined.contains(name)) {
+            let hint = did_you_mean(name, defined.iter().copied()).unwrap_or_else(|| format!("add `{name}: {{}}` under `networks`"));
+            findings.error(entry.key, "unknown-network", format!("unknown network `{}`", shortened(name))).hint(hint);
+        }
+    }
 }
 
 /// Services with a kind; the others were reported.

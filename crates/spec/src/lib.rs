@@ -6,6 +6,7 @@
 mod hash;
 mod name;
 mod of_kind;
+mod options;
 mod probe;
 mod quantity;
 mod script;
@@ -24,14 +25,15 @@ use serde::{Deserialize, Serialize};
 pub use hash::{SpecHash, differences};
 pub use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub use of_kind::{OfKind, Undecodable};
+pub use options::{Attachment, ContainerOptions, Limits, NetworkSpec, PullPolicy, Sharing, Ulimit};
 pub use probe::Probe;
 pub use quantity::{Period, Size};
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
 pub use template::{SecretRef, Template};
 pub use watch::{Reaction, WatchRule};
 pub use workload::{
-    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountSource, ProcessSpec, PublishedPort, Resources,
-    Workload,
+    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountOptions, MountSource, ProcessSpec, Protocol,
+    PublishedPort, Resources, Workload,
 };
 
 /// One environment, complete: what the planner compares with what is observed.
@@ -46,6 +48,9 @@ pub struct EnvironmentSpec {
     #[serde(default)]
     pub figures: Option<SocketAddrV4>,
     pub services: IndexMap<ServiceName, ServiceSpec>,
+    /// Networks that containers may be on, besides the environment's own, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub networks: IndexMap<String, NetworkSpec>,
     /// What `devenv env` prints: connections of all services, then the profile's own variables.
     pub variables: IndexMap<String, Variable>,
     /// Names of connections that the profile replaces by values of its own: they need not lead to this environment.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Size, Template};
+use super::{ContainerOptions, ServiceName, Size, Template};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,6 +34,9 @@ pub struct ContainerSpec {
     pub shared_memory: Option<Size>,
     /// Have the engine run a small init as process 1, which reaps children.
     pub init: bool,
+    /// What few containers ask for.
+    #[serde(default, skip_serializing_if = "ContainerOptions::is_default")]
+    pub options: Box<ContainerOptions>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +147,28 @@ pub struct Mount {
     /// A volume with a file system of its own, of this size, on a loop device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Size>,
+    #[serde(default, skip_serializing_if = "MountOptions::is_default")]
+    pub options: MountOptions,
+}
+
+/// How a path or a volume is mounted, where that is not as usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountOptions {
+    /// Make the host's directory if it is not there.
+    pub create: bool,
+    /// `rshared` and the like.
+    pub propagation: Option<String>,
+    /// `z` or `Z`: give the path an SELinux label.
+    pub selinux: Option<String>,
+    /// Leave an empty volume empty, whatever the image has there.
+    pub no_copy: bool,
+}
+
+impl MountOptions {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +180,10 @@ pub enum MountSource {
     Host(PathBuf),
     /// Memory.
     Memory,
+    /// A volume of another service.
+    Shared { service: ServiceName, volume: String },
+    /// A volume of the engine that is not ours, by the engine's name.
+    External(String),
 }
 
 /// A container's port on the host's loopback.
@@ -164,6 +193,30 @@ pub struct PublishedPort {
     pub host: u16,
     /// `127.0.0.1` unless the profile says otherwise.
     pub address: String,
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_tcp(&self) -> bool {
+        *self == Self::Tcp
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -202,6 +255,7 @@ impl ContainerSpec {
             resources: Resources::default(),
             shared_memory: None,
             init: false,
+            options: Box::default(),
         }
     }
 
@@ -230,11 +284,17 @@ impl FileSpec {
 impl Mount {
     /// A volume of the service.
     pub fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { source: MountSource::Volume(name.into()), target: target.into(), read_only: false, device: None }
+        Self {
+            source: MountSource::Volume(name.into()),
+            target: target.into(),
+            read_only: false,
+            device: None,
+            options: MountOptions::default(),
+        }
     }
 
     /// Memory, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
     pub fn memory(target: impl Into<String>) -> Self {
-        Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None }
+        Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None, options: MountOptions::default() }
     }
 }

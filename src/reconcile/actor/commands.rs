@@ -98,8 +98,10 @@ impl Actor {
         );
         for (name, service) in &spec.services {
             for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
-                if let MountSource::Volume(volume) = &mount.source {
-                    self.record.volume(name, volume);
+                match &mount.source {
+                    MountSource::Volume(volume) => drop(self.record.volume(name, volume)),
+                    MountSource::Shared { service, volume } => drop(self.record.volume(service, volume)),
+                    MountSource::Host(_) | MountSource::Memory | MountSource::External(_) => {}
                 }
             }
         }

@@ -10,9 +10,9 @@ use crate::{
     event::NewEvent,
     reconcile::{
         handle::{CommandError, Undone},
-        state::{Lifecycle, Network, Operation},
+        state::{Lifecycle, Network, Operation, Service},
     },
-    spec::ServiceName,
+    spec::{MountSource, ServiceName},
     store::{Goal, SnapshotRecord, Trashed, age},
 };
 
@@ -71,8 +71,20 @@ impl Actor {
             if let Some(had) = self.record.volumes.insert(key.clone(), volume) {
                 former.insert(key, had);
             }
-            let Some(name) = service else { continue };
-            if let Some(service) = self.state.services.get_mut(&name) {
+            let Some(owner) = service else { continue };
+            let shares = |service: &Service| {
+                let mut mounts = service.spec.container().into_iter().flat_map(|container| &container.mounts);
+                mounts.any(|mount| matches!(&mount.source, MountSource::Shared { service, .. } if *service == owner))
+            };
+            let affected: Vec<ServiceName> = self
+                .state
+                .services
+                .iter()
+                .filter(|(name, service)| **name == owner || shares(service))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in affected {
+                let Some(service) = self.state.services.get_mut(&name) else { continue };
                 service.moved = true;
                 service.came_back = true;
                 service.cause = Some(cause);

@@ -8,15 +8,20 @@ use tokio::sync::mpsc;
 
 use super::{Effects, OperationError, Progress, Subject, labels, network_name};
 use crate::{
-    engine::{ContainerCreate, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, VolumeCreate, launch},
+    engine::{
+        ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate,
+        launch,
+    },
     net,
     reconcile::state::Instance,
-    spec::{ContainerSpec, Image, MountSource, ServiceSpec, Workload},
+    spec::{ContainerSpec, EnvironmentId, Image, MountSource, NetworkSpec, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload},
     store::Record,
 };
 
 /// The network to use if an environment has several: the one on the recorded subnet, else the one with the lowest id.
 pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>) -> (Option<ObservedNetwork>, Vec<ObservedNetwork>) {
+    // Those that the profile names have a role.
+    networks.retain(|network| network.labels.role.is_none());
     networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
     let others = networks.split_off(networks.len().min(1));
     (networks.pop(), others)
@@ -43,7 +48,12 @@ impl Effects {
                     net::choose_subnet(&record.id, &taken)?
                 }
             };
-            let network = NetworkCreate { name: network_name(&record.id), labels: labels(&self.owner, record, None), subnet: candidate };
+            let network = NetworkCreate {
+                name: network_name(&record.id),
+                labels: labels(&self.owner, record, None),
+                subnet: candidate,
+                internal: false,
+            };
             match self.engine.create_network(&network).await {
                 Ok(id) => return self.keep_one_network(record, id, candidate).await,
                 Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
@@ -68,7 +78,8 @@ impl Effects {
     /// foreign containers that were disconnected from it.
     pub(crate) async fn clear(&self, record: &Record) -> Result<Vec<String>, OperationError> {
         let containers = self.engine.containers(&self.owner).await?;
-        let late = |labels: &Labels| labels.environment == record.id && labels.service.is_some() && labels.role.is_none();
+        let of_service = |labels: &Labels| labels.role.as_deref().is_none_or(|role| role == ONE_OFF);
+        let late = |labels: &Labels| labels.environment == record.id && labels.service.is_some() && of_service(labels);
         for container in containers.iter().filter(|container| late(&container.labels)) {
             self.engine.remove_container(&container.id).await?;
         }
@@ -88,10 +99,17 @@ impl Effects {
         };
         match &container.image {
             Image::Named(name) => {
-                if self.engine.image(name).await?.is_some() {
+                let here = self.engine.image(name).await?.is_some();
+                let policy = container.options.pull;
+                let offline = self.offline.load(Ordering::Relaxed);
+                if here && (policy != Some(PullPolicy::Always) || offline) {
                     return Ok(false);
                 }
-                if self.offline.load(Ordering::Relaxed) {
+                if policy == Some(PullPolicy::Never) {
+                    let message = format!("image `{name}` does not exist locally, and the service's `pull_policy` forbids pulling it");
+                    return Err(OperationError::Other(message));
+                }
+                if offline {
                     return Err(OperationError::Other(not_local(name)));
                 }
                 tell(format!("pulling {name}"));
@@ -115,31 +133,94 @@ impl Effects {
         let Workload::Container(container) = &subject.spec.workload else {
             return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) });
         };
-        let record = &subject.record;
-        let mut mounts = Vec::new();
-        for mount in &container.mounts {
-            mounts.push(match &mount.source {
-                MountSource::Volume(name) => {
-                    let key = format!("{}/{name}", subject.spec.name);
-                    let volume =
-                        record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
-                    let labels = Labels { role: Some(name.clone()), spec: None, ..labels(&self.owner, record, Some(&subject.spec)) };
-                    let options = match mount.device {
-                        Some(size) => self.runtime.device(volume, size).await.map_err(OperationError::Other)?,
-                        None => BTreeMap::new(),
-                    };
-                    self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
-                    CreatedMount::Volume { name: volume.clone(), target: mount.target.clone(), read_only: mount.read_only }
-                }
-                MountSource::Host(path) => {
-                    CreatedMount::Host { path: path.clone(), target: mount.target.clone(), read_only: mount.read_only }
-                }
-                MountSource::Memory => CreatedMount::Memory { target: mount.target.clone() },
-            });
-        }
+        let mounts = self.mounts(subject, container).await?;
         let create = self.container(subject, container, mounts).await?;
         let id = self.engine.create_container(&create).await?;
         Ok(Instance { id, hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) })
+    }
+
+    /// A container beside the service's own, with its image, mounts and networks, that waits for a command; its id, and the
+    /// words that the image puts before a command.
+    pub(crate) async fn create_one_off(&self, subject: &Subject) -> Result<(String, Vec<String>), OperationError> {
+        let Workload::Container(container) = &subject.spec.workload else {
+            return Err(OperationError::Other("it is no container".to_owned()));
+        };
+        let Some((entrypoint, program)) = launch::hold() else {
+            let message = "this devenv was built without the program that holds a container: install a static C library and build it again";
+            return Err(OperationError::Other(message.to_owned()));
+        };
+        let mounts = self.mounts(subject, container).await?;
+        let mut create = self.container(subject, container, mounts).await?;
+        let before = match &container.entrypoint {
+            Some(entrypoint) => entrypoint.clone(),
+            None => self.engine.image_defaults(container.image.name()).await?.entrypoint,
+        };
+        create.name = format!("{}-run-{:08x}", create.name, rand::random::<u32>());
+        create.labels.role = Some(ONE_OFF.to_owned());
+        create.labels.spec = None;
+        create.environment = self.vault.resolve_all(container.plain_variables())?;
+        create.entrypoint = Some(entrypoint);
+        create.command = Some(Vec::new());
+        create.init = true;
+        create.ports.clear();
+        create.aliases.clear();
+        create.address = None;
+        for attachment in &mut create.attachments {
+            attachment.aliases.clear();
+            attachment.address = None;
+        }
+        let id = self.engine.create_container(&create).await?;
+        let mut files = vec![program];
+        for file in &container.files {
+            let content = bytes::Bytes::from(self.vault.resolve(&file.content)?);
+            files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
+        }
+        let started = match self.engine.upload(&id, &files).await {
+            Ok(()) => self.engine.start(&id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            // Nobody else knows of it yet.
+            let _ = self.engine.remove_container(&id).await;
+            return Err(error.into());
+        }
+        Ok((id, before))
+    }
+
+    async fn mounts(&self, subject: &Subject, container: &ContainerSpec) -> Result<Vec<CreatedMount>, OperationError> {
+        let mut mounts = Vec::new();
+        for mount in &container.mounts {
+            let (target, read_only) = (mount.target.clone(), mount.read_only);
+            mounts.push(match &mount.source {
+                MountSource::Volume(name) => {
+                    let name = self.volume(subject, &subject.spec.name, name, mount.device).await?;
+                    CreatedMount::Volume { name, target, read_only }
+                }
+                MountSource::Shared { service, volume } => {
+                    let name = self.volume(subject, service, volume, None).await?;
+                    CreatedMount::Volume { name, target, read_only }
+                }
+                MountSource::External(name) => CreatedMount::Volume { name: name.clone(), target, read_only },
+                MountSource::Host(path) => CreatedMount::Host { path: path.clone(), target, read_only },
+                MountSource::Memory => CreatedMount::Memory { target },
+            });
+        }
+        Ok(mounts)
+    }
+
+    /// A volume of a service, made if it is not there; its name.
+    async fn volume(&self, subject: &Subject, service: &ServiceName, name: &str, device: Option<Size>) -> Result<String, OperationError> {
+        let record = &subject.record;
+        let key = format!("{service}/{name}");
+        let volume = record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
+        let of_service = Labels { service: Some(service.clone()), ..labels(&self.owner, record, None) };
+        let options = match device {
+            Some(size) => self.runtime.device(volume, size).await.map_err(OperationError::Other)?,
+            None => BTreeMap::new(),
+        };
+        let labels = Labels { role: Some(name.to_owned()), ..of_service };
+        self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
+        Ok(volume.clone())
     }
 
     async fn container(
@@ -149,8 +230,7 @@ impl Effects {
         mounts: Vec<CreatedMount>,
     ) -> Result<ContainerCreate, OperationError> {
         let record = &subject.record;
-        let mut aliases = vec![subject.spec.name.as_str().to_owned()];
-        aliases.extend(container.aliases.iter().cloned());
+        let options = &container.options;
         let image = container.image.name();
         let launched = launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))?;
         let (environment, entrypoint, command) = if launched {
@@ -160,9 +240,27 @@ impl Effects {
         } else {
             (self.vault.resolve_all(container.environment.iter())?, container.entrypoint.clone(), container.command.clone())
         };
+        let CreatedAttachment { network, aliases, address } = CreatedAttachment {
+            network: subject.network.clone().unwrap_or_else(|| network_name(&record.id)),
+            aliases: names(&subject.spec, &container.aliases),
+            address: None,
+        };
+        let mut attachments = vec![CreatedAttachment { network: network.clone(), aliases, address }];
+        if !options.networks.is_empty() {
+            attachments = self.attachments(subject, container, &network).await?;
+        }
+        let mode = |sharing: &Option<Sharing>| sharing.as_ref().map(|sharing| namespace(record, sharing));
+        if let Some(mode) = mode(&options.network_mode) {
+            attachments = vec![CreatedAttachment { network: mode, aliases: Vec::new(), address: None }];
+        }
+        for sharing in [&options.network_mode, &options.pid, &options.ipc].into_iter().flatten() {
+            self.wait_for_namespace(record, sharing).await?;
+        }
+        let first = attachments.remove(0);
+        let mount_options = container.mounts.iter().filter(|mount| !mount.options.is_default());
         Ok(ContainerCreate {
-            name: format!("devenv-{}-{}", record.id, subject.spec.name),
-            hostname: subject.spec.name.as_str().to_owned(),
+            name: container_name(record, &subject.spec.name),
+            hostname: options.hostname.clone().unwrap_or_else(|| subject.spec.name.as_str().to_owned()),
             labels: labels(&self.owner, record, Some(&subject.spec)),
             image: image.to_owned(),
             entrypoint,
@@ -171,13 +269,109 @@ impl Effects {
             environment,
             mounts,
             ports: container.ports.clone(),
-            network: subject.network.clone().unwrap_or_else(|| network_name(&record.id)),
-            aliases,
+            network: first.network,
+            aliases: first.aliases,
+            address: first.address,
+            attachments,
             resources: container.resources.clone(),
             shared_memory: container.shared_memory,
             init: container.init,
             stop_signal: subject.spec.stop.signal.clone(),
+            pid_mode: mode(&options.pid),
+            ipc_mode: mode(&options.ipc),
+            mount_options: mount_options.map(|mount| (mount.target.clone(), mount.options.clone())).collect(),
+            options: container.options.clone(),
         })
+    }
+
+    /// The networks that a container is on, made if they are not there; one with a way out comes first.
+    async fn attachments(&self, subject: &Subject, container: &ContainerSpec, own: &str) -> Result<Vec<CreatedAttachment>, OperationError> {
+        let record = &subject.record;
+        let known = record.spec.as_ref().map(|spec| &spec.networks);
+        let mut found = Vec::new();
+        for (name, attachment) in &container.options.networks {
+            let spec = known.and_then(|known| known.get(name)).cloned();
+            let network = match spec.as_ref().map(|spec| &spec.external) {
+                None if name == DEFAULT => own.to_owned(),
+                Some(Some(external)) => external.clone(),
+                _ => self.named_network(record, name, spec.as_ref()).await?,
+            };
+            let aliases = names(&subject.spec, &attachment.aliases);
+            let internal = spec.is_some_and(|spec| spec.internal);
+            found.push((internal, CreatedAttachment { network, aliases, address: attachment.address }));
+        }
+        found.sort_by_key(|(internal, _)| *internal);
+        Ok(found.into_iter().map(|(_, attachment)| attachment).collect())
+    }
+
+    /// A network that the profile names; its name on the engine.
+    async fn named_network(&self, record: &Record, name: &str, spec: Option<&NetworkSpec>) -> Result<String, OperationError> {
+        // Two services that are made at once would make it twice: an engine gives two networks the same name.
+        static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _making = MAKING.lock().await;
+        let full = format!("{}-{name}", network_name(&record.id));
+        let role = format!("network:{name}");
+        let is_it = |network: &ObservedNetwork| network.labels.environment == record.id && network.labels.role.as_ref() == Some(&role);
+        if self.engine.networks(&self.owner).await?.iter().any(is_it) {
+            return Ok(full);
+        }
+        let mut taken = self.engine.subnets().await?;
+        taken.extend(net::host_routes());
+        let mut wanted = spec.and_then(|spec| spec.subnet);
+        let labels = Labels { role: Some(role.clone()), ..labels(&self.owner, record, None) };
+        loop {
+            let subnet = match wanted.take() {
+                Some(subnet) => subnet,
+                None => net::choose_subnet(&EnvironmentId::recorded(&full), &taken)?,
+            };
+            let internal = spec.is_some_and(|spec| spec.internal);
+            let network = NetworkCreate { name: full.clone(), labels: labels.clone(), subnet, internal };
+            match self.engine.create_network(&network).await {
+                Ok(_) => return Ok(full),
+                Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(subnet)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The engine refuses a namespace of a container that is not there yet.
+    async fn wait_for_namespace(&self, record: &Record, sharing: &Sharing) -> Result<(), OperationError> {
+        let Sharing::Service(service) = sharing else { return Ok(()) };
+        let name = container_name(record, service);
+        let deadline = tokio::time::Instant::now() + NAMESPACE;
+        while self.engine.inspect(&name).await?.is_none() {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(OperationError::Other(format!(
+                    "it shares a namespace with `{service}`, which has no container after {NAMESPACE:?}"
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+}
+
+/// The role of a container that runs a single command.
+const ONE_OFF: &str = "one-off";
+/// The environment's own network, as profiles name it.
+const DEFAULT: &str = "default";
+/// For so long the container of another service may take to be made.
+const NAMESPACE: Duration = Duration::from_secs(60);
+
+fn container_name(record: &Record, service: &ServiceName) -> String {
+    format!("devenv-{}-{service}", record.id)
+}
+
+/// The service's name, and others.
+fn names(spec: &ServiceSpec, others: &[String]) -> Vec<String> {
+    std::iter::once(spec.name.as_str().to_owned()).chain(others.iter().cloned()).collect()
+}
+
+/// In the engine's words.
+fn namespace(record: &Record, sharing: &Sharing) -> String {
+    match sharing {
+        Sharing::Mode(mode) => mode.clone(),
+        Sharing::Service(service) => format!("container:{}", container_name(record, service)),
     }
 }
 

@@ -51,7 +51,17 @@ fn line(text: &str) -> LogLine {
 
 fn exec() -> ExecRequest {
     let command = vec!["cat".to_owned()];
-    ExecRequest { target: target(), service: "db".to_owned(), command, tty: false, size: None, user: None, directory: None }
+    ExecRequest {
+        target: target(),
+        service: "db".to_owned(),
+        command,
+        tty: false,
+        size: None,
+        user: None,
+        directory: None,
+        one_off: false,
+        keep: false,
+    }
 }
 
 #[tokio::test]

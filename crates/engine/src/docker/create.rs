@@ -1,19 +1,23 @@
 //! From a container as asked for to the engine's own words.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     models::{
-        ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountTmpfsOptions, MountType,
-        MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountBindOptions,
+        MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, PortMap,
+        ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::CreateContainerOptionsBuilder,
 };
 use futures_util::future;
 use tokio::time::{Instant, sleep};
 
-use super::{client::Client, containers};
-use devenv_spec::PublishedPort;
+use super::{client::Client, containers, networks};
+use devenv_spec::{MountOptions, PublishedPort, Ulimit};
 
 use crate::{ContainerCreate, CreatedMount, EngineError, Reach};
 
@@ -34,15 +38,19 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
     let action = format!("create the container `{}`", container.name);
     let (deadline, mut pause) = (Instant::now() + UNSEEN, FIRST_LOOK);
     loop {
-        let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
+        let mut options = CreateContainerOptionsBuilder::default().name(&container.name);
+        if let Some(platform) = &container.options.platform {
+            options = options.platform(platform);
+        }
+        let options = options.build();
         let created = client.docker.create_container(Some(options), body(container, &mounts, &publishing)).await;
         let refusal = match created.map_err(client.explain(&action)) {
-            Ok(created) => return Ok(created.id),
+            Ok(created) => return attached(client, container, created.id).await,
             Err(refusal @ EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => refusal,
             Err(error) => return Err(error),
         };
         match containers::document(client, &container.name).await? {
-            Some(there) if there.is_as_asked(container) => return Ok(there.id),
+            Some(there) if there.is_as_asked(container) => return attached(client, container, there.id).await,
             Some(there) if there.labels().is_some_and(|labels| labels.same_subject(&container.labels)) => {
                 containers::remove(client, &there.id).await?;
             }
@@ -54,6 +62,14 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
             }
         }
     }
+}
+
+/// The container on all of its networks: engines before API 1.44 take one when they make it.
+async fn attached(client: &Client, container: &ContainerCreate, id: String) -> Result<String, EngineError> {
+    for attachment in &container.attachments {
+        networks::connect(client, &id, attachment).await?;
+    }
+    Ok(id)
 }
 
 /// A path of ours is the host's, or has another name there.
@@ -75,37 +91,51 @@ struct Publishing {
 }
 
 fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publishing) -> ContainerCreateBody {
-    let endpoint = EndpointSettings { aliases: Some(container.aliases.clone()), ..EndpointSettings::default() };
+    let options = &container.options;
     let memory = container.resources.memory.map(|memory| memory.bytes() as i64);
+    let endpoints = HashMap::from([(container.network.clone(), networks::endpoint(&container.aliases, container.address))]);
+    // A namespace that is another's has its names from there.
+    let named = !container.shares_network() || container.network == "none";
+    let mut labels: HashMap<String, String> = options.labels.clone().into_iter().collect();
+    labels.extend(container.labels.to_map());
     ContainerCreateBody {
-        hostname: Some(container.hostname.clone()),
+        hostname: named.then(|| container.hostname.clone()),
+        domainname: options.domainname.clone().filter(|_| named),
         user: container.user.clone(),
         env: Some(container.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         entrypoint: container.entrypoint.clone(),
+        working_dir: options.working_directory.clone(),
+        tty: Some(options.tty),
+        open_stdin: Some(options.stdin_open),
         image: Some(container.image.clone()),
-        labels: Some(container.labels.to_map()),
+        labels: Some(labels),
         stop_signal: Some(container.stop_signal.clone()),
-        exposed_ports: Some(container.ports.iter().map(|port| format!("{}/tcp", port.container)).collect()),
-        networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(container.network.clone(), endpoint)])) }),
+        exposed_ports: Some(container.ports.iter().map(|port| format!("{}/{}", port.container, port.protocol.as_str())).collect()),
+        networking_config: (!container.shares_network()).then_some(NetworkingConfig { endpoints_config: Some(endpoints) }),
         host_config: Some(HostConfig {
             network_mode: Some(container.network.clone()),
-            port_bindings: Some(bindings(&container.ports, publishing, is_free_at_six)),
+            port_bindings: Some(if container.shares_network() {
+                PortMap::new()
+            } else {
+                bindings(&container.ports, publishing, is_free_at_six)
+            }),
             // Restarting is the supervisor's affair: the engine would do it without a word and without an order.
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
-            mounts: Some(mounts(mounted)),
+            mounts: Some(with_options(mounted, &container.mount_options)),
+            binds: Some(binds(mounted, &container.mount_options)),
             memory,
             // The same figure: no swap, so that the limit is the limit.
-            memory_swap: memory,
+            memory_swap: options.limits.swap.or(memory),
             nano_cpus: container.resources.cpus.map(|cpus| (cpus * 1e9) as i64),
             shm_size: container.shared_memory.map(|size| size.bytes() as i64),
             init: Some(container.init),
-            extra_hosts: Some(vec!["host.docker.internal:host-gateway".to_owned()]),
+            extra_hosts: Some(extra_hosts(container)),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
                 config: Some(HashMap::from([("max-size".to_owned(), LOG_SIZE.to_owned()), ("max-file".to_owned(), LOG_FILES.to_owned())])),
             }),
-            ..HostConfig::default()
+            ..settings(container)
         }),
         ..ContainerCreateBody::default()
     }
@@ -117,11 +147,76 @@ fn is_free_at_six(port: u16) -> bool {
     !matches!(bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
+/// The options as the engine names them; those that are not set are left to it.
+fn settings(container: &ContainerCreate) -> HostConfig {
+    let options = &container.options;
+    let list = |texts: &Vec<String>| (!texts.is_empty()).then(|| texts.clone());
+    let map = |texts: &indexmap::IndexMap<String, String>| (!texts.is_empty()).then(|| texts.clone().into_iter().collect());
+    let ulimit =
+        |(name, limit): (&String, &Ulimit)| ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) };
+    let limits = &options.limits;
+    HostConfig {
+        dns: list(&options.dns),
+        dns_search: list(&options.dns_search),
+        dns_options: list(&options.dns_options),
+        tmpfs: map(&options.memory),
+        ulimits: (!options.ulimits.is_empty()).then(|| options.ulimits.iter().map(ulimit).collect()),
+        sysctls: map(&options.sysctls),
+        storage_opt: map(&options.storage),
+        cap_add: list(&options.cap_add),
+        cap_drop: list(&options.cap_drop),
+        security_opt: list(&options.security_opt),
+        group_add: list(&options.group_add),
+        devices: (!options.devices.is_empty()).then(|| options.devices.iter().map(|text| device(text)).collect()),
+        device_cgroup_rules: list(&options.device_cgroup_rules),
+        privileged: options.privileged.then_some(true),
+        readonly_rootfs: options.read_only.then_some(true),
+        pid_mode: container.pid_mode.clone(),
+        ipc_mode: container.ipc_mode.clone(),
+        uts_mode: options.uts.clone(),
+        userns_mode: options.user_namespace.clone(),
+        cgroupns_mode: options.cgroup.as_deref().and_then(|mode| mode.parse::<HostConfigCgroupnsModeEnum>().ok()),
+        cgroup_parent: options.cgroup_parent.clone(),
+        runtime: options.runtime.clone(),
+        cpuset_cpus: options.cpuset.clone(),
+        cpu_shares: limits.cpu_shares,
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        pids_limit: limits.pids,
+        oom_score_adj: limits.oom_score_adj,
+        oom_kill_disable: limits.oom_kill_disable.then_some(true),
+        memory_swappiness: limits.swappiness,
+        memory_reservation: limits.memory_reservation.map(|size| size.bytes() as i64),
+        ..HostConfig::default()
+    }
+}
+
+/// `SOURCE[:TARGET[:PERMISSIONS]]`.
+fn device(text: &str) -> DeviceMapping {
+    let mut parts = text.splitn(3, ':');
+    let source = parts.next().unwrap_or_default().to_owned();
+    let target = parts.next().map_or_else(|| source.clone(), str::to_owned);
+    DeviceMapping {
+        path_on_host: Some(source),
+        path_in_container: Some(target),
+        cgroup_permissions: Some(parts.next().unwrap_or("rwm").to_owned()),
+    }
+}
+
+fn extra_hosts(container: &ContainerCreate) -> Vec<String> {
+    // The engine takes none where the namespace is another container's.
+    if container.network.starts_with("container:") {
+        return Vec::new();
+    }
+    let host = (!container.options.without_host).then(|| "host.docker.internal:host-gateway".to_owned());
+    host.into_iter().chain(container.options.extra_hosts.iter().cloned()).collect()
+}
+
 /// `is_free_at_six` says whether a port is free at `::1`: another program may have it there alone, where it is in nobody's way.
 fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: impl Fn(u16) -> bool) -> PortMap {
     let mut map = PortMap::new();
     for port in ports {
-        let list = map.entry(format!("{}/tcp", port.container)).or_default().get_or_insert_with(Vec::new);
+        let list = map.entry(format!("{}/{}", port.container, port.protocol.as_str())).or_default().get_or_insert_with(Vec::new);
         let mut publish = |address: &str| {
             list.push(PortBinding { host_ip: Some(address.to_owned()), host_port: Some(port.host.to_string()) });
         };
@@ -136,6 +231,44 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
         }
     }
     map
+}
+
+/// Mounts of paths that only the engine's older form can express: it makes the path, and gives it a label.
+fn is_bind(options: &MountOptions) -> bool {
+    options.create || options.selinux.is_some()
+}
+
+fn binds(mounts: &[CreatedMount], options: &BTreeMap<String, MountOptions>) -> Vec<String> {
+    let bind = |mount: &CreatedMount| match mount {
+        CreatedMount::Host { path, target, read_only } => {
+            let options = options.get(target).filter(|options| is_bind(options))?;
+            let modes = [Some(if *read_only { "ro" } else { "rw" }), options.selinux.as_deref(), options.propagation.as_deref()];
+            Some(format!("{}:{target}:{}", path.display(), modes.into_iter().flatten().collect::<Vec<_>>().join(",")))
+        }
+        CreatedMount::Volume { .. } | CreatedMount::Memory { .. } => None,
+    };
+    mounts.iter().filter_map(bind).collect()
+}
+
+/// All other mounts.
+fn with_options(mounted: &[CreatedMount], options: &BTreeMap<String, MountOptions>) -> Vec<Mount> {
+    let mut list = Vec::new();
+    for (mount, mut made) in mounted.iter().zip(mounts(mounted)) {
+        let found = made.target.as_ref().and_then(|target| options.get(target));
+        if let Some(options) = found {
+            if is_bind(options) && matches!(mount, CreatedMount::Host { .. }) {
+                continue;
+            }
+            if let Some(volume) = made.volume_options.as_mut() {
+                volume.no_copy = Some(options.no_copy);
+            }
+            if let (Some(bind), Some(propagation)) = (made.bind_options.as_mut(), &options.propagation) {
+                bind.propagation = propagation.parse::<MountBindOptionsPropagationEnum>().ok();
+            }
+        }
+        list.push(made);
+    }
+    list
 }
 
 pub(super) fn mounts(mounts: &[CreatedMount]) -> Vec<Mount> {
@@ -172,10 +305,11 @@ pub(super) fn mounts(mounts: &[CreatedMount]) -> Vec<Mount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devenv_spec::Protocol;
 
     #[test]
     fn a_loopback_port_is_published_on_both_loopbacks_where_that_works() {
-        let port = |address: &str| PublishedPort { container: 5432, host: 15432, address: address.to_owned() };
+        let port = |address: &str| PublishedPort { container: 5432, host: 15432, address: address.to_owned(), protocol: Protocol::Tcp };
         let publish = |address: &str, dual_stack, reach| -> Vec<String> {
             let map = bindings(&[port(address)], &Publishing { dual_stack, reach }, |port| port == 15432);
             map["5432/tcp"].iter().flatten().map(|binding| binding.host_ip.clone().unwrap()).collect()

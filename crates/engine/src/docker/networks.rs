@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest};
+use bollard::models::{
+    EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest,
+};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -12,7 +14,7 @@ use super::{
     reach::Place,
     wire::{Call, filters, segment},
 };
-use crate::{EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
+use crate::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
 
 /// How often a network that got a new guest while it was being removed is cleared again.
 const ATTEMPTS: u32 = 6;
@@ -102,6 +104,7 @@ pub(super) async fn create(client: &Client, network: &NetworkCreate) -> Result<S
         name: network.name.clone(),
         driver: Some("bridge".to_owned()),
         labels: Some(network.labels.to_map()),
+        internal: Some(network.internal),
         ipam: Some(Ipam { config: Some(vec![configuration]), ..Ipam::default() }),
         ..NetworkCreateRequest::default()
     };
@@ -143,6 +146,24 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, Eng
         }
     }
     Ok(foreign)
+}
+
+/// Puts a container on a network; one that is on it already stays there.
+pub(super) async fn connect(client: &Client, container: &str, attachment: &CreatedAttachment) -> Result<(), EngineError> {
+    let action = format!("connect a container to the network `{}`", attachment.network);
+    let request =
+        NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(&attachment.aliases, attachment.address)) };
+    match client.docker.connect_network(&attachment.network, request).await.map_err(client.explain(&action)) {
+        Err(EngineError::Refused { message, .. }) if message.contains("already exists in network") => Ok(()),
+        Err(EngineError::Refused { message, .. }) if message.contains("is already attached") => Ok(()),
+        result => result,
+    }
+}
+
+/// A container's place on a network, as it is asked for.
+pub(super) fn endpoint(aliases: &[String], address: Option<std::net::Ipv4Addr>) -> EndpointSettings {
+    let fixed = address.map(|address| EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() });
+    EndpointSettings { aliases: Some(aliases.to_vec()), ipam_config: fixed, ..EndpointSettings::default() }
 }
 
 async fn owner_of(client: &Client, container: &str) -> Result<Option<OwnerId>, EngineError> {

@@ -220,6 +220,12 @@ pub(super) fn bare(name: &str, labels: &Labels, image: &str) -> ContainerCreate 
         shared_memory: None,
         init: false,
         stop_signal: "SIGKILL".to_owned(),
+        options: Box::default(),
+        mount_options: std::collections::BTreeMap::new(),
+        attachments: Vec::new(),
+        address: None,
+        pid_mode: None,
+        ipc_mode: None,
     }
 }
 

@@ -190,7 +190,7 @@ mod tests {
 
     async fn running(engine: &FakeEngine) -> String {
         let subnet = "10.0.0.0/28".parse().unwrap();
-        engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet }).await.unwrap();
+        engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet, internal: false }).await.unwrap();
         let container = ContainerCreate {
             name: "c".into(),
             hostname: "c".into(),
@@ -208,6 +208,12 @@ mod tests {
             shared_memory: None,
             init: false,
             stop_signal: "SIGTERM".into(),
+            options: Box::default(),
+            mount_options: std::collections::BTreeMap::new(),
+            attachments: Vec::new(),
+            address: None,
+            pid_mode: None,
+            ipc_mode: None,
         };
         let id = engine.create_container(&container).await.unwrap();
         engine.start(&id).await.unwrap();

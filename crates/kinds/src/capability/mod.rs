@@ -21,6 +21,7 @@ mod provision;
 mod rules;
 mod script;
 mod scripts;
+mod servers;
 mod transfer;
 mod workload;
 
@@ -39,6 +40,7 @@ pub use rules::{KindReload, Rules, ServiceNode, setting_names, unknown_service};
 pub use script::{Checksums, Content, Progress, Recorded, RecordedState, Script, ScriptContext, ScriptError, ScriptFormat};
 pub(crate) use script::{Known, Stamp};
 pub use scripts::{ScriptStore, Scripts};
+pub use servers::{ServerFacts, Servers};
 pub use transfer::{RemoteSource, Transfers};
 pub use workload::{Client, Completions, Observed, Reply, Work, WorkError, WorkloadKind, WorkloadSite, Workloads};
 pub(crate) use workload::{mark, unmark};
@@ -57,6 +59,7 @@ macro_rules! ability {
     (probes of $kind:expr) => { $crate::capability::ability!(probes: Probes = $kind); };
     (provisions of $kind:expr) => { $crate::capability::ability!(provisions: Provisions = $kind); };
     (scripts of $kind:expr) => { $crate::capability::ability!(scripts: Scripts = $kind); };
+    (servers of $kind:expr) => { $crate::capability::ability!(servers: Servers = $kind); };
     (leases of $kind:expr) => { $crate::capability::ability!(leases: Leases = $kind); };
     (backups of $kind:expr) => { $crate::capability::ability!(backups: Backups = $kind); };
     (transfers of $kind:expr) => { $crate::capability::ability!(transfers: Transfers = $kind); };
@@ -92,6 +95,10 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn probes(&self) -> Option<&dyn Probes> {
+        None
+    }
+
+    fn servers(&self) -> Option<&dyn Servers> {
         None
     }
 

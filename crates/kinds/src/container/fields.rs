@@ -1,11 +1,9 @@
-//! Any image, or one built from a Dockerfile.
+//! Any image, or one built from a Dockerfile: the fields that profiles fill. What they become is in `describe`.
 
-use devenv_spec::{ContainerSpec, Image, ImageBuild, Mount, MountSource, Probe, SecretRef, Template, Workload};
+use devenv_spec::{Protocol, PullPolicy, Size};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::describe::{AUTHORITY_IN_CONTAINER, Connection, Context, Describe, Description, Facts, PortNeed, product};
 
 /// A container from any image, or from a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,18 +18,148 @@ pub struct Container {
     /// The arguments to run instead of the image's command.
     #[serde(default)]
     pub command: Option<Vec<String>>,
-    /// The program to run instead of the image's entrypoint.
+    /// The program to run instead of the image's entrypoint. An empty list removes the image's.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
-    /// The user to run as. Default: the image's user.
+    /// The user to run as, and the group: `1000:1000`. Default: the image's user.
     #[serde(default)]
     pub user: Option<String>,
     /// Container ports to publish on the host's loopback interface.
     #[serde(default)]
     pub expose: Vec<u16>,
+    /// Ports to publish by UDP, on another address, or more than once.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
     /// Directories of the project and named volumes to mount.
     #[serde(default)]
     pub volumes: Vec<VolumeMount>,
+    /// Memory to mount, by path: a size such as `16MiB`, or options as `mount` takes them (`size=16m,mode=1777`); empty for no limit.
+    #[serde(default)]
+    pub tmpfs: IndexMap<String, String>,
+    /// Files to write into the container before it starts, by path.
+    #[serde(default)]
+    pub config_files: IndexMap<String, ContainerFile>,
+    /// The same for files whose text is kept with the environment's secrets and shown to nobody.
+    #[serde(default)]
+    pub secret_files: IndexMap<String, ContainerFile>,
+    /// The kind of server that the image is, such as `postgres`: it is asked in its own protocol, with the credentials of `environment`,
+    /// and its variables are those of the kind.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The directory in which the program starts. Default: the image's.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// The container's host name. Default: the service's name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// The container's domain name.
+    #[serde(default)]
+    pub domainname: Option<String>,
+    /// Further host names with their addresses.
+    #[serde(default)]
+    pub extra_hosts: IndexMap<String, String>,
+    /// Whether the container reaches the host as `host.docker.internal`.
+    #[serde(default = "yes")]
+    pub host_alias: bool,
+    /// DNS servers.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// DNS search domains.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    /// Options of the DNS resolver.
+    #[serde(default)]
+    pub dns_options: Vec<String>,
+    /// Networks of the profile to be on, instead of the environment's own; `default` is that one.
+    #[serde(default)]
+    pub networks: IndexMap<String, NetworkPlace>,
+    /// Instead of networks: `host`, `none`, or `service:NAME` for that of another service.
+    #[serde(default)]
+    pub network_mode: Option<String>,
+    /// Names on the environment's network, besides the service's own.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Run a small init as process 1, which reaps children and passes signals on.
+    #[serde(default = "yes")]
+    pub init: bool,
+    /// Give the program a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Keep the program's standard input open.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// Mount the image's file system read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Give the container all rights on the host.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Capabilities to add and to remove.
+    #[serde(default)]
+    pub capabilities: Option<Capabilities>,
+    /// Security options, such as `no-new-privileges:true`.
+    #[serde(default)]
+    pub security_options: Vec<String>,
+    /// Further groups of the user, by name or number.
+    #[serde(default)]
+    pub group_add: Vec<String>,
+    /// Devices of the host: `SOURCE[:TARGET[:PERMISSIONS]]`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Rules of the device control group.
+    #[serde(default)]
+    pub device_cgroup_rules: Vec<String>,
+    /// The namespace of processes: `host` or `service:NAME`.
+    #[serde(default)]
+    pub pid: Option<String>,
+    /// The namespace of shared memory: `host`, `private`, `shareable` or `service:NAME`.
+    #[serde(default)]
+    pub ipc: Option<String>,
+    /// The namespace of host names: `host`.
+    #[serde(default)]
+    pub uts: Option<String>,
+    /// The namespace of users: `host`.
+    #[serde(default)]
+    pub userns_mode: Option<String>,
+    /// The namespace of control groups: `host` or `private`.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// The control group above the container's.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
+    /// The engine's runtime to use.
+    #[serde(default)]
+    pub runtime: Option<String>,
+    /// The processors to run on, such as `0-1`.
+    #[serde(default)]
+    pub cpuset: Option<String>,
+    /// The MAC address on the network.
+    #[serde(default)]
+    pub mac_address: Option<String>,
+    /// The size of `/dev/shm`.
+    #[serde(default)]
+    pub shm_size: Option<Size>,
+    /// Limits of the program, such as `nofile`.
+    #[serde(default)]
+    pub ulimits: IndexMap<String, UserLimit>,
+    /// Kernel settings of the container's namespaces.
+    #[serde(default)]
+    pub sysctls: IndexMap<String, String>,
+    /// Options of the engine's storage driver.
+    #[serde(default)]
+    pub storage_opt: IndexMap<String, String>,
+    /// Limits beyond `resources`.
+    #[serde(default)]
+    pub limits: Option<ContainerLimits>,
+    /// Labels, besides devenv's own.
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+    /// The platform of the image, such as `linux/arm64`.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// When to ask the registry. Default: when the image is missing.
+    #[serde(default)]
+    pub pull: Option<PullWhen>,
 }
 
 /// An image built from the project.
@@ -43,12 +171,79 @@ pub struct Build {
     /// The Dockerfile, relative to the context.
     #[serde(default = "default_dockerfile")]
     pub dockerfile: String,
+    /// The text of the Dockerfile, instead of a file.
+    #[serde(default)]
+    pub inline: Option<String>,
     /// The build stage to build.
     #[serde(default)]
     pub target: Option<String>,
     /// Build arguments.
     #[serde(default)]
     pub args: IndexMap<String, String>,
+    /// The name that the image is known by elsewhere; devenv gives it a name of its own.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Labels of the image.
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+    /// The network of the build: `host`, `none`, or a network's name.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Build every step anew.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Ask the registry for newer base images.
+    #[serde(default)]
+    pub pull: bool,
+    /// The platforms to build for; the first one is built.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// Further host names, as `HOST:ADDRESS`.
+    #[serde(default)]
+    pub extra_hosts: Vec<String>,
+    /// The size of `/dev/shm` in the build.
+    #[serde(default)]
+    pub shm_size: Option<Size>,
+    /// Other contexts by name: directories, images or addresses.
+    #[serde(default)]
+    pub additional_contexts: IndexMap<String, String>,
+    /// Images whose layers may be reused.
+    #[serde(default)]
+    pub cache_from: Vec<String>,
+    /// Agents and keys that the build may use: `default`, or `ID=PATH`.
+    #[serde(default)]
+    pub ssh: Vec<String>,
+    /// Secrets of the build, by id.
+    #[serde(default)]
+    pub secrets: IndexMap<String, BuildSecretField>,
+}
+
+/// Where a secret of a build comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildSecretField {
+    /// A file, relative to the project.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// A variable of the shell.
+    #[serde(default)]
+    pub from_env: Option<String>,
+}
+
+/// A port of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// The port in the container.
+    pub port: u16,
+    /// The port of the host. Default: a free port, which stays the same across restarts.
+    #[serde(default)]
+    pub host: Option<u16>,
+    /// The address of the host.
+    #[serde(default = "loopback")]
+    pub address: String,
+    #[serde(default)]
+    pub protocol: Protocol,
 }
 
 /// A directory of the project (`./…`, `/…`) or a named volume, in the container.
@@ -59,164 +254,141 @@ pub struct VolumeMount {
     pub target: String,
     #[serde(default)]
     pub read_only: bool,
+    /// The service whose volume it is. Default: this one.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// The volume exists, under this name, and is not devenv's.
+    #[serde(default)]
+    pub external: bool,
+    /// Make the host's directory if it does not exist.
+    #[serde(default)]
+    pub create: bool,
+    /// How mounts below the directory spread: `rprivate`, `rshared`, `rslave`.
+    #[serde(default)]
+    pub propagation: Option<String>,
+    /// Give the directory an SELinux label: `z` or `Z`.
+    #[serde(default)]
+    pub selinux: Option<String>,
+    /// Leave an empty volume empty, whatever the image has there.
+    #[serde(default)]
+    pub no_copy: bool,
+}
+
+/// Capabilities, as the kernel names them, with or without `CAP_`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// `ALL` removes all but those that are added.
+    #[serde(default)]
+    pub drop: Vec<String>,
+}
+
+/// A file that is written into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerFile {
+    /// The file's text. Not allowed together with `file`.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// A file of the project with the text.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The file's mode, in octal.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The number of the user that the file belongs to.
+    #[serde(default)]
+    pub uid: u32,
+    /// The number of the group that the file belongs to.
+    #[serde(default)]
+    pub gid: u32,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPlace {
+    /// Names on this network, besides the service's own.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// The fixed IPv4 address.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+/// A limit of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserLimit {
+    pub soft: i64,
+    pub hard: i64,
+}
+
+/// Limits beyond `resources`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerLimits {
+    /// The share of processor time, relative to 1024.
+    #[serde(default)]
+    pub cpu_shares: Option<i64>,
+    /// The period of the processor quota, in microseconds.
+    #[serde(default)]
+    pub cpu_period: Option<i64>,
+    /// Processor time in each period, in microseconds.
+    #[serde(default)]
+    pub cpu_quota: Option<i64>,
+    /// The number of processes.
+    #[serde(default)]
+    pub pids: Option<i64>,
+    /// How likely the kernel ends this container when memory runs out, from -1000 to 1000.
+    #[serde(default)]
+    pub oom_score_adj: Option<i64>,
+    /// Never end this container when memory runs out.
+    #[serde(default)]
+    pub oom_kill_disable: bool,
+    /// How readily memory is swapped out, from 0 to 100.
+    #[serde(default)]
+    pub swappiness: Option<i64>,
+    /// Memory to leave when memory is scarce.
+    #[serde(default)]
+    pub memory_reservation: Option<Size>,
+    /// Memory and swap together: a size, or `unlimited`. Default: no swap.
+    #[serde(default)]
+    pub swap: Option<String>,
+}
+
+/// When to ask the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullWhen {
+    /// When the image is missing.
+    Missing,
+    /// Before each creation of the container.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl PullWhen {
+    pub(super) fn policy(self) -> Option<PullPolicy> {
+        match self {
+            Self::Missing => None,
+            Self::Always => Some(PullPolicy::Always),
+            Self::Never => Some(PullPolicy::Never),
+        }
+    }
 }
 
 fn default_dockerfile() -> String {
     "Dockerfile".to_owned()
 }
 
-impl Describe for Container {
-    fn ports(&self) -> Vec<PortNeed> {
-        self.expose.iter().copied().map(PortNeed::any).collect()
-    }
-
-    fn secrets(&self, _service: &str) -> Vec<SecretRef> {
-        Vec::new()
-    }
-
-    fn describe(&self, cx: &Context<'_>) -> Description {
-        let mut container = ContainerSpec::new(self.image.clone().unwrap_or_default());
-        if let Some(build) = &self.build {
-            container.image = Image::Built(ImageBuild {
-                dockerfile: build.dockerfile.clone(),
-                target: build.target.clone(),
-                arguments: build.args.clone(),
-                ..ImageBuild::new(cx.path(&build.context), format!("devenv-{}-{}:latest", cx.environment, cx.name))
-            });
-        }
-        container.entrypoint.clone_from(&self.entrypoint);
-        container.command.clone_from(&self.command);
-        container.user.clone_from(&self.user);
-        // Programs that were never meant to be process 1 neither reap children nor die of SIGTERM.
-        container.init = true;
-        container.environment = product::variables(cx, |variable| &variable.container);
-        for (name, value) in cx.declared.environment {
-            container.environment.insert(name.clone(), Template::given(name, value));
-        }
-        if cx.neighbours.values().any(|facts| facts.tls) {
-            container.mounts.push(Mount {
-                source: MountSource::Host(cx.authority.to_path_buf()),
-                target: AUTHORITY_IN_CONTAINER.to_owned(),
-                read_only: true,
-                device: None,
-            });
-        }
-        container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
-
-        let probe = cx
-            .declared
-            .probe
-            .map_or(Probe::None, |probe| product::probe(probe, |port| cx.port(port.or_else(|| self.first_port(cx)).unwrap_or_default())));
-        Description::product(Workload::Container(container), probe)
-    }
-
-    fn connection(&self, cx: &Context<'_>) -> Connection {
-        let mut connection = Connection::default();
-        if let Some(port) = self.first_port(cx) {
-            let url = cx.address(port, |host, port| Template::text(format!("http://{host}:{port}")));
-            connection.variable(cx, "URL", url);
-            connection.host_and_port(cx, port);
-            connection.url("http", cx.url("http", port));
-        }
-        connection
-    }
-
-    fn facts(&self, cx: &Context<'_>) -> Facts {
-        let address = self.first_port(cx).map(|port| (cx.name.to_string(), port));
-        Facts { kind: "container", address, ..Facts::default() }
-    }
+fn loopback() -> String {
+    "127.0.0.1".to_owned()
 }
 
-impl Container {
-    /// The port that it is known by: the first one exposed, else the first one with a host port of its own.
-    fn first_port(&self, cx: &Context<'_>) -> Option<u16> {
-        self.expose.first().or_else(|| cx.declared.ports.keys().next()).copied()
-    }
-}
-
-impl VolumeMount {
-    fn mount(&self, cx: &Context<'_>) -> Mount {
-        let host = self.source.starts_with(['.', '/']);
-        let source = if host { MountSource::Host(cx.path(&self.source)) } else { MountSource::Volume(self.source.clone()) };
-        Mount { source, target: self.target.clone(), read_only: self.read_only, device: None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use devenv_profile::testing::{Given, given};
-    use serde_json::json;
-
-    #[test]
-    fn it_gets_the_variables_of_all_others_in_their_container_form() {
-        let given = Given::nothing()
-            .and("cache", json!({ "redis": {} }))
-            .and("tracing", json!({ "jaeger": {} }))
-            .and("web", json!({ "container": {
-                "image": "shop/web:1",
-                "command": ["serve"],
-                "expose": [8080, 9000],
-                "volumes": [{ "source": "./static", "target": "/static", "read_only": true }, { "source": "uploads", "target": "/uploads" }],
-            }}))
-            .with(|service| {
-                service.environment.insert("LOG".into(), "debug".into());
-                service.probe = serde_json::from_value(json!({ "http": { "path": "/health" } })).unwrap();
-            });
-        insta::assert_snapshot!(given.rendered(), @r##"
-        image: shop/web:1
-        command: ["serve"]
-        variable: CACHE_URL=redis://default:${secret:cache/default}@cache:6379/0
-        variable: CACHE_HOST=cache
-        variable: CACHE_PORT=6379
-        variable: CACHE_PASSWORD=${secret:cache/default}
-        variable: TRACING_URL=http://tracing:16686
-        variable: TRACING_OTLP_HTTP=http://tracing:4318
-        variable: TRACING_OTLP_GRPC=http://tracing:4317
-        variable: WEB_URL=http://web:8080
-        variable: WEB_HOST=web
-        variable: WEB_PORT=8080
-        variable: REDIS_URL=redis://default:${secret:cache/default}@cache:6379/0
-        variable: OTEL_EXPORTER_OTLP_ENDPOINT=http://tracing:4318
-        variable: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
-        variable: OTEL_TRACES_SAMPLER=parentbased_traceidratio
-        variable: OTEL_TRACES_SAMPLER_ARG=1
-        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
-        variable: DEVENV_PROJECT=/home/ada/shop
-        variable: DEVENV_INSTANCE=default
-        variable: OTEL_SERVICE_NAME=web
-        variable: LOG=debug
-        mount: /home/ada/shop/static at /static read-only
-        mount: volume uploads at /uploads
-        port: 127.0.0.1:20005 -> 8080
-        port: 127.0.0.1:20006 -> 9000
-        probe: {"http":{"port":20005,"path":"/health","status":200}}
-        stop: SIGTERM 10s
-        restart: OnFailure 5
-        "##);
-    }
-
-    #[test]
-    fn an_image_is_built_from_the_project_under_the_environments_name() {
-        let given =
-            given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
-        insta::assert_snapshot!(given.rendered(), @r##"
-        build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest", options: BuildOptions { dockerfile_inline: None, labels: {}, network: None, no_cache: false, pull: false, platform: None, extra_hosts: [], shared_memory: None, contexts: {}, ssh: [], secrets: {}, cache_from: [] }, content: None }
-        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
-        variable: DEVENV_PROJECT=/home/ada/shop
-        variable: DEVENV_INSTANCE=default
-        probe: "none"
-        stop: SIGTERM 10s
-        restart: OnFailure 5
-        "##);
-        assert!(given.spec().services["web"].container().unwrap().init);
-    }
-
-    #[test]
-    fn it_can_verify_its_neighbours_certificates() {
-        let spec = given("db", json!({ "postgres": { "tls": true } })).and("web", json!({ "container": { "image": "x" } })).spec();
-        let web = spec.services["web"].container().unwrap();
-        assert_eq!(web.environment["DEVENV_CA_FILE"].to_string(), web.mounts[0].target);
-        assert_eq!(web.mounts[0].source, MountSource::Host("/state/authority.crt".into()));
-    }
+fn yes() -> bool {
+    true
 }

@@ -1,5 +1,6 @@
 //! A container of the product, from any image.
 
+mod describe;
 mod fields;
 mod rules;
 
@@ -30,6 +31,8 @@ impl ServiceKind for ContainerKind {
         const FILES: &[FileField] = &[
             FileField { path: &["build", "context"], used_for: FileUse::Needed },
             FileField { path: &["volumes", "*", "source"], used_for: FileUse::Mounted },
+            FileField { path: &["config_files", "*", "file"], used_for: FileUse::Needed },
+            FileField { path: &["secret_files", "*", "file"], used_for: FileUse::Needed },
         ];
         FILES
     }

@@ -1,15 +1,76 @@
-//! Rules for image, ports and volumes.
+//! Rules for image, ports, volumes, files and settings.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use devenv_document::{
     source::Findings,
-    tree::{Content, Node},
+    spelling::{did_you_mean, one_of},
+    tree::{Content, Node, shortened},
     value::{image_name, positive},
 };
 
+use devenv_spec::Size;
+
 use super::ContainerKind;
 use crate::capability::{KindReload, Rules, ServiceNode};
+
+/// Fields of which only some texts mean something.
+fn settings(fields: &Node, findings: &mut Findings) {
+    if let Some(server) = fields.get("server") {
+        let known = || crate::all().filter(|kind| kind.servers().is_some()).map(crate::ServiceKind::name);
+        if let Some(name) = server.text().filter(|name| !known().any(|known| known == *name)) {
+            let message = format!("`server` must be {}, but is `{}`", one_of(known()), shortened(name));
+            findings.error(server.span, "bad-value", message).maybe_hint(did_you_mean(name, known()));
+        }
+    }
+    for (field, words) in [("network_mode", &["host", "none"][..]), ("pid", &["host"]), ("ipc", &["host", "private", "shareable", "none"])] {
+        let Some(node) = fields.get(field) else { continue };
+        if let Some(text) = node.text().filter(|text| !words.contains(text) && !text.starts_with("service:")) {
+            let message = format!("`{field}` must be {} or `service:NAME`, but is `{}`", one_of(words.iter().copied()), shortened(text));
+            findings.error(node.span, "bad-value", message);
+        }
+    }
+    for (_, entry) in fields.get("networks").into_iter().flat_map(Node::entries) {
+        if let Some(address) = entry.node.get("address").filter(|node| node.text().is_some_and(|text| text.parse::<Ipv4Addr>().is_err())) {
+            findings.error(address.span, "bad-value", format!("`address` must be an IPv4 address, but is {}", address.noun()));
+        }
+    }
+    let hosts = fields.get("publish").into_iter().flat_map(Node::items).filter_map(|port| port.get("address"));
+    for address in hosts.filter(|node| node.text().is_some_and(|text| text.parse::<IpAddr>().is_err())) {
+        findings.error(address.span, "bad-value", format!("`address` must be an IP address, but is {}", address.noun()));
+    }
+    if let Some(swap) = fields.get("limits").and_then(|limits| limits.get("swap"))
+        && swap.text().is_some_and(|text| text != "unlimited" && text.parse::<Size>().is_err())
+    {
+        findings.error(swap.span, "bad-size", format!("`swap` must be a size or `unlimited`, but is {}", swap.noun()));
+    }
+    for label in fields.get("labels").into_iter().flat_map(Node::entries).filter(|(name, _)| name.starts_with("dev.devenv.")) {
+        findings.error(label.1.key, "bad-name", format!("the label `{}` is one of devenv's own", label.0));
+    }
+}
+
+/// Files that are written into the container.
+fn files(fields: &Node, findings: &mut Findings) {
+    for field in ["config_files", "secret_files"] {
+        for (path, entry) in fields.get(field).into_iter().flat_map(Node::entries) {
+            if !path.starts_with('/') {
+                let message = format!("`{}` is not an absolute path in the container", shortened(path));
+                findings.error(entry.key, "bad-value", message);
+            }
+            if entry.node.entry("content").is_some() == entry.node.entry("file").is_some() {
+                findings.error(entry.key, "missing-field", format!("`{}` needs either `content` or `file`", shortened(path)));
+            }
+            if let Some(mode) = entry.node.get("mode")
+                && mode.text().is_some_and(|text| u32::from_str_radix(text, 8).is_ok_and(|mode| mode > 0o7777) || u32::from_str_radix(text, 8).is_err())
+            {
+                findings.error(mode.span, "bad-value", format!("`mode` must be a file mode such as `0440`, but is {}", mode.noun()));
+            }
+        }
+    }
+}
 
 impl Rules for ContainerKind {
     fn check(&self, service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], findings: &mut Findings) {
@@ -64,6 +125,8 @@ impl Rules for ContainerKind {
                 findings.error(target.span, "given-twice", format!("two volumes have the target `{path}`"));
             }
         }
+        settings(fields, findings);
+        files(fields, findings);
     }
 
     fn is_own_program(&self) -> bool {
@@ -71,7 +134,8 @@ impl Rules for ContainerKind {
     }
 
     fn port_hint(&self, service: &ServiceNode<'_>) -> Option<&'static str> {
-        let exposed = service.fields.get("expose").is_some_and(|expose| expose.list().is_none_or(|items| !items.is_empty()));
+        let listed = |field: &str| service.fields.get(field).is_some_and(|list| list.list().is_none_or(|items| !items.is_empty()));
+        let exposed = listed("expose") || listed("publish");
         (!exposed).then_some("set `expose: [8080]` under `container`")
     }
 

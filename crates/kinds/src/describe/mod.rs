@@ -26,6 +26,11 @@ pub trait Describe {
     /// The secrets that it needs to exist, before anything is described.
     fn secrets(&self, service: &str) -> Vec<SecretRef>;
 
+    /// Secrets whose values the profile itself gives: they are kept with the others, so that the spec does not hold them.
+    fn given_secrets(&self, _service: &str, _declared: &Declared<'_>) -> Vec<(SecretRef, String)> {
+        Vec::new()
+    }
+
     /// The service as plain data.
     fn describe(&self, cx: &Context<'_>) -> Description;
 

@@ -11,6 +11,7 @@ mod probe;
 mod provision;
 mod rules;
 mod scripts;
+mod servers;
 pub mod spec;
 pub(crate) mod topics;
 pub mod wire;
@@ -39,7 +40,7 @@ impl ServiceKind for KafkaKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, provisions, scripts, leases, figures, backups, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

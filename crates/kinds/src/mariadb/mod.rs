@@ -15,6 +15,7 @@ mod provision;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
 mod scripts;
+mod servers;
 mod session;
 pub mod spec;
 mod swap;
@@ -44,7 +45,7 @@ impl ServiceKind for MariadbKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, provisions, scripts, leases, backups, transfers, golden, figures, faults, workloads);
+    abilities!(probes, servers, provisions, scripts, leases, backups, transfers, golden, figures, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

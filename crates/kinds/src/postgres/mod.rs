@@ -12,6 +12,7 @@ pub mod probe;
 pub mod provision;
 mod rules;
 mod scripts;
+mod servers;
 pub mod spec;
 mod transfer;
 pub(crate) mod workload;
@@ -39,7 +40,7 @@ impl ServiceKind for PostgresKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, provisions, scripts, leases, figures, backups, transfers, golden, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, transfers, golden, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

@@ -12,6 +12,7 @@ mod provision;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
 mod scripts;
+mod servers;
 pub mod spec;
 mod workload;
 
@@ -38,7 +39,7 @@ impl ServiceKind for RabbitmqKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, provisions, scripts, leases, backups, workloads);
+    abilities!(probes, servers, provisions, scripts, leases, backups, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["definitions"]), FileField::scripts(&["seed"])];

@@ -10,6 +10,7 @@ pub mod probe;
 mod provision;
 mod rules;
 mod scripts;
+mod servers;
 pub mod spec;
 mod workload;
 
@@ -36,7 +37,7 @@ impl ServiceKind for RedisKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, provisions, scripts, leases, figures, backups, transfers, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, transfers, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

@@ -97,6 +97,7 @@ async fn of_two_networks_of_one_name_one_stays_and_down_leaves_neither() {
             role: None,
         },
         subnet: "10.213.0.64/26".parse().unwrap(),
+        internal: false,
     };
     while !world.engine.calls().iter().any(|call| call.starts_with("create_network")) {
         tokio::time::sleep(Duration::from_millis(1)).await;

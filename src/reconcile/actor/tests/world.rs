@@ -151,7 +151,13 @@ impl World {
     pub(super) fn new() -> Self {
         let mut db = service("db", &[]);
         let Workload::Container(container) = &mut db.workload else { unreachable!() };
-        container.mounts.push(Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false, device: None });
+        container.mounts.push(Mount {
+            source: MountSource::Volume("data".into()),
+            target: "/data".into(),
+            read_only: false,
+            device: None,
+            options: crate::spec::MountOptions::default(),
+        });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
         let engine = FakeEngine::new().with_image("db:1").with_image("api:1");
@@ -182,6 +188,7 @@ impl World {
             subnet: "10.213.0.0/26".parse().unwrap(),
             figures: None,
             services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
+            networks: indexmap::IndexMap::new(),
             variables: IndexMap::new(),
             overridden: Vec::new(),
         }

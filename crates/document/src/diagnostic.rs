@@ -3,11 +3,11 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 use devenv_api::Severity;
 
-use super::source::{Finding, Findings, Sources};
+use crate::source::{Finding, Findings, Sources};
 
 /// All findings, one after the other, each ended by an empty line. With escape codes, which the printer strips where they
 /// are not wanted.
-pub(crate) fn render(findings: &Findings, sources: &Sources) -> String {
+pub fn render(findings: &Findings, sources: &Sources) -> String {
     findings.iter().map(|finding| one(finding, sources) + "\n\n").collect()
 }
 

@@ -2,14 +2,14 @@
 
 use indexmap::IndexMap;
 
-use super::{
+use crate::{
     interpolate::{self, Grammar, Lookup},
     source::{FileId, Findings, Sources, Span},
 };
 
 /// One variable of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Given {
+pub struct Given {
     pub value: String,
     pub span: Span,
 }
@@ -21,7 +21,7 @@ const WRONG: usize = 50;
 
 /// Reads a file of variables. A value may name variables of the process's environment, of `before` and of its own file above it,
 /// and the process's environment wins.
-pub(super) fn parse(
+pub fn parse(
     sources: &Sources,
     file: FileId,
     environment: &dyn Lookup,
@@ -83,7 +83,7 @@ impl Reader<'_> {
         self.position = start + key.len();
         if interpolate::name_length(&name) != name.len() || name.is_empty() {
             self.findings
-                .error(span, "bad-variable", format!("`{}` is not a variable name", super::tree::shortened(&name)))
+                .error(span, "bad-variable", format!("`{}` is not a variable name", crate::tree::shortened(&name)))
                 .hint("write lines as `NAME=value`: a name consists of letters, digits and `_`, and a comment starts with `#`");
             self.position = self.line_end() + 1;
             return;
@@ -154,7 +154,7 @@ impl Reader<'_> {
         if !after.is_empty() && !after.starts_with('#') {
             let span = self.sources.span(self.file, self.position, self.position + after.len());
             self.findings
-                .error(span, "bad-variable", format!("unexpected `{}` after the closing quote", super::tree::shortened(after)))
+                .error(span, "bad-variable", format!("unexpected `{}` after the closing quote", crate::tree::shortened(after)))
                 .hint("only a comment may follow the closing quote");
         }
         self.position = end + 1;

@@ -2,7 +2,7 @@
 
 use devenv_spec::sensitive;
 
-use super::{
+use crate::{
     source::{Findings, Sources, Span},
     spelling,
     tree::{Content, Filled, Node},
@@ -10,15 +10,17 @@ use super::{
 
 /// How the text is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grammar {
+pub enum Grammar {
     /// `$NAME` without braces is left alone: it belongs to a shell.
     Profile,
     /// `$NAME` is a variable too, and `\$` a dollar sign.
     EnvFile,
+    /// `$NAME` is a variable too, `:+` and `+` give another text to one that is set, and one that is not set is empty.
+    Compose,
 }
 
 /// The variables that text may name.
-pub(super) trait Lookup {
+pub trait Lookup {
     fn value(&self, name: &str) -> Option<String>;
     fn names(&self) -> Vec<String>;
 
@@ -28,24 +30,37 @@ pub(super) trait Lookup {
     }
 }
 
+/// The variables of a process.
+impl Lookup for std::collections::BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
 /// Text with its variables filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expanded {
-    pub(super) text: String,
+pub struct Expanded {
+    pub text: String,
     /// The variables that were asked for.
-    pub(super) names: Vec<String>,
-    pub(super) troubles: Vec<Trouble>,
+    pub names: Vec<String>,
+    pub troubles: Vec<Trouble>,
 }
 
 /// What cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub struct Trouble {
     /// Where in the text, in bytes.
-    pub(super) offset: usize,
-    pub(super) length: usize,
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
+    pub offset: usize,
+    pub length: usize,
+    pub code: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+    /// False where a language may take an empty text instead.
+    pub required: bool,
 }
 
 /// Defaults within defaults are followed to this depth.
@@ -54,7 +69,7 @@ const DEEPEST: usize = 16;
 const LARGEST: usize = 1 << 20;
 
 /// Expands every scalar of a tree. Problems stay with the scalar, since a later layer may replace it.
-pub(super) fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
+pub fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
     match &mut node.content {
         Content::Null => {}
         Content::List(items) => items.iter_mut().for_each(|item| fill(item, sources, lookup)),
@@ -81,7 +96,7 @@ pub(super) fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
 }
 
 /// Fills in the variables of one text.
-pub(super) fn expand(text: &str, lookup: &dyn Lookup, grammar: Grammar) -> Expanded {
+pub fn expand(text: &str, lookup: &dyn Lookup, grammar: Grammar) -> Expanded {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), names: Vec::new(), troubles: Vec::new() };
     let mut reader = Reader { text, position: 0, lookup, grammar, out: &mut expanded };
     reader.read(false, 0);
@@ -109,12 +124,22 @@ impl Reader<'_> {
                 self.position += 2;
             } else if rest.starts_with("${") {
                 self.braced(depth);
-            } else if self.grammar == Grammar::EnvFile && character == '$' && name_length(&rest[1..]) > 0 {
+            } else if self.grammar != Grammar::Profile && character == '$' && name_length(&rest[1..]) > 0 {
                 let length = name_length(&rest[1..]);
                 let name = rest[1..=length].to_owned();
                 let offset = self.position;
                 self.position += 1 + length;
                 self.simple(&name, offset);
+            } else if self.grammar == Grammar::Compose && character == '$' {
+                self.out.troubles.push(Trouble {
+                    offset: self.position,
+                    length: 1,
+                    code: "bad-variable",
+                    message: "this `$` begins no variable".to_owned(),
+                    hint: Some("write `$$` for a dollar sign".to_owned()),
+                    required: true,
+                });
+                self.position += 1;
             } else {
                 self.out.text.push(character);
                 self.position += character.len_utf8();
@@ -137,7 +162,9 @@ impl Reader<'_> {
         let name = rest[..length].to_owned();
         let after = &rest[length..];
         self.position = offset + 2 + length;
-        let operator = [":-", "-", ":?", "?", "}"].into_iter().find(|operator| after.starts_with(operator));
+        let operators: &[&str] =
+            if self.grammar == Grammar::Compose { &[":-", "-", ":?", "?", ":+", "+", "}"] } else { &[":-", "-", ":?", "?", "}"] };
+        let operator = operators.iter().copied().find(|operator| after.starts_with(operator));
         let (Some(operator), false, false) = (operator, name.is_empty(), depth >= DEEPEST) else {
             let end = rest.find('}').map_or(self.text.len(), |end| offset + 2 + end + 1);
             let written = &self.text[offset..end];
@@ -147,6 +174,7 @@ impl Reader<'_> {
                 code: "bad-variable",
                 message: format!("`{written}` is not a variable"),
                 hint: Some("write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`; `$$` is a dollar sign".to_owned()),
+                required: true,
             });
             self.position = end;
             return;
@@ -164,19 +192,25 @@ impl Reader<'_> {
         let closed = self.text[self.position..].starts_with('}');
         self.position += usize::from(closed);
         let other = self.out.text.split_off(kept);
+        if operator.ends_with('+') {
+            if value.is_none() {
+                self.out.names.truncate(known);
+                self.out.troubles.truncate(troubles);
+            } else {
+                self.out.text.push_str(&other);
+            }
+            if !closed {
+                self.unclosed(&name, offset);
+            }
+            return;
+        }
         let wanted = value.is_none() && operator.ends_with('-');
         if !wanted {
             self.out.names.truncate(known);
             self.out.troubles.truncate(troubles);
         }
         if !closed {
-            self.out.troubles.push(Trouble {
-                offset,
-                length: self.text.len() - offset,
-                code: "bad-variable",
-                message: format!("missing `}}` after `${{{name}`"),
-                hint: None,
-            });
+            self.unclosed(&name, offset);
         }
         match value {
             Some(value) => self.out.text.push_str(&value),
@@ -184,7 +218,11 @@ impl Reader<'_> {
             None => {
                 let said = if other.trim().is_empty() { "it is required".to_owned() } else { other };
                 let message = format!("the variable `{name}` is not set: {said}");
+                let before = self.out.troubles.len();
                 self.unset(&name, offset, self.position - offset, message);
+                for trouble in self.out.troubles.iter_mut().skip(before).filter(|trouble| trouble.code == "unset-variable") {
+                    trouble.required = true;
+                }
             }
         }
     }
@@ -194,6 +232,17 @@ impl Reader<'_> {
         let name = rest.strip_prefix("secret:").filter(|_| self.grammar == Grammar::Profile)?;
         let length = name_length(name);
         (length > 0 && name[length..].starts_with('}')).then(|| name[..length].to_owned())
+    }
+
+    fn unclosed(&mut self, name: &str, offset: usize) {
+        self.out.troubles.push(Trouble {
+            offset,
+            length: self.text.len() - offset,
+            code: "bad-variable",
+            message: format!("missing `}}` after `${{{name}`"),
+            hint: None,
+            required: true,
+        });
     }
 
     fn simple(&mut self, name: &str, offset: usize) {
@@ -211,7 +260,7 @@ impl Reader<'_> {
     fn too_much(&mut self, offset: usize, length: usize) {
         if self.out.troubles.iter().all(|trouble| trouble.code != "too-large") {
             let message = "the expanded variables exceed the size limit, or too many of them are not set".to_owned();
-            self.out.troubles.push(Trouble { offset, length, code: "too-large", message, hint: None });
+            self.out.troubles.push(Trouble { offset, length, code: "too-large", message, hint: None, required: true });
         }
     }
 
@@ -228,12 +277,12 @@ impl Reader<'_> {
         } else {
             format!("set it in the environment, in an `env_file` or under `variables`, or give it a default: `${{{name}:-…}}`")
         };
-        self.out.troubles.push(Trouble { offset, length, code: "unset-variable", message, hint: Some(hint) });
+        self.out.troubles.push(Trouble { offset, length, code: "unset-variable", message, hint: Some(hint), required: false });
     }
 }
 
 /// The length of the variable's name that `text` begins with.
-pub(super) fn name_length(text: &str) -> usize {
+pub fn name_length(text: &str) -> usize {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         return 0;
     }

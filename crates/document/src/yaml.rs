@@ -4,18 +4,18 @@
 //! problem, and a number where text is wanted keeps its spelling (`8.0` stays `8.0`). Bounded in size, depth and
 //! what aliases may expand to: no text makes it panic, hang or eat the memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use indexmap::IndexMap;
 
-use super::{
+use crate::{
     source::{FileId, Findings, Sources, Span},
     tree::{Content, Entry, Node, Scalar},
 };
 
 /// The largest file, in bytes.
-pub(super) const LARGEST: usize = 1 << 20;
+pub const LARGEST: usize = 1 << 20;
 /// The deepest nesting.
 const DEEPEST: usize = 64;
 /// What aliases may add in all, in bytes of text and 64 for each value.
@@ -23,19 +23,26 @@ const ALIASES: usize = 1 << 20;
 
 /// The result of parsing a text.
 #[derive(Debug)]
-pub(crate) struct Parsed {
+pub struct Parsed {
     pub root: Node,
     /// False if the text ends in a syntax error: then only what precedes it is known.
     pub complete: bool,
+    /// The values with a tag that the caller knows, by their place.
+    pub tags: BTreeMap<Span, String>,
 }
 
 /// Parses one document. YAML errors go to `findings`.
-pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed {
+pub fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed {
+    parse_with_tags(sources, file, &[], findings)
+}
+
+/// The same for a language that gives a meaning to some tags, such as `!reset`.
+pub fn parse_with_tags(sources: &Sources, file: FileId, known: &[&str], findings: &mut Findings) -> Parsed {
     let text = sources.get(file).text.as_str();
     let start = sources.span(file, 0, 0);
     if text.len() > LARGEST {
         findings.error(start, "too-large", format!("the file has {} bytes, more than the limit of {LARGEST}", text.len()));
-        return Parsed { root: Node { span: start, content: Content::Null }, complete: false };
+        return Parsed { root: Node { span: start, content: Content::Null }, complete: false, tags: BTreeMap::new() };
     }
     let options = granit_parser::options! {
         emit_comments: false,
@@ -43,10 +50,12 @@ pub(crate) fn parse(sources: &Sources, file: FileId, findings: &mut Findings) ->
         flow_nesting_limit: DEEPEST,
         block_nesting_limit: DEEPEST,
     };
-    let mut builder = Builder { text, file, findings, stack: Vec::new(), root: None, anchors: HashMap::new(), expanded: 0 };
+    let mut builder =
+        Builder { text, file, findings, stack: Vec::new(), root: None, anchors: HashMap::new(), expanded: 0, known, tags: BTreeMap::new() };
     let complete = builder.read(Parser::new_from_str_with_options(text, options), sources).is_some();
     builder.close_all();
-    Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete }
+    let tags = std::mem::take(&mut builder.tags);
+    Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete, tags }
 }
 
 struct Builder<'a> {
@@ -57,12 +66,16 @@ struct Builder<'a> {
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
     expanded: usize,
+    /// Tags that mean something to the caller, and the values that have one.
+    known: &'a [&'a str],
+    tags: BTreeMap<Span, String>,
 }
 
 /// A list or mapping that is still open.
 struct Frame {
     span: Span,
     anchor: usize,
+    tag: Option<String>,
     open: Open,
 }
 
@@ -97,23 +110,24 @@ impl Builder<'_> {
             let span = self.span(span);
             match event {
                 Event::Scalar(text, style, anchor, tag) => {
-                    self.tagged(span, tag.as_deref());
+                    let known = self.tagged(span, tag.as_deref());
                     let plain = matches!(style, ScalarStyle::Plain) && !is_text(tag.as_deref());
                     let content = if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
                         Content::Null
                     } else {
                         Content::Scalar(Scalar { text: text.into_owned(), plain, filled: None })
                     };
+                    self.keep_tag(span, known);
                     self.add(Node { span, content }, anchor)?;
                 }
                 Event::SequenceStart(_, anchor, tag) => {
-                    self.tagged(span, tag.as_deref());
-                    self.stack.push(Frame { span, anchor, open: Open::List(Vec::new()) });
+                    let tag = self.tagged(span, tag.as_deref());
+                    self.stack.push(Frame { span, anchor, tag, open: Open::List(Vec::new()) });
                 }
                 Event::MappingStart(_, anchor, tag) => {
-                    self.tagged(span, tag.as_deref());
+                    let tag = self.tagged(span, tag.as_deref());
                     let open = Open::Map { entries: IndexMap::new(), key: None, merged: Vec::new() };
-                    self.stack.push(Frame { span, anchor, open });
+                    self.stack.push(Frame { span, anchor, tag, open });
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(span.end)?,
                 Event::Alias(id) => {
@@ -170,6 +184,7 @@ impl Builder<'_> {
     fn close(&mut self, end: usize) -> Option<()> {
         let frame = self.stack.pop()?;
         let span = Span { end: end.max(frame.span.start), ..frame.span };
+        self.keep_tag(span, frame.tag);
         let content = match frame.open {
             Open::List(items) => Content::List(items),
             Open::Map { mut entries, key, merged } => {
@@ -224,12 +239,21 @@ impl Builder<'_> {
         None
     }
 
-    /// Tags other than those of plain YAML mean nothing here, and dropping them silently would change a meaning.
-    fn tagged(&mut self, span: Span, tag: Option<&Tag>) {
-        if let Some(tag) = tag.filter(|tag| tag.core_suffix().is_none()) {
-            self.findings
-                .error(span, "unknown-tag", format!("unknown tag `{}`", tag.original()))
-                .hint("put text that starts with `!` in quotes");
+    /// Tags other than those of plain YAML mean nothing here, and dropping them silently would change a meaning. The tag, if
+    /// the caller knows it.
+    fn tagged(&mut self, span: Span, tag: Option<&Tag>) -> Option<String> {
+        let tag = tag.filter(|tag| tag.core_suffix().is_none())?;
+        let name = tag.original();
+        if self.known.contains(&name.as_str()) {
+            return Some(name);
+        }
+        self.findings.error(span, "unknown-tag", format!("unknown tag `{name}`")).hint("put text that starts with `!` in quotes");
+        None
+    }
+
+    fn keep_tag(&mut self, span: Span, tag: Option<String>) {
+        if let Some(tag) = tag {
+            self.tags.insert(span, tag);
         }
     }
 

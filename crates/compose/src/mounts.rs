@@ -1,0 +1,195 @@
+//! Mounts of a service: short and long forms to the volumes, files and memory of a profile.
+
+use devenv_document::tree::{Content, Node};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use crate::{project::Project, values::Values, words};
+
+/// What a service mounts, as a profile says it.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    pub(crate) volumes: Vec<Value>,
+    /// By path.
+    pub(crate) memory: Map<String, Value>,
+}
+
+/// One mount, in whichever form.
+struct Mount {
+    kind: String,
+    source: Option<String>,
+    target: String,
+    more: Map<String, Value>,
+}
+
+pub(crate) fn mounts(name: &str, service: &Node, project: &mut Project<'_>) -> Mounts {
+    // Of two for the same place in the container, the later one.
+    let mut found: IndexMap<String, (Mount, &Node)> = IndexMap::new();
+    if let Some(node) = service.get("volumes") {
+        if !matches!(node.content, Content::List(_) | Content::Null) {
+            project.values().wrong(node.span, "volumes", "a list", node);
+        }
+        for item in node.items() {
+            let mount = match item.text() {
+                Some(text) => short(text),
+                None => long(item, &mut project.values()),
+            };
+            match mount {
+                Ok(mount) if !mount.target.starts_with('/') => {
+                    let message = format!("`{}` is not an absolute path in the container", mount.target);
+                    project.findings.error(item.span, "bad-value", message);
+                }
+                Ok(mount) => {
+                    found.insert(mount.target.trim_end_matches('/').to_owned(), (mount, item));
+                }
+                Err(reason) => {
+                    project
+                        .findings
+                        .error(item.span, "bad-volume", format!("{} is not a volume: {reason}", item.noun()))
+                        .hint("write `name:/path`, `./directory:/path:ro`, or a mapping with `type`, `source` and `target`");
+                }
+            }
+        }
+    }
+    let mut mounts = Mounts::default();
+    for (mount, item) in found.into_values() {
+        add(name, mount, item, project, &mut mounts);
+    }
+    let texts = project.values().texts(service, "tmpfs");
+    for text in texts {
+        let (target, options) = text.split_once(':').unwrap_or((&text, ""));
+        let size = options.strip_prefix("size=").filter(|size| !size.contains(',')).and_then(words::size);
+        let options = size.map_or_else(|| options.to_owned(), words::size_of_profile);
+        mounts.memory.insert(target.to_owned(), json!(options));
+    }
+    mounts
+}
+
+fn short(text: &str) -> Result<Mount, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, modes) = match parts.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, modes] => (Some(*source), *target, *modes),
+        _ => return Err("it has too many parts".to_owned()),
+    };
+    if source == Some("") {
+        return Err("its source is empty".to_owned());
+    }
+    let bind = source.is_some_and(|source| source.starts_with(['.', '/', '~']));
+    let mut more = Map::new();
+    if bind {
+        more.insert("create".to_owned(), json!(true));
+    }
+    for mode in modes.split(',').filter(|mode| !mode.is_empty()) {
+        match mode {
+            "ro" => more.insert("read_only".to_owned(), json!(true)),
+            "rw" | "cached" | "delegated" | "consistent" => None,
+            "z" | "Z" => more.insert("selinux".to_owned(), json!(mode)),
+            "nocopy" => more.insert("no_copy".to_owned(), json!(true)),
+            "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => more.insert("propagation".to_owned(), json!(mode)),
+            other => return Err(format!("the mode `{other}` is not known")),
+        };
+    }
+    let kind = if bind { "bind" } else { "volume" };
+    Ok(Mount { kind: kind.to_owned(), source: source.map(str::to_owned), target: target.to_owned(), more })
+}
+
+fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
+    if item.map().is_none() {
+        return Err("it is neither text nor a mapping".to_owned());
+    }
+    let kind = values.choice(item, "type", &["volume", "bind", "tmpfs"]).ok_or("its `type` is missing or not supported")?;
+    let target = values.text(item, "target").ok_or("`target` is missing")?;
+    let source = values.text(item, "source");
+    let mut more = Map::new();
+    if values.boolean(item, "read_only") == Some(true) {
+        more.insert("read_only".to_owned(), json!(true));
+    }
+    if kind == "bind" {
+        let create = item.get("bind").is_none_or(|bind| values.boolean(bind, "create_host_path") != Some(false));
+        if create {
+            more.insert("create".to_owned(), json!(true));
+        }
+    }
+    if let Some(bind) = item.get("bind") {
+        for name in ["propagation", "selinux"] {
+            if let Some(text) = values.text(bind, name) {
+                more.insert(name.to_owned(), json!(text));
+            }
+        }
+    }
+    if let Some(volume) = item.get("volume")
+        && values.boolean(volume, "nocopy") == Some(true)
+    {
+        more.insert("no_copy".to_owned(), json!(true));
+    }
+    if let Some(tmpfs) = item.get("tmpfs") {
+        if let Some(size) = values.size(tmpfs, "size") {
+            more.insert("size".to_owned(), json!(words::size_of_profile(size)));
+        }
+        if let Some(mode) = values.text(tmpfs, "mode") {
+            more.insert("mode".to_owned(), json!(mode));
+        }
+    }
+    Ok(Mount { kind, source, target, more })
+}
+
+fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts: &mut Mounts) {
+    let Mount { kind, source, target, more } = mount;
+    let mut value = Map::new();
+    match (kind.as_str(), source) {
+        ("tmpfs", _) => {
+            let size = more.get("size").and_then(Value::as_str);
+            let mode = more.get("mode").and_then(Value::as_str);
+            let options = match (size, mode) {
+                (size, None) => size.unwrap_or_default().to_owned(),
+                (size, Some(mode)) => {
+                    let size = size.and_then(words::size).map(|size| format!("size={size},")).unwrap_or_default();
+                    format!("{size}mode={}", mode.trim_start_matches("0o"))
+                }
+            };
+            mounts.memory.insert(target, json!(options));
+            return;
+        }
+        ("bind", None) => {
+            project.findings.error(item.span, "missing-field", "a bind mount needs `source`");
+            return;
+        }
+        ("bind", Some(source)) => {
+            let source = match source.strip_prefix('~') {
+                Some(rest) => format!("{}{rest}", project.environment.get("HOME").map_or("~", String::as_str)),
+                None => source,
+            };
+            // Where a path is wanted, a plain name is one.
+            let source = if source.starts_with(['.', '/']) { source } else { format!("./{source}") };
+            value.insert("source".to_owned(), json!(source));
+        }
+        (_, None) => {
+            // Kept across `up`, as Compose keeps it, under a name made from its path.
+            let words: String = target.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+            value.insert("source".to_owned(), json!(format!("anonymous{words}")));
+        }
+        (_, Some(source)) => match project.volume(&source, item.span) {
+            None => return,
+            Some(volume) if volume.external => {
+                value.insert("source".to_owned(), json!(volume.name));
+                value.insert("external".to_owned(), json!(true));
+            }
+            Some(volume) => {
+                value.insert("source".to_owned(), json!(volume.name));
+                if volume.owner != name {
+                    value.insert("of".to_owned(), json!(volume.owner));
+                }
+            }
+        },
+    }
+    value.insert("target".to_owned(), json!(target));
+    // In one order, however it was written.
+    for field in ["create", "read_only", "selinux", "no_copy", "propagation"] {
+        if let Some(option) = more.get(field) {
+            value.insert(field.to_owned(), option.clone());
+        }
+    }
+    mounts.volumes.push(value.into());
+}

@@ -1,0 +1,63 @@
+//! A server of a kind in a container that the user configures: what its own variables and arguments say about it.
+
+use devenv_spec::{Probe, SecretRef};
+use indexmap::IndexMap;
+
+use crate::describe::{Connection, Context};
+
+/// What a container says about the server in it.
+#[derive(Debug, Clone)]
+pub struct ServerFacts<'a> {
+    pub environment: &'a IndexMap<String, String>,
+    /// The entrypoint and its arguments, as far as they are given.
+    pub words: Vec<&'a str>,
+}
+
+/// Containers with `server: NAME`, and images that are recognised by their name. Pure.
+pub trait Servers: Send + Sync {
+    /// Names of images without registry and tag, such as `postgres` or `bitnami/postgresql`.
+    fn images(&self) -> &'static [&'static str];
+
+    /// The names under which such an image starts the server: with another command it is something else, such as a client.
+    fn programs(&self) -> &'static [&'static str];
+
+    /// The port in the container.
+    fn port(&self, facts: &ServerFacts<'_>) -> u16;
+
+    /// What clients log in with, by the name that [`Self::question`] and [`Self::connection`] ask for it.
+    fn secrets(&self, _facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The question in the server's protocol, at a port of the host; none if the credentials are not known.
+    fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe>;
+
+    /// A command in the container that asks the same, for a server without a port on the host.
+    fn command(&self, facts: &ServerFacts<'_>) -> Option<Vec<String>>;
+
+    /// The variables and addresses of the kind; the port is on the host.
+    fn connection(&self, facts: &ServerFacts<'_>, port: u16, cx: &Context<'_>, connection: &mut Connection);
+
+    /// The signal that ends it, where that is another than SIGTERM.
+    fn stop_signal(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+impl ServerFacts<'_> {
+    /// A variable that is given and not empty.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The first of these variables that is given.
+    pub fn first<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&str> {
+        names.into_iter().find_map(|name| self.variable(name))
+    }
+
+    /// The word after an argument.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        let at = self.words.iter().position(|word| *word == name)?;
+        self.words.get(at + 1).copied()
+    }
+}

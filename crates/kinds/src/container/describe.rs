@@ -1,0 +1,444 @@
+//! What a container's fields become. Pure.
+
+use std::time::Duration;
+
+use devenv_spec::{
+    Attachment, BuildOptions, BuildSecret, ContainerOptions, ContainerSpec, FileSpec, Image, ImageBuild, Limits, Mount, MountOptions,
+    MountSource, Probe, Protocol, PublishedPort, SecretRef, ServiceName, Sharing, Size, Template, Ulimit, Workload,
+};
+use indexmap::IndexMap;
+
+use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, VolumeMount};
+use crate::{
+    capability::{ServerFacts, Servers},
+    describe::{AUTHORITY_IN_CONTAINER, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product},
+};
+
+/// The mode of a file, unless it says another.
+const READABLE: u32 = 0o444;
+/// The first start of a server makes its data.
+const SERVER_TIMEOUT: Duration = Duration::from_mins(3);
+
+impl Describe for Container {
+    fn ports(&self) -> Vec<PortNeed> {
+        let mut needs: Vec<PortNeed> = self.expose.iter().copied().map(PortNeed::any).collect();
+        for port in &self.publish {
+            // A container's port has one lease; what is published besides is fixed, and the engine's affair.
+            if needs.iter().all(|need| need.container != port.port) {
+                needs.push(PortNeed { fixed: port.host, ..PortNeed::any(port.port) });
+            }
+        }
+        needs
+    }
+
+    fn secrets(&self, _service: &str) -> Vec<SecretRef> {
+        Vec::new()
+    }
+
+    fn given_secrets(&self, service: &str, declared: &Declared<'_>) -> Vec<(SecretRef, String)> {
+        let mut given = Vec::new();
+        if let Some(server) = self.server() {
+            let secrets = server.secrets(&self.server_facts(declared.environment));
+            given.extend(secrets.into_iter().map(|(name, value)| (SecretRef::new(service, name), value)));
+        }
+        for (number, file) in self.secret_files.values().enumerate() {
+            if let Some(content) = &file.content {
+                given.push((SecretRef::new(service, &file_secret(number)), content.clone()));
+            }
+        }
+        given
+    }
+
+    fn assets(&self) -> Vec<String> {
+        self.config_files.values().chain(self.secret_files.values()).filter_map(|file| file.file.clone()).collect()
+    }
+
+    fn references(&self) -> Vec<String> {
+        let shared = [&self.network_mode, &self.pid, &self.ipc].into_iter().flatten();
+        shared.filter_map(|mode| mode.strip_prefix("service:")).map(str::to_owned).collect()
+    }
+
+    /// None of them has to be ready: how far they must be is said by `depends_on`.
+    fn dependencies(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn describe(&self, cx: &Context<'_>) -> Description {
+        let mut container = ContainerSpec::new(self.image.clone().unwrap_or_default());
+        if let Some(build) = &self.build {
+            container.image = Image::Built(build.describe(cx));
+        }
+        container.entrypoint.clone_from(&self.entrypoint);
+        container.command.clone_from(&self.command);
+        container.user.clone_from(&self.user);
+        // Programs that were never meant to be process 1 neither reap children nor die of SIGTERM.
+        container.init = self.init;
+        container.environment = product::variables(cx, |variable| &variable.container);
+        for (name, value) in cx.declared.environment {
+            container.environment.insert(name.clone(), Template::text(value.as_str()));
+        }
+        if cx.neighbours.values().any(|facts| facts.tls) {
+            container.mounts.push(Mount {
+                source: MountSource::Host(cx.authority.to_path_buf()),
+                target: AUTHORITY_IN_CONTAINER.to_owned(),
+                read_only: true,
+                device: None,
+                options: MountOptions::default(),
+            });
+        }
+        container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
+        let configs = self.config_files.iter().map(|(path, file)| file.describe(path, None, cx));
+        let secrets = self.secret_files.iter().enumerate().map(|(number, (path, file))| file.describe(path, Some(number), cx));
+        container.files = configs.chain(secrets).collect();
+        container.ports = self.published(cx);
+        container.aliases.clone_from(&self.aliases);
+        container.shared_memory = self.shm_size;
+        container.options = Box::new(self.options());
+
+        let asked = || {
+            cx.declared.probe.map(|probe| product::probe(probe, |port| cx.port(port.or_else(|| self.first_port(cx)).unwrap_or_default())))
+        };
+        let probe = self.server_probe(cx).or_else(asked).unwrap_or(Probe::None);
+        let mut description = Description::product(Workload::Container(container), probe);
+        if let Some(server) = self.server() {
+            description.ready_timeout = SERVER_TIMEOUT;
+            if let Some(signal) = server.stop_signal() {
+                signal.clone_into(&mut description.stop.signal);
+            }
+        }
+        description
+    }
+
+    fn connection(&self, cx: &Context<'_>) -> Connection {
+        let mut connection = Connection::default();
+        if let Some(server) = self.server() {
+            let facts = self.server_facts(cx.declared.environment);
+            let port = server.port(&facts);
+            if self.leases(cx, port) {
+                server.connection(&facts, port, cx, &mut connection);
+            }
+            return connection;
+        }
+        if let Some(port) = self.first_port(cx) {
+            let url = cx.address(port, |host, port| Template::text(format!("http://{host}:{port}")));
+            connection.variable(cx, "URL", url);
+            connection.host_and_port(cx, port);
+            connection.url("http", cx.url("http", port));
+        }
+        connection
+    }
+
+    fn facts(&self, cx: &Context<'_>) -> Facts {
+        let address = self.first_port(cx).map(|port| (cx.name.to_string(), port));
+        Facts { kind: "container", address, ..Facts::default() }
+    }
+}
+
+impl Container {
+    /// The port that it is known by: the first one exposed, else the first one with a host port of its own.
+    fn first_port(&self, cx: &Context<'_>) -> Option<u16> {
+        let published = || self.publish.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+        self.expose.first().or_else(|| cx.declared.ports.keys().next()).copied().or_else(published)
+    }
+
+    /// What the image is a server of, if devenv knows it.
+    fn server(&self) -> Option<&'static dyn Servers> {
+        crate::find(self.server.as_deref()?)?.servers()
+    }
+
+    fn server_facts<'a>(&'a self, environment: &'a IndexMap<String, String>) -> ServerFacts<'a> {
+        let words = self.entrypoint.iter().chain(&self.command).flatten().map(String::as_str).collect();
+        ServerFacts { environment, words }
+    }
+
+    /// Whether a port of the container has one on the host's loopback.
+    fn leases(&self, cx: &Context<'_>, port: u16) -> bool {
+        let elsewhere = self.publish.iter().any(|publish| publish.port == port && publish.protocol == Protocol::Udp);
+        !elsewhere && (cx.ports.contains_key(&port) || self.expose.contains(&port) || cx.declared.ports.contains_key(&port))
+    }
+
+    /// In the server's own protocol, from the host if its port is there, else by its own client in the container.
+    fn server_probe(&self, cx: &Context<'_>) -> Option<Probe> {
+        let server = self.server()?;
+        let facts = self.server_facts(cx.declared.environment);
+        let port = server.port(&facts);
+        let question = || server.question(&facts, cx.port(port), &|name| cx.secret(name));
+        let asked = self.leases(cx, port).then(question).flatten();
+        asked.or_else(|| server.command(&facts).map(|command| Probe::Exec { command }))
+    }
+
+    /// Every port with its place on the host.
+    fn published(&self, cx: &Context<'_>) -> Vec<PublishedPort> {
+        let leased = cx.ports.iter().filter(|(container, _)| **container != FIGURES);
+        let mut first: Vec<u16> = Vec::new();
+        let mut ports = Vec::new();
+        for (container, host) in leased {
+            let long = self
+                .publish
+                .iter()
+                .find(|port| port.port == *container)
+                .filter(|_| !self.expose.contains(container) && !cx.declared.ports.contains_key(container));
+            ports.push(PublishedPort {
+                container: *container,
+                host: *host,
+                address: long.map_or("127.0.0.1", |port| port.address.as_str()).to_owned(),
+                protocol: long.map(|port| port.protocol).unwrap_or_default(),
+            });
+            if long.is_some() {
+                first.push(*container);
+            }
+        }
+        for port in &self.publish {
+            if let Some(position) = first.iter().position(|container| *container == port.port) {
+                first.remove(position);
+                continue;
+            }
+            ports.push(PublishedPort {
+                container: port.port,
+                host: port.host.unwrap_or_else(|| cx.port(port.port)),
+                address: port.address.clone(),
+                protocol: port.protocol,
+            });
+        }
+        ports
+    }
+
+    fn options(&self) -> ContainerOptions {
+        let shared = |mode: &Option<String>| mode.as_deref().map(sharing);
+        ContainerOptions {
+            working_directory: self.working_dir.clone(),
+            hostname: self.hostname.clone(),
+            domainname: self.domainname.clone(),
+            extra_hosts: self.extra_hosts.iter().map(|(host, address)| format!("{host}:{address}")).collect(),
+            without_host: !self.host_alias,
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_options.clone(),
+            memory: self.tmpfs.iter().map(|(path, options)| (path.clone(), mount_options(options))).collect(),
+            ulimits: self.ulimits.iter().map(|(name, limit)| (name.clone(), Ulimit { soft: limit.soft, hard: limit.hard })).collect(),
+            sysctls: self.sysctls.clone(),
+            storage: self.storage_opt.clone(),
+            cap_add: self.capabilities.as_ref().map(|all| all.add.clone()).unwrap_or_default(),
+            cap_drop: self.capabilities.as_ref().map(|all| all.drop.clone()).unwrap_or_default(),
+            security_opt: self.security_options.clone(),
+            group_add: self.group_add.clone(),
+            devices: self.devices.clone(),
+            device_cgroup_rules: self.device_cgroup_rules.clone(),
+            privileged: self.privileged,
+            read_only: self.read_only,
+            tty: self.tty,
+            stdin_open: self.stdin_open,
+            pid: shared(&self.pid),
+            ipc: shared(&self.ipc),
+            uts: self.uts.clone(),
+            user_namespace: self.userns_mode.clone(),
+            cgroup: self.cgroup.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            runtime: self.runtime.clone(),
+            cpuset: self.cpuset.clone(),
+            mac_address: self.mac_address.clone(),
+            labels: self.labels.clone(),
+            platform: self.platform.clone(),
+            pull: self.pull.and_then(PullWhen::policy),
+            networks: self
+                .networks
+                .iter()
+                .map(|(name, place)| {
+                    let address = place.address.as_ref().and_then(|address| address.parse().ok());
+                    (name.clone(), Attachment { aliases: place.aliases.clone(), address })
+                })
+                .collect(),
+            network_mode: shared(&self.network_mode),
+            limits: self.limits.as_ref().map(ContainerLimits::describe).unwrap_or_default(),
+        }
+    }
+}
+
+fn sharing(mode: &str) -> Sharing {
+    match mode.strip_prefix("service:").and_then(|name| name.parse::<ServiceName>().ok()) {
+        Some(service) => Sharing::Service(service),
+        None => Sharing::Mode(mode.to_owned()),
+    }
+}
+
+impl ContainerLimits {
+    fn describe(&self) -> Limits {
+        let swap = self.swap.as_deref().and_then(|swap| match swap {
+            "unlimited" => Some(-1),
+            size => size.parse::<Size>().ok().map(|size| size.bytes() as i64),
+        });
+        Limits {
+            cpu_shares: self.cpu_shares,
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota,
+            pids: self.pids,
+            oom_score_adj: self.oom_score_adj,
+            oom_kill_disable: self.oom_kill_disable,
+            swappiness: self.swappiness,
+            memory_reservation: self.memory_reservation,
+            swap,
+        }
+    }
+}
+
+/// A size alone, or options as `mount` takes them.
+fn mount_options(text: &str) -> String {
+    text.parse::<Size>().map_or_else(|_| text.to_owned(), |size| format!("size={}", size.bytes()))
+}
+
+impl ContainerFile {
+    /// `number` is that of a file whose text is a secret.
+    fn describe(&self, path: &str, number: Option<usize>, cx: &Context<'_>) -> FileSpec {
+        let text = self.file.as_ref().and_then(|file| cx.assets.get(file)).or(self.content.as_ref());
+        let content = match number.filter(|_| self.content.is_some()) {
+            Some(number) => Template::secret(cx.secret(&file_secret(number))),
+            None => Template::text(text.cloned().unwrap_or_default()),
+        };
+        let mode = self.mode.as_ref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(READABLE);
+        FileSpec { path: path.to_owned(), mode, uid: self.uid, gid: self.gid, content }
+    }
+}
+
+fn file_secret(number: usize) -> String {
+    format!("file-{}", number + 1)
+}
+
+impl Build {
+    fn describe(&self, cx: &Context<'_>) -> ImageBuild {
+        let local =
+            |context: &String| if context.starts_with(['.', '/']) { cx.path(context).display().to_string() } else { context.clone() };
+        let secret = |(id, secret): (&String, &super::fields::BuildSecretField)| {
+            let from = match (&secret.file, &secret.from_env) {
+                (Some(file), _) => BuildSecret::File(cx.path(file)),
+                (None, variable) => BuildSecret::Variable(variable.clone().unwrap_or_else(|| id.clone())),
+            };
+            (id.clone(), from)
+        };
+        ImageBuild {
+            dockerfile: self.dockerfile.clone(),
+            target: self.target.clone(),
+            arguments: self.args.clone(),
+            options: Box::new(BuildOptions {
+                dockerfile_inline: self.inline.clone(),
+                labels: self.labels.clone(),
+                network: self.network.clone(),
+                no_cache: self.no_cache,
+                pull: self.pull,
+                platform: self.platforms.first().cloned(),
+                extra_hosts: self.extra_hosts.clone(),
+                shared_memory: self.shm_size,
+                contexts: self.additional_contexts.iter().map(|(name, context)| (name.clone(), local(context))).collect(),
+                ssh: self.ssh.clone(),
+                secrets: self.secrets.iter().map(secret).collect(),
+                cache_from: self.cache_from.clone(),
+            }),
+            ..ImageBuild::new(cx.path(&self.context), format!("devenv-{}-{}:latest", cx.environment, cx.name))
+        }
+    }
+}
+
+impl VolumeMount {
+    fn mount(&self, cx: &Context<'_>) -> Mount {
+        let source = match &self.of {
+            _ if self.source.starts_with(['.', '/']) => MountSource::Host(cx.path(&self.source)),
+            _ if self.external => MountSource::External(self.source.clone()),
+            Some(of) if of.as_str() != cx.name.as_str() => match of.parse::<ServiceName>() {
+                Ok(service) => MountSource::Shared { service, volume: self.source.clone() },
+                // A name that is none was reported.
+                Err(_) => MountSource::Volume(self.source.clone()),
+            },
+            _ => MountSource::Volume(self.source.clone()),
+        };
+        Mount {
+            source,
+            target: self.target.clone(),
+            read_only: self.read_only,
+            device: None,
+            options: MountOptions {
+                create: self.create,
+                propagation: self.propagation.clone(),
+                selinux: self.selinux.clone(),
+                no_copy: self.no_copy,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devenv_profile::testing::{Given, given};
+    use serde_json::json;
+
+    #[test]
+    fn it_gets_the_variables_of_all_others_in_their_container_form() {
+        let given = Given::nothing()
+            .and("cache", json!({ "redis": {} }))
+            .and("tracing", json!({ "jaeger": {} }))
+            .and("web", json!({ "container": {
+                "image": "shop/web:1",
+                "command": ["serve"],
+                "expose": [8080, 9000],
+                "volumes": [{ "source": "./static", "target": "/static", "read_only": true }, { "source": "uploads", "target": "/uploads" }],
+            }}))
+            .with(|service| {
+                service.environment.insert("LOG".into(), "debug".into());
+                service.probe = serde_json::from_value(json!({ "http": { "path": "/health" } })).unwrap();
+            });
+        insta::assert_snapshot!(given.rendered(), @r##"
+        image: shop/web:1
+        command: ["serve"]
+        variable: CACHE_URL=redis://default:${secret:cache/default}@cache:6379/0
+        variable: CACHE_HOST=cache
+        variable: CACHE_PORT=6379
+        variable: CACHE_PASSWORD=${secret:cache/default}
+        variable: TRACING_URL=http://tracing:16686
+        variable: TRACING_OTLP_HTTP=http://tracing:4318
+        variable: TRACING_OTLP_GRPC=http://tracing:4317
+        variable: WEB_URL=http://web:8080
+        variable: WEB_HOST=web
+        variable: WEB_PORT=8080
+        variable: REDIS_URL=redis://default:${secret:cache/default}@cache:6379/0
+        variable: OTEL_EXPORTER_OTLP_ENDPOINT=http://tracing:4318
+        variable: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+        variable: OTEL_TRACES_SAMPLER=parentbased_traceidratio
+        variable: OTEL_TRACES_SAMPLER_ARG=1
+        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        variable: DEVENV_PROJECT=/home/ada/shop
+        variable: DEVENV_INSTANCE=default
+        variable: OTEL_SERVICE_NAME=web
+        variable: LOG=debug
+        mount: /home/ada/shop/static at /static read-only
+        mount: volume uploads at /uploads
+        port: 127.0.0.1:20005 -> 8080
+        port: 127.0.0.1:20006 -> 9000
+        probe: {"http":{"port":20005,"path":"/health","status":200}}
+        stop: SIGTERM 10s
+        restart: OnFailure 5
+        "##);
+    }
+
+    #[test]
+    fn an_image_is_built_from_the_project_under_the_environments_name() {
+        let given =
+            given("web", json!({ "container": { "build": { "context": "./services/web", "target": "dev", "args": { "A": "1" } } } }));
+        insta::assert_snapshot!(given.rendered(), @r##"
+        build: ImageBuild { context: "/home/ada/shop/services/web", dockerfile: "Dockerfile", target: Some("dev"), arguments: {"A": "1"}, tag: "devenv-shop-default-1a2b3c4d-web:latest" }
+        variable: DEVENV_ENVIRONMENT=shop-default-1a2b3c4d
+        variable: DEVENV_PROJECT=/home/ada/shop
+        variable: DEVENV_INSTANCE=default
+        probe: "none"
+        stop: SIGTERM 10s
+        restart: OnFailure 5
+        "##);
+        assert!(given.spec().services["web"].container().unwrap().init);
+    }
+
+    #[test]
+    fn it_can_verify_its_neighbours_certificates() {
+        let spec = given("db", json!({ "postgres": { "tls": true } })).and("web", json!({ "container": { "image": "x" } })).spec();
+        let web = spec.services["web"].container().unwrap();
+        assert_eq!(web.environment["DEVENV_CA_FILE"].to_string(), web.mounts[0].target);
+        assert_eq!(web.mounts[0].source, MountSource::Host("/state/authority.crt".into()));
+    }
+}

@@ -1,0 +1,146 @@
+//! What few containers ask of the engine: each field that is not set leaves the engine's default.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{ServiceName, Size};
+
+/// Everything that is not in [`ContainerSpec`](super::ContainerSpec) itself. A record of a version that did not know a field has its
+/// default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerOptions {
+    pub working_directory: Option<String>,
+    /// Instead of the service's name.
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// `HOST:ADDRESS`, for `/etc/hosts`.
+    pub extra_hosts: Vec<String>,
+    /// The host has no name in the container: `host.docker.internal` is left out.
+    pub without_host: bool,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    /// Memory that is mounted: path, and options as `mount` takes them.
+    pub memory: IndexMap<String, String>,
+    pub ulimits: IndexMap<String, Ulimit>,
+    pub sysctls: IndexMap<String, String>,
+    pub storage: IndexMap<String, String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub group_add: Vec<String>,
+    /// `SOURCE[:TARGET[:PERMISSIONS]]`.
+    pub devices: Vec<String>,
+    pub device_cgroup_rules: Vec<String>,
+    pub privileged: bool,
+    pub read_only: bool,
+    pub tty: bool,
+    pub stdin_open: bool,
+    pub pid: Option<Sharing>,
+    pub ipc: Option<Sharing>,
+    pub uts: Option<String>,
+    pub user_namespace: Option<String>,
+    pub cgroup: Option<String>,
+    pub cgroup_parent: Option<String>,
+    pub runtime: Option<String>,
+    pub cpuset: Option<String>,
+    pub mac_address: Option<String>,
+    pub labels: IndexMap<String, String>,
+    pub platform: Option<String>,
+    pub pull: Option<PullPolicy>,
+    /// Instead of the environment's network.
+    pub networks: IndexMap<String, Attachment>,
+    /// Instead of any network.
+    pub network_mode: Option<Sharing>,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    pub soft: i64,
+    pub hard: i64,
+}
+
+/// A namespace that is not the container's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// In the engine's word: `host`, `none`, `private`, `shareable`.
+    Mode(String),
+    /// That of another service.
+    Service(ServiceName),
+}
+
+/// When a registry is asked, if not for an image that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    /// Before each creation of the container.
+    Always,
+    Never,
+}
+
+/// A container's place on a network of the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Names on this network, besides the service's own.
+    pub aliases: Vec<String>,
+    pub address: Option<std::net::Ipv4Addr>,
+}
+
+/// Limits beyond memory and processors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    pub cpu_shares: Option<i64>,
+    /// Microseconds.
+    pub cpu_period: Option<i64>,
+    /// Microseconds.
+    pub cpu_quota: Option<i64>,
+    pub pids: Option<i64>,
+    pub oom_score_adj: Option<i64>,
+    pub oom_kill_disable: bool,
+    pub swappiness: Option<i64>,
+    pub memory_reservation: Option<Size>,
+    /// Memory and swap together, in bytes; -1 is without limit.
+    pub swap: Option<i64>,
+}
+
+impl ContainerOptions {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A network of an environment, besides its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkSpec {
+    /// Without a way out.
+    pub internal: bool,
+    /// The one to use if it is free.
+    pub subnet: Option<ipnet::Ipv4Net>,
+    /// A network of the engine that is not ours, by the engine's name.
+    pub external: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ContainerSpec, SpecHash, Workload};
+
+    #[test]
+    fn a_container_without_options_is_written_and_hashed_as_before_there_were_any() {
+        let spec = ContainerSpec::new("x");
+        let value = serde_json::to_value(&spec).unwrap();
+        assert_eq!(value.get("options"), None);
+        assert_eq!(serde_json::from_value::<ContainerSpec>(value).unwrap(), spec);
+        let before = SpecHash::of(&Workload::Container(spec.clone()));
+        let mut other = spec;
+        other.options.read_only = true;
+        assert_ne!(SpecHash::of(&Workload::Container(other.clone())), before);
+        let read: ContainerSpec = serde_json::from_value(serde_json::to_value(&other).unwrap()).unwrap();
+        assert_eq!(read, other);
+    }
+}

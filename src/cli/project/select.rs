@@ -1,0 +1,144 @@
+//! What a command is about: a profile by its name or path, or Compose files, named or found; and which of its services.
+
+use std::path::{Path, PathBuf};
+
+use devenv_api::{ApiError, ErrorCode};
+
+use super::{Loaded, find_compose, is_profile, load, load_files, user_profiles};
+use crate::cli::{failure::Failure, session::Session};
+
+/// The arguments by which commands name what they are about.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Selection {
+    /// Compose files to use instead of a profile. Later files are merged onto earlier ones.
+    #[arg(long = "file", short = 'f', value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Profiles of the Compose files to enable. Default: `COMPOSE_PROFILES`.
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(crate) profiles: Vec<String>,
+}
+
+/// What was chosen.
+pub(crate) struct Selected {
+    /// As the environment is known to run it, and as it is found again.
+    pub(crate) name: String,
+    pub(crate) loaded: Loaded,
+    /// Only these services, if any.
+    pub(crate) services: Vec<String>,
+}
+
+/// Chooses and loads it. `words` are `[PROFILE] [SERVICE]…`, or services alone where files are given. `current` is the profile
+/// that the environment has.
+pub(crate) fn select(session: &Session, selection: &Selection, words: &[String], current: Option<String>) -> Result<Selected, Failure> {
+    if !selection.files.is_empty() {
+        let files = absolute(&selection.files)?;
+        let name = name_of(&session.project()?, &files, &selection.profiles);
+        let loaded = load_files(session, &name, &files, &selection.profiles, words)?;
+        return Ok(with_services(name, loaded, words));
+    }
+    let named = words.first().filter(|first| is_profile(session, first).unwrap_or(false));
+    if let Some(first) = named {
+        return with_profiles(session, first, selection, &words[1..]);
+    }
+    let default = default_name(session, current)?;
+    match words.first() {
+        None => with_profiles(session, &default, selection, &[]),
+        Some(first) => {
+            let selected = with_profiles(session, &default, selection, words);
+            let is_service = |selected: &Selected| selected.services.iter().all(|service| selected.loaded.has_service(service));
+            match selected {
+                Ok(selected) if is_service(&selected) => Ok(selected),
+                // Neither: the message about profiles is the one to give.
+                _ => with_profiles(session, first, selection, &words[1..]),
+            }
+        }
+    }
+}
+
+/// The name of what is taken where none is given: the environment's own, the project's Compose file, or `default`.
+pub(crate) fn default_name(session: &Session, current: Option<String>) -> Result<String, Failure> {
+    if let Some(current) = current {
+        return Ok(current);
+    }
+    let project = session.project()?;
+    let has_profiles = project.join("profiles").is_dir();
+    if !has_profiles {
+        let files = find_compose(&project);
+        if !files.is_empty() {
+            let name = name_of(&project, &files, &[]);
+            session.printer.say(format_args!("taking {}: the project has no `profiles/`", name.replace(':', " and ")));
+            return Ok(name);
+        }
+        if !project.join("profiles").exists() {
+            let message = format!("there is nothing to start in {}: neither `profiles/` nor a Compose file", project.display());
+            return Err(ApiError::new(ErrorCode::Usage, message)
+                .hint(
+                    "run `devenv new` to write a profile from what the project holds, `devenv up -f FILE` for a Compose file elsewhere, or \
+                     `devenv up NAME` for one of `devenv profiles`",
+                )
+                .into());
+        }
+    }
+    Ok("default".to_owned())
+}
+
+fn with_profiles(session: &Session, name: &str, selection: &Selection, services: &[String]) -> Result<Selected, Failure> {
+    let project = session.project()?;
+    let Some((files, known)) = files_of(&project, name) else {
+        let loaded = load(session, name)?;
+        return Ok(with_services(name.to_owned(), loaded, services));
+    };
+    let profiles = if selection.profiles.is_empty() { known } else { selection.profiles.clone() };
+    let name = name_of(&project, &files, &profiles);
+    let loaded = load_files(session, &name, &files, &profiles, services)?;
+    Ok(with_services(name, loaded, services))
+}
+
+/// Services by the names that they have in the profile, with their copies.
+fn with_services(name: String, loaded: Loaded, words: &[String]) -> Selected {
+    let mut services = Vec::new();
+    for word in words {
+        let plain: String = word.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+        let known = if loaded.has_service(word) { word.clone() } else { plain };
+        services.extend((2..).map(|copy| format!("{known}-{copy}")).take_while(|copy| loaded.has_service(copy)));
+        services.push(known);
+    }
+    Selected { name, loaded, services }
+}
+
+/// `compose.yaml:more.yaml#debug`: files as `COMPOSE_FILE` lists them, and their profiles.
+fn name_of(project: &Path, files: &[PathBuf], profiles: &[String]) -> String {
+    let files: Vec<String> = files.iter().map(|file| file.strip_prefix(project).unwrap_or(file).display().to_string()).collect();
+    let profiles = if profiles.is_empty() { String::new() } else { format!("#{}", profiles.join(",")) };
+    files.join(":") + &profiles
+}
+
+/// The Compose files, and the profiles, that such a name means; none if it is no such name.
+pub(super) fn files_of(project: &Path, name: &str) -> Option<(Vec<PathBuf>, Vec<String>)> {
+    let (files, profiles) = name.split_once('#').unwrap_or((name, ""));
+    let profiles = profiles.split(',').filter(|profile| !profile.is_empty()).map(str::to_owned).collect();
+    let several = files.contains(':');
+    let files: Vec<PathBuf> = files.split(':').map(|file| project.join(file)).collect();
+    let is_compose = |file: &PathBuf| crate::profile::load::is_compose(file);
+    let good = if several { files.iter().all(|file| file.is_file()) } else { files.iter().all(is_compose) };
+    good.then_some((files, profiles))
+}
+
+fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let one = |file: &PathBuf| {
+        let path = std::path::absolute(file).map_err(|error| crate::cli::failure::internal("cannot find the current directory", error))?;
+        Ok(path.components().collect())
+    };
+    files.iter().map(one).collect()
+}
+
+/// Whether a word names a profile: a path, or a known name. Built-in profiles count unless the project has a Compose file.
+pub(super) fn names_profile(session: &Session, word: &str) -> Result<bool, Failure> {
+    if word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml") {
+        return Ok(true);
+    }
+    let project = session.project()?;
+    let hidden = !project.join("profiles").is_dir() && !find_compose(&project).is_empty();
+    let list = crate::profile::load::list(&project, Some(&user_profiles()?));
+    Ok(list.iter().any(|entry| entry.name == word && (entry.path.is_some() || !hidden)))
+}
