@@ -4,7 +4,7 @@ PROFILE ?= default
 SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
-.PHONY: up down test test-fast accept check bench fuzz build reference help
+.PHONY: up down test test-fast accept check sbom bench fuzz build reference help
 
 help:             ## List the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -39,11 +39,16 @@ accept: build     ## Run the acceptance tests of the machine interface, if they 
 	@scripts/setup images --all
 	python3 ../shared/accept/accept.py --binary $(BINARY) $(SUITES)
 
-check:            ## Check formatting and lints
+check:            ## Check formatting, lints, and the licences and sources of dependencies
 	@scripts/setup build
 	cargo fmt --all --check
 	rustfmt --edition 2024 --check crates/kinds/src/*/mod.rs # declared by a macro, which cargo fmt does not see through
 	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
+	scripts/supply-chain check
+
+sbom:             ## Write a CycloneDX bill of materials to target/sbom.json
+	@mkdir -p target
+	scripts/supply-chain sbom > target/sbom.json
 
 reference:        ## Generate the schema and the reference
 	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_schema
