@@ -151,10 +151,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> 
 }
 
 /// Parses an instance name, which becomes part of container names and labels.
-fn instance(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if first && text.len() <= 40 && text.chars().all(good) {
+pub(super) fn instance(text: &str) -> Result<String, String> {
+    if devenv_api::is_instance_name(text) {
         Ok(text.to_owned())
     } else {
         Err("an instance name starts with a letter or digit and has at most 40 characters from a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned())

@@ -46,6 +46,7 @@ pub(crate) struct Reset {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fork {
     /// The name of the new instance, for `--instance`.
+    #[arg(value_parser = super::args::instance)]
     name: String,
 }
 
@@ -90,7 +91,7 @@ pub(super) async fn fork(arguments: &Fork, session: &Session) -> Outcome {
     let loaded = project::load(session, &named)?;
     let name = arguments.name.clone();
     let copy = EnvironmentTarget { instance: name.clone(), ..target.clone() };
-    let up = UpRequest { target: copy, ..project::up_request(session, &named, &loaded)? };
+    let up = UpRequest { target: copy, ..project::start_request(session, &named, &loaded, false).await? };
     // The daemon brings the copy up itself, also if this process is gone by then.
     let request = OperationRequest::Fork(ForkRequest { target, name, up: Some(up) });
     let status: Status = carry_out(session, &client, request).await?;

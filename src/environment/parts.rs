@@ -137,6 +137,7 @@ impl Environment {
             authority: runtime.authority().to_owned(),
             directory: shared.store.environment(&id),
             disks: shared.store.loops(),
+            agent_image: shared.store.agent_image(),
             backups: shared.backups.clone(),
             tasks: tasks.clone(),
         });

@@ -104,10 +104,14 @@ impl PortForwards {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let forwards = self.clone();
         let mut serving = JoinSet::new();
-        serving.spawn(forward(listener, move || {
-            let (forwards, target) = (forwards.clone(), target.clone());
-            async move { forwards.connect(&target).await }
-        }));
+        serving.spawn(forward(
+            listener,
+            |_| true,
+            move || {
+                let (forwards, target) = (forwards.clone(), target.clone());
+                async move { forwards.connect(&target).await }
+            },
+        ));
         Ok(serving)
     }
 

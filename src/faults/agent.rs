@@ -1,6 +1,6 @@
 //! Fault agents: the small program of `crates/fault-agent` in a container of its own, within the namespaces of its target.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use devenv_api::{ApiError, ErrorCode};
@@ -8,9 +8,9 @@ use devenv_programs::FAULT_AGENT as PROGRAM;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::Faults;
+use super::{Faults, Site};
 use crate::{
-    engine::{CreatedMount, Engine, EngineError, Labels, OwnerId, Sidecar},
+    engine::{CreatedMount, Engine, EngineError, Labels, Sidecar},
     spec::ServiceName,
     store::Record,
 };
@@ -52,17 +52,11 @@ pub(super) fn name(record: &Record, fault: &str) -> String {
 }
 
 /// Starts it and waits for its first word. What it says after `ready`.
-pub(super) async fn start(
-    engine: &dyn Engine,
-    owner: &OwnerId,
-    record: &Record,
-    service: &ServiceName,
-    fault: &str,
-    task: Task,
-) -> Result<String, AgentError> {
-    let image = ensure_image(engine).await?;
+pub(super) async fn start(site: &Site, record: &Record, service: &ServiceName, fault: &str, task: Task) -> Result<String, AgentError> {
+    let engine = site.engine.as_ref();
+    let image = ensure_image(engine, &site.agent_image).await?;
     let labels = Labels {
-        owner: owner.clone(),
+        owner: site.owner.clone(),
         environment: record.id.clone(),
         project: record.project.display().to_string(),
         instance: record.instance.clone(),
@@ -122,18 +116,27 @@ pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
     false
 }
 
-/// The image, made of the program's bytes if it is not here; its name changes with them.
-async fn ensure_image(engine: &dyn Engine) -> Result<String, AgentError> {
+/// The id of the image, which is made of the program's bytes if it is not here; its name changes with them.
+///
+/// Anybody who may load images can give another one this name, and a fault agent has capabilities in the network of a service: so
+/// only the id that was `known` after we made it ourselves is used.
+async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, AgentError> {
     if PROGRAM.is_empty() {
         return Err(AgentError::NotBuilt);
     }
     let digest = Sha256::digest(PROGRAM);
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = format!("devenv-holder:{tag}");
-    if engine.image(&name).await?.is_none() {
-        engine.import_image(&name, tree()).await?;
+    let made = devenv_files::read_text_bounded(known, 4096).unwrap_or_default();
+    let here = engine.image(&name).await?;
+    if let Some(id) = here.filter(|id| made.lines().any(|line| line == format!("{name} {id}"))) {
+        return Ok(id);
     }
-    Ok(name)
+    engine.import_image(&name, tree()).await?;
+    let id = engine.image(&name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.clone() })?;
+    // Where it cannot be kept, it is made again the next time.
+    let _ = devenv_files::write_atomically(known, format!("{name} {id}\n").as_bytes());
+    Ok(id)
 }
 
 /// A file tree that holds the program alone.
@@ -157,7 +160,7 @@ impl Faults {
         id: &str,
         task: Task,
     ) -> (Result<String, AgentError>, Result<(), EngineError>) {
-        let said = start(self.engine(), &self.site.owner, record, service, id, task).await;
+        let said = start(&self.site, record, service, id, task).await;
         (said, self.engine().remove_container(&name(record, id)).await)
     }
 
@@ -178,5 +181,29 @@ impl Faults {
         let said = said.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         removed.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
         Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    #[tokio::test]
+    async fn an_image_that_somebody_else_gave_the_agents_name_is_replaced_by_our_own() {
+        if PROGRAM.is_empty() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let known = directory.path().join("agent-image");
+        let engine = FakeEngine::new();
+        let imports = || engine.calls().into_iter().filter(|call| call.starts_with("import_image")).count();
+        let id = ensure_image(&engine, &known).await.unwrap();
+        assert_eq!(ensure_image(&engine, &known).await.unwrap(), id);
+        assert_eq!(imports(), 1);
+        // What is here under the name is not what was made.
+        std::fs::write(&known, "devenv-holder:0 sha256:other\n").unwrap();
+        ensure_image(&engine, &known).await.unwrap();
+        assert_eq!(imports(), 2);
     }
 }

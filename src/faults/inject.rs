@@ -90,7 +90,7 @@ impl Work {
         let name = agent::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Agent { name })?;
         let (service, fault) = (self.service.name.clone(), self.entry.fault.id.clone());
-        agent::start(self.engine(), &self.faults.site.owner, &self.record, &service, &fault, task).await.map_err(|error| {
+        agent::start(&self.faults.site, &self.record, &service, &fault, task).await.map_err(|error| {
             let failure = failed(error.to_string());
             match error {
                 AgentError::NotBuilt => failure.hint("build devenv on a machine with a static C library"),

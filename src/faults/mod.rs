@@ -79,6 +79,8 @@ pub(crate) struct Site {
     pub(crate) directory: PathBuf,
     /// Where volumes with a disk of their own have it.
     pub(crate) disks: PathBuf,
+    /// The file that says which image is the fault agent's own.
+    pub(crate) agent_image: PathBuf,
     pub(crate) backups: Arc<dyn Backups>,
     pub(crate) tasks: Tasks,
 }

@@ -1,6 +1,6 @@
 //! Connections handed on to somewhere else, byte for byte.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -11,10 +11,11 @@ use tokio::{
 /// After a connection that could not be taken.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Accepts connections and forwards each to what `connect` connects to; closes it if that fails. Never returns; all
+/// Accepts connections of peers that `accepts` lets in and forwards each to what `connect` connects to; closes it if that fails. Never returns; all
 /// connections are closed when it is dropped.
-pub(crate) async fn forward<C, F>(listener: TcpListener, connect: C)
+pub(crate) async fn forward<A, C, F>(listener: TcpListener, accepts: A, connect: C)
 where
+    A: Fn(IpAddr) -> bool,
     C: Fn() -> F,
     F: Future<Output = io::Result<TcpStream>> + Send + 'static,
 {
@@ -24,7 +25,8 @@ where
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((near, _)) => drop(connections.spawn(carry(near, connect()))),
+                Ok((near, peer)) if accepts(peer.ip()) => drop(connections.spawn(carry(near, connect()))),
+                Ok((_, peer)) => tracing::warn!(%peer, "Refused a connection to a forwarded port."),
                 // Out of descriptors, most likely: those that end give some back.
                 Err(_) => sleep(RETRY).await,
             },

@@ -16,13 +16,16 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Listens on this address of the host, such as a network's gateway. Fails if nothing answers at the other end.
-    pub(crate) async fn open(on: IpAddr, host: &str, port: u16) -> io::Result<Self> {
+    /// Listens on this address of the host, such as a network's gateway, for connections from `peers`: others could reach the server
+    /// through it as well. Fails if nothing answers at the other end.
+    pub(crate) async fn open(on: IpAddr, peers: Vec<IpAddr>, host: &str, port: u16) -> io::Result<Self> {
         drop(TcpStream::connect((host, port)).await?);
         let listener = TcpListener::bind((on, 0)).await?;
         let own = listener.local_addr()?.port();
         let target = (host.to_owned(), port);
-        let serving = tokio::spawn(forward(listener, move || TcpStream::connect(target.clone())));
+        // An engine that does not say where its containers are lets in all.
+        let accepts = move |peer| peers.is_empty() || peers.contains(&peer);
+        let serving = tokio::spawn(forward(listener, accepts, move || TcpStream::connect(target.clone())));
         Ok(Self { port: own, serving })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ForkRequest, OperationKind, OperationRequest, UpRequest};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, ForkRequest, OperationKind, OperationRequest, UpRequest, is_instance_name};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,6 +18,10 @@ use crate::{
 };
 
 pub(super) async fn prepare(environments: &Environments, request: ForkRequest) -> Result<Prepared, ApiError> {
+    if !is_instance_name(&request.name) {
+        return Err(ApiError::new(ErrorCode::Usage, format!("`{}` is not an instance name", request.name.escape_debug()))
+            .hint("a name starts with a letter or digit and has at most 40 letters, digits, `-`, `_` and `.`"));
+    }
     let environment = environments.require(&request.target)?;
     held(&environment.handle.record().await?, &[])?;
     let target = EnvironmentTarget { instance: request.name, ..request.target };

@@ -104,7 +104,7 @@ impl Import<'_> {
     fn check(&self, source: &Source<'_>) -> Result<(), ApiError> {
         let Source::File(place) = source else { return Ok(()) };
         for (_, file) in self.targets(place)? {
-            self.transfers.check(&file).map_err(|(what, hint)| {
+            crate::blocking::in_place(|| self.transfers.check(&file)).map_err(|(what, hint)| {
                 let error = ApiError::new(ErrorCode::Usage, what);
                 match hint {
                     Some(hint) => error.hint(hint),
@@ -149,15 +149,17 @@ impl Import<'_> {
             .and_then(|subnet| subnet.hosts().next())
             .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
         // The tools are in a container, which does not reach what listens on this host's loopback.
-        let tunnel = Tunnel::open(gateway.into(), &address.host, address.port.unwrap_or_else(|| remote.port()))
+        let instance = environment.instance(&self.service.name)?;
+        let site = site(context.environments(), environment, self.service, &instance.id);
+        let attached = site.engine.attachments(site.container).await.unwrap_or_default();
+        let peers = attached.into_iter().map(|attachment| attachment.address.into()).collect();
+        let tunnel = Tunnel::open(gateway.into(), peers, &address.host, address.port.unwrap_or_else(|| remote.port()))
             .await
             .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
         let file = context.environments().store().environment(&environment.id).join(format!("incoming-{}", context.id()));
         let remove = [Step::RemovePath { path: file.clone() }];
         context.owe(remove.to_vec()).await?;
         context.message(format!("copying {}", address.shown()));
-        let instance = environment.instance(&self.service.name)?;
-        let site = site(context.environments(), environment, self.service, &instance.id);
         let fetched = context.unless_cancelled(remote.fetch(&site, address, (gateway.to_string(), tunnel.port()), &file)).await?;
         let before = fetched.map_err(|error| ApiError::new(ErrorCode::Failed, address.redact(&backup_error(&error).message)))?;
         drop(tunnel);

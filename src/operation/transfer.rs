@@ -63,6 +63,9 @@ pub(super) fn manifest_of(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// The largest manifest that is read, in bytes.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+
 pub(super) fn manifest(file: &Path) -> Option<Vec<Content>> {
-    serde_json::from_slice(&std::fs::read(manifest_of(file)).ok()?).ok()
+    serde_json::from_slice(&devenv_files::read_bounded(&manifest_of(file), LARGEST_MANIFEST).ok()?).ok()
 }

@@ -90,11 +90,13 @@ async fn write(engine: &dyn Engine, names: &[String], mut output: File) -> Resul
 }
 
 pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, ApiError> {
-    let archive = File::open(file).await.map_err(|error| {
-        ApiError::new(ErrorCode::Usage, format!("cannot read {}: {error}", file.display()))
-            .hint("create the archive with `devenv images save FILE`")
+    let archive = crate::blocking::in_place(|| devenv_files::open_regular(file)).map_err(|error| {
+        ApiError::new(ErrorCode::Usage, format!("{} {error}", file.display())).hint("create the archive with `devenv images save FILE`")
     })?;
-    let names = engine.load_images(ReaderStream::with_capacity(archive, PIECE).boxed()).await.map_err(|error| image_error(&error))?;
+    let names = engine
+        .load_images(ReaderStream::with_capacity(File::from_std(archive), PIECE).boxed())
+        .await
+        .map_err(|error| image_error(&error))?;
     let mut images = Vec::new();
     for name in names {
         images.extend(entry(engine, &name).await.map_err(|error| image_error(&error))?);
@@ -146,6 +148,19 @@ mod tests {
         let loaded = load(&there, &file).await.unwrap();
         assert_eq!(loaded.images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>(), ["redis:8.0", "postgres:17"]);
         assert!(there.image("postgres:17").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_archive_replaces_no_link_and_is_read_from_no_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link) = (directory.path().join("target"), directory.path().join("images.tar"));
+        std::fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let engine = FakeEngine::new().with_image("redis:8.0");
+        assert!(save(&engine, &["redis:8.0".to_owned()], &link).await.unwrap_err().message.contains("not a regular file"));
+        assert!(save(&engine, &["redis:8.0".to_owned()], Path::new("/dev/null")).await.is_err());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "kept");
+        assert!(load(&engine, Path::new("/dev/zero")).await.is_err());
     }
 
     #[tokio::test]

@@ -112,6 +112,11 @@ impl Store {
         self.root.join("golden")
     }
 
+    /// The file that says which image is the fault agent's own.
+    pub(crate) fn agent_image(&self) -> PathBuf {
+        self.root.join("agent-image")
+    }
+
     /// The local certificate authority's directory.
     pub(crate) fn authority(&self) -> PathBuf {
         self.root.join("authority")

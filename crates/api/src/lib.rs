@@ -52,4 +52,4 @@ pub use request::{
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
-pub use target::EnvironmentTarget;
+pub use target::{EnvironmentTarget, is_instance_name};

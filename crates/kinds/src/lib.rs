@@ -13,6 +13,7 @@ pub mod describe;
 pub mod diagnosis;
 pub mod faults;
 pub mod lease;
+pub(crate) mod limited;
 pub mod metrics;
 pub mod probe;
 pub mod provision;

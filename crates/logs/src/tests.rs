@@ -37,6 +37,17 @@ async fn collect(follower: &mut Follower, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn a_log_is_readable_by_its_owner_alone() {
+    let (directory, logs) = logs();
+    write(&logs, "db", &[(1, Stdout, "password=x")]);
+    for entry in std::fs::read_dir(directory.path().join("logs")).unwrap() {
+        let entry = entry.unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+    }
+}
+
+#[test]
 fn history_is_in_the_order_of_time_over_services_and_in_written_order_within_one() {
     let (_directory, logs) = logs();
     write(&logs, "api", &[(1, Stdout, "a1"), (5, Stderr, "a5"), (4, Stdout, "a4 written later"), (9, Stdout, "a9")]);

@@ -3,10 +3,12 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use devenv_api::LogStream;
+use devenv_files::PRIVATE;
 use jiff::Timestamp;
 
 use super::{
@@ -34,7 +36,7 @@ pub struct Writer {
 impl Writer {
     pub fn open(directory: &Path, service: &str) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let lock = OpenOptions::new().create(true).append(true).open(directory.join(format!("{service}.lock")))?;
+        let lock = OpenOptions::new().create(true).append(true).mode(PRIVATE).open(directory.join(format!("{service}.lock")))?;
         Ok(Self {
             directory: directory.to_owned(),
             service: service.to_owned(),
@@ -122,7 +124,7 @@ impl Writer {
     /// A writer that was killed may have left half a line; it is ended so that it does not spoil the next.
     fn opened(&self, number: u64) -> io::Result<File> {
         let path = segment::path(&self.directory, &self.service, number);
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).mode(PRIVATE).open(path)?;
         if file.metadata()?.len() > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;

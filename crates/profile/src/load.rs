@@ -290,7 +290,7 @@ impl Loader<'_> {
                         let Report { findings, sources } = &mut self.report;
                         sources.conceal(file);
                         findings.conceal_since(before, file, "this line is not `NAME=value`");
-                        self.outside_warning(&path, span);
+                        self.outside_warning(path, span);
                     }
                 }
                 Err(ReadError::Missing) if may_miss => {}

@@ -54,7 +54,7 @@ impl Work {
         arguments.push(format!("--ttl-ms={}", (SIGN * 3).as_millis()));
         arguments.extend(question);
         let task = agent::Task { arguments, network_of: Some(network_of), ..agent::Task::default() };
-        match agent::start(self.engine(), &self.faults.site.owner, &self.record, &self.service.name, &id, task).await {
+        match agent::start(&self.faults.site, &self.record, &self.service.name, &id, task).await {
             Ok(before) => Ok(Asker::Asks { container: agent::name(&self.record, &id), from, before }),
             Err(AgentError::Refused(reason)) => Ok(Asker::Mute(format!("before the fault, from {from}: {reason}"))),
             Err(error) => Err(failed(error.to_string())),

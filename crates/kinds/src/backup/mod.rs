@@ -17,5 +17,10 @@ pub(crate) use staging::{former_name, staged_name};
 
 /// For its owner alone.
 pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
-    tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
+    // What is there may be a link, a device or readable by others.
+    devenv_files::check_replaceable(path)?;
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(no_link).open(path).await?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).await?;
+    Ok(file)
 }

@@ -60,6 +60,7 @@ const DUMP: &str = r#"set -eu
 printf '%s' "$DEVENV_SQL" | psql -X -q -A -t -F "$(printf '\t')" -v ON_ERROR_STOP=1 --no-password -f -
 "#;
 
+/// A foreign dump runs in sessions of the owner, who is no superuser whatever it says; and so do its counts, whose casts are its own.
 const RESTORE: &str = r#"set -eu
 umask 077
 d=$(mktemp -d /tmp/devenv.XXXXXX)
@@ -76,20 +77,21 @@ if [ "$(head -c 5 "$d/dump")" = PGDMP ]; then
   else
     printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
     grep -v -E '^[0-9]+; [0-9]+ [0-9]+ (SCHEMA - (public|devenv)|COMMENT - SCHEMA (public|devenv)|COMMENT - EXTENSION|[A-Z ]+ devenv) ' "$d/all" > "$d/list" || true
-    pg_restore --exit-on-error --no-owner --no-privileges --role="$DEVENV_OWNER" -L "$d/list" -d "$DEVENV_NEW" "$d/dump"
+    pg_restore --exit-on-error --no-owner --no-privileges -U "$DEVENV_OWNER" -L "$d/list" -d "$DEVENV_NEW" "$d/dump"
     pg_restore -a --no-owner -L "$d/list" -f - "$d/dump" | rows
   fi
 else
   printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
-  { printf 'SET ROLE :"owner";\n'; cat "$d/dump"; } > "$d/script"
-  run -o /dev/null -1 -d "$DEVENV_NEW" -f "$d/script"
+  run -o /dev/null -1 -U "$DEVENV_OWNER" -d "$DEVENV_NEW" -f "$d/dump"
   rows < "$d/dump"
 fi
 if [ "$DEVENV_OWN" != yes ]; then
   run -A -t -d "$DEVENV_DATABASE" -c "SELECT 1 FROM pg_namespace WHERE nspname = 'devenv'" | grep -q 1 && pg_dump -n devenv -d "$DEVENV_DATABASE" | run -o /dev/null -d "$DEVENV_NEW" -f - || true
 fi
-printf '%s' 'ANALYZE;' | run -d "$DEVENV_NEW" -f -
-printf '%s' "$DEVENV_SQL" | run -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
+as=postgres
+[ "$DEVENV_OWN" = yes ] || as="$DEVENV_OWNER"
+printf '%s' 'ANALYZE;' | run -U "$as" -d "$DEVENV_NEW" -f -
+printf '%s' "$DEVENV_SQL" | run -U "$as" -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
 "#;
 
 #[async_trait]

@@ -10,7 +10,8 @@ use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either},
 };
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState};
+use tokio::net::TcpStream;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use devenv_spec::OfKind;
@@ -18,6 +19,7 @@ use devenv_spec::OfKind;
 use super::{PostgresKind, spec::PostgresProbe};
 use crate::{
     capability::Probes,
+    limited::{LONGEST_ANSWER, Limited},
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
@@ -90,9 +92,24 @@ pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<ProbeSuccess, ProbeF
 
 async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {
     let config = login.config("devenv-probe");
-    session(&config, login.tls.clone(), |client| async move { first_value(&client, query).await })
-        .await
-        .map_err(|error| failure(login.port, &error))
+    let stream = Limited::new(crate::probe::connect(login.port).await?, LONGEST_ANSWER);
+    let asked = async {
+        let (client, connection) = match login.tls.clone() {
+            None => {
+                let (client, connection) = config.connect_raw(stream, NoTls).await?;
+                (client, connection.boxed())
+            }
+            Some(tls) => {
+                let mut tls = MakeRustlsConnect::new(tls);
+                let tls =
+                    MakeTlsConnect::<Limited<TcpStream>>::make_tls_connect(&mut tls, "127.0.0.1").expect("an address is a valid name");
+                let (client, connection) = config.connect_raw(stream, tls).await?;
+                (client, connection.boxed())
+            }
+        };
+        driven(client, connection, |client| async move { first_value(&client, query).await }).await
+    };
+    asked.await.map_err(|error| failure(login.port, &error))
 }
 
 async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postgres::Error> {
@@ -131,6 +148,17 @@ where
     W: Future<Output = Result<T, tokio_postgres::Error>>,
 {
     let (client, connection) = connect(config, tls).await?;
+    driven(client, connection, work).await
+}
+
+async fn driven<T, W>(
+    client: Client,
+    connection: BoxFuture<'static, Result<(), tokio_postgres::Error>>,
+    work: impl FnOnce(Client) -> W,
+) -> Result<T, tokio_postgres::Error>
+where
+    W: Future<Output = Result<T, tokio_postgres::Error>>,
+{
     let work = std::pin::pin!(work(client));
     match future::select(work, connection).await {
         Either::Left((result, connection)) => {

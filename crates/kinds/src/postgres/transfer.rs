@@ -9,6 +9,7 @@ use devenv_spec::ServiceSpec;
 use super::{
     PostgresKind,
     backup::{Dump, Server},
+    scripts::{authority, psql},
     spec::PostgresProvision,
 };
 use crate::{
@@ -48,6 +49,17 @@ impl Transfers for PostgresKind {
 
     async fn export(&self, site: &ServerSite<'_>, database: Option<&str>, file: &Path) -> Result<Vec<Content>, BackupError> {
         Server::own(site.engine, site.container).dump(database.unwrap_or_default(), Dump::Foreign, file).await
+    }
+
+    fn check(&self, file: &Path) -> Result<(), (String, Option<String>)> {
+        match psql::reaches(file) {
+            Ok(None) => Ok(()),
+            Ok(Some((line, what))) => {
+                let message = format!("{}:{line}: `{what}` reaches beyond the owner's role", file.display());
+                Err((message, Some(authority::HINT.to_owned())))
+            }
+            Err(error) => Err((format!("cannot read {}: {error}", file.display()), None)),
+        }
     }
 
     fn remote(&self) -> Result<&dyn RemoteSource, &'static str> {
@@ -130,6 +142,21 @@ mod tests {
 
     fn parsed(text: &str) -> Address {
         Address::parse(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_dump_that_runs_programs_or_leaves_its_role_is_refused_at_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("evil.sql");
+        let check = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Transfers::check(&PostgresKind, &file).map_err(|(message, _)| message)
+        };
+        check("CREATE TABLE t (a text);\nCOPY t FROM stdin;\n\\! touch /tmp/x\n\\.\nSELECT '\\! x';\n").unwrap();
+        check("PGDMP\u{1}\\! touch /tmp/x\n").unwrap();
+        for text in ["SELECT 1;\n\\! touch /tmp/x\n", "SELECT 1;\nRESET ROLE;\n", "SELECT 1;\n\\o | sh\n"] {
+            assert!(check(text).unwrap_err().contains("evil.sql:2: "), "{text}");
+        }
     }
 
     #[test]

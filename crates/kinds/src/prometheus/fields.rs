@@ -61,8 +61,7 @@ impl Describe for Prometheus {
 
     fn describe(&self, cx: &Context<'_>) -> Description {
         let mut container = ContainerSpec::new(format!("prom/prometheus:v{}", self.version));
-        let arguments =
-            [format!("--config.file={CONFIGURATION}"), "--storage.tsdb.path=/prometheus".to_owned(), "--web.enable-lifecycle".to_owned()];
+        let arguments = [format!("--config.file={CONFIGURATION}"), "--storage.tsdb.path=/prometheus".to_owned()];
         container.command = Some(arguments.into());
         container.mounts.push(Mount::volume("data", "/prometheus"));
         let rules: Vec<FileSpec> = self.rule_files(cx).collect();
@@ -191,7 +190,7 @@ mod tests {
             .asset("more/db.yaml", "groups: []\n");
         insta::assert_snapshot!(given.rendered(), @r##"
         image: prom/prometheus:v2.53.3
-        command: ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus","--web.enable-lifecycle"]
+        command: ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus"]
         mount: volume data at /prometheus
         port: 127.0.0.1:20006 -> 9090
         file: /etc/prometheus/prometheus.yml 0444 0:0

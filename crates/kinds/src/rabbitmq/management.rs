@@ -11,6 +11,7 @@ use super::{
     fields::{ADMINISTRATOR, encoded},
     spec::RabbitmqTarget,
 };
+use crate::limited::body;
 
 static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::builder().no_proxy().build().expect("these options are valid"));
 
@@ -75,16 +76,16 @@ impl Management {
         Ok(answer.status().is_success())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, ManagementError> {
+    async fn send(&self, method: Method, path: &str, content: Option<&Value>) -> Result<Vec<u8>, ManagementError> {
         let mut request = CLIENT.request(method, format!("{}/{path}", self.root)).basic_auth(ADMINISTRATOR, Some(&self.password));
-        if let Some(body) = body {
-            request = request.json(body);
+        if let Some(content) = content {
+            request = request.json(content);
         }
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
-        let text = answer.bytes().await.map_err(unreachable)?;
+        let text = body(answer, LARGEST).await.map_err(unreachable)?;
         match status {
-            status if status.is_success() => Ok(text.to_vec()),
+            status if status.is_success() => Ok(text),
             StatusCode::NOT_FOUND => Err(ManagementError::Refused(NOT_FOUND.to_owned())),
             StatusCode::UNAUTHORIZED => Err(ManagementError::Unauthorized(words(&text, status))),
             status => Err(ManagementError::Refused(words(&text, status))),
@@ -92,6 +93,8 @@ impl Management {
     }
 }
 
+/// The most of an answer that is read, in bytes.
+const LARGEST: usize = 64 << 20;
 const NOT_FOUND: &str = "it does not exist";
 
 fn unreachable(error: reqwest::Error) -> ManagementError {

@@ -17,6 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{RedisKind, spec::RedisProbe};
 use crate::{
     capability::Probes,
+    limited::{LONGEST_ANSWER, Limited},
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, connect},
 };
 
@@ -116,7 +117,7 @@ async fn unauthenticated(
     port: u16,
     tls: Option<rustls::ClientConfig>,
 ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), SessionError> {
-    let stream = connect(port).await.map_err(SessionError::Unreachable)?;
+    let stream = Limited::new(connect(port).await.map_err(SessionError::Unreachable)?, LONGEST_ANSWER);
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     // The driver's own login hides what the server says to it.
     let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -133,7 +134,11 @@ async fn unauthenticated(
     })
 }
 
-async fn encrypted(port: u16, tls: rustls::ClientConfig, stream: TcpStream) -> Result<TlsStream<TcpStream>, ProbeFailure> {
+async fn encrypted(
+    port: u16,
+    tls: rustls::ClientConfig,
+    stream: Limited<TcpStream>,
+) -> Result<TlsStream<Limited<TcpStream>>, ProbeFailure> {
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     TlsConnector::from(Arc::new(tls))
         .connect(name, stream)

@@ -10,6 +10,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use super::{S3Kind, spec::S3Provision};
 use crate::{
     capability::Provisions,
+    limited,
     provision::{Change, ProvisionContext, ProvisionError},
 };
 
@@ -65,7 +66,8 @@ async fn send(method: Method, url: url::Url) -> Result<Response, ProvisionError>
 
 async fn refusal(bucket: &str, answer: Response) -> ProvisionError {
     let status = answer.status();
-    let body = answer.text().await.unwrap_or_default();
+    let body = limited::body(answer, 64 << 10).await.unwrap_or_default();
+    let body = String::from_utf8_lossy(&body);
     let between = |tag: &str| Some(body.split_once(&format!("<{tag}>"))?.1.split_once(&format!("</{tag}>"))?.0.to_owned());
     let reason = match (between("Code"), between("Message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),

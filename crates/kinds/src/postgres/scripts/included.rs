@@ -40,6 +40,25 @@ pub(super) fn named_by(names: &[Named], script: &Path, project: &Path) -> BTreeS
     found
 }
 
+/// The first thing in the scripts among them that the owner may not say: the file, its line and its words.
+pub(super) fn reaching(names: &[Named], script: &Path, project: &Path) -> Option<(PathBuf, u64, String)> {
+    let (script, project) = (absolute(script), absolute(project));
+    let mut seen = BTreeSet::new();
+    let mut waiting = resolved(names, &script, &project);
+    while let Some((role, path)) = waiting.pop() {
+        if role == Role::Rows || path == script || seen.len() >= MOST || !path.is_file() || !seen.insert(path.clone()) {
+            continue;
+        }
+        if let Ok(scan) = scanned(&path, &Session::default()) {
+            if let Some((line, what)) = scan.reaches {
+                return Some((path, line, what));
+            }
+            waiting.extend(resolved(&scan.files, &path, &project));
+        }
+    }
+    None
+}
+
 fn resolved(names: &[Named], script: &Path, project: &Path) -> Vec<(Role, PathBuf)> {
     let beside = script.parent().unwrap_or(project);
     let base = |role| if role == Role::ScriptBeside { beside } else { project };

@@ -4,6 +4,7 @@
 //! [`ledger`], which write the script's row in the script's own transaction and refuse if that has ended.
 //! Each attempt claims its script first, so that what a killed attempt has still on its way can neither begin nor commit.
 
+pub(super) mod authority;
 mod complaint;
 mod csv;
 mod csv_records;
@@ -12,7 +13,7 @@ mod included;
 mod ledger;
 mod lexer;
 mod meta_command;
-mod psql;
+pub(super) mod psql;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
 mod scan;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use devenv_engine::ExecOutput;
 
 use super::{
-    Database, FED, SESSION_OPTIONS,
+    Database, FED, SESSION_OPTIONS, SUPERUSER, authority,
     complaint::{Complaint, explained},
     included,
     ledger::Mark,
@@ -62,7 +62,25 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
     if let Some((line, fault)) = scan.fault {
         return Err(ScriptError::of(&script.path, fault).at(line));
     }
+    if database.role != SUPERUSER {
+        stays_within(script, &scan, cx)?;
+    }
     Attempt { database, mark, scan, cx }.run().await
+}
+
+/// Refuses what would reach the container's system or another role, in the script and in those that it includes.
+fn stays_within(script: &Script, scan: &Scan, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    if let Some((line, what)) = &scan.reaches {
+        return Err(ScriptError::of(&script.path, format!("`{what}` reaches beyond the owner's role")).at(*line).hint(authority::HINT));
+    }
+    let Content::File(path) = &script.content else { return Ok(()) };
+    match included::reaching(&scan.files, path, cx.project) {
+        Some((path, line, what)) => {
+            let words = format!("`{what}` in {}:{line} reaches beyond the owner's role", path.display());
+            Err(ScriptError::of(&script.path, words).hint(authority::HINT))
+        }
+        None => Ok(()),
+    }
 }
 
 impl Attempt<'_> {
@@ -206,6 +224,24 @@ impl Attempt<'_> {
         Ok((file, sent, variables))
     }
 }
+
+/// The first thing in a dump of SQL text that its owner may not say: its line and its words. Nothing of an archive, which psql does
+/// not read.
+pub(crate) fn reaches(file: &std::path::Path) -> std::io::Result<Option<(u64, String)>> {
+    let mut input = BufReader::with_capacity(256 * 1024, devenv_files::open_regular(file)?);
+    if input.fill_buf()?.starts_with(b"PGDMP") {
+        return Ok(None);
+    }
+    let (mut scanner, mut line) = (Scanner::new(Session::default()), Vec::new());
+    while Read::take(&mut input, LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
+        scanner.line(&line);
+        line.clear();
+    }
+    Ok(scanner.finish().reaches)
+}
+
+/// A longer line of a dump is looked at in pieces.
+const LONGEST_LINE: u64 = 64 << 20;
 
 pub(super) fn scan(script: &Script, session: Session) -> Result<Scan, ScriptError> {
     let fail = |error: std::io::Error| staged::unreadable(script, &error.to_string());

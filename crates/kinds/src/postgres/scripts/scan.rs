@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::{
+    authority,
     lexer::{Lexer, State, Token, masked},
     meta_command::{self, CopySource, MetaCommand},
     statement::{Kind, classify, setting, takes_rows},
@@ -20,6 +21,8 @@ pub(crate) struct Scan {
     pub refuses: Option<(u64, String)>,
     /// A `BEGIN;` first and a `COMMIT;` last with no other transaction between: the bytes of both.
     pub wrapper: Option<[Range<u64>; 2]>,
+    /// The first thing that a script of an owner may not say: its line and its words.
+    pub reaches: Option<(u64, String)>,
     /// The lines of `COPY … FROM stdin` and of the end of its data.
     pub copies: Vec<Range<u64>>,
     /// What is wrong with it as a whole, and the line.
@@ -227,6 +230,7 @@ impl Scanner {
                 }
                 Token::Backslash => {
                     let command = meta_command::read(&line[at..]);
+                    self.meta_command_reaches(&command, &line[at..]);
                     self.meta_command(&command, at);
                     at += command.length.max(1);
                     continue;
@@ -280,6 +284,14 @@ impl Scanner {
         };
         if alone {
             self.refuse(String::from_utf8_lossy(comment).trim().to_owned());
+        }
+    }
+
+    fn meta_command_reaches(&mut self, command: &MetaCommand, rest: &[u8]) {
+        let text = String::from_utf8_lossy(&rest[..command.length.min(rest.len())]).trim_end().to_owned();
+        let arguments = text.strip_prefix('\\').and_then(|text| text.strip_prefix(&command.name)).unwrap_or_default();
+        if authority::command_reaches(&command.name, arguments.trim_end_matches('\\')) {
+            self.scan.reaches.get_or_insert((self.line, text.chars().take(60).collect()));
         }
     }
 
@@ -367,6 +379,9 @@ impl Scanner {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let text = String::from_utf8_lossy(&text);
         self.settings(&text);
+        if authority::statement_reaches(&words) {
+            self.scan.reaches.get_or_insert((line, words.iter().take(3).copied().collect::<Vec<_>>().join(" ")));
+        }
         let kind = classify(&words, &text);
         let shown = |count: usize| words.iter().take(count).copied().collect::<Vec<_>>().join(" ");
         match kind {

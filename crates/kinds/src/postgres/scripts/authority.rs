@@ -1,0 +1,109 @@
+//! PURE: what a script of an owner may not say, because it would reach the container's system or another role.
+//!
+//! psql runs inside the container, so its backslash commands act there as the server's own user, whom the socket trusts as the
+//! superuser. The scan of init scripts and the check of imported dumps ask here. Scripts under `admin_init` may say anything.
+
+/// What to do instead.
+pub(crate) const HINT: &str = "scripts and dumps run as the owner of the database; if this is your own script and needs the superuser, \
+    list it under `admin_init`";
+
+/// Commands that read or write the container's files, start programs or change how psql connects.
+const SYSTEM: [&str; 12] = ["!", "cd", "e", "edit", "ef", "ev", "lo_export", "lo_unlink", "password", "prompt", "s", "setenv"];
+/// Commands that send output to a file or program if one is named.
+const OUTPUT: [&str; 4] = ["o", "out", "w", "write"];
+
+/// Whether a backslash command reaches out, by its name and the rest of its line.
+pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
+    let rest = rest.trim();
+    if SYSTEM.contains(&name) || has_program(rest) {
+        return true;
+    }
+    if OUTPUT.contains(&name) || (name.starts_with('g') && !matches!(name, "gdesc" | "gexec" | "gset")) {
+        let target = rest.rsplit_once(')').map_or(rest, |(_, target)| target).trim().trim_end_matches(';');
+        return !matches!(target, "" | "/dev/null");
+    }
+    match name {
+        "c" | "connect" => connects_elsewhere(rest),
+        "copy" => copy_reaches(rest),
+        _ => false,
+    }
+}
+
+/// Whether a statement leaves the role that it runs as, by its first words in upper case.
+pub(crate) fn statement_reaches(words: &[&str]) -> bool {
+    matches!(words, ["RESET", "ROLE", ..] | ["RESET", "SESSION", "AUTHORIZATION", ..])
+}
+
+/// Backquotes outside of single quotes are a program, whose output becomes an argument.
+fn has_program(rest: &str) -> bool {
+    let mut quoted = false;
+    rest.chars().any(|c| {
+        quoted ^= c == '\'';
+        c == '`' && !quoted
+    })
+}
+
+/// As another user or on another server; another database of this one is fine.
+fn connects_elsewhere(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with("-reuse-previous")).collect();
+    match words.as_slice() {
+        [] => false,
+        [database] => {
+            let database = database.to_ascii_lowercase();
+            ["user", "host", "service", "://", "port"].iter().any(|word| database.contains(word))
+        }
+        _ => true,
+    }
+}
+
+fn copy_reaches(rest: &str) -> bool {
+    let lower = rest.to_ascii_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ';')).filter(|word| !word.is_empty()).collect();
+    let after = |word: &str| words.iter().rposition(|known| *known == word).and_then(|at| words.get(at + 1));
+    let program = words.windows(2).any(|pair| matches!(pair, ["from" | "to", "program"]));
+    let written = after("to").is_some_and(|target| !matches!(*target, "stdout" | "pstdout"));
+    program || (written && after("from").is_none_or(|source| !matches!(*source, "stdin" | "pstdin")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reaches_the_system_or_another_role_is_known_and_the_rest_is_left_alone() {
+        for (line, reaches) in [
+            ("! touch /tmp/x", true),
+            ("o | sh", true),
+            ("o /var/lib/postgresql/data/pg_hba.conf", true),
+            ("o", false),
+            ("o /dev/null", false),
+            ("g | sh", true),
+            ("g", false),
+            ("gset", false),
+            ("gexec", false),
+            ("gx (format=aligned) | sh", true),
+            ("w x.sql", true),
+            ("set x `id`", true),
+            ("set x 'a`b'", false),
+            ("echo hello", false),
+            ("copy t from program 'id'", true),
+            ("copy (select 1) to program 'id'", true),
+            ("copy t to '/tmp/x'", true),
+            ("copy t to stdout", false),
+            ("copy t from stdin", false),
+            ("c - postgres", true),
+            ("c orders", false),
+            ("connect -reuse-previous=on \"dbname='shop'\"", false),
+            ("c \"user=postgres\"", true),
+            ("setenv PATH /tmp", true),
+            ("restrict abc", false),
+            ("if true", false),
+        ] {
+            let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+            assert_eq!(command_reaches(name, rest), reaches, "\\{line}");
+        }
+        assert!(statement_reaches(&["RESET", "ROLE"]) && statement_reaches(&["RESET", "SESSION", "AUTHORIZATION"]));
+        assert!(!statement_reaches(&["RESET", "search_path"]) && !statement_reaches(&["SET", "ROLE", "app"]));
+    }
+}
