@@ -75,7 +75,7 @@ impl Describe for Container {
         container.init = self.init;
         container.environment = product::variables(cx, |variable| &variable.container);
         for (name, value) in cx.declared.environment {
-            container.environment.insert(name.clone(), Template::text(value.as_str()));
+            container.environment.insert(name.clone(), Template::given(name, value));
         }
         if cx.neighbours.values().any(|facts| facts.tls) {
             container.mounts.push(Mount {
