@@ -207,6 +207,11 @@ pub fn violations(package: &str, source: &Source) -> Vec<String> {
 
 /// Where other files write a kind's name as a text, each with what it means there.
 pub const TEXTS_THAT_ARE_NO_KIND: &[(&str, &str, &str)] = &[
+    ("devenv", "cli/args.rs", "the command `redis`"),
+    ("devenv", "cli/client.rs", "schemes of addresses"),
+    ("devenv", "cli/new/detect.rs", "the text of a profile that is written, by the client libraries of a project"),
+    ("devenv-compose", "", "the document of a profile, whose services are containers"),
+    ("devenv-profile", "compose.rs", "the same document"),
     ("devenv-architecture", "", "the rules themselves"),
     ("devenv-engine", "", "containers and processes are the engine's own objects"),
     ("devenv-spec", "", "workloads are containers or processes"),

@@ -28,7 +28,7 @@ use crate::{
 pub trait Files {
     /// The file's bytes, or why they cannot be had: `does not exist`.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
-    fn exists(&self, path: &Path) -> bool;
+    fn has(&self, path: &Path) -> bool;
 }
 
 /// What is to be loaded.
@@ -138,7 +138,7 @@ impl<'a> Loader<'a> {
 
     fn dot_env(&mut self, path: &Path, before: &IndexMap<String, Given>, needed: bool) -> IndexMap<String, Given> {
         let mut given = before.clone();
-        if needed || self.files.exists(path) {
+        if needed || self.files.has(path) {
             let start = Span { line: 1, column: 1, start: 0, end: 0, file: self.sources.add(path.display().to_string(), "") };
             if let Some(file) = self.source(path, start) {
                 given.extend(env_file::parse(&self.sources, file, self.request.environment, before, &mut self.findings));

@@ -763,7 +763,7 @@ fn read_variables(
     project: &mut Project<'_>,
 ) -> IndexMap<String, String> {
     let on_disk = project.request.project.join(path);
-    if !required && !project.files.exists(&on_disk) {
+    if !required && !project.files.has(&on_disk) {
         return IndexMap::new();
     }
     let text = match project.files.read(&on_disk).map(String::from_utf8) {

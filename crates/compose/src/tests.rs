@@ -16,7 +16,7 @@ impl Files for Memory {
         self.0.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "does not exist".to_owned())
     }
 
-    fn exists(&self, path: &Path) -> bool {
+    fn has(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
 }

@@ -448,7 +448,7 @@ impl devenv_compose::Files for Disk {
         read_bounded(path, LARGEST as u64).map_err(|unread| unread.to_string())
     }
 
-    fn exists(&self, path: &Path) -> bool {
+    fn has(&self, path: &Path) -> bool {
         path.exists()
     }
 }
