@@ -75,7 +75,7 @@ fn supervise(session: &Session) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| internal("cannot start the runtime", error))?;
-    let options = supervisor::Options { paths, context: session.global.context.clone(), engine: None };
+    let options = supervisor::Options { paths, context: session.global.context.clone(), engine: None, steady: supervisor::STEADY };
     let mut said = false;
     let outcome = runtime.block_on(supervisor::run(options, |announcement| {
         said = true;

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    let current = if arguments.selection.files.is_empty() { project::current(session).await? } else { None };
+    let current = project::current_unless_named(session, &arguments.selection, arguments.profile.as_slice()).await?;
     let Selected { name, loaded, .. } = project::select(session, &arguments.selection, arguments.profile.as_slice(), current)?;
     let request = project::up_request(session, &name, &loaded)?;
     let plan = session.client().await?.plan(&request).await?;

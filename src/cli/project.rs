@@ -83,6 +83,19 @@ pub(super) async fn current(session: &Session) -> Result<Option<String>, Failure
     Ok(session.client().await?.status(&session.target()?).await?.profile)
 }
 
+/// The same for a command that takes files, or a profile and services; the daemon is not asked where these name the profile.
+pub(super) async fn current_unless_named(session: &Session, selection: &Selection, words: &[String]) -> Result<Option<String>, Failure> {
+    let is_named = words.first().is_some_and(|first| is_profile(session, first).unwrap_or(false));
+    if is_named || !selection.files.is_empty() {
+        return Ok(None);
+    }
+    match current(session).await {
+        // What is wrong with the words is said first.
+        Err(_) if !words.is_empty() => Ok(None),
+        found => found,
+    }
+}
+
 /// The same, for commands that start no daemon.
 pub(super) async fn current_if_running(session: &Session) -> Result<Option<String>, Failure> {
     let Some(client) = session.running_daemon().await? else { return Ok(None) };

@@ -90,7 +90,7 @@ pub(super) async fn and_attach(options: &Options, session: &Session) -> Outcome 
 }
 
 async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
-    let current = if arguments.selection.files.is_empty() { project::current(session).await? } else { None };
+    let current = project::current_unless_named(session, &arguments.selection, &arguments.words).await?;
     let selected = project::select(session, &arguments.selection, &arguments.words, current)?;
     let request = UpRequest {
         services: selected.services,

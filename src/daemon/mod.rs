@@ -24,6 +24,7 @@ use devenv_api::{Announcement, ApiError, ErrorCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::runtime::readiness::STEADY;
 use crate::{
     engine::{Engine, docker},
     environment::Environments,
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) context: Option<String>,
     /// The engine to drive. `None`: the one that `context` and the environment variables name.
     pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// For how long a service without a probe must run until it is ready.
+    pub(crate) steady: Duration,
 }
 
 /// Runs until stopped. `announce` is called once, when the socket accepts connections or the start has failed.
@@ -69,7 +72,8 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let backups = Arc::new(FaultBackups::default());
         let under_way = OperationStore::open(&paths.state);
         let reach = engine.reach().await;
-        let environments = Environments::new(store, under_way.clone(), engine.clone(), reach, owner, backups.clone(), end.clone());
+        let environments = Environments::new(store, under_way.clone(), engine.clone(), reach, owner, backups.clone(), end.clone())
+            .with_steady(options.steady);
         let operations = Operations::new(environments.clone(), under_way);
         backups.submit_to(&operations);
         operations.unpause_left().await;

@@ -82,7 +82,8 @@ impl Environment {
             empty: Mutex::default(),
             consumed: Mutex::default(),
         });
-        let runtime = EnvironmentRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record);
+        let runtime =
+            EnvironmentRuntime::new(golden, vault.clone(), logs.clone(), &shared.store, processes.clone(), &record, shared.steady);
         let runtime = Arc::new(runtime);
         let tools = Arc::new(Tools {
             engine: shared.engine.clone(),

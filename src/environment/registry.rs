@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) holders: TaskTracker,
     /// Places for environments of tests that come up.
     pub(super) coming: Semaphore,
+    /// For how long a service without a probe must run until it is ready.
+    pub(super) steady: Duration,
     pub(super) stop: CancellationToken,
 }
 
@@ -84,9 +87,16 @@ impl Environments {
                 backups,
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(at_once()),
+                steady: crate::runtime::readiness::STEADY,
                 stop,
             }),
         }
+    }
+
+    /// With another time for which a service without a probe must run until it is ready. To be called before anything holds this.
+    pub(crate) fn with_steady(mut self, steady: Duration) -> Self {
+        Arc::get_mut(&mut self.shared).expect("nothing holds the environments yet").steady = steady;
+        self
     }
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {

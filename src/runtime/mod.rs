@@ -9,7 +9,7 @@ mod log_collector;
 pub(crate) mod loop_devices;
 pub(crate) mod metrics;
 mod port_proxies;
-mod readiness;
+pub(crate) mod readiness;
 pub(crate) mod tasks;
 pub(crate) mod versions;
 pub(crate) mod watched;
@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -67,6 +67,8 @@ pub(crate) struct EnvironmentRuntime {
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been provisioned, by service.
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
+    /// For how long a service without a probe must run until it is ready.
+    steady: Duration,
 }
 
 impl EnvironmentRuntime {
@@ -77,6 +79,7 @@ impl EnvironmentRuntime {
         store: &Store,
         processes: Arc<HostProcesses>,
         record: &Record,
+        steady: Duration,
     ) -> Self {
         let engine = golden.engine.clone();
         let (golden_engine, build_logs) = (engine.clone(), logs.clone());
@@ -98,6 +101,7 @@ impl EnvironmentRuntime {
             recorded: Mutex::default(),
             ledgers: Mutex::default(),
             provisioned: Mutex::default(),
+            steady,
         }
     }
 

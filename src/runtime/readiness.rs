@@ -21,7 +21,7 @@ use crate::{
 const PROOF: Duration = Duration::from_secs(10);
 
 /// A service without a probe is ready once it has run for so long. The guide names it.
-const STEADY: Duration = Duration::from_secs(1);
+pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
 /// One start of one service.
 pub(crate) struct ReadinessCheck<'a> {
@@ -50,7 +50,7 @@ impl<'a> ReadinessCheck<'a> {
         let golden = &self.runtime.golden;
         if self.probe == Probe::None && self.spec.proof.is_none() {
             // Its end in between ends this wait.
-            tokio::time::sleep(STEADY).await;
+            tokio::time::sleep(self.runtime.steady).await;
         }
         loop {
             let answer = self.answer().await?;

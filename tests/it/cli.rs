@@ -134,7 +134,7 @@ fn wrong_usage_is_exit_2_and_a_document_with_json() {
         "upp",
         "up --bogus",
         "up --timeout 3",
-        "up a b",
+        "down a b",
         "logs --grep",
         "--instance a/b status",
         "daemon",
