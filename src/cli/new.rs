@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
         Some(file) => vec![std::path::absolute(file).map_err(|error| internal("cannot find the current directory", error))?],
         None => detect::compose_files(&directory),
     };
-    let (text, took) = if compose.is_empty() { detected(&directory)? } else { converted(session, &directory, &compose)? };
+    let (text, took) = if compose.is_empty() { detected(&directory) } else { converted(session, &directory, &compose)? };
     if arguments.stdout {
         session.printer.data(text.trim_end())?;
         return Ok(ExitStatus::SUCCESS);
@@ -91,7 +91,7 @@ fn converted(session: &Session, directory: &Path, files: &[PathBuf]) -> Result<(
     Ok((text, vec![format!("{shown}: {}", loaded.service_names().join(", "))]))
 }
 
-fn detected(directory: &Path) -> Result<(String, Vec<String>), Failure> {
+fn detected(directory: &Path) -> (String, Vec<String>) {
     let found = Found::of(directory);
-    Ok((found.profile(), found.took()))
+    (found.profile(), found.took())
 }

@@ -67,9 +67,7 @@ pub fn load(request: Request<'_>, files: &dyn Files) -> Loaded {
     let root = loader.root(&place);
     let load::Loader { mut sources, mut findings, .. } = loader;
     let converted = root.map(|root| {
-        if !root.get("services").is_some_and(|services| services.map().is_some_and(|services| !services.is_empty()))
-            && !findings.has_errors()
-        {
+        if root.get("services").is_none_or(|services| services.map().is_none_or(indexmap::IndexMap::is_empty)) && !findings.has_errors() {
             findings
                 .error(root.span, "missing-field", "the file has no services")
                 .hint("write at least `services: { web: { image: NAME } }`");

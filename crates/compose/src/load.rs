@@ -174,9 +174,10 @@ impl<'a> Loader<'a> {
     /// All files of the request on one another.
     pub(crate) fn root(&mut self, place: &Place<'_>) -> Option<Node> {
         let mut merged: Option<Node> = None;
-        for path in self.request.files.to_vec() {
+        let files = self.request.files;
+        for path in files {
             let start = Span { line: 1, column: 1, start: 0, end: 0, file: self.sources.add(path.display().to_string(), "") };
-            let Some(root) = self.file(&path, start, place) else { continue };
+            let Some(root) = self.file(path, start, place) else { continue };
             match &mut merged {
                 Some(merged) => merge::merge(merged, root, &self.tags),
                 None => merged = Some(root),

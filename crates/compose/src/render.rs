@@ -176,7 +176,7 @@ impl Renderer {
         if let Some(environment) = service.get("environment") {
             rendered.insert("environment".to_owned(), escaped(environment));
         }
-        self.ports(service, &mut rendered);
+        Self::ports(service, &mut rendered);
         self.storage(name, container, &mut rendered);
         networks(container, &mut rendered);
         dependencies(service, &mut rendered);
@@ -222,7 +222,7 @@ impl Renderer {
         rendered.insert("build".to_owned(), value.into());
     }
 
-    fn ports(&mut self, service: &Value, rendered: &mut Map<String, Value>) {
+    fn ports(service: &Value, rendered: &mut Map<String, Value>) {
         let container = &service["container"];
         let mut ports: Vec<Value> = Vec::new();
         for port in container["expose"].as_array().into_iter().flatten() {

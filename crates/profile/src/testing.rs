@@ -114,6 +114,7 @@ pub fn render(service: &ServiceSpec) -> String {
             match &container.image {
                 Image::Named(name) => line(&mut text, "image", name),
                 Image::Built(ImageBuild { context, dockerfile, target, arguments, tag, .. }) => {
+                    #[expect(clippy::unnecessary_debug_formatting, reason = "paths are shown with their escapes")]
                     let said = format!(
                         "ImageBuild {{ context: {context:?}, dockerfile: {dockerfile:?}, target: {target:?}, arguments: {arguments:?}, tag: {tag:?} }}"
                     );

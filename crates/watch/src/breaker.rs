@@ -73,7 +73,7 @@ impl Breaker {
             match activity {
                 Activity::Starting => self.changed_at_start(path.clone(), &mut verdict),
                 Activity::Running { round, since } if !is_batch => {
-                    self.changed_while_running(now, path.clone(), round, since, &mut verdict)
+                    self.changed_while_running(now, path.clone(), round, since, &mut verdict);
                 }
                 Activity::Running { .. } | Activity::Unknown => {
                     self.edited_by_hand(&path, is_batch);
@@ -220,7 +220,7 @@ mod tests {
     /// long after each start (`first`) and from then on at this interval.
     fn restarts(first: Duration, interval: Option<Duration>, start: Duration) -> (usize, usize) {
         let (mut breaker, began) = (Breaker::default(), Instant::now());
-        let end = began + Duration::from_secs(600);
+        let end = began + Duration::from_mins(10);
         let (mut now, mut restarts, mut loops) = (began, 0, 0);
         'rounds: loop {
             let round = now;

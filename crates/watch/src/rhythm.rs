@@ -91,7 +91,7 @@ impl Rhythm {
 
     fn is_even(&self) -> bool {
         let (least, most) = (self.gaps.iter().min(), self.gaps.iter().max());
-        least.zip(most).is_none_or(|(least, most)| *most - *least <= TOLERANCE.max(*most / 10))
+        least.zip(most).is_none_or(|(least, most)| most.saturating_sub(*least) <= TOLERANCE.max(*most / 10))
     }
 
     /// When it is doubted, if it stays quiet.

@@ -257,7 +257,7 @@ impl Found {
                 );
             }
             "pom.xml" if directory.join("mvnw").exists() && text.contains("spring-boot") => {
-                program("app", words("./mvnw spring-boot:run"), &["src"])
+                program("app", words("./mvnw spring-boot:run"), &["src"]);
             }
             "build.gradle" | "build.gradle.kts" if directory.join("gradlew").exists() && text.contains("spring") => {
                 program("app", words("./gradlew bootRun"), &["src"]);
@@ -377,8 +377,7 @@ fn has_sql(folder: &Path) -> bool {
 
 /// The text of a small regular file.
 fn read(path: &Path) -> Option<String> {
-    let metadata = fs::metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= LARGEST)?;
-    drop(metadata);
+    fs::metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= LARGEST)?;
     fs::read_to_string(path).ok()
 }
 

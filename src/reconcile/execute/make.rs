@@ -356,7 +356,7 @@ const ONE_OFF: &str = "one-off";
 /// The environment's own network, as profiles name it.
 const DEFAULT: &str = "default";
 /// For so long the container of another service may take to be made.
-const NAMESPACE: Duration = Duration::from_secs(60);
+const NAMESPACE: Duration = Duration::from_mins(1);
 
 fn container_name(record: &Record, service: &ServiceName) -> String {
     format!("devenv-{}-{service}", record.id)

@@ -52,6 +52,7 @@ pub fn base_images(file: &Dockerfile, arguments: &IndexMap<String, String>) -> V
 
 /// `image` names the image that is to hold the files; `settings` are those of the base images, `platform` the values of
 /// `TARGETARCH` and the like.
+#[expect(clippy::implicit_hasher, reason = "only this crate and its caller use it")]
 pub fn without_heredocs(
     text: &str,
     arguments: &IndexMap<String, String>,

@@ -26,7 +26,8 @@ fn settings(fields: &Node, findings: &mut Findings) {
             findings.error(server.span, "bad-value", message).maybe_hint(did_you_mean(name, known()));
         }
     }
-    for (field, words) in [("network_mode", &["host", "none"][..]), ("pid", &["host"]), ("ipc", &["host", "private", "shareable", "none"])] {
+    for (field, words) in [("network_mode", &["host", "none"][..]), ("pid", &["host"]), ("ipc", &["host", "private", "shareable", "none"])]
+    {
         let Some(node) = fields.get(field) else { continue };
         if let Some(text) = node.text().filter(|text| !words.contains(text) && !text.starts_with("service:")) {
             let message = format!("`{field}` must be {} or `service:NAME`, but is `{}`", one_of(words.iter().copied()), shortened(text));
@@ -64,7 +65,9 @@ fn files(fields: &Node, findings: &mut Findings) {
                 findings.error(entry.key, "missing-field", format!("`{}` needs either `content` or `file`", shortened(path)));
             }
             if let Some(mode) = entry.node.get("mode")
-                && mode.text().is_some_and(|text| u32::from_str_radix(text, 8).is_ok_and(|mode| mode > 0o7777) || u32::from_str_radix(text, 8).is_err())
+                && mode.text().is_some_and(|text| {
+                    u32::from_str_radix(text, 8).is_ok_and(|mode| mode > 0o7777) || u32::from_str_radix(text, 8).is_err()
+                })
             {
                 findings.error(mode.span, "bad-value", format!("`mode` must be a file mode such as `0440`, but is {}", mode.noun()));
             }

@@ -116,7 +116,7 @@ fn of_tool(path: &str, entries: &[Entry], is_script: &dyn Fn(&str) -> bool) -> R
             return directories(path, entries, up, down).map(Some);
         }
     }
-    Ok(pairs(path, entries, is_script)?)
+    pairs(path, entries, is_script)
 }
 
 /// Prisma and Diesel: a directory for each step.
@@ -367,7 +367,7 @@ mod tests {
             listing.notices,
             ["`db/archive/` is passed over with 2 scripts in it: list it in the profile if they are to be applied"]
         );
-        assert_eq!(remark_on_order("db/10_view.sql", &["db/10_view.sql", "db/2_item.sql"]).is_some(), true);
+        assert!(remark_on_order("db/10_view.sql", &["db/10_view.sql", "db/2_item.sql"]).is_some());
         assert_eq!(remark_on_order("db/02_item.sql", &["db/02_item.sql", "db/10_view.sql"]), None);
     }
 }

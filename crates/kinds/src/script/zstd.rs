@@ -13,9 +13,12 @@ pub(super) struct Frames<R: Read> {
     state: State<R>,
 }
 
+/// The input, with the magic number of the frame put back in front.
+type Frame<R> = io::Chain<io::Cursor<[u8; 4]>, R>;
+
 enum State<R: Read> {
     Between(R),
-    Inside(Box<StreamingDecoder<io::Chain<io::Cursor<[u8; 4]>, R>, FrameDecoder>>),
+    Inside(Box<StreamingDecoder<Frame<R>, FrameDecoder>>),
     Ended,
 }
 

@@ -88,7 +88,7 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     edit(&mut world, 0, |db| db.restart.policy = RestartWhen::Never);
     let life = world.start().await;
     let turn = life.handle.up(world.spec()).await.unwrap();
-    let wait = tokio::time::timeout(Duration::from_mins(60), life.handle.until_up(turn)).await.expect("every wait ends");
+    let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(turn)).await.expect("every wait ends");
     let error = wait.unwrap_err().to_string();
     assert!(error.contains("30 minutes: api"), "{error}");
 }

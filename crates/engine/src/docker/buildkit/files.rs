@@ -103,7 +103,7 @@ fn listed(headers: &HeaderMap, offer: &Offer) -> io::Result<Vec<(Message, Conten
         }
         "context" => {
             // Asked for alone to learn what to leave out, which has been left out here.
-            let wanted: Vec<&[u8]> = headers.get_all("followpaths").iter().map(|path| path.as_bytes()).collect();
+            let wanted: Vec<&[u8]> = headers.get_all("followpaths").iter().map(http::HeaderValue::as_bytes).collect();
             if wanted == [b".dockerignore"] {
                 return Ok(Vec::new());
             }

@@ -49,7 +49,7 @@ pub(super) fn fields(message: &[u8]) -> Vec<(u64, Value<'_>)> {
     found
 }
 
-pub(super) fn first<'a>(message: &'a [u8], field: u64) -> Option<Value<'a>> {
+pub(super) fn first(message: &[u8], field: u64) -> Option<Value<'_>> {
     fields(message).into_iter().find(|(number, _)| *number == field).map(|(_, value)| value)
 }
 

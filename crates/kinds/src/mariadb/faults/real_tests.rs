@@ -39,7 +39,7 @@ impl FaultSite for Site<'_> {
     }
 
     fn time(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     fn will_undo(&mut self, step: OfKind) -> Result<(), String> {

@@ -67,7 +67,7 @@ pub(super) fn setting(text: &str, name: &str) -> Option<String> {
             let rest = ["session ", "local "].iter().find_map(|scope| strip(rest, scope)).unwrap_or(rest).trim_start();
             let rest = match strip(rest, name) {
                 Some(rest) => rest.trim_start(),
-                None if name == "client_encoding" => return strip(rest, "names ").map(|value| unquoted(value)),
+                None if name == "client_encoding" => return strip(rest, "names ").map(unquoted),
                 None => return None,
             };
             let value = rest.strip_prefix('=').or_else(|| strip(rest, "to ")).or_else(|| strip(rest, "to'").map(|_| &rest[2..]))?;

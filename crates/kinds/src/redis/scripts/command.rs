@@ -77,7 +77,7 @@ impl<R: BufRead> Commands<R> {
             let length = count(text.trim_ascii(), b'$').filter(|length| *length <= LONGEST_WORD);
             let length = length.ok_or_else(|| self.malformed("a line such as `$3`, the length of the next word, is expected here"))?;
             let mut word = Vec::new();
-            let taken = (&mut self.input).take(length as u64 + 2).read_to_end(&mut word).map_err(|error| self.unreadable(&error))?;
+            let taken = (&mut self.input).take(length as u64 + 2).read_to_end(&mut word).map_err(|error| unreadable(&error))?;
             if taken < length + 2 || !word.ends_with(b"\r\n") {
                 return Err(self.malformed("the word that begins here is not as long as the line before it says, or lacks its CR LF"));
             }
@@ -89,7 +89,7 @@ impl<R: BufRead> Commands<R> {
     }
 
     fn read_line(&mut self, text: &mut Vec<u8>) -> Result<usize, Malformed> {
-        let read = self.input.read_until(b'\n', text).map_err(|error| self.unreadable(&error))?;
+        let read = self.input.read_until(b'\n', text).map_err(|error| unreadable(&error))?;
         self.line += u64::from(read > 0);
         Ok(read)
     }
@@ -97,10 +97,10 @@ impl<R: BufRead> Commands<R> {
     fn malformed(&self, message: &str) -> Malformed {
         Malformed { line: Some(self.line), message: message.to_owned() }
     }
+}
 
-    fn unreadable(&self, error: &io::Error) -> Malformed {
-        Malformed { line: None, message: format!("cannot be read: {error}") }
-    }
+fn unreadable(error: &io::Error) -> Malformed {
+    Malformed { line: None, message: format!("cannot be read: {error}") }
 }
 
 /// The number in `*3`.
@@ -204,6 +204,8 @@ mod tests {
         assert_eq!(split("SET a \"\""), Ok(Some(vec!["SET".into(), "a".into(), String::new()])));
     }
 
+    /// The commands with their lines, or the line of an error with its message.
+    #[expect(clippy::type_complexity, reason = "of one test helper")]
     fn read(text: &[u8]) -> Result<Vec<(u64, String)>, (Option<u64>, String)> {
         let mut commands = Commands::new(text);
         let mut all = Vec::new();
