@@ -89,7 +89,10 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
         ]
     );
     assert!(can("orders", "orders").await.is_ok());
-    assert_eq!(out(&container, &["psql", "-AtqU", "postgres", "-c", "SELECT rolcreatedb FROM pg_roles WHERE rolname = 'orders'"]), "t");
+    assert_eq!(
+        out(&container, &["psql", "-AtqU", "postgres", "-c", "SELECT rolcreatedb FROM pg_roles WHERE rolname = 'orders'"]).trim(),
+        "t"
+    );
     let log = String::from_utf8(docker(&["logs", &container.0]).stderr).unwrap();
     assert!(!log.contains("SCRAM-SHA-256$") && !log.contains(&vault.reveal(&secret("orders")).unwrap()), "{log}");
 
