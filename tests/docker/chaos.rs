@@ -69,7 +69,7 @@ fn all_connections_means_those_too_that_are_idle_while_the_fault_comes() {
     let corner = Corner::with(SERVICES);
     corner.up("test");
     let (mut kept, mut idle) = (Line::to(&corner), Line::to(&corner));
-    inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=1s"]);
+    inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=1s", "--set", "connections=new"]);
     assert!(kept.time() < Duration::from_millis(900), "a connection that was there is to be left alone");
     corner.ok(&["chaos", "heal"]);
 

@@ -323,7 +323,8 @@ fn a_failing_script_of_every_kind_is_told_at_its_line_and_never_recorded_as_done
         let failed = corner.devenv(&["seed"]).expect(1);
         assert!(failed.stderr.contains(message), "{path}: {}", failed.stderr);
         let state = entry(&corner, &path)["state"].clone();
-        assert!(state == "failed" || state == "pending", "{path}: {state}");
+        // Of a file for Redis the commands before the line stay.
+        assert!(["failed", "pending", "interrupted"].iter().any(|known| state == *known), "{path}: {state}");
         remove(&corner, &path);
     }
     assert_eq!(one(&corner, "select count(*)::text from note"), "0", "half a data set stayed");
