@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{RabbitmqKind, channel::Channel, management::Management, spec::RabbitmqProvision};
 use crate::{
     capability::{Backups, Leases, Reply, ServerSite, Variables, WorkloadSite, Workloads},
-    probe::real_tests::{docker, free_port, ready, start_described, vault},
+    probe::real_tests::{free_port, ready, start_described, vault},
     provision::{ProvisionContext, apply as provision},
     script::{
         Checksums, Choice, ScriptContext,
