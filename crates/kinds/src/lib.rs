@@ -19,6 +19,7 @@ pub mod probe;
 pub mod provision;
 pub(crate) mod rows;
 pub mod script;
+pub(crate) mod sql_faults;
 pub mod transfer;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -1,14 +1,13 @@
 //! No connection left.
 
-use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
-
 use super::{
-    Action, NAME,
+    NAME,
     server::{Server, hold, within},
 };
 use crate::{
     capability::{Effect, FaultSite},
     mariadb::session::{code, reason},
+    sql_faults::SqlFault,
 };
 
 /// More than any server that is set up for development has.
@@ -16,32 +15,7 @@ const MOST: usize = 2000;
 /// The server's numbers for too many connections, of all users and of this one.
 const TOO_MANY: [u16; 2] = [1040, 1203];
 
-pub(super) struct MariadbExhaust;
-
-impl FaultKind for MariadbExhaust {
-    fn name(&self) -> &'static str {
-        "mariadb-exhaust"
-    }
-
-    fn about(&self) -> &'static str {
-        "Open all connections that the server allows to ordinary clients, except for `leave`."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Kernel
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Count, "The number of connections to leave free.").or("0")];
-        PARAMETERS
-    }
-
-    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        let leave = values.count("leave").unwrap_or(0);
-        Ok(Injection { action: Action::Exhaust { leave }.of_kind(), expected: ExpectedEffect::Effect })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::exhaust("mariadb-exhaust", NAME);
 
 /// Holds every connection that an ordinary client can have. The server keeps one more for its superuser.
 pub(super) async fn inject(server: &Server, leave: u64, site: &mut dyn FaultSite) -> Result<Effect, String> {

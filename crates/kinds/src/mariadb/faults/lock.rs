@@ -1,51 +1,29 @@
 //! A lock that is not let go.
 
-use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
+use devenv_faults::{Form, Parameter};
 
 use super::{
-    Action, NAME,
+    NAME,
     server::{Server, hold, within},
 };
 use crate::{
     capability::{Effect, FaultSite},
     mariadb::session::{code, identifier, literal, reason},
+    sql_faults::SqlFault,
 };
 
 /// The server's number for a lock that is not had in time.
 const LOCKED: u16 = 1205;
 
-pub(super) struct MariadbLock;
-
-impl FaultKind for MariadbLock {
-    fn name(&self) -> &'static str {
-        "mariadb-lock"
-    }
-
-    fn about(&self) -> &'static str {
-        "Hold a write lock on one table, or on all tables of a database."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Kernel
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            Parameter::new("database", Form::Text, "The database. Default: the first."),
-            Parameter::new("table", Form::Text, "The table. Default: all tables of the database."),
-        ];
-        PARAMETERS
-    }
-
-    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        let text = |name| values.text(name).map(str::to_owned);
-        Ok(Injection {
-            action: Action::Lock { database: text("database"), table: text("table") }.of_kind(),
-            expected: ExpectedEffect::Effect,
-        })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::lock(
+    "mariadb-lock",
+    NAME,
+    "Hold a write lock on one table, or on all tables of a database.",
+    &[
+        Parameter::new("database", Form::Text, "The database. Default: the first."),
+        Parameter::new("table", Form::Text, "The table. Default: all tables of the database."),
+    ],
+);
 
 pub(super) async fn inject(
     server: &Server,

@@ -8,26 +8,16 @@ mod real_tests;
 mod server;
 mod terminate;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use devenv_faults::FaultKind;
 use devenv_spec::OfKind;
-use serde::{Deserialize, Serialize};
 
 use super::{MariadbKind, NAME};
-use crate::capability::{Effect, FaultSite, Faults};
+use crate::{
+    capability::{Effect, FaultSite, Faults},
+    sql_faults::Action,
+};
 use server::Server;
-
-/// What is done, as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Action {
-    Terminate { database: Option<String>, every: Option<Duration> },
-    Exhaust { leave: u64 },
-    Lock { database: Option<String>, table: Option<String> },
-    ReadOnly,
-}
 
 /// The step that makes a server take writes again.
 const WRITABLE: &str = "mariadb-writable";
@@ -35,7 +25,7 @@ const WRITABLE: &str = "mariadb-writable";
 #[async_trait]
 impl Faults for MariadbKind {
     fn kinds(&self) -> &'static [&'static dyn FaultKind] {
-        &[&terminate::MariadbTerminate, &exhaust::MariadbExhaust, &lock::MariadbLock, &read_only::MariadbReadOnly]
+        &[&terminate::FAULT, &exhaust::FAULT, &lock::FAULT, &read_only::FAULT]
     }
 
     async fn inject(&self, action: &OfKind, site: &mut dyn FaultSite) -> Result<Effect, String> {
@@ -54,11 +44,5 @@ impl Faults for MariadbKind {
 
     async fn undo(&self, _: &OfKind, site: &mut dyn FaultSite) -> Result<(), String> {
         read_only::set(&Server::of(site)?, false).await
-    }
-}
-
-impl Action {
-    fn of_kind(&self) -> devenv_faults::Action {
-        devenv_faults::Action::OfKind(OfKind::new(NAME, self))
     }
 }

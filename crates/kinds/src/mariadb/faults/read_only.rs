@@ -1,41 +1,22 @@
 //! A server that takes no writes, as a replica.
 
-use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 use devenv_spec::OfKind;
 use serde_json::json;
 
 use super::{
-    Action, NAME, WRITABLE,
+    NAME, WRITABLE,
     server::{Server, within},
 };
 use crate::{
     capability::{Effect, FaultSite},
     mariadb::session::{code, identifier, reason},
+    sql_faults::SqlFault,
 };
 
 /// The server's number for a statement that an option prevents.
 const PREVENTED: u16 = 1290;
 
-pub(super) struct MariadbReadOnly;
-
-impl FaultKind for MariadbReadOnly {
-    fn name(&self) -> &'static str {
-        "mariadb-read-only"
-    }
-
-    fn about(&self) -> &'static str {
-        "Refuse the writes of all users but the superuser."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Lease
-    }
-
-    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        Ok(Injection { action: Action::ReadOnly.of_kind(), expected: ExpectedEffect::Effect })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::read_only("mariadb-read-only", NAME, "Refuse the writes of all users but the superuser.");
 
 /// A server that its profile makes read-only is refused: undoing would make it take writes.
 pub(super) async fn inject(server: &Server, site: &mut dyn FaultSite) -> Result<Effect, String> {

@@ -8,7 +8,7 @@ use devenv_secrets::Vault;
 use devenv_spec::{OfKind, ServiceSpec};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Action, MariadbKind};
+use super::{Action, MariadbKind, NAME};
 use crate::{
     capability::{Effect, FaultSite, Faults},
     mariadb::{
@@ -66,7 +66,7 @@ impl Site<'_> {
     }
 
     async fn inject(&mut self, action: Action) -> Effect {
-        let devenv_faults::Action::OfKind(action) = action.of_kind() else { panic!("it is of the kind") };
+        let action = OfKind::new(NAME, &action);
         MariadbKind.inject(&action, self).await.unwrap()
     }
 
@@ -116,7 +116,13 @@ async fn each_fault_is_seen_by_the_application_and_ends_when_it_is_undone() {
     let effect = site.inject(Action::Exhaust { leave: 0 }).await;
     assert!(effect.observed && effect.what.contains("Too many connections"), "{effect:?}");
     assert_eq!(server.session("app", "app").await.err().as_ref().and_then(code), Some(1040));
-    assert!(server.session("root", "app").await.is_ok(), "devenv itself still gets in");
+    // For a moment, the session that was just refused still holds the place that is kept for the superuser.
+    let superuser = async {
+        while server.session("root", "app").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), superuser).await.expect("devenv itself still gets in");
     site.heal().await;
     until_works(&server, "do 0").await;
 
@@ -131,7 +137,7 @@ async fn each_fault_is_seen_by_the_application_and_ends_when_it_is_undone() {
     assert!(effect.observed && site.undo.len() == 1, "{effect:?}");
     assert_eq!(app(&server).await.run("insert into t values (2)").await.err().as_ref().and_then(code), Some(1290));
     let mut twice = Site::of(&server);
-    let devenv_faults::Action::OfKind(action) = Action::ReadOnly.of_kind() else { panic!("it is of the kind") };
+    let action = OfKind::new(NAME, &Action::ReadOnly);
     assert_eq!(MariadbKind.inject(&action, &mut twice).await.unwrap_err(), "the server is read-only already");
     assert!(twice.undo.is_empty());
     site.heal().await;

@@ -2,55 +2,22 @@
 
 use std::time::Duration;
 
-use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Action, NAME,
+    NAME,
     server::{Server, within},
 };
 use crate::{
     capability::{Effect, FaultSite},
     mariadb::session::{code, literal, reason},
+    sql_faults::{self, SqlFault},
 };
 
 /// The server's number for a session that has ended by itself.
 const NO_SESSION: u16 = 1094;
 
-pub(super) struct MariadbTerminate;
-
-impl FaultKind for MariadbTerminate {
-    fn name(&self) -> &'static str {
-        "mariadb-terminate"
-    }
-
-    fn about(&self) -> &'static str {
-        "Terminate the sessions of all clients, repeatedly with `every`."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Nothing
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            Parameter::new("database", Form::Text, "Only sessions of this database."),
-            Parameter::new("every", Form::Duration, "Terminate again after this time, as long as the fault lasts."),
-        ];
-        PARAMETERS
-    }
-
-    fn lasts(&self, values: &Values) -> bool {
-        values.duration("every").is_some()
-    }
-
-    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        let (database, every) = (values.text("database").map(str::to_owned), values.duration("every"));
-        Ok(Injection { action: Action::Terminate { database, every }.of_kind(), expected: ExpectedEffect::Effect })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::terminate("mariadb-terminate", NAME);
 
 pub(super) async fn inject(
     server: Server,
@@ -58,24 +25,14 @@ pub(super) async fn inject(
     every: Option<Duration>,
     site: &mut dyn FaultSite,
 ) -> Result<Effect, String> {
-    let effect = end(&server, database.as_deref()).await;
-    if let Some(every) = every {
-        site.hold(AbortOnDropHandle::new(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                // A server that does not answer has no sessions to end.
-                let _ = end(&server, database.as_deref()).await;
-            }
-        })));
-    }
-    effect
+    sql_faults::terminate(every, site, move || end(server.clone(), database.clone())).await
 }
 
-async fn end(server: &Server, database: Option<&str>) -> Result<Effect, String> {
+async fn end(server: Server, database: Option<String>) -> Result<Effect, String> {
     let mut session = server.superuser().await?;
     // One of our own, so that the end of a session is seen even where nobody else has one.
-    let mut victim = within(server.owner(database)?.open()).await?.map_err(|error| reason(&error))?;
-    let condition = database.map(|name| format!(" AND DB = {}", literal(name))).unwrap_or_default();
+    let mut victim = within(server.owner(database.as_deref())?.open()).await?.map_err(|error| reason(&error))?;
+    let condition = database.map(|name| format!(" AND DB = {}", literal(&name))).unwrap_or_default();
     let query = format!(
         "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Daemon' AND USER <> 'system user'{condition}"
     );

@@ -1,44 +1,18 @@
 //! No connection left.
 
-use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Action, NAME,
+    NAME,
     session::{ANSWER, Server, hold},
 };
-use crate::capability::{Effect, FaultSite};
+use crate::{capability::{Effect, FaultSite}, sql_faults::SqlFault};
 
 /// More than any server that is set up for development has.
 const MOST: usize = 2000;
 
-pub(super) struct PostgresExhaust;
-
-impl FaultKind for PostgresExhaust {
-    fn name(&self) -> &'static str {
-        "postgres-exhaust"
-    }
-
-    fn about(&self) -> &'static str {
-        "Open all connections that the server allows to ordinary clients, except for `leave`."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Kernel
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[Parameter::new("leave", Form::Count, "The number of connections to leave free.").or("0")];
-        PARAMETERS
-    }
-
-    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        let leave = values.count("leave").unwrap_or(0);
-        Ok(Injection { action: Action::Exhaust { leave }.of_kind(), expected: ExpectedEffect::Effect })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::exhaust("postgres-exhaust", NAME);
 
 /// Holds every connection that an ordinary client can have.
 pub(super) async fn inject(server: &Server, leave: u64, site: &mut dyn FaultSite) -> Result<Effect, String> {

@@ -1,49 +1,27 @@
 //! A lock that is not let go.
 
-use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
+use devenv_faults::{Form, Parameter};
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Action, NAME,
+    NAME,
     session::{Server, hold, rows},
 };
 use crate::{
     capability::{Effect, FaultSite},
     postgres::provision::identifier,
+    sql_faults::SqlFault,
 };
 
-pub(super) struct PostgresLock;
-
-impl FaultKind for PostgresLock {
-    fn name(&self) -> &'static str {
-        "postgres-lock"
-    }
-
-    fn about(&self) -> &'static str {
-        "Hold an exclusive lock on one table, or on all tables of a database."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Kernel
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        const PARAMETERS: &[Parameter] = &[
-            Parameter::new("database", Form::Text, "The database. Default: the first."),
-            Parameter::new("table", Form::Text, "The table. Default: all user tables."),
-        ];
-        PARAMETERS
-    }
-
-    fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        let text = |name| values.text(name).map(str::to_owned);
-        Ok(Injection {
-            action: Action::Lock { database: text("database"), table: text("table") }.of_kind(),
-            expected: ExpectedEffect::Effect,
-        })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::lock(
+    "postgres-lock",
+    NAME,
+    "Hold an exclusive lock on one table, or on all tables of a database.",
+    &[
+        Parameter::new("database", Form::Text, "The database. Default: the first."),
+        Parameter::new("table", Form::Text, "The table. Default: all user tables."),
+    ],
+);
 
 pub(super) async fn inject(
     server: &Server,

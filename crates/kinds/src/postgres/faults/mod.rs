@@ -6,27 +6,17 @@ mod read_only;
 mod session;
 mod terminate;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use devenv_faults::FaultKind;
 use devenv_spec::OfKind;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{NAME, PostgresKind};
-use crate::capability::{Effect, FaultSite, Faults};
+use crate::{
+    capability::{Effect, FaultSite, Faults},
+    sql_faults::Action,
+};
 use session::Server;
-
-/// What is done, as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Action {
-    Terminate { database: Option<String>, every: Option<Duration> },
-    Exhaust { leave: u64 },
-    Lock { database: Option<String>, table: Option<String> },
-    ReadOnly,
-}
 
 /// The step that makes a server take writes again.
 const WRITABLE: &str = "postgres-writable";
@@ -34,7 +24,7 @@ const WRITABLE: &str = "postgres-writable";
 #[async_trait]
 impl Faults for PostgresKind {
     fn kinds(&self) -> &'static [&'static dyn FaultKind] {
-        &[&terminate::PostgresTerminate, &exhaust::PostgresExhaust, &lock::PostgresLock, &read_only::PostgresReadOnly]
+        &[&terminate::FAULT, &exhaust::FAULT, &lock::FAULT, &read_only::FAULT]
     }
 
     async fn inject(&self, action: &OfKind, site: &mut dyn FaultSite) -> Result<Effect, String> {
@@ -57,11 +47,5 @@ impl Faults for PostgresKind {
 
     async fn undo(&self, _: &OfKind, site: &mut dyn FaultSite) -> Result<(), String> {
         read_only::set(&Server::of(site)?, false).await
-    }
-}
-
-impl Action {
-    fn of_kind(&self) -> devenv_faults::Action {
-        devenv_faults::Action::OfKind(OfKind::new(NAME, self))
     }
 }

@@ -2,34 +2,13 @@
 
 use std::time::Duration;
 
-use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
-
 use super::{
-    Action, NAME,
+    NAME,
     session::{Server, rows},
 };
-use crate::{capability::Effect, postgres::provision::SUPERUSER};
+use crate::{capability::Effect, postgres::provision::SUPERUSER, sql_faults::SqlFault};
 
-pub(super) struct PostgresReadOnly;
-
-impl FaultKind for PostgresReadOnly {
-    fn name(&self) -> &'static str {
-        "postgres-read-only"
-    }
-
-    fn about(&self) -> &'static str {
-        "Make transactions read-only by default."
-    }
-
-    fn undone_by(&self) -> Undoing {
-        Undoing::Lease
-    }
-
-    fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
-        target.of_kind(self.name(), NAME)?;
-        Ok(Injection { action: Action::ReadOnly.of_kind(), expected: ExpectedEffect::Effect })
-    }
-}
+pub(super) const FAULT: SqlFault = SqlFault::read_only("postgres-read-only", NAME, "Make transactions read-only by default.");
 
 pub(super) async fn set(server: &Server, on: bool) -> Result<(), String> {
     let session = server.superuser(Some(SUPERUSER)).await?;
