@@ -16,56 +16,41 @@ use super::{
 };
 use crate::{EngineError, ImageDefaults, PullProgress, build::ImageSettings};
 
+/// An image, as the engine describes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageDocument {
+    id: String,
+    config: Option<ConfigDocument>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ConfigDocument {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    shell: Option<Vec<String>>,
+}
+
+fn inspect(name: &str) -> Call<'static> {
+    Call::get("inspect an image", format!("/images/{}/json", segment(name)))
+}
+
 pub(super) async fn id(client: &Client, name: &str) -> Result<Option<String>, EngineError> {
-    #[derive(Deserialize)]
-    struct ImageDocument {
-        #[serde(rename = "Id")]
-        id: String,
-    }
-    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
-    Ok(client.wire.find::<ImageDocument>(call).await?.map(|image| image.id))
+    Ok(client.wire.find::<ImageDocument>(inspect(name)).await?.map(|image| image.id))
 }
 
 pub(super) async fn defaults(client: &Client, name: &str) -> Result<ImageDefaults, EngineError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct ImageDocument {
-        config: Option<ConfigDocument>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct ConfigDocument {
-        #[serde(default)]
-        entrypoint: Option<Vec<String>>,
-        #[serde(default)]
-        cmd: Option<Vec<String>>,
-    }
-    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
-    let config = client.wire.read::<ImageDocument>(call).await?.config;
-    let (entrypoint, command) = config.map(|config| (config.entrypoint, config.cmd)).unwrap_or_default();
-    Ok(ImageDefaults { entrypoint: entrypoint.unwrap_or_default(), command: command.unwrap_or_default() })
+    let config = client.wire.read::<ImageDocument>(inspect(name)).await?.config.unwrap_or_default();
+    Ok(ImageDefaults { entrypoint: config.entrypoint.unwrap_or_default(), command: config.cmd.unwrap_or_default() })
 }
 
 /// What the image says of those who build on it; nothing if it is not here.
 pub(super) async fn settings(client: &Client, name: &str) -> Result<Option<ImageSettings>, EngineError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct ImageDocument {
-        config: Option<ConfigDocument>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct ConfigDocument {
-        #[serde(default)]
-        env: Option<Vec<String>>,
-        #[serde(default)]
-        shell: Option<Vec<String>>,
-    }
-    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
-    let found = client.wire.find::<ImageDocument>(call).await?;
-    Ok(found.map(|image| {
-        let (environment, shell) = image.config.map(|config| (config.env, config.shell)).unwrap_or_default();
-        ImageSettings { environment: environment.unwrap_or_default(), shell: shell.filter(|shell| !shell.is_empty()) }
+    Ok(client.wire.find::<ImageDocument>(inspect(name)).await?.map(|image| {
+        let config = image.config.unwrap_or_default();
+        ImageSettings { environment: config.env.unwrap_or_default(), shell: config.shell.filter(|shell| !shell.is_empty()) }
     }))
 }
 

@@ -171,8 +171,11 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::{ContainerState, Engine, EngineEventKind, fake::refused};
-    use devenv_spec::{EnvironmentId, Resources};
+    use crate::{
+        ContainerState, Engine, EngineEventKind,
+        fake::{containers::bare, refused},
+    };
+    use devenv_spec::EnvironmentId;
 
     use crate::{Labels, OwnerId};
 
@@ -191,30 +194,8 @@ mod tests {
     async fn running(engine: &FakeEngine) -> String {
         let subnet = "10.0.0.0/28".parse().unwrap();
         engine.create_network(&NetworkCreate { name: "n".into(), labels: labels(), subnet, internal: false }).await.unwrap();
-        let container = ContainerCreate {
-            name: "c".into(),
-            hostname: "c".into(),
-            labels: labels(),
-            image: "i".into(),
-            entrypoint: None,
-            command: None,
-            user: None,
-            environment: Vec::new(),
-            mounts: Vec::new(),
-            ports: Vec::new(),
-            network: "n".into(),
-            aliases: Vec::new(),
-            resources: Resources::default(),
-            shared_memory: None,
-            init: false,
-            stop_signal: "SIGTERM".into(),
-            options: Box::default(),
-            mount_options: std::collections::BTreeMap::new(),
-            attachments: Vec::new(),
-            address: None,
-            pid_mode: None,
-            ipc_mode: None,
-        };
+        let container =
+            ContainerCreate { hostname: "c".into(), network: "n".into(), stop_signal: "SIGTERM".into(), ..bare("c", &labels(), "i") };
         let id = engine.create_container(&container).await.unwrap();
         engine.start(&id).await.unwrap();
         id
