@@ -28,14 +28,12 @@ use super::{
 };
 use crate::{
     capability::{ScriptStore, Scripts},
-    script::{Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState, source, ways_on},
+    script::{Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState, source, staged, ways_on},
 };
 
 const SQL: ScriptFormat = ScriptFormat("sql");
 const CSV: ScriptFormat = ScriptFormat("csv");
 
-/// How a script at work is known in the container's list of processes.
-const STAGED_NAME: &str = "devenv-staged-script";
 const CUT_OFF: i64 = 99;
 /// The script did not come to its last line, and the client said nothing.
 const UNFINISHED: i64 = 98;
@@ -139,7 +137,7 @@ impl ScriptStore for Database {
     async fn settle(&mut self, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         ledger::provide(&mut self.session).await.map_err(|error| self.broken(&error))?;
         let began = std::time::Instant::now();
-        while self.is_running().await? && staged_is_alive(cx).await? {
+        while self.is_running().await? && staged::is_alive(cx).await? {
             if began.elapsed() > ADVICE_AFTER {
                 return Err(ScriptError::of(&self.service, "a script of an earlier run is still running after ten minutes"));
             }
@@ -213,7 +211,7 @@ impl Database {
         // The client runs what is left without its end before it changes the delimiter; inside open quotes this is text.
         let done = format!("SELECT 'devenv {}' AS done;", mark.batch);
         let trailer = format!("\nDELIMITER ;\n{done}\n");
-        let command = vec!["sh".to_owned(), "-c".to_owned(), STAGE.to_owned(), STAGED_NAME.to_owned(), format!("devenv {}", mark.batch)];
+        let command = vec!["sh".to_owned(), "-c".to_owned(), STAGE.to_owned(), staged::NAME.to_owned(), format!("devenv {}", mark.batch)];
         let environment = [
             ("DEVENV_ROOT", self.root.as_str()),
             ("DEVENV_USER", &self.role),
@@ -280,18 +278,6 @@ async fn followed(
             _ = report.tick() => progress(bytes()),
         }
     }
-}
-
-/// Whether any staged script, of whichever run, is still at work in the container.
-async fn staged_is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
-    let command = "grep -l -a 'devenv-staged-[s]cript' /proc/[0-9]*/cmdline 2>/dev/null | grep -q .";
-    let request = ExecRequest {
-        command: vec!["sh".into(), "-c".into(), command.into()],
-        deadline: Some(Duration::from_secs(10)),
-        ..ExecRequest::default()
-    };
-    let output = cx.engine.exec(cx.container, request).await.map_err(|error| ScriptError::of("ledger", error.to_string()))?;
-    Ok(output.code == 0)
 }
 
 /// Whether nothing but comments comes before a line: a statement that failed there was the first.

@@ -16,6 +16,7 @@ mod service_tests;
 #[cfg(all(test, feature = "docker-tests"))]
 mod shape_tests;
 pub(crate) mod source;
+pub(crate) mod staged;
 #[cfg(any(feature = "testing", all(test, feature = "docker-tests")))]
 pub mod testing;
 mod zstd;

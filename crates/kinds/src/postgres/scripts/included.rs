@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, BufReader},
+    ops::ControlFlow,
     path::{Component, Path, PathBuf},
 };
 
@@ -24,39 +25,49 @@ pub(super) fn files(script: &Path, project: &Path) -> BTreeSet<PathBuf> {
 
 /// Those that a script with these names reads.
 pub(super) fn named_by(names: &[Named], script: &Path, project: &Path) -> BTreeSet<PathBuf> {
+    walk(names, script, project, true, |_, _| ControlFlow::Continue(()))
+}
+
+/// The first thing in the scripts among them that the owner may not say: the file, its line and its words.
+pub(super) fn reaching(names: &[Named], script: &Path, project: &Path) -> Option<(PathBuf, u64, String)> {
+    let mut reaching = None;
+    walk(names, script, project, false, |path, scan| match &scan.reaches {
+        Some((line, what)) => {
+            reaching = Some((path.to_owned(), *line, what.clone()));
+            ControlFlow::Break(())
+        }
+        None => ControlFlow::Continue(()),
+    });
+    reaching
+}
+
+/// Follows the names through the scripts that they lead to. `look` sees each of those once; files of rows are passed over
+/// or only listed. Returns what it came across.
+fn walk(
+    names: &[Named],
+    script: &Path,
+    project: &Path,
+    with_rows: bool,
+    mut look: impl FnMut(&Path, &Scan) -> ControlFlow<()>,
+) -> BTreeSet<PathBuf> {
     let (script, project) = (absolute(script), absolute(project));
     let mut found = BTreeSet::new();
-    let mut waiting: Vec<(Role, PathBuf)> = resolved(names, &script, &project);
+    let mut waiting = resolved(names, &script, &project);
     while let Some((role, path)) = waiting.pop() {
-        if path == script || found.len() >= MOST || !path.is_file() || !found.insert(path.clone()) {
+        let is_passed_over = role == Role::Rows && !with_rows;
+        if is_passed_over || path == script || found.len() >= MOST || !path.is_file() || !found.insert(path.clone()) {
             continue;
         }
         if role != Role::Rows
             && let Ok(scan) = scanned(&path, &Session::default())
         {
-            waiting.extend(resolved(&scan.files, &path, &project));
-        }
-    }
-    found
-}
-
-/// The first thing in the scripts among them that the owner may not say: the file, its line and its words.
-pub(super) fn reaching(names: &[Named], script: &Path, project: &Path) -> Option<(PathBuf, u64, String)> {
-    let (script, project) = (absolute(script), absolute(project));
-    let mut seen = BTreeSet::new();
-    let mut waiting = resolved(names, &script, &project);
-    while let Some((role, path)) = waiting.pop() {
-        if role == Role::Rows || path == script || seen.len() >= MOST || !path.is_file() || !seen.insert(path.clone()) {
-            continue;
-        }
-        if let Ok(scan) = scanned(&path, &Session::default()) {
-            if let Some((line, what)) = scan.reaches {
-                return Some((path, line, what));
+            if look(&path, &scan).is_break() {
+                break;
             }
             waiting.extend(resolved(&scan.files, &path, &project));
         }
     }
-    None
+    found
 }
 
 fn resolved(names: &[Named], script: &Path, project: &Path) -> Vec<(Role, PathBuf)> {

@@ -207,7 +207,7 @@ impl Database {
         self.end_others().await?;
         self.provide().await?;
         let began = std::time::Instant::now();
-        while self.is_running().await? && staged::is_alive(cx).await? {
+        while self.is_running().await? && crate::script::staged::is_alive(cx).await? {
             if began.elapsed() > ADVICE_AFTER {
                 return Err(ScriptError::of(&self.service, "a script of an earlier run is still running after ten minutes"));
             }

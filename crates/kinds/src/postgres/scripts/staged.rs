@@ -14,11 +14,10 @@ use super::{Database, SESSION_OPTIONS, STAGED, ledger::Mark};
 use crate::script::{
     Progress, Script, ScriptContext, ScriptError,
     source::{self, Flow},
+    staged,
 };
 
 const SYSTEM_USER: &str = "postgres";
-/// How it is known in the container's list of processes.
-const STAGED_NAME: &str = "devenv-staged-script";
 /// The exit code of a shell that did not receive the whole of a script.
 const CUT_OFF: i64 = 99;
 
@@ -57,7 +56,7 @@ impl Staged<'_> {
     /// `size` is the length of what is sent, unless it is an archive.
     pub(super) async fn run(self, flow: Flow, size: u64, cx: &ScriptContext<'_>) -> Result<ExecOutput, ScriptError> {
         let Self { database, mark, shell, mut variables } = self;
-        let command = vec!["sh".to_owned(), "-c".to_owned(), shell, STAGED_NAME.to_owned(), size.to_string()];
+        let command = vec!["sh".to_owned(), "-c".to_owned(), shell, staged::NAME.to_owned(), size.to_string()];
         variables.extend(session(database, STAGED));
         variables.push(("DEVENV_BEGIN".to_owned(), mark.state("running", None)));
         variables.push(("DEVENV_DONE".to_owned(), mark.state("applied", None)));
@@ -79,18 +78,6 @@ pub(super) fn whole(script: &Script, output: &ExecOutput, failure: Option<String
 
 pub(super) fn unreadable(script: &Script, failure: &str) -> ScriptError {
     ScriptError::of(&script.path, format!("cannot be read: {failure}"))
-}
-
-/// Whether any staged script, of whichever run, is still at work in the container.
-pub(super) async fn is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
-    let command = "grep -l -a 'devenv-staged-[s]cript' /proc/[0-9]*/cmdline 2>/dev/null | grep -q .";
-    let request = ExecRequest {
-        command: vec!["sh".into(), "-c".into(), command.into()],
-        deadline: Some(Duration::from_secs(10)),
-        ..ExecRequest::default()
-    };
-    let output = cx.engine.exec(cx.container, request).await.map_err(|error| ScriptError::of("ledger", error.to_string()))?;
-    Ok(output.code == 0)
 }
 
 /// What tells a client in the container where to connect, and as whom.
