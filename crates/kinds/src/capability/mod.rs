@@ -40,6 +40,7 @@ pub use rules::{KindReload, Rules, ServiceNode, setting_names, unknown_service};
 pub use script::{Checksums, Content, Progress, Recorded, RecordedState, Script, ScriptContext, ScriptError, ScriptFormat};
 pub(crate) use script::{Known, Stamp};
 pub use scripts::{ScriptStore, Scripts};
+pub(crate) use servers::{PASSWORD, PASSWORD_IN_URL, password_secrets};
 pub use servers::{ServerFacts, Servers};
 pub use transfer::{RemoteSource, Transfers};
 pub use workload::{Client, Completions, Observed, Reply, Work, WorkError, WorkloadKind, WorkloadSite, Workloads};

@@ -3,7 +3,17 @@
 use devenv_spec::{Probe, SecretRef};
 use indexmap::IndexMap;
 
-use crate::describe::{Connection, Context};
+use crate::describe::{Connection, Context, in_url_part};
+
+/// The password among a server's secrets, as clients take it.
+pub(crate) const PASSWORD: &str = "password";
+/// The password, percent-encoded for a URL.
+pub(crate) const PASSWORD_IN_URL: &str = "password-in-url";
+
+/// Both forms of the password, for [`Servers::secrets`].
+pub(crate) fn password_secrets(password: &str) -> Vec<(&'static str, String)> {
+    vec![(PASSWORD, password.to_owned()), (PASSWORD_IN_URL, in_url_part(password))]
+}
 
 /// What a container says about the server in it.
 #[derive(Debug, Clone)]

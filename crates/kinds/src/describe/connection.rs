@@ -56,6 +56,11 @@ pub(crate) fn in_url(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
+/// The same for one part between slashes, or before the host.
+pub(crate) fn in_url_part(text: &str) -> String {
+    in_url(text).replace('/', "%2F")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use devenv_spec::{ContainerSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload};
 
 pub use connection::Connection;
-pub(crate) use connection::{AUTHORITY_IN_CONTAINER, authority, in_url};
+pub(crate) use connection::{AUTHORITY_IN_CONTAINER, authority, in_url, in_url_part};
 pub(crate) use context::HOST_FROM_CONTAINER;
 pub use context::{Context, DatabaseFacts, FIGURES, Facts, Metrics, MetricsEndpoint};
 pub use declared::Declared;

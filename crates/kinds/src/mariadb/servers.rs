@@ -4,13 +4,10 @@ use devenv_spec::{Probe, SecretRef, Template, Variable};
 
 use super::{MariadbKind, spec::MariadbProbe};
 use crate::{
-    capability::{ServerFacts, Servers},
+    capability::{PASSWORD, PASSWORD_IN_URL, ServerFacts, Servers, password_secrets},
     describe::{Connection, Context, in_url},
 };
 
-const PASSWORD: &str = "password";
-/// The same as it stands in a URL.
-const ENCODED: &str = "password-in-url";
 const PORT: u16 = 3306;
 
 impl Servers for MariadbKind {
@@ -27,8 +24,7 @@ impl Servers for MariadbKind {
     }
 
     fn secrets(&self, facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
-        let password = login(facts).map(|(_, password)| password).unwrap_or_default();
-        vec![(PASSWORD, password.to_owned()), (ENCODED, in_url(password).replace('/', "%2F"))]
+        password_secrets(login(facts).map(|(_, password)| password).unwrap_or_default())
     }
 
     fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {
@@ -55,7 +51,7 @@ impl Servers for MariadbKind {
         let path = database(facts).map(in_url).unwrap_or_default();
         let url = || {
             cx.address(port, |host, port| {
-                Template::text(format!("mysql://{}:", in_url(user))).then_secret(cx.secret(ENCODED)).then(format!("@{host}:{port}/{path}"))
+                Template::text(format!("mysql://{}:", in_url(user))).then_secret(cx.secret(PASSWORD_IN_URL)).then(format!("@{host}:{port}/{path}"))
             })
         };
         connection.variable(cx, "URL", url());

@@ -4,13 +4,10 @@ use devenv_spec::{Probe, SecretRef, Template, Variable};
 
 use super::{PostgresKind, spec::PostgresProbe};
 use crate::{
-    capability::{ServerFacts, Servers},
+    capability::{PASSWORD, PASSWORD_IN_URL, ServerFacts, Servers, password_secrets},
     describe::{Connection, Context, in_url},
 };
 
-const PASSWORD: &str = "password";
-/// The same as it stands in a URL.
-const ENCODED: &str = "password-in-url";
 
 impl Servers for PostgresKind {
     fn images(&self) -> &'static [&'static str] {
@@ -26,8 +23,7 @@ impl Servers for PostgresKind {
     }
 
     fn secrets(&self, facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
-        let password = password(facts).unwrap_or_default();
-        vec![(PASSWORD, password.to_owned()), (ENCODED, in_url(password).replace('/', "%2F"))]
+        password_secrets(password(facts).unwrap_or_default())
     }
 
     fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {
@@ -57,7 +53,7 @@ impl Servers for PostgresKind {
         let url = || {
             cx.address(port, |host, port| {
                 Template::text(format!("postgres://{}:", in_url(user)))
-                    .then_secret(cx.secret(ENCODED))
+                    .then_secret(cx.secret(PASSWORD_IN_URL))
                     .then(format!("@{host}:{port}/{}", in_url(database)))
             })
         };

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{RabbitmqProbe, RabbitmqProvision, RabbitmqTarget, RabbitmqVhost};
-use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url};
+use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url_part};
 
 /// RabbitMQ: a broker with its virtual hosts, each with a user that reaches no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -202,7 +202,7 @@ fn definitions(password: SecretRef) -> Template {
 
 /// A virtual host as the last part of a URL, where `/` would begin another one.
 pub(super) fn encoded(vhost: &str) -> String {
-    in_url(vhost).replace('/', "%2F")
+    in_url_part(vhost)
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@ use devenv_spec::{Probe, SecretRef, Template};
 
 use super::{RabbitmqKind, spec::RabbitmqProbe};
 use crate::{
-    capability::{ServerFacts, Servers},
-    describe::{Connection, Context, in_url},
+    capability::{PASSWORD, PASSWORD_IN_URL, ServerFacts, Servers, password_secrets},
+    describe::{Connection, Context, in_url, in_url_part},
 };
 
-const PASSWORD: &str = "password";
-/// The same as it stands in a URL.
-const ENCODED: &str = "password-in-url";
 const AMQP: u16 = 5672;
 const MANAGEMENT: u16 = 15672;
 
@@ -28,8 +25,7 @@ impl Servers for RabbitmqKind {
     }
 
     fn secrets(&self, facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
-        let password = facts.first(["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"]).unwrap_or("guest");
-        vec![(PASSWORD, password.to_owned()), (ENCODED, in_url(password).replace('/', "%2F"))]
+        password_secrets(facts.first(["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"]).unwrap_or("guest"))
     }
 
     /// The user `guest` may log in from the server's own host alone, and answers all the same where the image allows it.
@@ -43,10 +39,10 @@ impl Servers for RabbitmqKind {
     }
 
     fn connection(&self, facts: &ServerFacts<'_>, port: u16, cx: &Context<'_>, connection: &mut Connection) {
-        let vhost = in_url(vhost(facts)).replace('/', "%2F");
+        let vhost = in_url_part(vhost(facts));
         let url = cx.address(port, |host, port| {
             Template::text(format!("amqp://{}:", in_url(user(facts))))
-                .then_secret(cx.secret(ENCODED))
+                .then_secret(cx.secret(PASSWORD_IN_URL))
                 .then(format!("@{host}:{port}/{vhost}"))
         });
         connection.variable(cx, "URL", url);

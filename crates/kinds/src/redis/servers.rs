@@ -4,13 +4,10 @@ use devenv_spec::{Probe, SecretRef, Template, Variable};
 
 use super::{RedisKind, spec::RedisProbe};
 use crate::{
-    capability::{ServerFacts, Servers},
-    describe::{Connection, Context, in_url},
+    capability::{PASSWORD, PASSWORD_IN_URL, ServerFacts, Servers, password_secrets},
+    describe::{Connection, Context},
 };
 
-const PASSWORD: &str = "password";
-/// The same as it stands in a URL.
-const ENCODED: &str = "password-in-url";
 
 impl Servers for RedisKind {
     fn images(&self) -> &'static [&'static str] {
@@ -26,8 +23,7 @@ impl Servers for RedisKind {
     }
 
     fn secrets(&self, facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
-        let password = password(facts).unwrap_or_default();
-        vec![(PASSWORD, password.to_owned()), (ENCODED, in_url(password).replace('/', "%2F"))]
+        password_secrets(password(facts).unwrap_or_default())
     }
 
     fn question(&self, _facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {
@@ -44,7 +40,7 @@ impl Servers for RedisKind {
     fn connection(&self, facts: &ServerFacts<'_>, port: u16, cx: &Context<'_>, connection: &mut Connection) {
         let url = || {
             cx.address(port, |host, port| match password(facts) {
-                Some(_) => Template::text("redis://default:").then_secret(cx.secret(ENCODED)).then(format!("@{host}:{port}/0")),
+                Some(_) => Template::text("redis://default:").then_secret(cx.secret(PASSWORD_IN_URL)).then(format!("@{host}:{port}/0")),
                 None => Template::text(format!("redis://{host}:{port}/0")),
             })
         };
