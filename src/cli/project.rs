@@ -85,7 +85,7 @@ pub(super) async fn current(session: &Session) -> Result<Option<String>, Failure
 
 /// The same for a command that takes files, or a profile and services; the daemon is not asked where these name the profile.
 pub(super) async fn current_unless_named(session: &Session, selection: &Selection, words: &[String]) -> Result<Option<String>, Failure> {
-    let is_named = words.first().is_some_and(|first| is_profile(session, first).unwrap_or(false));
+    let is_named = words.first().is_some_and(|first| select::names_profile(session, first).unwrap_or(false));
     if is_named || !selection.files.is_empty() {
         return Ok(None);
     }
@@ -112,15 +112,10 @@ fn find_compose(project: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn is_profile(session: &Session, word: &str) -> Result<bool, Failure> {
-    select::names_profile(session, word)
-}
-
 /// The words of a command that takes a profile and services: the first one is a profile if it is a path, or the name of one.
 pub(super) fn profile_and_services(session: &Session, words: &[String]) -> Result<(Option<String>, Vec<String>), Failure> {
     let Some((first, rest)) = words.split_first() else { return Ok((None, Vec::new())) };
-    let is_path = first.contains('/') || first.ends_with(".yaml") || first.ends_with(".yml");
-    if is_path || list(session)?.iter().any(|entry| entry.name == *first) {
+    if select::is_path(first) || list(session)?.iter().any(|entry| entry.name == *first) {
         return Ok((Some(first.clone()), rest.to_vec()));
     }
     Ok((None, words.to_vec()))

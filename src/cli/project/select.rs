@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use devenv_api::{ApiError, ErrorCode};
 
-use super::{Loaded, find_compose, is_profile, load, load_files, user_profiles};
+use super::{Loaded, find_compose, load, load_files, user_profiles};
 use crate::cli::{failure::Failure, session::Session};
 
 /// The arguments by which commands name what they are about.
@@ -36,7 +36,7 @@ pub(crate) fn select(session: &Session, selection: &Selection, words: &[String],
         let loaded = load_files(session, &name, &files, &selection.profiles, words)?;
         return Ok(with_services(name, loaded, words));
     }
-    let named = words.first().filter(|first| is_profile(session, first).unwrap_or(false));
+    let named = words.first().filter(|first| names_profile(session, first).unwrap_or(false));
     if let Some(first) = named {
         return with_profiles(session, first, selection, &words[1..]);
     }
@@ -132,9 +132,14 @@ fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     files.iter().map(one).collect()
 }
 
+/// Whether a word for a profile is a path and no name.
+pub(super) fn is_path(word: &str) -> bool {
+    word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
+}
+
 /// Whether a word names a profile: a path, or a known name. Built-in profiles count unless the project has a Compose file.
 pub(super) fn names_profile(session: &Session, word: &str) -> Result<bool, Failure> {
-    if word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml") {
+    if is_path(word) {
         return Ok(true);
     }
     let project = session.project()?;
