@@ -26,7 +26,7 @@ use crate::{
 
 /// The disk, as far as Compose files name it.
 pub trait Files {
-    /// The file's bytes, or why they cannot be had: `does not exist`.
+    /// The file's bytes, or why it cannot be read: `does not exist`.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
     fn has(&self, path: &Path) -> bool;
 }

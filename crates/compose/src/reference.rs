@@ -7,11 +7,11 @@ pub fn reference() -> String {
     let mut text = String::from(
         "# Keys of Compose files\n\n\
          What devenv does with each key of the Compose specification. This page is generated from the table that the code uses;\n\
-         `devenv validate compose.yaml` tells the same about one file, with line and column. See also\n\
+         `devenv validate compose.yaml` reports the same for one file, with line and column. See also\n\
          [Coming from Docker Compose](guide/compose.md).\n\n\
          - **yes**: as Compose does it.\n\
-         - **yes, but**: supported, with the difference that is told.\n\
-         - **warning**: nothing depends on it, and what happens instead is told.\n\
+         - **yes, but**: supported, with the difference that the table describes.\n\
+         - **warning**: behaviour does not depend on it; the table says what happens instead.\n\
          - **error**: the file is refused, because what runs would differ.\n\n\
          Keys that begin with `x-` are left alone. Everything else that is not listed is an error (`unknown-field`), with the key that\n\
          was probably meant. Anchors, `<<`, `!reset`, `!override` and every form of interpolation work as in Compose.\n",

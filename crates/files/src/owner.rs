@@ -1,7 +1,7 @@
 //! Whether another user of this machine can change a file or a directory.
 //!
-//! Asked before a project, a profile or a socket is used. The answer is about that one path: whoever asks names the
-//! directories on the way that matter.
+//! Called before a project, a profile or a socket is used. It checks that one path only: the caller also checks the
+//! parent directories that matter.
 
 use std::{
     fs, io,

@@ -1,7 +1,7 @@
 //! Compose files as profiles: their document, checked like any other, and back to a Compose file. Pure; `load` reads the files.
 //!
-//! A converted document is written out and read like a file of a profile, so that one way leads to the validated profile. What
-//! that way finds is told at the service of the Compose file that it is about.
+//! A converted document is written out and read like a file of a profile, so that all profiles pass the same checks.
+//! Their findings are reported at the service of the Compose file.
 
 use devenv_compose::{Converted, Loaded};
 use serde_json::{Map, Value};

@@ -80,7 +80,7 @@ impl BuildContext {
             let description = describe(&full, &entry.metadata).map_err(|source| ContextError::Unreadable { path: full, source })?;
             files.insert(entry.path.to_string_lossy().into_owned(), description);
         }
-        // It counts even where the context does not hold it.
+        // It is part of the build even where it is outside the context.
         files.insert("the Dockerfile".to_owned(), hex::encode(Sha256::digest(&self.dockerfile)));
         Ok(Manifest(files))
     }

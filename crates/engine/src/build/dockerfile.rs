@@ -25,7 +25,7 @@ pub struct Instruction {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heredoc {
-    /// As it stands in the instruction: `<<-"EOF"`.
+    /// As written in the instruction: `<<-"EOF"`.
     pub word: String,
     pub name: String,
     /// Whether variables are filled in; a quoted name says no.

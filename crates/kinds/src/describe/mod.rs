@@ -26,7 +26,7 @@ pub trait Describe {
     /// The secrets that it needs to exist, before anything is described.
     fn secrets(&self, service: &str) -> Vec<SecretRef>;
 
-    /// Secrets whose values the profile itself gives: they are kept with the others, so that the spec does not hold them.
+    /// Secrets whose values the profile gives. They are stored with the generated ones, and the spec only refers to them.
     fn given_secrets(&self, _service: &str, _declared: &Declared<'_>) -> Vec<(SecretRef, String)> {
         Vec::new()
     }

@@ -4,8 +4,8 @@
 //! made again is in the ledger from before the tables move until it is made, so that the next run finishes it. What belongs
 //! to the former database stays there until the exchange is final ([`conclude`]), so that [`revert`] can make it again.
 //!
-//! Which of the two is in place is told by an empty table that moves with the others: it lies where the restored database
-//! waited, and after the exchange where the former one is kept.
+//! An empty table that moves with the others shows which of the two is in place: it is in the staged database before the
+//! exchange, and in the former database, which is kept, after it.
 
 use mysql_async::Error;
 

@@ -23,7 +23,7 @@ printf '%s' "$DEVENV_OPEN" | run || code=1
 exit "$code"
 "#;
 
-/// Held by whoever renames databases.
+/// The advisory lock of every session that renames databases.
 const LOCK: &str = "SELECT pg_advisory_lock(7236547280149);\n";
 
 /// Databases that a restore may have left, the names that former versions gave them included. Those were cut off after 63

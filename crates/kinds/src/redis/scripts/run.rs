@@ -159,7 +159,7 @@ impl Run<'_> {
         ScriptError::of(&self.script.path, message)
     }
 
-    /// Asks the server once for each name. One that it does not know is told before anything is applied.
+    /// Asks the server once for each name. An unknown command is reported before anything is applied.
     async fn outside(&self, server: &mut Server, names: Vec<(String, u64)>) -> Result<Outside, ScriptError> {
         let mut outside = Outside::new();
         for (name, line) in names {
