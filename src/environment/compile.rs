@@ -76,7 +76,7 @@ impl Environments {
         let (spec, files) = self.draft_with_files(target, document).await?;
         match self.find(target) {
             Some(environment) => {
-                let rebuilds = builds::reasons(environment.runtime.builds(), &files);
+                let rebuilds = builds::reasons(environment.runtime.builds().directory(), &files);
                 Ok(environment.handle.preview(spec, rebuilds).await?)
             }
             None => Ok(crate::reconcile::preview_new(&spec)),

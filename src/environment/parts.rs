@@ -28,7 +28,7 @@ use crate::{
     provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     reload::{Reloader, Tools},
-    runtime::{EnvironmentRuntime, builds::Builds, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
+    runtime::{EnvironmentRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
     secret::Vault,
     spec::{EnvironmentId, sensitive},
     store::Record,
@@ -91,7 +91,7 @@ impl Environment {
             versions: runtime.versions(),
             vault: vault.clone(),
             logs: logs.clone(),
-            builds: Builds::new(shared.engine.clone(), logs.clone(), directory.join("builds")),
+            builds: runtime.builds(),
             project: record.project.clone(),
         });
         let offline = Arc::new(AtomicBool::new(false));

@@ -33,7 +33,7 @@ pub(crate) struct Tools {
     pub(crate) versions: Arc<Versions>,
     pub(crate) vault: Vault,
     pub(crate) logs: Logs,
-    pub(crate) builds: Builds,
+    pub(crate) builds: Arc<Builds>,
     pub(crate) project: PathBuf,
 }
 

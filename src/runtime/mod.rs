@@ -54,7 +54,7 @@ pub(crate) struct EnvironmentRuntime {
     logs: Logs,
     authority: PathBuf,
     loops: PathBuf,
-    builds: Builds,
+    builds: Arc<Builds>,
     output: LogCollector,
     pub(crate) processes: Arc<HostProcesses>,
     versions: Arc<Versions>,
@@ -82,7 +82,7 @@ impl EnvironmentRuntime {
         steady: Duration,
     ) -> Self {
         let engine = golden.engine.clone();
-        let (golden_engine, build_logs) = (engine.clone(), logs.clone());
+        let builds = Builds::new(engine.clone(), logs.clone(), store.environment(&record.id).join("builds"));
         let output = LogCollector::new(engine.clone(), logs.clone());
         Self {
             engine,
@@ -91,7 +91,7 @@ impl EnvironmentRuntime {
             logs,
             authority: tls::certificate_of(&store.authority()),
             loops: store.loops(),
-            builds: Builds::new(golden_engine, build_logs, store.environment(&record.id).join("builds")),
+            builds: Arc::new(builds),
             output,
             processes,
             versions: Arc::new(Versions::new(store.versions(&record.id), record.project.clone())),
@@ -127,9 +127,8 @@ impl EnvironmentRuntime {
         self.builds.build(spec, no_cache, &variables.0, run, tell).await
     }
 
-    /// Where the lists of files of builds are kept.
-    pub(crate) fn builds(&self) -> &Path {
-        self.builds.directory()
+    pub(crate) fn builds(&self) -> Arc<Builds> {
+        self.builds.clone()
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
