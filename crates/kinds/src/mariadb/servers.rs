@@ -51,7 +51,9 @@ impl Servers for MariadbKind {
         let path = database(facts).map(in_url).unwrap_or_default();
         let url = || {
             cx.address(port, |host, port| {
-                Template::text(format!("mysql://{}:", in_url(user))).then_secret(cx.secret(PASSWORD_IN_URL)).then(format!("@{host}:{port}/{path}"))
+                Template::text(format!("mysql://{}:", in_url(user)))
+                    .then_secret(cx.secret(PASSWORD_IN_URL))
+                    .then(format!("@{host}:{port}/{path}"))
             })
         };
         connection.variable(cx, "URL", url());

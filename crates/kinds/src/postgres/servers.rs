@@ -8,7 +8,6 @@ use crate::{
     describe::{Connection, Context, in_url},
 };
 
-
 impl Servers for PostgresKind {
     fn images(&self) -> &'static [&'static str] {
         &["postgres", "pgvector/pgvector", "postgis/postgis", "timescale/timescaledb", "bitnami/postgresql", "supabase/postgres"]

@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{RabbitmqProbe, RabbitmqProvision, RabbitmqTarget, RabbitmqVhost};
-use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url_part};
+use crate::describe::{
+    Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url_part,
+};
 
 /// RabbitMQ: a broker with its virtual hosts, each with a user that reaches no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

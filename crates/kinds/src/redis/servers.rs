@@ -8,7 +8,6 @@ use crate::{
     describe::{Connection, Context},
 };
 
-
 impl Servers for RedisKind {
     fn images(&self) -> &'static [&'static str] {
         &["redis", "redis/redis-stack", "redis/redis-stack-server", "valkey/valkey", "bitnami/redis", "bitnami/valkey", "eqalpha/keydb"]

@@ -7,7 +7,10 @@ use super::{
     NAME,
     session::{ANSWER, Server, hold},
 };
-use crate::{capability::{Effect, FaultSite}, sql_faults::SqlFault};
+use crate::{
+    capability::{Effect, FaultSite},
+    sql_faults::SqlFault,
+};
 
 /// More than any server that is set up for development has.
 const MOST: usize = 2000;
