@@ -9,7 +9,7 @@ use super::{Environment, Environments};
 use crate::{
     engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize},
     error::{describe, internal, no_engine},
-    reconcile::{Effects, Leaving, Subject},
+    reconcile::{CommandError, Effects, Leaving, Subject},
     spec::{ContainerSpec, Workload},
 };
 
@@ -26,8 +26,7 @@ impl Environments {
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str())).cloned();
         let Some(spec) = spec else {
-            let message = format!("unknown service `{}` in this environment", request.service);
-            return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
+            return Err(CommandError::NoService(request.service.clone()).into());
         };
         let Some(container) = spec.container().cloned() else {
             let message = format!("`{}` is a process on the host, so there is no image to run a command in", spec.name);
@@ -62,8 +61,7 @@ impl Environments {
         let environment = self.require(&request.target)?;
         let status = environment.handle.status();
         let Some(service) = status.services.into_iter().find(|service| service.name == request.service) else {
-            let message = format!("unknown service `{}` in this environment", request.service);
-            return Err(ApiError::new(ErrorCode::NotFound, message).hint("run `devenv status` to list the services"));
+            return Err(CommandError::NoService(request.service.clone()).into());
         };
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str()));

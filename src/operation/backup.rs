@@ -26,6 +26,7 @@ use crate::{
         capability::{Backups as BackupAbility, Dumped, Way},
     },
     operation_store::Step,
+    reconcile::CommandError,
     spec::{EnvironmentSpec, ServiceName, ServiceSpec},
     store::{Record, create_private},
 };
@@ -48,8 +49,7 @@ pub(super) async fn make(context: &Context, environment: &Environment, names: &[
     let record = environment.handle.record().await?;
     let spec = environment.spec().await?;
     if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
-            .hint("run `devenv status` to list the services"));
+        return Err(CommandError::NoService(unknown.to_string()).into());
     }
     let backups = Backups::of(context.environments().store(), &environment.id);
     backups.sweep();

@@ -13,7 +13,7 @@ use crate::{
     environment::{Environment, Environments},
     error::no_engine,
     operation_store::Step,
-    reconcile::labels,
+    reconcile::{CommandError, labels},
     snapshot::{VolumeCopy, copy_volume, digest_tree, is_ours},
     spec::{MountSource, ServiceName, ServiceSpec},
     store::Record,
@@ -45,8 +45,7 @@ pub(super) struct Digest {
 pub(super) fn held(record: &Record, names: &[ServiceName]) -> Result<Vec<Held>, ApiError> {
     let spec = record.spec.as_ref().ok_or_else(not_up)?;
     if let Some(unknown) = names.iter().find(|name| !spec.services.contains_key(*name)) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("unknown service `{unknown}` in this environment"))
-            .hint("run `devenv status` to list the services"));
+        return Err(CommandError::NoService(unknown.to_string()).into());
     }
     let mut found = Vec::new();
     for (name, spec) in &spec.services {

@@ -7,16 +7,14 @@ use devenv_api::{ApiError, Content, ErrorCode};
 use crate::{
     environment::Environment,
     kinds::{self, ServiceKind, capability::Transfers},
+    reconcile::CommandError,
     spec::ServiceSpec,
 };
 
 pub(super) async fn service(environment: &Environment, name: &str) -> Result<ServiceSpec, ApiError> {
     let spec = environment.spec().await?;
     let found = spec.services.into_iter().find(|(known, _)| known.as_str() == name);
-    found.map(|(_, service)| service).ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, format!("unknown service `{name}` in this environment"))
-            .hint("run `devenv status` to list the services")
-    })
+    found.map(|(_, service)| service).ok_or_else(|| CommandError::NoService(name.to_owned()).into())
 }
 
 pub(super) fn transfers_of(service: &ServiceSpec) -> Result<&'static dyn Transfers, ApiError> {
