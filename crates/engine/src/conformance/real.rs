@@ -238,7 +238,7 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
         }
     };
     std::fs::write(context.path().join("secret"), "s").unwrap();
-    // Of its own, so that no step comes out of an earlier run's cache.
+    // Every build copies this, so that no step whose output is read comes out of an earlier run's cache.
     std::fs::write(context.path().join("kept"), format!("{} {:?}", std::process::id(), std::time::SystemTime::now())).unwrap();
     std::fs::write(context.path().join(".dockerignore"), "secret\n").unwrap();
     let base = image(&*engine).await;
@@ -247,7 +247,7 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     assert!(lines.iter().any(|line| line == "said argument"), "{lines:?}");
     assert!(lines.iter().any(|line| line == "kept") && !lines.iter().any(|line| line == "secret"), "{lines:?}");
     assert!(engine.image(&good.tag).await.unwrap().is_some());
-    let secret = format!("FROM {base}\nRUN --mount=type=secret,id=token cat /run/secrets/token && echo\n");
+    let secret = format!("FROM {base}\nCOPY kept /kept\nRUN --mount=type=secret,id=token cat /run/secrets/token && echo\n");
     let inputs = BuildInputs { secrets: [("token".to_owned(), b"told".to_vec())].into(), ..BuildInputs::default() };
     let lines: Vec<String> = engine.build(&build(&secret), inputs).try_collect().await.unwrap();
     assert!(lines.iter().any(|line| line == "told"), "{lines:?}");
@@ -256,7 +256,7 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     assert_eq!(engine.image(&good.tag).await.unwrap(), None);
     // As long as before, and at once.
     for word in ["one", "two"] {
-        let text = format!("FROM {base}\nARG WORD\nCOPY <<EOF /file\n{word} $WORD\nEOF\nRUN <<EOF\ncat /file\nEOF\n");
+        let text = format!("FROM {base}\nARG WORD\nCOPY kept /kept\nCOPY <<EOF /file\n{word} $WORD\nEOF\nRUN <<EOF\ncat /file\nEOF\n");
         let lines: Vec<String> = engine.build(&build(&text), BuildInputs::default()).try_collect().await.unwrap();
         assert!(lines.contains(&format!("{word} argument")), "{lines:?}");
     }
