@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_manifest_is_no_backup_and_goes() {
+    fn a_directory_without_a_manifest_is_no_backup_and_is_removed() {
         let (_place, backups) = made(2);
         fs::create_dir_all(backups.directory("20261103T080000Z").join("files")).unwrap();
         assert_eq!(backups.list().len(), 2);

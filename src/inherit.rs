@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_program_needs_is_inherited_and_what_belongs_to_a_terminal_or_to_devenv_is_not() {
+    fn variables_of_a_terminal_and_of_devenv_are_not_inherited_and_others_are() {
         let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let shell = [
             variable("PATH", "/opt/node/bin:/usr/bin"),

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_bundle_names_or_links_outside_of_it_is_not_shown_and_not_written() {
+    fn paths_and_links_that_lead_out_of_a_bundle_are_neither_shown_nor_written() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("b");
         private_directory(&directory.join("logs")).unwrap();

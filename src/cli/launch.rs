@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_dies_silently_is_told_with_its_last_words() {
+    async fn a_daemon_that_dies_silently_is_reported_with_its_last_output() {
         let root = tempfile::tempdir().unwrap();
         let error = words(started(root.path(), "echo 'out of luck' >&2; kill -9 $$").await);
         assert!(error.message.ends_with("out of luck"), "{}", error.message);
     }
 
     #[tokio::test]
-    async fn whoever_lost_the_race_takes_the_winners_daemon_as_soon_as_it_serves() {
+    async fn the_loser_of_the_race_uses_the_winners_daemon_as_soon_as_it_serves() {
         let root = tempfile::tempdir().unwrap();
         let runtime = root.path().join("run");
         fs::create_dir(&runtime).unwrap();

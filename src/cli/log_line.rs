@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_told_in_words_whoever_wrote_it() {
+    fn a_json_log_line_is_shown_as_text_for_every_known_logger() {
         let cases = [
             (r#"{"level":"info","time":"x","msg":"listening","port":8080}"#, "INFO  listening port=8080"),
             (

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_is_told_without_secrets() {
+    fn what_clients_ask_for_is_answered_without_secrets() {
         let shown = |line: &str| without_secrets(line.split(' ').map(str::to_owned));
         assert_eq!(shown("snapshot save one"), "devenv snapshot save one");
         assert_eq!(shown("import db postgres://ada:secret@h:1/d?password=x"), "devenv import db postgres://h:1/d");

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_shows_who_asked_how_long_it_took_and_what_came_of_it() {
+    fn a_list_shows_the_requester_the_duration_and_the_outcome() {
         let mut saved = Operation {
             id: "snapshot-save-1".to_owned(),
             kind: OperationKind::SnapshotSave,

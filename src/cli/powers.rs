@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_granted_is_remembered_by_project_and_by_what_it_says() {
+    fn grants_are_remembered_by_project_and_content() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths { state: root.path().into(), runtime: root.path().into(), config: root.path().into() };
         let power = |detail: &str| HostPower { service: "api".into(), power: PowerKind::Process, detail: detail.into() };

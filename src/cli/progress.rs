@@ -49,11 +49,11 @@ impl<'a> ProgressUpdate<'a> {
     fn of(event: &'a Event) -> Self {
         let word = event.data.get("state").and_then(serde_json::Value::as_str).or_else(|| event.kind.strip_prefix("service."));
         let state = word.and_then(|word| serde_json::from_value(word.into()).ok());
-        let figure = |key| event.data.get(key).and_then(serde_json::Value::as_u64);
+        let number = |key| event.data.get(key).and_then(serde_json::Value::as_u64);
         Self {
             service: event.service.as_deref(),
             state,
-            after_ms: figure("ready_after_ms"),
+            after_ms: number("ready_after_ms"),
             message: &event.message,
             detail: event.data.get("detail").and_then(serde_json::Value::as_str),
         }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn events_become_lines_that_say_what_matters() {
+    fn events_are_printed_as_lines_with_their_main_facts() {
         let cases = [
             (event(Some("db"), "service.ready", "it is ready", serde_json::json!({ "ready_after_ms": 812 })), "db ready 812 ms"),
             (event(Some("db"), "service.state", "x", serde_json::json!({ "state": "pulling" })), "db pulling"),

@@ -106,7 +106,7 @@ fn environment_variables() -> String {
 }
 
 #[test]
-fn the_reference_says_what_the_program_does() {
+fn the_reference_agrees_with_the_program() {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
     let pages = [("commands.md", commands()), ("exit-codes.md", exit_codes()), ("environment-variables.md", environment_variables())];
     let update = std::env::var_os("UPDATE").is_some();

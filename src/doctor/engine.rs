@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_wrong_by_what_the_question_cannot_explain() {
+    fn a_clock_differs_by_more_than_the_request_took() {
         let at = |milliseconds: i64| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
         let status = |engine_time, answered| skew(at(0), at(engine_time), at(answered)).status;
         assert_eq!(status(40, 80), CheckStatus::Ok);

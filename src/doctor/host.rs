@@ -147,8 +147,8 @@ fn modules_directory() -> PathBuf {
 /// Rules at a device's way out are of Linux 5.17; a device of a holder's own needs the way to make one.
 fn packet_faults(release: &str, tun: bool) -> Check {
     let name = "packet faults";
-    let mut figures = release.split(|byte: char| !byte.is_ascii_digit()).map(|figure| figure.parse().unwrap_or(0));
-    let version: (u32, u32) = (figures.next().unwrap_or(0), figures.next().unwrap_or(0));
+    let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let missing = match (version < (5, 17), tun) {
         (false, true) => return ok(name, "packets can be duplicated, corrupted and reordered without netem"),
         (true, _) => "the kernel is older than Linux 5.17",
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disk_and_memory_are_judged_by_what_is_left() {
+    fn disk_and_memory_are_judged_by_the_free_amount() {
         let path = Path::new("/state");
         let disk = |free| disk_space(path, free).status;
         assert_eq!(

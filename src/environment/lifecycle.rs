@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_forgotten_environment_nothing_stays_in_memory_though_it_is_still_referred_to() {
+    async fn a_forgotten_environment_leaves_nothing_in_memory_although_it_is_still_referenced() {
         let directory = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let (environments, _) = environments(directory.path(), &stop);
@@ -160,7 +160,7 @@ mod tests {
         let environment = environments.ensure(&target("one")).unwrap();
         let before = environment.handle.record().await.unwrap();
         let restarts = tokio::spawn(environments.clone().restart_failed(stop.clone()));
-        environment.tasks.spawn("metrics", async { panic!("no such figure") });
+        environment.tasks.spawn("metrics", async { panic!("no such metric") });
         let again = tokio::time::timeout(Duration::from_secs(10), async {
             loop {
                 let now = environments.get(&environment.id).unwrap();

@@ -120,7 +120,7 @@ impl Environment {
         });
         let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());
         tasks.spawn("watching of files", task);
-        let figures = Arc::new(MetricsServer {
+        let metrics = Arc::new(MetricsServer {
             engine: shared.engine.clone(),
             handle: handle.clone(),
             vault: vault.clone(),
@@ -128,7 +128,7 @@ impl Environment {
             state: directory,
             used: Mutex::default(),
         });
-        tasks.spawn("metrics", figures.follow(tasks.end.clone()));
+        tasks.spawn("metrics", metrics.follow(tasks.end.clone()));
         let faults = Faults::new(faults::Site {
             environment: id.clone(),
             engine: shared.engine.clone(),

@@ -136,7 +136,7 @@ mod tests {
     use crate::engine::fake::FakeEngine;
 
     #[tokio::test]
-    async fn what_is_sent_to_the_known_port_arrives_at_the_engines_host() {
+    async fn requests_to_the_published_port_arrive_at_the_engines_host() {
         let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let outer = far.local_addr().unwrap().port();
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();

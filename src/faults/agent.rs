@@ -190,7 +190,7 @@ mod tests {
     use crate::engine::fake::FakeEngine;
 
     #[tokio::test]
-    async fn an_image_that_somebody_else_gave_the_agents_name_is_replaced_by_our_own() {
+    async fn a_foreign_image_with_the_agents_name_is_replaced() {
         if PROGRAM.is_empty() {
             return;
         }

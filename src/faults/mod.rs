@@ -113,11 +113,11 @@ impl Faults {
     }
 
     /// Whether the fault could be injected, as far as that can be known without doing it.
-    pub(crate) async fn rehearse(&self, request: InjectRequest) -> Result<(), ApiError> {
+    pub(crate) async fn check(&self, request: InjectRequest) -> Result<(), ApiError> {
         let spec = parsed(request)?;
         let (record, _, injection) = self.described(&spec).await?;
         match injection.action {
-            Action::Network(Network { packets: Some(_), .. }) => self.rehearse_packets(&record, &spec).await,
+            Action::Network(Network { packets: Some(_), .. }) => self.check_packets(&record, &spec).await,
             _ => Ok(()),
         }
     }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_backup_holds_may_be_more_by_now_and_not_less() {
+    fn restored_data_may_have_grown_but_not_shrunk() {
         let content = |rows| vec![Content { name: "db0".to_owned(), rows, checksum: None }];
         let compared = |before, after| Compared { service: "cache".to_owned(), before, after, differences: Vec::new() };
         assert!(missing(&compared(content(7), content(9))).is_empty());

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_golden_volume_is_made_by_one_of_those_who_come_at_the_same_time() {
+    fn a_golden_volume_is_made_by_one_of_several_concurrent_requests() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let key = GoldenKey::of(crate::snapshot::GoldenInput { kind: "postgres", image: "sha256:1", settings: &[], scripts: &[] });
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_earlier_daemon_left_half_made_is_thrown_away_and_what_is_whole_stays() {
+    async fn an_earlier_daemons_incomplete_copies_are_removed_and_complete_ones_kept() {
         let directory = tempfile::tempdir().unwrap();
         let (store, engine) = (Store::open(directory.path()).unwrap(), FakeEngine::new());
         create_private(&store.golden()).unwrap();

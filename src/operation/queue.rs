@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_overtakes_one_that_waits_and_a_lease_does_not_wait_for_it() {
+    fn a_waiting_operation_is_not_overtaken_and_a_lease_does_not_wait_for_it() {
         let mut queue = Queue::default();
         queue.add("1", OperationKind::Backup, claims("e", Work::Read));
         queue.start("1").unwrap();

@@ -7,7 +7,7 @@ fn record(kind: OperationKind) -> Record {
 }
 
 #[tokio::test]
-async fn what_an_operation_owes_is_found_by_the_next_daemon_and_protected_meanwhile() {
+async fn an_operations_pending_undo_is_found_by_the_next_daemon_and_protected_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let store = OperationStore::open(directory.path());
     let operation = store.begin(record(OperationKind::SnapshotSave), false).await.unwrap();

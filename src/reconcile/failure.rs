@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_tells_probe_log_exit_and_cause() {
+    fn a_failure_reports_probe_log_exit_and_cause() {
         let failure = Evidence {
             what: "ended before it was ready".into(),
             probes: vec!["connection refused".into()],

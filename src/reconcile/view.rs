@@ -21,7 +21,7 @@ pub(crate) struct View {
     pub(crate) goal: Goal,
     pub(crate) status: Status,
     /// Where metrics of its services are wanted.
-    pub(crate) figures: Option<SocketAddrV4>,
+    pub(crate) metrics_address: Option<SocketAddrV4>,
     /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
     pub(crate) settled: Vec<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
@@ -76,7 +76,7 @@ impl View {
             turn,
             goal: state.goal,
             status,
-            figures: record.spec.as_ref().and_then(|spec| spec.figures),
+            metrics_address: record.spec.as_ref().and_then(|spec| spec.metrics_address),
             settled: state.services.iter().filter(|(_, service)| service.settled()).map(|(name, _)| name.clone()).collect(),
             failures: state
                 .services

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_output_only_the_last_lines_are_kept() {
+    fn only_the_last_lines_of_a_long_output_are_kept() {
         let mut last = LastLines::default();
         for number in 0..1000 {
             last.push(format!("line {number}").as_bytes());

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_is_missing_is_fetched_and_a_failure_is_the_last_word() {
+    async fn only_missing_images_are_fetched_and_a_failure_is_the_last_message() {
         let engine = FakeEngine::new().with_image("redis:8.0");
         let FetchMessage::Done(images) = fetched(&engine, "redis:8.0").await else { panic!() };
         assert!(!images.images[0].fetched);

@@ -80,7 +80,7 @@ impl MetricsServer {
         loop {
             let (goal, wanted) = {
                 let view = views.borrow_and_update();
-                (view.goal, view.figures)
+                (view.goal, view.metrics_address)
             };
             match (goal, wanted, &serving) {
                 (Goal::Up, Some(address), None) => serving = self.clone().serve(address).await,
@@ -112,7 +112,7 @@ impl MetricsServer {
         let router = Router::new()
             .route("/metrics", routing::get(environment))
             .route("/metrics/{service}", routing::get(service))
-            .with_state(Scraped { figures: self, subnet: spec.subnet });
+            .with_state(Scraped { server: self, subnet: spec.subnet });
         let served = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
         let served = served.with_graceful_shutdown(stop.clone().cancelled_owned());
         let task = tokio::spawn(async move {
@@ -231,7 +231,7 @@ fn disk_used(directory: &Path) -> Option<f64> {
 
 #[derive(Clone)]
 struct Scraped {
-    figures: Arc<MetricsServer>,
+    server: Arc<MetricsServer>,
     subnet: Ipv4Net,
 }
 
@@ -246,14 +246,14 @@ async fn environment(State(scraped): State<Scraped>, ConnectInfo(peer): ConnectI
     if !scraped.is_for(peer) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    answer(scraped.figures.of_environment().await)
+    answer(scraped.server.of_environment().await)
 }
 
 async fn service(State(scraped): State<Scraped>, ConnectInfo(peer): ConnectInfo<SocketAddr>, Segment(name): Segment<String>) -> Response {
     if !scraped.is_for(peer) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    answer(scraped.figures.of_service(&name).await)
+    answer(scraped.server.of_service(&name).await)
 }
 
 fn answer(page: Option<Page>) -> Response {

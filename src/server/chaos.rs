@@ -11,8 +11,8 @@ pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Jso
     Ok(Json(daemon.environments.require(&request.target)?.faults.inject(request).await?))
 }
 
-pub(super) async fn rehearse(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<()>, Failed> {
-    Ok(Json(daemon.environments.require(&request.target)?.faults.rehearse(request).await?))
+pub(super) async fn check(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<()>, Failed> {
+    Ok(Json(daemon.environments.require(&request.target)?.faults.check(request).await?))
 }
 
 pub(super) async fn heal(State(daemon): State<Arc<Daemon>>, Json(request): Json<HealRequest>) -> Result<Json<Faults>, Failed> {

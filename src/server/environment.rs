@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ended_by_itself_is_no_one_shot_unless_another_service_waits_for_its_end() {
+    fn a_program_that_exits_is_a_one_shot_only_if_another_service_waits_for_its_end() {
         let css = service("css", ServiceState::Completed, &[]);
         let migrate = service("migrate", ServiceState::Completed, &[]);
         let api = service("api", ServiceState::Ready, &[("migrate", Condition::Completed), ("css", Condition::Started)]);

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_for_an_environment_that_is_removed_gets_an_answer() {
+    async fn a_client_that_waits_for_a_removed_environment_gets_an_answer() {
         let (events, progress) = (broadcast::channel(1), broadcast::channel(1));
         drop(events.0);
         let work = async {

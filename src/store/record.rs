@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_from_the_future_has_no_age() {
+    fn a_time_in_the_future_has_no_age() {
         let hour = jiff::SignedDuration::from_hours(1);
         let (past, future) = (jiff::Timestamp::now() - hour, jiff::Timestamp::now() + hour);
         assert!(age(&past.to_string()).unwrap() >= std::time::Duration::from_hours(1));

@@ -100,7 +100,7 @@ fn all_connections_means_those_too_that_are_idle_while_the_fault_comes() {
 }
 
 #[test]
-fn what_only_another_service_or_the_target_itself_can_see_is_asked_from_there() {
+fn an_effect_that_only_another_service_or_the_target_can_see_is_observed_from_there() {
     let corner = Corner::with(SERVICES);
     corner.up("test");
     let cut = inject(&corner, &["partition", "cache", "--for", "60s", "--set", "from=other"]);
@@ -144,7 +144,7 @@ fn the_daemon_s_own_death_is_witnessed_by_the_next_one() {
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &container]).expect(0).stdout.trim(), "true");
 }
 
-/// A figure of this machine's TCP, which receives what services send: of `/proc/net/snmp` or `netstat`.
+/// A counter of this machine's TCP, which receives what services send: of `/proc/net/snmp` or `netstat`.
 fn counted(name: &str) -> u64 {
     let text = ["snmp", "netstat"].map(|file| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap()).concat();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -152,7 +152,7 @@ fn counted(name: &str) -> u64 {
         let at = pair[0].iter().position(|word| *word == name).filter(|_| ["Tcp:", "TcpExt:"].contains(&pair[0][0]))?;
         Some(pair[1][at].parse().unwrap())
     };
-    lines.chunks(2).find_map(find).unwrap_or_else(|| panic!("no figure {name}"))
+    lines.chunks(2).find_map(find).unwrap_or_else(|| panic!("no counter {name}"))
 }
 
 #[test]
@@ -166,13 +166,13 @@ fn packets_are_spoilt_on_their_way_and_no_longer_than_their_holder_lives() {
         line.load(BYTES);
         counted(name) - before
     };
-    for (fault, figure) in [("corrupt", "InCsumErrors"), ("duplicate", "TCPDSACKOldSent"), ("reorder", "TCPOFOQueue")] {
+    for (fault, counter) in [("corrupt", "InCsumErrors"), ("duplicate", "TCPDSACKOldSent"), ("reorder", "TCPOFOQueue")] {
         let id = inject(&corner, &[fault, "cache", "--for", "60s"])["id"].as_str().unwrap().to_owned();
-        assert!(counts(figure) > 100, "{fault}: every tenth of thousands of packets is to be one");
+        assert!(counts(counter) > 100, "{fault}: every tenth of thousands of packets is to be one");
         // Without a word to anybody, as a crash would end it.
         let holder = docker(&["ps", "-q", "--filter", &format!("name=-fault-{id}")]).expect(0).stdout;
         docker(&["kill", holder.trim()]).expect(0);
-        let after = counts(figure);
+        let after = counts(counter);
         assert!(after < 100, "{fault}: {after} packets after its holder is gone");
         corner.ok(&["chaos", "heal"]);
     }

@@ -73,7 +73,7 @@ fn secrets_are_printed_by_env_alone() {
 }
 
 #[test]
-fn a_time_limit_that_runs_out_has_its_own_exit_code_and_leaves_what_runs_running() {
+fn an_expired_time_limit_has_its_own_exit_code_and_leaves_services_running() {
     let corner = Corner::with(
         r#"
   cache:

@@ -103,7 +103,7 @@ fn a_reset_starts_from_the_golden_volume_on_the_same_address_and_undo_brings_the
 }
 
 #[test]
-fn whoever_writes_right_after_ready_is_never_in_a_golden_volume() {
+fn writes_right_after_ready_are_never_in_a_golden_volume() {
     let corner = corner(DATABASE);
     corner.up("test");
     // As early as anybody can: the copy is being made.
@@ -299,7 +299,7 @@ fn scripts_are_unpacked_whatever_they_were_packed_with() {
 }
 
 #[test]
-fn a_failing_script_of_every_kind_is_told_at_its_line_and_never_recorded_as_done() {
+fn a_failing_script_of_every_kind_is_reported_at_its_line_and_never_recorded_as_done() {
     let events = "  events:\n    kafka: { seed: [seed-data/demo/kafka] }\n";
     let corner = corner(&format!("{DATABASE}{CACHE}{events}"));
     write(&corner, "seed-data/demo/kafka/first.jsonl", "{\"topic\": \"orders\", \"value\": 1}\n");

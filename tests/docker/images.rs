@@ -5,7 +5,7 @@ use std::fs;
 use crate::corner::{Corner, docker};
 
 #[test]
-fn offline_asks_no_registry_and_says_what_brings_the_image() {
+fn offline_asks_no_registry_and_explains_how_to_load_the_image() {
     let corner = Corner::with("  cache:\n    container: { image: \"devenv-nowhere/none:1\" }\n");
     let ended = corner.devenv(&["up", "test", "--offline"]).expect(1);
     assert!(

@@ -42,7 +42,7 @@ fn a_killed_service_comes_back_and_dependants_that_want_it_restart_once() {
 }
 
 #[test]
-fn a_killed_daemon_is_followed_by_one_that_adopts_what_runs_and_mends_what_does_not() {
+fn after_a_killed_daemon_the_next_adopts_running_services_and_repairs_the_others() {
     let corner = Corner::with(WORKERS);
     let before = corner.up("test");
     corner.kill_daemon();

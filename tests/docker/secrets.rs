@@ -3,7 +3,7 @@
 use crate::corner::Corner;
 
 #[test]
-fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_tell_them() {
+fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_show_them() {
     let corner = Corner::with(
         r#"
   db:
@@ -39,7 +39,7 @@ fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_tell_them(
 }
 
 #[test]
-fn a_program_that_is_not_in_the_image_is_told_as_such() {
+fn a_program_that_is_not_in_the_image_is_reported_as_missing() {
     let corner = Corner::with(
         r#"
   db:

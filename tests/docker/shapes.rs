@@ -139,7 +139,7 @@ fn pool(corner: &Corner) -> String {
 }
 
 #[test]
-fn the_legal_platform_searches_vectors_and_refuses_whoever_does_not_encrypt() {
+fn the_legal_platform_searches_vectors_and_refuses_unencrypted_clients() {
     let corner = Corner::new();
     corner.up("legal-platform");
     let extensions = "select extname from pg_extension where extname in ('vector', 'uuid-ossp', 'pg_trgm') order by 1";
@@ -184,7 +184,7 @@ fn the_legal_platform_searches_vectors_and_refuses_whoever_does_not_encrypt() {
 }
 
 #[test]
-fn the_legal_platform_answers_within_its_limits_and_its_alerts_have_their_figures() {
+fn the_legal_platform_answers_within_its_limits_and_its_alerts_have_their_metrics() {
     let corner = Corner::new();
     corner.up("legal-platform");
     let database = block(async {
@@ -212,10 +212,10 @@ fn the_legal_platform_answers_within_its_limits_and_its_alerts_have_their_figure
     assert!(percentile(cache.clone(), 0.5) < Duration::from_millis(10), "{:?}", percentile(cache, 0.5));
 
     let prometheus = corner.variable("PROMETHEUS_URL");
-    for figure in
+    for metric in
         ["devenv_service_cpu_ratio{service=\"db\"}", "devenv_disk_used_ratio", "redis_memory_used_bytes", "redis_memory_max_bytes"]
     {
-        corner.until(figure, 60, || asked(&prometheus, figure));
+        corner.until(metric, 60, || asked(&prometheus, metric));
     }
     // 900 MB of 1 GiB: the alert is for more than 85 %.
     redis_encrypted(&corner.variable("REDIS_URL"), &corner.variable("DEVENV_CA_FILE"), &["CONFIG", "SET", "maxmemory", "2mb"]).unwrap();
@@ -454,7 +454,7 @@ fn queued_jobs_of_the_lawyers_hub_survive_a_crash_and_the_loss_of_everything() {
 }
 
 #[test]
-fn an_alert_of_the_lawyers_hub_fires_when_a_service_gives_no_figures() {
+fn an_alert_of_the_lawyers_hub_fires_when_a_service_serves_no_metrics() {
     let corner = Corner::new();
     corner.up("lawyers-hub");
     let prometheus = corner.variable("PROMETHEUS_URL");

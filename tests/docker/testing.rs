@@ -32,7 +32,7 @@ fn a_lease_outlives_a_change_of_the_profile() {
 }
 
 #[test]
-fn no_database_is_leased_twice_whoever_dies() {
+fn no_database_is_leased_twice_when_clients_or_the_daemon_die() {
     let corner = Corner::with(SERVICES);
     corner.up("test");
     let mut seen = std::collections::HashSet::new();

@@ -72,7 +72,7 @@ impl Ended {
 const BAD: &str = "services:\n  db:\n    postgres: { versoin: \"17\" }\n    ready_timeout: soon\n";
 
 #[test]
-fn validate_tells_every_problem_with_its_place_and_exits_with_2() {
+fn validate_reports_every_problem_with_its_position_and_exits_with_2() {
     let place = Place::new();
     place.write("profiles/bad.yaml", BAD).write("profiles/good.yaml", "services:\n  db:\n    postgres: {}\n");
     let ended = place.expect(2, "validate profiles/bad.yaml --json");
@@ -194,7 +194,7 @@ fn run_and_exec_keep_125_for_devenvs_own_failures() {
 }
 
 #[test]
-fn doctor_names_what_is_wrong_and_what_to_do_about_it() {
+fn doctor_names_problems_and_their_remedies() {
     let place = Place::new();
     let checks = place.expect(3, "doctor --json").json()["checks"].as_array().unwrap().clone();
     let engine = checks.iter().find(|check| check["name"] == "engine").unwrap();
@@ -204,7 +204,7 @@ fn doctor_names_what_is_wrong_and_what_to_do_about_it() {
 }
 
 #[test]
-fn what_needs_no_daemon_starts_none_and_needs_no_engine() {
+fn commands_without_a_daemon_start_none_and_need_no_engine() {
     let place = Place::new();
     for line in [
         "validate /dev/null",

@@ -113,7 +113,7 @@ fn a_fork_is_brought_up_though_its_client_is_killed() {
 }
 
 #[test]
-fn who_cancels_learns_that_what_was_done_is_undone() {
+fn a_cancelled_operation_reports_that_its_steps_are_undone() {
     let world = World::new();
     let daemon = world.up();
     // The first volume has been made by then.

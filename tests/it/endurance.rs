@@ -1,6 +1,6 @@
 //! Many test runs: the daemon's open files, tasks and memory are afterwards what they were.
 //!
-//! Figures of a whole process mean something only if nothing else runs in it, so this test runs itself again, alone.
+//! Usage of a whole process mean something only if nothing else runs in it, so this test runs itself again, alone.
 
 use std::{fs, process::Command};
 
@@ -16,7 +16,7 @@ const THREADS: usize = 8;
 const MEMORY: u64 = 4 << 20;
 
 #[derive(Debug, Clone, Copy)]
-struct Figures {
+struct Usage {
     files: usize,
     threads: usize,
     tasks: usize,
@@ -44,21 +44,21 @@ fn two_hundred_test_runs_leave_the_daemon_as_it_was() {
             }
         }
     };
-    let figures = || {
+    let usage = || {
         let list = |path: &str| fs::read_dir(path).unwrap().count();
         let statm = fs::read_to_string("/proc/self/statm").unwrap();
         let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
         let tasks = daemon.runtime.metrics().num_alive_tasks();
-        Figures { files: list("/proc/self/fd"), threads: list("/proc/self/task"), tasks, memory: pages * 4096 }
+        Usage { files: list("/proc/self/fd"), threads: list("/proc/self/task"), tasks, memory: pages * 4096 }
     };
     // Threads, buffers and caches that stay are made by the first runs.
     runs(RUNS / 10);
     world.engine.take_calls();
-    let before = figures();
+    let before = usage();
     runs(RUNS);
     world.engine.take_calls();
-    until("files and tasks as before", || figures().files <= before.files && figures().tasks <= before.tasks);
-    let after = figures();
+    until("files and tasks as before", || usage().files <= before.files && usage().tasks <= before.tasks);
+    let after = usage();
     assert!(after.threads <= before.threads + THREADS && after.memory <= before.memory + MEMORY, "before {before:?}, after {after:?}");
     assert_eq!(daemon.engine.describe(), "");
 }

@@ -26,7 +26,7 @@ fn come_and_go(world: &World, daemon: &TestDaemon) {
 }
 
 #[test]
-fn of_a_removed_environment_no_task_and_no_file_is_left_though_clients_watch_it() {
+fn a_removed_environment_leaves_no_task_and_no_file_although_clients_watch_it() {
     let world = World::new();
     let daemon = world.start();
     // What stays for the daemon's life is made by the first.

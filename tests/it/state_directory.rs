@@ -23,7 +23,7 @@ fn changes_nothing(world: &World, daemon: &TestDaemon, code: i32, line: &str) {
 }
 
 #[test]
-fn what_shows_changes_nothing() {
+fn read_only_commands_change_nothing() {
     let world = World::new();
     let daemon = world.start();
     for line in ["list", "status", "plan shop", "gc --dry-run", "daemon status"] {

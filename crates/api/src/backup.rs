@@ -1,4 +1,4 @@
-//! Backups, drills, and data that comes from elsewhere or goes there.
+//! Backups, restore drills, imports and exports.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,15 @@ pub struct Backups {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backup {
     pub id: String,
-    /// RFC 3339, before anything was read: what was written later may not be in it.
+    /// RFC 3339. Taken before any data was read: later writes may be missing.
     pub created_at: String,
     pub services: Vec<BackupPart>,
     /// Bytes.
     pub size: u64,
-    /// It holds only the services that were named, not all that could be backed up.
+    /// It contains only the services that were named, not all that can be backed up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// Older backups that made room for this one.
+    /// Older backups that were removed to make room for this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
 }
@@ -33,16 +33,16 @@ pub struct BackupPart {
     pub service: String,
     pub kind: String,
     pub files: Vec<BackupFile>,
-    /// What was in it, counted at the same moment.
+    /// The contents, counted at the time of the backup.
     pub contents: Vec<Content>,
-    /// Why there is nothing of it.
+    /// Why this service is not in the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupFile {
-    /// In the backup's directory.
+    /// The path in the backup's directory.
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
@@ -58,7 +58,7 @@ pub struct Content {
     /// `app/public.item`, `db0`.
     pub name: String,
     pub rows: u64,
-    /// Of all rows, whatever their order; absent where only a count is known.
+    /// Over all rows, in any order; absent if only a count is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
@@ -66,13 +66,13 @@ pub struct Content {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Restored {
     pub backup: String,
-    /// Every row count and checksum is that of the backup.
+    /// Whether every row count and checksum is that of the backup.
     pub verified: bool,
     pub services: Vec<Compared>,
     pub elapsed_ms: u64,
 }
 
-/// What there was, what there is, and where they differ.
+/// The expected and the actual contents, and where they differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Compared {
     pub service: String,
@@ -81,16 +81,16 @@ pub struct Compared {
     pub differences: Vec<String>,
 }
 
-/// The answer to a drill.
+/// The result of a drill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Drill {
     pub backup: String,
     pub verified: bool,
-    /// From nothing to verified data in services that are ready.
+    /// From nothing to verified data in ready services.
     pub rto_ms: u64,
-    /// Age of the newest data that the backup holds: what would be lost now.
+    /// Age of the newest data in the backup: what would be lost now.
     pub rpo_ms: u64,
-    /// Of the time to recover, what the services' start took.
+    /// The part of the recovery time that the start of the services took.
     pub start_ms: u64,
     pub services: Vec<Compared>,
 }
@@ -102,7 +102,7 @@ pub struct Transferred {
     pub place: String,
     pub databases: Vec<Compared>,
     pub verified: bool,
-    /// Of what there was before an import.
+    /// The backup of the previous data, made before an import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<String>,
     pub elapsed_ms: u64,
@@ -111,7 +111,7 @@ pub struct Transferred {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RestoreRequest {
     pub target: EnvironmentTarget,
-    /// Whose backup it is, if not the target's own.
+    /// The instance whose backup it is. Default: the target's own.
     #[serde(default)]
     pub from: Option<EnvironmentTarget>,
     pub id: String,
@@ -121,7 +121,7 @@ pub struct RestoreRequest {
 pub struct TransferRequest {
     pub target: EnvironmentTarget,
     pub service: String,
-    /// An absolute path, or (to import from) an address.
+    /// An absolute path, or (for an import) a URL.
     pub place: String,
     #[serde(default)]
     pub database: Option<String>,

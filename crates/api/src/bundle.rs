@@ -1,22 +1,22 @@
-//! What a failed run leaves to be read, as text files without secrets.
+//! The files that explain a failed run, as text without secrets.
 
 use serde::{Deserialize, Serialize};
 
 use crate::EnvironmentTarget;
 
-/// Asks for everything that is known of an environment, without its secrets.
+/// Asks for logs, events and records of an environment, without its secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BundleRequest {
     pub target: EnvironmentTarget,
-    /// Values to remove besides the environment's own secrets.
+    /// Values to mask besides the environment's own secrets.
     #[serde(default)]
     pub secrets: Vec<String>,
-    /// Texts of the client's own, which come back without secrets.
+    /// Texts of the client, returned without secrets.
     #[serde(default)]
     pub files: Vec<BundleFile>,
 }
 
-/// A piece of a file; pieces of the same path belong together in their order.
+/// A chunk of a file. Chunks of the same path belong together in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleFile {
     /// Relative, with `/`.

@@ -1,4 +1,4 @@
-//! Faults, as reported by status and reports.
+//! Faults, as status and reports show them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::EnvironmentTarget;
 
-/// One way of breaking one service, which undoes itself.
+/// A fault of one service, which is undone when its time is up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
     pub id: String,
@@ -33,24 +33,24 @@ pub struct Witness {
     pub after_ms: Option<u64>,
 }
 
-/// The state of a service as far as faults can change it. After faults are undone it must be as before.
+/// The parts of a service's state that faults can change. After faults are undone they must be as before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Impairments {
     pub service: String,
-    /// It runs in a container; if not, the rest says nothing.
+    /// Whether it runs in a container; if not, the other fields are empty.
     pub runs: bool,
-    /// By the engine, or thread by thread.
+    /// Paused by the engine, or its threads are stopped.
     pub paused: bool,
     pub cpus: Option<f64>,
     pub memory: Option<u64>,
-    /// The tables of the firewall in its network namespace; `None` if they could not be seen.
+    /// The firewall tables in its network namespace; `None` if they could not be read.
     pub rules: Option<Vec<String>>,
     /// Its disks, each with how it is mounted.
     pub disks: Vec<String>,
 }
 
 impl Impairments {
-    /// What is different now, in words; nothing of a service that did not run before or does not now.
+    /// The differences in words; empty for a service that did not run before or does not run now.
     #[must_use]
     pub fn changed(&self, now: &Self) -> Vec<String> {
         if !self.runs || !now.runs {
@@ -81,7 +81,7 @@ pub struct ImpairmentsRequest {
     pub services: Vec<String>,
 }
 
-/// Breaks a service. Answered once the effect of the fault has been observed, or was not observed in time; the fault lasts on.
+/// Injects a fault into a service. Answered once its effect was observed, or was not observed in time; the fault lasts on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InjectRequest {
     pub target: EnvironmentTarget,
@@ -90,10 +90,10 @@ pub struct InjectRequest {
     /// How long it lasts; without it, a fault's own default.
     #[serde(default)]
     pub for_ms: Option<u64>,
-    /// By name, each in its textual form: `delay` as `80ms`.
+    /// By name, each as text: `delay` is `80ms`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
-    /// The fault's id; one is made up if there is none.
+    /// The fault's id. Default: a generated one.
     #[serde(default)]
     pub id: Option<String>,
     /// Seed for the random choices of the fault.
@@ -101,7 +101,7 @@ pub struct InjectRequest {
     pub seed: u64,
 }
 
-/// Undoes faults; none named means all. Answered with those that were undone.
+/// Undoes faults: the named ones, or all. Answered with those that were undone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HealRequest {
     pub target: EnvironmentTarget,
@@ -112,7 +112,7 @@ pub struct HealRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultsRequest {
     pub target: EnvironmentTarget,
-    /// Those that have healed too, as far as they are remembered.
+    /// Include healed ones, as far as they are remembered.
     #[serde(default)]
     pub healed: bool,
 }
@@ -142,7 +142,7 @@ pub struct FaultDescription {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultParameter {
     pub name: String,
-    /// What its value looks like.
+    /// An example of its value.
     pub form: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,

@@ -1,32 +1,24 @@
-//! The client: one method a route, over the daemon's unix socket.
+//! The client: one method for each route, over the daemon's unix socket.
 //!
 //! It never starts a daemon and never retries; that is up to the caller. Long answers are [`Stream`]s of NDJSON
-//! lines. A daemon that dies in the middle of an answer is [`ClientError::Lost`], never silence. A socket that is not this
-//! user's own is sent nothing.
+//! lines. If the daemon dies in the middle of an answer, the client returns [`ClientError::Lost`]. It sends nothing to a socket
+//! that another user could own.
 
 mod peer;
+mod stream;
+mod upgrade;
 pub(crate) mod usable;
 
 use std::{
     fmt::Write,
-    io,
     path::{Path, PathBuf},
-    pin::Pin,
-    task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use bytes::Bytes;
 use reqwest::Method;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-};
-use tokio_util::{
-    codec::{Framed, FramedParts, FramedRead, LinesCodec},
-    io::StreamReader,
-};
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, FramedParts};
 
 use crate::{
     AcceptRequest, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode, ErrorDocument,
@@ -35,16 +27,16 @@ use crate::{
     Snapshots, Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
+pub use stream::Stream;
+
 /// The header in which every request names the engine that the client selects: an [`EngineSelection`] as JSON.
 pub const ENGINE_HEADER: &str = "x-devenv-engine";
 
-/// What the connection of `exec` is upgraded to.
+/// The protocol to which the connection of `exec` is upgraded.
 pub const EXEC_PROTOCOL: &str = "devenv-exec";
 
 /// In bytes. Longer lines are refused; the daemon cuts log lines far below this.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
-/// In bytes. The head of an HTTP answer has a few hundred.
-const LONGEST_HEAD: usize = 16 * 1024;
 
 /// The engine that a client selects; all `None` means the one that the daemon uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +53,7 @@ pub struct EngineSelection {
 pub enum ClientError {
     #[error("no daemon answers at {}", socket.display())]
     NotRunning { socket: PathBuf },
-    /// Another user could be at the other end.
+    /// Another user could own the other end.
     #[error("{} {reason}: it is not used", path.display())]
     Foreign { path: PathBuf, reason: String },
     /// The connection broke before the answer was complete: the daemon has died.
@@ -70,21 +62,18 @@ pub enum ClientError {
     /// The daemon refused the request, or failed to carry it out.
     #[error(transparent)]
     Answered(ApiError),
-    /// Not our daemon, or one of another version.
+    /// The answer is not from a devenv daemon, or from one of another version.
     #[error("cannot decode the daemon's answer: {detail}")]
     Unexpected { detail: String },
 }
 
-/// Speaks to the daemon of one runtime directory.
+/// Talks to the daemon of one runtime directory.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     socket: PathBuf,
     engine: Option<String>,
 }
-
-/// Lines of a long answer, as they come. It ends with the answer, or with an error if the daemon dies.
-pub struct Stream<T>(BoxStream<'static, Result<T, ClientError>>);
 
 /// The two halves of a running `exec`: a sink of [`crate::ExecInput`] and a stream of [`crate::ExecOutput`].
 pub type ExecSession = Framed<UnixStream, TerminalCodec>;
@@ -112,7 +101,7 @@ impl Client {
         &self.socket
     }
 
-    /// Whether anybody listens. An error if that could be another user.
+    /// Whether a daemon listens. An error if that could be another user's.
     pub async fn reachable(&self) -> Result<bool, ClientError> {
         match peer::connect(&self.socket).await {
             Ok(_) => Ok(true),
@@ -157,12 +146,12 @@ impl Client {
         }
     }
 
-    /// What is under way, and what ended last.
+    /// The operations under way, and the last that ended.
     pub async fn operations(&self) -> Result<Operations, ClientError> {
         self.get(route::OPERATIONS).await
     }
 
-    /// Every operation whenever it changes, beginning with what is under way.
+    /// Each operation whenever it changes, beginning with those under way.
     pub async fn follow_operations(&self) -> Result<Stream<Operation>, ClientError> {
         self.stream(route::OPERATIONS_FOLLOW, &serde_json::json!({})).await
     }
@@ -219,14 +208,14 @@ impl Client {
         self.post(route::BACKUPS, target).await
     }
 
-    /// Returns when the effect of the fault has been observed, or was not observed in time.
+    /// Returns once the effect of the fault was observed, or was not observed in time.
     pub async fn inject(&self, request: &InjectRequest) -> Result<Fault, ClientError> {
         self.post(route::CHAOS_INJECT, request).await
     }
 
-    /// Checks whether the fault can be injected, as far as that is known without doing it.
-    pub async fn rehearse(&self, request: &InjectRequest) -> Result<(), ClientError> {
-        self.post(route::CHAOS_REHEARSE, request).await
+    /// Whether the fault can be injected, as far as that is known without injecting it.
+    pub async fn check_fault(&self, request: &InjectRequest) -> Result<(), ClientError> {
+        self.post(route::CHAOS_CHECK, request).await
     }
 
     /// Pulls the images that are missing; the last message lists all that were asked for.
@@ -252,12 +241,12 @@ impl Client {
         self.post(route::CHAOS_STATUS, request).await
     }
 
-    /// What faults have changed of the services, as it is now.
+    /// What faults have changed of the services now.
     pub async fn impairments(&self, request: &ImpairmentsRequest) -> Result<Vec<Impairments>, ClientError> {
-        self.post(route::CHAOS_STANDING, request).await
+        self.post(route::CHAOS_IMPAIRMENTS, request).await
     }
 
-    /// Logs, events and records of an environment without secrets, in pieces of files.
+    /// Logs, events and records of an environment without secrets, as chunks of files.
     pub async fn bundle(&self, request: &BundleRequest) -> Result<Stream<BundleFile>, ClientError> {
         self.stream(route::BUNDLE, request).await
     }
@@ -268,45 +257,6 @@ impl Client {
         let mut parts = FramedParts::new::<crate::ExecInput>(connection, TerminalCodec);
         parts.read_buf = received;
         Ok(Framed::from_parts(parts))
-    }
-
-    /// Sends an HTTP upgrade by hand, because the caller needs the connection itself. Returns it with the bytes that were
-    /// already received.
-    pub(crate) async fn upgrade(
-        &self,
-        path: &str,
-        protocol: &str,
-        request: &impl Serialize,
-    ) -> Result<(UnixStream, BytesMut), ClientError> {
-        let body = serde_json::to_vec(request).map_err(|error| ClientError::Unexpected { detail: error.to_string() })?;
-        let engine = self.engine.as_ref().map(|engine| format!("{ENGINE_HEADER}: {engine}\r\n")).unwrap_or_default();
-        let mut message = format!(
-            "POST {path} HTTP/1.1\r\nhost: devenv\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n{engine}\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len(),
-        )
-        .into_bytes();
-        message.extend_from_slice(&body);
-        let mut connection = peer::connect(&self.socket).await?;
-        connection.write_all(&message).await.map_err(lost)?;
-
-        let mut received = BytesMut::new();
-        let head = loop {
-            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
-                break Head::parse(&received.split_to(end + 4))?;
-            }
-            if received.len() > LONGEST_HEAD {
-                return Err(ClientError::Unexpected { detail: "the response head is too long".to_owned() });
-            }
-            read_more(&mut connection, &mut received).await?;
-        };
-        if head.status == 101 {
-            return Ok((connection, received));
-        }
-        while received.len() < head.length.min(LONGEST_LINE) {
-            read_more(&mut connection, &mut received).await?;
-        }
-        Err(refusal(head.status, &received))
     }
 
     async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ClientError> {
@@ -321,7 +271,7 @@ impl Client {
         Ok(Stream::of(self.send(Method::POST, path, Some(body)).await?))
     }
 
-    /// The answer's head; anything but success is already an error.
+    /// Returns the answer's head; a failing status is an error.
     async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response, ClientError> {
         peer::check_place(&self.socket)?;
         let mut request = self.http.request(method, format!("http://devenv{path}"));
@@ -340,67 +290,6 @@ impl Client {
             return Ok(response);
         }
         Err(refusal(status.as_u16(), &response.bytes().await.map_err(lost)?))
-    }
-}
-
-impl<T: DeserializeOwned + Send + 'static> Stream<T> {
-    fn of(response: reqwest::Response) -> Self {
-        let reader = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
-        let lines = FramedRead::new(reader, LinesCodec::new_with_max_length(LONGEST_LINE));
-        Self(
-            lines
-                .map_err(lost)
-                .try_filter(|line| std::future::ready(!line.is_empty()))
-                .and_then(|line| std::future::ready(parse(line.as_bytes())))
-                .boxed(),
-        )
-    }
-}
-
-impl<T> futures_util::Stream for Stream<T> {
-    type Item = Result<T, ClientError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(cx)
-    }
-}
-
-impl<T> Stream<T> {
-    /// The next message. A stream that ends without its final message is [`ClientError::Lost`].
-    pub async fn message(&mut self) -> Result<T, ClientError> {
-        match self.next().await {
-            Some(message) => message,
-            None => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
-        }
-    }
-}
-
-/// The parts of an answer's head that are used.
-struct Head {
-    status: u16,
-    length: usize,
-}
-
-impl Head {
-    fn parse(bytes: &[u8]) -> Result<Self, ClientError> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut lines = text.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| ClientError::Unexpected { detail: "not an HTTP response".to_owned() })?;
-        let length = lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse().ok())
-            .unwrap_or(0);
-        Ok(Self { status, length })
-    }
-}
-
-async fn read_more(connection: &mut UnixStream, received: &mut BytesMut) -> Result<(), ClientError> {
-    match connection.read_buf(received).await {
-        Ok(0) => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(lost(error)),
     }
 }
 
@@ -426,7 +315,7 @@ fn lost(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientErr
     ClientError::Lost(error.into())
 }
 
-/// JSON with every character beyond ASCII escaped, because a header holds no others.
+/// Escapes every character beyond ASCII, because a header allows no others.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for unit in json.encode_utf16() {

@@ -53,15 +53,15 @@ pub enum CheckStatus {
     Fail,
 }
 
-/// The one line that a daemon prints once it serves or has failed to start. The process that started it waits for this line.
+/// The one line that a daemon prints when it serves or has failed to start. The process that started it waits for this line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum Announcement {
-    /// `{"ready":true}`: it has adopted what runs, and answers.
+    /// `{"ready":true}`: it has adopted what runs, and serves.
     Ready,
     /// `{"running":true}`: another daemon holds the lock.
     Running,
-    /// `{"error":{…}}`: it cannot serve, and ends.
+    /// `{"error":{…}}`: it cannot serve, and exits.
     Error(ApiError),
 }
 

@@ -9,7 +9,7 @@ pub struct Ledger {
     pub entries: Vec<LedgerEntry>,
 }
 
-/// One script or data set, and what became of it.
+/// A script or data set, and what has been applied of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     pub service: String,
@@ -44,10 +44,10 @@ pub enum LedgerMode {
 pub enum LedgerState {
     Applied,
     Pending,
-    /// The file is not what was applied: drift.
+    /// The file differs from what was applied: drift.
     Changed,
     Failed,
-    /// It ran outside of a transaction and ended half-way: its first part is applied. It is not applied again unasked.
+    /// It ran without a transaction and failed half-way: its first part is applied. It is applied again only on request.
     Interrupted,
 }
 
@@ -73,7 +73,7 @@ pub struct SnapshotPart {
     pub checksum: String,
 }
 
-/// A claim that ends with its holder.
+/// A claim on part of a service that ends with its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     pub id: String,

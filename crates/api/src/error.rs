@@ -34,7 +34,7 @@ impl ApiError {
     }
 }
 
-/// The sort of failure; the exit code follows from it.
+/// The sort of failure; it determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
@@ -44,25 +44,25 @@ pub enum ErrorCode {
     InvalidProfile,
     /// No engine answers, or it is too old or too new.
     NoEngine,
-    /// The daemon that runs drives another engine than the one that is named.
+    /// The running daemon uses another engine than the selected one.
     EngineMismatch,
     /// A service or script failed.
     Failed,
-    /// The given time ran out.
+    /// The time limit expired.
     TimedOut,
-    /// There is no environment, service, snapshot… of that name.
+    /// No environment, service, snapshot… has that name.
     NotFound,
     /// Another operation is in progress.
     Conflict,
-    /// The command was ended by a signal or by another command.
+    /// A signal or another command ended this command.
     Interrupted,
-    /// Scripts differ from what was applied, and that was to be an error.
+    /// Scripts differ from what was applied, and the command was told to fail then.
     Drift,
-    /// Something that should not happen: a fault of devenv's own.
+    /// A bug in devenv.
     Internal,
 }
 
-/// One thing wrong with a file.
+/// One problem of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     pub file: String,

@@ -1,9 +1,9 @@
-//! What happened, and what services said.
+//! Events of an environment, and the log lines of services.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Something that happened, in the past tense. Can be understood without other events.
+/// Something that happened, in the past tense. It is understandable without other events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Counts up within the environment.
@@ -16,12 +16,12 @@ pub struct Event {
     /// A stable word such as `service.ready`.
     pub kind: String,
     pub message: String,
-    /// Facts for programs; `cause` is the sequence of the event that led to this one.
+    /// Data for programs; `cause` is the sequence of the event that led to this one.
     #[serde(default)]
     pub data: serde_json::Value,
 }
 
-/// One line that a service wrote.
+/// One line of a service's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     pub time: String,

@@ -1,4 +1,4 @@
-//! `exec`: what travels both ways once the connection has changed to the protocol `devenv-exec`.
+//! `exec`: the frames in both directions once the connection has changed to the protocol `devenv-exec`.
 //!
 //! A frame is one byte of kind, four bytes of length (big-endian) and the payload. The client uses [`TerminalCodec`],
 //! the daemon [`DaemonCodec`]; they are mirror images.
@@ -26,7 +26,7 @@ pub struct ExecRequest {
     pub user: Option<String>,
     #[serde(default)]
     pub directory: Option<String>,
-    /// In a container of its own, made from the service's image and settings, instead of the one that runs.
+    /// In a new container, made from the service's image and settings, not in the one that runs.
     #[serde(default)]
     pub one_off: bool,
     /// Keep that container.
@@ -40,16 +40,16 @@ pub struct TerminalSize {
     pub rows: u16,
 }
 
-/// What the client sends.
+/// The frames that the client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecInput {
     Stdin(Bytes),
-    /// Nothing more will come; the command sees the end of its input.
+    /// End of input: the command sees the end of its standard input.
     StdinEnd,
     Resize(TerminalSize),
 }
 
-/// What the daemon sends.
+/// The frames that the daemon sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecOutput {
     Stdout(Bytes),
@@ -68,7 +68,7 @@ enum Exit {
     Error(ApiError),
 }
 
-/// More than any end sends in one frame; a larger length means that the ends do not speak the same protocol.
+/// More than either end sends in one frame; a larger length means that the ends do not speak the same protocol.
 const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
 const HEAD: usize = 5;
 
@@ -174,23 +174,23 @@ mod tests {
     use crate::ErrorCode;
 
     #[test]
-    fn what_one_end_writes_the_other_reads_even_byte_by_byte() {
-        let said = [
+    fn each_end_decodes_the_others_frames_even_byte_by_byte() {
+        let sent = [
             ExecOutput::Stdout(Bytes::from_static(b"one")),
             ExecOutput::Stderr(Bytes::new()),
             ExecOutput::Exited(137),
             ExecOutput::Failed(ApiError::new(ErrorCode::NotFound, "no service `x`")),
         ];
         let mut wire = BytesMut::new();
-        for output in said.clone() {
+        for output in sent.clone() {
             DaemonCodec.encode(output, &mut wire).unwrap();
         }
-        let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());
+        let (mut buffer, mut received) = (BytesMut::new(), Vec::new());
         for byte in wire {
             buffer.put_u8(byte);
-            heard.extend(TerminalCodec.decode(&mut buffer).unwrap());
+            received.extend(TerminalCodec.decode(&mut buffer).unwrap());
         }
-        assert_eq!(heard, said);
+        assert_eq!(received, sent);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Images: what of them is here, and archives that carry them from one machine to another.
+//! Images: which are present, and archives that carry them from one machine to another.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Answers `fetch` and `images`.
+/// The answer of `fetch` and `images`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Images {
     pub images: Vec<ImageEntry>,
@@ -12,14 +12,14 @@ pub struct Images {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageEntry {
     pub name: String,
-    /// `sha256:…` of what is here.
+    /// `sha256:…` of the local image.
     pub id: String,
-    /// `NAME@sha256:…`, where a registry gave it one.
+    /// `NAME@sha256:…`, if a registry reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Bytes.
     pub size: u64,
-    /// It was not here before.
+    /// It was pulled by this request.
     #[serde(default)]
     pub fetched: bool,
 }
@@ -30,7 +30,7 @@ pub struct FetchRequest {
     pub images: Vec<String>,
 }
 
-/// One line of the answer to [`FetchRequest`]: news, then one of the last two.
+/// One line of the answer to [`FetchRequest`]: progress, then one of the last two.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FetchMessage {
@@ -39,12 +39,12 @@ pub enum FetchMessage {
     Failed(crate::ApiError),
 }
 
-/// Writes images to an archive, or loads those that are in one.
+/// Writes images to an archive, or loads those in one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ArchiveRequest {
     /// Absolute.
     pub file: String,
-    /// To write. Empty when loading: the archive lists its own.
+    /// The images to write. Empty when loading: the archive lists its own.
     #[serde(default)]
     pub images: Vec<String>,
 }

@@ -1,8 +1,8 @@
-//! Leases: private parts of services that belong to one connection, and end with it, however the client died.
+//! Leases: private parts of services that belong to one connection, and end with it however the client ends.
 //!
 //! The connection changes to the protocol [`LEASE_PROTOCOL`]; from then on both sides send one line of JSON at a time, a
 //! [`LeaseMessage`] or a [`LeaseCommand`]. The kernel closes the socket of a
-//! client that died, so that no side needs a heartbeat.
+//! client that died, so neither side needs a heartbeat.
 
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use tokio_util::codec::{Framed, FramedParts, LinesCodec};
 
 use crate::{ApiError, Client, ClientError, EnvironmentTarget, Lease, route};
 
-/// What the connection of a lease is upgraded to.
+/// The protocol to which the connection of a lease is upgraded.
 pub const LEASE_PROTOCOL: &str = "devenv-lease";
 
 /// In bytes. Longer than any lease with its variables.
@@ -21,24 +21,24 @@ const LONGEST_LINE: usize = 4 << 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaseRequest {
     pub target: EnvironmentTarget,
-    /// None named means every service that has something to lease.
+    /// The services to lease from. Empty: every service that supports leases.
     #[serde(default)]
     pub services: Vec<String>,
     /// The PostgreSQL database to copy. Default: the first one of each server.
     #[serde(default)]
     pub database: Option<String>,
-    /// If no service has anything to lease, grant the environment's variables alone.
+    /// If no service supports leases, grant only the environment's variables.
     #[serde(default)]
     pub optional: bool,
 }
 
-/// Asks for a whole environment, which is made for the client and removed with its connection.
+/// Asks for a whole environment, which is created for the client and removed with its connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HoldRequest {
     pub target: EnvironmentTarget,
 }
 
-/// What the daemon sends.
+/// The messages of the daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseMessage {
@@ -52,12 +52,12 @@ pub enum LeaseMessage {
     Failed(ApiError),
 }
 
-/// What the client sends. Closing the connection means [`Self::Release`].
+/// The messages of the client. Closing the connection means [`Self::Release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseCommand {
     Release,
-    /// The environment stays, like any that `up` made.
+    /// Keep the environment, like any that `up` made.
     Keep,
 }
 
@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    /// Reserves an environment for this connection, which is not up yet. Returns the marker for the processes that belong
+    /// Reserves an environment for this connection; it is not up yet. Returns the marker for the processes that belong
     /// to it.
     pub async fn hold(&self, request: &HoldRequest) -> Result<(String, Holding), ClientError> {
         let mut holding = self.open(route::HOLD, request).await?;
@@ -101,7 +101,7 @@ impl Client {
 }
 
 impl Holding {
-    /// Waits for the end of the lease by the other side: only a daemon that dies ends one that is held. Cancel-safe.
+    /// Waits until the other side ends the lease, which happens only if the daemon dies. Cancel-safe.
     pub async fn lost(&mut self) -> ClientError {
         match self.receive().await {
             Ok(LeaseMessage::Failed(error)) => ClientError::Answered(error),
@@ -110,12 +110,12 @@ impl Holding {
         }
     }
 
-    /// Ends the lease, and waits until what was leased is removed.
+    /// Ends the lease, and waits until everything that was leased is removed.
     pub async fn release(mut self) -> Result<(), ClientError> {
         self.send(LeaseCommand::Release).await
     }
 
-    /// Ends the lease and leaves the environment as it is.
+    /// Ends the lease and keeps the environment as it is.
     pub async fn keep(mut self) -> Result<(), ClientError> {
         self.send(LeaseCommand::Keep).await
     }

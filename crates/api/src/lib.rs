@@ -50,6 +50,6 @@ pub use request::{
     LogsRequest, NamedRequest, Removed, ServicesRequest, ShellVariables, UpRequest, Variable, Variables, VariablesFor, VariablesRequest,
     WaitRequest, Why, WhyRequest,
 };
-pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadFigures};
+pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadResult};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
 pub use target::{EnvironmentTarget, is_instance_name};

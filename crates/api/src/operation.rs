@@ -10,7 +10,7 @@ use crate::{
     ServicesRequest, TransferRequest, UpRequest,
 };
 
-/// What the daemon is asked to do, and by whom.
+/// A request for an operation, and who asks for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Submission {
     pub request: OperationRequest,
@@ -71,11 +71,11 @@ impl OperationRequest {
 /// Who asked for an operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AskedBy {
-    /// The command line, without what may be secret.
+    /// The command line, with secrets masked.
     pub command: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The number of the user.
+    /// The user id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
 }
@@ -83,16 +83,16 @@ pub struct AskedBy {
 /// What `operations --json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operations {
-    /// In the order in which they were asked for.
+    /// In the order of submission.
     pub operations: Vec<Operation>,
 }
 
-/// Something that changes an environment: what it is, who asked for it, and how far it is.
+/// An operation on an environment: what it is, who asked for it, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operation {
     pub id: String,
     pub kind: OperationKind,
-    /// The environment's id; none for what concerns all of them.
+    /// The environment's id; `None` for an operation that concerns all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     pub state: OperationState,
@@ -100,7 +100,7 @@ pub struct Operation {
     pub asked_by: AskedBy,
     /// RFC 3339, UTC, microseconds.
     pub asked_at: String,
-    /// When its turn came.
+    /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     /// Milliseconds from its start to its end, or until now while it runs.
@@ -108,7 +108,7 @@ pub struct Operation {
     pub duration_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<OperationProgress>,
-    /// What it waits for or works on; at the end, what came of it.
+    /// What it waits for or works on; at the end, its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -119,7 +119,7 @@ pub struct OperationProgress {
     pub done: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// What is counted: `bytes`, `volumes`.
+    /// The unit: `bytes`, `volumes`.
     pub unit: String,
 }
 
@@ -161,9 +161,9 @@ pub enum OperationState {
     Running,
     Succeeded,
     Failed,
-    /// It was asked to stop, and has.
+    /// It was asked to stop, and did.
     Cancelled,
-    /// Its daemon died in the middle, and the next one took back what it had done.
+    /// Its daemon died in the middle, and the next one undid it.
     Undone,
 }
 
@@ -226,14 +226,14 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// One line of the answer to a submission: accepted, then what happens, then one of the last two. An operation that is
+/// One line of the answer to a submission: accepted, then events and progress, then one of the last two. An operation that is
 /// continued by another one (`fork` by `up`) is followed by that one, which is accepted in turn; the last line is of the last.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationMessage {
     Accepted(Operation),
     Event(Event),
-    /// Bytes pulled so far, or other news that is no event.
+    /// Bytes pulled so far, or other progress that is no event.
     Progress {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
@@ -245,14 +245,14 @@ pub enum OperationMessage {
         result: serde_json::Value,
     },
     Failed {
-        /// None if it was refused before it became an operation.
+        /// `None` if it was refused before it became an operation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         operation: Option<Operation>,
         error: ApiError,
     },
 }
 
-/// Names an operation that is to be cancelled or followed.
+/// Names an operation to cancel or follow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OperationTarget {
     pub id: String,

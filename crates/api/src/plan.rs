@@ -11,12 +11,12 @@ pub struct Plan {
     /// What the profile does on this machine beyond running containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_powers: Vec<HostPower>,
-    /// Variables of services that the profile's `override` replaces: they need not lead to this environment.
+    /// Variables of services that the profile's `override` replaces; they need not lead to this environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
 }
 
-/// One thing that a profile does outside of containers, or that lets a container reach out.
+/// Something that a profile does outside of containers, or that gives a container access to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostPower {
     /// Empty if it concerns the whole profile.

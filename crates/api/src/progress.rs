@@ -1,4 +1,4 @@
-//! What long requests answer while they are under way.
+//! Progress messages of long requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{ApiError, Event, Status};
 #[serde(rename_all = "kebab-case")]
 pub enum UpMessage {
     Event(Event),
-    /// Bytes pulled so far, or other news that is no event.
+    /// Bytes pulled so far, or other progress that is no event.
     Progress {
         service: String,
         message: String,

@@ -1,4 +1,4 @@
-//! What clients ask of the daemon.
+//! The requests of clients.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EnvironmentTarget, Event};
 
-/// `init` and `seed`: apply what is pending now.
+/// `init` and `seed`: applies what is pending.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApplyRequest {
     pub target: EnvironmentTarget,
@@ -21,7 +21,7 @@ pub struct ApplyRequest {
     pub set: Option<String>,
 }
 
-/// Says that a changed script is fine as it was applied, or that a script is to be applied again.
+/// Accepts a changed script as already applied, or requests that a script is applied again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AcceptRequest {
     pub target: EnvironmentTarget,
@@ -41,7 +41,7 @@ pub struct ForkRequest {
     pub target: EnvironmentTarget,
     /// The new instance.
     pub name: String,
-    /// How it is brought up once the copy is complete. Without, it stays down.
+    /// How it is started once the copy is complete. Without it, the instance stays down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up: Option<UpRequest>,
 }
@@ -53,26 +53,26 @@ pub struct UpRequest {
     pub profile: String,
     /// The validated profile, as the daemon's own binary serialises it.
     pub document: serde_json::Value,
-    /// Use images that are here, never pull.
+    /// Use local images, never pull.
     #[serde(default)]
     pub offline: bool,
     #[serde(default)]
     pub fail_on_drift: bool,
-    /// Build images anew even if nothing that they are built from has changed.
+    /// Build images again even if nothing that they are built from has changed.
     #[serde(default)]
     pub build: bool,
     /// Replace the containers even if nothing has changed.
     #[serde(default)]
     pub force_recreate: bool,
-    /// If it is made now, it is one that `gc` removes when nobody has used it for a while.
+    /// An environment that is created now may be removed by `gc` when it has not been used for a while.
     #[serde(default)]
     pub warm: bool,
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// Start only these and what they depend on; what runs besides is left alone. All services if empty.
+    /// Start only these and what they depend on; other running services are left alone. All services if empty.
     #[serde(default)]
     pub services: Vec<String>,
-    /// Those of the shell that asks: processes on the host inherit them. Without, they inherit what they did before.
+    /// The variables of the shell that asks: processes on the host inherit them. Without, they inherit the former ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<ShellVariables>,
     /// The values of the profile's `secrets` that the client reads: from its variables, from files and from commands.
@@ -80,7 +80,7 @@ pub struct UpRequest {
     pub secrets: ShellVariables,
 }
 
-/// Variables of a shell. They may hold secrets, so that `Debug` shows none.
+/// Variables of a shell. They may hold secrets, so `Debug` prints none.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ShellVariables(pub BTreeMap<String, String>);
@@ -91,7 +91,7 @@ impl fmt::Debug for ShellVariables {
     }
 }
 
-/// Images of a profile that are to be built; of all services that have one if none is named.
+/// Builds images of a profile: of the named services, or of all that have a build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuildRequest {
     pub target: EnvironmentTarget,
@@ -99,10 +99,10 @@ pub struct BuildRequest {
     pub document: serde_json::Value,
     #[serde(default)]
     pub services: Vec<String>,
-    /// Run each step again, whatever earlier builds have left.
+    /// Run every step again, without the cache of earlier builds.
     #[serde(default)]
     pub no_cache: bool,
-    /// Variables that secrets of builds are taken from.
+    /// Variables that build secrets are taken from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<ShellVariables>,
 }
@@ -127,7 +127,7 @@ pub struct DownRequest {
     pub volumes: bool,
 }
 
-/// Some services of an environment; none named means all.
+/// Some services of an environment; an empty list means all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServicesRequest {
     pub target: EnvironmentTarget,
@@ -156,10 +156,10 @@ pub struct LogsRequest {
     pub since: Option<String>,
     #[serde(default)]
     pub grep: Option<String>,
-    /// Only the end of each service's last crash.
+    /// Only the last lines before each service's last crash.
     #[serde(default)]
     pub crash: bool,
-    /// Only so many of the last lines that are kept, and those that follow.
+    /// Only this many of the last lines, and those that follow.
     #[serde(default)]
     pub tail: Option<usize>,
     /// RFC 3339; lines after it are left out.
@@ -168,7 +168,7 @@ pub struct LogsRequest {
 }
 
 impl LogsRequest {
-    /// All that is kept of all services.
+    /// Everything of all services.
     pub fn of(target: EnvironmentTarget) -> Self {
         Self { target, services: Vec::new(), follow: false, since: None, grep: None, crash: false, tail: None, until: None }
     }
@@ -206,7 +206,7 @@ pub struct VariablesRequest {
     pub target: EnvironmentTarget,
     #[serde(rename = "for")]
     pub form: VariablesFor,
-    /// The variables that this service is given, instead of all.
+    /// Only the variables that this service gets. Default: all variables.
     #[serde(default)]
     pub service: Option<String>,
 }
@@ -220,11 +220,11 @@ pub struct Variables {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Variable {
     pub value: String,
-    /// The value with every secret replaced by `********`; the same as `value` where it holds none.
+    /// The value with every secret replaced by `********`; equal to `value` if it holds none.
     pub redacted: String,
 }
 
-/// Where `exec` has to go.
+/// Where `exec` runs the command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExecTarget {
     pub container: Option<String>,
@@ -237,14 +237,14 @@ pub struct ExecTarget {
 pub struct GcRequest {
     #[serde(default)]
     pub dry_run: bool,
-    /// The trash and golden volumes too.
+    /// Also remove the trash and golden volumes.
     #[serde(default)]
     pub all: bool,
-    /// Environments that nobody has used for so long: those that `test --warm` left are removed, others are taken down.
+    /// Also handle environments that have been unused for this long: those of `test --warm` are removed, others are taken down.
     /// Default: only trash older than a day.
     #[serde(default)]
     pub idle_ms: Option<u64>,
-    /// What volumes may take on the disk, in bytes: beyond it the oldest trash goes first, then golden volumes.
+    /// The most disk space for volumes, in bytes: beyond it the oldest trash is removed first, then golden volumes.
     #[serde(default)]
     pub budget: Option<u64>,
 }

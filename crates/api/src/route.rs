@@ -20,14 +20,14 @@ pub const LEDGER_RUN: &str = "/v1/environment/ledger/run";
 pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
 pub const BACKUPS: &str = "/v1/environment/backups";
 pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
-pub const CHAOS_REHEARSE: &str = "/v1/environment/chaos/rehearse";
+pub const CHAOS_CHECK: &str = "/v1/environment/chaos/rehearse";
 pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
 pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
-pub const CHAOS_STANDING: &str = "/v1/environment/chaos/standing";
+pub const CHAOS_IMPAIRMENTS: &str = "/v1/environment/chaos/standing";
 /// Operations: listed, followed as a stream of changes.
 pub const OPERATIONS: &str = "/v1/operations";
 pub const OPERATIONS_FOLLOW: &str = "/v1/operations/follow";
-/// Asks for an operation and follows it to its end.
+/// Submits an operation and follows it to its end.
 pub const SUBMIT: &str = "/v1/operations/submit";
 pub const CANCEL: &str = "/v1/operations/cancel";
 pub const IMAGES_FETCH: &str = "/v1/images/fetch";

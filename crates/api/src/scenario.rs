@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{Event, Fault};
 
-/// The faults of a scenario as they were drawn from its seed: what `chaos run --dry-run --json` prints. It holds no clock times, so it
+/// The faults of a scenario as drawn from its seed: what `chaos run --dry-run --json` prints. It holds no clock times, so it
 /// is the same for the same file and seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChaosPlan {
@@ -17,11 +17,11 @@ pub struct ChaosPlan {
     pub plan: Vec<PlannedFault>,
 }
 
-/// One entry of the timeline; one of `at_ms`, `after` and `when` is there.
+/// One entry of the timeline; exactly one of `at_ms`, `after` and `when` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedFault {
     pub id: String,
-    /// From the moment at which the workloads run steadily.
+    /// Since the workloads run steadily.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ms: Option<u64>,
     /// `ID.recovered + 3000ms`.
@@ -45,7 +45,7 @@ pub struct Report {
     pub scenario: String,
     pub seed: u64,
     pub verdict: Verdict,
-    /// Whether every fault was undone in the end.
+    /// Whether every fault was undone at the end.
     pub healed: bool,
     /// Why the verdict is not `pass`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,18 +53,18 @@ pub struct Report {
     pub timeline: Vec<Event>,
     pub faults: Vec<Fault>,
     pub checks: Vec<CheckResult>,
-    /// One a fault, in the order of the timeline.
+    /// One for each fault, in the order of the timeline.
     pub recovery: Vec<Recovery>,
-    /// One a workload: what it did.
+    /// One for each workload.
     #[serde(default)]
-    pub workloads: Vec<WorkloadFigures>,
-    /// The faults as they were planned; a run can be repeated from it.
+    pub workloads: Vec<WorkloadResult>,
+    /// The faults as planned; a run can be repeated from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<ChaosPlan>,
-    /// How often the services were asked whether they answer.
+    /// How often services were asked whether they answer.
     #[serde(default)]
     pub prober_period_ms: u64,
-    /// The directory with the journal, the plan and the ledger.
+    /// The directory with the journal, the plan and the operation logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
 }
@@ -72,9 +72,9 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Everything that was claimed was put to the test, and held.
+    /// Every check was tested, and held.
     Pass,
-    /// Something that was claimed did not hold.
+    /// A check did not hold.
     Fail,
     /// The run proves nothing: the effect of a fault was not observed, a workload did nothing, or its data could not be read.
     Unknown,
@@ -89,7 +89,7 @@ pub struct CheckResult {
     pub figures: Map<String, Value>,
 }
 
-/// The way back from one fault. Times count from `fault_at`.
+/// The recovery from one fault. Times count from `fault_at`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovery {
     /// The fault's id.
@@ -100,20 +100,20 @@ pub struct Recovery {
     pub first_error_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heal_ms: Option<f64>,
-    /// The service answers in its own protocol, and the supervisor calls it ready; 0 if it never stopped.
+    /// The service answers in its own protocol, and the supervisor reports it ready; 0 if it never stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_ms: Option<f64>,
-    /// The workloads on it work again: five operations in a row.
+    /// The workloads on it work again: five operations in a row succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ok_ms: Option<f64>,
-    /// The workloads on it are as quick as before for two seconds: at least 95 % of the operations a second.
+    /// The workloads on it are as fast as before for two seconds: at least 95 % of the operations per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline_ms: Option<f64>,
 }
 
 /// What a workload did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct WorkloadFigures {
+pub struct WorkloadResult {
     pub name: String,
     pub kind: String,
     pub service: String,
@@ -121,13 +121,13 @@ pub struct WorkloadFigures {
     pub acknowledged: u64,
     /// Refused for certain.
     pub failed: u64,
-    /// Sent, and nobody knows what became of them.
+    /// Sent, and their outcome is unknown.
     pub unknown: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
-    /// Operations in each tenth of a second from the start of the run: done, and not done.
+    /// Operations in each tenth of a second from the start of the run: successes and failures.
     #[serde(default)]
     pub tenths: Vec<(u32, u32)>,
 }

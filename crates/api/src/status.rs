@@ -1,4 +1,4 @@
-//! What an environment and its services look like from outside.
+//! The state of an environment and its services, as clients see it.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub struct Status {
     pub profile: Option<String>,
     pub phase: Phase,
     pub services: Vec<Service>,
-    /// How long the command took; always there from `up`.
+    /// How long the command took; always set by `up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed_ms: Option<u64>,
     /// Scripts that changed since they were applied.
@@ -32,23 +32,23 @@ pub struct Status {
     /// Operations that have not ended.
     #[serde(default)]
     pub operations: Vec<Operation>,
-    /// Variables of services that the profile's `override` replaces: they need not lead to this environment.
+    /// Variables of services that the profile's `override` replaces; they need not lead to this environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
 }
 
-/// What an environment is doing as a whole.
+/// The state of an environment as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Nothing of it exists, apart from kept volumes.
+    /// No container or network exists; volumes may.
     Absent,
     Starting,
     /// Every service that is not optional can do real work.
     Ready,
     /// It was ready, and a service is not any more.
     Degraded,
-    /// A service gave up.
+    /// The supervisor gave up on a service.
     Failed,
     Stopping,
     /// Its containers exist and none of them runs.
@@ -61,13 +61,13 @@ pub struct Service {
     pub name: String,
     pub kind: String,
     pub state: ServiceState,
-    /// Why it is in this state, where that is not obvious.
+    /// Why it is in this state, if that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Milliseconds from its start to ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_after_ms: Option<u64>,
-    /// Restarts that nobody asked for, since `up`.
+    /// Restarts by the supervisor, since `up`.
     pub restarts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
@@ -93,7 +93,7 @@ pub struct Port {
     pub address: String,
 }
 
-/// What a service is doing.
+/// The state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
@@ -108,7 +108,7 @@ pub enum ServiceState {
     Ready,
     /// Was ready and does not answer.
     Unhealthy,
-    /// Ended again and again; no further attempt is made by itself.
+    /// Ended repeatedly; the supervisor makes no further attempt.
     CrashLoop,
     Failed,
     /// Ended with success, as a one-shot service does.
@@ -117,7 +117,7 @@ pub enum ServiceState {
     Stopped,
 }
 
-/// What a dependant waits for.
+/// The state that a dependant waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {

@@ -10,7 +10,7 @@ pub struct EnvironmentTarget {
     pub instance: String,
 }
 
-/// Whether an instance may have this name, which becomes part of the names of containers and directories.
+/// Whether this is a valid name of an instance. The name becomes part of the names of containers and directories.
 pub fn is_instance_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.len() <= 40 && name.chars().all(good)

@@ -1,4 +1,4 @@
-//! PURE: whether a claim of the scenario holds, from what was counted.
+//! PURE: decides whether a check of the scenario holds, from what was counted.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,18 +11,18 @@ use super::{
     scenario::{Check, Claim},
 };
 
-/// What claims are held against.
+/// The results that checks are compared with.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
-    /// By workload; an error says why it could not be read back.
+    /// By workload; an error says why its data could not be read back.
     pub consistencies: HashMap<String, Result<Consistency, String>>,
     pub recoveries: Vec<Recovery>,
-    /// By service: when it answered, from the timeline's start to its end.
+    /// By service: when it answered, from the start of the timeline to its end.
     pub answers: HashMap<String, Answers>,
     pub span_us: (u64, u64),
-    /// From the fault to recovered, by its id, in microseconds of the run.
+    /// By fault id: the time from injection to recovery, in microseconds of the run.
     pub affected_us: HashMap<String, (u64, u64)>,
-    /// By check: how a command ended.
+    /// By check: how its command ended.
     pub commands: HashMap<String, Result<i32, String>>,
 }
 

@@ -5,41 +5,41 @@ use std::{fmt, time::Duration};
 use devenv_profile::reading::{did_you_mean, one_of};
 use devenv_spec::{Period, Size};
 
-/// A figure compared with a value.
+/// A metric compared with a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    pub figure: Figure,
+    pub metric: Metric,
     pub comparison: Comparison,
     pub value: f64,
-    /// Over this time up to now; of figures that are about a moment, the last value.
+    /// The window up to now. For metrics without a window, the current value is taken.
     pub over: Duration,
-    /// As it is written.
+    /// As written in the file.
     pub text: String,
 }
 
-/// What can be looked at: `jobs.rate`, `cache.ready`, `host.disk-free`.
+/// A metric: `jobs.rate`, `cache.ready`, `host.disk-free`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figure {
+pub struct Metric {
     /// A workload, a service or `host`.
     pub owner: String,
-    pub name: FigureName,
+    pub name: MetricName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigureName {
-    /// Operations acknowledged, of those that ended.
+pub enum MetricName {
+    /// The fraction of the operations that ended which were acknowledged.
     OkRatio,
-    /// Operations acknowledged a second.
+    /// Operations acknowledged per second.
     Rate,
     /// Operations that did not succeed.
     Errors,
-    /// The time under which 99 of a hundred operations were, in milliseconds.
+    /// The 99th percentile of latency, in milliseconds.
     P99,
     /// Jobs accepted and not yet completed.
     Outstanding,
     /// 1 if the service is ready, else 0.
     Ready,
-    /// Bytes free where the state directory is.
+    /// Bytes free on the disk of the state directory.
     DiskFree,
     /// Bytes of memory available.
     MemoryFree,
@@ -55,7 +55,7 @@ pub enum Comparison {
     Unlike,
 }
 
-/// Whose figures there are.
+/// The sort of owner of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Workload,
@@ -71,23 +71,23 @@ pub struct InvalidCondition {
     pub hint: Option<String>,
 }
 
-/// 99.9 % and 0.999 are the same, whatever their bits.
+/// 99.9 % and 0.999 are equal, although their bits differ.
 const HAIR: f64 = 1e-9;
-/// The time over which ratios and rates are taken if none is said.
+/// The window of ratios and rates if none is given.
 const OVER: Duration = Duration::from_secs(1);
 
-const FIGURES: &[(&str, FigureName, Owner)] = &[
-    ("ok-ratio", FigureName::OkRatio, Owner::Workload),
-    ("rate", FigureName::Rate, Owner::Workload),
-    ("errors", FigureName::Errors, Owner::Workload),
-    ("p99", FigureName::P99, Owner::Workload),
-    ("outstanding", FigureName::Outstanding, Owner::Workload),
-    ("ready", FigureName::Ready, Owner::Service),
-    ("disk-free", FigureName::DiskFree, Owner::Host),
-    ("memory-free", FigureName::MemoryFree, Owner::Host),
+const FIGURES: &[(&str, MetricName, Owner)] = &[
+    ("ok-ratio", MetricName::OkRatio, Owner::Workload),
+    ("rate", MetricName::Rate, Owner::Workload),
+    ("errors", MetricName::Errors, Owner::Workload),
+    ("p99", MetricName::P99, Owner::Workload),
+    ("outstanding", MetricName::Outstanding, Owner::Workload),
+    ("ready", MetricName::Ready, Owner::Service),
+    ("disk-free", MetricName::DiskFree, Owner::Host),
+    ("memory-free", MetricName::MemoryFree, Owner::Host),
 ];
 
-/// The longer signs first: `>=` begins with `>`.
+/// The longer operators first: `>=` begins with `>`.
 const COMPARISONS: &[(&str, Comparison)] = &[
     (">=", Comparison::AtLeast),
     ("<=", Comparison::AtMost),
@@ -98,7 +98,7 @@ const COMPARISONS: &[(&str, Comparison)] = &[
 ];
 
 impl Condition {
-    /// `METRIC >= VALUE over DURATION`; `owner` resolves names.
+    /// Parses `METRIC >= VALUE over DURATION`; `owner` resolves names.
     pub fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
         let text = text.trim();
         let at = text.find(['<', '>', '=', '!']).ok_or_else(|| InvalidCondition {
@@ -108,9 +108,9 @@ impl Condition {
         Self::of(text[..at].trim(), &text[at..], owner)
     }
 
-    /// The figure and the rest apart, as `steady` has them. A bare `true` or value means that it is equal.
-    pub fn of(figure: &str, rest: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
-        let figure = Figure::parse(figure, owner)?;
+    /// The metric and the rest as two strings, as in `steady`. A bare `true` or value means equality.
+    pub fn of(metric: &str, rest: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
+        let metric = Metric::parse(metric, owner)?;
         let rest = rest.trim();
         let (comparison, value) = COMPARISONS
             .iter()
@@ -130,22 +130,22 @@ impl Condition {
             message: format!("`{value}` is not a value to compare with"),
             hint: Some("a value is a number, `true`, `99.9%`, a size such as `2GiB` or a duration such as `80ms`".to_owned()),
         })?;
-        Ok(Self { text: format!("{figure} {rest}"), figure, comparison, value: number, over })
+        Ok(Self { text: format!("{metric} {rest}"), metric, comparison, value: number, over })
     }
 
-    pub fn holds(&self, figure: f64) -> bool {
+    pub fn holds(&self, metric: f64) -> bool {
         match self.comparison {
-            Comparison::AtLeast => figure >= self.value - HAIR,
-            Comparison::AtMost => figure <= self.value + HAIR,
-            Comparison::Above => figure > self.value,
-            Comparison::Below => figure < self.value,
-            Comparison::Equal => (figure - self.value).abs() < HAIR,
-            Comparison::Unlike => (figure - self.value).abs() >= HAIR,
+            Comparison::AtLeast => metric >= self.value - HAIR,
+            Comparison::AtMost => metric <= self.value + HAIR,
+            Comparison::Above => metric > self.value,
+            Comparison::Below => metric < self.value,
+            Comparison::Equal => (metric - self.value).abs() < HAIR,
+            Comparison::Unlike => (metric - self.value).abs() >= HAIR,
         }
     }
 }
 
-impl Figure {
+impl Metric {
     fn parse(text: &str, owner: impl Fn(&str) -> Option<Owner>) -> Result<Self, InvalidCondition> {
         let Some((who, name)) = text.split_once('.') else {
             return Err(InvalidCondition {
@@ -168,7 +168,7 @@ impl Figure {
     }
 }
 
-/// A number, a truth, a percentage, bytes or milliseconds.
+/// A number, a boolean, a percentage, a size in bytes or a duration in milliseconds.
 fn number(text: &str) -> Option<f64> {
     match text {
         "true" => return Some(1.0),
@@ -187,7 +187,7 @@ fn number(text: &str) -> Option<f64> {
     text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-impl fmt::Display for Figure {
+impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = FIGURES.iter().find(|(_, name, _)| *name == self.name).map_or("", |(text, _, _)| *text);
         write!(f, "{}.{name}", self.owner)
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_told_with_what_is_known() {
+    fn an_invalid_condition_is_reported_with_the_valid_ones() {
         let problem = |text: &str| {
             let error = Condition::parse(text, owner).unwrap_err();
             format!("{} / {}", error.message, error.hint.unwrap_or_default())

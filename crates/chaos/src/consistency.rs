@@ -1,8 +1,8 @@
-//! PURE: what was acknowledged against what is there: lost, holes, duplicates, unexpected.
+//! PURE: compares what was acknowledged with what is stored: lost, holes, duplicates, unexpected.
 //!
-//! All that is written here goes into logs, so what is lost has to be a suffix of what one client wrote on one
-//! connection: a *hole* is an acknowledged operation that is gone though a later one, sent before anything went wrong,
-//! is there. A hole is a fault of the server whatever it promises.
+//! Workloads write to logs only, so lost operations must be the last ones that a client wrote on one
+//! connection. A *hole* is an acknowledged operation that is missing although a later one, sent before the fault,
+//! is stored. A hole is a bug of the server, whatever durability it promises.
 
 use devenv_kinds::capability::Observed;
 
@@ -17,20 +17,20 @@ pub(crate) struct Consistency {
     pub acknowledged: u64,
     pub failed: u64,
     pub unknown: u64,
-    /// Of the unknown, those that are there.
+    /// Unknown operations that are stored.
     pub appeared: u64,
     pub lost: u64,
-    /// The longest time from the newest survivor to the last that was lost after it.
+    /// The longest time from the newest survivor to the last operation that was lost after it.
     pub window_us: u64,
     pub holes: u64,
     pub duplicates: u64,
     pub unexpected: u64,
-    /// The first that was lost, as `client/sequence`.
+    /// The first lost operation, as `client/sequence`.
     pub first_lost: Option<(u32, u64)>,
 }
 
 impl Consistency {
-    /// What can be said without a look at the service.
+    /// What is known without reading the service's data.
     pub(crate) fn of_operations(operations: &[Operation]) -> Self {
         let mut consistency = Self { attempted: operations.len() as u64, ..Self::default() };
         for operation in operations {
@@ -43,7 +43,7 @@ impl Consistency {
         consistency
     }
 
-    /// `operations` in the order of clients and sequences.
+    /// `operations` are ordered by client and sequence.
     pub(crate) fn judge(operations: &[Operation], observed: &Observed) -> Self {
         let mut consistency = Self::of_operations(operations);
         let mut known = 0;
@@ -57,7 +57,7 @@ impl Consistency {
                 .sum::<u64>();
         }
         consistency.unexpected = observed.strangers + observed.found.len() as u64 - known;
-        // What was refused for certain has no business to be there.
+        // A refused operation must not be stored.
         consistency.unexpected += operations
             .iter()
             .filter(|operation| operation.outcome == Outcome::Failed && observed.found.contains_key(&key(operation)))
@@ -65,17 +65,17 @@ impl Consistency {
         consistency
     }
 
-    /// One client works on one connection at a time and sends one operation after the other.
+    /// One client uses one connection at a time and sends one operation after the other.
     fn client(&mut self, operations: &[Operation], observed: &Observed) {
         let mut survivor_us = operations.first().map_or(0, |operation| operation.invoked_us);
-        // Lost since the last survivor, on the connection that is still whole.
+        // Lost since the last survivor, on the same unbroken connection.
         let mut pending = 0;
         for operation in operations {
             let there = observed.found.contains_key(&key(operation));
             match operation.outcome {
                 Outcome::Acknowledged { at_us } if there => {
-                    // Something newer of the same connection is there: what is missing before it is a hole. A client
-                    // that reconnects internally shows that only by the time it took.
+                    // A newer operation on the same connection is stored, so what is missing before it is a hole. A client
+                    // that reconnects internally shows that only by the duration of the operation.
                     let stalled = at_us.saturating_sub(operation.invoked_us) > STALL_US;
                     self.holes += if stalled { 0 } else { pending };
                     pending = 0;
@@ -89,7 +89,7 @@ impl Consistency {
                 }
                 Outcome::Unknown => {
                     self.appeared += u64::from(there);
-                    // The connection broke here: what comes after it may be there whatever was lost before.
+                    // The connection broke here: later operations may be stored whatever was lost before.
                     pending = 0;
                 }
                 Outcome::Failed => {}
@@ -106,8 +106,8 @@ fn key(operation: &Operation) -> (u32, u64) {
 mod tests {
     use super::*;
 
-    /// `a` acknowledged and there, `l` acknowledged and lost, `u` unknown, `U` unknown and there, `f` refused, `F` refused and there,
-    /// `2` acknowledged and there twice. One a millisecond.
+    /// `a` acknowledged and stored, `l` acknowledged and lost, `u` unknown, `U` unknown and stored, `f` refused, `F` refused and stored,
+    /// `2` acknowledged and stored twice. One per millisecond.
     fn judged(clients: &[&str]) -> Consistency {
         let mut operations = Vec::new();
         let mut observed = Observed::default();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_of_what_nobody_acknowledged() {
+    fn unacknowledged_operations_are_never_lost() {
         let consistency = judged(&["aauUfa", "aaa"]);
         assert_eq!((consistency.acknowledged, consistency.unknown, consistency.appeared, consistency.failed), (6, 2, 1, 1));
         assert_eq!(
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_between_what_is_there_is_a_hole() {
+    fn a_missing_operation_between_stored_ones_is_a_hole() {
         let consistency = judged(&["aallaa", "aaaaa"]);
         assert_eq!((consistency.lost, consistency.holes), (2, 2));
     }

@@ -1,4 +1,4 @@
-//! What a run asks of the daemon, for one environment. The command line's client is one side of it, a fake the other.
+//! What a run asks of the daemon, for one environment. The command line's client implements it, and so does the fake of the tests.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ pub trait DaemonApi {
     async fn status(&self) -> Result<Status, ApiError>;
     /// With their values, as programs on the host get them.
     async fn variables(&self) -> Result<BTreeMap<String, String>, ApiError>;
-    /// Why the fault cannot be injected, where that can be known without doing it.
-    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError>;
-    /// Answered once the fault is witnessed, or was not within its time.
+    /// Why the fault cannot be injected, as far as that is known without injecting it.
+    async fn check(&self, order: &InjectOrder) -> Result<(), ApiError>;
+    /// Returns once the effect of the fault was observed, or was not observed in time.
     async fn inject(&self, order: &InjectOrder) -> Result<Fault, ApiError>;
     async fn heal(&self, ids: &[String]) -> Result<(), ApiError>;
-    /// What faults change of these services, as it is now.
+    /// What faults have changed of these services now.
     async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError>;
-    /// Those that are there and those that have healed.
+    /// Active faults and healed ones.
     async fn faults(&self) -> Result<Vec<Fault>, ApiError>;
 }

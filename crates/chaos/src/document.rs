@@ -17,27 +17,27 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Scenario")]
 pub(super) struct Document {
-    /// What is put to the test, in a line.
+    /// What the scenario tests, in one line.
     #[serde(default)]
     pub(super) description: Option<String>,
-    /// The profile that it runs on; without one, that which the environment runs, else `default`.
+    /// The profile that it runs on. Default: the profile that the environment runs, else `default`.
     #[serde(default)]
     #[expect(dead_code, reason = "it is parsed on its own, before the other fields can be checked")]
     pub(super) profile: Option<String>,
-    /// What is drawn by chance is drawn from this.
+    /// Seed for random choices.
     #[serde(default)]
     pub(super) seed: Option<u64>,
-    /// How long the whole run may take.
+    /// The time limit of the whole run.
     #[serde(default)]
     pub(super) deadline: Option<Period>,
-    /// What is done all the time, by name.
+    /// Work that goes on during the whole run, by name.
     pub(super) workload: IndexMap<String, WorkloadDocument>,
-    /// Conditions under which the timeline begins, and which have to hold again at the end.
+    /// Conditions that must hold before the timeline begins, and again at the end.
     #[serde(default)]
     pub(super) steady: IndexMap<String, String>,
     /// The faults.
     pub(super) timeline: Vec<EntryDocument>,
-    /// Conditions under which the run is broken off.
+    /// Conditions that abort the run.
     #[serde(default, rename = "stop-if")]
     pub(super) stop_if: Vec<String>,
     /// The checks, by `WORKLOAD.lost`, `ID.recovery` and so on.
@@ -85,13 +85,13 @@ pub(super) struct HttpWorkload {
     /// The request path.
     #[serde(default)]
     pub(super) path: Option<String>,
-    /// The status code of success. Default: 200.
+    /// The status code that counts as success. Default: 200.
     #[serde(default)]
     pub(super) status: Option<u16>,
-    /// How many work at once.
+    /// The number of concurrent clients.
     #[serde(default)]
     pub(super) clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
+    /// Operations per second of all clients together: `400/s`.
     #[serde(default)]
     pub(super) rate: Option<String>,
 }
@@ -100,41 +100,41 @@ pub(super) struct HttpWorkload {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the fields that all workloads have are read by their names")]
 pub(super) struct CommandWorkload {
-    /// The service that it is about, for recovery times.
+    /// The service whose recovery time this measures.
     #[serde(default)]
     pub(super) service: Option<String>,
     /// The command and its arguments. It gets the environment's variables and `DEVENV_CHAOS_SEQUENCE`.
     pub(super) command: Vec<String>,
-    /// How many work at once.
+    /// The number of commands at a time.
     #[serde(default)]
     pub(super) clients: Option<u32>,
-    /// Operations a second of all clients together: `10/s`.
+    /// Operations per second of all clients together: `10/s`.
     #[serde(default)]
     pub(super) rate: Option<String>,
 }
 
-/// One fault at its time.
+/// One fault and its time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EntryDocument {
-    /// How the rest of the file calls it.
+    /// The name by which the rest of the file refers to it.
     pub(super) id: String,
-    /// When, from the start of the timeline.
+    /// The time since the start of the timeline.
     #[serde(default)]
     pub(super) at: Option<Period>,
-    /// When, after something happened to another entry: `ID.recovered + 3s`, also `ID.injected` and `ID.healed`.
+    /// The time after something happened to another entry: `ID.recovered + 3s`, also `ID.injected` and `ID.healed`.
     #[serde(default)]
     pub(super) after: Option<String>,
-    /// When, by a condition: `jobs.outstanding > 100`.
+    /// A condition that starts it: `jobs.outstanding > 100`.
     #[serde(default)]
     pub(super) when: Option<String>,
     /// How long it lasts. Without it, a fault that does not end by itself lasts to the end of the timeline.
     #[serde(default, rename = "for")]
     pub(super) lasting: Option<Period>,
-    /// Later by up to this much, drawn from the seed. For `at` and `after`.
+    /// A random delay of up to this much, drawn from the seed. For `at` and `after`.
     #[serde(default)]
     pub(super) spread: Option<Period>,
-    /// Its name, as `devenv chaos faults` lists them.
+    /// The name of the fault, as `devenv chaos faults` lists it.
     pub(super) fault: String,
     /// The service.
     pub(super) on: String,
@@ -143,7 +143,7 @@ pub(super) struct EntryDocument {
     pub(super) set: Settings,
 }
 
-/// Parameters by name; the fault knows what they are.
+/// Parameters by name. The fault defines which exist.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Settings(pub(super) IndexMap<String, Value>);
@@ -158,23 +158,23 @@ impl JsonSchema for Settings {
     }
 }
 
-/// What has to hold.
+/// The conditions of a passed run.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckDocument {
-    /// The most that is allowed: a number, or for `recovery` a duration.
+    /// The largest allowed value: a number, or for `recovery` a duration.
     #[serde(default)]
     pub(super) max: Option<String>,
     /// The most that may be lost: the time from the newest write that survived to the last that was acknowledged.
     #[serde(default, rename = "max-window")]
     pub(super) max_window: Option<Period>,
-    /// Of `available`: the least share of the time, such as `99%`.
+    /// For `available`: the least fraction of the time, such as `99%`.
     #[serde(default)]
     pub(super) min: Option<String>,
-    /// Of `available`: the faults during which the service need not be.
+    /// For `available`: the faults during which the service may be down.
     #[serde(default)]
     pub(super) except: Vec<String>,
-    /// A command of yours, run at the end with the environment's variables; it holds if it ends with 0.
+    /// A command of yours that runs at the end with the environment's variables. The check holds if it exits with 0.
     #[serde(default)]
     pub(super) command: Option<Vec<String>>,
 }
@@ -185,7 +185,7 @@ impl WorkloadDocument {
         &self.0.kind
     }
 
-    /// Of a kind of service; `None` for work that any service can have.
+    /// For work that a kind of service defines; `None` for work that any service can have.
     pub(super) fn kind(&self) -> Option<&'static dyn WorkloadKind> {
         workload::find(self.name())
     }

@@ -1,4 +1,4 @@
-//! The life of one entry of the timeline: its time, the injection, the healing, the way back.
+//! The life of one entry of the timeline: waiting, injection, healing, recovery.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::{
 };
 use devenv_faults::Undoing;
 
-/// An answer to an injection takes the time of a witness; much more means that the daemon is in trouble.
+/// An injection is answered once its effect is observed; a much longer wait means that the daemon has a problem.
 const INJECTION: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Runs one entry. If it is cancelled at any point, the board knows the fault that it leaves behind.
+/// Runs one entry. If it is cancelled at any point, the progress board knows the fault that it leaves behind.
 pub(crate) async fn live(run: &Run<'_>, index: usize) {
     let entry = &run.scenario.timeline[index];
     if begins(run, entry, index).await.is_some() && injected(run, entry, index).await.is_some() {
@@ -29,7 +29,7 @@ pub(crate) async fn live(run: &Run<'_>, index: usize) {
     run.board.write(index, |progress| progress.phase = Phase::Over);
 }
 
-/// Waits for its time; `None` if that never comes.
+/// Waits until the entry is due; `None` if that never happens.
 async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
     let delay = plan::delay(&run.plan.plan[index]);
     match &entry.start {
@@ -53,7 +53,7 @@ async fn begins(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
     Some(())
 }
 
-/// When it happened; `Some(None)` if it never will.
+/// The time at which the event happened; `Some(None)` if it will never happen.
 #[expect(clippy::option_option, reason = "the condition is neither pending nor impossible nor timed")]
 fn happened(progress: &EntryProgress, moment: Moment) -> Option<Option<u64>> {
     let at = match moment {
@@ -77,7 +77,7 @@ pub(super) fn order(entry: &Entry, planned: &PlannedFault, id: String) -> Inject
 
 async fn injected(run: &Run<'_>, entry: &Entry, index: usize) -> Option<()> {
     let mut order = order(entry, &run.plan.plan[index], run.fault_id(&entry.id));
-    // What lasts to the end has a limit all the same: nobody may be left to heal it.
+    // A fault that lasts to the end still gets a limit: nobody may be left to heal it.
     order.for_ms = order.for_ms.or_else(|| entry.lasts().then(|| run.left().as_millis() as u64 + 10_000));
     run.journal.write(
         Some(&entry.on),
@@ -128,7 +128,7 @@ fn refused(run: &Run<'_>, entry: &Entry, index: usize, why: String) {
     run.board.write(index, |progress| progress.refused = Some(why));
 }
 
-/// Waits until the fault ends: when its time is up, at the end of the timeline, or on its own.
+/// Waits until the fault ends: after its duration, at the end of the timeline, or by itself.
 async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
     let fault_us = run.board.read(|entries| entries[index].fault_us.or(entries[index].asked_us)).unwrap_or_default();
     if let Some(lasting) = entry.lasting {
@@ -152,7 +152,7 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
         match faults.iter().find(|fault| fault.id == id) {
             Some(fault) if fault.healed_at.is_none() => {}
             Some(fault) => break (fault.healed_at.clone(), fault.healed_at.as_deref().and_then(|at| run.us_of(at))),
-            // Not remembered: then it is not there either, unless nobody answered.
+            // The daemon does not know the fault, so it is not active, unless the request got no answer.
             None if !faults.is_empty()
                 || run.daemon_api.status().await.is_ok_and(|status| status.faults.iter().all(|fault| fault.id != id)) =>
             {
@@ -180,7 +180,7 @@ async fn healed(run: &Run<'_>, entry: &Entry, index: usize) {
 
 async fn heal(run: &Run<'_>, entry: &Entry) {
     if let Err(error) = run.daemon_api.heal(&[run.fault_id(&entry.id)]).await {
-        // The end of the run heals everything again, and verifies it.
+        // The end of the run heals all faults again, and verifies it.
         run.journal.write(
             Some(&entry.on),
             "fault.not-healed",
@@ -190,7 +190,7 @@ async fn heal(run: &Run<'_>, entry: &Entry) {
     }
 }
 
-/// Waits until the service answers again and the supervisor calls it ready.
+/// Waits until the service answers again and the supervisor reports it ready.
 async fn recovered(run: &Run<'_>, entry: &Entry, index: usize) {
     let (from, witnessed) = run
         .board

@@ -1,4 +1,4 @@
-//! Where scenarios are: the project's `chaos/`, then the binary.
+//! Finds scenarios: in the project's `chaos/`, then among those in the binary.
 
 use std::{
     fs,
@@ -8,11 +8,11 @@ use std::{
 use super::validate::shown;
 use devenv_profile::reading::{did_you_mean, one_of};
 
-/// A scenario's text, not yet looked at.
+/// A scenario's text, not parsed yet.
 #[derive(Debug)]
 pub struct Located {
     pub name: String,
-    /// As people know the file.
+    /// The path or name that messages show.
     pub shown: String,
     pub bytes: Vec<u8>,
 }
@@ -24,12 +24,12 @@ pub struct NotFound {
     pub hint: String,
 }
 
-/// The shipped scenarios: name and text.
+/// The built-in scenarios: name and text.
 fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> {
     devenv_shipped::documents("chaos")
 }
 
-/// A path if it contains `/` or ends in `.yaml`, looked for from here, then from the project; else a name.
+/// A path if it contains `/` or ends in `.yaml`, relative to the current directory, then to the project; otherwise a name.
 pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     let is_path = scenario.contains('/') || Path::new(scenario).extension().is_some_and(|extension| extension == "yaml");
     let candidates = if is_path {
@@ -54,15 +54,15 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     Err(NotFound { name: scenario.to_owned(), hint })
 }
 
-/// The largest scenario that is read, in bytes.
+/// The largest size of a scenario file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// A file that is no scenario by its nature or size is not found.
+/// A file of another type or above the size limit is not found.
 fn read(path: &Path) -> Option<Vec<u8>> {
     devenv_files::read_bounded(path, LARGEST).ok()
 }
 
-/// The names of all that can be named.
+/// The names of all scenarios.
 pub(crate) fn list(project: &Path) -> Vec<String> {
     let own = fs::read_dir(project.join("chaos")).into_iter().flatten().filter_map(|entry| {
         let path = entry.ok()?.path();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_projects_own_go_before_shipped_ones_and_a_slip_is_understood() {
+    fn the_projects_scenarios_precede_built_in_ones_and_a_typing_error_gets_a_suggestion() {
         let project = tempfile::tempdir().unwrap();
         fs::create_dir(project.path().join("chaos")).unwrap();
         fs::write(project.path().join("chaos/partition.yaml"), "mine").unwrap();

@@ -1,4 +1,4 @@
-//! The journal of a run: one event a line, on the disk before what it announces is done.
+//! The journal of a run: one event per line, on the disk before the announced action is taken.
 //!
 //! After an interrupted run it shows what was done to which service. Its events are also the report's
 //! timeline.
@@ -25,7 +25,7 @@ pub(crate) struct Journal<'a> {
 struct Inner {
     file: File,
     events: Vec<Event>,
-    /// The first line that could not be kept.
+    /// The first line that could not be written.
     trouble: Option<io::Error>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Journal<'a> {
         self.inner.borrow().events.clone()
     }
 
-    /// Why the journal is not complete, if it is not.
+    /// Why the journal is incomplete, if it is.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.inner.borrow().trouble.as_ref().map(ToString::to_string)
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_a_line_and_is_told() {
+    fn every_event_is_a_line_and_is_passed_on() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.ndjson");
         let kinds_seen = RefCell::new(Vec::new());
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!((events[1].sequence, events[1].service.as_deref()), (2, Some("cache")));
         assert_eq!(*kinds_seen.borrow(), ["run.began", "fault.injecting"]);
         assert_eq!(journal.trouble(), None);
-        // A run never writes over another one's journal.
+        // A run never writes over another run's journal.
         assert!(Journal::create(&path, "e", &listener).is_err());
     }
 }

@@ -1,9 +1,9 @@
-//! Chaos scenarios: a workload, a timeline of faults, and a verdict that has been earned.
+//! Chaos scenarios: a workload, a timeline of faults, and a verdict that the run has to prove.
 //!
-//! The command line runs them, through the daemon's client; nothing here knows the daemon or the engine. From a file to a
-//! [`Scenario`] (`document`, `validate`), from there with a seed to a plan (`plan`): both pure. A run (`runner`, `entry`, `pool`)
-//! injects and undoes; clients (`workload`) write the answers they get into a `log`; in the end the data that exists is
-//! compared with it (`consistency`, `check`, `verdict`: pure), and reported (`report`).
+//! The command line runs them through the daemon's client; nothing here knows the daemon or the engine. `document` and `validate` turn a
+//! file into a [`Scenario`], and `plan` turns it with a seed into a plan: both are pure. A run (`runner`, `entry`, `workers`)
+//! injects and undoes faults; clients (`workload`) write the answers they get to a log; at the end the stored data is
+//! compared with that log (`consistency`, `check`, `verdict`: pure), and the result is reported (`report`).
 
 mod check;
 mod condition;
@@ -40,7 +40,7 @@ pub use scenario::Scenario;
 pub use shrink::{shrunk, without};
 pub use validate::{ServiceFacts, Services, profile_of, read};
 
-/// The file whose lock a run of this environment holds.
+/// The lock file that a run holds, one for each environment.
 pub fn lock_name(project: &str, instance: &str) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new().chain_update(project).chain_update([0]).chain_update(instance).finalize();

@@ -1,38 +1,38 @@
-//! The figures that conditions look at, as they are now.
+//! The current values of the metrics that conditions use.
 
 use std::{path::Path, time::Duration};
 
 use super::{
-    condition::{Condition, FigureName},
+    condition::{Condition, MetricName},
     stats::{ok_ratio, percentile},
     workers::WorkerPool,
 };
 
-/// What is known of a figure: `None` if nothing is, or not for long enough.
+/// The value of a metric. `None` if it is not known, or not for long enough.
 pub(crate) fn read(condition: &Condition, pool: &WorkerPool, working_for: Duration, directory: &Path) -> Option<f64> {
-    let owner = &condition.figure.owner;
+    let owner = &condition.metric.owner;
     let worker = || pool.workers.iter().find(|worker| worker.workload.name == *owner);
     let samples = || worker().filter(|_| working_for >= condition.over).map(|worker| worker.recorder.stats.last(condition.over));
-    match condition.figure.name {
-        FigureName::OkRatio => ok_ratio(&samples()?),
-        FigureName::Rate => {
+    match condition.metric.name {
+        MetricName::OkRatio => ok_ratio(&samples()?),
+        MetricName::Rate => {
             let done = samples()?.iter().filter(|sample| sample.ok).count();
             Some(done as f64 / condition.over.as_secs_f64())
         }
-        FigureName::Errors => Some(samples()?.iter().filter(|sample| !sample.ok).count() as f64),
-        FigureName::P99 => percentile(&samples()?, 0.99),
-        FigureName::Outstanding => Some(worker()?.work.outstanding().unwrap_or(0) as f64),
-        FigureName::Ready => Some(if pool.seen.get(owner)?.answers().answers() { 1.0 } else { 0.0 }),
-        FigureName::DiskFree => {
+        MetricName::Errors => Some(samples()?.iter().filter(|sample| !sample.ok).count() as f64),
+        MetricName::P99 => percentile(&samples()?, 0.99),
+        MetricName::Outstanding => Some(worker()?.work.outstanding().unwrap_or(0) as f64),
+        MetricName::Ready => Some(if pool.seen.get(owner)?.answers().answers() { 1.0 } else { 0.0 }),
+        MetricName::DiskFree => {
             let disk = rustix::fs::statvfs(directory).ok()?;
             Some(disk.f_bavail as f64 * disk.f_frsize as f64)
         }
-        FigureName::MemoryFree => memory_available(&std::fs::read_to_string("/proc/meminfo").ok()?),
+        MetricName::MemoryFree => memory_available(&std::fs::read_to_string("/proc/meminfo").ok()?),
     }
 }
 
 pub(crate) fn holds(condition: &Condition, pool: &WorkerPool, working_for: Duration, directory: &Path) -> bool {
-    read(condition, pool, working_for, directory).is_some_and(|figure| condition.holds(figure))
+    read(condition, pool, working_for, directory).is_some_and(|value| condition.holds(value))
 }
 
 fn memory_available(meminfo: &str) -> Option<f64> {

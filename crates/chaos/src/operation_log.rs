@@ -1,7 +1,7 @@
-//! The log of what each client tried and the outcome, in a file outside of the services under test.
+//! The log of each client's operations and their outcomes, in a file outside of the services under test.
 //!
-//! A line is written before an operation is sent and one after its answer, each by one write to the file, so that the
-//! operation log outlives this process. What was acknowledged is judged from the file, not from memory.
+//! A line is written before an operation is sent and one after its answer, each by one write to the file, so the
+//! log survives this process. Acknowledged operations are read from the file, not from memory.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-/// One workload's book. Cheap to clone.
+/// The log of one workload. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct OperationLog {
     shared: Arc<Shared>,
@@ -27,11 +27,11 @@ struct Shared {
     path: PathBuf,
     file: Mutex<File>,
     began: Instant,
-    /// A line could not be written: nothing may be concluded from this book.
+    /// A line could not be written: no conclusion may be drawn from this log.
     torn: AtomicBool,
 }
 
-/// What is written of an operation.
+/// What is written about an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// About to be sent.
@@ -39,13 +39,13 @@ pub(crate) enum Entry {
     Acknowledged,
     /// Refused for certain.
     Failed,
-    /// Sent, and nobody knows what became of it.
+    /// Sent, and its outcome is unknown.
     Unknown,
-    /// Of a job: completed by a worker. Once for each time.
+    /// For a job: completed by a worker. Once for each completion.
     Done,
 }
 
-/// An operation as the operation log has it.
+/// An operation as read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
     pub client: u32,
@@ -81,7 +81,7 @@ impl OperationLog {
         }
     }
 
-    /// All operations in the order of clients and sequences, from the file.
+    /// All operations in the file, ordered by client and sequence.
     pub(crate) fn operations(&self) -> io::Result<Vec<Operation>> {
         if self.shared.torn.load(Ordering::Relaxed) {
             return Err(io::Error::other("cannot write a line"));
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_back_and_an_operation_without_an_end_is_unknown() {
+    fn the_log_is_read_back_and_an_operation_without_an_end_is_unknown() {
         let directory = tempfile::tempdir().unwrap();
         let log = OperationLog::create(&directory.path().join("l"), Instant::now()).unwrap();
         for (client, sequence, entry) in [

@@ -1,11 +1,11 @@
-//! The results of a run, after all workers have stopped: the data compared with the operation logs, recovery times, figures.
+//! The results of a run, after all workers have stopped: the data compared with the operation logs, recovery times, counts.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant as Clock},
 };
 
-use devenv_api::{Fault, Recovery, WorkloadFigures};
+use devenv_api::{Fault, Recovery, WorkloadResult};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -16,13 +16,13 @@ use super::{
 use devenv_faults::Undoing;
 use devenv_kinds::capability::{Observed, Variables, WorkError};
 
-/// For one look at what is there, and for a service that is only just back.
+/// The time limit for one read of the data, and for a service that has just recovered.
 const READ_BACK: Duration = Duration::from_secs(30);
-/// For a check that is a command.
+/// The time limit for a check that is a command.
 const COMMAND: Duration = Duration::from_mins(2);
 
 impl Run<'_> {
-    /// What each workload wrote against what is there, over fresh connections.
+    /// Compares what each workload wrote with what is stored, read over new connections.
     pub(super) async fn consistencies(&self) -> (HashMap<String, Result<Consistency, String>>, HashMap<String, Vec<Operation>>) {
         let mut consistencies = HashMap::new();
         let mut all = HashMap::new();
@@ -46,7 +46,7 @@ impl Run<'_> {
             match observed {
                 Ok(Some(observed)) => {
                     let consistency = Consistency::judge(&operations, &observed);
-                    self.tell_tally(&name, &consistency, &observed, took);
+                    self.report_losses(&name, &consistency, &observed, took);
                     consistencies.insert(name.clone(), Ok(consistency));
                 }
                 Ok(None) => {}
@@ -57,7 +57,7 @@ impl Run<'_> {
         (consistencies, all)
     }
 
-    fn tell_tally(&self, name: &str, consistency: &Consistency, observed: &Observed, took: f64) {
+    fn report_losses(&self, name: &str, consistency: &Consistency, observed: &Observed, took: f64) {
         let message = format!("{name}: {} of {} acknowledged operations were lost", consistency.lost, consistency.acknowledged);
         let data = json!({ "workload": name, "found": observed.found.len(), "read_ms": took, "at_ms": self.at_ms() });
         self.journal.write(None, "workload.read", message, data);
@@ -125,14 +125,14 @@ impl Run<'_> {
         recoveries
     }
 
-    /// When the service of an entry was ready for good again: the fault itself if it never stopped.
+    /// When the service of an entry was ready and stayed so: the time of the fault itself if it never stopped.
     pub(super) fn ready_us(&self, index: usize) -> Option<u64> {
         let progress = self.board.read(|entries| entries[index].clone());
         let (fault_us, recovered_us) = (progress.fault_us?, progress.recovered_us?);
         let answers = self.pool.seen.get(&self.scenario.timeline[index].on).map(Seen::answers);
         let mut ready = if progress.left_ready { recovered_us } else { fault_us };
         let mut from = fault_us;
-        // The last return before it had recovered.
+        // The last time it became ready before the entry recovered.
         while let Some(back) = answers.as_ref().and_then(|answers| answers.back_after(answers.silent_after(from, recovered_us)?)) {
             if !progress.left_ready || back > recovered_us {
                 ready = back.min(recovered_us);
@@ -170,12 +170,12 @@ impl Run<'_> {
         })
     }
 
-    pub(super) fn figures(&self, operations: &HashMap<String, Vec<Operation>>) -> Vec<WorkloadFigures> {
-        let figures = |worker: &Worker| {
+    pub(super) fn workload_results(&self, operations: &HashMap<String, Vec<Operation>>) -> Vec<WorkloadResult> {
+        let result = |worker: &Worker| {
             let samples = worker.recorder.stats.all();
             let consistency =
                 operations.get(&worker.workload.name).map(|operations| Consistency::of_operations(operations)).unwrap_or_default();
-            WorkloadFigures {
+            WorkloadResult {
                 name: worker.workload.name.clone(),
                 kind: worker.workload.task.kind().to_owned(),
                 service: worker.workload.service.clone().unwrap_or_default(),
@@ -188,7 +188,7 @@ impl Run<'_> {
                 tenths: stats::tenths(&samples),
             }
         };
-        self.pool.workers.iter().map(figures).collect()
+        self.pool.workers.iter().map(result).collect()
     }
 
     /// Removes the workloads' data. Failures are only reported.

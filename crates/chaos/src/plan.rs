@@ -1,4 +1,4 @@
-//! PURE: the plan: what a scenario does, with everything drawn that is left to chance.
+//! PURE: the plan of a scenario, with every random choice made.
 //!
 //! Each draw is a hash of the seed and of what it is for, so that an entry's time does not depend on the entries around
 //! it (a shrunk timeline keeps the times of what is left), nor on the version of a library.
@@ -25,7 +25,7 @@ fn planned(entry: &Entry, seed: u64) -> PlannedFault {
         fault: entry.fault.clone(),
         on: entry.on.clone(),
         parameters: entry.parameters.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
-        // JSON numbers beyond 2^53 are not the same to every reader.
+        // JSON numbers beyond 2^53 lose precision in some readers.
         seed: draw(seed, &entry.id, "fault") >> 11,
     };
     match &entry.start {
@@ -38,14 +38,14 @@ fn planned(entry: &Entry, seed: u64) -> PlannedFault {
     planned
 }
 
-/// What a plan says of an entry's time: from the start of the timeline, or from what it waits for. Only the plan counts,
-/// so that a stored one replays without being drawn again.
+/// The time of an entry as the plan has it: from the start of the timeline, or from the event that it waits for. Only the plan counts,
+/// so a stored plan is replayed without new random choices.
 pub fn delay(planned: &PlannedFault) -> Duration {
     let after = planned.after.as_deref().and_then(|after| after.rsplit_once("+ ")?.1.strip_suffix("ms")?.parse().ok());
     Duration::from_millis(planned.at_ms.or(after).unwrap_or_default())
 }
 
-/// The delay drawn for an entry: from nothing to its spread.
+/// The delay drawn for an entry: between zero and its spread.
 fn later(entry: &Entry, seed: u64) -> Duration {
     let most = milliseconds(entry.spread);
     Duration::from_millis(if most == 0 { 0 } else { draw(seed, &entry.id, "spread") % (most + 1) })
@@ -82,7 +82,7 @@ timeline:
         let text = |seed| serde_json::to_string(&plan(&scenario, seed)).unwrap();
         assert_eq!(text(1), text(1));
         assert_ne!(text(1), text(2));
-        // Of a released version: a plan that was drawn once is drawn again.
+        // A plan of a released version: the same seed must give the same plan.
         let one = &plan(&scenario, 7).plan;
         assert_eq!((one[0].at_ms, one[1].for_ms), (Some(2000 + milliseconds(later(&scenario.timeline[0], 7))), Some(3000)));
         assert_eq!(delay(&one[0]), Duration::from_secs(2) + later(&scenario.timeline[0], 7));

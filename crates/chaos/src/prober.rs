@@ -1,7 +1,7 @@
 //! Asks a service every 20 ms, in its own protocol, whether it answers.
 //!
-//! While it answers, over one connection. When it does not, a new attempt starts every 20 ms whether or not the earlier
-//! ones have ended, so that neither a lost packet nor a time limit makes the return seem later than it is.
+//! While it answers, the prober keeps one connection. When it does not, a new attempt starts every 20 ms whether or not the earlier
+//! ones have ended, so that neither a lost packet nor a time-out makes the recovery seem later than it is.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::recovery::Answers;
 
 pub(crate) const PERIOD: Duration = Duration::from_millis(20);
-/// An answer that takes longer is none.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Attempts in flight at once: as many as start within the time-out of one.
+/// Concurrent attempts: as many as start within the time-out of one.
 const AT_ONCE: usize = 50;
 
-/// What one prober saw. Cheap to clone.
+/// The observations of one prober. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     shared: Arc<Mutex<State>>,
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 struct State {
     answers: Answers,
-    /// When the latest question that was answered had been asked.
+    /// When the latest answered question was sent.
     asked_us: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Seen {
         self.state(|state| state.answers.clone())
     }
 
-    /// It answers, and the question that shows it was asked after this time.
+    /// Whether it answers, by a question that was sent after this time.
     pub(crate) fn answers_since(&self, at_us: u64) -> bool {
         self.state(|state| state.answers.answers() && state.asked_us.is_some_and(|asked| asked >= at_us))
     }
@@ -57,7 +57,7 @@ impl Seen {
         });
     }
 
-    /// Silence counts from the question that was not answered.
+    /// An outage begins when the first unanswered question was sent.
     fn silent(&self, asked_us: u64) {
         self.state(|state| {
             let last = state.answers.changes.last().map_or(0, |(at, _)| *at);
@@ -66,10 +66,10 @@ impl Seen {
     }
 }
 
-/// Until cancelled.
+/// Runs until cancelled.
 pub(crate) async fn probe(asker: Arc<dyn Asker>, seen: Seen, began: Instant, stop: CancellationToken) {
     tokio::select! {
-        // Nothing is left behind by a question that is not waited for any more.
+        // A question that is not waited for leaves nothing behind.
         () = stop.cancelled() => {}
         () = forever(&asker, &seen, began) => {}
     }
@@ -94,7 +94,7 @@ async fn forever(asker: &Arc<dyn Asker>, seen: &Seen, began: Instant) {
     }
 }
 
-/// Attempts, one each period, until one is answered: its connection, and when it was asked.
+/// Starts one attempt per period until one is answered. Returns its connection, and when the question was sent.
 async fn until_answered(asker: &Arc<dyn Asker>, began: Instant) -> (Box<dyn Line>, u64) {
     let mut attempts = JoinSet::new();
     let mut ticks = interval(PERIOD);

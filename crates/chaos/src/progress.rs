@@ -1,4 +1,4 @@
-//! How far each entry of the timeline is: written by the entry's own life, read by the other entries and by the runner.
+//! How far each entry of the timeline is: written by the entry's task, read by the other entries and by the runner.
 
 use std::cell::RefCell;
 
@@ -9,14 +9,14 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EntryProgress {
     pub phase: Phase,
-    /// When the injection was asked for, and when it was answered: microseconds of the run.
+    /// When the injection was requested, and when it was answered, in microseconds of the run.
     pub asked_us: Option<u64>,
     pub injected_us: Option<u64>,
-    /// When the fault was there, as the daemon has it.
+    /// When the fault became active, as the daemon reports it.
     pub fault_us: Option<u64>,
     pub healed_us: Option<u64>,
     pub recovered_us: Option<u64>,
-    /// The supervisor was seen to call the service something other than ready.
+    /// The supervisor reported a state of the service other than ready.
     pub left_ready: bool,
     pub fault: Option<Fault>,
     pub refused: Option<String>,
@@ -24,23 +24,23 @@ pub(crate) struct EntryProgress {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// For something that happens to another entry.
+    /// Waits for an event of another entry.
     #[default]
     WaitsForAnother,
-    /// For its time, or for a condition.
+    /// Waits for its time, or for a condition.
     Waits,
     /// Injected, and to be healed or recovered.
     Acts,
-    /// Injected, and lasting until the timeline ends.
+    /// Injected, and lasts until the timeline ends.
     Lasts,
     Over,
 }
 
-/// All entries' progress, with a bell that rings when something changes.
+/// The progress of all entries, and a signal for every change of it.
 pub(crate) struct ProgressBoard {
     entries: RefCell<Vec<EntryProgress>>,
-    bell: watch::Sender<()>,
-    /// True once what lasts to the end of the timeline is to be healed.
+    changed: watch::Sender<()>,
+    /// True once the faults that last to the end of the timeline are to be healed.
     release: watch::Sender<bool>,
 }
 
@@ -54,7 +54,7 @@ impl ProgressBoard {
     pub(crate) fn new(entries: usize) -> Self {
         Self {
             entries: RefCell::new(vec![EntryProgress::default(); entries]),
-            bell: watch::Sender::new(()),
+            changed: watch::Sender::new(()),
             release: watch::Sender::new(false),
         }
     }
@@ -65,22 +65,22 @@ impl ProgressBoard {
 
     pub(crate) fn write(&self, index: usize, write: impl FnOnce(&mut EntryProgress)) {
         write(&mut self.entries.borrow_mut()[index]);
-        self.bell.send_replace(());
+        self.changed.send_replace(());
     }
 
-    /// Until something about the entries has changed to what is looked for.
+    /// Waits until `look` returns something.
     pub(crate) async fn until<T>(&self, look: impl Fn(&[EntryProgress]) -> Option<T>) -> T {
-        let mut bell = self.bell.subscribe();
+        let mut changed = self.changed.subscribe();
         loop {
             if let Some(found) = self.read(&look) {
                 return found;
             }
             // The sender is this board, so there is always another.
-            let _ = bell.changed().await;
+            let _ = changed.changed().await;
         }
     }
 
-    /// Nothing happens any more but what lasts to the end.
+    /// Whether only faults that last to the end are left.
     pub(crate) fn only_lasting_ones_left(&self) -> bool {
         let over = |progress: &EntryProgress| matches!(progress.phase, Phase::Over | Phase::Lasts | Phase::WaitsForAnother);
         self.read(|entries| entries.iter().all(over) && entries.iter().any(|entry| entry.phase == Phase::Lasts))

@@ -1,11 +1,11 @@
-//! PURE: the way back from a fault, read off what the prober and the workloads saw.
+//! PURE: the recovery from a fault, computed from what the prober and the workloads observed.
 
 use super::stats::Sample;
 
-/// When a service began to answer and when it stopped, from a prober.
+/// When a service began and stopped to answer, as a prober saw it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Answers {
-    /// Each change: the time in microseconds, and whether it answers from there on.
+    /// Each change: the time in microseconds, and whether it answers from then on.
     pub changes: Vec<(u64, bool)>,
 }
 
@@ -17,7 +17,7 @@ pub(crate) struct RecoveryTimes {
     pub baseline: Option<u64>,
 }
 
-/// This many good ones in a row are more than luck.
+/// This many successes in a row are no coincidence.
 const IN_A_ROW: usize = 5;
 const SECOND: u64 = 1_000_000;
 
@@ -32,17 +32,17 @@ impl Answers {
         self.changes.last().is_some_and(|(_, answers)| *answers)
     }
 
-    /// When it stopped to answer first, from then on up to the other time.
+    /// When it first stopped answering, between the two times.
     pub(crate) fn silent_after(&self, from: u64, to: u64) -> Option<u64> {
         self.changes.iter().find(|(at, answers)| !answers && (from..=to).contains(at)).map(|(at, _)| *at)
     }
 
-    /// When it answered again after it had been silent; `None` if it was not silent, or still is.
+    /// When it answered again after an outage; `None` if there was no outage, or it has not ended.
     pub(crate) fn back_after(&self, silent: u64) -> Option<u64> {
         self.changes.iter().find(|(at, answers)| *answers && *at >= silent).map(|(at, _)| *at)
     }
 
-    /// For which share of the time it answered, apart from these spans.
+    /// The fraction of the time in which it answered, apart from these spans.
     pub(crate) fn share(&self, from: u64, to: u64, except: &[(u64, u64)]) -> f64 {
         let (mut answered, mut all) = (0, 0);
         let ends = self.changes.iter().skip(1).map(|(at, _)| *at).chain([to]);
@@ -59,7 +59,7 @@ impl Answers {
     }
 }
 
-/// How much of a span others cover; spans that overlap count once.
+/// How much of a span others cover; overlapping spans count once.
 fn covered(begin: u64, end: u64, spans: &[(u64, u64)]) -> u64 {
     let mut spans: Vec<(u64, u64)> =
         spans.iter().map(|(from, to)| ((*from).max(begin), (*to).min(end))).filter(|(from, to)| from < to).collect();
@@ -89,12 +89,12 @@ pub(crate) fn way(workloads: &[Vec<Sample>], fault_at: u64, until: u64) -> Recov
         way.baseline = back.and_then(|back| baseline(before, during, fault_at, back, until)).max(way.baseline);
         backs.push(back);
     }
-    // Those that had no error need not come back; of the others, all.
+    // A workload that had no error need not recover; all others must.
     way.ok = backs.into_iter().collect::<Option<Vec<u64>>>().and_then(|backs| backs.into_iter().max());
     way
 }
 
-/// When two seconds began in which at least 95 % of what was done a second before the fault was done.
+/// The start of the first two seconds with at least 95 % of the operations in the second before the fault.
 fn baseline(before: &[Sample], during: &[Sample], fault_at: u64, back: u64, until: u64) -> Option<u64> {
     let begin = fault_at.saturating_sub(3 * SECOND).max(before.first()?.at_us);
     let usual = before.iter().filter(|sample| sample.ok && sample.at_us >= begin).count() as f64 / (fault_at - begin).max(1) as f64;

@@ -1,4 +1,4 @@
-//! One run of a scenario: what it is made of, and its clock. The entries, the runner and the outcome share it.
+//! One run of a scenario: its parts and its clock. The entries, the runner and the outcome share it.
 
 use std::{
     path::Path,
@@ -20,23 +20,23 @@ pub(crate) struct Run<'a> {
     pub(super) board: ProgressBoard,
     pub(super) pool: WorkerPool,
     pub(super) name: &'a str,
-    /// The state of the affected services before the first fault; none if it cannot be read.
+    /// The state of the affected services before the first fault; `None` if it cannot be read.
     pub(super) before: Vec<Impairments>,
     pub(super) began: Clock,
-    /// What the clock on the wall said then.
+    /// The time of day when the run's clock was zero.
     pub(super) began_at: Timestamp,
     pub(super) working_since: Clock,
     /// When the timeline began.
     pub(super) zero: Clock,
 }
 
-/// An entry's fault among those of all runs.
+/// The id of an entry's fault, unique among all runs.
 pub(super) fn fault_id(id: &str, run: &str) -> String {
     format!("{id}-{run}")
 }
 
 impl Run<'_> {
-    /// As the daemon knows it: of this run alone.
+    /// The id that the daemon knows: of this run alone.
     pub(super) fn fault_id(&self, id: &str) -> String {
         fault_id(id, self.name)
     }
@@ -53,7 +53,7 @@ impl Run<'_> {
         self.working_since.elapsed()
     }
 
-    /// Until the deadline.
+    /// The time until the deadline.
     pub(super) fn left(&self) -> Duration {
         self.scenario.deadline.saturating_sub(self.working_for())
     }
@@ -71,7 +71,7 @@ impl Run<'_> {
         sleep_until(Instant::from_std(self.began) + Duration::from_micros(at_us)).await;
     }
 
-    /// A time on the wall, on the run's clock.
+    /// Converts a time of day to the run's clock.
     pub(super) fn us_of(&self, time: &str) -> Option<u64> {
         let time: Timestamp = time.parse().ok()?;
         u64::try_from(time.duration_since(self.began_at).as_micros()).ok()

@@ -1,10 +1,10 @@
 //! One run of a scenario, from the first client to the report.
 //!
 //! # Theory of operation
-//! The runner itself is one task: the entries' lives (`entry`) and the watch over deadline and stop conditions are futures
-//! that it polls together. Clients and probers work on threads of their own (`pool`) and talk to it through figures
-//! alone. Everything that is done to a service is in the journal, on the disk, before it is asked of the daemon. Whatever
-//! ends the timeline, all faults are healed, and that they are is asked of the daemon, not assumed.
+//! The runner itself is one task: it polls the entries (`entry`) and the watch over deadline and stop conditions as futures.
+//! Clients and probers run on threads of their own (`workers`) and share only counters and samples with it.
+//! Every action on a service is in the journal, on the disk, before it is asked of the daemon. Whatever
+//! ends the timeline, all faults are healed, and the daemon is asked to confirm it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::{
     check,
-    condition::FigureName,
+    condition::MetricName,
     daemon_api::DaemonApi,
     entry,
     journal::Journal,
@@ -35,14 +35,14 @@ use super::{
 use devenv_faults::Undoing;
 use devenv_kinds::capability::Variables;
 
-/// What a run is made of.
+/// The inputs of a run.
 pub struct Inputs<'a> {
     pub scenario: &'a Scenario,
     pub plan: &'a ChaosPlan,
     pub daemon_api: &'a dyn DaemonApi,
-    /// Where the journal, the plan and the operation logs are written; it has to exist.
+    /// Where the journal, the plan and the operation logs are written. It must exist.
     pub directory: &'a Path,
-    /// Of this run alone: lower case letters and digits.
+    /// Unique to this run: lower case letters and digits.
     pub run: &'a str,
     /// Called with each event as it happens.
     pub listener: &'a dyn Fn(&Event),
@@ -70,11 +70,11 @@ enum End {
 }
 
 const WATCH: Duration = Duration::from_millis(50);
-/// What lasts to the end of the timeline lasts at least this long.
+/// A fault that lasts to the end of the timeline lasts at least this long.
 const LASTS_AT_LEAST: Duration = Duration::from_secs(5);
-/// After the last fault has gone: enough to see whether the workloads are as quick as before.
+/// After the last fault has ended: enough to see whether the workloads are as fast as before.
 const TAIL: Duration = Duration::from_millis(2300);
-/// For the workloads to work again after that.
+/// After that, the time limit for the workloads to work again.
 const BACK: Duration = Duration::from_secs(15);
 const HEALING: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(15);
@@ -90,7 +90,7 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     }
     let kinds: HashMap<String, String> = status.services.iter().map(|service| (service.name.clone(), service.kind.clone())).collect();
     let variables = Variables(daemon_api.variables().await.map_err(RunError::Daemon)?);
-    rehearse(scenario, plan, daemon_api, run).await?;
+    check_faults(scenario, plan, daemon_api, run).await?;
     let journal = Journal::create(&directory.join("journal.ndjson"), &status.environment, listener).map_err(RunError::Journal)?;
     let words = serde_json::to_vec_pretty(plan).unwrap_or_default();
     std::fs::write(directory.join("plan.json"), words).map_err(RunError::Journal)?;
@@ -143,22 +143,22 @@ pub async fn run(inputs: Inputs<'_>) -> Result<Report, RunError> {
     Ok(run.through(&variables).await)
 }
 
-/// Nothing is touched for a timeline that cannot be gone through. What is not ready yet may be by then.
-async fn rehearse(scenario: &Scenario, plan: &ChaosPlan, daemon_api: &dyn DaemonApi, run: &str) -> Result<(), RunError> {
+/// Nothing is changed for a timeline that cannot be run. Services that are not ready yet may be by then.
+async fn check_faults(scenario: &Scenario, plan: &ChaosPlan, daemon_api: &dyn DaemonApi, run: &str) -> Result<(), RunError> {
     for (entry, planned) in scenario.timeline.iter().zip(&plan.plan) {
         let order = entry::order(entry, planned, fault_id(&entry.id, run));
-        daemon_api.rehearse(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
+        daemon_api.check(&order).await.map_err(|error| RunError::Impossible(entry.id.clone(), error))?;
     }
     Ok(())
 }
 
-/// Whom the faults are about, each once.
+/// The services that the faults affect, each once.
 fn targets(scenario: &Scenario) -> Vec<String> {
     let targets: std::collections::BTreeSet<&String> = scenario.timeline.iter().map(|entry| &entry.on).collect();
     targets.into_iter().cloned().collect()
 }
 
-/// Who is asked all the time whether it answers.
+/// The services that are probed.
 fn watched(scenario: &Scenario) -> HashSet<String> {
     let targets = scenario.timeline.iter().map(|entry| entry.on.clone());
     let claimed = scenario.checks.iter().filter_map(|check| match &check.claim {
@@ -166,11 +166,11 @@ fn watched(scenario: &Scenario) -> HashSet<String> {
         _ => None,
     });
     let conditions = scenario.steady.iter().chain(&scenario.stop_if);
-    let asked = conditions.filter(|condition| condition.figure.name == FigureName::Ready).map(|condition| condition.figure.owner.clone());
+    let asked = conditions.filter(|condition| condition.metric.name == MetricName::Ready).map(|condition| condition.metric.owner.clone());
     targets.chain(claimed).chain(asked).collect()
 }
 
-/// A run that did not come to its first operation.
+/// The result of a run that never reached its first operation.
 fn unjudged(scenario: &Scenario, plan: &ChaosPlan, why: String, timeline: Vec<Event>) -> Report {
     Report {
         scenario: scenario.name.clone(),
@@ -226,11 +226,11 @@ impl Run<'_> {
         let evidence = self.evidence(consistencies, end_us, variables).await;
         let checks: Vec<_> = self.scenario.checks.iter().map(|one| check::check(one, &evidence)).collect();
         doubts.extend(self.journal.trouble().map(|why| format!("cannot write the journal: {why}")));
-        let workloads = self.figures(&operations);
+        let workloads = self.workload_results(&operations);
         let acknowledged = workloads
             .iter()
             .zip(&self.pool.workers)
-            .map(|(figures, worker)| (figures.name.as_str(), figures.acknowledged, worker.recorder.stats.trouble()));
+            .map(|(result, worker)| (result.name.as_str(), result.acknowledged, worker.recorder.stats.trouble()));
         let facts = Facts {
             entry_outcomes: self.entry_outcomes(),
             workloads: acknowledged.collect(),
@@ -268,8 +268,8 @@ impl Run<'_> {
             let missing = conditions.iter().find(|condition| !metrics::holds(condition, &self.pool, self.working_for(), self.directory));
             let Some(missing) = missing else { return Ok(()) };
             if self.left().is_zero() {
-                let figure = metrics::read(missing, &self.pool, self.working_for(), self.directory);
-                return Err(format!("`{}` is false{}", missing.text, figure.map(|figure| format!(" ({figure:.3})")).unwrap_or_default()));
+                let value = metrics::read(missing, &self.pool, self.working_for(), self.directory);
+                return Err(format!("`{}` is false{}", missing.text, value.map(|value| format!(" ({value:.3})")).unwrap_or_default()));
             }
             sleep(WATCH).await;
         }
@@ -306,7 +306,7 @@ impl Run<'_> {
         }
     }
 
-    /// Heals whatever of ours may be there; those that are there still.
+    /// Heals every fault of this run that may be active. Returns those that still are.
     async fn heal_all(&self) -> Vec<String> {
         let ours: Vec<(usize, &str)> = self.board.read(|entries| {
             let there = |progress: &EntryProgress| progress.asked_us.is_some() && progress.healed_us.is_none();
@@ -330,7 +330,7 @@ impl Run<'_> {
         let mut pending = ids;
         loop {
             if !pending.is_empty() {
-                // Answered or not: what counts is what the daemon then says to be there.
+                // Whether or not this is answered, the daemon's list of active faults decides.
                 let _ = self.daemon_api.heal(&pending).await;
             }
             let there = match self.daemon_api.status().await {
@@ -360,7 +360,7 @@ impl Run<'_> {
         }
     }
 
-    /// What is not as it was before the first fault, though all of them are called healed.
+    /// What differs from before the first fault, although all faults are reported healed.
     async fn differences(&self) -> Vec<String> {
         let now = match self.daemon_api.impairments(&targets(self.scenario)).await {
             Ok(now) => now,
@@ -378,7 +378,7 @@ impl Run<'_> {
         changed
     }
 
-    /// Until every workload that has a rate does its work again, or the time for it is over.
+    /// Waits until every workload that has a rate works again, or its time limit expires.
     async fn back_at_work(&self) {
         let from = self.now_us();
         let began = Clock::now();

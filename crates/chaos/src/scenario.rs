@@ -1,4 +1,4 @@
-//! PURE: a validated scenario: all names are known, all times and fault parameters are valid.
+//! PURE: a validated scenario: all names exist, all times and fault parameters are valid.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ pub(crate) const COMMAND: &str = "command";
 
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What the user calls it.
+    /// The name in the file.
     pub name: String,
     pub description: Option<String>,
     pub seed: u64,
@@ -28,17 +28,17 @@ pub struct Scenario {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     pub name: String,
-    /// The service that it is about; none for a command about nothing in particular.
+    /// The service that it concerns; `None` for a command that concerns no service.
     pub service: Option<String>,
     pub clients: u32,
-    /// Operations a second of all clients together.
+    /// Operations per second of all clients together.
     pub rate: f64,
     pub task: Task,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
-    /// Work that a kind of service has, by its name, with its fields.
+    /// Work that a kind of service defines, by its name, with its fields.
     OfKind(OfKind),
     Http {
         path: String,
@@ -54,11 +54,11 @@ pub struct Entry {
     pub id: String,
     pub start: Start,
     pub lasting: Option<Duration>,
-    /// To `start` is added from nothing to this much.
+    /// A random delay between zero and this is added to `start`.
     pub spread: Duration,
     pub fault: String,
     pub undone_by: Undoing,
-    /// It ends by its own parameters, though it would have to be undone.
+    /// It ends by its own parameters, although it would have to be undone.
     pub ends_itself: bool,
     pub on: String,
     pub parameters: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ pub enum Start {
     When(Condition),
 }
 
-/// What happens to an entry, and another may wait for.
+/// An event of an entry that another entry may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     Injected,
@@ -88,23 +88,23 @@ pub struct Check {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
-    /// Acknowledged and not there any more: at most this many, or the last of this time.
+    /// Acknowledged and not stored any more: at most this many, or the last of this time.
     Lost {
         workload: String,
         most: Option<u64>,
         window: Option<Duration>,
     },
-    /// Lost though a later one of the same client is there.
+    /// Lost although a later one of the same client is stored.
     Holes {
         workload: String,
         most: u64,
     },
-    /// There more than once.
+    /// Stored more than once.
     Duplicates {
         workload: String,
         most: u64,
     },
-    /// There though nobody wrote it.
+    /// Stored although nobody wrote it.
     Unexpected {
         workload: String,
         most: u64,
@@ -114,7 +114,7 @@ pub enum Claim {
         id: String,
         most: Duration,
     },
-    /// The share of the time for which a service answered, apart from these faults.
+    /// The fraction of the time in which a service answered, apart from these faults.
     Available {
         service: String,
         least: f64,
@@ -142,7 +142,7 @@ impl Task {
         }
     }
 
-    /// What it writes can be read back, so that it can be said what was lost.
+    /// Whether what it writes can be read back, so that losses can be found.
     pub fn keeps(&self) -> bool {
         !matches!(self, Self::Http { .. } | Self::Command { .. })
     }

@@ -1,4 +1,4 @@
-//! PURE: the smallest timeline that still fails: entries are left out one by one, and stay out if the rest still fails.
+//! PURE: finds the smallest timeline that still fails: leaves entries out one by one, and keeps them out if the rest still fails.
 
 use super::scenario::{Claim, Scenario, Start};
 
@@ -8,16 +8,16 @@ pub struct Candidate {
     pub left_out: Vec<String>,
 }
 
-/// The next timeline to try, after `tried` others failed to fail. `None` once every entry has been tried.
+/// The next timeline to try, after `tried` others did not fail. `None` once every entry has been tried.
 ///
-/// `scenario` is the smallest that failed so far. Later entries first: what led to a failure is more often early.
+/// `scenario` is the smallest that failed so far. Later entries are tried first: the cause of a failure is more often early.
 pub fn shrunk(scenario: &Scenario, tried: &[Candidate]) -> Option<Candidate> {
     let candidates = scenario.timeline.iter().rev().map(|entry| Candidate { left_out: dependants(scenario, &entry.id) });
     let sensible = |candidate: &Candidate| candidate.left_out.len() < scenario.timeline.len() && !tried.contains(candidate);
     candidates.into_iter().find(|candidate| sensible(candidate))
 }
 
-/// The scenario without these entries, and without what is claimed about them.
+/// The scenario without these entries, and without the checks that concern them.
 pub fn without(scenario: &Scenario, candidate: &Candidate) -> Scenario {
     let out = |id: &String| candidate.left_out.contains(id);
     let mut smaller = scenario.clone();
@@ -58,7 +58,7 @@ checks: { a.recovery: { max: 1s }, c.recovery: { max: 1s } }
 ";
         let scenario = read("s", "s", text.as_bytes(), None).unwrap_or_else(|_| panic!());
         let ids = |scenario: &Scenario| scenario.timeline.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
-        // Without `c` it does not fail, without `b` it does, and then nothing is left to try but `a`.
+        // Without `c` it does not fail, without `b` it does, and then only `a` is left to try.
         let first = shrunk(&scenario, &[]).unwrap();
         assert_eq!(first.left_out, ["c"]);
         let second = shrunk(&scenario, std::slice::from_ref(&first)).unwrap();

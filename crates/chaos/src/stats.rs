@@ -1,13 +1,13 @@
-//! What a workload does, as it happens: figures for conditions, recovery times and the report.
+//! What a workload does, as it happens: samples for conditions, recovery times and the report.
 //!
-//! Written by the workload's clients, read by the runner. Nothing is concluded from it about data: that is the operation log's.
+//! The workload's clients write them, the runner reads them. Whether data was lost is decided from the operation log, not here.
 
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-/// One workload's figures. Cheap to clone.
+/// The samples of one workload. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkloadStats {
     shared: Arc<Shared>,
@@ -17,7 +17,7 @@ pub(crate) struct WorkloadStats {
 struct Shared {
     began: Instant,
     samples: Mutex<Vec<Sample>>,
-    /// What went wrong last, for people.
+    /// The last error, for people.
     trouble: Mutex<Option<String>>,
 }
 
@@ -52,7 +52,7 @@ impl WorkloadStats {
         self.shared.began.elapsed().as_micros() as u64
     }
 
-    /// Those of the last while, oldest first.
+    /// The samples of the window `over`, oldest first.
     pub(crate) fn last(&self, over: Duration) -> Vec<Sample> {
         let from = self.now_us().saturating_sub(over.as_micros() as u64);
         let samples = self.shared.samples.lock().expect("no code panics while it holds this lock");
@@ -67,18 +67,18 @@ impl WorkloadStats {
     fn push(&self, took: Duration, ok: bool) {
         let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         let mut samples = self.shared.samples.lock().expect("no code panics while it holds this lock");
-        // The clock is read within the lock, so that the list is in order.
+        // The clock is read under the lock, so that the list is ordered.
         samples.push(Sample { at_us: self.shared.began.elapsed().as_micros() as u64, took_us, ok });
     }
 }
 
-/// Of those that ended, the share that succeeded; `None` if none ended.
+/// The fraction of the operations that ended which succeeded; `None` if none ended.
 pub(crate) fn ok_ratio(samples: &[Sample]) -> Option<f64> {
     let good = samples.iter().filter(|sample| sample.ok).count();
     (!samples.is_empty()).then(|| good as f64 / samples.len() as f64)
 }
 
-/// The time that this share of the good ones stayed under, in milliseconds.
+/// The latency below which this fraction of the successful ones stayed, in milliseconds.
 pub(crate) fn percentile(samples: &[Sample], share: f64) -> Option<f64> {
     let mut times: Vec<u32> = samples.iter().filter(|sample| sample.ok).map(|sample| sample.took_us).collect();
     if times.is_empty() {
@@ -89,7 +89,7 @@ pub(crate) fn percentile(samples: &[Sample], share: f64) -> Option<f64> {
     Some(f64::from(*time) / 1000.0)
 }
 
-/// Good and bad ones in each tenth of a second.
+/// Successes and failures in each tenth of a second.
 pub(crate) fn tenths(samples: &[Sample]) -> Vec<(u32, u32)> {
     let mut tenths: Vec<(u32, u32)> = Vec::new();
     for sample in samples {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_those_of_the_samples() {
+    fn the_statistics_are_those_of_the_samples() {
         let samples: Vec<Sample> =
             (0..100).map(|n| Sample { at_us: n * 10_000, took_us: (n as u32 + 1) * 1000, ok: n % 10 != 9 }).collect();
         assert_eq!(ok_ratio(&samples), Some(0.9));

@@ -60,7 +60,7 @@ fn a_scenario_with_every_sort_of_field_holds() {
 }
 
 #[test]
-fn every_slip_is_told_at_its_place_with_what_was_meant() {
+fn every_typing_error_is_reported_at_its_position_with_a_suggestion() {
     let known: String = crate::workload::kinds().map(|kind| format!("`{}`, ", kind.name())).collect();
     let redis_key = format!("2:11: unknown field `redis-key` in `keys` / did you mean `redis-keys`? (expected {known}`http` or `command`)");
     let cases = [
@@ -107,7 +107,7 @@ fn every_slip_is_told_at_its_place_with_what_was_meant() {
 }
 
 #[test]
-fn rendered_for_a_person_a_slip_has_its_file_line_and_column() {
+fn a_problem_is_rendered_with_its_file_line_and_column() {
     let report = read("s", "chaos/s.yaml", GOOD.replace("fault: kill", "fault: kil").as_bytes(), None).unwrap_err();
     assert!(anstream::adapter::strip_str(&report.render()).to_string().contains("chaos/s.yaml:6:31"));
 }
@@ -194,7 +194,7 @@ impl DaemonApi for Scripted {
         Ok(BTreeMap::new())
     }
 
-    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError> {
+    async fn check(&self, order: &InjectOrder) -> Result<(), ApiError> {
         match self.impossible.as_deref() {
             Some(service) if service == order.service => Err(ApiError::new(ErrorCode::Usage, "the kernel is too old")),
             _ => Ok(()),
@@ -257,7 +257,7 @@ fn kinds(report: &Report) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_before_it_is_done() {
+async fn a_tested_run_passes_and_each_action_is_journaled_before_it_is_taken() {
     let scenario = of_commands(
         "\"true\"",
         "  - { id: second, after: first.recovered + 50ms, fault: kill, on: job }\nchecks: { first.recovery: { max: 5s }, mine: { command: [\"true\"] } }\n",
@@ -287,7 +287,7 @@ async fn a_run_that_was_put_to_the_test_passes_and_what_it_will_do_is_journaled_
 }
 
 #[tokio::test]
-async fn nothing_is_begun_for_a_timeline_that_cannot_be_gone_through() {
+async fn nothing_is_started_for_a_timeline_that_cannot_be_run() {
     let scenario = of_commands("\"true\"", "");
     let (plan, directory) = (plan::plan(&scenario, 1), tempfile::tempdir().unwrap());
     let daemon_api = Scripted { impossible: Some("job".to_owned()), ..scripted() };
@@ -298,7 +298,7 @@ async fn nothing_is_begun_for_a_timeline_that_cannot_be_gone_through() {
 }
 
 #[tokio::test]
-async fn a_fault_that_did_not_bite_or_could_not_be_injected_and_a_workload_that_failed_throughout_prove_nothing() {
+async fn a_fault_without_effect_or_not_injected_and_a_workload_that_always_failed_prove_nothing() {
     let scenario = of_commands("\"true\"", "  - { id: second, after: first.recovered, fault: kill, on: job }\n");
     let report = ran(&scenario, &Scripted { witnessed: false, ..scripted() }).await;
     assert_eq!(report.verdict, Verdict::Unknown);
@@ -318,7 +318,7 @@ async fn faults_that_are_called_healed_are_not_if_a_service_is_not_as_it_was_bef
 }
 
 #[tokio::test]
-async fn a_stop_condition_ends_the_run_and_heals_what_is_there() {
+async fn a_stop_condition_ends_the_run_and_heals_active_faults() {
     let text = "    # no host has so much\nstop-if: [ \"work.rate > 0\" ]\n";
     let mut scenario = of_commands("\"true\"", text);
     scenario.timeline[0].lasting = Some(Duration::from_mins(10));
@@ -331,7 +331,7 @@ async fn a_stop_condition_ends_the_run_and_heals_what_is_there() {
 }
 
 #[tokio::test]
-async fn what_lasts_to_the_end_is_healed_there_and_a_check_that_does_not_hold_fails() {
+async fn a_lasting_fault_is_healed_at_the_end_and_an_unmet_check_fails() {
     let mut scenario = of_commands("\"true\"", "checks: { mine: { command: [\"false\"] } }\n");
     scenario.timeline[0].lasting = None;
     let daemon_api = scripted();

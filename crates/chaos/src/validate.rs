@@ -22,7 +22,7 @@ use devenv_profile::{
 use devenv_spec::Period;
 use faults::{fault_holds, fault_names, text_of};
 
-/// The services of the profile that a scenario runs on: their kinds, and the databases of those that have some.
+/// The services of the profile that a scenario runs on: their kinds and databases.
 #[derive(Debug, Clone, Default)]
 pub struct Services(pub IndexMap<String, ServiceFacts>);
 
@@ -36,15 +36,15 @@ const DEADLINE: Duration = Duration::from_mins(5);
 /// Enough to notice the shortest outage, and little enough for a laptop.
 const RATE: f64 = 100.0;
 const MOST_CLIENTS: u32 = 256;
-/// A scenario that names no seed is the same each time all the same.
+/// The seed of a scenario that names none, so that each run of it is the same.
 const SEED: u64 = 1;
 
-/// The name of the profile that a scenario wants, before anything else of it is looked at.
+/// The profile that a scenario names, read before anything else is checked.
 pub fn profile_of(shown: &str, bytes: &[u8]) -> Option<String> {
     Reading::of::<Document>(shown, bytes, "scenario").root.get("profile")?.text().map(str::to_owned)
 }
 
-/// Without the profile's services, names of services are taken as they are.
+/// Without the profile's services, names of services are not checked.
 pub fn read(name: &str, shown: &str, bytes: &[u8], services: Option<&Services>) -> Result<Scenario, Report> {
     let mut reading = Reading::of::<Document>(shown, bytes, "scenario");
     let Some(document) = reading.typed::<Document>() else {
@@ -326,11 +326,11 @@ impl Validator<'_> {
 
     fn steady(&mut self) -> Vec<Condition> {
         let mut conditions = Vec::new();
-        for (figure, rest) in &self.document.steady {
-            match Condition::of(figure, rest, |name| self.owner(name)) {
+        for (metric, rest) in &self.document.steady {
+            match Condition::of(metric, rest, |name| self.owner(name)) {
                 Ok(condition) => conditions.push(condition),
                 Err(invalid) => {
-                    let entry = self.root.get("steady").and_then(|steady| steady.entry(figure));
+                    let entry = self.root.get("steady").and_then(|steady| steady.entry(metric));
                     tell(&invalid, entry.map_or(self.root.span, |entry| entry.key), self.findings);
                 }
             }
@@ -393,7 +393,7 @@ fn rate(text: &str) -> Option<f64> {
     }
 }
 
-/// As people know a scenario's file.
+/// The path or name that messages show.
 pub(crate) fn shown(path: &std::path::Path) -> String {
     reading::shown(path)
 }

@@ -1,36 +1,36 @@
-//! PURE: from what was seen to a verdict that has been earned.
+//! PURE: decides the verdict from the observations.
 //!
-//! *Unknown* takes precedence over *fail*: a run in which a fault had no effect or a workload did nothing has proved nothing, whatever
+//! *Unknown* takes precedence over *fail*: a run in which a fault had no effect or a workload did nothing proves nothing, whatever
 //! its checks say.
 
 use devenv_api::{CheckResult, Verdict};
 
-/// What one fault of the timeline came to.
+/// The outcome of one fault of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EntryOutcome {
-    /// It was never its turn.
+    /// It was never due.
     NeverBegan,
     /// It could not be injected.
     Refused(String),
-    /// Injected, and nothing was seen of it.
+    /// Injected, but its effect was not observed.
     NotWitnessed(String),
-    /// It bit, and its service did not come back in time.
+    /// It took effect, and its service did not recover in time.
     NotRecovered,
     Recovered,
 }
 
-/// Everything that a verdict is made of.
+/// Everything that the verdict depends on.
 #[derive(Debug, Default)]
 pub(crate) struct Facts<'a> {
     pub entry_outcomes: Vec<(&'a str, EntryOutcome)>,
-    /// What each workload had acknowledged, and what its last trouble was.
+    /// The number of operations that each workload had acknowledged, and its last error.
     pub workloads: Vec<(&'a str, u64, Option<String>)>,
     pub checks: &'a [CheckResult],
-    /// Why the run was broken off or could not be judged.
+    /// Why the run was aborted or could not be judged.
     pub doubts: Vec<String>,
-    /// Promises of the scenario as a whole that did not hold.
+    /// Failures of the scenario as a whole.
     pub failures: Vec<String>,
-    /// Faults that are still there.
+    /// Faults that are still active.
     pub not_healed: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn verdict(facts: &Facts<'_>) -> (Verdict, Option<String>) {
             unknown.push(format!("no operation of the workload `{name}` was acknowledged{why}"));
         }
     }
-    // What cannot be read because its service never came back is no doubt: that it did not is the answer.
+    // Data that cannot be read because its service never recovered is a failure, not a doubt.
     let away = facts.entry_outcomes.iter().any(|(_, entry_outcome)| *entry_outcome == EntryOutcome::NotRecovered);
     for check in facts.checks {
         match check.verdict {

@@ -1,4 +1,4 @@
-//! The threads that work during a run: the workloads' clients and the probers. They are separate threads, so that neither
+//! The threads that work during a run: the workloads' clients and the probers. They are separate, so that neither
 //! the runner nor the terminal delays them.
 
 use std::{
@@ -35,7 +35,7 @@ pub(crate) struct WorkerPool {
     stop: CancellationToken,
 }
 
-/// One workload at work.
+/// One workload and its clients.
 pub(crate) struct Worker {
     pub workload: Workload,
     pub work: Arc<dyn Work>,
@@ -52,14 +52,14 @@ pub(crate) enum WorkerPoolError {
     SetUp { name: String, source: WorkError },
 }
 
-/// Two are enough: the machine's others belong to what is put to the test.
+/// Two are enough: the other processors are for the services under test.
 const THREADS: usize = 2;
 const SET_UP: Duration = Duration::from_secs(30);
-/// Longer than any client's patience.
+/// Longer than the time-out of any client.
 const LAST_OPERATIONS: Duration = Duration::from_secs(10);
 
 impl WorkerPool {
-    /// Sets the workloads up; nobody works yet.
+    /// Sets the workloads up; no client works yet.
     pub(crate) async fn assemble(
         scenario: &Scenario,
         variables: &Variables,
@@ -94,7 +94,7 @@ impl WorkerPool {
         Ok(pool)
     }
 
-    /// Asks this service every 20 ms from now on; not one that has no address.
+    /// Probes this service every 20 ms from now on, if it has an address.
     pub(crate) fn watch(&mut self, service: &str, kind: &str, variables: &Variables, began: Instant) {
         let asker = devenv_kinds::find(kind).map(|kind| kind.asker(variables, service));
         let (Some(Ok(asker)), Some(runtime)) = (asker, &self.runtime) else { return };
@@ -121,11 +121,11 @@ impl WorkerPool {
     pub(crate) async fn stop_clients(&mut self) {
         self.stop_clients.cancel();
         let all = async { while self.clients.join_next().await.is_some() {} };
-        // What is not over by then is unknown, as the operation log says by saying nothing.
+        // An operation that has not ended by then is unknown: the operation log has no outcome for it.
         let _ = timeout(LAST_OPERATIONS, all).await;
     }
 
-    /// Waits until all that was accepted is completed; what is left is nobody's any more.
+    /// Waits until every accepted job is completed. Jobs that are left then count as outstanding.
     pub(crate) async fn drain(&self, limit: Duration) {
         let began = Instant::now();
         while began.elapsed() < limit && self.workers.iter().any(|worker| worker.work.outstanding().is_some_and(|left| left > 0)) {
@@ -146,7 +146,7 @@ impl Drop for WorkerPool {
         self.stop_clients.cancel();
         self.stop.cancel();
         if let Some(runtime) = self.runtime.take() {
-            // To wait here would hold up the runtime that this is dropped on.
+            // Waiting here would block the runtime that drops this.
             runtime.shutdown_background();
         }
     }

@@ -103,7 +103,7 @@ fn mode(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_mode_is_what_yaml_makes_of_it() {
+    fn a_file_mode_is_parsed_as_yaml_parses_numbers() {
         for (text, mode) in
             [("0440", Some(0o440)), ("0o400", Some(0o400)), ("288", Some(0o440)), ("0", Some(0)), ("x", None), ("99999", None)]
         {

@@ -37,7 +37,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_page_of_keys_says_what_the_table_says() {
+    fn the_page_of_keys_agrees_with_the_table() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compose.md");
         let wanted = super::reference();
         if std::env::var_os("UPDATE").is_some() {

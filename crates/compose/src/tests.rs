@@ -223,7 +223,7 @@ fn layers_merge_as_compose_merges_them() {
 }
 
 #[test]
-fn reset_takes_away_and_override_replaces() {
+fn the_reset_tag_removes_and_the_override_tag_replaces() {
     let base = "services:\n  a:\n    image: x\n    ports: ['80']\n    environment: { A: 1, B: 2 }\n    command: [c]\n    cap_add: [ONE]\n";
     let over = "services:\n  a:\n    ports: !reset []\n    environment: { A: !reset null }\n    command: !reset null\n    cap_add: !override [TWO]\n";
     let found = loaded(&[("a.yaml", base), ("b.yaml", over)], &["a.yaml", "b.yaml"], &[], &[]);
@@ -283,7 +283,7 @@ fn included_files_have_their_own_directory_and_variables() {
 }
 
 #[test]
-fn profiles_and_named_services_choose_what_is_taken_in() {
+fn profiles_and_named_services_select_the_included_services() {
     let file = "services:\n  a: { image: x }\n  tools: { image: x, profiles: [debug], depends_on: [helper] }\n  helper: { image: x, profiles: [other] }\n";
     let names = |profiles: &[&str], services: &[&str]| -> Vec<String> {
         let found = loaded(&[("compose.yaml", file)], &["compose.yaml"], profiles, services);
@@ -346,7 +346,7 @@ fn a_named_volume_belongs_to_the_first_service_that_mounts_it() {
 }
 
 #[test]
-fn what_is_wrong_is_told_all_at_once_with_its_place() {
+fn every_problem_is_reported_at_once_with_its_position() {
     let file = "services:\n  a:\n    image: x\n    comand: y\n    provider: { type: z }\n    logging: { driver: syslog }\n    ports: [x]\n    cpus: many\n    restart: sometimes\n    depends_on: [bb]\n    networks: [none]\n    volumes: ['v:/v', 'r']\n  b: { }\n  c:\ntop: 1\n";
     let found = problems(&loaded(&[("compose.yaml", file)], &["compose.yaml"], &[], &[]));
     let places: Vec<&str> = found.iter().map(|one| one.split_once(' ').unwrap().0).collect();

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_at_its_place_and_the_rest_is_read() {
+    fn every_problem_is_reported_at_its_position_and_the_rest_is_read() {
         let (given, reported) = read("A=\"open\nB B=1\nC=${NONE}\nD='x' y\n=1\nE=1\n");
         assert_eq!(
             reported,

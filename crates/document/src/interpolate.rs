@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_filled_in_and_what_is_unset_is_told() {
+    fn every_form_is_expanded_and_unset_variables_are_reported() {
         let variables = BTreeMap::from([("A", "1"), ("EMPTY", ""), ("NAME", "x$y")]);
         for (text, wanted) in [
             ("plain", "plain"),

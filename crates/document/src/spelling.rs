@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_understood_and_another_word_is_not() {
+    fn a_typing_error_is_understood_and_another_word_is_not() {
         let known = ["maxmemory", "policy", "persistence", "db", "postgres"];
         for (word, meant) in [
             ("maxmemroy", Some("maxmemory")),

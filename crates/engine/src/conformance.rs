@@ -1,4 +1,4 @@
-//! What holds for every engine: run on the scripted one always, and on a real one with the feature `docker-tests`.
+//! The behaviour that every engine must have: tested on the fake engine always, and on a real one with the feature `docker-tests`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ use devenv_spec::{EnvironmentId, PublishedPort, Resources, SpecHash};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The objects of one run, which no other run touches.
+/// The objects of one run, separate from those of any other run.
 struct Case<'a> {
     engine: &'a dyn Engine,
     image: &'a str,
-    /// Part of every name, so that runs do not meet.
+    /// Part of every name, so that runs do not conflict.
     run: String,
     subnet: ipnet::Ipv4Net,
     port: u16,
@@ -39,7 +39,7 @@ impl Case<'_> {
         }
     }
 
-    /// Speaks on both outputs, then waits for a signal under an init that passes it on.
+    /// Writes to both outputs, then waits for a signal under an init that forwards it.
     fn container(&self, service: &str) -> ContainerCreate {
         ContainerCreate {
             name: self.name(service),
@@ -108,7 +108,7 @@ async fn expect_event(events: &mut BoxStream<'static, Result<EngineEvent, Engine
 async fn holds(case: &Case<'_>) {
     networks_and_volumes_may_be_asked_for_twice(case).await;
     a_container_lives_and_ends(case).await;
-    what_is_taken_or_missing_is_told(case).await;
+    ports_in_use_and_missing_objects_are_reported(case).await;
     everything_can_be_removed_twice(case).await;
 }
 
@@ -162,13 +162,13 @@ async fn a_container_lives_and_ends(case: &Case<'_>) {
     engine.kill(&id, "SIGKILL").await.unwrap();
     expect_event(&mut events, &id, &EngineEventKind::Died { code: 137 }).await;
 
-    // One that is paused is killed too.
+    // A paused container is killed too.
     engine.start(&id).await.unwrap();
     engine.pause(&id).await.unwrap();
     engine.kill(&id, "SIGKILL").await.unwrap();
     expect_event(&mut events, &id, &EngineEventKind::Died { code: 137 }).await;
 
-    // And hears a signal that it is stopped with.
+    // And handles the signal of a stop.
     engine.start(&id).await.unwrap();
     engine.pause(&id).await.unwrap();
     engine.stop(&id, "SIGTERM", PATIENCE).await.unwrap();
@@ -234,10 +234,10 @@ async fn output_is_read(case: &Case<'_>, id: &str) {
     let last = lines.iter().map(|line| line.time.as_str()).max().unwrap();
     let again: Vec<LogChunk> = case.engine.logs(id, Some(last), false).try_collect().await.unwrap();
     assert!(again.iter().any(|line| line.time == last), "since is inclusive");
-    assert!(again.iter().all(|line| line.time.as_str() >= last), "and tells nothing older");
+    assert!(again.iter().all(|line| line.time.as_str() >= last), "and repeats nothing older");
 }
 
-async fn what_is_taken_or_missing_is_told(case: &Case<'_>) {
+async fn ports_in_use_and_missing_objects_are_reported(case: &Case<'_>) {
     let engine = case.engine;
     let ended = engine.inspect(&case.name("one")).await.unwrap().unwrap().id;
     let id = engine.create_container(&case.container("one")).await.unwrap();

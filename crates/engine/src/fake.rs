@@ -1,8 +1,8 @@
 //! A scripted engine: in memory, deterministic, for tests of everything above the engine.
 //!
-//! It behaves as the conformance test asks of every engine. A test may queue failures and delays by operation (the
-//! names of the trait's methods), decide how a container answers a signal, let one die, speak or be gone,
-//! and read what was asked of it. `events` and `logs` are delivered as they are made; time is tokio's.
+//! It passes the conformance test of engines. A test may queue failures and delays by operation (the
+//! names of the trait's methods), decide how a container answers a signal, make one exit, write or disappear,
+//! and read the calls that it received. `events` and `logs` are delivered as they happen; time is tokio's.
 
 mod calls;
 mod containers;
@@ -37,7 +37,7 @@ pub use calls::{Call, CallAction, CallPhase};
 pub struct FakeEngine {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<Result<EngineEvent, String>>,
-    /// Moves with every change, so that those who wait look again.
+    /// Changes with every change, so that waiting tasks look again.
     changes: Arc<watch::Sender<u64>>,
 }
 
@@ -46,7 +46,7 @@ impl FakeEngine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The delay, the record and the queued failure that every operation begins with.
+    /// The delay, the recorded call and the queued failure with which every operation begins.
     async fn begin(&self, operation: &'static str, subject: &str) -> Result<CallGuard, EngineError> {
         let delay = {
             let mut state = self.lock();
@@ -65,7 +65,7 @@ impl FakeEngine {
             }
             state.failures.get_mut(operation).and_then(VecDeque::pop_front)
         };
-        // A guard that is dropped takes the lock.
+        // Dropping the guard takes the lock.
         failure.map_or(Ok(guard), Err)
     }
 
@@ -150,7 +150,7 @@ impl Engine for FakeEngine {
         Ok(self.lock().images.get(name).map(|id| ImageFacts { id: id.clone(), digest: None, size: id.len() as u64 }))
     }
 
-    /// The archive is the names, a line each.
+    /// The archive holds the names, one per line.
     fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>> {
         let known = names.iter().find(|name| !self.lock().images.contains_key(*name));
         let archive = match known {
@@ -265,15 +265,15 @@ impl Engine for FakeEngine {
 
     async fn stop(&self, id: &str, signal: &str, grace: Duration) -> Result<(), EngineError> {
         let _call = self.begin("stop", id).await?;
-        let stubborn = {
+        let ignores_signals = {
             let mut state = self.lock();
             let Ok(container) = state.container(id) else { return Ok(()) };
-            container.stubborn && container.runs()
+            container.ignores_signals && container.runs()
         };
-        if stubborn {
+        if ignores_signals {
             tokio::time::sleep(grace).await;
         }
-        self.end_by(id, if stubborn { "SIGKILL" } else { signal });
+        self.end_by(id, if ignores_signals { "SIGKILL" } else { signal });
         Ok(())
     }
 

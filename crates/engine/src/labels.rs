@@ -1,4 +1,4 @@
-//! The labels that make the engine the truth: whose an object is, and what it is for.
+//! The labels that make the engine the source of truth: the owner of an object, and its purpose.
 
 use std::{collections::HashMap, fmt};
 
@@ -14,7 +14,7 @@ pub(crate) const SPEC: &str = "dev.devenv.spec";
 /// What a volume holds, or what a helper container does.
 pub(crate) const ROLE: &str = "dev.devenv.role";
 
-/// The state directory's id: a daemon touches only what carries its own.
+/// The id of the state directory: a daemon touches only objects with its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OwnerId(pub String);
@@ -31,7 +31,7 @@ impl fmt::Display for OwnerId {
     }
 }
 
-/// Labels of one object, parsed. What is missing is empty: old objects must still be removable.
+/// The parsed labels of one object. Missing ones are empty: old objects must still be removable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     pub owner: OwnerId,
@@ -44,7 +44,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Whether both are about one and the same thing of ours, whatever it was made from.
+    /// Whether both describe the same object of devenv, whatever it was made from.
     pub fn same_subject(&self, other: &Self) -> bool {
         self.owner == other.owner && self.environment == other.environment && self.service == other.service && self.role == other.role
     }
@@ -68,7 +68,7 @@ impl Labels {
         map
     }
 
-    /// `None` if no owner of our kind is on it.
+    /// `None` without an owner label of devenv.
     pub fn parse(map: &HashMap<String, String>) -> Option<Self> {
         let text = |key: &str| map.get(key).cloned().unwrap_or_default();
         Some(Self {

@@ -1,5 +1,5 @@
-//! Variables that hold secrets, kept out of a container's description: they go into it in a file that its user alone reads,
-//! and a small program (`crates/launcher`) that reads it runs before the container's own program.
+//! Keeps variables that hold secrets out of a container's description: a file that only the container's user can read holds them,
+//! and a small program (`crates/launcher`) reads it before it becomes the container's own program.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use devenv_spec::ContainerSpec;
 const PROGRAM_PATH: &str = "/run/devenv/launch";
 const VARIABLES_PATH: &str = "/run/devenv/variables";
 
-/// There is no launcher in this binary, and without one the secrets would be told to everybody who may ask the engine.
+/// This binary contains no launcher. Without one, everybody with access to the engine could read the secrets.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its secret variables ({}) cannot be kept out of the container's description: this devenv was built where no static C \
@@ -21,7 +21,7 @@ pub struct NoLauncher {
     variables: Vec<String>,
 }
 
-/// Whether a launcher has to stand before what the container runs.
+/// Whether a launcher must run before the container's program.
 pub fn is_wanted(container: &ContainerSpec) -> Result<bool, NoLauncher> {
     is_wanted_of(PROGRAM, container)
 }
@@ -48,13 +48,13 @@ pub fn behind(image: ImageDefaults, entrypoint: Option<&Vec<String>>, command: O
     (vec![PROGRAM_PATH.to_owned(), VARIABLES_PATH.to_owned()], program.into_iter().chain(arguments).collect())
 }
 
-/// The entrypoint of a container that only waits, and the file that it needs; none where there is no launcher.
+/// The entrypoint of a container that only waits, and the file that it needs; `None` without a launcher.
 pub fn hold() -> Option<(Vec<String>, UploadFile)> {
     let program = UploadFile { path: PROGRAM_PATH.to_owned(), mode: 0o555, uid: 0, gid: 0, content: Bytes::from_static(PROGRAM) };
     (!PROGRAM.is_empty()).then(|| (vec![PROGRAM_PATH.to_owned(), "--hold".to_owned()], program))
 }
 
-/// What has to be in the container before it starts.
+/// The files that the container needs before it starts.
 pub fn files(user: u32, variables: &[(String, String)]) -> [UploadFile; 2] {
     let file = |path: &str, mode, uid, content| UploadFile { path: path.to_owned(), mode, uid, gid: 0, content };
     let content: String = variables.iter().map(|(name, value)| format!("{name}={value}\0")).collect();
@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_run_is_what_the_engine_would_run() {
+    fn the_launcher_runs_the_same_command_as_the_engine_would() {
         let image = || ImageDefaults { entrypoint: words("docker-entrypoint.sh"), command: words("serve") };
         for (entrypoint, command, expected) in [
             (None, None, "docker-entrypoint.sh serve"),
             (None, Some("other --flag"), "docker-entrypoint.sh other --flag"),
             (Some("own"), None, "own"),
             (Some("own"), Some("other"), "own other"),
-            // An entrypoint that is nothing takes away the image's own, and leaves its arguments.
+            // An empty entrypoint disables the image's entrypoint, and keeps its arguments.
             (Some(""), None, "serve"),
         ] {
             let (launcher, command) = behind(image(), entrypoint.map(words).as_ref(), command.map(words).as_ref());

@@ -1,6 +1,6 @@
-//! The container engine: the seam between what is wanted and what runs.
+//! The container engine: the boundary between the desired and the running state.
 //!
-//! The trait says only what the supervisor needs, in its own words. `docker` speaks to a real engine (and is the only
+//! The trait offers only what the supervisor needs, in its own terms. `docker` talks to a real engine (and is the only
 //! user of bollard); `fake` is scripted by tests.
 
 pub mod build;
@@ -27,66 +27,66 @@ pub use types::{
     ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 
-/// What a container engine does for us. Every call may be repeated: an object that is already as asked is success.
+/// A container engine. Every call may be repeated: an object that is already as requested is a success.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, EngineError>;
-    /// The time where containers run, RFC 3339.
+    /// The time of the engine's machine, RFC 3339.
     async fn clock(&self) -> Result<String, EngineError>;
     async fn reach(&self) -> Reach;
-    /// A container's address on a network, which this process is let reach, where it is in a container itself.
+    /// A container's address on a network. If this process is in a container itself, it is connected to the network.
     async fn address(&self, network: &str, container: &str) -> Result<Option<std::net::Ipv4Addr>, EngineError>;
 
-    /// The containers of this owner, whatever their state.
+    /// The containers of this owner, in any state.
     async fn containers(&self, owner: &OwnerId) -> Result<Vec<ObservedContainer>, EngineError>;
     async fn networks(&self, owner: &OwnerId) -> Result<Vec<ObservedNetwork>, EngineError>;
     async fn volumes(&self, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError>;
-    /// A volume of ours; nothing if there is none of that name.
+    /// A volume of devenv; `None` if no volume has that name.
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError>;
-    /// The size of all volumes in bytes, by name, of all owners. Slow, because the engine walks every volume.
+    /// The sizes of all volumes in bytes, by name, of all owners. Slow, because the engine walks every volume.
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError>;
     /// Subnets of all networks of the engine, of all owners. A new network must not overlap with them.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 
-    /// Starts, ends and health of this owner's containers as they happen. Ends when the engine goes away.
+    /// Starts, exits and health changes of this owner's containers as they happen. Ends when the engine goes away.
     fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
 
-    /// The image's id if it is here.
+    /// The image's id if it is present.
     async fn image(&self, name: &str) -> Result<Option<String>, EngineError>;
     /// The image's default command.
     async fn image_defaults(&self, name: &str) -> Result<ImageDefaults, EngineError>;
-    /// What is known of the image if it is here.
+    /// The details of an image, if it is present.
     async fn image_facts(&self, name: &str) -> Result<Option<ImageFacts>, EngineError>;
-    /// An archive of these images, in pieces.
+    /// An archive of these images, in chunks.
     fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>>;
-    /// Takes over the images of an archive; their names.
+    /// Loads the images of an archive and returns their names.
     async fn load_images(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>, EngineError>;
     /// Ends after the last progress, or with the error.
     fn pull(&self, name: &str) -> BoxStream<'static, Result<PullProgress, EngineError>>;
-    /// Each line of the build's output; the image has the tag that the build names.
+    /// The lines of the build's output; the image has the tag that the build names.
     fn build(&self, build: &ImageBuild, options: BuildInputs) -> BoxStream<'static, Result<String, EngineError>>;
 
-    /// The id. A network of that name that is already there is taken.
+    /// Returns the id. An existing network of that name is used.
     async fn create_network(&self, network: &NetworkCreate) -> Result<String, EngineError>;
-    /// Cuts what is still attached, ours or not, and removes it; names of foreign containers that were cut.
+    /// Disconnects every container, ours or not, and removes the network. Returns the names of foreign containers that were disconnected.
     async fn remove_network(&self, id: &str) -> Result<Vec<String>, EngineError>;
     async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError>;
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
-    /// The id. Does not start it. One of that name that is about the same service of ours is taken if it is just what is asked for
-    /// and has never run; else it is replaced.
+    /// Returns the id. Does not start it. An existing container of that name for the same service of ours is used if it is exactly what is
+    /// requested and has never run; otherwise it is replaced.
     async fn create_container(&self, container: &ContainerCreate) -> Result<String, EngineError>;
-    /// The number of the user that a container's program runs as, by the container's own list of users.
+    /// The user id of a container's program, according to the container's own list of users.
     async fn user(&self, id: &str) -> Result<u32, EngineError>;
-    /// Writes files into a container that need not run.
+    /// Writes files into a container, which need not run.
     async fn upload(&self, id: &str, files: &[UploadFile]) -> Result<(), EngineError>;
     async fn start(&self, id: &str) -> Result<(), EngineError>;
-    /// Sends `signal`, waits at most `grace`, kills. Returns when it has ended.
+    /// Sends `signal`, waits at most `grace`, then sends SIGKILL. Returns when it has ended.
     async fn stop(&self, id: &str, signal: &str, grace: std::time::Duration) -> Result<(), EngineError>;
     async fn kill(&self, id: &str, signal: &str) -> Result<(), EngineError>;
     async fn pause(&self, id: &str) -> Result<(), EngineError>;
     async fn unpause(&self, id: &str) -> Result<(), EngineError>;
-    /// Removes it with its anonymous volumes, killing it if it runs.
+    /// Removes it with its anonymous volumes; kills it first if it runs.
     async fn remove_container(&self, id: &str) -> Result<(), EngineError>;
     async fn inspect(&self, id: &str) -> Result<Option<ObservedContainer>, EngineError>;
 
@@ -95,21 +95,21 @@ pub trait Engine: Send + Sync + 'static {
     async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutput, EngineError>;
     /// Starts a command and returns its input and output streams.
     async fn exec_session(&self, id: &str, request: SessionRequest) -> Result<ExecSession, EngineError>;
-    /// Makes an image of a file tree, without asking anybody for anything.
+    /// Makes an image from a tar of files, without a registry.
     async fn import_image(&self, name: &str, tree: bytes::Bytes) -> Result<(), EngineError>;
-    /// Makes a container of ours that works in another's namespaces; the engine removes it when it ends. Does not start it.
+    /// Creates a container of ours in another's namespaces; the engine removes it when it ends. Does not start it.
     async fn create_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError>;
-    /// The networks that a container is on now.
+    /// The networks of a container.
     async fn attachments(&self, id: &str) -> Result<Vec<Attachment>, EngineError>;
-    /// What a container has used; nothing if it does not run.
+    /// The resource usage of a container; `None` if it does not run.
     async fn usage(&self, id: &str) -> Result<Option<Usage>, EngineError>;
-    /// What a container may use now.
+    /// The current resource limits of a container.
     async fn limits(&self, id: &str) -> Result<Resources, EngineError>;
-    /// Changes what a container may use while it runs; what is `None` is without limit.
+    /// Changes the resource limits of a running container; `None` means no limit.
     async fn set_limits(&self, id: &str, limits: &Resources) -> Result<(), EngineError>;
     /// Runs a short-lived helper container to its end and removes it.
     async fn run_helper(&self, helper: &HelperRun) -> Result<ExecOutput, EngineError>;
-    /// As [`Self::run_helper`], with input and output piece by piece, so that what is in a volume can be of any size. The
-    /// helper is gone when the exit code is there. Dropping the session closes the input and leaves the helper to itself.
+    /// As [`Self::run_helper`], with input and output in chunks, so that the data of a volume can have any size. The
+    /// helper is gone when the exit code arrives. Dropping the session closes the input and does not stop the helper.
     async fn helper_session(&self, helper: &HelperRun) -> Result<ExecSession, EngineError>;
 }

@@ -1,4 +1,4 @@
-//! What is asked of an engine and what is seen of it.
+//! The requests to an engine, and the objects that it reports.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -11,18 +11,18 @@ use devenv_spec::{ContainerOptions, MountOptions, PublishedPort, Resources, Size
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nothing answers there.
+    /// No engine answers there.
     #[error("no container engine answers at {endpoint}: {reason}")]
     Unreachable { endpoint: String, reason: String },
-    /// It answers, and speaks no version that we speak.
+    /// It answers, but supports no API version that devenv supports.
     #[error("the engine at {endpoint} supports API {api}, but devenv needs {needed}")]
     Version { endpoint: String, api: String, needed: String },
     #[error("{what} `{name}` does not exist")]
     NotFound { what: &'static str, name: String },
-    /// A port of the host is taken.
+    /// A host port is in use.
     #[error("host port {port} is in use")]
     PortTaken { port: u16 },
-    /// A subnet overlaps one that another network holds.
+    /// A subnet overlaps that of another network.
     #[error("the subnet {0} is in use")]
     SubnetTaken(Ipv4Net),
     /// A build ended without an image.
@@ -33,15 +33,15 @@ pub enum EngineError {
         /// The last lines of the step that failed.
         output: Vec<String>,
     },
-    /// The engine refused, in its own words.
+    /// The engine refused; in its own words.
     #[error("the engine refused to {action}: {message}")]
     Refused { action: String, status: u16, message: String },
     #[error("cannot decode the engine's answer to {action}: {message}")]
     Protocol { action: String, message: String },
-    /// More than is ever kept in memory.
+    /// More than is ever held in memory.
     #[error("could not {action}: it is larger than {} MiB", limit >> 20)]
     TooLarge { action: String, limit: usize },
-    /// What was asked for did not end in the time it was given.
+    /// The request did not end within its time limit.
     #[error("the engine did not {action} within {limit:?}")]
     TimedOut { action: String, limit: Duration },
 }
@@ -72,7 +72,7 @@ pub enum ContainerState {
         error: Option<String>,
         finished_at: String,
     },
-    /// On its way out, or in a state that this engine knows and we do not.
+    /// Being removed, or in a state that is not known here.
     Other(String),
 }
 
@@ -84,22 +84,22 @@ pub struct ObservedNetwork {
     pub subnet: Option<Ipv4Net>,
 }
 
-/// How the ports that the engine publishes are reached from this process.
+/// How this process reaches the ports that the engine publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// They are on the loopback that this process has.
+    /// They are on this process's loopback.
     Here,
-    /// This process is in a container of the engine: others are reached on the networks that it is on, and none is published.
+    /// This process is in a container of the engine: it reaches others over its networks, and no port is published.
     Beside,
     /// They are on that host, on all of its addresses.
     Elsewhere { host: String },
 }
 
-/// An image that is here.
+/// A local image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
     pub id: String,
-    /// `NAME@sha256:…`, where a registry gave it one.
+    /// `NAME@sha256:…`, if a registry reported it.
     pub digest: Option<String>,
     pub size: u64,
 }
@@ -137,7 +137,7 @@ pub struct NetworkCreate {
     pub name: String,
     pub labels: Labels,
     pub subnet: Ipv4Net,
-    /// Without a way out.
+    /// No connection to the outside.
     pub internal: bool,
 }
 
@@ -168,20 +168,20 @@ pub struct ContainerCreate {
     pub shared_memory: Option<Size>,
     pub init: bool,
     pub stop_signal: String,
-    /// As in the spec, but for networks and shared namespaces, which are resolved here.
+    /// As in the spec, except for networks and shared namespaces, which are resolved here.
     pub options: Box<ContainerOptions>,
-    /// How each mount is mounted, by its path in the container, where that is not as usual.
+    /// How each mount is mounted, by its path in the container; defaults are left out.
     pub mount_options: BTreeMap<String, MountOptions>,
     /// Networks besides the first one.
     pub attachments: Vec<CreatedAttachment>,
     /// The fixed address on the first network.
     pub address: Option<std::net::Ipv4Addr>,
-    /// The namespaces of processes and of shared memory, in the engine's words.
+    /// The namespaces of processes and of shared memory, in the engine's terms.
     pub pid_mode: Option<String>,
     pub ipc_mode: Option<String>,
 }
 
-/// A network that a container is put on after it is made.
+/// A network to which a container is connected after its creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedAttachment {
     pub network: String,
@@ -190,7 +190,7 @@ pub struct CreatedAttachment {
 }
 
 impl ContainerCreate {
-    /// Whether its network is another's, or none: it has no name there.
+    /// Whether its network is another container's, or none: it has no name there.
     pub fn shares_network(&self) -> bool {
         matches!(self.network.as_str(), "host" | "none") || self.network.starts_with("container:")
     }
@@ -207,7 +207,7 @@ pub enum CreatedMount {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDefaults {
     pub entrypoint: Vec<String>,
-    /// The arguments of the entrypoint, or the whole command where there is none.
+    /// The arguments of the entrypoint, or the whole command if there is none.
     pub command: Vec<String>,
 }
 
@@ -240,7 +240,7 @@ impl fmt::Display for PullProgress {
     }
 }
 
-/// A piece of a container's output: a line, or a part of a very long one.
+/// A chunk of a container's output: a line, or a part of a very long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogChunk {
     /// The engine's time stamp, RFC 3339 with nanoseconds.
@@ -256,7 +256,7 @@ pub struct ExecRequest {
     pub user: Option<String>,
     pub environment: Vec<(String, String)>,
     pub directory: Option<String>,
-    /// What it reads from its standard input, which is then closed.
+    /// Its standard input, which is then closed.
     pub input: Option<ExecInput>,
     pub deadline: Option<Duration>,
 }
@@ -277,7 +277,7 @@ pub struct SessionRequest {
     pub user: Option<String>,
     pub environment: Vec<(String, String)>,
     pub directory: Option<String>,
-    /// Give it a terminal of this size, in which its two outputs are one.
+    /// Give it a terminal of this size, which combines its two outputs.
     pub terminal: Option<TerminalSize>,
 }
 
@@ -293,12 +293,12 @@ pub enum ExecStream {
     Stderr,
 }
 
-/// A command that runs. Its input is closed by shutting it down; dropping all of it leaves the command to itself.
+/// A running command. Shut the input down to close it; dropping all parts does not stop the command.
 pub struct ExecSession {
     pub input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
     pub output: BoxStream<'static, Result<(ExecStream, Bytes), EngineError>>,
     pub resize: Resize,
-    /// To be awaited when the output has ended. A command that could not be run has 126, or 127 if it is not there.
+    /// Await it when the output has ended. The code is 126 for a command that could not be run, 127 if it does not exist.
     pub exit_code: BoxFuture<'static, Result<i64, EngineError>>,
 }
 
@@ -310,7 +310,7 @@ pub(crate) type Resize = std::sync::Arc<dyn Fn(TerminalSize) -> BoxFuture<'stati
 pub struct HelperRun {
     pub labels: Labels,
     pub image: String,
-    /// The program and its arguments, instead of the image's own.
+    /// The program and its arguments. Replaces the image's own.
     pub command: Vec<String>,
     pub mounts: Vec<CreatedMount>,
     pub user: Option<String>,
@@ -323,18 +323,18 @@ pub struct Sidecar {
     pub labels: Labels,
     pub image: String,
     pub command: Vec<String>,
-    /// The container whose network it joins; none at all without one.
+    /// The container whose network it joins; without one it has no network.
     pub network_of: Option<String>,
     /// The container whose processes it sees.
     pub processes_of: Option<String>,
-    /// Beyond none: `NET_ADMIN`.
+    /// Capabilities; none by default: `NET_ADMIN`.
     pub capabilities: Vec<String>,
     /// Paths of the engine's host.
     pub devices: Vec<String>,
     pub mounts: Vec<CreatedMount>,
 }
 
-/// What a container has used since it started.
+/// The resource usage of a container since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Of all processors together.

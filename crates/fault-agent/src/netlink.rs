@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_told_with_its_family_and_its_chains() {
+    fn a_table_is_listed_with_its_family_and_its_chains() {
         let attributes = [text(1, "devenv-x"), number(2, OWNED), number(3, 2)].concat();
         assert_eq!(table(INET, &attributes), "1:devenv-x/2");
     }

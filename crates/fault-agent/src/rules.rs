@@ -64,7 +64,7 @@ pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
 fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
     let incoming = words[0] == "in";
     let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let figure =
+    let setting =
         |name: &str| value(name).map(|text| text.parse::<u32>().map_err(|_| format!("`{name}={text}` is not a number"))).transpose();
     let mut common = Vec::new();
     if words.contains(&"resolver") {
@@ -85,7 +85,7 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
         common.push(bitwise(&mask.to_be_bytes()));
         common.push(compare(operator, &(u32::from(address) & mask).to_be_bytes()));
     }
-    let port = figure("port")?;
+    let port = setting("port")?;
     let tcp_only = port.is_some() || words.contains(&"new") || words.contains(&"old");
     if tcp_only {
         common.extend([meta(16), compare(EQUAL, &[TCP])]);
@@ -102,8 +102,8 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
         common.extend([transport(13, 1), bitwise(&[0x04]), compare(EQUAL, &[0])]);
         common.extend([transport(13, 1), bitwise(&[0x12]), compare(NOT_EQUAL, &[0x12])]);
     }
-    if let Some(chance) = figure("chance")? {
-        match figure("seed")? {
+    if let Some(chance) = setting("chance")? {
+        match setting("seed")? {
             // The same for every packet of a connection, identified by the client's port.
             Some(seed) => {
                 common.push(transport(if incoming { 0 } else { 2 }, 2));

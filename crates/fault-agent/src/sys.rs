@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn free_space_is_what_other_programs_see() {
+    fn free_space_is_the_same_as_for_other_programs() {
         let output = Command::new("stat").args(["--file-system", "--format=%S %a %f", "/proc"]).output().unwrap();
         assert_eq!(free_space("/proc").unwrap(), (0, 0), "{output:?}");
         let output = Command::new("stat").args(["--file-system", "--format=%S %f", "/"]).output().unwrap();

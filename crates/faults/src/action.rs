@@ -1,15 +1,15 @@
-//! What is to be done, as data: `daemon/faults` does it.
+//! What a fault does, as data: `src/faults` does it.
 
 use std::time::Duration;
 
 use devenv_spec::{OfKind, ServiceName};
 use serde::{Deserialize, Serialize};
 
-/// One fault, ready to be done.
+/// One fault, ready to be injected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Injection {
     pub action: Action,
-    /// What proves that it bit.
+    /// What proves that it took effect.
     pub expected: ExpectedEffect,
 }
 
@@ -21,35 +21,35 @@ pub enum Action {
         signal: String,
         restart: Restart,
     },
-    /// Stopped as `devenv stop` does, started at the end.
+    /// Stopped as by `devenv stop`, started at the end.
     Stop,
-    /// Restarted as `devenv restart` does.
+    /// Restarted as by `devenv restart`.
     Restart,
     /// Killed whenever it runs.
     CrashLoop {
         every: Duration,
     },
-    /// Removes the container, which is then recreated, with its volumes if `volumes`; with `restore` a backup is created first and
-    /// put back in the end.
+    /// Removes the container, which is then recreated, with its volumes if `volumes`; with `restore` a backup is made first and
+    /// restored at the end.
     Remove {
         volumes: bool,
         restore: bool,
     },
-    /// The daemon itself is killed; the next one finds the service as it was.
+    /// Kills the daemon itself; the next daemon finds the service unchanged.
     DaemonDeath,
-    /// Threads are held still.
+    /// Stops threads.
     Suspend(Suspended),
     /// Rules and a proxy in its network namespace.
     Network(Network),
-    /// Less of the machine.
+    /// Lower resource limits.
     Limits {
         cpus: Option<f64>,
         memory: Option<u64>,
     },
     Disk(Disk),
-    /// What only one kind of server knows, as its kind says.
+    /// A fault that only one kind of server knows, defined by its kind.
     OfKind(OfKind),
-    /// Others of this list, one after another, each for a while.
+    /// Other faults of this list, one after another, each for a while.
     Monkey {
         faults: Vec<String>,
         services: Vec<ServiceName>,
@@ -61,9 +61,9 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// By the supervisor, as the service's policy says.
+    /// By the supervisor, according to the service's restart policy.
     Policy,
-    /// Not before this time, then whatever the policy says.
+    /// Not before this time, then whatever the policy.
     After(Duration),
 }
 
@@ -82,9 +82,9 @@ pub struct Network {
     pub rules: Vec<Rule>,
     /// New connections go through a proxy that does this to them.
     pub toxic: Option<Toxic>,
-    /// Connections that exist already are reset, so that all there are go through the proxy.
+    /// Existing connections are reset, so that all go through the proxy.
     pub reset_existing: bool,
-    /// Some of what the service sends does not arrive as it was sent.
+    /// Some packets of the service are corrupted, duplicated or delayed.
     pub packets: Option<Packets>,
 }
 
@@ -94,7 +94,7 @@ pub struct Packets {
     pub ports: Vec<u16>,
     #[serde(rename = "harm")]
     pub packet_fault: PacketFault,
-    /// Of a hundred, how many.
+    /// The percentage of packets.
     pub chance: f64,
     pub seed: u64,
 }
@@ -102,11 +102,11 @@ pub struct Packets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PacketFault {
-    /// It is sent twice.
+    /// Sent twice.
     Duplicate,
-    /// A bit of it is another.
+    /// One bit is flipped.
     Corrupt,
-    /// It is sent so much later, so that others overtake it.
+    /// Sent this much later, so that other packets overtake it.
     Reorder(Duration),
 }
 
@@ -114,11 +114,11 @@ pub enum PacketFault {
 pub struct Rule {
     pub hook: RuleHook,
     pub peer: Peer,
-    /// The service's own ports; none means all traffic.
+    /// The service's own ports; empty means all traffic.
     pub ports: Vec<u16>,
-    /// Of TCP, only attempts to connect (`true`), or only what is not one (`false`).
+    /// Of TCP, only attempts to connect (`true`), or everything else (`false`).
     pub connecting: Option<bool>,
-    /// Of a hundred, how many; decided for each packet, or for each connection.
+    /// The percentage; decided for each packet, or for each connection.
     pub chance: Option<f64>,
     pub by_connection: bool,
     pub verdict: Verdict,
@@ -157,23 +157,23 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Toxic {
     pub ports: Vec<u16>,
-    /// Microseconds, each way.
+    /// Microseconds, in each direction.
     pub delay_up: u64,
     pub delay_down: u64,
     pub jitter_up: u64,
     pub jitter_down: u64,
-    /// Bytes a second; 0 is no limit.
+    /// Bytes per second; 0 is no limit.
     pub rate_up: u64,
     pub rate_down: u64,
     /// Closed after this many bytes; 0 is no limit.
     pub limit_up: u64,
     pub limit_down: u64,
-    /// Delay of the end of a connection, in microseconds.
+    /// The delay before the end of a connection is forwarded, in microseconds.
     pub close_delay: u64,
     /// Drops everything silently.
     pub hole_up: bool,
     pub hole_down: bool,
-    /// Of a hundred connections, how many.
+    /// The percentage of connections.
     pub chance: f64,
     pub seed: u64,
 }
@@ -181,33 +181,33 @@ pub struct Toxic {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disk {
-    /// What was not synced is lost.
+    /// Data that was not synced is lost.
     PowerCut {
         restart_after: Duration,
     },
-    /// All but this many bytes are taken.
+    /// Fills the disk except for this many bytes.
     Full {
         leave: u64,
     },
     ReadOnly,
 }
 
-/// What is looked for as the proof that a fault bit.
+/// The observation that proves that a fault took effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExpectedEffect {
-    /// The run that was there has ended.
+    /// The run before the fault has ended.
     Ended,
     /// A request to the port gets no answer: disconnected, refused or silent.
     NoAnswer,
-    /// The same for a question from another service: the host's way is not affected.
+    /// The same for a request from another service: requests from the host are not affected.
     NoAnswerWithin(Peer),
-    /// The service's own questions for names get no answer.
+    /// The service's own name look-ups get no answer.
     NoNames,
-    /// So many bytes a second: what is longer takes longer.
+    /// This many bytes per second: a longer answer takes longer.
     Thin(u64),
     /// An answer takes at least this much longer.
     Slower(Duration),
-    /// Its effect answers for itself: what was asked of the service was done and is seen.
+    /// The action itself proves it: what was requested of the service was done and is observed.
     Effect,
 }

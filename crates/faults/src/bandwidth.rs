@@ -1,4 +1,4 @@
-//! A thin line.
+//! A connection with little bandwidth.
 
 use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 
@@ -33,7 +33,7 @@ impl FaultKind for Bandwidth {
         let (up, down) = traffic::ways(values);
         let rate = values.bytes("rate").unwrap_or(0).max(1);
         let toxic = Toxic { rate_up: if up { rate } else { 0 }, rate_down: if down { rate } else { 0 }, ..Toxic::default() };
-        // A question can be made long, an answer cannot.
+        // The length of a request can be chosen, that of an answer cannot.
         let expected = if up && traffic::certain(values) { ExpectedEffect::Thin(rate) } else { ExpectedEffect::Effect };
         Ok(Injection { action: traffic::through_proxy(values, target, toxic), expected })
     }

@@ -1,4 +1,4 @@
-//! A server that is silent.
+//! A server that accepts connections and does not answer.
 
 use super::{ExpectedEffect, FaultKind, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 

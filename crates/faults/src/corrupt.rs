@@ -1,4 +1,4 @@
-//! A network with noise on the line.
+//! A network that corrupts packets.
 
 use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 

@@ -1,4 +1,4 @@
-//! Too little processor.
+//! Too little processor time.
 
 use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 

@@ -1,4 +1,4 @@
-//! A service that cannot stay up.
+//! A service that crashes again and again.
 
 use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 

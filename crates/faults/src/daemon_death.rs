@@ -1,4 +1,4 @@
-//! The supervisor that dies.
+//! A crash of the supervisor.
 
 use super::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 

@@ -1,4 +1,4 @@
-//! A disk that takes no writes.
+//! A read-only disk.
 
 use super::{Action, Disk, ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 

@@ -1,4 +1,4 @@
-//! Names that nobody knows.
+//! Name resolution that fails.
 
 use super::{
     Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Peer, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict,
@@ -25,7 +25,7 @@ impl FaultKind for Dns {
 
     fn describe(&self, _: &Values, target: &Target<'_>) -> Result<Injection, Refusal> {
         target.container(self.name())?;
-        // The engine's own resolver answers within the namespace, by whatever port the engine leads it to.
+        // The engine's own resolver answers within the namespace, on whatever port the engine redirects to.
         let rule = Rule {
             hook: RuleHook::Output,
             peer: Peer::Resolver,

@@ -1,4 +1,4 @@
-//! A network that delivers twice.
+//! A network that duplicates packets.
 
 use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 

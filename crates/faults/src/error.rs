@@ -1,4 +1,4 @@
-//! What the interface says of a fault that is none, or that its target refuses.
+//! The API errors for an invalid fault, and for a fault that its target refuses.
 
 use devenv_api::{ApiError, ErrorCode};
 

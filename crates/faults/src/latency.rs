@@ -1,4 +1,4 @@
-//! A network that is far away.
+//! A slow network.
 
 use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 

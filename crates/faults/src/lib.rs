@@ -1,7 +1,7 @@
-//! The fault kinds: one file each, one trait; data in, data out.
+//! The faults of any service: one file each, one trait; data in, data out.
 //!
 //! A kind declares its parameters, what to do ([`Action`]), how its effect is observed ([`ExpectedEffect`]) and how it is
-//! undone ([`Undoing`]). `daemon/faults` does it; nothing here acts. Those of one kind of server are in the folder of that
+//! undone ([`Undoing`]). `src/faults` acts on them; nothing here acts. Faults of one kind of server are in the folder of that
 //! kind; a new one for any service is a file here, and its line in [`GENERIC`].
 
 mod action;
@@ -62,38 +62,38 @@ pub trait FaultKind: Sync {
     fn parameters(&self) -> &'static [Parameter] {
         &[]
     }
-    /// Whether it goes on for its time although there is nothing to undo.
+    /// Whether it lasts for its duration although there is nothing to undo.
     fn lasts(&self, _values: &Values) -> bool {
         false
     }
-    /// What is to be done to this target; a refusal says why it cannot be.
+    /// What is to be done to this target. A refusal says why it is impossible.
     fn describe(&self, values: &Values, target: &Target<'_>) -> Result<Injection, Refusal>;
 }
 
 /// How a fault ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undoing {
-    /// The kernel undoes it the moment its holder is gone, however that ends.
+    /// The kernel undoes it as soon as the fault agent ends, for whatever reason.
     Kernel,
-    /// Must be undone explicitly: by the daemon when its time is up, by the next daemon, or by `chaos heal`. The journal records it.
+    /// Must be undone explicitly: by the daemon after its duration, by the next daemon, or by `chaos heal`. The journal records it.
     Lease,
     /// The service itself does, at its time.
     Itself,
-    /// There is nothing to undo: the supervisor brings the service back.
+    /// There is nothing to undo: the supervisor restarts the service.
     Nothing,
 }
 
-/// Whom a fault is about.
+/// The target of a fault.
 pub struct Target<'a> {
     pub spec: &'a ServiceSpec,
     /// Every service of the environment.
     pub services: &'a [ServiceName],
-    /// The names of all faults that there are.
+    /// The names of all known faults.
     pub faults: &'a [&'static str],
     pub seed: u64,
 }
 
-/// A fault as it was asked for, with everything checked that can be checked without looking at the service.
+/// A requested fault, checked as far as possible without the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultSpec {
     pub id: String,
@@ -117,7 +117,7 @@ pub enum InvalidFault {
     Value { fault: String, name: String, value: String, expected: String },
 }
 
-/// Why a fault cannot be injected there.
+/// Why a fault cannot be injected into this target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
@@ -125,10 +125,10 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// What a fault lasts that nobody gave a time.
+/// The duration of a fault without one.
 pub const DEFAULT_DURATION: Duration = Duration::from_mins(5);
 
-/// The faults that any service can have, in the order in which they are shown.
+/// The faults that any service can have, in the order in which they are listed.
 pub const GENERIC: &[&dyn FaultKind] = &[
     &monkey::Monkey,
     &kill::Kill,
@@ -160,7 +160,7 @@ pub const GENERIC: &[&dyn FaultKind] = &[
 ];
 
 impl FaultSpec {
-    /// From words: `parameters` are in their textual form.
+    /// Parses text: `parameters` are in their textual form.
     pub fn parse(
         id: impl Into<String>,
         kind: &dyn FaultKind,
@@ -175,7 +175,7 @@ impl FaultSpec {
 }
 
 impl InvalidFault {
-    /// There is no such fault among those that are known.
+    /// No known fault has this name.
     pub fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let hint = nearest(name, known).map_or_else(
             || "run `devenv chaos faults` to list them".to_owned(),
@@ -191,7 +191,7 @@ impl InvalidFault {
         }
     }
 
-    /// The parameter that is wrong, if one is.
+    /// The invalid parameter, if it is one.
     pub fn parameter(&self) -> Option<&str> {
         match self {
             Self::Unknown { .. } => None,
@@ -222,7 +222,7 @@ impl Undoing {
 }
 
 impl Target<'_> {
-    /// For faults that work on namespaces and engines: a process of the host has none.
+    /// For faults that need namespaces and the engine: a process on the host has neither.
     pub fn container(&self, fault: &str) -> Result<&devenv_spec::ContainerSpec, Refusal> {
         self.spec.container().ok_or_else(|| {
             Refusal::new(format!("`{fault}` needs a container, but {} is a process on the host", self.spec.name))
@@ -230,7 +230,7 @@ impl Target<'_> {
         })
     }
 
-    /// For faults of one kind of server: those that declare something of that kind.
+    /// For faults of one kind of server: the service must declare something of that kind.
     pub fn of_kind(&self, fault: &str, kind: &str) -> Result<(), Refusal> {
         if self.spec.provision.iter().any(|declared| declared.kind == kind) {
             return Ok(());
@@ -244,7 +244,7 @@ impl Target<'_> {
     }
 }
 
-/// For faults of disks: the service has to have one of its own.
+/// For faults of disks: the service must have a disk of its own.
 fn faultable(fault: &str, target: &Target<'_>) -> Result<(), Refusal> {
     let container = target.container(fault)?;
     if container.mounts.iter().any(|mount| mount.device.is_some()) {

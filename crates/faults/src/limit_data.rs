@@ -1,4 +1,4 @@
-//! Connections that break half way.
+//! Connections that break after some data.
 
 use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 

@@ -1,4 +1,4 @@
-//! Something, somewhere.
+//! Random faults, one after another.
 
 use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 

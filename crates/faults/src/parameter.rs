@@ -7,12 +7,12 @@ use devenv_spec::{Period, Size};
 pub struct Parameter {
     pub name: &'static str,
     pub form: Form,
-    /// In its textual form; without one and not given, it is absent.
+    /// In its textual form. A parameter without a default that is not given is absent.
     pub default: Option<&'static str>,
     pub about: &'static str,
 }
 
-/// What a value looks like.
+/// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `80ms`
@@ -76,7 +76,7 @@ impl Form {
         }
     }
 
-    /// `None` if the text is not of this form.
+    /// `None` if the text does not have this form.
     pub fn parse(self, text: &str) -> Option<Value> {
         Some(match self {
             Self::Duration => Value::Duration(text.parse::<Period>().ok()?.duration()),

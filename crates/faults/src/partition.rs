@@ -1,4 +1,4 @@
-//! A network that is cut.
+//! A network partition.
 
 use super::{Action, FaultKind, Form, Injection, Network, Parameter, Refusal, Rule, Target, Undoing, Values, Verdict, traffic};
 

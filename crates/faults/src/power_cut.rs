@@ -1,4 +1,4 @@
-//! No power: what was not synced is lost.
+//! A power cut: data that was not synced is lost.
 
 use super::{Action, Disk, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 

@@ -1,4 +1,4 @@
-//! A server that takes no connections.
+//! A server that refuses connections.
 
 use super::{
     Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict, traffic,

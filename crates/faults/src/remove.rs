@@ -1,4 +1,4 @@
-//! A container that is lost.
+//! A removed container.
 
 use super::{Action, ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 

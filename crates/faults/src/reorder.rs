@@ -1,4 +1,4 @@
-//! A network with ways of different lengths.
+//! A network that reorders packets.
 
 use super::{FaultKind, Form, Injection, PacketFault, Parameter, Refusal, Target, Undoing, Values, traffic};
 

@@ -1,4 +1,4 @@
-//! Connections that break.
+//! Connections that are reset.
 
 use super::{
     Action, ExpectedEffect, FaultKind, Injection, Network, Parameter, Refusal, Rule, RuleHook, Target, Undoing, Values, Verdict, traffic,

@@ -1,4 +1,4 @@
-//! Connections that do not end.
+//! Connections that close late.
 
 use super::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Toxic, Undoing, Values, traffic};
 

@@ -42,7 +42,7 @@ fn every_fault_of_the_contract_is_there_and_its_defaults_are_valid() {
 }
 
 #[test]
-fn what_is_wrong_with_a_fault_is_told_with_what_was_meant() {
+fn every_problem_of_a_fault_is_reported_with_a_suggestion() {
     let message = |result: Result<FaultSpec, InvalidFault>| {
         let error = result.unwrap_err();
         format!("{error} / {} / {}", error.hint().unwrap_or_default(), error.parameter().unwrap_or_default())
@@ -69,7 +69,7 @@ fn a_delay_in_both_directions_is_what_a_round_trip_takes_longer() {
 }
 
 #[test]
-fn a_fault_that_cannot_bite_there_is_refused_with_the_reason() {
+fn a_fault_that_cannot_take_effect_is_refused_with_the_reason() {
     let reason = |fault, kind, parameters: &[(&str, &str)]| describe(fault, kind, parameters).unwrap_err().reason;
     assert_eq!(reason("power-cut", "redis", &[]), "`power-cut` needs cache to have its own disk");
     assert_eq!(reason("partition", "redis", &[("from", "nobody")]), "`from` is `nobody`, but there is no such service");

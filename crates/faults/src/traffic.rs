@@ -1,4 +1,4 @@
-//! What faults of traffic have in common: whose it is, which way it goes, and the proxy that it goes through.
+//! What faults of traffic have in common: the source, the direction, and the proxy.
 
 use super::{Action, ExpectedEffect, Injection, Network, PacketFault, Packets, Peer, Refusal, Rule, RuleHook, Target, Toxic, Values};
 
@@ -19,7 +19,7 @@ pub(super) fn peer(values: &Values, target: &Target<'_>) -> Result<Peer, Refusal
     })
 }
 
-/// What can be seen from the host, where the daemon is.
+/// The effect that the daemon, which is on the host, can observe.
 pub(super) fn network_sign(peer: &Peer) -> ExpectedEffect {
     match peer {
         Peer::Anybody | Peer::Host => ExpectedEffect::NoAnswer,
@@ -33,7 +33,7 @@ pub(super) fn ways(values: &Values) -> (bool, bool) {
     (!values.is("direction", "down"), !values.is("direction", "up"))
 }
 
-/// Whether it happens to every connection.
+/// Whether every connection is affected.
 pub(super) fn certain(values: &Values) -> bool {
     values.percent("probability").is_none_or(|chance| chance >= 100.0)
 }
@@ -43,14 +43,14 @@ pub(super) fn through_proxy(values: &Values, target: &Target<'_>, toxic: Toxic) 
     Action::Network(Network { toxic: Some(toxic), reset_existing: values.is("connections", "all"), ..Network::default() })
 }
 
-/// Some of the packets that the service sends from its ports.
+/// A share of the packets that the service sends from its ports.
 pub(super) fn faulty_packets(values: &Values, target: &Target<'_>, packet_fault: PacketFault) -> Injection {
     let chance = values.percent("probability").unwrap_or(100.0);
     let packets = Packets { ports: target.ports(), packet_fault, chance, seed: target.seed };
     Injection { action: Action::Network(Network { packets: Some(packets), ..Network::default() }), expected: ExpectedEffect::Effect }
 }
 
-/// The rule for each way that is meant.
+/// The rule for each affected direction.
 pub(super) fn each_way(values: &Values, rule: impl Fn(RuleHook) -> Rule) -> Vec<Rule> {
     let (up, down) = ways(values);
     [(up, RuleHook::Input), (down, RuleHook::Output)].into_iter().filter(|(meant, _)| *meant).map(|(_, hook)| rule(hook)).collect()

@@ -1,4 +1,4 @@
-//! The parameters of a fault, checked, with defaults.
+//! The parameters of a fault, validated, with defaults.
 
 use std::{collections::BTreeMap, time::Duration};
 

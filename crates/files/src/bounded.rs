@@ -1,7 +1,7 @@
-//! Reading of files that somebody names: regular files only, and no more than a limit.
+//! Reads files that a user names: regular files only, up to a size limit.
 //!
-//! A named pipe would block the reader for ever, a device would answer without end. The profile loader, the script
-//! runner, scenarios, bundles and lock files read through here. Whether the content is right is their affair.
+//! A named pipe would block the reader for ever, and a device could answer without end. The profile loader, the script
+//! runner, scenarios, bundles and lock files read through here. It does not check the content.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -46,9 +46,9 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// Opens a regular file for reading, following links. Returns at once for everything else.
+/// Opens a regular file for reading, following links. Returns an error at once for everything else.
 pub fn open_regular(path: &Path) -> Result<File, ReadError> {
-    // Opening a device can have effects, so the kind is looked at first; and again on what was opened, which may be another.
+    // Opening a device can have effects, so the type is checked first, and again on the open file, which may be another.
     if !fs::metadata(path)?.is_file() {
         return Err(ReadError::NotAFile);
     }
@@ -57,11 +57,11 @@ pub fn open_regular(path: &Path) -> Result<File, ReadError> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(ReadError::NotAFile) }
 }
 
-/// The content of a regular file that holds no more than `limit` bytes.
+/// The content of a regular file of no more than `limit` bytes.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let file = open_regular(path)?;
     let mut content = Vec::new();
-    // One byte more than the limit shows that there is more; the size that the file claims proves nothing.
+    // One byte beyond the limit shows that there is more; the size that the file reports proves nothing.
     file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }
 }
@@ -88,7 +88,7 @@ mod tests {
         assert!(matches!(read_bounded(&at("absent"), 10), Err(ReadError::Missing)));
         assert!(matches!(read_bounded(&at("five"), 4), Err(ReadError::TooLarge { limit: 4 })));
         assert_eq!(read_bounded(&at("five"), 5).unwrap(), b"12345");
-        // Claims to be empty, and is not.
+        // It reports that it is empty, and is not.
         assert!(!read_bounded(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 //! Everything that keeps state on disk calls this. The new content goes to a temporary file in the same directory, with a
 //! random name that no other writer and no other target shares; [`tempfile`] removes it when the write fails. Only a
 //! process that is killed leaves one: it ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
-//! and the daemon removes all of them with [`remove_unfinished`] before it writes anything.
+//! process that is killed leaves one behind: its name ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
 //!
 //! [`read_bounded`] and [`open_regular`] read files that a user or a profile names: never a pipe, a device or without end.
 //! [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
@@ -24,18 +24,18 @@ use tempfile::{Builder, NamedTempFile};
 pub use bounded::{ReadError, open_regular, read_bounded, read_text_bounded};
 pub use owner::{Untrusted, untrusted};
 
-/// The end of the name of a file that is not in its place yet.
+/// The suffix of a file that is not in its place yet.
 pub const UNFINISHED: &str = ".unfinished";
 
 /// Only the owner may read and write.
 pub const PRIVATE: u32 = 0o600;
 
-/// What has happened to the data when a write returns.
+/// What is guaranteed about the data when a write returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// File and directory entry are on the disk: they survive a power cut.
     Synced,
-    /// The kernel has them: they survive the death of this process, which is enough for what ends with the machine.
+    /// The kernel has them: they survive the death of this process, which is enough for state that ends with the machine.
     Cached,
 }
 
@@ -61,7 +61,7 @@ pub fn unfinished(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     Builder::new().prefix(&prefix).suffix(UNFINISHED).permissions(Permissions::from_mode(mode)).tempfile_in(directory_of(path))
 }
 
-/// Refuses a target that is no regular file: a link, device or pipe at that path is not ours to replace.
+/// Refuses a target that is not a regular file: a link, device or pipe at that path is not ours to replace.
 pub fn check_replaceable(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(()),
@@ -83,7 +83,7 @@ pub fn put_in_place(file: NamedTempFile, path: &Path, durability: Durability) ->
     Ok(())
 }
 
-/// Whether this is a file that some writer has not put in place, by its name.
+/// Whether the name is that of an unfinished file.
 pub fn is_unfinished(path: &Path) -> bool {
     path.file_name().is_some_and(|name| {
         let name = name.as_encoded_bytes();
@@ -91,8 +91,8 @@ pub fn is_unfinished(path: &Path) -> bool {
     })
 }
 
-/// Removes what killed writers left in `directory` and, `depth` levels deep, in the directories below it. Call it while
-/// nothing else writes there.
+/// Removes what killed writers left in `directory` and, `depth` levels deep, in the directories below it. Nothing else may
+/// write there at the same time.
 pub fn remove_unfinished(directory: &Path, depth: usize) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -127,7 +127,7 @@ mod tests {
     fn files_that_differ_only_in_their_extension_do_not_share_a_temporary_file() {
         let directory = tempfile::tempdir().unwrap();
         let targets: Vec<PathBuf> = ["KEY.json", "KEY.spare", "KEY.overtaken"].map(|name| directory.path().join(name)).into();
-        // All are open at the same time, and are finished in the opposite order.
+        // All are open at the same time, and are finished in reverse order.
         let files: Vec<_> = targets.iter().map(|target| unfinished(target, PRIVATE).unwrap()).collect();
         for (mut file, target) in files.into_iter().zip(&targets).rev() {
             file.write_all(target.as_os_str().as_encoded_bytes()).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_of_the_same_file_at_the_same_time_leave_the_whole_of_one() {
+    fn concurrent_writers_of_one_file_leave_one_complete_content() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("environment.json");
         thread::scope(|scope| {
@@ -189,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_writer_left_is_recognised_and_removed_and_nothing_else_is() {
+    fn only_the_files_of_killed_writers_are_recognised_and_removed() {
         let directory = tempfile::tempdir().unwrap();
         let below = directory.path().join("secrets/db");
         fs::create_dir_all(&below).unwrap();
-        // `keep` is what a kill does: no destructor runs.
+        // `keep` does what a kill does: no destructor runs.
         let (_, left) = unfinished(&below.join("app"), PRIVATE).unwrap().keep().unwrap();
         assert!(is_unfinished(&left));
         fs::write(below.join("my.unfinished"), "a name of the user's own").unwrap();

@@ -39,7 +39,7 @@ pub fn untrusted(path: &Path) -> io::Result<Option<Untrusted>> {
     Ok(None)
 }
 
-/// Whether a group has no other member, as far as the files of this machine say.
+/// Whether a group has no other member, as far as this machine's files say.
 fn private_group(group: u32, user: u32) -> bool {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -59,7 +59,7 @@ fn only_member(users: &str, groups: &str, group: u32, user: u32) -> bool {
     }
     match groups.lines().find(|line| field(line, 2) == group.to_string()) {
         Some(line) => field(&line.replace('\r', ""), 3).split(',').all(|member| member.is_empty() || Some(member) == own_name.as_deref()),
-        // Kept elsewhere, such as in a directory service: only the usual numbering shows that it is the user's own.
+        // Defined elsewhere, such as in a directory service: only the usual numbering shows that the group is the user's own.
         None => group == user,
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_everybody_can_write_is_not_trusted_and_what_is_ours_is() {
+    fn files_that_everybody_can_write_are_not_trusted_and_our_own_are() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(untrusted(directory.path()).unwrap(), None);
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_owns_is_not_trusted() {
+    fn files_of_another_user_are_not_trusted() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_private_only_if_nobody_else_is_in_it() {
+    fn a_group_is_private_only_if_it_has_no_other_member() {
         let users = "ada:x:1000:1000::/home/ada:/bin/sh\nbob:x:1001:100::/home/bob:/bin/sh\ncy:x:1002:100::/:/bin/sh\n";
         let groups = "ada:x:1000:\nusers:x:100:\nteam:x:2000:ada,bob\nown:x:3000:ada\n";
         let alone = |group| only_member(users, groups, group, 1000);

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_the_environment_is_handed_to_up() {
+    fn options_about_the_environment_are_passed_to_up() {
         let arguments = TestEnvironment::of("ci").project("/p").instance("x").arguments();
         assert_eq!(arguments, ["up", "ci", "--json", "--quiet", "--project", "/p", "--instance", "x"]);
     }

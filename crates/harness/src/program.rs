@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_without_an_engine_is_told_in_one_line() {
+    fn a_machine_without_an_engine_is_reported_in_one_line() {
         let error = HarnessError::NoEngine { message: "nothing answers at /x".to_owned(), hint: Some("start one".to_owned()) };
         assert_eq!(error.to_string(), "these tests need a container engine, but none answers: nothing answers at /x (start one)");
     }

@@ -67,12 +67,12 @@ fn tests_without_a_runtime_have_the_same() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_in_the_profile_is_told_by_its_name() {
+async fn a_database_that_is_not_in_the_profile_is_reported_by_name() {
     let error = fixture().shared().await.unwrap().postgres("nothing").fresh().await.unwrap_err();
     assert!(error.to_string().contains("`nothing`") && error.to_string().contains("`orders`"), "{error}");
 }
 #[tokio::test]
-async fn a_closed_environment_is_gone_and_comes_up_again_for_who_asks() {
+async fn a_closed_environment_is_composed_again_on_request() {
     let own = || fixture().instance("closed");
     let environment = own().shared().await.unwrap();
     let (project, instance) = environment.place();

@@ -1,6 +1,6 @@
-//! Makes lines out of the pieces in which output arrives.
+//! Assembles lines from the chunks in which output arrives.
 
-/// In bytes. A longer line is cut into parts of this length, each of which says which one it is.
+/// In bytes. A longer line is cut into parts of this length, each marked as a part.
 const LONGEST: usize = 1024 * 1024;
 
 /// The beginning of a line whose end has not arrived yet.
@@ -50,7 +50,7 @@ impl Assembler {
         } else {
             self.part(line);
         }
-        // An exceptionally long line does not keep its memory.
+        // Release the buffer of an exceptionally long line.
         self.partial = Vec::new();
         self.parts = 0;
     }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_more_than_1_mib_becomes_parts_that_say_so_and_nothing_of_it_is_lost() {
+    fn a_line_of_more_than_1_mib_is_split_into_marked_parts_without_loss() {
         let long: Vec<u8> = (0..2_500_000_u32).map(|at| b'a' + (at % 26) as u8).collect();
         for size in [1000, 8192, 262_144, 3_000_000] {
             let pieces: Vec<&[u8]> = long.chunks(size).chain([&b"\nnext\n"[..]]).collect();

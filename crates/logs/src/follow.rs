@@ -13,16 +13,16 @@ use tokio::sync::watch;
 
 use super::{Query, reader::Merge};
 
-/// Lines handed on at a time.
+/// The most lines in one batch.
 const BATCH: usize = 1000;
-/// Where the kernel has no more watches to give, looking now and then has to do.
+/// The polling interval if the kernel grants no more watches.
 const WITHOUT_NOTICE: Duration = Duration::from_millis(50);
 
 /// Signals that something was written in a log directory.
 #[derive(Debug)]
 pub(super) struct Changes {
     changed: watch::Sender<u64>,
-    /// Nothing if the kernel refused.
+    /// `None` if the kernel refused a watch.
     watcher: Option<RecommendedWatcher>,
 }
 
@@ -48,7 +48,7 @@ impl Changes {
     }
 }
 
-/// A service's or several services' lines: those that are there, then those that come.
+/// The lines of one or several services: first those on disk, then those that are written later.
 #[derive(Debug)]
 pub struct Follower {
     directory: PathBuf,
@@ -60,14 +60,14 @@ pub struct Follower {
 
 impl Follower {
     pub(super) fn open(directory: &Path, query: Query, changes: Arc<Changes>) -> io::Result<Self> {
-        // Before the first look at the files, so that no write falls between look and notice.
+        // Set before the first read of the files, so that no write falls between the read and the notification.
         let mut changed = changes.changed.subscribe();
         changed.mark_changed();
         let merge = Merge::open(directory, query)?;
         Ok(Self { directory: directory.to_owned(), merge, changes, changed, in_history: true })
     }
 
-    /// The next lines, at least one; waits until there are any. Cancel-safe: what was read is what was returned.
+    /// Waits for the next lines and returns at least one. Cancel-safe: every line that was read has been returned.
     pub async fn next(&mut self) -> io::Result<Vec<LogLine>> {
         loop {
             self.merge.refresh();
@@ -97,7 +97,7 @@ impl Follower {
         }
     }
 
-    /// Whether all that was there at the beginning has been returned.
+    /// Whether everything that existed when following started has been returned.
     #[cfg(test)]
     pub fn is_live(&self) -> bool {
         !self.in_history

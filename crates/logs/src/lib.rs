@@ -1,7 +1,7 @@
-//! The services' output on disk: written by keepers and by the daemon, read as history, followed live.
+//! The output of services on disk: process shims and the daemon write it; the daemon reads it as history and follows it live.
 //!
 //! Theory of operation. Each service has segment files `<service>.<n>.log` in its environment's log directory; a record
-//! is one line of text (`record.rs`). Several programs may append to one service's log at a time (two keepers during a
+//! is one line of text (`record.rs`). Several programs may append to one service's log at a time (two process shims during a
 //! swap, the daemon with a build's output): each batch is one `write` under a file lock, and only the newest segment is
 //! ever appended to. So a reader needs no lock: a position is a segment and an offset, and a segment is complete once a
 //! newer one exists. Following is reading on from where history ended, woken by the kernel's notice of a write.
@@ -36,11 +36,11 @@ pub use writer::Writer;
 #[derive(Debug, Clone)]
 pub struct Logs {
     directory: Arc<Path>,
-    /// One watch on the directory for all followers, there only while there are any.
+    /// One watch on the directory for all followers; it exists only while there are followers.
     changes: Arc<Mutex<Weak<follow::Changes>>>,
 }
 
-/// Which lines are wanted.
+/// Selects lines.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     /// All that have a log, if empty.
@@ -58,7 +58,7 @@ impl Logs {
         &self.directory
     }
 
-    /// Whether a service ever wrote something.
+    /// Whether the service has ever written anything.
     pub fn has(&self, service: &str) -> bool {
         segment::numbers(&self.directory, service).is_ok_and(|numbers| !numbers.is_empty())
     }
@@ -68,12 +68,12 @@ impl Logs {
         Writer::open(&self.directory, service)
     }
 
-    /// What has been written so far, in the order of time over all services and in written order within each.
+    /// Everything written so far: ordered by time across services, in the written order within each.
     pub fn history(&self, query: Query) -> io::Result<History> {
         History::open(&self.directory, query)
     }
 
-    /// History, and then every line as it is written: none lost in between, none twice.
+    /// The history, and then every line as it is written; no line is lost or repeated in between.
     pub fn follow(&self, query: Query) -> io::Result<Follower> {
         let changes = {
             let mut shared = self.changes.lock().expect("no code panics while it holds the lock");
@@ -86,18 +86,18 @@ impl Logs {
         Follower::open(&self.directory, query, changes)
     }
 
-    /// The last lines of a service, of one of its runs or of all.
+    /// The last lines of a service, of one run or of all runs.
     pub fn tail(&self, service: &str, run: Option<u32>, count: usize) -> io::Result<Vec<LogLine>> {
         let records = reader::tail(&self.directory, service, run, count)?;
         Ok(records.iter().map(|record| record.to_line(service)).collect())
     }
 
-    /// Where a log that another program keeps (a container's) must be taken up again after the daemon's own death.
+    /// The position from which to continue a container's log, which the engine keeps, after the daemon was restarted.
     pub fn resume(&self, service: &str) -> io::Result<Option<Resume>> {
         Resume::of(&self.directory, service)
     }
 
-    /// Keeps the end of a run that crashed, whatever is rotated away later.
+    /// Keeps the last lines of a run that crashed, even if rotation removes the rest.
     pub fn pin_crash(&self, service: &str, run: u32) -> io::Result<()> {
         let records = reader::tail(&self.directory, service, Some(run), CRASH_LINES)?;
         let mut text = Vec::new();
@@ -108,7 +108,7 @@ impl Logs {
         devenv_files::write_with(&path, &text, devenv_files::PRIVATE, devenv_files::Durability::Cached)
     }
 
-    /// The end of the last run that crashed.
+    /// The last lines of the most recent run that crashed.
     pub fn crash(&self, service: &str) -> io::Result<Vec<LogLine>> {
         match std::fs::read(self.directory.join(format!("{service}.crash"))) {
             Ok(text) => {

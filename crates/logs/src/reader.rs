@@ -16,28 +16,28 @@ use super::{
 
 const CHUNK: usize = 64 * 1024;
 
-/// A place in one service's log, from which records are read one after the other.
+/// A position in one service's log, from which records are read in order.
 #[derive(Debug)]
 pub(super) struct Cursor {
     directory: PathBuf,
     pub(super) service: String,
     number: u64,
     file: Option<File>,
-    /// Read from `file` and not handed on yet, from `start` on.
+    /// Read from `file` and not returned yet, from `start` on.
     buffer: Vec<u8>,
     start: usize,
     /// Where in `file` the buffer ends.
     offset: u64,
-    /// Reading stops here: the end of the log when it was opened.
+    /// Reading stops at the end of the log as it was when opened.
     end: Option<(u64, u64)>,
-    /// Handed on next.
+    /// The next record to return.
     ahead: Option<Record>,
-    /// Nothing more was there at the last look; asking the disk again for every line of the others would cost dearly.
+    /// The last read found nothing more. Asking the disk again for every line of the other services would be slow.
     at_end: bool,
 }
 
 impl Cursor {
-    /// At the first segment that may hold something of `since` or later, to be read as far as the log goes now.
+    /// Starts at the first segment that may hold lines of `since` or later, and reads up to the current end of the log.
     pub(super) fn open(directory: &Path, service: &str, since: Option<&StoredTime>) -> io::Result<Self> {
         let numbers = segment::numbers(directory, service)?;
         let mut first = numbers.first().copied().unwrap_or(1);
@@ -64,7 +64,7 @@ impl Cursor {
         })
     }
 
-    /// Reads on past the end that was found at opening.
+    /// Reads on past the end that was found when the log was opened.
     pub(super) fn unbind(&mut self) {
         self.end = None;
     }
@@ -98,7 +98,7 @@ impl Cursor {
     /// More bytes, from this segment or the next. False at the end.
     fn fill(&mut self) -> io::Result<bool> {
         loop {
-            // A newer segment that is there before this one is read to its end proves that this one is complete.
+            // A newer segment that exists before this one is read to its end proves that this one is complete.
             let next = self.next_number()?;
             if self.read_chunk()? {
                 return Ok(true);
@@ -118,7 +118,7 @@ impl Cursor {
         if segment::path(&self.directory, &self.service, self.number + 1).exists() {
             return Ok(Some(self.number + 1));
         }
-        // Rotated away under a slow reader, or not begun at 1.
+        // A rotation removed it while a slow reader was behind, or the numbers do not start at 1.
         if !segment::path(&self.directory, &self.service, self.number).exists() {
             return Ok(segment::numbers(&self.directory, &self.service)?.into_iter().find(|number| *number > self.number));
         }
@@ -175,7 +175,7 @@ impl Merge {
         Ok(merge)
     }
 
-    /// Takes in the services whose log has appeared since.
+    /// Adds the services whose log has appeared since.
     pub(super) fn discover(&mut self, directory: &Path) -> io::Result<Vec<usize>> {
         let names =
             if self.query.services.is_empty() { segment::services(directory)?.into_iter().collect() } else { self.query.services.clone() };
@@ -189,12 +189,12 @@ impl Merge {
         Ok(added)
     }
 
-    /// Looks again at the end of the file.
+    /// Checks the end of the file again.
     pub(super) fn refresh(&mut self) {
         self.cursors.iter_mut().for_each(|cursor| cursor.at_end = false);
     }
 
-    /// The next line that is wanted, earliest first over the services, in written order within each.
+    /// The next line that matches: the earliest across services, in the written order within each.
     pub(super) fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             let mut earliest: Option<(StoredTime, usize)> = None;
@@ -219,7 +219,7 @@ impl Merge {
     }
 }
 
-/// All lines that were there when it was opened. Reads as it is asked: no more than a few buffers are in memory.
+/// All lines that existed when it was opened. Reads on demand: at most a few buffers are in memory.
 #[derive(Debug)]
 pub struct History(Merge);
 
@@ -246,7 +246,7 @@ pub(super) fn tail(directory: &Path, service: &str, run: Option<u32>, count: usi
         let mut window = 256 * 1024;
         let here = loop {
             let here = last_records(&path, window, run)?;
-            // A wider look is worth it only while there is more of this file and the run may have begun before.
+            // A larger window helps only while the file has more before it and the run may have begun earlier.
             if found.len() + here.len() >= count || window >= length {
                 break here;
             }

@@ -1,7 +1,7 @@
 //! The format of a line in a segment: `2026-11-03T09:19:50.123456789Z 3 o text`.
 //!
 //! The time has a fixed width, so that comparing times is comparing bytes. Nanoseconds are kept because a container's
-//! log is taken up again by its engine's nanosecond stamps; people and scripts get microseconds.
+//! log is continued from its engine's nanosecond time stamps; people and scripts get microseconds.
 
 use devenv_api::{LogLine, LogStream};
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ impl StoredTime {
     }
 }
 
-/// Writes times; the calendar is asked once a second only.
+/// Formats times. The calendar date is computed once a second only.
 #[derive(Debug, Default)]
 pub(super) struct Stamper {
     second: Option<i64>,
@@ -73,7 +73,7 @@ pub(super) fn write(out: &mut Vec<u8>, time: &StoredTime, run: u32, stream: LogS
 }
 
 impl Record {
-    /// Nothing for what is no record, such as the torn last line of a writer that was killed.
+    /// `None` for a line that is not a record, such as the truncated last line of a writer that was killed.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let (time, rest) = line.split_at_checked(TIME)?;
         if time[TIME - 1] != b'Z' || time[10] != b'T' {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_passed_over() {
+    fn a_line_that_is_no_record_is_skipped() {
         for line in
             [&b""[..], b"2026-11-03T09:19:50.0004567", b"2026-11-03T09:19:50.000456789Z 12 x a", b"2026-11-03T09:19:50.000456789Z a o b"]
         {

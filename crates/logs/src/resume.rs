@@ -1,7 +1,7 @@
 //! Continues a container's log after the daemon was restarted.
 //!
-//! The engine keeps that log and stamps each line in nanoseconds; asked for lines since a time it gives those of that
-//! very time again. Which of them were stored already is decided line by line.
+//! The engine keeps that log and stamps each line in nanoseconds. Asked for lines since a time, it repeats the lines of
+//! that very time. This module decides line by line which of them are already stored.
 
 use std::{collections::HashMap, io, path::Path};
 
@@ -14,12 +14,12 @@ use super::{
     segment,
 };
 
-/// The engine's two streams are stamped before they are put in order, so lines may stand slightly before their elders.
+/// The engine stamps its two streams before it merges them, so a line may come slightly after a line with a later stamp.
 const DISORDER: SignedDuration = SignedDuration::from_secs(1);
-/// Enough for that second of output, at any rate that is sensible.
+/// Enough for the output of one second, at any realistic rate.
 const WINDOW: u64 = 16 * 1024 * 1024;
 
-/// What of a log's end is stored already.
+/// The last lines that are already stored.
 #[derive(Debug)]
 pub struct Resume {
     since: Timestamp,
@@ -48,12 +48,12 @@ impl Resume {
         Ok(Some(Self { since, known, stamper: Stamper::default() }))
     }
 
-    /// From when on to ask for lines.
+    /// The time from which to ask the engine for lines.
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// Whether a line that the engine gives has yet to be stored. To be asked once for each, in their order.
+    /// Whether a line from the engine is not stored yet. Call it once for each line, in order.
     pub fn is_new(&mut self, time: Timestamp, stream: LogStream) -> bool {
         let stored = self.stamper.stamp(time);
         if time < self.since {

@@ -1,4 +1,4 @@
-//! The segment files of a service: which there are, and which may go.
+//! The segment files of a service: which exist, and which may be removed.
 
 use std::{
     collections::BTreeSet,
@@ -7,13 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Beyond this a new segment is begun.
+/// A segment that reaches this size is followed by a new one.
 pub(super) const SEGMENT: u64 = 32 * 1024 * 1024;
-/// So many are kept at least.
+/// The least number of segments that are kept.
 const KEPT: usize = 8;
-/// So many lines are kept at least, however long they are.
+/// The least number of lines that are kept, however long they are.
 const KEPT_LINES: usize = 100_000;
-/// So many are kept at most: a log of huge lines must not fill the disk.
+/// The most segments that are kept: a log of huge lines must not fill the disk.
 const KEPT_AT_MOST: usize = 64;
 
 pub(super) fn path(directory: &Path, service: &str, number: u64) -> PathBuf {

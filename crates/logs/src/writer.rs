@@ -21,7 +21,7 @@ use super::{
 pub struct Writer {
     directory: PathBuf,
     service: String,
-    /// Held while a batch is written, so that one segment alone grows and batches do not mix.
+    /// Held while a batch is written, so that only one segment grows and batches do not mix.
     lock: File,
     current: Option<(u64, File)>,
     batch: Vec<u8>,
@@ -121,7 +121,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A writer that was killed may have left half a line; it is ended so that it does not spoil the next.
+    /// A writer that was killed may have left half a line. Ends it, so that it does not merge with the next line.
     fn opened(&self, number: u64) -> io::Result<File> {
         let path = segment::path(&self.directory, &self.service, number);
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(PRIVATE).open(path)?;

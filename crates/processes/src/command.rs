@@ -1,4 +1,4 @@
-//! Finds the program that a command names, and says exactly why if there is none.
+//! Finds the program that a command names, or explains why there is none.
 
 use std::{
     fs, io,
@@ -23,7 +23,7 @@ pub(super) fn find(program: &str, directory: &Path, path: Option<&str>) -> Resul
     let path = path.unwrap_or("/usr/local/bin:/usr/bin:/bin");
     let mut refused = None;
     for place in std::env::split_paths(path) {
-        // An empty or relative entry means the directory, as it would for the program's own shell.
+        // As for a shell, an empty or relative entry means the directory.
         let file = directory.join(place).join(program);
         match executable(&file) {
             Ok(()) => return Ok(file),
@@ -48,7 +48,7 @@ fn executable(file: &Path) -> Result<(), LaunchError> {
     }
 }
 
-/// Why the kernel would not execute a file that is there.
+/// Why the kernel refused to execute an existing file.
 pub(super) fn refusal(program: &Path, error: &io::Error) -> LaunchError {
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "its interpreter does not exist".to_owned(),

@@ -24,7 +24,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Never blocks: a socket of this kind is connected at once or refused.
+/// Never blocks: a socket of this type connects at once or is refused.
 pub(super) fn connect(directory: &Path) -> io::Result<UnixStream> {
     let socket = within(directory, |path| UnixStream::connect(path))?;
     socket.set_nonblocking(true)?;

@@ -1,11 +1,11 @@
-//! Programs on the host, each under a process shim of our own that outlives the daemon.
+//! Programs on the host, each under a process shim that outlives the daemon.
 //!
 //! Theory of operation. The daemon starts this executable again as a process shim (`shim.rs`), passes it the command over a
 //! socket (never in arguments, because the environment contains secrets) and gets an answer once the program runs or failed.
-//! The process shim adopts all that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
-//! socket in its directory (`protocol.rs`), ends with its program's last descendant and leaves the exit in `state.json`.
-//! A later daemon finds the socket and continues. If a process shim itself is killed, its program's tree is
-//! found by a marker in its environment variables (`tree.rs`) and ended, so that no second copy ever runs.
+//! The process shim adopts all processes that its program leaves behind (it is a subreaper), writes the output to the log, answers on a
+//! socket in its directory (`protocol.rs`), ends with its program's last descendant and writes the exit to `state.json`.
+//! A later daemon finds the socket and continues. If a process shim itself is killed, its program's processes are
+//! found by a marker in their environment variables (`tree.rs`) and ended, so that no second copy ever runs.
 //!
 //! It never decides whether a program should run.
 
@@ -40,13 +40,13 @@ pub use protocol::{Ending, Exit, LaunchError};
 pub use signal::Signal;
 pub use tree::{has_open_for_writing, sweep, sweep_others};
 
-/// The variable by which a program's descendants are known, wherever they went.
+/// The variable that marks a program's descendants, in whatever process group or session they are.
 pub const MARKER: &str = "DEVENV_MARKER";
-/// For a process shim to start its program; only a machine that is out of breath needs it.
+/// The time limit for a process shim to start its program; only an overloaded machine needs it.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(15);
-/// For a process shim to answer what it knows.
+/// The time limit for a process shim to answer a request for its state.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// What a process shim may take beyond the grace: to kill the tree and to write the rest of the output.
+/// What a process shim may take beyond the grace: to kill the processes and to write the rest of the output.
 const AFTER_GRACE: Duration = Duration::from_secs(10);
 
 /// The file of the program that a command names, as a shell in that directory would find it.
@@ -73,11 +73,11 @@ pub struct StartRequest {
     pub command: Vec<String>,
     /// Absolute.
     pub directory: PathBuf,
-    /// All that the program gets, secrets included: the daemon's own environment is not passed on.
+    /// Every variable that the program gets, secrets included. The daemon's own environment is not passed on.
     pub variables: Vec<(String, String)>,
-    /// Where the service's log is.
+    /// The directory of the service's log.
     pub logs: PathBuf,
-    /// The process shim's own directory. One that ran there before must have ended.
+    /// The process shim's own directory. An earlier shim in it must have ended.
     pub shim: PathBuf,
 }
 
@@ -103,7 +103,7 @@ pub enum ProcessError {
     Signal { service: String, reason: String },
 }
 
-/// A program that runs, or ran, under its process shim. Several may hold one.
+/// A program that runs, or ran, under its process shim. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Running {
     pub pid: u32,
@@ -119,11 +119,11 @@ pub struct Running {
 /// What a process shim's directory tells a later daemon.
 #[derive(Debug)]
 pub enum Adopted {
-    /// The program runs on.
+    /// The program still runs.
     Running(Running),
-    /// It ended while no daemon looked.
+    /// It ended while no daemon ran.
     Ended(Running, Exit),
-    /// Its process shim was killed; what was left of the program has been ended.
+    /// Its process shim was killed; its remaining processes have been ended.
     Lost(Running),
     /// Nothing ever ran there.
     Nothing,
@@ -136,7 +136,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Process shims are this very binary, even if its file has been replaced since.
+    /// The shim is this same binary, even if its file has been replaced since.
     pub fn new() -> Self {
         Self { program: "/proc/self/exe".into(), arguments: vec!["shim".into(), "--directory".into()], variables: Vec::new() }
     }
@@ -166,7 +166,7 @@ impl Supervisor {
             logs: request.logs,
         };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(shim_error)?;
-        // The runtime reaps it when it ends; it is meant to outlive its handle and the daemon.
+        // The runtime reaps it when it ends; it must outlive its handle and the daemon.
         let child = tokio::process::Command::new(&self.program)
             .args(&self.arguments)
             .arg(&request.shim)
@@ -192,7 +192,7 @@ impl Supervisor {
     }
 }
 
-/// What became of the program whose process shim had this directory. Ends what a killed process shim left behind.
+/// The state of the program whose process shim used this directory. Ends what a killed process shim left behind.
 pub async fn adopt(directory: &Path) -> Adopted {
     let Some(state) = State::read(directory) else { return Adopted::Nothing };
     let running = Running::of(state, directory);
@@ -237,7 +237,7 @@ impl Running {
         &self.directory
     }
 
-    /// Waits until the program, all its descendants and its output have ended. Cancel-safe, and may be awaited by many.
+    /// Waits until the program, all its descendants and its output have ended. Cancel-safe; several tasks may wait.
     pub async fn exited(&self) -> Exit {
         match self.exchange(&Request::Follow).await {
             Ok(Reply::Ended(exit)) => exit,
@@ -245,14 +245,14 @@ impl Running {
         }
     }
 
-    /// What the program left running when it ended by itself, each as `NAME (process ID)`; it has been ended. Known once the
-    /// program has ended.
+    /// The processes that the program left running when it ended by itself, each as `NAME (process ID)`. They have been ended. Known
+    /// once the program has ended.
     pub fn left_behind(&self) -> Vec<String> {
         let state = State::read(&self.directory).filter(|now| now.marker == self.state.marker);
         state.map(|state| state.left).unwrap_or_default()
     }
 
-    /// Ends the whole tree: sends each process `signal` once, and after `grace` SIGKILL.
+    /// Ends all processes: sends each `signal` once, and SIGKILL after `grace`.
     pub async fn stop(&self, signal: Signal, grace: Duration) -> Exit {
         let request = Request::Stop { signal, grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
         match self.ask(&request, grace + AFTER_GRACE).await {
@@ -288,7 +288,7 @@ impl Running {
         Ok(serde_json::from_str(&reply)?)
     }
 
-    /// The process shim is gone or hangs: what it wrote last, or else the end of all that it left.
+    /// The process shim is gone or hangs: returns what it wrote last, or else ends all processes that it left.
     async fn after_shim(&self) -> Exit {
         let (directory, state) = (self.directory.clone(), self.state.clone());
         let ended = tokio::task::spawn_blocking(move || {

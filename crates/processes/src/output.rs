@@ -10,26 +10,26 @@ use devenv_logs::{Assembler, Writer};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// As much as a pipe may hold: what the program writes in one go is read in one go.
+/// The capacity of a pipe: what the program writes in one go is read in one go.
 const PIPE: usize = 256 * 1024;
 
 struct Source {
     stream: LogStream,
-    /// Nothing once it has ended.
+    /// `None` once it has ended.
     pipe: Option<PipeReader>,
     lines: Assembler,
 }
 
-/// Makes a pipe whose reader never blocks and which holds much, so that a program seldom waits for the log.
+/// Makes a pipe whose reader never blocks and whose capacity is large, so that a program seldom waits for the log.
 pub(super) fn pipe() -> io::Result<(PipeReader, io::PipeWriter)> {
     let (reader, writer) = io::pipe()?;
-    // Refused where an unprivileged user has many pipes; the usual size serves too.
+    // Refused where an unprivileged user has many pipes; the default capacity works too.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE);
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
 }
 
-/// Until both streams have ended, or `ended` has (its writer was dropped) and nothing more is to be read.
+/// Runs until both streams have ended, or `ended` has (its writer was dropped) and nothing is left to read.
 pub(super) fn pump(stdout: PipeReader, stderr: PipeReader, ended: PipeReader, mut log: Writer, run: u32) {
     let source = |stream, pipe| Source { stream, pipe: Some(pipe), lines: Assembler::default() };
     let mut sources = [source(LogStream::Stdout, stdout), source(LogStream::Stderr, stderr)];
@@ -40,7 +40,7 @@ pub(super) fn pump(stdout: PipeReader, stderr: PipeReader, ended: PipeReader, mu
         for source in &mut sources {
             while source.read(&mut buffer, &mut log, run) && last_look {}
         }
-        // A log that cannot be written counts what it loses, and the program must not stand still for it.
+        // A failing log counts what it loses; the program must not block because of it.
         let _ = log.flush();
     }
     let now = Timestamp::now();
@@ -50,7 +50,7 @@ pub(super) fn pump(stdout: PipeReader, stderr: PipeReader, ended: PipeReader, mu
     let _ = log.flush();
 }
 
-/// Until there is something to read. True if the program's tree has ended.
+/// Waits until there is something to read. True if all of the program's processes have ended.
 fn wait(sources: &[Source], ended: &PipeReader) -> bool {
     let mut waits: Vec<PollFd<'_>> = vec![PollFd::new(ended, PollFlags::IN)];
     waits
@@ -61,7 +61,7 @@ fn wait(sources: &[Source], ended: &PipeReader) -> bool {
 }
 
 impl Source {
-    /// Reads what is there, once. False if there was nothing.
+    /// Reads what is available, once. False if there was nothing.
     fn read(&mut self, buffer: &mut [u8], log: &mut Writer, run: u32) -> bool {
         let Some(pipe) = &mut self.pipe else { return false };
         match pipe.read(buffer) {

@@ -10,13 +10,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-/// The hidden word with which the binary starts as a wrapper; then come the parent's id and the command.
+/// The hidden argument that starts the binary as a wrapper; the parent's id and the command follow.
 pub const DIE_WITH_PARENT: &str = "die-with-parent";
 const FAILED: u8 = 125;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Nothing unless the arguments are those of a wrapper.
+/// Returns `None` unless the arguments are those of a wrapper.
 pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.next()? != DIE_WITH_PARENT {
         return None;
@@ -27,7 +27,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
         tell(&format!("cannot bind the life of {} to its parent: {error}", program.display()));
         return Some(ExitCode::from(FAILED));
     }
-    // It may have died before the kernel was asked.
+    // The parent may have died before the kernel was asked.
     if getppid() != Some(parent) {
         return Some(ExitCode::from(FAILED));
     }
@@ -36,7 +36,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     Some(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN }))
 }
 
-/// A closed stderr is no reason to fail.
+/// A closed stderr is not an error.
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "error: {text}");
 }

@@ -1,4 +1,4 @@
-//! What daemon and process shim say to one another, and what a process shim leaves on disk.
+//! The messages between daemon and process shim, and the files that a process shim leaves on disk.
 //!
 //! Each message is one line of JSON. A process shim may be older than the daemon that talks to it: change only by adding.
 
@@ -26,7 +26,7 @@ pub(super) struct Launch {
     pub(super) logs: PathBuf,
 }
 
-/// How a launch went.
+/// The outcome of a launch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Started(State),
@@ -56,12 +56,12 @@ pub(super) enum Request {
     Signal {
         signal: Signal,
     },
-    /// Answered when all has ended.
+    /// Answered when all processes have ended.
     Stop {
         signal: Signal,
         grace_ms: u64,
     },
-    /// Answered when all has ended.
+    /// Answered when all processes have ended.
     Follow,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Reply {
     Ended(Exit),
 }
 
-/// A process shim's knowledge, also in its directory.
+/// The state of a process shim, also written to its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) marker: String,
@@ -84,7 +84,7 @@ pub(super) struct State {
     pub(super) started_at: Timestamp,
     /// Set when the program, its descendants and its output have ended.
     pub(super) exit: Option<Exit>,
-    /// What the program left running when it ended by itself: each as `NAME (process ID)`. It has been ended.
+    /// The processes that the program left running when it ended by itself, each as `NAME (process ID)`. They have been ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) left: Vec<String>,
 }
@@ -100,7 +100,7 @@ pub struct Exit {
 pub enum Ending {
     Code(i32),
     Signal(i32),
-    /// Its process shim was killed, so nobody knows.
+    /// Its process shim was killed, so the exit is unknown.
     Lost,
 }
 
@@ -129,7 +129,7 @@ impl State {
         serde_json::from_slice(&fs::read(directory.join(STATE)).ok()?).ok()
     }
 
-    /// Atomically. Not flushed to the disk: with the machine's power the program is gone too.
+    /// Atomic. Not synced to the disk: a power cut ends the program too.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
         devenv_files::write_with(&directory.join(STATE), &text, devenv_files::PRIVATE, devenv_files::Durability::Cached)

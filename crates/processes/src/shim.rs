@@ -1,8 +1,8 @@
-//! The process shim: a small program that owns one program of the user's, its descendants and its output.
+//! The process shim: a small program that owns one program of the user, its descendants and its output.
 //!
 //! Theory of operation. Four kinds of threads share [`Shared`]: one reads the output, one reaps, one accepts on the
 //! control socket (with one for each connection), and the first waits for the end. As a subreaper the process shim becomes the
-//! parent of everything that its program leaves behind, so "no children left" is exactly "the whole tree has ended".
+//! parent of every process that its program leaves behind, so "no children left" means exactly "all processes have ended".
 //! Plain threads and blocking calls: a process shim must be small, start at once, and survive anything but SIGKILL.
 
 use std::{
@@ -33,17 +33,17 @@ use super::{
 };
 use devenv_logs::Logs;
 
-/// What a program's leftovers get when it has ended by itself, before they are killed.
+/// The grace of leftover processes before they are killed, when the program has ended by itself.
 const LEFTOVERS: Duration = Duration::from_secs(2);
-/// For a killed tree to be gone. What hangs in the kernel longer is given up.
+/// The time limit for killed processes to end. One that hangs in the kernel longer is given up.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
-/// How often a list of leftovers is made until none of them vanishes in the meantime.
+/// How often leftovers are listed until none of them disappears in the meantime.
 const NAMING_ATTEMPTS: usize = 10;
 /// How many leftovers are named; the rest is counted.
 const NAMED_LEFTOVERS: usize = 3;
-/// Wakes those who wait for the exit.
+/// Wakes the threads that wait for the exit.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Enough for any thread of a process shim.
+/// The stack size, enough for any thread of a process shim.
 const STACK: usize = 256 * 1024;
 
 #[derive(Debug)]
@@ -58,24 +58,24 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct TreeState {
-    /// The program's own; its descendants may live on.
+    /// The program's own exit; its descendants may still run.
     exit: Option<Exit>,
     tree_ended: bool,
     /// Stop requests in progress.
     stopping: usize,
-    /// Who has been sent which signal by a stop: a second one of the same kind tells many programs to end at once.
+    /// Which signal each process has been sent by a stop: a second one of the same kind makes many programs end at once.
     signalled: BTreeSet<(Process, i32)>,
-    /// What lived on when the program had ended by itself: names and process ids.
+    /// The processes that were left when the program had ended by itself: names and process ids.
     left: Vec<String>,
     /// Killing did not help.
     given_up: bool,
-    /// All is over and written down.
+    /// Everything has ended and the state is written.
     finished: Option<Exit>,
     /// Connections that wait for a reply.
     waiting: usize,
 }
 
-/// Nothing unless the arguments are those of a process shim.
+/// Returns `None` unless the arguments are those of a process shim.
 pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.next()? != "shim" || arguments.next()? != "--directory" {
         return None;
@@ -94,7 +94,7 @@ pub fn main(directory: &Path) -> Result<(), LaunchError> {
         Ok((shared, _)) => Answer::Started(shared.state.clone()),
         Err(error) => Answer::Failed(error.clone()),
     };
-    // The daemon may be gone already; the next one will look into the directory.
+    // The daemon may be gone already; the next one reads the directory.
     let _ = answer_line(&mut daemon, &answer);
     let _ = daemon.shutdown(Shutdown::Both);
     let (shared, streams) = launched?;
@@ -123,7 +123,7 @@ struct Streams {
 }
 
 fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), LaunchError> {
-    // Fails only for one who leads a session already, which is what it is for.
+    // It fails only for a session leader, which needs no session.
     let _ = setsid();
     set_child_subreaper(Some(rustix::process::getpid())).map_err(shim_error)?;
     let shim = Process::of(std::process::id()).ok_or_else(|| LaunchError::Shim("/proc is not mounted".to_owned()))?;
@@ -160,7 +160,7 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
         exit: None,
         left: Vec::new(),
     };
-    // Without it a later daemon could not find the program; but it runs, and this daemon has it.
+    // Without this file a later daemon could not find the program; but it runs, and this daemon knows it.
     let _ = state.write(directory);
     let group =
         Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Shim("a child has an id until it is awaited".to_owned()))?;
@@ -213,7 +213,7 @@ impl Shared {
         self.tree_state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// For a change, or until the deadline.
+    /// Waits for a change, or until the deadline.
     fn wait<'a>(&self, tree_state: MutexGuard<'a, TreeState>, deadline: Option<Instant>) -> MutexGuard<'a, TreeState> {
         match deadline {
             None => self.changed.wait(tree_state).unwrap_or_else(std::sync::PoisonError::into_inner),
@@ -224,8 +224,8 @@ impl Shared {
         }
     }
 
-    /// Buries every child until there is none left. A child is first only looked at, and buried under the lock: as long
-    /// as the lock is held, the program's id is its own.
+    /// Reaps every child until there is none left. A child is first only looked at, and reaped under the lock: as long
+    /// as the lock is held, the program's id cannot be reused.
     fn reap(&self) {
         loop {
             match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
@@ -239,7 +239,7 @@ impl Shared {
                             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                             Ok(None) => break,
                             Err(_) => {
-                                // Reported together with the program's own exit, so that leftovers are complete.
+                                // Reported together with the program's own exit, so that the list of leftovers is complete.
                                 tree_state.tree_ended = true;
                                 break;
                             }
@@ -257,7 +257,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the program to exit, and then ends everything that it left behind.
+    /// Waits for the program to exit, and then ends every process that it left behind.
     fn await_end(&self) -> Exit {
         let mut tree_state = self.lock();
         while tree_state.exit.is_none() && !tree_state.given_up {
@@ -275,8 +275,8 @@ impl Shared {
         tree_state.exit.unwrap_or_else(|| Exit { ending: Ending::Lost, at: Timestamp::now() })
     }
 
-    /// Asks the tree to end, waits for the grace, and kills what is left. The grace is for the whole tree: a wrapper that ends
-    /// at once takes nothing of it from the program that it has started. Nobody gets the signal twice, however many stop
+    /// Asks all processes to end, waits for the grace, and kills the rest. The grace is for all of them: a wrapper that ends
+    /// at once does not shorten it for the program that it has started. No process gets the signal twice, however many stop
     /// requests there are.
     fn stop(&self, signal: Signal, grace: Duration) {
         let deadline = Instant::now() + grace;
@@ -284,7 +284,7 @@ impl Shared {
         let mut tree_state = self.lock();
         tree_state.stopping += 1;
         if tree_state.exit.is_none() && tree_state.signalled.iter().all(|(_, sent)| *sent != number) {
-            // It may have ended this instant; and a stopped process would not receive the signal.
+            // It may have just ended; and a stopped process would not handle the signal.
             let _ = self.signal_group(signal).and_then(|()| self.signal_group(Signal::CONT));
             let group = self.group.as_raw_nonzero().get().cast_unsigned();
             let members = tree::descendants(std::process::id()).into_iter().filter(|process| process.group() == Some(group));
@@ -319,7 +319,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// To be called with the lock held and the program not yet buried.
+    /// Call it with the lock held and the program not reaped.
     fn signal_group(&self, signal: Signal) -> rustix::io::Result<()> {
         kill_process_group(self.group, signal.raw())
     }
@@ -371,8 +371,8 @@ impl Shared {
     }
 }
 
-/// Names what lives below this process. One that forks to become a daemon may be gone before its name is read: then its
-/// child is there.
+/// Names the processes below this one. One that forks to become a daemon may end before its name is read: then its
+/// child is listed.
 fn leftovers() -> Vec<String> {
     let left = (0..NAMING_ATTEMPTS).map(|_| tree::descendants(std::process::id())).map(|left| {
         let named = left.iter().filter_map(|process| Some(format!("{} (process {})", process.name()?, process.pid)));

@@ -1,10 +1,10 @@
-//! Signals by their names, as profiles write them.
+//! Signals by name, as profiles write them.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A signal that a program may be sent.
+/// A signal that may be sent to a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Signal(rustix::process::Signal);

@@ -1,4 +1,4 @@
-//! Real programs under real process shims: the process shim is this test program again, running one of its tests.
+//! Real programs under real process shims. The shim is this test binary again, running one of its tests.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use super::{tree::Process, *};
 use devenv_logs::{Logs, Query};
 
 const KEEPER: &str = "DEVENV_TEST_KEEPER";
-/// For what takes milliseconds, but on a machine that does much else.
+/// For what takes milliseconds on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -118,7 +118,7 @@ async fn a_program_gets_its_own_environment_and_nothing_of_ours() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_explained() {
+async fn a_program_that_cannot_be_run_is_explained() {
     let place = Place::new();
     let root = place.directory.path();
     let fail = async |command: &[&str]| match place.supervisor.start(place.request(command)).await {
@@ -185,7 +185,7 @@ async fn a_program_that_stands_still_is_ended_too() {
 }
 
 #[tokio::test]
-async fn what_a_crashed_program_leaves_behind_ends_with_it() {
+async fn the_processes_of_a_crashed_program_end_with_it() {
     let place = Place::new();
     let running = place.shell("setsid sleep 1000 & sleep 1000 & exit 7").await;
     let exit = running.exited().await;
@@ -223,7 +223,7 @@ fn is_alive(named: &str) -> bool {
     Process::of(pid.parse().unwrap()).is_some()
 }
 
-/// A server that drains for a second after a SIGTERM, and says how often it has got one.
+/// A server that drains for a second after SIGTERM, and prints how often it received it.
 const SERVER: &str = r#"trap "echo signalled; told=1" TERM
 echo up
 while [ -z "$told" ]; do sleep 0.05; done
@@ -232,7 +232,7 @@ echo drained
 "#;
 
 #[tokio::test]
-async fn whatever_wrapper_a_server_has_it_gets_one_signal_and_the_whole_grace() {
+async fn a_server_behind_any_wrapper_gets_one_signal_and_the_full_grace() {
     for (wrapper, script, stops) in [
         ("none", "exec sh server.sh", 1),
         ("a shell", "sh server.sh; exit $?", 1),
@@ -283,7 +283,7 @@ async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
 #[tokio::test]
 async fn a_signal_reaches_the_program() {
     let place = Place::new();
-    // It waits in the shell itself: dash loses a signal that comes while it starts a program.
+    // The shell itself waits: dash loses a signal that arrives while it starts a program.
     let running = place.shell("trap 'echo reloaded' HUP; sleep 1000 & echo up; wait; sleep 1000 & wait").await;
     place.line("up").await;
     running.signal("HUP".parse().unwrap()).await.unwrap();
@@ -293,7 +293,7 @@ async fn a_signal_reaches_the_program() {
 }
 
 #[tokio::test]
-async fn a_later_daemon_adopts_what_runs() {
+async fn a_later_daemon_adopts_running_programs() {
     let place = Place::new();
     let running = place.shell("echo up; sleep 1000").await;
     let Adopted::Running(adopted) = adopt(running.directory()).await else { panic!("not adopted") };

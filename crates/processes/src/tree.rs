@@ -1,6 +1,6 @@
 //! Processes in `/proc`: a process shim's descendants, and those that carry a marker.
 //!
-//! A process id alone is no identity, for it is given again: with its start time it is.
+//! A process id alone is no identity, because it is reused; with the start time it is.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{MARKER, signal::Signal};
 
-/// For killed processes to be gone; only one that hangs in the kernel takes so long.
+/// The time limit for killed processes to end; only one that hangs in the kernel takes so long.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a process may be in the middle of `execve`, where it has no environment. That takes microseconds, but a busy
-/// machine may preempt it there for long. Each process has this time for itself, and only one that needs it is waited for.
+/// machine may preempt it there for long. The limit is per process, and only such processes are waited for.
 const EXEC_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two looks at processes in the middle of `execve`.
 const EXEC_PAUSES: [Duration; 4] = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(15)];
@@ -39,20 +39,20 @@ impl Process {
         Some(stat(pid)?.0)
     }
 
-    /// The id of its process group; nothing if it is gone.
+    /// The id of its process group; `None` if it is gone.
     pub(super) fn group(self) -> Option<u32> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         let group = after_name(&text).nth(2)?.parse().ok()?;
         (Self::of(self.pid)? == self).then_some(group)
     }
 
-    /// What the kernel calls it: the first 15 bytes of its program's name.
+    /// Its name in the kernel: the first 15 bytes of its program's name.
     pub(super) fn name(self) -> Option<String> {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).ok()?;
         (Self::of(self.pid)? == self).then(|| name.trim_end().to_owned())
     }
 
-    /// Signals exactly this process, never a later one of the same id. False if it is gone.
+    /// Signals exactly this process, never a later one with the same id. False if it is gone.
     pub(super) fn signal(self, signal: Signal) -> bool {
         self.open().is_some_and(|handle| pidfd_send_signal(handle, signal.raw()).is_ok())
     }
@@ -89,7 +89,7 @@ fn ids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// All that live below `ancestor`.
+/// All processes below `ancestor`.
 pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
     let all: Vec<(Process, u32)> = ids().filter_map(stat).collect();
     let mut found: Vec<Process> = Vec::new();
@@ -103,7 +103,7 @@ pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
     found
 }
 
-/// All that carry a marker that begins so, with it. Blocks while processes are in the middle of `execve`, at most
+/// All processes whose marker begins with `prefix`, with the marker. Blocks while processes are in the middle of `execve`, at most
 /// [`EXEC_DEADLINE`].
 fn marked(prefix: &str) -> Vec<(Process, String)> {
     let own = std::process::id();
@@ -147,17 +147,17 @@ fn marker_of(environment: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(marker).into_owned())
 }
 
-/// What a process was started with.
+/// The environment that a process was started with.
 #[derive(Debug, PartialEq, Eq)]
 enum Variables {
     Are(Vec<u8>),
     /// It is gone, or belongs to another user or the kernel.
     None,
-    /// It is in the middle of `execve`: there are none yet, or what was read belongs to the former program.
+    /// It is in the middle of `execve`: there is no environment yet, or what was read belongs to the former program.
     Change(Reading),
 }
 
-/// One look at a process's variables: where the kernel has them, and the bytes that were read.
+/// One read of a process's environment: its place in memory, and the bytes that were read.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     from: u64,
@@ -165,7 +165,7 @@ struct Reading {
     environment: Vec<u8>,
 }
 
-/// `before` is the last look at the same process, if that was not conclusive.
+/// `before` is the last read of the same process, if that was not conclusive.
 fn variables(pid: u32, before: Option<&Reading>) -> Variables {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Variables::None };
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
@@ -181,20 +181,20 @@ fn variables(pid: u32, before: Option<&Reading>) -> Variables {
 }
 
 /// Whether what was read is the process's environment. A program may have moved or shortened it, so that its length never
-/// matches: what is the same at two looks is taken as it is, unless it is empty.
+/// matches: if two reads agree it is accepted, unless it is empty.
 fn judge(reading: Reading, before: Option<&Reading>) -> Variables {
     let matches = reading.to.saturating_sub(reading.from) == reading.environment.len() as u64;
     let settled = !reading.environment.is_empty() && before == Some(&reading);
     if reading.from != 0 && (matches || settled) { Variables::Are(reading.environment) } else { Variables::Change(reading) }
 }
 
-/// Kills all that carry a marker that begins so and is none of these, and returns how many there were. Blocks.
+/// Kills all processes whose marker begins with `prefix` and is not in `kept`, and returns how many there were. Blocks.
 pub fn sweep_others(prefix: &str, kept: &[String]) -> usize {
     let others: BTreeSet<String> = marked(prefix).into_iter().map(|(_, marker)| marker).filter(|marker| !kept.contains(marker)).collect();
     others.iter().map(|marker| sweep(marker)).sum()
 }
 
-/// Kills all processes whose marker starts with this (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole marker), and
+/// Kills all processes whose marker starts with `prefix` (`ENVIRONMENT/`, `ENVIRONMENT/SERVICE/` or a run's whole marker), and
 /// those that they start in the meantime; returns their number when they are gone. Blocks.
 pub fn sweep(prefix: &str) -> usize {
     let deadline = Instant::now() + KILL_DEADLINE;
@@ -216,7 +216,7 @@ pub fn sweep(prefix: &str) -> usize {
     }
 }
 
-/// Until the process is gone.
+/// Waits until the process is gone.
 fn wait(handle: &OwnedFd, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());
     let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
@@ -224,7 +224,7 @@ fn wait(handle: &OwnedFd, deadline: Instant) {
     let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left));
 }
 
-/// The marked process that has a file open for writing right now: its id and its name.
+/// The marked process that has a file open for writing now: its id and its name.
 pub fn has_open_for_writing(prefix: &str, path: &Path) -> Option<(u32, String)> {
     let file = fs::metadata(path).ok()?;
     marked(prefix).into_iter().find_map(|(process, _)| {

@@ -92,7 +92,7 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         instance: leases.instance.clone(),
         profile: profile.name.clone(),
         subnet: leases.subnet,
-        figures: compiler.figures(),
+        metrics_address: compiler.metrics_address(),
         services,
         networks: profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network))).collect(),
         variables: variables.clone(),
@@ -198,7 +198,7 @@ impl Compiler<'_> {
             variables,
             assets: &self.profile.assets,
             authority: &self.leases.authority,
-            figures: self.figures(),
+            metrics_address: self.metrics_address(),
         };
         question(&service.kind, &cx)
     }
@@ -330,7 +330,7 @@ impl Compiler<'_> {
     }
 
     /// On the network's gateway, at the port that was leased for whichever service wants metrics first.
-    fn figures(&self) -> Option<SocketAddrV4> {
+    fn metrics_address(&self) -> Option<SocketAddrV4> {
         let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
         Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
     }
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_users_keep_secret_is_a_secret_of_the_spec() {
+    fn secrets_of_users_are_secrets_in_the_spec() {
         let mut given = given("web", json!({ "container": { "image": "web" } }));
         given.profile.variables.insert("STRIPE_KEY".into(), "sk-1".into());
         given.profile.variables.insert("OTHER_URL".into(), "amqp://u:hidden@h/x".into());
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_profile_says_of_a_service_is_done_instead_of_what_its_kind_does() {
+    fn a_profiles_settings_of_a_service_replace_those_of_its_kind() {
         let spec = given("db", json!({ "postgres": {} }))
             .with(|service| {
                 service.image = Some("postgres:17-alpine".into());

@@ -125,7 +125,7 @@ mod tests {
     use super::is_compose;
 
     #[test]
-    fn a_compose_file_is_told_from_a_profile() {
+    fn a_compose_file_is_distinguished_from_a_profile() {
         for (text, compose) in [
             ("services: { db: { image: x } }", true),
             ("include: [a.yaml]", true),

@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn a_good_profile_with_a_slip_neither_panics_nor_hangs(at in 0usize..2000, cut in 0usize..12, piece in prop::sample::select(PIECES)) {
+    fn a_good_profile_with_a_typing_error_neither_panics_nor_hangs(at in 0usize..2000, cut in 0usize..12, piece in prop::sample::select(PIECES)) {
         let fixture = fixtures("good").pop().unwrap();
         let mut bytes = fs::read(fixture).unwrap();
         let at = at % bytes.len();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_the_machine_is_listed_and_servers_are_not() {
+    fn access_to_the_machine_is_listed_and_servers_are_not() {
         let given = Given::nothing()
             .and("db", json!({ "postgres": { "tls": true } }))
             .and("api", json!({ "process": { "command": ["sh", "-c", "id"] } }))

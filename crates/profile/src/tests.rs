@@ -112,7 +112,7 @@ fn project_of(fixture: &Path) -> Project {
 }
 
 #[test]
-fn each_bad_profile_is_told_with_all_its_places() {
+fn each_bad_profile_is_reported_with_all_its_positions() {
     let fixtures = fixtures("bad");
     assert!(fixtures.len() >= 60, "only {} bad profiles", fixtures.len());
     let mut stale = Vec::new();
@@ -203,7 +203,7 @@ fn every_shipped_profile_loads() {
 
 /// Problems that scripts rely on: file, line, and a word of the message.
 #[test]
-fn the_promised_lines_and_words_are_told() {
+fn the_documented_lines_are_printed() {
     let shop = "description: a shop's data services\nservices:\n  db:\n    postgres:\n      version: \"17\"\n      extensions: [vector, uuid-ossp, pg_trgm, pg_stat_statements]\n      databases: { orders: { owner: orders } }\n  cache:\n    redis: { version: \"8.0\", persistence: { aof: everysec, rdb: \"60 1\" }, maxmemory: 64MiB, policy: allkeys-lru }\n";
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d]\nservices: {}\n";
     let not_text = [shop.as_bytes(), b"  \xff\xfe: 1\n"].concat();

@@ -1,7 +1,7 @@
 //! Secrets: generated once, kept in files with mode 0600 beside the environment's state, resolved at the last moment.
 //!
 //! Code that acts on a service calls [`Vault::resolve`] to fill a [`Template`]; nothing else sees a value. A secret lives as
-//! long as the volume that it opens, so a kept volume is never met by a new password.
+//! long as the volume that it opens, so a kept volume is never used with a new password.
 
 pub mod tls;
 
@@ -18,7 +18,7 @@ use rand::RngExt;
 use secrecy::{ExposeSecret, SecretString};
 
 const LENGTH: usize = 32;
-/// A shorter value is not taken out of texts.
+/// A shorter value is not masked in texts.
 const SHORTEST: usize = 4;
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -68,7 +68,7 @@ impl Vault {
         Ok(secret)
     }
 
-    /// As [`Self::ensure`], with so many characters if it is made now.
+    /// As [`Self::ensure`], with this many characters if it is generated now.
     pub fn ensure_of_length(&self, name: &SecretRef, length: usize) -> Result<(), SecretError> {
         if self.has(name) { Ok(()) } else { self.keep(name, &random(length)) }
     }
@@ -83,7 +83,7 @@ impl Vault {
                 source,
             })
         };
-        // A secret generated under the lock belongs to one caller.
+        // A secret that is generated under the lock belongs to one caller.
         let known = self.known.lock().expect("no code panics while it holds this lock");
         std::thread::scope(|scope| {
             let missing: Vec<_> =
@@ -94,13 +94,13 @@ impl Vault {
         names.iter().try_for_each(|name| self.ensure(name).map(drop))
     }
 
-    /// Whether it has been generated or kept before.
+    /// Whether it has been generated or stored before.
     pub fn has(&self, name: &SecretRef) -> bool {
         self.known.lock().expect("no code panics while it holds this lock").contains_key(name)
             || self.directory.join(name.as_str()).exists()
     }
 
-    /// Keeps a secret that was made elsewhere, such as a server's key.
+    /// Stores a secret that was made elsewhere, such as a server's key.
     pub fn keep(&self, name: &SecretRef, value: &str) -> Result<(), SecretError> {
         let path = self.directory.join(name.as_str());
         write(&path, value).map_err(|source| SecretError { name: name.clone(), path: path.clone(), source })?;
@@ -108,12 +108,12 @@ impl Vault {
         Ok(())
     }
 
-    /// The value, to be handed to a driver at once.
+    /// The value, to be passed to a driver at once.
     pub fn reveal(&self, name: &SecretRef) -> Result<String, SecretError> {
         Ok(self.ensure(name)?.expose_secret().to_owned())
     }
 
-    /// The text with its secrets in it.
+    /// The text with its secrets filled in.
     pub fn resolve(&self, template: &Template) -> Result<String, SecretError> {
         for secret in template.secrets() {
             self.ensure(secret)?;
@@ -122,7 +122,7 @@ impl Vault {
         Ok(template.fill(|secret| known.get(secret).map(|value| value.expose_secret().to_owned()).unwrap_or_default()))
     }
 
-    /// Variables with their secrets in them.
+    /// Variables with their secrets filled in.
     pub fn resolve_all<'a>(
         &self,
         variables: impl Iterator<Item = (&'a String, &'a Template)>,
@@ -130,11 +130,11 @@ impl Vault {
         variables.map(|(name, value)| Ok((name.clone(), self.resolve(value)?))).collect()
     }
 
-    /// Replaces every known secret in a text that comes from elsewhere, such as a service's log.
+    /// Masks every known secret in a text from elsewhere, such as a service's log.
     pub fn redact(&self, text: &str) -> String {
         let known = self.known.lock().expect("no code panics while it holds this lock");
         let mut text = std::borrow::Cow::Borrowed(text);
-        // A secret that a user gave may be a word, and is not looked for then.
+        // A secret that a user gave may be a common word, which is not masked.
         for secret in known.values().filter(|secret| secret.expose_secret().len() >= SHORTEST) {
             if text.contains(secret.expose_secret()) {
                 text = text.replace(secret.expose_secret(), "********").into();
@@ -143,7 +143,7 @@ impl Vault {
         text.into_owned()
     }
 
-    /// Reads back what was generated in an earlier life.
+    /// Reads back the secrets of an earlier daemon.
     pub fn load(&self) -> io::Result<()> {
         let services = match fs::read_dir(&self.directory) {
             Ok(services) => services,
@@ -159,7 +159,7 @@ impl Vault {
                 else {
                     continue;
                 };
-                // What an interrupted write left; former versions ended it in `.tmp`.
+                // Left by an interrupted write; former versions ended the name in `.tmp`.
                 if devenv_files::is_unfinished(Path::new(&name)) || Path::new(&name).extension().is_some_and(|extension| extension == "tmp")
                 {
                     continue;
@@ -186,7 +186,7 @@ fn random(length: usize) -> String {
     (0..length).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
 }
 
-/// Written whole or not at all, and only for the owner to read.
+/// Written completely or not at all, readable only by the owner.
 fn write(path: &Path, value: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -205,7 +205,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let name = SecretRef::new("db", "app");
         let first = Vault::new(directory.path().into()).reveal(&name).unwrap();
-        // What a killed writer left is no secret.
+        // A temporary file of a killed writer is not a secret.
         let (_, interrupted) = devenv_files::unfinished(&directory.path().join("db/app"), 0o600).unwrap().keep().unwrap();
         fs::write(interrupted, "y").unwrap();
         let again = Vault::new(directory.path().into());

@@ -1,6 +1,6 @@
 //! The local certificate authority: one per state directory, trusted only by clients that get its file.
 //!
-//! Services with `tls: true` get a certificate from it; clients verify with `ca.pem`. The key never leaves its file.
+//! Services with `tls: true` get a certificate from it; clients verify it with `ca.pem`. The key never leaves its file.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use devenv_files::{Durability, write_atomically, write_with};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-/// What signs the certificates of this state directory's services.
+/// Signs the certificates of this state directory's services.
 pub struct Authority {
     certificate: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -41,7 +41,7 @@ pub fn certificate_of(directory: &Path) -> PathBuf {
 }
 
 impl Authority {
-    /// The authority of `directory`, made if it is not there.
+    /// The authority of `directory`, created if it does not exist.
     pub fn open(directory: &Path) -> Result<Self, TlsError> {
         let (certificate, key) = (certificate_of(directory), directory.join("ca.key"));
         let file = |path: &Path| {
@@ -52,12 +52,12 @@ impl Authority {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file(directory))?;
             let pair = KeyPair::generate()?;
             let signed = authority_parameters()?.self_signed(&pair)?;
-            // The certificate last: it is what says that the authority is complete.
+            // The certificate last: its file shows that the authority is complete.
             write_atomically(&key, pair.serialize_pem().as_bytes()).map_err(file(&key))?;
             write_with(&certificate, signed.pem().as_bytes(), 0o644, Durability::Synced).map_err(file(&certificate))?;
         }
         let pair = KeyPair::from_pem(&fs::read_to_string(&key).map_err(file(&key))?)?;
-        // A certificate names its issuer by subject and key, which are the same each time.
+        // A certificate names its issuer by subject and key, which never change.
         Ok(Self { certificate, issuer: Issuer::new(authority_parameters()?, pair) })
     }
 
@@ -66,7 +66,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// A server's certificate and key in PEM, for these names and for every name of the loopback.
+    /// A server's certificate and key in PEM, for these names and every name of the loopback.
     pub fn server(&self, names: &[String]) -> Result<(String, String), TlsError> {
         let mut all: Vec<String> = names.to_vec();
         all.extend(["localhost", "127.0.0.1", "::1", "host.docker.internal"].map(str::to_owned));
@@ -83,7 +83,7 @@ impl Authority {
     }
 }
 
-/// What a client of a server trusts, if the server encrypts.
+/// The certificate that a client of a server trusts, if the server encrypts.
 pub fn trust(encrypts: bool, authority: Option<&Path>) -> Result<Option<rustls::ClientConfig>, TlsError> {
     if !encrypts {
         return Ok(None);
@@ -91,7 +91,7 @@ pub fn trust(encrypts: bool, authority: Option<&Path>) -> Result<Option<rustls::
     client(authority.ok_or(TlsError::Unknown)?).map(Some)
 }
 
-/// The settings of a client that trusts this authority and nobody else.
+/// The settings of a client that trusts only this authority.
 pub fn client(authority: &Path) -> Result<rustls::ClientConfig, TlsError> {
     let fail = |reason: String| TlsError::Trust { path: authority.to_owned(), reason };
     let mut roots = rustls::RootCertStore::empty();
@@ -108,7 +108,7 @@ pub fn client(authority: &Path) -> Result<rustls::ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Makes ring the provider of drivers that ask for the process's own. Once, and harmless after that.
+/// Makes ring the process-wide provider for drivers. The first call counts; further calls do nothing.
 pub fn use_ring() {
     rustls::crypto::ring::default_provider().install_default().ok();
 }

@@ -1,8 +1,8 @@
-//! Copying a volume: by the host itself where the engine's volumes are the host's own files, else by a helper container.
+//! Copies a volume: on the host where the engine's volumes are files of this host, otherwise in a helper container.
 //!
-//! The host's way shares blocks where the file system can (a reflink takes no time and no space), lets the kernel copy
-//! where it cannot, keeps holes, owners, modes, times and extended attributes, and makes the copy durable by one sync at
-//! the end. An interrupted copy is invalid: the caller does not publish the target's name until the copy is complete.
+//! On the host, the file system shares blocks if it can (a reflink takes no time and no space); otherwise the kernel copies.
+//! Holes, owners, modes, times and extended attributes are kept, and one sync at the end makes the copy durable.
+//! An interrupted copy is invalid: the caller does not publish the target's name until the copy is complete.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use devenv_engine::{CreatedMount, Engine, EngineError, HelperRun, Labels};
 /// Between two pieces of a file a copy can be cancelled.
 const PIECE: u64 = 64 << 20;
 
-/// Which volume goes where. The target exists; what is in it is replaced.
+/// Source and target of a copy. The target exists; its content is replaced.
 #[derive(Debug, Clone)]
 pub struct VolumeCopy<'a> {
     /// Names in the engine.
@@ -36,14 +36,14 @@ pub struct VolumeCopy<'a> {
     pub image: &'a str,
     /// For the helper container.
     pub labels: Labels,
-    /// Gives the copy up where this process makes it; a helper goes on to its end.
+    /// Cancels a copy on the host; a helper container runs to its end.
     pub cancel: CancellationToken,
 }
 
 /// What was copied, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copied {
-    /// Bytes of files; unknown where a helper copied.
+    /// Bytes of files; unknown if a helper copied.
     pub bytes: Option<u64>,
     pub way: CopyWay,
 }
@@ -111,12 +111,12 @@ pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Co
     Err(CopyError::Helper { from: copy.from.to_owned(), message: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
-/// Owners can be kept only by root, and only of files that are here.
+/// Only root can keep owners, and only for files on this host.
 pub fn is_ours(mountpoint: &Path) -> bool {
     rustix::process::geteuid().is_root() && mountpoint.is_dir()
 }
 
-/// Replaces the content of the directory `to` by that of `from`, and makes it durable. Call it where blocking is allowed.
+/// Replaces the content of the directory `to` by that of `from`, and makes it durable. Blocking.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<Copied> {
     let copied = copy_tree_unsynced(from, to)?;
     rustix::fs::syncfs(File::open(to)?)?;
@@ -155,13 +155,13 @@ fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, ca
             }
         }
     }
-    // The largest first, so that no thread is left alone with one at the end.
+    // The largest first, so that no thread is left with one at the end.
     files.sort_by_key(|entry| std::cmp::Reverse(entry.metadata.len()));
     let ways = in_parallel(&files, |entry| copy_entry(&from.join(&entry.path), &to.join(&entry.path), &entry.metadata, cancel))?;
     for (original, link) in links {
         fs::hard_link(to.join(original), to.join(link))?;
     }
-    // From the deepest up: what is written into a directory changes its time.
+    // The deepest first: writing into a directory changes its time.
     for directory in directories.iter().rev() {
         dress(&from.join(&directory.path), &to.join(&directory.path), &directory.metadata)?;
     }
@@ -170,7 +170,7 @@ fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, ca
     Ok(Copied { bytes: Some(bytes), way: if shared { CopyWay::Reflink } else { CopyWay::Host } })
 }
 
-/// Whether blocks were shared; nothing for what has none.
+/// Whether blocks were shared; `None` for what has none.
 fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<Option<bool>> {
     let kind = metadata.file_type();
     let mut shared = None;
@@ -185,7 +185,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &Cancella
             }
         }
     } else if std::os::unix::fs::FileTypeExt::is_fifo(&kind) || std::os::unix::fs::FileTypeExt::is_socket(&kind) {
-        // A socket of a stopped server is useless, and a pipe is created again by its user.
+        // The socket of a stopped server is useless, and a pipe is created again by its user.
         return Ok(None);
     } else {
         return Err(io::Error::other(format!("{} is a device", from.display())));
@@ -194,7 +194,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &Cancella
     Ok(shared)
 }
 
-/// Every piece between holes; the length first, so that a hole at the end stays one.
+/// Copies every piece between holes. Sets the length first, so that a hole at the end stays one.
 fn copy_content(source: &File, target: &File, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<()> {
     let length = metadata.len();
     target.set_len(length)?;
@@ -227,7 +227,7 @@ fn copy_piece(source: &File, target: &File, start: u64, end: u64) -> io::Result<
         match rustix::fs::copy_file_range(source, Some(&mut read), target, Some(&mut written), left) {
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file became shorter while it was copied")),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Across file systems, or on one that cannot.
+            // Different file systems, or one without reflinks.
             Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {
                 return copy_by_hand(source, target, read, end);
             }
@@ -337,7 +337,7 @@ mod tests {
         assert!(copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) || copied.unwrap().way == CopyWay::Reflink);
     }
 
-    /// Figures: `cargo test --features docker-tests snapshot -- --nocapture`.
+    /// Prints durations: `cargo test --features docker-tests snapshot -- --nocapture`.
     #[cfg(all(test, feature = "docker-tests"))]
     #[expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
     #[test]

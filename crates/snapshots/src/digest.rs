@@ -1,4 +1,4 @@
-//! The checksum of a tree: SHA-256 over every path with its kind, mode, owner and content, whatever the order on disk.
+//! The checksum of a tree: SHA-256 over every path with its type, mode, owner and content, in sorted order.
 
 use std::{
     fs,
@@ -18,11 +18,11 @@ pub struct TreeDigest {
     pub checksum: String,
     /// Bytes of its files.
     pub size: u64,
-    /// All that is not a directory.
+    /// Everything but directories.
     pub files: u64,
 }
 
-/// Reads every file; call it where blocking is allowed.
+/// Reads every file. Blocking.
 pub fn digest_tree(root: &Path) -> io::Result<TreeDigest> {
     let entries = walk(root)?;
     let contents = in_parallel(&entries, |entry| {

@@ -1,7 +1,7 @@
 //! PURE: the key of a golden volume, which is a service's data as freshly provisioned, initialised and seeded.
 //!
 //! Two environments with the same key may start from copies of the same volume. What is in the key decides what is in
-//! the data; the rest (ports, names, passwords of the superuser) is provisioned again.
+//! the data; everything else (ports, names, passwords of the superuser) is provisioned again.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use sha2::{Digest, Sha256};
 /// Increase it when a kind's volume layout or the result of provisioning changes.
 const LAYOUT: u32 = 1;
 
-/// Everything that decides what is in the data.
+/// Everything that determines the data.
 #[derive(Debug, Clone, Copy)]
 pub struct GoldenInput<'a> {
     pub kind: &'a str,
-    /// The image's id, which names its content.
+    /// The image's id, which identifies its content.
     pub image: &'a str,
-    /// Of whatever is set in the service: settings, databases, roles, extensions, topics, as canonical text.
+    /// What is configured in the service: settings, databases, roles, extensions, topics, as canonical text.
     pub settings: &'a [(String, String)],
     /// Path and checksum of each script, in the order of application.
     pub scripts: &'a [(String, String)],
 }
 
-/// A short name that two inputs share only if they are equal.
+/// A short name; two inputs share it only if they are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GoldenKey(String);
@@ -31,7 +31,7 @@ pub struct GoldenKey(String);
 impl GoldenKey {
     pub fn of(input: GoldenInput<'_>) -> Self {
         let mut digest = Sha256::new();
-        // Each part with its length, so that no two lists of parts read the same.
+        // Each part with its length, so that different lists of parts never hash the same.
         let mut add = |part: &str| {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);

@@ -1,7 +1,7 @@
-//! Copies of data: volumes copied whole, checked by checksum, and kept under a key of what they were made from.
+//! Copies of data: whole volumes, verified by checksum, and stored under a key of what they were made from.
 //!
-//! The caller makes sure that nothing writes in the meantime: it stops the service, or syncs its data and pauses it. Who
-//! may be copied when is the reconciler's to decide; here is only how.
+//! The caller ensures that nothing writes in the meantime: it stops the service, or syncs its data and pauses it. The
+//! reconciler decides when a volume may be copied; this crate only copies.
 
 mod copy;
 mod digest;

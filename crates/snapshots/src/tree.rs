@@ -1,4 +1,4 @@
-//! What is in a directory, deep: read once, in a fixed order, links not followed.
+//! The entries of a directory and everything below, read once, in a fixed order, without following links.
 
 use std::{
     fs, io,
@@ -39,7 +39,7 @@ pub fn size_of(root: &Path) -> u64 {
 }
 
 impl Entry {
-    /// The file that it is, under whichever name: another name of it is a hard link.
+    /// Identifies the file: an entry with the same identity is a hard link to it.
     pub(super) fn inode(&self) -> (u64, u64) {
         (self.metadata.dev(), self.metadata.ino())
     }

@@ -1,4 +1,4 @@
-//! Whether a running workload is still the one that is wanted, and what is different if not.
+//! Decides whether a running workload is still the desired one, and what differs if not.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Workload;
 
-/// Raised when the canonical form changes, so that an upgrade does not recreate what runs.
+/// Increased when the canonical form changes, so that an upgrade does not recreate running containers.
 const VERSION: u32 = 1;
 
 /// The canonical hash of a workload, with the version of its canonical form: `1:0123456789abcdef`.
@@ -39,7 +39,7 @@ impl fmt::Display for SpecHash {
     }
 }
 
-/// Keys sorted at every level, so that the order in a profile does not matter.
+/// Sorts keys at every level, so that the order in a profile does not matter.
 fn canonical(workload: &Workload) -> Value {
     fn sort(value: Value) -> Value {
         match value {
@@ -55,7 +55,7 @@ fn canonical(workload: &Workload) -> Value {
     sort(serde_json::to_value(workload).expect("a workload serializes to JSON"))
 }
 
-/// What differs, a line each, for people: `command: +shared_buffers=96MB`.
+/// The differences, one per line, for people: `command: +shared_buffers=96MB`.
 pub fn differences(before: &Workload, after: &Workload) -> Vec<String> {
     let mut found = Vec::new();
     compare("", &canonical(before), &canonical(after), &mut found);

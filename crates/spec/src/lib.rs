@@ -1,4 +1,4 @@
-//! What an environment is made of, as plain data: pure, shared by all, made by kinds, read by the planner and the engine.
+//! The desired state of an environment as plain data: pure. Kinds make it, the planner compares it, the engine executes it.
 //!
 //! Only data, no effects. A spec never contains a secret: a [`Template`] refers to it by a [`SecretRef`], and only the
 //! effect layers put the value in at the last moment.
@@ -44,16 +44,16 @@ pub struct EnvironmentSpec {
     pub instance: String,
     pub profile: String,
     pub subnet: Ipv4Net,
-    /// Where the daemon serves metrics to those in the network who collect them.
-    #[serde(default)]
-    pub figures: Option<SocketAddrV4>,
+    /// The address at which the daemon serves metrics to collectors on the environment's network.
+    #[serde(default, rename = "figures")]
+    pub metrics_address: Option<SocketAddrV4>,
     pub services: IndexMap<ServiceName, ServiceSpec>,
-    /// Networks that containers may be on, besides the environment's own, by name.
+    /// Networks for containers besides the environment's own, by name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub networks: IndexMap<String, NetworkSpec>,
     /// What `devenv env` prints: connections of all services, then the profile's own variables.
     pub variables: IndexMap<String, Variable>,
-    /// Names of connections that the profile replaces by values of its own: they need not lead to this environment.
+    /// Names of connection variables that the profile replaces; they need not lead to this environment.
     #[serde(default)]
     pub overridden: Vec<String>,
 }
@@ -62,31 +62,31 @@ pub struct EnvironmentSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
     pub name: ServiceName,
-    /// The kind's name, for people; nothing is decided by it.
+    /// The kind's name, for people; nothing depends on it.
     pub kind: String,
     pub workload: Workload,
     pub depends_on: IndexMap<ServiceName, Condition>,
     pub on_dependency_restart: OnDependencyRestart,
     pub optional: bool,
     pub probe: Probe,
-    /// Provisioned after the first answer and before ready, on every start, idempotently.
+    /// Run after the first answer and before ready, at every start; idempotent.
     pub provision: Vec<OfKind>,
-    /// Applied once each after provisioning and before ready.
+    /// Each applied once, after provisioning and before ready.
     #[serde(default)]
     pub scripts: Option<ScriptSet>,
-    /// What proves that a client can do real work, once provisioning is done; the probe itself if there is none.
+    /// Proves after provisioning that a client can do real work. Default: the probe itself.
     pub proof: Option<Probe>,
     pub ready_timeout: Duration,
     pub stop: Stop,
     pub restart: RestartPolicy,
-    /// What follows when files change.
+    /// What happens when files change.
     #[serde(default)]
     pub watch: Vec<WatchRule>,
-    /// Addresses to show and open; they hold no secret.
+    /// Addresses to show and open, without secrets.
     pub urls: IndexMap<String, String>,
 }
 
-/// A variable in the two forms in which it is true.
+/// A variable in its two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variable {
     /// For programs on the host.
@@ -95,7 +95,7 @@ pub struct Variable {
     pub container: Template,
 }
 
-/// What happens to a service when one that it depends on has been restarted without being asked.
+/// What happens to a service when one that it depends on has been restarted by the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDependencyRestart {
@@ -104,18 +104,18 @@ pub enum OnDependencyRestart {
     Restart,
 }
 
-/// How a service is asked to end, and how long it may take.
+/// How a service is stopped, and how long that may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     pub signal: String,
     pub grace: Duration,
 }
 
-/// What follows when a service ends by itself.
+/// What happens when a service ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
     pub policy: RestartWhen,
-    /// Restarts in a row, without having been ready for a while, before it is a crash loop.
+    /// Consecutive restarts, without having been ready for a while, that make a crash loop.
     pub attempts: u32,
 }
 
@@ -134,7 +134,7 @@ impl Stop {
 }
 
 impl Variable {
-    /// The same on the host and in containers.
+    /// The same value on the host and in containers.
     pub fn same(value: Template) -> Self {
         Self { host: value.clone(), container: value }
     }
@@ -148,7 +148,7 @@ impl ServiceSpec {
         }
     }
 
-    /// The build of its image, if it has one of its own.
+    /// The build of its image, if it is built.
     pub fn build(&self) -> Option<&ImageBuild> {
         match self.container().map(|container| &container.image) {
             Some(Image::Built(build)) => Some(build),
@@ -156,7 +156,7 @@ impl ServiceSpec {
         }
     }
 
-    /// Records the content that its image is built from.
+    /// Sets the content hash of the image's build context.
     pub fn set_content(&mut self, content: String) {
         if let Workload::Container(ContainerSpec { image: Image::Built(build), .. }) = &mut self.workload {
             build.content = Some(content);

@@ -1,4 +1,4 @@
-//! Names and ids that must not be confused with other strings.
+//! Names and ids as types of their own, so that they cannot be confused with other strings.
 
 use std::{borrow::Borrow, fmt, path::Path, str::FromStr};
 
@@ -25,7 +25,7 @@ impl ServiceName {
     }
 }
 
-/// Upper case, every character that a variable cannot hold as `_`.
+/// In upper case; every character that a variable name cannot have becomes `_`.
 pub fn variable_form(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
@@ -67,14 +67,14 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// An environment's identity: whose it is, the project directory, and an instance name.
+/// An environment's identity: its owner, the project directory, and an instance name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EnvironmentId(String);
 
 impl EnvironmentId {
-    /// Readable first, unique by the hash: `shop-default-1a2b3c4d`. Two owners have two environments of one project, and an
-    /// engine that they share keeps them apart by this name.
+    /// Readable first, made unique by the hash: `shop-default-1a2b3c4d`. Two owners have two environments of one project; on a
+    /// shared engine this name tells them apart.
     pub fn of(owner: &str, project: &Path, instance: &str) -> Self {
         let mut digest = Sha256::new();
         digest.update(owner.as_bytes());

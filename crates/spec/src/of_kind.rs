@@ -1,4 +1,4 @@
-//! What only one kind of service understands: its own probe, what it declares to exist, where its scripts go.
+//! Values that only one kind of service understands: its probe, what it provisions, where its scripts run.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct OfKind {
     pub value: Value,
 }
 
-/// The value is not one that its kind writes: the record is damaged, or of a version that is not known here.
+/// Its kind did not write this value: the record is damaged, or of an unknown version.
 #[derive(Debug, thiserror::Error)]
 #[error("the record of `{kind}` cannot be read")]
 pub struct Undecodable {

@@ -1,27 +1,27 @@
-//! What few containers ask of the engine: each field that is not set leaves the engine's default.
+//! Rare options of a container. A field that is not set leaves the engine's default.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ServiceName, Size};
 
-/// Everything that is not in [`ContainerSpec`](super::ContainerSpec) itself. A record of a version that did not know a field has its
+/// Every option that is not in [`ContainerSpec`](super::ContainerSpec) itself. A field that an older record does not have gets its
 /// default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerOptions {
     pub working_directory: Option<String>,
-    /// Instead of the service's name.
+    /// The host name. Default: the service's name.
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     /// `HOST:ADDRESS`, for `/etc/hosts`.
     pub extra_hosts: Vec<String>,
-    /// The host has no name in the container: `host.docker.internal` is left out.
+    /// Leaves out `host.docker.internal`, the name of the host.
     pub without_host: bool,
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
-    /// Memory that is mounted: path, and options as `mount` takes them.
+    /// Memory file systems: path, and options as `mount` takes them.
     pub memory: IndexMap<String, String>,
     pub ulimits: IndexMap<String, Ulimit>,
     pub sysctls: IndexMap<String, String>,
@@ -51,7 +51,7 @@ pub struct ContainerOptions {
     pub pull: Option<PullPolicy>,
     /// Instead of the environment's network.
     pub networks: IndexMap<String, Attachment>,
-    /// Instead of any network.
+    /// No network at all.
     pub network_mode: Option<Sharing>,
     pub limits: Limits,
 }
@@ -66,13 +66,13 @@ pub struct Ulimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
-    /// In the engine's word: `host`, `none`, `private`, `shareable`.
+    /// As the engine names it: `host`, `none`, `private`, `shareable`.
     Mode(String),
     /// That of another service.
     Service(ServiceName),
 }
 
-/// When a registry is asked, if not for an image that is missing.
+/// When a registry is asked. Default: for a missing image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PullPolicy {
@@ -104,7 +104,7 @@ pub struct Limits {
     pub oom_kill_disable: bool,
     pub swappiness: Option<i64>,
     pub memory_reservation: Option<Size>,
-    /// Memory and swap together, in bytes; -1 is without limit.
+    /// Memory and swap together, in bytes; -1 means no limit.
     pub swap: Option<i64>,
 }
 
@@ -118,11 +118,11 @@ impl ContainerOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkSpec {
-    /// Without a way out.
+    /// No connection to the outside.
     pub internal: bool,
-    /// The one to use if it is free.
+    /// The subnet to use if it is free.
     pub subnet: Option<ipnet::Ipv4Net>,
-    /// A network of the engine that is not ours, by the engine's name.
+    /// A network of the engine that devenv does not own, by the engine's name.
     pub external: Option<String>,
 }
 

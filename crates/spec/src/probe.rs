@@ -1,4 +1,4 @@
-//! What the daemon asks a service to learn whether it can do real work.
+//! How the daemon checks whether a service can do real work.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::OfKind;
 
-/// A protocol-level question, asked from the host at `127.0.0.1:port` unless it says otherwise.
+/// A request in the service's protocol, sent from the host to `127.0.0.1:port` unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Probe {
-    /// Nothing to ask: running is ready.
+    /// No probe: a running service is ready.
     None,
     /// `GET path` answers with `status`.
     Http { port: u16, path: String, status: u16 },
@@ -20,13 +20,13 @@ pub enum Probe {
     Log { pattern: String },
     /// Ready when this command in the service exits with 0.
     Exec { command: Vec<String> },
-    /// A question in the protocol of one kind of server, which that kind alone understands.
+    /// A request in the protocol of one kind of server, which only that kind understands.
     #[serde(untagged)]
     OfKind(OfKind),
 }
 
 impl Probe {
-    /// The same question to a program that listens elsewhere than on the ports that it is known by.
+    /// The same probe for a program that listens on other ports than the usual ones.
     pub fn behind(&self, ports: &BTreeMap<u16, u16>) -> Self {
         let mut probe = self.clone();
         if let Self::Http { port, .. } | Self::Tcp { port } = &mut probe {

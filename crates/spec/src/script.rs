@@ -1,10 +1,10 @@
-//! Scripts and data sets that the profile declares for one service, before anybody has looked at the files.
+//! Scripts and data sets that the profile declares for one service, before the files are read.
 
 use serde::{Deserialize, Serialize};
 
 use super::{OfKind, SecretRef, ServiceName};
 
-/// Everything that is to be applied to one service, in order: `admin_init`, then `init`, then `seed`.
+/// Everything that is applied to one service, in order: `admin_init`, then `init`, then `seed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptSet {
     pub service: ServiceName,
@@ -13,20 +13,20 @@ pub struct ScriptSet {
     pub sources: Vec<ScriptSource>,
 }
 
-/// Paths of the profile that are applied in one place by one role.
+/// Paths of the profile that one role applies in one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptSource {
     pub place: ScriptPlace,
     /// Files and directories, relative to the project.
     pub paths: Vec<String>,
-    /// A data set, and no script of the schema.
+    /// A data set, not a script of the schema.
     pub seed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScriptPlace {
-    /// The service itself, which knows no databases of its own.
+    /// The service itself, for kinds without databases.
     Service,
     /// A database of the server, as its owner or as the superuser.
     Database { name: String, role: String, password: SecretRef },

@@ -1,29 +1,29 @@
-//! What a user keeps secret, known by its name or its form. Pure.
+//! Recognises secrets of the user by name or form. Pure.
 //!
 //! Variables that users give (in a profile, an env file or a shell) become templates here: a value whose name sounds like a
-//! secret's, a password in a URL and `${secret:NAME}` travel as generated secrets do, and are masked wherever text is shown.
+//! secret, a password in a URL and `${secret:NAME}` are treated like generated secrets, and masked wherever text is shown.
 
 pub use crate::template::MASK;
 use crate::{SecretRef, Template};
 
 /// The directory of the vault that holds the secrets a profile declares; no service can have this name.
 const DECLARED: &str = "_profile";
-/// Noncharacters of Unicode around the name of a declared secret, in a text that was interpolated.
+/// Unicode noncharacters around the name of a declared secret in an interpolated text.
 const OPENING: char = '\u{fdd0}';
 const CLOSING: char = '\u{fdd1}';
 
 /// Parts of the names of variables that hold secrets.
 const WORDS: &[&str] = &["KEY", "PASS", "PWD", "DSN", "AUTH", "TOKEN", "SECRET", "CREDENTIAL"];
-/// Names that contain such a part and hold none.
+/// Names that contain such a part but hold no secret.
 const HARMLESS: &[&str] = &["PWD", "OLDPWD", "SSH_AUTH_SOCK", "XAUTHORITY"];
 
-/// Whether the value of a variable of this name is to be kept secret.
+/// Whether the value of a variable with this name is secret.
 pub fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     !HARMLESS.contains(&name.as_str()) && WORDS.iter().any(|word| name.contains(word))
 }
 
-/// The password of the first URL in a text that has one: where it begins and ends, in bytes.
+/// The range in bytes of the password of the first URL that has one.
 pub fn password_of_url(text: &str) -> Option<(usize, usize)> {
     let mut from = 0;
     while let Some(found) = text[from..].find("://") {
@@ -42,7 +42,7 @@ pub fn password_of_url(text: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// A text without the passwords of its URLs.
+/// The text with the passwords of its URLs masked.
 pub fn masked_urls(text: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((start, end)) = password_of_url(rest) {
@@ -53,12 +53,12 @@ pub fn masked_urls(text: &str) -> String {
     out + rest
 }
 
-/// A value as it may be shown.
+/// The value as it may be shown.
 pub fn masked(name: &str, value: &str) -> String {
     if sounds_secret(name) && !value.is_empty() { MASK.to_owned() } else { masked_urls(&named(value)) }
 }
 
-/// The place in a text at which the secret of that name goes.
+/// Stands in a text for the secret of that name.
 pub fn declared_mark(name: &str) -> String {
     format!("{OPENING}{name}{CLOSING}")
 }
@@ -68,13 +68,13 @@ pub fn declared(name: &str) -> SecretRef {
     SecretRef::new(DECLARED, name)
 }
 
-/// The names of the declared secrets that a text asks for.
+/// The names of the declared secrets that a text refers to.
 pub fn declared_in(text: &str) -> Vec<&str> {
     let marks = text.split(OPENING).skip(1);
     marks.filter_map(|rest| rest.split_once(CLOSING).map(|(name, _)| name)).collect()
 }
 
-/// A text with its declared secrets as they are written in a profile.
+/// The text with its declared secrets as a profile writes them.
 pub fn named(text: &str) -> String {
     if !text.contains(OPENING) {
         return text.to_owned();
@@ -83,7 +83,7 @@ pub fn named(text: &str) -> String {
 }
 
 impl Template {
-    /// A variable's value as a user gave it, with what is secret in it marked as such.
+    /// The value of a variable as a user gave it, with the secret parts marked.
     pub fn given(name: &str, value: &str) -> Self {
         if value.is_empty() {
             return Self::text(value);

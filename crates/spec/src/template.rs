@@ -1,10 +1,10 @@
-//! Text that may name secrets without holding them.
+//! Text that may refer to secrets without containing them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands for a secret where text is shown.
+/// Replaces a secret where text is shown.
 pub const MASK: &str = "********";
 
 /// The name of one secret of an environment: `db/orders` is the role `orders` of the service `db`.
@@ -28,7 +28,7 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// Text in which secrets stand by name.
+/// Text in which secrets are references.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Template(Vec<Part>);
@@ -38,7 +38,7 @@ pub struct Template(Vec<Part>);
 pub(crate) enum Part {
     Text(String),
     Secret(SecretRef),
-    /// A secret that a user gave as it is. It goes where generated ones go, and is shown as little.
+    /// A secret that a user gave as plain text. It is handled like a generated one.
     Sensitive(String),
 }
 
@@ -70,7 +70,7 @@ impl Template {
         self
     }
 
-    /// What users gave and is to be kept secret.
+    /// The values that users gave and that must stay secret.
     pub fn sensitive(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) | Part::Secret(_) => None,
@@ -94,7 +94,7 @@ impl Template {
         self.written(|_| MASK.to_owned(), |_| MASK)
     }
 
-    /// The text with every secret replaced by what `value` says.
+    /// The text with every secret replaced by the result of `value`.
     pub fn fill(&self, value: impl FnMut(&SecretRef) -> String) -> String {
         self.written(value, |text| text)
     }

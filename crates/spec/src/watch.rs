@@ -1,4 +1,4 @@
-//! What follows when files of the project change.
+//! What happens when files of the project change.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct WatchRule {
     /// Files and directories, absolute.
     pub paths: Vec<PathBuf>,
-    /// Globs of what does not count.
+    /// Globs of ignored files.
     pub ignore: Vec<String>,
     /// A build command that must succeed before the change takes effect.
     pub build: Option<Vec<String>>,
-    /// Where commands of this rule run: absolute.
+    /// The absolute directory in which this rule's commands run.
     pub directory: PathBuf,
     pub reaction: Reaction,
 }
@@ -26,7 +26,7 @@ pub enum Reaction {
     Signal(String),
     /// Start the new version beside the old one, and move connections when it is ready.
     Swap,
-    /// Copy what changed into the container, below `to`; then send it the signal, or start it again as it is.
+    /// Copy the changed files into the container, below `to`; then send it the signal, or restart it.
     Sync {
         to: String,
         signal: Option<String>,
@@ -38,7 +38,7 @@ pub enum Reaction {
 }
 
 impl WatchRule {
-    /// Where a watched file belongs in the container: below `to`, as it lies below the directory that is watched.
+    /// The path of a watched file in the container: below `to`, at its path relative to the watched directory.
     pub fn target(&self, file: &std::path::Path) -> Option<String> {
         let Reaction::Sync { to, .. } = &self.reaction else { return None };
         let root = self.paths.iter().filter(|root| file.starts_with(root)).max_by_key(|root| root.as_os_str().len())?;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_goes_below_the_target_as_it_lies_below_what_is_watched() {
+    fn a_file_is_copied_below_the_target_at_its_relative_path() {
         let rule = WatchRule {
             paths: vec!["/p/src".into(), "/p/src/static".into(), "/p/app.toml".into()],
             ignore: Vec::new(),

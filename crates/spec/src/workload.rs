@@ -17,13 +17,13 @@ pub enum Workload {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub image: Image,
-    /// Instead of the image's own.
+    /// Replaces that of the image.
     pub entrypoint: Option<Vec<String>>,
-    /// Instead of the image's own.
+    /// Replaces that of the image.
     pub command: Option<Vec<String>>,
     pub user: Option<String>,
     pub environment: IndexMap<String, Template>,
-    /// Written into the container before each of its starts.
+    /// Written into the container before each start.
     pub files: Vec<FileSpec>,
     pub mounts: Vec<Mount>,
     pub ports: Vec<PublishedPort>,
@@ -34,7 +34,7 @@ pub struct ContainerSpec {
     pub shared_memory: Option<Size>,
     /// Have the engine run a small init as process 1, which reaps children.
     pub init: bool,
-    /// What few containers ask for.
+    /// Rare options.
     #[serde(default, skip_serializing_if = "ContainerOptions::is_default")]
     pub options: Box<ContainerOptions>,
 }
@@ -54,16 +54,16 @@ pub struct ImageBuild {
     pub dockerfile: String,
     pub target: Option<String>,
     pub arguments: IndexMap<String, String>,
-    /// The name that the built image gets.
+    /// The name of the built image.
     pub tag: String,
     #[serde(default, skip_serializing_if = "BuildOptions::is_default")]
     pub options: Box<BuildOptions>,
-    /// The fingerprint of the files that it is built from: another one is another image.
+    /// The fingerprint of the files that it is built from: another fingerprint means another image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// What few builds ask for.
+/// Rare options of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildOptions {
@@ -78,7 +78,7 @@ pub struct BuildOptions {
     /// `HOST:ADDRESS`.
     pub extra_hosts: Vec<String>,
     pub shared_memory: Option<Size>,
-    /// Other contexts by name: directories (absolute), images, addresses.
+    /// Additional contexts by name: directories (absolute), images, URLs.
     pub contexts: IndexMap<String, String>,
     /// Agents or keys by name, as `ID` or `ID=PATH`.
     pub ssh: Vec<String>,
@@ -88,7 +88,7 @@ pub struct BuildOptions {
     pub cache_from: Vec<String>,
 }
 
-/// Where the value of a secret of a build comes from, when it is built.
+/// Where a build secret comes from, read at build time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BuildSecret {
@@ -104,7 +104,7 @@ impl BuildOptions {
 }
 
 impl ImageBuild {
-    /// From the Dockerfile of `context`, with nothing else said.
+    /// The build of the Dockerfile in `context`, with defaults.
     pub fn new(context: PathBuf, tag: impl Into<String>) -> Self {
         Self {
             context,
@@ -151,17 +151,17 @@ pub struct Mount {
     pub options: MountOptions,
 }
 
-/// How a path or a volume is mounted, where that is not as usual.
+/// How a path or a volume is mounted. The default suits most mounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountOptions {
-    /// Make the host's directory if it is not there.
+    /// Create the host's directory if it does not exist.
     pub create: bool,
     /// `rshared` and the like.
     pub propagation: Option<String>,
     /// `z` or `Z`: give the path an SELinux label.
     pub selinux: Option<String>,
-    /// Leave an empty volume empty, whatever the image has there.
+    /// Do not copy the image's files into an empty volume.
     pub no_copy: bool,
 }
 
@@ -174,19 +174,19 @@ impl MountOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MountSource {
-    /// A volume of the service, by its short name (`data`); which engine volume that is today is the state's affair.
+    /// A volume of the service, by its short name (`data`); the state maps it to a volume of the engine.
     Volume(String),
     /// A path on the host.
     Host(PathBuf),
-    /// Memory.
+    /// A memory file system.
     Memory,
     /// A volume of another service.
     Shared { service: ServiceName, volume: String },
-    /// A volume of the engine that is not ours, by the engine's name.
+    /// A volume of the engine that devenv does not own, by the engine's name.
     External(String),
 }
 
-/// A container's port on the host's loopback.
+/// A container's port, published on the host's loopback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
     pub container: u16,
@@ -232,15 +232,15 @@ pub struct ProcessSpec {
     /// Absolute.
     pub directory: PathBuf,
     pub environment: IndexMap<String, Template>,
-    /// The port it must listen on, and its debugger's.
+    /// The ports that it must listen on, and the debugger's.
     pub ports: Vec<u16>,
-    /// The daemon holds these ports, and gives the process others in their place, so that versions can be swapped.
+    /// The daemon holds these ports and gives the process other ones, so that versions can be swapped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fronted: bool,
 }
 
 impl ContainerSpec {
-    /// A container of `image` with nothing else said.
+    /// A container of `image` with defaults.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: Image::Named(image.into()),
@@ -259,7 +259,7 @@ impl ContainerSpec {
         }
     }
 
-    /// Those that must not stand in the container's description.
+    /// The variables that must not be in the container's description.
     pub fn secret_variables(&self) -> impl Iterator<Item = (&String, &Template)> {
         self.environment.iter().filter(|(_, value)| value.holds_secret())
     }
@@ -270,12 +270,12 @@ impl ContainerSpec {
 }
 
 impl FileSpec {
-    /// For the service's user alone.
+    /// Only the service's user can read it.
     pub fn private(path: impl Into<String>, user: u32, content: impl Into<Template>) -> Self {
         Self { path: path.into(), mode: 0o400, uid: user, gid: user, content: content.into() }
     }
 
-    /// For all users in the container.
+    /// All users in the container can read it.
     pub fn readable(path: impl Into<String>, content: impl Into<Template>) -> Self {
         Self { path: path.into(), mode: 0o444, uid: 0, gid: 0, content: content.into() }
     }
@@ -293,7 +293,7 @@ impl Mount {
         }
     }
 
-    /// Memory, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
+    /// A memory file system, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
     pub fn memory(target: impl Into<String>) -> Self {
         Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None, options: MountOptions::default() }
     }

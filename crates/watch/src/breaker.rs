@@ -1,11 +1,11 @@
-//! Breaks feedback loops, in which a service writes what it watches: pure, time is given.
+//! Breaks feedback loops, in which a service writes files that it watches. Pure: time is a parameter.
 //!
-//! What is written while a service is being built or started may be its user's next save or its own product. The first
-//! time it counts as a save, so that none is lost. A path that does it again, and was never seen to change at any
-//! other time, is generated, and from then on counts only when no operation of the service is in progress.
+//! A file that changes while a service is being built or started may be saved by the user or written by the build. The first
+//! time it counts as a save, so that no save is lost. A path that changes during a build again, and was never seen to change at any
+//! other time, is taken for generated, and from then on counts only while no operation of the service is in progress.
 //!
-//! What is written while the service runs is its own if one of its processes has the file open for writing. Those that close
-//! it at once are known by their rhythm (`rhythm.rs`): a program writes at the same time after each start, a person does not.
+//! A file that changes while the service runs is the service's own if one of its processes has it open for writing. If the writer
+//! closes it at once, the timing decides (`rhythm.rs`): a program writes at the same time after each start, a person does not.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -15,53 +15,53 @@ use std::{
 
 use super::rhythm::{Rhythm, Write};
 
-/// So many reloads in a row that a reload caused, whatever the files, are a loop.
+/// This many reloads in a row that a reload caused are a loop, whatever the files.
 const LIMIT: usize = 10;
 const WINDOW: Duration = Duration::from_secs(30);
-/// A batch of more files is no save of a person's (a checkout, a formatter), and teaches nothing about who edits what.
+/// A larger batch comes from a tool (a checkout, a formatter), not from a person, and does not show who edits which file.
 const BATCH: usize = 100;
-/// A file that changes for the first time so long after a start is one that a person edits.
+/// A file that first changes this long after a start is edited by a person.
 const EDITED_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Seen to change by a person's hand.
+    /// A person was seen to edit these.
     edited: HashSet<PathBuf>,
-    /// Seen to change once during a build or start.
+    /// Changed once during a build or start.
     suspects: HashSet<PathBuf>,
     /// Written by the build or the start.
     products: HashSet<PathBuf>,
-    /// Seen in the hands of the service's own processes.
+    /// The service's own processes had these open for writing.
     held: HashSet<PathBuf>,
-    /// By path, of those that changed while the service ran.
+    /// By path, for files that changed while the service ran.
     rhythms: HashMap<PathBuf, Rhythm>,
     /// The paths that caused the last reload.
     reported: HashSet<PathBuf>,
     caused: VecDeque<Instant>,
 }
 
-/// What the service did when files changed.
+/// What the service was doing when files changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
     /// It was being built or started.
     Starting,
-    /// It ran: `since` is the time since its build or start ended, and `round` says which one that was.
+    /// It was running: `since` is the time since its build or start ended; `round` identifies that start.
     Running { round: Instant, since: Duration },
-    /// It is not known to have been built or started.
+    /// No build or start of it is known.
     Unknown,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// These count.
+    /// These count as changes.
     pub(super) changed: Vec<PathBuf>,
-    /// These have just been found to be a loop's.
+    /// These have just been found to be part of a loop.
     pub(super) broken: Vec<PathBuf>,
 }
 
 impl Breaker {
-    /// `is_held` says whether one of the service's own processes has a file open for writing. It is asked only of paths that
-    /// would count otherwise, and of no batch.
+    /// `is_held` returns whether one of the service's own processes has a file open for writing. It is called only for paths that
+    /// would count otherwise, and never for a batch.
     pub(super) fn judge(&mut self, now: Instant, paths: Vec<PathBuf>, activity: Activity, is_held: impl Fn(&Path) -> bool) -> Verdict {
         let is_batch = paths.len() > BATCH;
         let mut verdict = Verdict::default();
@@ -118,7 +118,7 @@ impl Breaker {
         let is_answer = self.reported.contains(&path);
         match self.rhythms.entry(path.clone()).or_default().write(now, round, since, is_answer) {
             Write::Counts { irregular } => {
-                // One that the start writes too is no sign of a person.
+                // A file that the start writes too does not show that a person edits it.
                 let is_new = !self.suspects.contains(&path) && !self.products.contains(&path);
                 if irregular || (is_new && since >= EDITED_AFTER) {
                     self.edited_by_hand(&path, false);
@@ -138,12 +138,12 @@ impl Breaker {
         }
     }
 
-    /// When [`Self::doubted`] has something to say, if nothing changes until then.
+    /// When [`Self::doubted`] will return paths, if nothing changes until then.
     pub(super) fn due(&self) -> Option<Instant> {
         self.rhythms.values().filter_map(Rhythm::due).min()
     }
 
-    /// Paths that were taken for a loop's and have been quiet since: a person may have written them after all, so they count.
+    /// Paths that were taken for part of a loop and have been quiet since: a person may have written them after all, so they count.
     pub(super) fn doubted(&mut self, now: Instant) -> Vec<PathBuf> {
         let mut doubted: Vec<PathBuf> =
             self.rhythms.iter_mut().filter_map(|(path, rhythm)| rhythm.doubt(now).then(|| path.clone())).collect();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_that_writes_into_what_it_watches_settles_after_two_runs() {
+    fn a_build_that_writes_watched_files_settles_after_two_runs() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         let made = ["made.py"];
         assert_eq!(judge(&mut breaker, now, &["main.py"], Activity::Unknown).changed, paths(&["main.py"]), "the save: run 1");
@@ -216,8 +216,8 @@ mod tests {
         assert_eq!(judge(&mut breaker, now, &["dev.db-wal"], Activity::Starting), Verdict::default(), "nor later");
     }
 
-    /// How often a service is restarted in 10 minutes, and how often a loop is reported, by a program that writes a file so
-    /// long after each start (`first`) and from then on at this interval.
+    /// How often a service is restarted in 10 minutes, and how often a loop is reported, by a program that writes a file
+    /// `first` after its first start and then at this interval after each start.
     fn restarts(first: Duration, interval: Option<Duration>, start: Duration) -> (usize, usize) {
         let (mut breaker, began) = (Breaker::default(), Instant::now());
         let end = began + Duration::from_mins(10);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_writes_what_is_watched_while_it_runs_is_restarted_three_times_at_most() {
+    fn a_program_that_writes_watched_files_while_it_runs_is_restarted_three_times_at_most() {
         let milliseconds = Duration::from_millis;
         for first in [0, 100, 300, 1000, 2500, 7000, 30_000] {
             for interval in [None, Some(200), Some(2000), Some(8000), Some(45_000)] {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_saves_at_any_times_is_always_heard() {
+    fn a_person_who_saves_at_irregular_times_is_always_noticed() {
         let (mut breaker, began) = (Breaker::default(), Instant::now());
         let mut at = began;
         for pause in [3.0, 9.0, 4.5, 2.0, 20.0, 1.5, 3.5, 60.0, 300.0, 7.0, 2.5] {
@@ -275,14 +275,14 @@ mod tests {
             assert_eq!(judge(&mut breaker, at, &["main.py"], Activity::Running { round, since }).changed, paths(&["main.py"]), "{pause}");
         }
         let (mut even, mut at) = (Breaker::default(), began);
-        let mut heard = Vec::new();
+        let mut counted = Vec::new();
         for _ in 0..3 {
             let round = at;
             at += Duration::from_secs(2);
             let activity = Activity::Running { round, since: Duration::from_secs(2) };
-            heard.extend(judge(&mut even, at, &["main.py"], activity).changed);
+            counted.extend(judge(&mut even, at, &["main.py"], activity).changed);
         }
-        assert_eq!(heard.len(), 2, "as even as a program");
+        assert_eq!(counted.len(), 2, "as even as a program");
         assert_eq!(even.doubted(even.due().unwrap()), paths(&["main.py"]), "but quiet since: it is not lost");
     }
 }

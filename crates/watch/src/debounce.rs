@@ -1,7 +1,7 @@
-//! When touched files may be looked at: pure, time is given.
+//! Decides when to read touched files. Pure: time is a parameter.
 //!
-//! A single file that was closed after writing is looked at after a short quiet. The quiet is longer while a file is
-//! still open, is gone (it is often about to come back) or when there are many; and the wait ends however busy it stays.
+//! A single file that was closed after writing is read after a short quiet period. The period is longer while a file is
+//! still open, is gone (it often comes back at once) or when there are many; and the wait has a limit however busy the writer is.
 
 use std::{
     collections::HashMap,
@@ -9,26 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After the last event of one file that was closed.
+/// The quiet period of a single file that was closed.
 const SHORT: Duration = Duration::from_millis(20);
-/// For each further file.
+/// Added for each further file.
 const EACH: Duration = Duration::from_millis(5);
-/// With a doubt about a file, and with several files.
+/// The quiet period if a file is open or gone, or if there are several files.
 const LONG: Duration = Duration::from_millis(45);
-/// More files are no person's save but a tool's work (a checkout, a copy), which pauses now and then: each file beyond
-/// these adds a little, up to a bound that such work does not notice.
+/// More files come from a tool (a checkout, a copy), not from a person. Such a tool pauses now and then, so each file beyond
+/// these adds a little, up to a limit that it does not notice.
 const SEVERAL: usize = 8;
 const EACH_OF_MANY: Duration = Duration::from_millis(1);
 const MANY: Duration = Duration::from_millis(250);
-/// However busy the writer is.
+/// The longest wait, however busy the writer is.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What the last event said of a path.
+/// What the last event reported about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Nobody is writing it.
+    /// Closed: nobody is writing it.
     Settled,
-    /// Written, and not closed yet.
+    /// Written to, and not closed yet.
     Open,
     Gone,
 }
@@ -50,7 +50,7 @@ impl Debounce {
         self.last = Some(self.last.map_or(now, |last| last.max(now)));
     }
 
-    /// When to look, if anything was touched.
+    /// When the touched files are due, if there are any.
     pub(super) fn due(&self) -> Option<Instant> {
         let (first, last) = (self.first?, self.last?);
         let times = |each: Duration, count: usize| each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
@@ -60,7 +60,7 @@ impl Debounce {
         Some((last + quiet).min(first + LONGEST_WAIT))
     }
 
-    /// A sign that the writer is not done: restarts the quiet period.
+    /// The writer is not finished: restarts the quiet period.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.last = self.last.map(|last| last.max(now));
     }
@@ -95,7 +95,7 @@ impl Debounce {
 mod tests {
     use super::*;
 
-    /// Events as (milliseconds, path, mark); the answer is when it is due.
+    /// Events as (milliseconds, path, mark). Returns when the files are due.
     fn due(events: &[(u64, &str, Mark)]) -> Option<u128> {
         let (start, mut debounce) = (Instant::now(), Debounce::default());
         for (at, path, mark) in events {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quiet_adapts_to_what_the_writer_does() {
+    fn the_quiet_period_adapts_to_the_writer() {
         use Mark::{Gone, Open, Settled};
         assert_eq!(due(&[]), None);
         assert_eq!(due(&[(0, "a", Settled)]), Some(20), "a file that was closed");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_forgotten() {
+    fn a_drained_debounce_is_empty() {
         let mut debounce = Debounce::default();
         let now = Instant::now();
         debounce.touch(now, PathBuf::from("b"), Mark::Gone);

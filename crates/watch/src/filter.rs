@@ -1,4 +1,4 @@
-//! Which files do not count: `.gitignore`, `.dockerignore`, the profile's own globs, and what editors leave behind.
+//! Which files are ignored: `.gitignore`, `.dockerignore`, the profile's own globs, and the temporary files of editors.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use ignore::{
     gitignore::{Gitignore, GitignoreBuilder},
 };
 
-/// Version control, caches that are written by running, and the temporary files of editors.
+/// Version control, caches that programs write while they run, and the temporary files of editors.
 const ALWAYS: &[&str] = &[
     ".git",
     ".hg",
@@ -37,15 +37,15 @@ const ALWAYS: &[&str] = &[
 const GIT: &str = ".gitignore";
 const DOCKER: &str = ".dockerignore";
 
-/// One rule's view of what counts.
+/// What one rule ignores.
 #[derive(Debug)]
 pub(super) struct Filter {
     profile: Gitignore,
-    /// By the directory whose ignore files they are.
+    /// The ignore files of each directory.
     levels: HashMap<PathBuf, Vec<Gitignore>>,
-    /// For all, weakest first asked last: the repository's and the user's excludes, and our own.
+    /// These apply everywhere, the first that matches decides: the repository's excludes, the user's excludes, then our own.
     base: Vec<Gitignore>,
-    /// Where git says that it is at work.
+    /// The lock files that show that git is at work.
     pub(super) git_lock: Option<PathBuf>,
 }
 
@@ -89,7 +89,7 @@ impl Filter {
         }
     }
 
-    /// Whether the name is that of an ignore file, which changes what is watched and is no change itself.
+    /// Whether this is the name of an ignore file. A change of one changes what is watched, but is not a change of a watched file.
     pub(super) fn is_ignore_file(name: &OsStr) -> bool {
         name == GIT || name == DOCKER
     }
@@ -114,14 +114,14 @@ impl Filter {
     }
 }
 
-/// `.server.py.Ab12Cd`: while `rsync` writes, slowly perhaps, what it will then rename. `.env.sample` is none.
+/// `.server.py.Ab12Cd`: `rsync` writes such a file, perhaps slowly, and then renames it. `.env.sample` does not match.
 fn is_rsync_temporary(name: &str) -> bool {
     name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).is_some_and(|(_, end)| {
         end.len() == 6 && end.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !end.bytes().all(|byte| byte.is_ascii_lowercase())
     })
 }
 
-/// `.git` itself, or where it points to in a worktree.
+/// `.git` itself, or the directory that it names in a worktree.
 fn git_directory(repository: &Path) -> Option<PathBuf> {
     let git = repository.join(".git");
     if git.is_dir() {
@@ -140,13 +140,13 @@ fn from_file(root: &Path, file: &Path, line: impl Fn(&str) -> Option<String>) ->
 fn from_lines<'a>(root: &Path, lines: impl Iterator<Item = &'a str>) -> Gitignore {
     let mut builder = GitignoreBuilder::new(root);
     for line in lines {
-        // A glob that is none ignores nothing; git does the same.
+        // An invalid glob ignores nothing, as in git.
         let _ = builder.add_line(None, line);
     }
     builder.build().unwrap_or_else(|_| Gitignore::empty())
 }
 
-/// In `.dockerignore` every pattern starts at the file's directory; in `.gitignore` a name alone means any depth.
+/// In `.dockerignore` every pattern starts at the file's directory; in `.gitignore` a name without `/` matches at any depth.
 fn docker_to_git(line: &str) -> Option<String> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {

@@ -1,10 +1,10 @@
-//! Reports that a service's files have changed: once for each save, whatever the editor does, and never without a change.
+//! Reports that a service's files have changed: once for each save, whatever the editor does, and only if the content differs.
 //!
-//! Theory of operation. One thread for each environment (`source.rs`) hears of writes from the kernel, by watches on
-//! directories, not files, and only on those that no ignore rule excludes (`filter.rs`). Touched paths wait in a
-//! debounce (`debounce.rs`) until the writer seems done; then their bytes are compared with a snapshot (`tree.rs`), and
-//! only a difference is a change. A loop, in which a service's own build, start or work changes what it watches, is broken
-//! (`breaker.rs`). What follows from a change is decided elsewhere; the port proxy (`port_proxy.rs`) serves one answer, the swap.
+//! Theory of operation. One thread for each environment (`source.rs`) receives write events from the kernel. It watches
+//! directories, not files, and only those that no ignore rule excludes (`filter.rs`). Touched paths wait in a
+//! debounce (`debounce.rs`) until the writer seems finished; then their bytes are compared with a snapshot (`tree.rs`), and
+//! only a difference is a change. A feedback loop, in which a service's own build, start or work changes what it watches, is broken
+//! (`breaker.rs`). `src/reload` decides what follows from a change. The port proxy (`port_proxy.rs`) serves one of its answers, the swap.
 
 mod breaker;
 mod debounce;
@@ -14,6 +14,7 @@ mod port_proxy;
 mod rhythm;
 mod source;
 mod tree;
+mod watched;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,14 +26,14 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use port_proxy::{PortProxy, RetiredBackend};
 
-/// Observations that wait to be received; each corresponds to a save by a human, so it never fills up.
+/// Observations that wait to be received. Each corresponds to a save by a person, so the channel never fills up.
 const OBSERVATIONS: usize = 256;
 
 /// One `watch` entry of a service.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub service: String,
-    /// Which of the service's entries it is.
+    /// The index of the entry in the service's `watch` list.
     pub index: usize,
     /// Files and directories, absolute.
     pub paths: Vec<PathBuf>,
@@ -43,18 +44,18 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     Changed(Change),
-    /// The kernel has no more watches to give: the rest is polled.
+    /// The kernel grants no more watches: the remaining directories are polled.
     Limited(Limited),
-    /// Something of the service's own keeps changing what it watches; these changes do not count any more.
+    /// The service itself keeps changing files that it watches; these changes do not count any more.
     FeedbackLoop(FeedbackLoop),
 }
 
-/// The content of files differs from what it was at the last change, or at the beginning.
+/// The content of files differs from the last change, or from the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub service: String,
     pub rule: usize,
-    /// Sorted; those that are gone included.
+    /// Sorted. Includes files that were removed.
     pub paths: Vec<PathBuf>,
 }
 
@@ -62,12 +63,12 @@ pub struct Change {
 pub struct Limited {
     /// Directories with a watch.
     pub watched: usize,
-    /// Directories that are looked at every so often.
+    /// Directories that are polled.
     pub polled: usize,
-    /// The limit's name and value.
+    /// The name and value of the kernel's limit.
     pub setting: &'static str,
     pub limit: Option<u64>,
-    /// The line that mends it.
+    /// The command that raises the limit.
     pub fix: String,
 }
 
@@ -78,7 +79,7 @@ pub struct FeedbackLoop {
     pub paths: Vec<PathBuf>,
     /// The writer's process id and name, if it still had one of the files open.
     pub writer: Option<(u32, String)>,
-    /// They were written while the service ran, rather than by its build or start.
+    /// They were written while the service ran, not by its build or start.
     pub while_running: bool,
 }
 
@@ -103,10 +104,10 @@ impl Watcher {
         Self::start_within(project, rules, None).await
     }
 
-    /// With at most so many of the kernel's watches.
+    /// With at most this many of the kernel's watches.
     async fn start_within(project: &Path, rules: Vec<Rule>, watches: Option<usize>) -> (Self, mpsc::Receiver<Observation>, Extent) {
         let (observations, receiver) = mpsc::channel(OBSERVATIONS);
-        // Bounded by what the kernel queues, for the callback does nothing but pass on.
+        // Unbounded here, but the kernel's queue bounds it: the callback only passes events on.
         let (messages, inbox) = std::sync::mpsc::channel();
         let (ready, is_ready) = oneshot::channel();
         let (project, events) = (project.to_owned(), messages.clone());
@@ -115,15 +116,15 @@ impl Watcher {
         (Self { messages, thread: Some(thread) }, receiver, extent)
     }
 
-    /// A build or a start of the service begins: what is written now may be its own work. `marker` is that of its
-    /// processes, if they have one.
+    /// A build or start of the service begins: files that are written now may be its own work. `marker` identifies its
+    /// processes, if it has any.
     pub fn work_begins(&self, service: &str, marker: Option<&str>) {
         let (service, marker) = (service.to_owned(), marker.map(ToOwned::to_owned));
-        // A thread that is gone watches nothing.
+        // If the thread has ended, nothing is watched and there is nothing to do.
         let _ = self.messages.send(source::Message::WorkBegins { service, marker, at: Instant::now() });
     }
 
-    /// Returns when all that is watched has been read once. Blocks.
+    /// Returns when all watched files have been read once. Blocks.
     #[cfg(test)]
     fn read_first_bytes(&self) {
         let (done, is_done) = std::sync::mpsc::channel();
@@ -131,13 +132,13 @@ impl Watcher {
         is_done.recv().expect("the watching thread lives as long as its watcher");
     }
 
-    /// The build has ended, or the service is ready, or both have failed.
+    /// The build has ended, or the service is ready, or either has failed.
     pub fn work_ends(&self, service: &str) {
         let _ = self.messages.send(source::Message::WorkEnds { service: service.to_owned(), at: Instant::now() });
     }
 }
 
-/// The files that a rule watches, as they are now.
+/// The files that a rule watches now.
 pub fn files(project: &Path, rule: &Rule) -> Vec<PathBuf> {
     let mut filter = filter::Filter::new(project, &rule.ignore, &rule.paths);
     let mut files = Vec::new();
@@ -161,7 +162,7 @@ pub fn files(project: &Path, rule: &Rule) -> Vec<PathBuf> {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.messages.send(source::Message::Stop);
-        // Not joined: it may be in the middle of reading a large file, and ends by itself.
+        // Not joined: it may be reading a large file, and ends by itself.
         drop(self.thread.take());
     }
 }

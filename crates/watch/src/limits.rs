@@ -1,4 +1,4 @@
-//! The kernel's watches: handed out to directories, and what to say when there are no more.
+//! The kernel's watches: assigns them to directories, and explains what to do when there are no more.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use super::Limited;
 
 /// Watches on directories, each shared by all rules that need it.
 pub(super) struct Watches {
-    /// Nothing if the kernel refused even the first.
+    /// `None` if the kernel refused even the first.
     kernel: Option<RecommendedWatcher>,
     holders: HashMap<PathBuf, usize>,
     polled: HashSet<PathBuf>,
@@ -33,8 +33,8 @@ impl Watches {
         self.renew(directory);
     }
 
-    /// Another directory may stand in its place, or a watch may have come free. The kernel drops a watch with its
-    /// directory, and a new directory may well get the identity of the one that was removed.
+    /// Another directory may have taken its place, or a watch may be free again. The kernel drops a watch with its
+    /// directory, and a new directory may get the inode of the one that was removed.
     pub(super) fn renew(&mut self, directory: &Path) {
         let has_one = self.holders.contains_key(directory) && !self.polled.contains(directory);
         let others = self.holders.len() - self.polled.len() - usize::from(has_one);
@@ -54,8 +54,8 @@ impl Watches {
         }
     }
 
-    /// Returns when all pending events of the kernel have been handled. The thread that does so takes requests and news in
-    /// any order, but handles all of both in each round: after a second request, the news of the first have been sent.
+    /// Returns when all pending events of the kernel have been handled. Its thread takes requests and events in
+    /// any order, but handles all of both in each round: after a second request, all earlier events have been sent.
     pub(super) fn drain(&mut self) {
         let Some(watched) = self.holders.keys().find(|path| !self.polled.contains(*path)).cloned() else { return };
         self.renew(&watched);
@@ -69,7 +69,7 @@ impl Watches {
             self.holders.remove(directory);
             self.polled.remove(directory);
             if let Some(kernel) = &mut self.kernel {
-                // It is not there any more if the directory is gone.
+                // The directory may be gone by now.
                 let _ = kernel.unwatch(directory);
             }
         }
@@ -83,7 +83,7 @@ impl Watches {
         &self.polled
     }
 
-    /// The message if not every directory has a watch.
+    /// `None` if every directory has a watch.
     pub(super) fn limited(&self) -> Option<Limited> {
         if self.polled.is_empty() {
             return None;

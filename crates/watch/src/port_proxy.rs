@@ -1,7 +1,7 @@
-//! Holds a service's port while versions of it come and go behind it, so that a swap refuses nobody.
+//! Holds a service's port while its versions are swapped behind it, so that no connection is refused.
 //!
-//! A new connection goes to the backend of the moment, and waits while there is none. It stays with that backend: an old
-//! one is drained before it is stopped, and connections that only idle between requests are closed then.
+//! A new connection goes to the current backend, and waits while there is none. It stays with that backend. An old backend
+//! is drained before it is stopped; connections that are idle between requests are closed then.
 
 use std::{
     io,
@@ -32,23 +32,23 @@ use tokio_util::{
 const CONNECTIONS: usize = 10_000;
 /// How long a connection waits for a backend before it is closed.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Between attempts on a backend that does not listen (yet, or any more).
+/// Between attempts to connect to a backend that does not listen.
 const RETRY: Duration = Duration::from_millis(10);
-/// An answered connection that is silent for so long is between two requests.
+/// A connection that is silent for this long after an answer is between two requests.
 const IDLE: Duration = Duration::from_millis(200);
 const BUFFER: usize = 16 * 1024;
 
-/// The public port. Dropping it closes all.
+/// The public port. Dropping it closes all connections.
 #[derive(Debug)]
 pub struct PortProxy {
     #[cfg(test)]
     port: u16,
     backend: watch::Sender<Option<Backend>>,
-    /// Owned here, so that they end with the front.
+    /// Owned here, so that they end with the proxy.
     accepting: JoinSet<()>,
 }
 
-/// One version, and those that talk to it.
+/// One version of the service, and its connections.
 #[derive(Debug, Clone)]
 struct Backend {
     port: u16,
@@ -57,12 +57,12 @@ struct Backend {
     cut: CancellationToken,
 }
 
-/// A version that gets no new connections any more.
+/// A version that gets no new connections.
 #[derive(Debug)]
 pub struct RetiredBackend(Option<Backend>);
 
 impl PortProxy {
-    /// Binds the port on 127.0.0.1, and on ::1 where there is one. New connections wait until the first [`PortProxy::switch`].
+    /// Binds the port on 127.0.0.1, and on ::1 if it exists. New connections wait until the first [`PortProxy::switch`].
     pub async fn bind(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         let port = listener.local_addr()?.port();
@@ -88,13 +88,13 @@ impl PortProxy {
         self.port
     }
 
-    /// From now on new connections go to `port`. The old version is to be drained before it is stopped.
+    /// Sends new connections to `port` from now on. Drain the old version before it is stopped.
     pub fn switch(&self, port: u16) -> RetiredBackend {
         let (connections, draining, cut) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         RetiredBackend(self.backend.send_replace(Some(Backend { port, connections, draining, cut })))
     }
 
-    /// From now on new connections wait.
+    /// Makes new connections wait from now on.
     pub fn hold(&self) -> RetiredBackend {
         RetiredBackend(self.backend.send_replace(None))
     }
@@ -116,7 +116,7 @@ impl Drop for PortProxy {
 }
 
 impl RetiredBackend {
-    /// Waits until nobody talks to the old version any more, `grace` at most; then cuts the rest. Returns how many were cut.
+    /// Waits until no connection to the old version is left, `grace` at most, and then closes the rest. Returns how many it closed.
     pub async fn drain(self, grace: Duration) -> usize {
         let Some(backend) = self.0 else { return 0 };
         backend.draining.cancel();
@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, backend: watch::Receiver<Option<Backend>>
                     drop(permit);
                 });
             }
-            // Out of file handles, most likely: some are given back soon.
+            // Most likely there are no file descriptors left; some will be free soon.
             Some(Err(_)) => sleep(RETRY).await,
             None => {}
         }
@@ -165,7 +165,7 @@ async fn serve(client: TcpStream, mut backends: watch::Receiver<Option<Backend>>
     }
 }
 
-/// A connection to the backend of the moment, with what counts it; nothing if the front is gone.
+/// A connection to the current backend and its guard in the count. `None` if the proxy has been dropped.
 async fn connect(backends: &mut watch::Receiver<Option<Backend>>) -> Option<(Backend, TcpStream, TaskTrackerToken)> {
     loop {
         let (backend, counted) = {
@@ -178,12 +178,12 @@ async fn connect(backends: &mut watch::Receiver<Option<Backend>>) -> Option<(Bac
             return Some((backend, server, counted));
         }
         drop(counted);
-        // It ended, or does not listen yet: another one may be on its way.
+        // The backend ended or does not listen yet: another one may follow.
         let _ = timeout(RETRY, backends.changed()).await;
     }
 }
 
-/// When bytes last went by, and whether they were the server's: then it is the client's turn.
+/// When bytes were last transferred, and whether the server sent them: then the client is next.
 #[derive(Debug)]
 struct Activity {
     since: Instant,
@@ -197,7 +197,7 @@ impl Activity {
         self.answered.store(answered, Ordering::Relaxed);
     }
 
-    /// Until nothing has gone by for a while after an answer.
+    /// Waits until nothing has been transferred for a while after an answer.
     async fn idle(&self) {
         loop {
             let last = self.since + Duration::from_millis(self.last.load(Ordering::Relaxed));
@@ -221,7 +221,7 @@ async fn converse(client: TcpStream, server: TcpStream, draining: CancellationTo
     let request = async {
         tokio::select! {
             () = carry(&mut from_client, &mut to_server, &activity, false) => {}
-            // Only this direction is ended: a server that was merely slow still says the rest of its answer, and closes.
+            // Only this direction is ended: a slow server still sends the rest of its answer, and then closes.
             () = drained => {
                 let _ = to_server.shutdown().await;
             }
@@ -231,7 +231,7 @@ async fn converse(client: TcpStream, server: TcpStream, draining: CancellationTo
     tokio::join!(request, answer);
 }
 
-/// Until the end of `from`, which is passed on.
+/// Forwards bytes until `from` ends.
 async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), activity: &Activity, answer: bool) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(count) = from.read(&mut buffer).await {
@@ -240,7 +240,7 @@ async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + 
             break;
         }
     }
-    // The other side may be gone already.
+    // The other side may have closed already.
     let _ = to.shutdown().await;
 }
 

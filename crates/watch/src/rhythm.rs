@@ -1,26 +1,26 @@
-//! Whether a file that changes while its service runs is written by the service: pure, time is given.
+//! Decides whether the service itself writes a file that changes while it runs. Pure: time is a parameter.
 //!
 //! Each change of the file restarts the service, and each start leads to the next change: a round. A program writes at the same
-//! time after each start, and after three such rounds the file is taken for a loop's. A person may be as regular for once.
-//! So a file that then stays quiet counts one more time; if the next round is like those before, it is the program's.
+//! time after each start, so after three such rounds the file is taken for part of a loop. A person may be as regular by chance.
+//! So a file that then stays quiet counts one more time; if the next round is like those before, a program writes it.
 
 use std::time::{Duration, Instant};
 
-/// So many rounds alike are a program's.
+/// This many equal rounds come from a program.
 const ROUNDS: usize = 3;
-/// Rounds that differ by less are alike; of long ones, by a tenth.
+/// Rounds that differ by less are equal; for long rounds the limit is a tenth.
 const TOLERANCE: Duration = Duration::from_millis(700);
-/// A file that was taken for a loop's and is not written for so long may have been a person's.
+/// A file that was taken for part of a loop and then stays quiet for this long may have been written by a person.
 const QUIET: Duration = Duration::from_secs(5);
-/// A change after such a pause counts, even of a file that was a program's.
+/// A change after such a pause counts, even for a file that a program wrote.
 const LONG_QUIET: Duration = Duration::from_mins(10);
 
 /// The rounds of one path.
 #[derive(Debug, Default)]
 pub(super) struct Rhythm {
-    /// The time from the start to the change, of the last rounds that followed one another.
+    /// The time from start to change, of the last consecutive rounds.
     gaps: Vec<Duration>,
-    /// The start after which it changed last.
+    /// The start after which it last changed.
     round: Option<Instant>,
     last: Option<Instant>,
     state: State,
@@ -30,22 +30,22 @@ pub(super) struct Rhythm {
 enum State {
     #[default]
     Counts,
-    /// It does not count, until it is doubted.
+    /// It does not count until the verdict is doubted.
     Loop,
-    /// It counted once more after a quiet.
+    /// It counted once more after a quiet period.
     Doubted,
     /// It does not count.
     Certain,
 }
 
-/// What one change is.
+/// The meaning of one change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Write {
     /// `irregular`: no program writes at such times.
     Counts {
         irregular: bool,
     },
-    /// It has just been found to be a loop's.
+    /// It has just been found to be part of a loop.
     Loop,
     Ignored,
 }
@@ -55,7 +55,7 @@ impl Rhythm {
         matches!(self.state, State::Loop | State::Certain)
     }
 
-    /// It changed `since` after the start `round`. `is_answer`: it caused that start.
+    /// It changed `since` after the start `round`. `is_answer`: this file caused that start.
     pub(super) fn write(&mut self, now: Instant, round: Instant, since: Duration, is_answer: bool) -> Write {
         let pause = self.last.replace(now).map(|last| now.saturating_duration_since(last));
         if self.is_loop() {
@@ -65,7 +65,7 @@ impl Rhythm {
             return Write::Ignored;
         }
         if self.round.replace(round) == Some(round) {
-            // The reload that it asked for has not begun yet.
+            // The reload that it caused has not begun yet.
             return Write::Counts { irregular: false };
         }
         if !is_answer {
@@ -94,12 +94,12 @@ impl Rhythm {
         least.zip(most).is_none_or(|(least, most)| most.saturating_sub(*least) <= TOLERANCE.max(*most / 10))
     }
 
-    /// When it is doubted, if it stays quiet.
+    /// When the verdict will be doubted, if the file stays quiet.
     pub(super) fn due(&self) -> Option<Instant> {
         self.last.filter(|_| self.state == State::Loop).map(|last| last + QUIET)
     }
 
-    /// Whether it has been quiet, so that it counts once more.
+    /// Whether the file has been quiet long enough to count once more.
     pub(super) fn doubt(&mut self, now: Instant) -> bool {
         let is_due = self.due().is_some_and(|due| due <= now);
         if is_due {

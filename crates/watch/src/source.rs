@@ -1,8 +1,7 @@
 //! The thread that receives file events and reports changes.
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs,
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
@@ -14,27 +13,16 @@ use notify::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Change, Extent, FeedbackLoop, Observation, Rule,
-    breaker::{Activity, Breaker},
-    debounce::{Debounce, Mark},
-    filter::Filter,
-    limits::Watches,
-    tree::Tree,
-};
+use super::{Change, Extent, FeedbackLoop, Observation, Rule, breaker::Activity, debounce::Mark, limits::Watches, watched::Watched};
 use devenv_processes as process;
 
-/// How often directories without a watch are looked at.
+/// How often directories without a watch are polled.
 const POLL: Duration = Duration::from_secs(1);
-/// Polling takes at most this part of the time.
+/// Polling takes at most this fraction of the time.
 const POLL_SHARE: u32 = 20;
-/// A file that is empty and open is about to be written; but some are left so.
-const EMPTY: Duration = Duration::from_millis(500);
-/// A lock of git's that is older was left behind by one that died.
-const STALE_LOCK: Duration = Duration::from_secs(30);
-/// Who has a file open is asked of so many at once: to ask takes milliseconds.
-const ASKED_OF: usize = 16;
-/// Between looks at events while first bytes are being read.
+/// The most files for which the writer is looked up at once: each look-up takes milliseconds.
+const MOST_LOOKED_UP: usize = 16;
+/// Between checks for events while first bytes are being read.
 const READING: Duration = Duration::from_millis(5);
 
 pub(super) enum Message {
@@ -44,7 +32,7 @@ pub(super) enum Message {
         at: Instant,
         may_be_directory: bool,
     },
-    /// The kernel could not keep up, and what was lost is unknown.
+    /// The kernel could not keep up, and events were lost.
     Overflow,
     WorkBegins {
         service: String,
@@ -55,7 +43,7 @@ pub(super) enum Message {
         service: String,
         at: Instant,
     },
-    /// Reads all first bytes now, and then says so.
+    /// Reads all first bytes now, and then reports on `done`.
     #[cfg(test)]
     ReadAll {
         done: Sender<()>,
@@ -69,7 +57,7 @@ struct Work {
     marker: Option<String>,
     began: Instant,
     ended: Option<Instant>,
-    /// The work before it: when it began and ended.
+    /// When the previous build or start began and ended.
     before: Option<(Instant, Instant)>,
 }
 
@@ -78,7 +66,7 @@ impl Work {
         match self.ended {
             Some(ended) if at > ended => Activity::Running { round: self.began, since: at - ended },
             _ if at >= self.began => Activity::Starting,
-            // The event is older than the work that it may have caused.
+            // The event is older than the build that it may have caused.
             _ => match self.before {
                 Some((round, ended)) if at > ended => Activity::Running { round, since: at - ended },
                 _ => Activity::Unknown,
@@ -87,28 +75,13 @@ impl Work {
     }
 }
 
-struct Watched {
-    rule: Rule,
-    filter: Filter,
-    tree: Tree,
-    debounce: Debounce,
-    breaker: Breaker,
-    /// Roots that do not exist now.
-    missing: Vec<PathBuf>,
-    project: PathBuf,
-    /// Directories above roots, watched for the roots' sake.
-    above: HashSet<PathBuf>,
-    /// An ignore file changed.
-    stale_filter: bool,
-}
-
 struct Source {
     watched: Vec<Watched>,
     watches: Watches,
     work: HashMap<String, Work>,
     observations: mpsc::Sender<Observation>,
     next_poll: Instant,
-    told_limit: usize,
+    reported_limit: usize,
 }
 
 pub(super) fn run(
@@ -121,8 +94,8 @@ pub(super) fn run(
 ) {
     let watches = Watches::new(move |event: notify::Result<notify::Event>| pass_on(&events, event), limit);
     let mut source =
-        Source { watched: Vec::new(), watches, work: HashMap::new(), observations, next_poll: Instant::now() + POLL, told_limit: 0 };
-    // For ignore files and for roots that come into being.
+        Source { watched: Vec::new(), watches, work: HashMap::new(), observations, next_poll: Instant::now() + POLL, reported_limit: 0 };
+    // For ignore files and for roots that are created later.
     source.watches.add(project);
     for rule in rules {
         let watched = Watched::new(project, rule, &mut source.watches);
@@ -130,13 +103,13 @@ pub(super) fn run(
     }
     let files = source.watched.iter().map(|watched| watched.tree.files()).sum();
     let extent = Extent { directories: source.watches.count(), polled: source.watches.polled().len(), files };
-    if source.tell_limit().is_err() || ready.send(extent).is_err() {
+    if source.report_limit().is_err() || ready.send(extent).is_err() {
         return;
     }
     source.listen(&inbox);
 }
 
-/// Nobody takes observations any more.
+/// The receiver of observations is gone.
 struct Abandoned;
 
 fn pass_on(events: &Sender<Message>, event: notify::Result<notify::Event>) {
@@ -153,7 +126,7 @@ fn pass_on(events: &Sender<Message>, event: notify::Result<notify::Event>) {
         EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => (Mark::Open, false),
         EventKind::Remove(RemoveKind::Folder | RemoveKind::File | RemoveKind::Any | RemoveKind::Other)
         | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Mark::Gone, false),
-        // Reading, permissions and times change nothing; a rename's two halves come by themselves.
+        // Reads, permissions and times change nothing; the two halves of a rename arrive as events of their own.
         _ => return,
     };
     for path in event.paths {
@@ -180,7 +153,7 @@ impl Source {
             let result = match received {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(message) => {
-                    self.hear(message);
+                    self.handle(message);
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout) if unread && wake.is_none_or(|wake| wake > Instant::now()) => {
@@ -188,15 +161,15 @@ impl Source {
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    // On a machine that is out of breath the quiet may be that of the thread which hears the kernel.
+                    // On an overloaded machine the quiet may be that of the thread which reads the kernel's events.
                     self.watches.drain();
                     while let Ok(message) = inbox.try_recv() {
                         if matches!(message, Message::Stop) {
                             return;
                         }
-                        self.hear(message);
+                        self.handle(message);
                     }
-                    self.look()
+                    self.handle_due()
                 }
             };
             if result.is_err() {
@@ -205,7 +178,7 @@ impl Source {
         }
     }
 
-    fn hear(&mut self, message: Message) {
+    fn handle(&mut self, message: Message) {
         match message {
             Message::Touched { path, mark, at, may_be_directory } => {
                 for watched in &mut self.watched {
@@ -246,8 +219,8 @@ impl Source {
         }
     }
 
-    /// Looks at what is due.
-    fn look(&mut self) -> Result<(), Abandoned> {
+    /// Handles what is due.
+    fn handle_due(&mut self) -> Result<(), Abandoned> {
         let now = Instant::now();
         if !self.watches.polled().is_empty() && now >= self.next_poll {
             let polled: Vec<PathBuf> = self.watches.polled().iter().cloned().collect();
@@ -275,22 +248,22 @@ impl Source {
             let began = watched.debounce.began().unwrap_or(now);
             let changed = watched.changes(&mut self.watches);
             if !changed.is_empty() {
-                self.tell(index, began, changed)?;
+                self.report(index, began, changed)?;
             }
         }
-        self.tell_limit()
+        self.report_limit()
     }
 
-    fn tell(&mut self, index: usize, began: Instant, changed: Vec<PathBuf>) -> Result<(), Abandoned> {
+    fn report(&mut self, index: usize, began: Instant, changed: Vec<PathBuf>) -> Result<(), Abandoned> {
         let watched = &mut self.watched[index];
         let (service, rule) = (watched.rule.service.clone(), watched.rule.index);
         let work = self.work.get(&service);
         let activity = work.map_or(Activity::Unknown, |work| work.activity(began));
         let holder = |path: &Path| process::has_open_for_writing(work?.marker.as_deref()?, path);
-        let few = changed.len() <= ASKED_OF;
+        let few = changed.len() <= MOST_LOOKED_UP;
         let verdict = watched.breaker.judge(began, changed, activity, |path| few && holder(path).is_some());
         if !verdict.broken.is_empty() {
-            let writer = verdict.broken.iter().take(ASKED_OF).find_map(|path| holder(path));
+            let writer = verdict.broken.iter().take(MOST_LOOKED_UP).find_map(|path| holder(path));
             let (service, paths) = (service.clone(), verdict.broken);
             let while_running = activity != Activity::Starting;
             self.send(Observation::FeedbackLoop(FeedbackLoop { service, rule, paths, writer, while_running }))?;
@@ -301,13 +274,13 @@ impl Source {
         Ok(())
     }
 
-    fn tell_limit(&mut self) -> Result<(), Abandoned> {
+    fn report_limit(&mut self) -> Result<(), Abandoned> {
         let polled = self.watches.polled().len();
-        // Once, and again when it has become much worse.
-        if polled > self.told_limit * 2
+        // Report it once, and again when it has become much worse.
+        if polled > self.reported_limit * 2
             && let Some(limited) = self.watches.limited()
         {
-            self.told_limit = polled;
+            self.reported_limit = polled;
             return self.send(Observation::Limited(limited));
         }
         Ok(())
@@ -315,156 +288,5 @@ impl Source {
 
     fn send(&self, observation: Observation) -> Result<(), Abandoned> {
         self.observations.blocking_send(observation).map_err(|_| Abandoned)
-    }
-}
-
-impl Watched {
-    fn new(project: &Path, rule: Rule, watches: &mut Watches) -> Self {
-        let filter = Filter::new(project, &rule.ignore, &rule.paths);
-        let mut watched = Self {
-            rule,
-            filter,
-            tree: Tree::default(),
-            debounce: Debounce::default(),
-            breaker: Breaker::default(),
-            missing: Vec::new(),
-            project: project.to_owned(),
-            above: HashSet::new(),
-            stale_filter: false,
-        };
-        watched.missing.clone_from(&watched.rule.paths);
-        let found = watched.find_roots(watches);
-        watched.tree.note(found);
-        watched
-    }
-
-    /// Takes in the roots that exist by now.
-    fn find_roots(&mut self, watches: &mut Watches) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for root in std::mem::take(&mut self.missing) {
-            self.watch_above(&root, watches);
-            if fs::symlink_metadata(&root).is_ok() {
-                found.extend(self.tree.add_root(&root, &mut self.filter, watches));
-            } else {
-                self.missing.push(root);
-            }
-        }
-        found
-    }
-
-    /// A root comes and goes with the directories above it.
-    fn watch_above(&mut self, root: &Path, watches: &mut Watches) {
-        let existing: Vec<&Path> = root.ancestors().skip(1).filter(|above| above.is_dir()).collect();
-        let nearest = existing.first().copied();
-        for above in existing.into_iter().filter(|above| Some(*above) == nearest || above.starts_with(&self.project)) {
-            if self.above.insert(above.to_owned()) {
-                watches.add(above);
-            } else {
-                watches.renew(above);
-            }
-        }
-    }
-
-    fn touch(&mut self, path: &Path, mark: Mark, at: Instant, may_be_directory: bool, watches: &mut Watches) {
-        if self.rule.paths.iter().any(|root| root.starts_with(path)) {
-            self.touch_roots(path, mark, at, watches);
-        }
-        if path.file_name().is_some_and(Filter::is_ignore_file) {
-            self.stale_filter = true;
-            self.debounce.touch(at, path.to_owned(), mark);
-            return;
-        }
-        let Some(path) = self.tree.known_as(path, &self.filter) else { return };
-        // A new directory gets its watch now; what is in it already is found by looking.
-        if may_be_directory && path.is_dir() {
-            for file in self.tree.scan(&path, &mut self.filter, watches) {
-                self.debounce.touch(at, file, Mark::Settled);
-            }
-        }
-        self.debounce.touch(at, path, mark);
-    }
-
-    /// Something happened to a root, or above it.
-    fn touch_roots(&mut self, path: &Path, mark: Mark, at: Instant, watches: &mut Watches) {
-        let mut touched = self.find_roots(watches);
-        for root in self.rule.paths.clone().into_iter().filter(|root| root.starts_with(path)) {
-            if self.tree.has_directory(&root) {
-                if root.is_dir() {
-                    self.watch_above(&root, watches);
-                    touched.extend(self.tree.scan(&root, &mut self.filter, watches));
-                }
-                self.debounce.touch(at, root, mark);
-            }
-        }
-        for file in touched {
-            self.debounce.touch(at, file, Mark::Settled);
-        }
-    }
-
-    /// Scans for changes that no event reported, in all directories or in some.
-    fn rescan(&mut self, now: Instant, watches: &mut Watches, some: Option<&[PathBuf]>) {
-        let directories: Vec<PathBuf> = match some {
-            Some(some) => some.iter().filter(|path| self.tree.has_directory(path)).cloned().collect(),
-            None => self.tree.directories().cloned().collect(),
-        };
-        let mut touched = self.find_roots(watches);
-        for directory in directories {
-            if directory.is_dir() {
-                touched.extend(self.tree.scan_one(&directory, &mut self.filter, watches));
-            } else {
-                touched.push(directory);
-            }
-        }
-        for path in touched {
-            self.debounce.touch(now, path, Mark::Settled);
-        }
-    }
-
-    /// Whether there is a sign that the writer is not done, which outweighs the quiet.
-    fn is_unfinished(&self, now: Instant) -> bool {
-        let empty = |path: &Path| fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == 0);
-        if !self.debounce.waited(now, EMPTY) && self.debounce.open().any(empty) {
-            return true;
-        }
-        let lock = self.filter.git_lock.as_ref().and_then(|lock| fs::metadata(lock).ok()?.modified().ok());
-        !self.debounce.waited(now, STALE_LOCK) && lock.is_some_and(|at| at.elapsed().is_ok_and(|age| age < STALE_LOCK))
-    }
-
-    /// What differs from before among the touched paths.
-    fn changes(&mut self, watches: &mut Watches) -> Vec<PathBuf> {
-        let mut changed = Vec::new();
-        for path in self.debounce.take() {
-            if !path.file_name().is_some_and(Filter::is_ignore_file) {
-                changed.extend(self.tree.look(&path, &mut self.filter, watches));
-            }
-        }
-        for root in &self.rule.paths {
-            // A root that has gone is waited for.
-            if !self.missing.contains(root) && !root.exists() {
-                self.missing.push(root.clone());
-            }
-        }
-        if !self.missing.is_empty() {
-            for file in self.find_roots(watches) {
-                changed.extend(self.tree.look(&file, &mut self.filter, watches));
-            }
-        }
-        if std::mem::take(&mut self.stale_filter) {
-            self.refilter(watches);
-        }
-        changed.sort_unstable();
-        changed.dedup();
-        changed
-    }
-
-    /// Other files count from now on. Which do is no change of the files.
-    fn refilter(&mut self, watches: &mut Watches) {
-        self.filter = Filter::new(&self.project, &self.rule.ignore, &self.rule.paths);
-        let mut old = std::mem::take(&mut self.tree);
-        self.missing.clone_from(&self.rule.paths);
-        let found = self.find_roots(watches);
-        self.tree.note(found);
-        self.tree.inherit(&old);
-        old.release(watches);
     }
 }

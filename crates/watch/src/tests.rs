@@ -1,4 +1,4 @@
-//! Ways in which real editors and tools write, on real files, each with the number of changes it must be.
+//! The ways in which real editors and tools write, on real files, each with the exact number of changes.
 
 use std::{
     fs::{self, File},
@@ -12,87 +12,20 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Without an observation for so long, there is none.
-const QUIET: Duration = Duration::from_millis(250);
-/// Even a machine that does much else observes a change in this time.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// A writer of many files that pauses for less makes one change of them.
+/// Without an observation for this long, there is none.
+/// A writer of many files that pauses for less makes one change.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A burst of writes that lasts longer is reported in parts.
 const LONGEST_BURST: Duration = Duration::from_secs(5);
 
-struct Project {
-    directory: tempfile::TempDir,
-    watcher: Watcher,
-    observations: mpsc::Receiver<Observation>,
-    extent: Extent,
-}
+mod loops;
+mod project;
+#[cfg(feature = "docker-tests")]
+mod real_tools;
 
-impl Project {
-    /// A small project in which `app` is watched.
-    async fn new() -> Self {
-        Self::with(&["app"], None, |_| {}).await
-    }
-
-    async fn with(paths: &[&str], watches: Option<usize>, prepare: impl FnOnce(&Path)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        fs::create_dir_all(root.join("app/deep/deeper")).unwrap();
-        fs::write(root.join("app/server.py"), "print('one')\n").unwrap();
-        fs::write(root.join("app/deep/deeper/module.py"), "x = 1\n").unwrap();
-        fs::write(root.join(".gitignore"), "*.log\nbuild/\n").unwrap();
-        prepare(root);
-        let paths = paths.iter().map(|path| root.join(path)).collect();
-        let rule = Rule { service: "api".to_owned(), index: 0, paths, ignore: vec!["*.ignored".to_owned()] };
-        let (watcher, observations, extent) = Watcher::start_within(root, vec![rule], watches).await;
-        // First bytes are read in the background; a touch before that would count.
-        watcher.read_first_bytes();
-        Self { directory, watcher, observations, extent }
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
-    }
-
-    async fn next(&mut self) -> Observation {
-        timeout(DEADLINE, self.observations.recv()).await.expect("an observation within the deadline").unwrap()
-    }
-
-    /// The files of exactly one change.
-    async fn one_change(&mut self, what: &str) -> Vec<String> {
-        let Ok(Some(Observation::Changed(change))) = timeout(DEADLINE, self.observations.recv()).await else {
-            panic!("{what}: no change");
-        };
-        self.nothing_after(what, &change.paths).await;
-        change.paths.iter().map(|path| path.strip_prefix(self.directory.path()).unwrap().display().to_string()).collect()
-    }
-
-    async fn nothing(&mut self, what: &str) {
-        self.nothing_after(what, &[]).await;
-    }
-
-    async fn nothing_after(&mut self, what: &str, told_before: &[PathBuf]) {
-        if let Ok(more) = timeout(QUIET, self.observations.recv()).await {
-            let observed = format!("{more:?}");
-            let first = told_before.len();
-            panic!("{what}: one observation too many after one of {first} files: {}", observed.chars().take(400).collect::<String>());
-        }
-    }
-
-    fn git(&self, arguments: &[&str]) {
-        let output = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"])
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-fn sleep(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
-}
+#[cfg(feature = "docker-tests")]
+use project::DEADLINE;
+use project::{Project, sleep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_way_of_saving_is_one_change_of_that_file() {
@@ -189,7 +122,7 @@ async fn each_way_of_saving_is_one_change_of_that_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_no_bytes_is_no_change() {
+async fn a_write_of_equal_bytes_is_no_change() {
     type Act = fn(&Path);
     let acts: [(&str, Act); 8] = [
         ("touch", |path| File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::now()).unwrap()),
@@ -270,7 +203,7 @@ async fn a_burst_is_one_change() {
         fs::write(project.path(&format!("app/burst{index}.py")), index.to_string()).unwrap();
     }
     assert_eq!(project.one_change("300 files").await.len(), 300);
-    // On a busy machine this test itself may pause, as no tool does: then there may be a change before and one after each pause.
+    // On a busy machine this test itself may pause: then there may be one change before and one after each pause.
     let (began, mut last, mut pauses) = (Instant::now(), Instant::now(), 0);
     for index in 0..10_000 {
         let directory = project.path(&format!("app/many/{}", index / 100));
@@ -329,7 +262,7 @@ async fn git_checkout_and_stash_are_one_change_each() {
     assert_eq!(project.one_change("stash").await, ["app/file1.py"]);
     project.git(&["stash", "pop", "-q"]);
     assert_eq!(project.one_change("stash pop").await, ["app/file1.py"]);
-    // A checkout that takes long between two files.
+    // A checkout that pauses between two files.
     fs::write(project.path(".git/index.lock"), "").unwrap();
     fs::write(project.path("app/file2.py"), "first\n").unwrap();
     sleep(150);
@@ -406,74 +339,13 @@ async fn without_enough_watches_the_rest_is_polled_and_the_remedy_named() {
     })
     .await;
     assert_eq!((project.extent.directories, project.extent.polled, project.extent.files), (34, 29, 32));
-    let Observation::Limited(limited) = project.next().await else { panic!("not told") };
+    let Observation::Limited(limited) = project.next().await else { panic!("not reported") };
     assert_eq!((limited.watched, limited.polled, limited.setting), (5, 29, "max_user_watches"));
     assert!(limited.fix.starts_with("sudo sysctl fs.inotify.max_user_watches="), "{}", limited.fix);
     for index in [0, 29] {
         fs::write(project.path(&format!("app/d{index}/x.py")), "longer\n").unwrap();
         assert_eq!(project.one_change("a polled file").await, [format!("app/d{index}/x.py")]);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_writes_into_what_it_watches_is_named_and_broken() {
-    let mut project = Project::new().await;
-    fs::write(project.path("app/server.py"), "edited").unwrap();
-    assert_eq!(project.one_change("the save").await, ["app/server.py"]);
-    for run in 1..=3 {
-        project.watcher.work_begins("api", None);
-        fs::write(project.path("app/made.py"), format!("made in run {run}")).unwrap();
-        // Until the kernel's event has been read, even on a busy machine.
-        sleep(200);
-        project.watcher.work_ends("api");
-        match run {
-            1 => assert_eq!(project.one_change("it may be a save").await, ["app/made.py"]),
-            2 => {
-                let feedback_loop = FeedbackLoop {
-                    service: "api".to_owned(),
-                    rule: 0,
-                    paths: vec![project.path("app/made.py")],
-                    writer: None,
-                    while_running: false,
-                };
-                assert_eq!(project.next().await, Observation::FeedbackLoop(feedback_loop));
-            }
-            _ => project.nothing("told once").await,
-        }
-    }
-    fs::write(project.path("app/server.py"), "edited again").unwrap();
-    assert_eq!(project.one_change("a save afterwards").await, ["app/server.py"]);
-}
-
-/// A program that writes its data where it is watched, a little after each start, and a person who edits beside it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_writes_what_is_watched_while_it_runs_is_named_and_its_loop_broken() {
-    let mut project = Project::new().await;
-    let mut restarts = 0;
-    let found = loop {
-        project.watcher.work_begins("api", None);
-        sleep(20);
-        project.watcher.work_ends("api");
-        sleep(300);
-        fs::write(project.path("app/dev.db"), format!("start {restarts}")).unwrap();
-        match project.next().await {
-            Observation::Changed(change) => assert_eq!(change.paths, [project.path("app/dev.db")]),
-            other => break other,
-        }
-        restarts += 1;
-        assert!(restarts <= 3, "it goes on for ever");
-    };
-    let paths = vec![project.path("app/dev.db")];
-    let expected = FeedbackLoop { service: "api".to_owned(), rule: 0, paths, writer: None, while_running: true };
-    assert_eq!(found, Observation::FeedbackLoop(expected));
-    for round in 0..3 {
-        sleep(200);
-        fs::write(project.path("app/dev.db"), format!("later {round}")).unwrap();
-        project.nothing("the program writes on").await;
-    }
-    fs::write(project.path("app/server.py"), "edited").unwrap();
-    fs::write(project.path("app/dev.db"), "at the same time").unwrap();
-    assert_eq!(project.one_change("a save beside it").await, ["app/server.py"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -492,6 +364,3 @@ async fn a_save_is_reported_within_60_milliseconds() {
     let (fast, median, late) = (delays[4], delays[20], delays[37]);
     assert!(fast < Duration::from_millis(60), "p10 {fast:?}, p50 {median:?}, p95 {late:?}");
 }
-
-#[cfg(feature = "docker-tests")]
-mod real_tools;

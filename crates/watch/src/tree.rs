@@ -1,4 +1,4 @@
-//! What the watched files held when they last counted: by size, time and identity at first, by their bytes in doubt.
+//! What the watched files held when they last counted: compared by size, time and identity first, and by their bytes in doubt.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,20 +12,20 @@ use std::{
 
 use super::{filter::Filter, limits::Watches};
 
-/// Larger files are known by size, time and identity only.
+/// Larger files are compared by size, time and identity only.
 const HASHED: u64 = 32 * 1024 * 1024;
 
 /// One rule's files.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     directories: HashMap<PathBuf, Directory>,
-    /// Directories by identity: a link to one that is there already is not followed.
+    /// Directories by identity: a link to one that is already known is not followed.
     inodes: HashSet<(u64, u64)>,
-    /// Links to files, by the file they lead to: it changes where nobody watches otherwise.
+    /// Links to files, by their target: a change there is not reported for the link.
     targets: HashMap<PathBuf, PathBuf>,
-    /// Directories with files whose bytes have yet to be read for the first time.
+    /// Directories with files whose bytes have not been read yet.
     unread: VecDeque<PathBuf>,
-    /// Those of the directory at hand.
+    /// The unread files of the current directory.
     reading: Vec<PathBuf>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Tree {
 struct Directory {
     inode: (u64, u64),
     files: HashMap<Box<OsStr>, Entry>,
-    /// Only these names count, if files were asked for and not their directory.
+    /// Only these names count, if files were named and not their directory.
     only: Option<HashSet<OsString>>,
 }
 
@@ -42,7 +42,7 @@ struct Entry {
     inode: u64,
     size: u64,
     modified: i64,
-    /// Of the bytes, or of where a broken link points to. Nothing if they have not been read.
+    /// Of the bytes, or of the target of a broken link. `None` if they have not been read.
     hash: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Tree {
         self.directories.keys()
     }
 
-    /// The path by which an event's path is known here, if it counts at all.
+    /// The path under which the path of an event is known here, if it is watched.
     pub(super) fn known_as(&self, path: &Path, filter: &Filter) -> Option<PathBuf> {
         if let Some(link) = self.targets.get(path) {
             return Some(link.clone());
@@ -73,7 +73,7 @@ impl Tree {
         (wanted && !filter.ignores(path, path.is_dir())).then(|| path.to_owned())
     }
 
-    /// Takes in what the user named. Returns the files found.
+    /// Adds a root that the user named. Returns the files found.
     pub(super) fn add_root(&mut self, root: &Path, filter: &mut Filter, watches: &mut Watches) -> Vec<PathBuf> {
         if root.is_dir() {
             return self.scan(root, filter, watches);
@@ -94,7 +94,7 @@ impl Tree {
         self.unread.is_empty() && self.reading.is_empty()
     }
 
-    /// Like [`Tree::scan`], but of what is below only what is new.
+    /// Like [`Tree::scan`], but below the directory it looks only at what is new.
     pub(super) fn scan_one(&mut self, path: &Path, filter: &mut Filter, watches: &mut Watches) -> Vec<PathBuf> {
         watches.renew(path);
         let Ok(listing) = fs::read_dir(path) else { return Vec::new() };
@@ -109,7 +109,7 @@ impl Tree {
         touched
     }
 
-    /// Ensures that a directory and all below have watches, and returns the files that are new, differ at first sight
+    /// Ensures that a directory and everything below have watches, and returns the files that are new, differ at first sight
     /// or are gone. The watch is set before the scan, so that no change is missed.
     pub(super) fn scan(&mut self, top: &Path, filter: &mut Filter, watches: &mut Watches) -> Vec<PathBuf> {
         let mut touched = Vec::new();
@@ -186,7 +186,7 @@ impl Tree {
         touched
     }
 
-    /// Notes what files hold now without calling it a change: the beginning.
+    /// Records what files hold now without reporting a change.
     pub(super) fn note(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             if let Some(entry) = Entry::at_first_sight(&path) {
@@ -200,7 +200,7 @@ impl Tree {
         }
     }
 
-    /// Reads one more file that has not been read yet. False if there is none.
+    /// Reads one more unread file. False if there is none.
     pub(super) fn read_one(&mut self) -> bool {
         while self.reading.is_empty() {
             let Some(path) = self.unread.pop_front() else { return false };
@@ -210,7 +210,7 @@ impl Tree {
         let Some(path) = self.reading.pop() else { return false };
         if let Some(known) = self.get(&path).copied().filter(|known| known.hash.is_none())
             && let Some(now) = Entry::read(&path)
-            // Changed already: then its first bytes will never be known, and the event that is on its way decides.
+            // It changed already, so its first bytes will never be known: the event that follows decides.
             && (Entry { hash: None, ..now }) == known
         {
             self.insert(&path, now);
@@ -218,7 +218,7 @@ impl Tree {
         true
     }
 
-    /// Looks at a touched path. Returns what differs from before, and remembers what is there now.
+    /// Reads a touched path. Returns what differs from before, and remembers the new content.
     pub(super) fn look(&mut self, path: &Path, filter: &mut Filter, watches: &mut Watches) -> Vec<PathBuf> {
         if path.is_dir() {
             let mut changed = self.remove_file(path);
@@ -246,7 +246,7 @@ impl Tree {
         removed.map(|_| path.to_owned()).into_iter().collect()
     }
 
-    /// Forgets a directory that is gone; the files that it held are a change.
+    /// Forgets a directory that is gone. Returns its files, which have changed.
     fn remove_directory(&mut self, path: &Path, watches: &mut Watches) -> Vec<PathBuf> {
         let below: Vec<PathBuf> = self.directories.keys().filter(|other| other.starts_with(path)).cloned().collect();
         let mut removed = Vec::new();
@@ -266,7 +266,7 @@ impl Tree {
         self.targets.keys().filter_map(|target| target.parent()).for_each(|parent| watches.remove(parent));
     }
 
-    /// Takes over what is known of files that are in both.
+    /// Keeps what is known of files that are in both trees.
     pub(super) fn inherit(&mut self, old: &Self) {
         for (path, directory) in &mut self.directories {
             let Some(old) = old.directories.get(path) else { continue };
@@ -292,7 +292,7 @@ fn identity(data: &Metadata) -> (u64, u64) {
 }
 
 impl Entry {
-    /// Nothing for what is neither a file nor a link that leads nowhere.
+    /// `None` for anything but a file or a broken link.
     fn at_first_sight(path: &Path) -> Option<Self> {
         let data = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
         (data.is_file() || data.is_symlink()).then(|| Self {
@@ -309,7 +309,7 @@ impl Entry {
         Some(Self { hash, ..entry })
     }
 
-    /// The same bytes are no difference, whatever else is.
+    /// Equal bytes are no difference, whatever else differs.
     fn differs(&self, now: &Self) -> bool {
         match (self.hash, now.hash) {
             (Some(before), Some(now)) => before != now,
@@ -332,7 +332,7 @@ fn hash(path: &Path) -> io::Result<u64> {
             }
         }
         Err(error) => {
-            // A link that leads nowhere is known by where it does not lead.
+            // A broken link is identified by its target.
             let target = fs::read_link(path).map_err(|_| error)?;
             hasher.write(b"link to ");
             hasher.write(target.as_os_str().as_bytes());

@@ -321,8 +321,8 @@ impl DaemonApi for ClientDaemonApi<'_> {
         Ok(variables.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     }
 
-    async fn rehearse(&self, order: &InjectOrder) -> Result<(), ApiError> {
-        self.client().rehearse(&self.request(order)).await.map_err(api_error)
+    async fn check(&self, order: &InjectOrder) -> Result<(), ApiError> {
+        self.client().check_fault(&self.request(order)).await.map_err(api_error)
     }
 
     async fn inject(&self, order: &InjectOrder) -> Result<Fault, ApiError> {

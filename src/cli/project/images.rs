@@ -31,7 +31,7 @@ pub(super) fn images(profile: &Profile) -> Vec<Image> {
                 variables: &no_variables,
                 assets: &profile.assets,
                 authority: Path::new(""),
-                figures: None,
+                metrics_address: None,
             };
             facts.insert(name.clone(), service.kind.fields().facts(&cx));
             if !neighbours.is_empty()

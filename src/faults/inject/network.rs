@@ -178,7 +178,7 @@ fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> agent::Ta
 
 impl Faults {
     /// Whether the engine's kernel gives packets away: tried where nobody is.
-    pub(in crate::faults) async fn rehearse_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
+    pub(in crate::faults) async fn check_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
         let id = format!("{}-rehearsal", spec.id);
         let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);
         let (tried, _) = self.run_agent(record, &spec.service, &id, packets_task(arguments.to_vec(), None)).await;
@@ -202,7 +202,7 @@ fn packets(packets: &Packets) -> String {
 
 fn proxy(toxic: &Toxic) -> String {
     let mut words: Vec<String> = toxic.ports.iter().map(|port| format!("port={port}")).collect();
-    let figures = [
+    let counters = [
         ("delay-up", toxic.delay_up),
         ("delay-down", toxic.delay_down),
         ("jitter-up", toxic.jitter_up),
@@ -215,7 +215,7 @@ fn proxy(toxic: &Toxic) -> String {
         ("hole-down", u64::from(toxic.hole_down)),
         ("close-delay", toxic.close_delay),
     ];
-    words.extend(figures.iter().filter(|(_, figure)| *figure > 0).map(|(name, figure)| format!("{name}={figure}")));
+    words.extend(counters.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name}={count}")));
     words.push(format!("chance={}", (toxic.chance * 100.0).round()));
     words.push(format!("seed={}", toxic.seed));
     format!("--proxy={}", words.join(","))

@@ -18,7 +18,7 @@ use crate::{
     spec::ServiceName,
 };
 
-/// How often it is looked whether a run has ended: the figure is the grain of what is reported.
+/// How often to check whether a run has ended: reported times have this precision.
 const GRAIN: Duration = Duration::from_millis(10);
 /// The engine reports an exit within milliseconds.
 const KNOWN: Duration = Duration::from_millis(500);

@@ -42,7 +42,7 @@ async fn a_dependant_is_restarted_once_after_its_dependency_came_back_ready() {
     let life = world.start().await;
     life.up(&world).await;
     let (db, api) = (world.container("db").await, world.container("api").await);
-    world.engine.die(&db.id, 137);
+    world.engine.exit(&db.id, 137);
     let view = life
         .until(|view| {
             view.status.services.iter().all(|service| service.state == ServiceState::Ready)
@@ -67,7 +67,7 @@ async fn a_service_that_ends_again_and_again_is_a_crash_loop_and_says_how() {
     for _ in 0..4 {
         let id = world.container("db").await.id;
         life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
-        world.engine.die(&id, 3);
+        world.engine.exit(&id, 3);
         life.until(|view| view.status.services[0].state != ServiceState::Ready).await;
     }
     let view = life.until(|view| view.status.services[0].state == ServiceState::CrashLoop).await;
@@ -78,7 +78,7 @@ async fn a_service_that_ends_again_and_again_is_a_crash_loop_and_says_how() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_up_leaves_what_runs_running_and_tells_the_evidence() {
+async fn a_failed_up_leaves_services_running_and_reports_the_evidence() {
     let world = World::new();
     world.next_settling("db", Err(Evidence { probes: vec!["connection refused".into()], ..Evidence::of("not ready within 60 s") }));
     let life = world.start().await;
@@ -104,7 +104,7 @@ async fn down_goes_in_reverse_and_leaves_nothing_but_volumes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_up_while_the_network_is_going_is_put_on_a_new_one() {
+async fn a_service_that_starts_while_the_network_is_removed_gets_a_new_one() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -122,7 +122,7 @@ async fn what_comes_up_while_the_network_is_going_is_put_on_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_gone_when_it_is_to_be_started_is_made_anew() {
+async fn a_container_that_is_gone_when_it_should_start_is_recreated() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -154,7 +154,7 @@ async fn removed_volumes_rest_in_the_trash_and_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_undone_concerns_the_services_that_it_is_of_and_moves_them_where_they_run() {
+async fn an_undo_affects_only_its_services_and_restarts_running_ones() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -177,7 +177,7 @@ async fn what_is_undone_concerns_the_services_that_it_is_of_and_moves_them_where
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_because_of_a_view_is_not_shown_another_for_it() {
+async fn requests_that_follow_a_view_do_not_trigger_another_view() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -191,7 +191,7 @@ async fn who_asks_because_of_a_view_is_not_shown_another_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_moved_to_another_volume_is_made_anew_with_it() {
+async fn a_service_moved_to_another_volume_is_recreated_with_it() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -205,7 +205,7 @@ async fn a_service_moved_to_another_volume_is_made_anew_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_could_not_be_stopped_gets_no_second_copy_and_is_not_called_stopped() {
+async fn a_service_that_could_not_be_stopped_gets_no_second_copy_and_is_not_reported_stopped() {
     let refused = || EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) };
     for verb in [ServiceAction::Restart, ServiceAction::Stop] {
         let world = World::new();
@@ -231,7 +231,7 @@ async fn what_could_not_be_stopped_gets_no_second_copy_and_is_not_called_stopped
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_could_not_be_stopped_is_started_anew_once_it_has_ended() {
+async fn a_container_that_could_not_be_stopped_is_started_again_once_it_has_ended() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -239,12 +239,12 @@ async fn what_could_not_be_stopped_is_started_anew_once_it_has_ended() {
     let names = vec!["db".parse().unwrap()];
     let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
     within(life.handle.until_settled(turn, &names)).await.unwrap();
-    world.engine.die(&world.container("db").await.id, 137);
+    world.engine.exit(&world.container("db").await.id, 137);
     life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_removes_by_force_what_could_not_be_stopped() {
+async fn down_removes_containers_by_force_that_could_not_be_stopped() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -273,7 +273,7 @@ async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
 /// The daemon is killed after each of the engine's calls in turn, on the way up and on the way down. Whatever it leaves,
 /// the next one brings it up with one container a service and the same volume, and takes it down to nothing.
 #[tokio::test(start_paused = true)]
-async fn killed_after_any_call_it_leaves_what_the_next_life_can_finish_or_undo() {
+async fn after_a_kill_at_any_call_the_next_daemon_can_finish_or_undo() {
     for volumes in [false, true] {
         for moment in 0..60 {
             let world = World::new();

@@ -88,7 +88,7 @@ fn an_operation_under_way_is_not_started_twice() {
 }
 
 #[test]
-fn a_changed_service_is_stopped_then_removed_then_made_anew() {
+fn a_changed_service_is_stopped_then_removed_then_recreated() {
     let mut state = two();
     put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
     put(&mut state, "api", |instance| Lifecycle::Ready(instance, String::new()));
@@ -135,7 +135,7 @@ fn a_service_that_backs_off_waits_for_its_moment() {
 }
 
 #[test]
-fn what_is_due_and_waits_for_a_dependency_is_nothing_to_wake_for() {
+fn a_due_service_that_waits_for_a_dependency_sets_no_timer() {
     let mut state = two();
     let due = Instant::now() + Duration::from_hours(1);
     put(&mut state, "db", Lifecycle::Running);

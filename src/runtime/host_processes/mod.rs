@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_makes_itself_a_daemon_is_told_to_stay_in_the_foreground() {
+    fn a_program_that_daemonizes_gets_a_hint_to_stay_in_the_foreground() {
         let left = ["nginx (process 12)".to_owned(), "nginx (process 13)".to_owned()];
         let explained = explain(0, &left).unwrap();
         assert!(explained.starts_with("it left nginx (process 12), nginx (process 13) running"), "{explained}");

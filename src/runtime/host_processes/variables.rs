@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_gets_what_the_shell_that_asked_has_and_the_profile_has_the_last_word() {
+    fn a_process_inherits_the_requesting_shells_variables_and_the_profile_overrides_them() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::new(directory.path().join("secrets"));
         let inherited =

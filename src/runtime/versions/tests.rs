@@ -178,7 +178,7 @@ fn a_mark_of_an_earlier_devenv_still_counts() {
 }
 
 #[test]
-fn what_was_written_after_the_start_is_not_kept_for_nobody_knows_what_was_read() {
+fn files_written_after_the_start_are_not_recorded() {
     let project = Project::new();
     project.write("api/src/greet.part", "WORD=good\n");
     project.is_ready(1);
@@ -191,7 +191,7 @@ fn what_was_written_after_the_start_is_not_kept_for_nobody_knows_what_was_read()
 }
 
 #[test]
-fn what_a_build_makes_is_kept_if_the_command_names_it() {
+fn the_result_of_a_build_is_kept_if_the_command_names_it() {
     let mut project = Project::with(&["sh", "dist/main.sh"], Some("make"));
     project.write("api/dist/main.sh", ". dist/part.sh; echo $WORD\n");
     project.write("api/dist/part.sh", "WORD=good\n");
@@ -227,7 +227,7 @@ fn another_command_or_too_much_is_no_version_to_go_back_to() {
 }
 
 #[test]
-fn without_a_probe_nothing_tells_a_good_version_from_a_bad_one() {
+fn without_a_probe_a_good_version_cannot_be_told_from_a_bad_one() {
     let mut project = Project::new();
     project.write("api/src/greet.part", "WORD=good\n");
     project.spec.probe = Probe::None;
@@ -265,7 +265,7 @@ fn a_file_whose_name_is_not_utf_8_is_kept_like_any_other() {
 }
 
 #[test]
-fn what_changed_while_nobody_watched_is_what_holds_something_else_whatever_its_time() {
+fn unwatched_changes_are_found_by_content_whatever_the_file_times() {
     let changed = |change: &dyn Fn(&Project)| -> Vec<PathBuf> {
         let project = Project::new();
         project.write("api/src/greet.part", "WORD=good\n");
@@ -289,7 +289,7 @@ fn what_changed_while_nobody_watched_is_what_holds_something_else_whatever_its_t
 }
 
 #[test]
-fn of_a_start_that_was_not_kept_what_was_written_after_it_has_changed() {
+fn after_a_start_that_was_not_recorded_later_writes_count_as_changes() {
     let project = Project::new();
     project.write("api/src/greet.part", "WORD=good\n");
     let start = AdoptedStart { run: 7, at: SystemTime::now() };

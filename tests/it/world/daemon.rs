@@ -20,7 +20,7 @@ pub(crate) struct TestDaemon {
     pub(crate) engine: FakeEngine,
     pub(crate) root: PathBuf,
     pub(crate) project: PathBuf,
-    /// For figures about the daemon's tasks.
+    /// For metrics of the daemon's tasks.
     pub(crate) runtime: runtime::Handle,
     client: Client,
     /// Of this test, for the client.

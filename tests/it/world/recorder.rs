@@ -67,7 +67,7 @@ impl CrashPoint {
         let described = self.engine.describe();
         let running = described.lines().filter_map(|line| line.strip_prefix("container ")).filter(|line| line.contains(" running "));
         for name in running.filter_map(|line| line.split(' ').next()) {
-            self.engine.die(name, 137);
+            self.engine.exit(name, 137);
         }
     }
 

@@ -1,7 +1,7 @@
-//! Who is at the other end of the socket: only a daemon of this user may be sent anything.
+//! Checks who owns the other end of the socket: the client sends data only to a daemon of this user.
 //!
-//! The runtime directory is often below `/tmp`, where another user can make it first. The client looks at the directory
-//! before it connects and at the peer's credentials once it has.
+//! The runtime directory is often below `/tmp`, where another user can create it first. The client checks the directory
+//! before it connects, and the peer's credentials afterwards.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use super::ClientError;
 
-/// Refuses a socket whose directory or file another user owns or can replace. Nothing there is no error: nobody listens.
+/// Refuses a socket whose directory or file another user owns or can replace. A missing one is no error: no daemon listens.
 pub(super) fn check_place(socket: &Path) -> Result<(), ClientError> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let user = rustix::process::geteuid().as_raw();
@@ -23,7 +23,7 @@ pub(super) fn check_place(socket: &Path) -> Result<(), ClientError> {
         if metadata.uid() != user {
             return refused(path, format!("belongs to another user (user id {})", metadata.uid()));
         }
-        // A link of one's own may lead anywhere: what it leads to is looked at.
+        // A link of this user may lead anywhere, so its target is checked.
         let target = if metadata.is_symlink() { fs::metadata(path) } else { Ok(metadata) };
         let Ok(target) = target else { return refused(path, "is a link to nothing that can be read".to_owned()) };
         if target.uid() != user {
@@ -36,7 +36,7 @@ pub(super) fn check_place(socket: &Path) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Connects and makes sure that a process of this user or of root accepted.
+/// Connects, and checks that a process of this user or of root accepted.
 pub(super) async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
     check_place(socket)?;
     let connection = UnixStream::connect(socket).await.map_err(|_| ClientError::NotRunning { socket: socket.to_owned() })?;

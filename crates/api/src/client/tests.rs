@@ -1,6 +1,6 @@
-//! The client against a small daemon of the same framework as the real one, on a real socket.
+//! The client against a small server that uses the daemon's framework, on a real socket.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::{SinkExt, stream};
+use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use tokio::{net::UnixListener, sync::Notify};
 use tokio_util::codec::Framed;
 
@@ -133,7 +133,7 @@ async fn an_answer_to_up_without_its_last_word_is_a_loss() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_error_document_is_told_with_its_status() {
+async fn an_answer_that_is_no_error_document_is_reported_with_its_status() {
     let daemon = serve(Router::new());
     let Err(ClientError::Answered(error)) = daemon.client.environments().await else { panic!() };
     assert_eq!(error.code, ErrorCode::Internal);
@@ -163,6 +163,6 @@ async fn exec_carries_bytes_both_ways_after_the_upgrade() {
     let large = Bytes::from(vec![7; 300_000]);
     session.send(ExecInput::Stdin(large.clone())).await.unwrap();
     session.send(ExecInput::StdinEnd).await.unwrap();
-    let heard: Vec<ExecOutput> = session.try_collect().await.unwrap();
-    assert_eq!(heard, [ExecOutput::Stderr("cat".into()), ExecOutput::Stdout(large), ExecOutput::Exited(7)]);
+    let received: Vec<ExecOutput> = session.try_collect().await.unwrap();
+    assert_eq!(received, [ExecOutput::Stderr("cat".into()), ExecOutput::Stdout(large), ExecOutput::Exited(7)]);
 }

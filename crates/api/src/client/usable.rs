@@ -1,4 +1,4 @@
-//! Whether a variable may be given to a shell or a program, as the daemon answered it.
+//! Checks the names and values of variables from the daemon before a shell or a program gets them.
 //!
 //! `devenv env` prints variables for `eval` and `devenv run` starts programs with them, so a name that is shell code or a
 //! value that makes every program load a library would be a way to run code.
@@ -7,10 +7,10 @@ use indexmap::IndexMap;
 
 use super::ClientError;
 
-/// Variables by which every program, or every shell, runs code that the variable names.
+/// Variables that make every program or shell run code that the variable names.
 const LOADING: &[&str] = &["BASHOPTS", "BASH_ENV", "IFS", "LD_AUDIT", "LD_PRELOAD", "PROMPT_COMMAND", "PS4", "SHELLOPTS"];
 
-/// Refuses all of them if one cannot be passed on.
+/// Refuses all variables if one is not safe.
 pub(crate) fn check<V>(variables: &IndexMap<String, V>, value: impl Fn(&V) -> &str) -> Result<(), ClientError> {
     for (name, variable) in variables {
         if let Some(reason) = unusable(name, value(variable)) {

@@ -1,8 +1,8 @@
-//! The report as one page: no script, no file beside it, readable in the dark.
+//! The report as one HTML page: no script, no other file, readable in dark mode.
 
 use std::fmt::Write;
 
-use devenv_api::{Report, Verdict, WorkloadFigures};
+use devenv_api::{Report, Verdict, WorkloadResult};
 
 use super::{Span, escaped, spans, zero};
 
@@ -18,7 +18,7 @@ svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:currentC
 code{font-size:.92em}";
 
 const WIDTH: f64 = 1000.0;
-/// Left of the drawing are names.
+/// The width of the names at the left of the chart.
 const MARGIN: f64 = 130.0;
 const ROW: f64 = 26.0;
 const CHART: f64 = 56.0;
@@ -48,7 +48,7 @@ pub fn html(report: &Report) -> String {
     page
 }
 
-/// Faults as bars, the workloads' operations below them, on one axis of time.
+/// Faults as bars, the workloads' operations below them, on one time axis.
 fn drawing(page: &mut String, report: &Report) {
     let spans = spans(report);
     let lead_ms = lead_ms(report);
@@ -125,7 +125,7 @@ fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
     page.push_str("</g>\n");
 }
 
-fn chart(page: &mut String, workload: &WorkloadFigures, lead_ms: f64, axis: &Axis, y: f64) {
+fn chart(page: &mut String, workload: &WorkloadResult, lead_ms: f64, axis: &Axis, y: f64) {
     let most = f64::from(workload.tenths.iter().map(|(good, bad)| good + bad).max().unwrap_or(1).max(1));
     let _ = writeln!(
         page,

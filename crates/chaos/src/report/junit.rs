@@ -30,7 +30,7 @@ pub fn junit(report: &Report) -> String {
 fn status(verdict: Verdict, detail: &str) -> TestCaseStatus {
     let kind = match verdict {
         Verdict::Pass => return TestCaseStatus::success(),
-        // A run that says nothing is no success: an error, as a test that could not be run.
+        // A run with an unknown verdict is not a success: an error, like a test that could not be run.
         Verdict::Unknown => NonSuccessKind::Error,
         Verdict::Fail => NonSuccessKind::Failure,
     };

@@ -1,4 +1,4 @@
-//! PURE: a report as words for a terminal, as JUnit for CI, and as one page that needs nothing else.
+//! PURE: a report as text for a terminal, as JUnit for CI, and as one self-contained HTML page.
 
 mod html;
 mod junit;
@@ -10,7 +10,7 @@ pub use words::{line, words};
 
 use devenv_api::Report;
 
-/// What happened to one fault, for a table or a drawing. Milliseconds of the timeline.
+/// What happened to one fault, for a table or a chart. Milliseconds of the timeline.
 struct Span<'a> {
     id: &'a str,
     fault: &'a str,
@@ -53,7 +53,7 @@ fn spans(report: &Report) -> Vec<Span<'_>> {
         .collect()
 }
 
-/// The start of the timeline; that of the run if it did not come to it.
+/// The start of the timeline, or of the run if it never reached the timeline.
 fn zero(report: &Report) -> jiff::Timestamp {
     let began = report.timeline.iter().find(|event| event.kind == "timeline.began").or(report.timeline.first());
     began.and_then(|event| event.time.parse().ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
@@ -68,7 +68,7 @@ fn escaped(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // No control character may stand in XML.
+            // XML does not allow control characters.
             c if c.is_control() && c != '\n' && c != '\t' => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -78,7 +78,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use devenv_api::{CheckResult, Event, Fault, Recovery, Verdict, Witness, WorkloadFigures};
+    use devenv_api::{CheckResult, Event, Fault, Recovery, Verdict, Witness, WorkloadResult};
     use serde_json::json;
 
     use super::*;
@@ -138,7 +138,7 @@ pub(super) mod tests {
                 ok_ms: Some(760.0),
                 baseline_ms: None,
             }],
-            workloads: vec![WorkloadFigures {
+            workloads: vec![WorkloadResult {
                 name: "jobs".to_owned(),
                 kind: "redis-jobs".to_owned(),
                 service: "cache".to_owned(),
@@ -201,7 +201,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_else_and_holds_no_markup_of_others() {
+    fn the_page_is_self_contained_and_escapes_foreign_markup() {
         let page = html(&sample());
         for outside in ["http://", "https://", "src=", "<link", "@import", "url("] {
             assert!(!page.replace("http://www.w3.org/2000/svg", "").contains(outside), "{outside}");

@@ -32,7 +32,7 @@ pub(super) fn fault_holds(
     findings.error(place.unwrap_or(node.span), code, invalid.to_string()).maybe_hint(invalid.hint().map(str::to_owned));
 }
 
-/// The names of the faults alone, of a file in which other things are wrong.
+/// Only the names of the faults, for a file with other errors.
 pub(super) fn fault_names(root: &Node, findings: &mut Findings) {
     for node in root.get("timeline").into_iter().flat_map(Node::items) {
         if let Some(name) = node.get("fault").and_then(Node::text).filter(|name| fault::find(name).is_none()) {
@@ -41,7 +41,7 @@ pub(super) fn fault_names(root: &Node, findings: &mut Findings) {
     }
 }
 
-/// A scalar as its text, a list as its items with commas between.
+/// A scalar as text, a list as its items with commas between.
 pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

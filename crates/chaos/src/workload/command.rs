@@ -1,4 +1,4 @@
-//! A command of the user's, run again and again with the environment's variables. Nothing is kept.
+//! A command of the user's, run repeatedly with the environment's variables. It stores nothing.
 
 use std::process::Stdio;
 
@@ -16,7 +16,7 @@ struct Runner {
     variables: Variables,
 }
 
-/// The command, to be run once; killed if nobody waits for it any more.
+/// One run of the command; killed if it is not waited for any more.
 pub(crate) fn prepared(command: &[String], variables: &Variables) -> Option<tokio::process::Command> {
     let (program, arguments) = command.split_first()?;
     let mut prepared = tokio::process::Command::new(program);

@@ -1,4 +1,4 @@
-//! Requests over HTTP: each succeeds if it is answered with the wanted status. Nothing is kept.
+//! HTTP requests: each succeeds if the answer has the expected status. They store nothing.
 
 use async_trait::async_trait;
 

@@ -1,6 +1,6 @@
 //! Workloads: clients that run operations against a service, one after another, and log the outcome of each.
 //!
-//! A kind of work is one file here. [`drive`] is the same for all: it paces a client, books each operation before it is
+//! Each sort of work is one file here. [`drive`] is common to all: it paces a client, logs each operation before it is
 //! sent and after its answer, and reconnects when the outcome of one is unknown.
 
 mod command;
@@ -26,28 +26,28 @@ use crate::{
     stats::WorkloadStats,
 };
 
-/// Where a workload's operations are booked.
+/// Where a workload's operations are recorded.
 #[derive(Debug, Clone)]
 pub(crate) struct OperationRecorder {
     pub log: OperationLog,
     pub stats: WorkloadStats,
 }
 
-/// What work is made from.
+/// What a workload is made from.
 pub(crate) struct WorkloadContext<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) variables: &'a Variables,
-    /// Of this run alone; in names of tables, keys and topics.
+    /// Unique to this run; part of the names of tables, keys and topics.
     pub(crate) run: &'a str,
 }
 
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(20);
-/// A client that was held up makes up for no more than this.
+/// A client that was delayed catches up on no more than this.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
-/// The kinds of work that kinds of services have, each once.
+/// The sorts of work that kinds of services define, each once.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static dyn WorkloadKind> {
     let mut seen = HashSet::new();
     let all = devenv_kinds::all().filter_map(ServiceKind::workloads).flat_map(Workloads::kinds).copied();
@@ -58,7 +58,7 @@ pub(crate) fn find(name: &str) -> Option<&'static dyn WorkloadKind> {
     kinds().find(|kind| kind.name() == name)
 }
 
-/// The kinds of services that a kind of work is for.
+/// The kinds of services that define this sort of work.
 pub(crate) fn works_on(name: &str) -> impl Iterator<Item = &'static str> {
     let has = move |kind: &&dyn ServiceKind| kind.workloads().is_some_and(|work| work.kinds().iter().any(|kind| kind.name() == name));
     devenv_kinds::all().filter(has).map(ServiceKind::name)
@@ -83,7 +83,7 @@ impl Completions for OperationRecorder {
     }
 }
 
-/// One client until stopped. Nothing is begun after that; what was begun is seen to its end.
+/// Runs one client until it is stopped. It starts nothing after that, and finishes what it started.
 pub(crate) async fn drive(mut client: Box<dyn Client>, number: u32, per_second: f64, recorder: OperationRecorder, stop: CancellationToken) {
     if per_second <= 0.0 {
         stop.cancelled().await;
@@ -149,7 +149,7 @@ mod tests {
     use crate::operation_log::Outcome;
     use async_trait::async_trait;
 
-    /// Answers by a script of letters, over and over: `a`, `r`, `u`.
+    /// Answers by a script of letters, repeated: `a`, `r`, `u`.
     struct Scripted {
         script: &'static str,
         connects: Arc<std::sync::atomic::AtomicU32>,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_books_each_operation_and_connects_anew_only_when_nobody_knows() {
+    async fn a_client_logs_each_operation_and_reconnects_only_if_the_outcome_is_unknown() {
         let (outcomes, connects) = driven("aru", 500.0).await;
         assert!(outcomes.len() > 20, "{}", outcomes.len());
         assert!(matches!(outcomes[..3], [Outcome::Acknowledged { .. }, Outcome::Failed, Outcome::Unknown]));

@@ -1,7 +1,7 @@
-//! The files of a build context: which of them count, by the rules of `.dockerignore`, and a fingerprint of their content.
+//! The files of a build context: which of them `.dockerignore` keeps, and a fingerprint of their content.
 //!
-//! `X.dockerignore` beside a Dockerfile `X` goes before the context's `.dockerignore`, as in BuildKit. Sizes and times are
-//! trusted only for hashes that were computed from the same file, with the same change time.
+//! `X.dockerignore` beside a Dockerfile `X` takes precedence over the context's `.dockerignore`, as in BuildKit. Size and time are
+//! trusted only for hashes of the same file with the same change time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,11 +17,11 @@ use devenv_spec::ImageBuild;
 use globset::{GlobBuilder, GlobMatcher};
 use sha2::{Digest, Sha256};
 
-/// Hashes that are kept between two looks at a context.
+/// The number of hashes that are cached.
 const MOST_HASHES: usize = 200_000;
-/// A file that changed so recently may change again within the same tick of the file system's clock.
+/// A file that changed this recently may change again within the same tick of the file system's clock.
 const SETTLED: Duration = Duration::from_secs(2);
-/// A Dockerfile is far smaller.
+/// The largest Dockerfile that is read, in bytes.
 const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub struct Entry {
     pub metadata: Metadata,
 }
 
-/// All that an image is built from.
+/// All files that an image is built from.
 #[derive(Debug)]
 pub struct BuildContext {
     pub root: PathBuf,
@@ -51,7 +51,7 @@ pub struct BuildContext {
     pub dockerfile: Vec<u8>,
 }
 
-/// What is in a context, by path: the kind, the permissions and the hash of each file.
+/// The entries of a context, by path: the type, the permissions and the hash of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Manifest(pub BTreeMap<String, String>);
 
@@ -72,7 +72,7 @@ impl BuildContext {
         Ok(Self { root, entries, dockerfile })
     }
 
-    /// The content of everything in it. Slow the first time: each file is read.
+    /// Hashes the content of every file. Slow the first time, when each file is read.
     pub fn manifest(&self) -> Result<Manifest, ContextError> {
         let mut files = BTreeMap::new();
         for entry in &self.entries {
@@ -80,7 +80,7 @@ impl BuildContext {
             let description = describe(&full, &entry.metadata).map_err(|source| ContextError::Unreadable { path: full, source })?;
             files.insert(entry.path.to_string_lossy().into_owned(), description);
         }
-        // It is part of the build even where it is outside the context.
+        // It is part of the build even if it is outside the context.
         files.insert("the Dockerfile".to_owned(), hex::encode(Sha256::digest(&self.dockerfile)));
         Ok(Manifest(files))
     }
@@ -98,13 +98,13 @@ impl Manifest {
         hex::encode(hash.finalize())
     }
 
-    /// The paths of what was added, removed or changed since `before`.
+    /// The paths that were added, removed or changed since `before`.
     pub fn changes_since(&self, before: &Self) -> Vec<String> {
         let changed = self.0.iter().filter(|(path, description)| before.0.get(*path) != Some(*description)).map(|(path, _)| path);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
         let mut found: Vec<String> = changed.chain(removed).cloned().collect();
         found.sort();
-        // A Dockerfile in its context is one file.
+        // A Dockerfile in its context counts once.
         if found.len() > 1 {
             found.retain(|path| path != "the Dockerfile");
         }
@@ -123,7 +123,7 @@ fn describe(full: &Path, metadata: &Metadata) -> io::Result<String> {
     Ok(format!("{} {mode:o}", if metadata.is_dir() { "directory" } else { "special" }))
 }
 
-/// What tells that a file has not been written since.
+/// Identifies the state of a file: unchanged if the file has not been written since.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: (u64, u64),
@@ -170,7 +170,7 @@ fn content_hash(full: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
     Ok(hash)
 }
 
-/// What belongs to the context, in the order of paths, with the directories above each.
+/// The entries of the context, ordered by path, with the directories above each.
 fn entries(root: &Path, ignored: &Ignored) -> Result<Vec<Entry>, (PathBuf, io::Error)> {
     let mut found: BTreeMap<PathBuf, Metadata> = BTreeMap::new();
     let mut directories = vec![(PathBuf::new(), root.metadata().map_err(|error| (root.to_owned(), error))?)];
@@ -184,7 +184,7 @@ fn entries(root: &Path, ignored: &Ignored) -> Result<Vec<Entry>, (PathBuf, io::E
             let out = ignored.matches(&path);
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
-                // Removed while we look.
+                // Removed in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err((root.join(&path), error)),
             };
@@ -192,7 +192,7 @@ fn entries(root: &Path, ignored: &Ignored) -> Result<Vec<Entry>, (PathBuf, io::E
                 directories.push((path.clone(), metadata.clone()));
             }
             if !out {
-                // Above what is included again there may be directories that are not.
+                // A path that is included again may be below directories that are not.
                 for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
                     if let Some(metadata) = passed.get(above) {
                         found.entry(above.to_owned()).or_insert_with(|| metadata.clone());
@@ -205,7 +205,7 @@ fn entries(root: &Path, ignored: &Ignored) -> Result<Vec<Entry>, (PathBuf, io::E
     Ok(found.into_iter().map(|(path, metadata)| Entry { path, metadata }).collect())
 }
 
-/// `.dockerignore`: patterns from the context's root. The last match decides; `!` includes again.
+/// The rules of `.dockerignore`: patterns from the context's root. The last match decides; `!` includes again.
 #[derive(Default)]
 struct Ignored {
     patterns: Vec<(GlobMatcher, bool)>,
@@ -246,7 +246,7 @@ impl Ignored {
         Ok(ignored)
     }
 
-    /// A pattern that matches a directory matches what is in it.
+    /// A pattern that matches a directory matches everything below it.
     fn matches(&self, path: &Path) -> bool {
         let hit = |glob: &GlobMatcher| path.ancestors().any(|part| !part.as_os_str().is_empty() && glob.is_match(part));
         self.patterns.iter().rev().find(|(glob, _)| hit(glob)).is_some_and(|(_, out)| *out)
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dockerfile_s_own_ignore_file_goes_before_that_of_the_context() {
+    fn a_dockerfiles_own_ignore_file_precedes_that_of_the_context() {
         let (_directory, mut build) = context(&[
             ("Dockerfile", "FROM a"),
             ("api.Dockerfile", "FROM a"),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_included_again_comes_after_the_directories_above_it() {
+    fn a_path_that_is_included_again_comes_after_its_parent_directories() {
         let (_directory, build) =
             context(&[("Dockerfile", ""), (".dockerignore", "docs\nDockerfile\n!docs/a/keep\n"), ("docs/a/keep", ""), ("docs/b", "")]);
         assert_eq!(names(&build), [".dockerignore", "docs", "docs/a", "docs/a/keep"]);

@@ -1,9 +1,9 @@
 //! A Dockerfile as its instructions, each with its line, as BuildKit's own parser splits them. Pure.
 
-/// A Dockerfile, split. What it holds besides instructions (comments, empty lines) is left out.
+/// A parsed Dockerfile: its instructions without comments and empty lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerfile {
-    /// The frontend that `# syntax=` names: an image that reads the file in the engine's place.
+    /// The frontend that `# syntax=` names: an image that parses the file instead of the engine.
     pub syntax: Option<String>,
     pub instructions: Vec<Instruction>,
 }
@@ -12,13 +12,13 @@ pub struct Dockerfile {
 pub struct Instruction {
     /// From 1.
     pub line: usize,
-    /// The last line that belongs to it.
+    /// Its last line.
     pub end: usize,
     /// In upper case.
     pub keyword: String,
-    /// `--mount=…` and the like, as written.
+    /// `--mount=…` and other flags, as written.
     pub flags: Vec<String>,
-    /// What follows, in one line.
+    /// The arguments, joined into one line.
     pub rest: String,
     pub heredocs: Vec<Heredoc>,
 }
@@ -28,9 +28,9 @@ pub struct Heredoc {
     /// As written in the instruction: `<<-"EOF"`.
     pub word: String,
     pub name: String,
-    /// Whether variables are filled in; a quoted name says no.
+    /// Whether variables are expanded; a quoted delimiter prevents that.
     pub expand: bool,
-    /// With its line ends; without leading tabs where `<<-` asks for that.
+    /// With line ends; without leading tabs after `<<-`.
     pub content: String,
 }
 
@@ -88,7 +88,7 @@ impl Dockerfile {
         Self { syntax, instructions }
     }
 
-    /// The first instruction that an engine without BuildKit refuses or takes for something else, and why.
+    /// The first instruction that an engine without BuildKit refuses or misunderstands, and why.
     pub fn needs_buildkit(&self) -> Option<(&Instruction, String)> {
         const PLATFORM: [&str; 8] =
             ["TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"];
@@ -112,7 +112,7 @@ impl Dockerfile {
     }
 }
 
-/// `# syntax=` and `# escape=`, which stand before everything else.
+/// `# syntax=` and `# escape=`, which come before everything else.
 fn directives(lines: &[&str]) -> (Option<String>, char) {
     let (mut syntax, mut escape) = (None, '\\');
     for line in lines {
@@ -127,7 +127,7 @@ fn directives(lines: &[&str]) -> (Option<String>, char) {
     (syntax, escape)
 }
 
-/// The line without the escape at its end, which joins it with the next; a doubled one does not.
+/// The line without the escape at its end, which joins it with the next line. A doubled escape does not join.
 fn continued(text: &str, escape: char) -> Option<&str> {
     let without = text.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     (!without.ends_with(escape)).then_some(without)
@@ -151,7 +151,7 @@ fn takes_heredocs(instruction: &Instruction) -> bool {
     matches!(instruction.keyword.as_str(), "RUN" | "COPY" | "ADD") && !json
 }
 
-/// Words with their quotes.
+/// Splits words and keeps their quotes.
 pub(super) fn words(text: &str, escape: char) -> Vec<String> {
     let (mut found, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut rest = text.chars();
@@ -178,7 +178,7 @@ pub(super) fn words(text: &str, escape: char) -> Vec<String> {
     found
 }
 
-/// Of a word like `<<EOF`, `3<<EOF`, `<<-"EOF"`.
+/// Parses a word like `<<EOF`, `3<<EOF`, `<<-"EOF"`.
 fn heredoc(word: &str, escape: char) -> Option<Heredoc> {
     let name = word.trim_start_matches(|letter: char| letter.is_ascii_digit()).strip_prefix("<<")?;
     let name = name.strip_prefix('-').unwrap_or(name);
@@ -198,7 +198,7 @@ mod tests {
         let text = "# syntax=docker/dockerfile:1\n\nFROM a AS b\nRUN --mount=type=cache,target=/c one \\\n  # a comment\n\n  two\nRUN cat <<EOF > /made && echo \"<<NOT\"\none\n$two\nEOF\ncopy --chmod=755 <<-'X' <<Y /d/\n\tx\n\tX\n# y\nY\nARG TARGETARCH\n";
         let file = Dockerfile::parse(text);
         assert_eq!(file.syntax.as_deref(), Some("docker/dockerfile:1"));
-        let told: Vec<String> = file
+        let described: Vec<String> = file
             .instructions
             .iter()
             .map(|it| {
@@ -213,7 +213,7 @@ mod tests {
                 )
             })
             .collect();
-        insta::assert_snapshot!(told.join("\n"), @r##"
+        insta::assert_snapshot!(described.join("\n"), @r##"
         3-3 FROM [] a AS b []
         4-7 RUN ["--mount=type=cache,target=/c"] one   two []
         8-11 RUN [] cat <<EOF > /made && echo "<<NOT" [("EOF", true, "one\n$two\n")]
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_buildkit_is_named_with_its_line() {
+    fn an_instruction_that_needs_buildkit_is_named_with_its_line() {
         for (text, expected) in [
             ("FROM a\nRUN <<E\nx\nE\n", Some("2 a here-document")),
             ("FROM a\nRUN echo a\nCOPY --chmod=1 a b\n", Some("3 `--chmod`")),

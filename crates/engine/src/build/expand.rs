@@ -1,7 +1,7 @@
-//! Variables in the words of a Dockerfile, filled in as BuildKit does. Pure.
+//! Expands variables in the words of a Dockerfile as BuildKit does. Pure.
 
-/// A text with its variables filled in; what is wrong with it otherwise. `quotes`: single quotes keep what is in them, and
-/// both sorts go; else they are letters like others.
+/// Returns the text with its variables expanded, or an error message. `quotes`: single quotes prevent expansion, and
+/// both sorts of quotes are removed; otherwise quotes are ordinary characters.
 pub(super) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>, quotes: bool) -> Result<String, String> {
     let letters: Vec<char> = text.chars().collect();
     let mut position = 0;
@@ -24,7 +24,7 @@ impl Expansion<'_> {
             match letter {
                 _ if Some(letter) == end && !double => return Ok(text),
                 '\\' => {
-                    // Within double quotes only what would have a meaning is escaped.
+                    // Within double quotes only special characters are escaped.
                     let next = self.letters.get(*at).copied();
                     if double && !matches!(next, Some('"' | '$' | '\\')) {
                         text.push(letter);
@@ -50,7 +50,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// After the `$`.
+    /// The variable after the `$`.
     fn variable(&self, at: &mut usize) -> Result<String, String> {
         let braces = self.letters.get(*at) == Some(&'{');
         if braces {

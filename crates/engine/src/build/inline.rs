@@ -1,8 +1,8 @@
-//! Here-documents for engines whose BuildKit does not know them (before Docker 23): the Dockerfile that builds the same image
+//! Here-documents for engines whose BuildKit does not support them (before Docker 23): an equivalent Dockerfile
 //! without them, and the files that it copies. Pure.
 //!
-//! `RUN` gets its text as the argument of its shell. `COPY` and `ADD` take files of an image that holds nothing else, with
-//! their variables filled in, so that the context stays as it is. What cannot be made the same is an error with its line.
+//! `RUN` gets the text as the argument of its shell. `COPY` and `ADD` copy from an image that holds only these files, with
+//! their variables expanded, so the context is unchanged. What cannot be converted exactly is an error with its line.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,11 +13,11 @@ use super::{
     variables::{ImageSettings, Variables},
 };
 
-/// The Dockerfile without here-documents.
+/// A Dockerfile without here-documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inlined {
     pub text: String,
-    /// What the image beside it has to hold: path, mode and content.
+    /// The files of that image: path, mode and content.
     pub files: Vec<(String, u32, String)>,
 }
 
@@ -28,14 +28,14 @@ pub struct InlineError {
     pub why: String,
 }
 
-/// The images that stages are built on, of those that matter for here-documents.
+/// The base images of the stages that matter for here-documents.
 pub fn base_images(file: &Dockerfile, arguments: &IndexMap<String, String>) -> Vec<String> {
     let mut stages: Vec<String> = Vec::new();
     let mut found = Vec::new();
     let mut outer = Variables::default();
     for instruction in &file.instructions {
         match instruction.keyword.as_str() {
-            // What is wrong with it is reported when it is used.
+            // An invalid one is reported when it is used.
             "ARG" if stages.is_empty() => drop(outer.argument(&instruction.rest, arguments, &Variables::default())),
             "FROM" => {
                 let (image, name) = from(instruction, &outer);
@@ -50,7 +50,7 @@ pub fn base_images(file: &Dockerfile, arguments: &IndexMap<String, String>) -> V
     found
 }
 
-/// `image` names the image that is to hold the files; `settings` are those of the base images, `platform` the values of
+/// `image` is the name of the image with the files; `settings` are those of the base images, `platform` the values of
 /// `TARGETARCH` and the like.
 #[expect(clippy::implicit_hasher, reason = "only this crate and its caller use it")]
 pub fn without_heredocs(
@@ -73,7 +73,7 @@ pub fn without_heredocs(
         outer: Variables::default(),
     };
     for (name, value) in platform {
-        // Only assignments without variables: nothing to go wrong.
+        // Only assignments without variables, which cannot fail.
         drop(work.outer.argument(&format!("{name}={value}"), &IndexMap::new(), &Variables::default()));
     }
     for instruction in &file.instructions {
@@ -84,7 +84,7 @@ pub fn without_heredocs(
         }
         written.extend(lines[copied..instruction.line - 1].iter().copied());
         written.push_str(&work.rewritten(instruction).map_err(at)?);
-        // The line numbers of what follows stay.
+        // Keeps the line numbers of the following lines.
         written.push_str(&"\n".repeat(instruction.end - instruction.line + 1));
         copied = instruction.end;
     }
@@ -96,7 +96,7 @@ pub fn without_heredocs(
 struct Stage {
     variables: Variables,
     shell: Option<Vec<String>>,
-    /// Something in it cannot be followed; a trouble only for who needs its variables.
+    /// A reference that cannot be resolved; an error only if its variables are needed.
     unclear: Option<String>,
 }
 
@@ -104,9 +104,9 @@ struct Rewriting<'a> {
     image: &'a str,
     files: Vec<(String, u32, String)>,
     stage: Stage,
-    /// By name, or by number: as each is at the instruction that was read last.
+    /// By name or number, as of the last instruction read.
     stages: HashMap<String, Stage>,
-    /// Empty before the first.
+    /// Empty before the first stage.
     current: String,
     outer: Variables,
 }
@@ -220,7 +220,7 @@ impl Rewriting<'_> {
     }
 }
 
-/// The image and the stage's name, which is empty if it has none.
+/// The image and the name of the stage, which may be empty.
 fn from(instruction: &Instruction, outer: &Variables) -> (String, String) {
     let mut all = instruction.rest.split_whitespace();
     let image = all.next().unwrap_or_default();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_the_same_is_an_error_with_its_line() {
+    fn what_cannot_be_converted_exactly_is_an_error_with_its_line() {
         for (text, line) in [
             ("FROM debian\nCOPY <<A file /d/\nx\nA\n", 2),
             ("FROM unknown\n\nCOPY <<A /d\n$X\nA\n", 3),

@@ -1,5 +1,5 @@
-//! What an image is built from, known before an engine is asked: the files of the context, their fingerprint, and the
-//! Dockerfile. Only reads the disk; the engines build.
+//! The inputs of an image build, determined without an engine: the files of the context, their fingerprint, and the
+//! Dockerfile. It only reads the disk; the engines build.
 
 mod context;
 mod dockerfile;
@@ -14,13 +14,13 @@ pub use dockerfile::{Dockerfile, Heredoc, Instruction};
 pub use inline::{InlineError, Inlined, base_images, without_heredocs};
 pub use variables::ImageSettings;
 
-/// What one build gets besides what the service's specification says.
+/// The inputs of one build besides the service's specification.
 #[derive(Debug, Clone, Default)]
 pub struct BuildInputs {
-    /// Run each step again, whatever earlier builds have left.
+    /// Run every step again, without the cache of earlier builds.
     pub no_cache: bool,
-    /// The values of the build's secrets, by their ids.
+    /// The values of build secrets, by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
-    /// The sockets of SSH agents, by the names that the build knows them by; `default` unless it says another.
+    /// The sockets of SSH agents, by the id that the build uses; `default` unless it names another.
     pub ssh: BTreeMap<String, PathBuf>,
 }

@@ -1,19 +1,19 @@
-//! The variables that a build stage has at an instruction: those of its base image, `ARG` and `ENV`. Pure.
+//! The variables of a build stage at an instruction: those of its base image, `ARG` and `ENV`. Pure.
 
 use indexmap::IndexMap;
 
 use super::{dockerfile::words, expand::expand};
 
-/// What a base image says of those who build on it.
+/// The settings that a base image passes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageSettings {
     /// `NAME=value`.
     pub environment: Vec<String>,
-    /// Instead of `/bin/sh -c`.
+    /// Replaces `/bin/sh -c`.
     pub shell: Option<Vec<String>>,
 }
 
-/// The variables of a stage, so far.
+/// The variables of a stage so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variables {
     environment: IndexMap<String, String>,
@@ -26,7 +26,7 @@ impl Variables {
         Self { environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), ..Self::default() }
     }
 
-    /// `ENV` goes before `ARG`.
+    /// `ENV` takes precedence over `ARG`.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.environment.get(name).or_else(|| self.arguments.get(name)).cloned()
     }
@@ -35,12 +35,12 @@ impl Variables {
         expand(text, &|name| self.get(name), quotes)
     }
 
-    /// Arguments do not pass from a stage to those that are built on it.
+    /// Arguments are not inherited by stages that are based on it.
     pub(super) fn inherited(&self) -> Self {
         Self { environment: self.environment.clone(), ..Self::default() }
     }
 
-    /// `ARG NAME[=default]…`: what the build gives goes before the default. `outer`: arguments from before the first stage.
+    /// `ARG NAME[=default]…`: the build's arguments override the default. `outer`: arguments from before the first stage.
     pub(super) fn argument(&mut self, rest: &str, given: &IndexMap<String, String>, outer: &Self) -> Result<(), String> {
         for word in words(rest, '\\') {
             let (name, default) = word.split_once('=').map_or((word.as_str(), None), |(name, default)| (name, Some(default)));

@@ -1,4 +1,4 @@
-//! The same on the engine of this machine, and what only a real one can show.
+//! The conformance test on the engine of this machine, and what only a real engine can show.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ async fn image(engine: &dyn Engine) -> &'static str {
     }
 }
 
-/// Each test has a subnet and a port of its own.
+/// Each test has its own subnet and port.
 fn case<'a>(engine: &'a dyn Engine, image: &'a str, number: u8) -> Case<'a> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     Case {
@@ -33,7 +33,7 @@ fn case<'a>(engine: &'a dyn Engine, image: &'a str, number: u8) -> Case<'a> {
     }
 }
 
-/// Runs a check and removes what it made, whether it held or not.
+/// Runs a check and removes its objects, whether it passed or not.
 async fn cleaned(case: &Case<'_>, check: impl Future<Output = ()>) {
     let outcome = std::panic::AssertUnwindSafe(check);
     let outcome = futures_util::FutureExt::catch_unwind(outcome).await;
@@ -72,7 +72,7 @@ async fn docker_behaves_as_an_engine() {
 }
 
 #[tokio::test]
-async fn docker_gives_the_container_what_was_asked() {
+async fn docker_gives_the_container_the_requested_settings() {
     let engine = engine().await;
     let case = case(&*engine, image(&*engine).await, 2);
     cleaned(&case, async {
@@ -167,26 +167,26 @@ async fn docker_long_lines_come_whole() {
 }
 
 #[tokio::test]
-async fn docker_a_stranger_on_the_network_is_cut_and_named() {
+async fn docker_a_foreign_container_on_the_network_is_disconnected_and_named() {
     let engine = engine().await;
     let case = case(&*engine, image(&*engine).await, 5);
     cleaned(&case, async {
         let id = prepared(&case, case.container("one")).await;
         engine.start(&id).await.unwrap();
-        let mut stranger = case.container("stranger");
-        stranger.labels.owner = OwnerId(format!("stranger-{}", case.run));
-        stranger.ports.clear();
-        let stranger_id = engine.create_container(&stranger).await.unwrap();
-        engine.start(&stranger_id).await.unwrap();
+        let mut foreign = case.container("foreign");
+        foreign.labels.owner = OwnerId(format!("foreign-{}", case.run));
+        foreign.ports.clear();
+        let foreign_id = engine.create_container(&foreign).await.unwrap();
+        engine.start(&foreign_id).await.unwrap();
         let cut = engine.remove_network(&case.name("net")).await;
-        engine.remove_container(&stranger_id).await.unwrap();
-        assert_eq!(cut.unwrap(), [case.name("stranger")]);
+        engine.remove_container(&foreign_id).await.unwrap();
+        assert_eq!(cut.unwrap(), [case.name("foreign")]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn docker_out_of_memory_and_own_ends_are_told() {
+async fn docker_out_of_memory_and_ordinary_exits_are_reported() {
     let engine = engine().await;
     let case = case(&*engine, image(&*engine).await, 6);
     cleaned(&case, async {
@@ -218,16 +218,16 @@ async fn docker_a_container_that_ignores_its_signal_is_killed_after_its_grace() 
         container.init = false;
         let id = prepared(&case, container).await;
         engine.start(&id).await.unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         engine.stop(&id, "SIGTERM", Duration::from_millis(700)).await.unwrap();
-        assert!(begun.elapsed() >= Duration::from_millis(700) && begun.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() >= Duration::from_millis(700) && started.elapsed() < Duration::from_secs(10));
         assert!(matches!(case.state(&id).await, ContainerState::Exited { code: 137, .. }));
     })
     .await;
 }
 
 #[tokio::test]
-async fn docker_builds_an_image_and_tells_why_one_fails() {
+async fn docker_builds_an_image_and_reports_why_one_fails() {
     let engine = engine().await;
     let context = tempfile::tempdir().unwrap();
     let build = |dockerfile: &str| {
@@ -238,7 +238,7 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
         }
     };
     std::fs::write(context.path().join("secret"), "s").unwrap();
-    // Every build copies this, so that no step whose output is read comes out of an earlier run's cache.
+    // Every build copies this, so that no step whose output is checked is cached from an earlier run.
     std::fs::write(context.path().join("kept"), format!("{} {:?}", std::process::id(), std::time::SystemTime::now())).unwrap();
     std::fs::write(context.path().join(".dockerignore"), "secret\n").unwrap();
     let base = image(&*engine).await;
@@ -248,13 +248,13 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
     assert!(lines.iter().any(|line| line == "kept") && !lines.iter().any(|line| line == "secret"), "{lines:?}");
     assert!(engine.image(&good.tag).await.unwrap().is_some());
     let secret = format!("FROM {base}\nCOPY kept /kept\nRUN --mount=type=secret,id=token cat /run/secrets/token && echo\n");
-    let inputs = BuildInputs { secrets: [("token".to_owned(), b"told".to_vec())].into(), ..BuildInputs::default() };
+    let inputs = BuildInputs { secrets: [("token".to_owned(), b"value".to_vec())].into(), ..BuildInputs::default() };
     let lines: Vec<String> = engine.build(&build(&secret), inputs).try_collect().await.unwrap();
-    assert!(lines.iter().any(|line| line == "told"), "{lines:?}");
+    assert!(lines.iter().any(|line| line == "value"), "{lines:?}");
     let removed = std::process::Command::new("docker").args(["image", "rm", &good.tag]).output().unwrap();
     assert!(removed.status.success(), "{removed:?}");
     assert_eq!(engine.image(&good.tag).await.unwrap(), None);
-    // As long as before, and at once.
+    // The text of a here-document changes without changing its length, right after the first build.
     for word in ["one", "two"] {
         let text = format!("FROM {base}\nARG WORD\nCOPY kept /kept\nCOPY <<EOF /file\n{word} $WORD\nEOF\nRUN <<EOF\ncat /file\nEOF\n");
         let lines: Vec<String> = engine.build(&build(&text), BuildInputs::default()).try_collect().await.unwrap();
@@ -266,7 +266,7 @@ async fn docker_builds_an_image_and_tells_why_one_fails() {
 }
 
 #[tokio::test]
-async fn docker_an_image_that_cannot_be_had_is_told_with_what_to_do() {
+async fn docker_an_image_that_cannot_be_pulled_is_reported_with_a_hint() {
     let engine = engine().await;
     let name = "localhost:9/devenv-conformance/none:0";
     let error = engine.pull(name).try_collect::<Vec<_>>().await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Images as archives, and what is known of one that is here.
+//! Saves images to archives, loads them, and describes local images.
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -53,7 +53,7 @@ struct Step {
     error: Option<String>,
 }
 
-/// The engine says what it loads as it goes, and an error may come in the middle of it.
+/// The engine reports progress while it loads, and may report an error in the middle.
 pub(super) async fn load(client: &Client, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>, EngineError> {
     let call = Call::post(LOAD, "/images/load").with("quiet", "1").within(ARCHIVE);
     let response = client.wire.open_with(call, reqwest::Body::wrap_stream(archive), "application/x-tar").await?;
@@ -69,7 +69,7 @@ pub(super) async fn load(client: &Client, archive: BoxStream<'static, std::io::R
     Ok(names)
 }
 
-/// The name in the engine's words.
+/// The name as the engine expects it.
 fn loaded(line: &str) -> Option<&str> {
     line.trim().strip_prefix("Loaded image: ")
 }

@@ -1,42 +1,36 @@
-//! Images from a Dockerfile: by BuildKit where the engine has it, else by the builder that it has, if that builds the same.
+//! Builds images from a Dockerfile: with BuildKit if the engine has it, otherwise with the engine's other builder if it gives the same result.
+
+mod sessionless;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Write},
-    path::Path,
+    io,
     time::Duration,
 };
 
 use bytes::Bytes;
 use devenv_spec::ImageBuild;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use super::{
     buildkit,
     client::{Builder, Client},
     images,
-    wire::{ARCHIVE, Call},
 };
 use crate::{
     EngineError,
     build::{BuildContext, BuildInputs, Dockerfile, ImageSettings, Inlined, base_images, without_heredocs},
 };
 
-/// The lines of a build; an error is the last.
+/// The lines of a build; an error is the last item.
 type Lines = BoxStream<'static, Result<String, EngineError>>;
 
-/// Images that hold the files of here-documents while their build runs.
+/// The repository of images that hold the files of here-documents during a build.
 const INLINE: &str = "devenv-inline";
-/// A build that was cancelled leaves its image; an older one belongs to none that runs.
+/// A cancelled build leaves its image behind; an image older than this belongs to no running build.
 const LEFT_BEHIND: Duration = Duration::from_hours(1);
 
-/// Pieces of the archive that wait to be sent.
-const AHEAD: usize = 8;
-const PIECE: usize = 256 << 10;
-
-pub(super) fn build(client: Client, build: ImageBuild, inputs: BuildInputs) -> BoxStream<'static, Result<String, EngineError>> {
+pub(super) fn build(client: Client, build: ImageBuild, inputs: BuildInputs) -> Lines {
     stream::once(begin(client, build, inputs)).try_flatten().boxed()
 }
 
@@ -48,7 +42,7 @@ async fn begin(client: Client, build: ImageBuild, inputs: BuildInputs) -> Result
             let Some(syntax) = file.syntax else {
                 return with_own_frontend(client, build, inputs, context, heredocs, &platform).await;
             };
-            // The frontend that the file names reads it in the engine's place.
+            // The frontend that the Dockerfile names parses it instead of the engine.
             let dockerfile = context.dockerfile.clone();
             let lines = buildkit::build(client.clone(), build.clone(), inputs.clone(), context, dockerfile).await?;
             if !is_official(&syntax) {
@@ -61,7 +55,7 @@ async fn begin(client: Client, build: ImageBuild, inputs: BuildInputs) -> Result
             };
             Ok(unless_unavailable(lines, syntax, again))
         }
-        Builder::Buildah => plain(client, build, inputs, context).await,
+        Builder::Buildah => sessionless::build(client, build, inputs, context).await,
         Builder::Classic => {
             if let Some((instruction, why)) = file.needs_buildkit() {
                 let message = format!(
@@ -74,7 +68,7 @@ async fn begin(client: Client, build: ImageBuild, inputs: BuildInputs) -> Result
             if let Some(field) = needs_session(&build) {
                 return Err(failed(&build, format!("`build.{field}` needs BuildKit, which this engine does not have")));
             }
-            plain(client, build, inputs, context).await
+            sessionless::build(client, build, inputs, context).await
         }
     }
 }
@@ -93,7 +87,7 @@ async fn read(build: &ImageBuild) -> Result<BuildContext, EngineError> {
     context.map_err(|error| failed(build, error.to_string()))?.map_err(|error| failed(build, with_cause(&error)))
 }
 
-/// By the frontend that is part of the engine, which may be older than here-documents.
+/// Builds with the engine's own frontend, which may not support here-documents.
 async fn with_own_frontend(
     client: Client,
     build: ImageBuild,
@@ -123,13 +117,13 @@ async fn with_own_frontend(
     then_untag(client, image, lines).await
 }
 
-/// Docker's own frontend, of which every engine has one built in.
+/// Whether it is Docker's own frontend, of which every engine has a version built in.
 fn is_official(syntax: &str) -> bool {
     let name = syntax.trim_start_matches("docker.io/").split([':', '@']).next();
     matches!(name, Some("docker/dockerfile" | "docker/dockerfile-upstream"))
 }
 
-/// Without the line that names a frontend. The others keep their numbers, unless a directive follows it.
+/// The text without the line that names a frontend. Other lines keep their numbers, unless a directive follows it.
 fn without_syntax(text: &str) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let is_syntax = |line: &str| line.trim_start_matches(['#', ' ', '\t']).to_ascii_lowercase().starts_with("syntax");
@@ -139,8 +133,8 @@ fn without_syntax(text: &str) -> String {
     lines.iter().enumerate().map(|(at, line)| if at == index { replaced } else { line }).collect()
 }
 
-/// Builds again with the engine's own frontend if the one that the Dockerfile names cannot be fetched. It knows the same
-/// language, and fails where it is too old for an instruction.
+/// Builds again with the engine's own frontend if the one that the Dockerfile names cannot be fetched. Both parse the same
+/// language; the build fails if the engine's own is too old for an instruction.
 fn unless_unavailable(lines: Lines, syntax: String, again: impl Future<Output = Result<Lines, EngineError>> + Send + 'static) -> Lines {
     let begin = Some((lines, Some((syntax, again))));
     stream::unfold(begin, |state| async move {
@@ -162,7 +156,7 @@ fn unless_unavailable(lines: Lines, syntax: String, again: impl Future<Output = 
     .boxed()
 }
 
-/// What a build says besides its files, as parameters of the request.
+/// The settings of a build besides its files, as parameters of the request.
 pub(super) fn settings(build: &ImageBuild, no_cache: bool) -> Vec<(&'static str, String)> {
     let options = &build.options;
     let mut found = Vec::new();
@@ -190,7 +184,7 @@ fn needs_session(build: &ImageBuild) -> Option<&'static str> {
     if build.options.secrets.is_empty() { ssh } else { Some("secrets") }
 }
 
-/// What the base images say, of which those that are not here are pulled: the build needs them anyway.
+/// The settings of the base images. Missing images are pulled: the build needs them anyway.
 async fn base_settings(client: &Client, file: &Dockerfile, build: &ImageBuild) -> Result<HashMap<String, ImageSettings>, EngineError> {
     let mut found = HashMap::new();
     for name in base_images(file, &build.arguments) {
@@ -204,7 +198,7 @@ async fn base_settings(client: &Client, file: &Dockerfile, build: &ImageBuild) -
     Ok(found)
 }
 
-/// The values of the arguments that BuildKit knows by itself.
+/// The values of the arguments that BuildKit predefines.
 fn platform_variables(target: Option<&str>, engine: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for (prefix, platform) in [("TARGET", target.unwrap_or(engine)), ("BUILD", engine)] {
@@ -217,12 +211,8 @@ fn platform_variables(target: Option<&str>, engine: &str) -> BTreeMap<String, St
     variables
 }
 
-/// The image with the files of here-documents goes when the build has ended, however it ended.
-async fn then_untag(
-    client: Client,
-    image: String,
-    lines: Result<BoxStream<'static, Result<String, EngineError>>, EngineError>,
-) -> Result<BoxStream<'static, Result<String, EngineError>>, EngineError> {
+/// Removes the image with the files of here-documents when the build has ended, in whatever way.
+async fn then_untag(client: Client, image: String, lines: Result<Lines, EngineError>) -> Result<Lines, EngineError> {
     let untag = async move {
         if let Err(error) = images::untag(&client, &image).await {
             tracing::warn!(%error, image, "Cannot remove the image with the files of here-documents.");
@@ -239,7 +229,7 @@ async fn then_untag(
         let (mut lines, untag) = state?;
         match lines.next().await {
             Some(Ok(line)) => Some((Ok(line), Some((lines, untag)))),
-            // Before it is reported, for nobody reads on after that.
+            // Before the error is returned, because the caller stops reading after it.
             Some(Err(error)) => {
                 untag.await;
                 Some((Err(error), None))
@@ -268,182 +258,9 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
-#[derive(Default, Deserialize)]
-struct BuildDocument {
-    #[serde(default)]
-    stream: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    error: Option<String>,
-}
-
-/// Without a session: the context is sent with the request.
-async fn plain(
-    client: Client,
-    build: ImageBuild,
-    inputs: BuildInputs,
-    context: BuildContext,
-) -> Result<BoxStream<'static, Result<String, EngineError>>, EngineError> {
-    let mut call = Call::post("build the image", "/build")
-        .with("t", build.tag.clone())
-        .with("dockerfile", build.dockerfile.clone())
-        .with("buildargs", serde_json::json!(build.arguments).to_string())
-        .with("rm", "true")
-        .with("forcerm", "true")
-        // The first word comes when the context is there.
-        .within(ARCHIVE);
-    for (name, value) in settings(&build, inputs.no_cache) {
-        call = call.with(name, value);
-    }
-    let body = reqwest::Body::wrap_stream(pieces(context, build.dockerfile));
-    let response = client.wire.open_with(call, body, "application/x-tar").await?;
-    Ok(output_lines(client.wire.documents(response, "build the image").boxed(), build.tag).boxed())
-}
-
-/// Whole lines; an error comes last.
-fn output_lines(
-    documents: BoxStream<'static, Result<BuildDocument, EngineError>>,
-    tag: String,
-) -> impl futures_util::Stream<Item = Result<String, EngineError>> {
-    let end = stream::once(std::future::ready(None));
-    documents
-        .map(Some)
-        .chain(end)
-        .scan(String::new(), move |rest, item| {
-            let mut lines = Vec::new();
-            match item {
-                Some(Ok(document)) => {
-                    rest.push_str(document.stream.as_deref().unwrap_or_default());
-                    while let Some(end) = rest.find('\n') {
-                        let line: String = rest.drain(..=end).collect();
-                        lines.push(Ok(line.trim_end().to_owned()));
-                    }
-                    lines.extend(document.status.map(Ok));
-                    if let Some(message) = document.error {
-                        lines.push(Ok(std::mem::take(rest)));
-                        let message = message.trim().to_owned();
-                        lines.push(Err(EngineError::BuildFailed { tag: tag.clone(), message, output: Vec::new() }));
-                    }
-                }
-                Some(Err(error)) => lines.push(Err(error)),
-                None if rest.is_empty() => {}
-                None => lines.push(Ok(std::mem::take(rest))),
-            }
-            std::future::ready(Some(lines))
-        })
-        .flat_map(stream::iter)
-        .try_filter(|line| std::future::ready(!line.is_empty()))
-}
-
-/// The context as a tar, written by a thread that is at most a few pieces ahead and ends when nobody reads any more.
-fn pieces(context: BuildContext, dockerfile: String) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    let failure = sender.clone();
-    let writer = tokio::task::spawn_blocking(move || {
-        let mut pieces = io::BufWriter::with_capacity(PIECE, Pieces(sender));
-        let written = archive(&context, &dockerfile, &mut pieces).and_then(|()| pieces.flush());
-        if let Err(error) = written {
-            // A closed channel means that nothing reads the archive.
-            let _ = failure.blocking_send(Err(error));
-        }
-    });
-    stream::unfold((receiver, Some(writer)), |(mut receiver, mut writer)| async move {
-        if let Some(piece) = receiver.recv().await {
-            return Some((piece, (receiver, writer)));
-        }
-        match writer.take()?.await {
-            Ok(()) => None,
-            Err(error) => Some((Err(io::Error::other(error)), (receiver, None))),
-        }
-    })
-}
-
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Pieces {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(piece)));
-        sent.map(|()| piece.len()).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The Dockerfile goes along even if it is ignored: these builders take it from the archive, and then leave it out.
-fn archive(context: &BuildContext, dockerfile: &str, output: impl Write) -> io::Result<()> {
-    let mut builder = tar::Builder::new(output);
-    builder.follow_symlinks(false);
-    let dockerfile = Path::new(dockerfile.trim_start_matches("./"));
-    if !context.entries.iter().any(|entry| entry.path == dockerfile) {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(context.dockerfile.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, dockerfile, context.dockerfile.as_slice())?;
-    }
-    for entry in &context.entries {
-        let full = context.root.join(&entry.path);
-        let metadata = &entry.metadata;
-        let mut header = tar::Header::new_gnu();
-        header.set_metadata(metadata);
-        // The same context gives the same layers for all users.
-        header.set_uid(0);
-        header.set_gid(0);
-        if metadata.is_symlink() {
-            header.set_size(0);
-            builder.append_link(&mut header, &entry.path, std::fs::read_link(&full)?)?;
-        } else if metadata.is_dir() {
-            builder.append_data(&mut header, &entry.path, io::empty())?;
-        } else if metadata.is_file() {
-            // Exactly as many bytes as the header says, even if the file grows.
-            let content = io::Read::take(std::fs::File::open(&full)?, metadata.len());
-            builder.append_data(&mut header, &entry.path, content)?;
-        }
-    }
-    builder.into_inner()?.flush()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_archive_holds_what_is_not_ignored_and_always_the_dockerfile() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        for path in ["docker/Dockerfile", "docker/other", "src/main.rs", "target/huge", ".dockerignore"] {
-            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
-            std::fs::write(root.join(path), path).unwrap();
-        }
-        std::os::unix::fs::symlink("main.rs", root.join("src/link")).unwrap();
-        std::fs::write(root.join(".dockerignore"), "docker\ntarget\n").unwrap();
-        let build = ImageBuild { dockerfile: "docker/Dockerfile".into(), ..ImageBuild::new(root.to_owned(), "x") };
-        let mut bytes = Vec::new();
-        archive(&BuildContext::read(&build).unwrap(), &build.dockerfile, &mut bytes).unwrap();
-        let names: Vec<_> = tar::Archive::new(bytes.as_slice())
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-            .collect();
-        assert_eq!(names, ["docker/Dockerfile", ".dockerignore", "src", "src/link", "src/main.rs"]);
-    }
-
-    #[tokio::test]
-    async fn lines_are_whole_and_an_error_is_the_last() {
-        let documents = [
-            r#"{"stream":"Step 1/2 : FR"}"#,
-            r#"{"stream":"OM x\n"}"#,
-            r#"{"aux":{"ID":"sha256:1"}}"#,
-            r#"{"stream":"tail"}"#,
-            r#"{"errorDetail":{"message":"no"},"error":"no such luck"}"#,
-        ];
-        let documents = stream::iter(documents.map(|json| Ok(serde_json::from_str(json).unwrap())));
-        let lines: Vec<_> =
-            output_lines(documents.boxed(), "x".into()).map(|line| line.unwrap_or_else(|error| error.to_string())).collect().await;
-        assert_eq!(lines, ["Step 1/2 : FROM x", "tail", "cannot build the image `x`: no such luck"]);
-    }
 
     #[test]
     fn a_dockerfile_without_its_frontend_keeps_its_lines_and_directives() {
@@ -458,14 +275,14 @@ mod tests {
             let error = EngineError::BuildFailed { tag: "x".into(), message: message.into(), output: Vec::new() };
             stream::iter([Ok("first".to_owned()), Err(error)]).boxed()
         };
-        let told = async |message: &str| -> Vec<Result<String, String>> {
+        let reported = async |message: &str| -> Vec<Result<String, String>> {
             let again = std::future::ready(Ok(stream::iter([Ok("again".to_owned())]).boxed()));
             let lines = unless_unavailable(lines(message), "docker/dockerfile:1".into(), again);
             lines.map(|line| line.map_err(|error| error.to_string())).collect().await
         };
-        let offline = told("the step `resolve image config for docker.io/docker/dockerfile:1` failed: no such host").await;
+        let offline = reported("the step `resolve image config for docker.io/docker/dockerfile:1` failed: no such host").await;
         assert_eq!(offline.last().unwrap().as_deref(), Ok("again"));
-        assert!(told("the step `[2/2] RUN x` failed").await.last().unwrap().is_err());
+        assert!(reported("the step `[2/2] RUN x` failed").await.last().unwrap().is_err());
     }
 
     #[test]

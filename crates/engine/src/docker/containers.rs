@@ -1,4 +1,4 @@
-//! Containers as they are: seen, started, paused, removed. `create` and `stop` have files of their own.
+//! Inspects, starts, pauses and removes containers. `create` and `stop` have files of their own.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{ContainerState, EngineError, ObservedContainer, OwnerId, labels};
 /// Maximum number of concurrent inspections: the engine answers one in a millisecond, and locks each container for it.
 const AT_ONCE: usize = 16;
 
-/// A removal that another call began: as long as the engine takes to unmount and delete the container's layer.
+/// The time limit for a removal that another call began: the engine unmounts and deletes the container's layer.
 const REMOVAL: Duration = Duration::from_mins(2);
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<Observe
     Ok(found.into_iter().flatten().collect())
 }
 
-/// `None` if it is not there, or is nobody's of our kind.
+/// `None` if it does not exist, or has no labels of devenv.
 pub(super) async fn inspect(client: &Client, id: &str) -> Result<Option<ObservedContainer>, EngineError> {
     Ok(document(client, id).await?.and_then(|document| document.observed()))
 }
@@ -45,7 +45,7 @@ pub(super) async fn document(client: &Client, id: &str) -> Result<Option<Contain
     client.wire.find(Call::get("inspect a container", format!("/containers/{}/json", segment(id)))).await
 }
 
-/// One that runs already is left alone: the engine says so with a status that is a success.
+/// A running container is left alone: the engine reports that with a success status.
 pub(super) async fn start(client: &Client, id: &str) -> Result<(), EngineError> {
     client.docker.start_container(id, None).await.map_err(client.explain("start the container"))
 }
@@ -60,7 +60,7 @@ pub(super) async fn unpause(client: &Client, id: &str) -> Result<(), EngineError
     unless(client, id, result, |state| matches!(state, ContainerState::Running { .. })).await
 }
 
-/// A refusal is no failure if the container is as it was asked to be.
+/// A refusal is no error if the container already is in the requested state.
 async fn unless(
     client: &Client,
     id: &str,
@@ -91,7 +91,7 @@ async fn removed(client: &Client, id: &str) -> Result<(), EngineError> {
     let wait = async {
         match client.wire.open(call.without_limit()).await {
             Ok(response) => {
-                // The answer ends when it is gone; whatever it says, there is nothing left to do.
+                // The answer ends when it is gone; its content does not matter.
                 let _ = response.bytes().await;
                 Ok(())
             }

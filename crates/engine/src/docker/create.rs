@@ -1,4 +1,4 @@
-//! From a container as asked for to the engine's own words.
+//! Translates a requested container into the engine's request.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,16 +21,16 @@ use devenv_spec::{MountOptions, PublishedPort, Ulimit};
 
 use crate::{ContainerCreate, CreatedMount, EngineError, Reach};
 
-/// The engine keeps this much of a container's output in each of two files, for a daemon of ours that was away for a while.
+/// The engine keeps this much of a container's output in each of two files, for a daemon that was not running for a while.
 const LOG_SIZE: &str = "64m";
 const LOG_FILES: &str = "2";
 
-/// For so long a name may be taken by a container that is still being made, or not quite removed, and cannot be seen.
+/// How long a name may be in use by a container that is still being created, or not quite removed, and cannot be seen.
 const UNSEEN: Duration = Duration::from_secs(10);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 
-/// One of ours that has the name already is what an earlier request, whose sender may be dead, has come to: it is the one
-/// asked for if it is just that and has never run; else it makes room.
+/// A container of ours that has the name already may be the result of an earlier request, whose sender died: it is used
+/// if it is exactly what is requested and has never run; otherwise it is replaced.
 pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Result<String, EngineError> {
     let publishing = Publishing { dual_stack: client.dual_stack().await, reach: client.place().await.reach() };
     let mounts = container.mounts.iter().map(|mount| seen_from_host(client, mount));
@@ -64,7 +64,7 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
     }
 }
 
-/// The container on all of its networks: engines before API 1.44 take one when they make it.
+/// The container on all of its networks: engines before API 1.44 accept only one at creation.
 async fn attached(client: &Client, container: &ContainerCreate, id: String) -> Result<String, EngineError> {
     for attachment in &container.attachments {
         networks::connect(client, &id, attachment).await?;
@@ -72,7 +72,7 @@ async fn attached(client: &Client, container: &ContainerCreate, id: String) -> R
     Ok(id)
 }
 
-/// A path of ours is the host's, or has another name there.
+/// A path of this process is the host's, or has another name there.
 async fn seen_from_host(client: &Client, mount: &CreatedMount) -> Result<CreatedMount, EngineError> {
     match mount {
         CreatedMount::Host { path, target, read_only } => {
@@ -94,7 +94,7 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
     let options = &container.options;
     let memory = container.resources.memory.map(|memory| memory.bytes() as i64);
     let endpoints = HashMap::from([(container.network.clone(), networks::endpoint(&container.aliases, container.address))]);
-    // A namespace that is another's has its names from there.
+    // A container that joins another's namespace gets its names from there.
     let named = !container.shares_network() || container.network == "none";
     let mut labels: HashMap<String, String> = options.labels.clone().into_iter().collect();
     labels.extend(container.labels.to_map());
@@ -120,12 +120,12 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
             } else {
                 bindings(&container.ports, publishing, is_free_at_six)
             }),
-            // Restarting is the supervisor's affair: the engine would do it without a word and without an order.
+            // The supervisor restarts containers: the engine would do it unnoticed and ignore the order.
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             mounts: Some(with_options(mounted, &container.mount_options)),
             binds: Some(binds(mounted, &container.mount_options)),
             memory,
-            // The same figure: no swap, so that the limit is the limit.
+            // The same value: no swap, so that the limit is exact.
             memory_swap: options.limits.swap.or(memory),
             nano_cpus: container.resources.cpus.map(|cpus| (cpus * 1e9) as i64),
             shm_size: container.shared_memory.map(|size| size.bytes() as i64),
@@ -141,13 +141,13 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
     }
 }
 
-/// An engine refuses to publish a port at an address where it is in use.
+/// An engine refuses to publish a port on an address where it is in use.
 fn is_free_at_six(port: u16) -> bool {
     let bound = std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port));
     !matches!(bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// The options as the engine names them; those that are not set are left to it.
+/// The options in the engine's terms; those that are not set are left to it.
 fn settings(container: &ContainerCreate) -> HostConfig {
     let options = &container.options;
     let list = |texts: &Vec<String>| (!texts.is_empty()).then(|| texts.clone());
@@ -204,7 +204,7 @@ fn device(text: &str) -> DeviceMapping {
 }
 
 fn extra_hosts(container: &ContainerCreate) -> Vec<String> {
-    // The engine takes none where the namespace is another container's.
+    // The engine refuses names if the namespace is another container's.
     if container.network.starts_with("container:") {
         return Vec::new();
     }
@@ -212,7 +212,7 @@ fn extra_hosts(container: &ContainerCreate) -> Vec<String> {
     host.into_iter().chain(container.options.extra_hosts.iter().cloned()).collect()
 }
 
-/// `is_free_at_six` says whether a port is free at `::1`: another program may have it there alone, where it is in nobody's way.
+/// `is_free_at_six` reports whether a port is free at `::1`: another program may listen only there, and does not conflict.
 fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: impl Fn(u16) -> bool) -> PortMap {
     let mut map = PortMap::new();
     for port in ports {
@@ -221,7 +221,7 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
             list.push(PortBinding { host_ip: Some(address.to_owned()), host_port: Some(port.host.to_string()) });
         };
         match &publishing.reach {
-            // The host's loopback is not ours: the daemon listens on ours.
+            // The host's loopback is not this container's: the daemon listens on the container's own.
             Reach::Beside if port.address == "127.0.0.1" => continue,
             Reach::Elsewhere { .. } if port.address == "127.0.0.1" => publish("0.0.0.0"),
             Reach::Here | Reach::Beside | Reach::Elsewhere { .. } => publish(&port.address),
@@ -233,7 +233,7 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
     map
 }
 
-/// Mounts of paths that only the engine's older form can express: it makes the path, and gives it a label.
+/// Mounts of paths that only the engine's older form can express: it creates the path, and labels it.
 fn is_bind(options: &MountOptions) -> bool {
     options.create || options.selinux.is_some()
 }
@@ -280,7 +280,7 @@ pub(super) fn mounts(mounts: &[CreatedMount]) -> Vec<Mount> {
                 source: Some(name.clone()),
                 target: Some(target.clone()),
                 read_only: Some(*read_only),
-                // What the image has there, and its owner, goes into an empty volume.
+                // The image's files at that path, and their owner, are copied into an empty volume.
                 volume_options: Some(MountVolumeOptions { no_copy: Some(false), ..MountVolumeOptions::default() }),
                 ..Mount::default()
             },

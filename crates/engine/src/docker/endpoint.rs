@@ -1,7 +1,7 @@
-//! Which engine is meant: pure decisions over the variables, the home and a reader of small files.
+//! Selects the engine: pure decisions over the variables, the home directory and a reader of small files.
 //!
 //! The first that is named decides: the `--context` argument, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context of
-//! Docker's own configuration. There is no falling back from a named one that does not answer. Only when none is named are
+//! Docker's own configuration. A named engine that does not answer is an error, not a reason to try the next. Only if none is named are
 //! the well-known sockets tried.
 
 use std::{
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::EngineError;
 
-/// Everything that has a say in which engine is meant. Empty variables count as unset.
+/// The inputs of the selection. Empty variables count as unset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// `--context`.
@@ -37,9 +37,9 @@ pub(super) enum Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EndpointChoice {
-    /// By what it was named, for messages.
+    /// Selected by this source, for messages.
     Named { endpoint: Endpoint, by: String },
-    /// Nothing is named: these, in this order.
+    /// None is named: these are tried in this order.
     WellKnown(Vec<Endpoint>),
 }
 
@@ -85,7 +85,7 @@ impl Selection {
     }
 }
 
-/// The endpoint that is named, if one is: what a daemon compares with its own.
+/// The endpoint that is named, if any: a daemon compares it with its own.
 pub fn named_endpoint(selection: &Selection) -> Result<Option<String>, EngineError> {
     Ok(match resolve(selection, &read_file)? {
         EndpointChoice::Named { endpoint, .. } => Some(endpoint.to_string()),
@@ -105,7 +105,7 @@ pub(super) fn resolve(selection: &Selection, read: Reader<'_>) -> Result<Endpoin
         let tls = selection.docker_tls_verify.is_some();
         return parse(host, tls, "DOCKER_HOST").map(|endpoint| EndpointChoice::Named { endpoint, by: "DOCKER_HOST".to_owned() });
     }
-    // The context called `default` is the absence of one, and says so louder than the configuration's current one.
+    // The context `default` means no context, and overrides the configuration's current one.
     if selection.context.is_some() || selection.docker_context.as_deref() == Some("default") {
         return Ok(EndpointChoice::WellKnown(selection.well_known()));
     }
@@ -173,7 +173,7 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     parse(host, tls, &by).map(|endpoint| EndpointChoice::Named { endpoint, by })
 }
 
-/// Docker keeps a context in a directory named after the hash of its name.
+/// Docker stores a context in a directory named after the hash of its name.
 fn directory_of(context: &str) -> String {
     hex::encode(Sha256::digest(context.as_bytes()))
 }
@@ -235,7 +235,7 @@ mod tests {
         format!(r#"{{"Name":"x","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"{address}","SkipTLSVerify":false}}}}}}"#)
     }
 
-    /// What is decided with these variables in a home that holds these files.
+    /// The selection with these variables and a home directory with these files.
     fn decide(argument: Option<&str>, variables: &[(&str, &str)], files: &[(String, String)]) -> String {
         let variables: HashMap<&str, &str> = variables.iter().copied().chain([("HOME", "/h")]).collect();
         let selection = Selection::read(argument.map(str::to_owned), |name| variables.get(name).map(|value| (*value).to_owned()));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_named_means_the_well_known_sockets_in_order() {
+    fn without_a_named_engine_the_well_known_sockets_are_tried_in_order() {
         let selection = Selection { home: Some("/h".into()), runtime_directory: Some("/run/user/7".into()), ..Selection::default() };
         let sockets: Vec<String> = selection.well_known().iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_by_name() {
+    fn unsafe_variables_are_refused_by_name() {
         let tls = format!("/h/.docker/contexts/tls/{}/docker/ca.pem", directory_of("far"));
         let files = [
             (meta("far"), host("tcp://10.0.0.1:2376")),

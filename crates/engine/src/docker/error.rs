@@ -1,4 +1,4 @@
-//! What went wrong, in our words: from status codes, messages and broken connections.
+//! Errors in terms of devenv, from status codes, messages and broken connections.
 
 use std::sync::LazyLock;
 
@@ -53,12 +53,12 @@ pub(super) fn from_wire(endpoint: &Endpoint, action: &str, error: reqwest::Error
     gone(endpoint, innermost(&error))
 }
 
-/// The connection is not there or broke.
+/// There is no connection, or it broke.
 pub(super) fn gone(endpoint: &Endpoint, reason: String) -> EngineError {
     EngineError::Unreachable { endpoint: endpoint.to_string(), reason }
 }
 
-/// The cause that says something: the outer ones only say that a request failed.
+/// The innermost cause: the outer ones only say that a request failed.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -67,7 +67,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The host port that another program uses, from the messages of engines since 20.10.
+/// The host port that is in use, from the messages of engines since 20.10.
 fn taken_port(message: &str) -> Option<u16> {
     let taken = ["port is already allocated", "address already in use", "ports are not available"];
     let lower = message.to_lowercase();

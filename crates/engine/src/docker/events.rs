@@ -1,4 +1,4 @@
-//! What happens to containers, as it happens.
+//! Events of containers, as they happen.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{EngineError, EngineEvent, EngineEventKind, Labels, OwnerId, labels};
 
-/// Every health check and exec makes three more, which are kept out by name.
+/// Every health check and exec causes three more events, which this list excludes.
 const KINDS: &[&str] = &["start", "die", "oom", "pause", "unpause", "destroy"];
 
 #[derive(Deserialize)]
@@ -31,9 +31,9 @@ struct ActorDocument {
     attributes: HashMap<String, String>,
 }
 
-/// From the moment of this call on, not of the first poll: the engine repeats what it said since then, so that what
-/// happens between this call and a list is not missed. An engine whose clock is ahead repeats a little more, so that
-/// an event may repeat what is known.
+/// From the time of this call on, not of the first poll: the engine repeats events since then, so an event
+/// between this call and a list is not missed. If the engine's clock is ahead it repeats a little more, so
+/// an event may be a repetition.
 pub(super) fn follow(client: Client, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
     let since = jiff::Timestamp::now();
     let since = format!("{}.{:09}", since.as_second(), since.subsec_nanosecond());

@@ -23,9 +23,9 @@ use super::{
 use crate::{EngineError, ExecOutput, ExecRequest, ExecSession, ExecStream, SessionRequest, TerminalSize};
 
 const CHUNK: usize = 64 << 10;
-/// Of a command's output that is collected. What may be larger goes through a session, piece by piece.
+/// The most output that is collected, in bytes. Larger output goes through a session, chunk by chunk.
 const LARGEST: usize = 64 << 20;
-/// Between the end of the output and the exit code: the engine writes one down just after the other.
+/// Between the end of the output and the exit code, which the engine records shortly after.
 const EXIT_CODE: Duration = Duration::from_secs(5);
 
 /// When its deadline expires, the caller gets an error and the connection is dropped. The engine cannot end the command,
@@ -56,7 +56,7 @@ async fn to_its_end(client: &Client, id: &str, request: ExecRequest) -> Result<E
         ..ExecConfig::default()
     };
     let (exec, stream) = match begin(client, id, config).await {
-        Ok(begun) => begun,
+        Ok(started) => started,
         Err(error) => return not_run(error),
     };
     let (read, mut write) = tokio::io::split(stream);
@@ -67,7 +67,7 @@ async fn to_its_end(client: &Client, id: &str, request: ExecRequest) -> Result<E
             None => std::future::pending().await,
         }
     };
-    // The command may end without having read all its input, so that only the end of its output ends this.
+    // The command may end without reading all its input, so only the end of its output ends this.
     let (mut stdout, mut stderr) = tokio::select! {
         collected = collect(client, &mut frames) => collected?,
         failed = feed => match failed? {},
@@ -92,7 +92,7 @@ async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String,
     Ok((exec, stream))
 }
 
-/// Writes the input and closes it. Fails if the input cannot be read, so that the command does not take a part for the whole.
+/// Writes the input and closes it. Fails if the input cannot be read, so that the command does not mistake a part for the whole.
 async fn feed(mut input: impl AsyncRead + Unpin, write: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, EngineError> {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     loop {
@@ -101,7 +101,7 @@ async fn feed(mut input: impl AsyncRead + Unpin, write: &mut (impl AsyncWrite + 
             action: "write to a command".to_owned(),
             message: format!("cannot read its input: {error}"),
         })?;
-        // A command that reads no more is no failure; its output says how it ended.
+        // A command that stops reading is no error; its output shows how it ended.
         if count == 0 || write.write_all(&buffer).await.is_err() {
             let _ = write.shutdown().await;
             std::future::pending::<()>().await;
@@ -135,7 +135,7 @@ struct ExecDocument {
     exit_code: Option<i64>,
 }
 
-/// The output may be closed while the command is still running, and the engine may report the code a moment later.
+/// The output may be closed while the command still runs, and the engine may report the exit code a little later.
 async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
     let mut pause = Duration::from_millis(1);
     let read = async {
@@ -154,10 +154,10 @@ async fn exit_code(client: &Client, exec: &str) -> Result<i64, EngineError> {
     }
 }
 
-/// How an engine begins to say that a command cannot be run.
+/// The beginning of the engine's message that a command cannot be run.
 const REFUSAL: &[u8] = b"OCI runtime exec failed";
 
-/// A command that cannot be run: engines say so on its standard output, with a code of their own. By convention 127 is
+/// A command that cannot be run: engines report it on its standard output, with a special code. By convention 127 is
 /// "not found", 126 everything else.
 fn engine_refusal(code: i64, stdout: &[u8]) -> Option<i64> {
     if !matches!(code, 126 | 127) || !stdout.starts_with(REFUSAL) {
@@ -196,11 +196,11 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
         ..ExecConfig::default()
     };
     let (exec, stream) = match begin(client, id, config).await {
-        Ok(begun) => begun,
+        Ok(started) => started,
         Err(error) => return not_run(error).map(over),
     };
     if let Some(size) = request.terminal {
-        // For engines that do not know of a size from the start. One that ended at once has no terminal any more.
+        // For engines that do not accept a size at creation. A command that ended already has no terminal any more.
         let _ = resize(client, &exec, size).await;
     }
     let (read, write) = tokio::io::split(stream);
@@ -213,10 +213,10 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
     } else {
         FramedRead::with_capacity(read, Frames, CHUNK).map_err(broken).boxed()
     };
-    // What an engine says in the command's place is its very first word.
+    // The engine's message comes first, instead of the command's output.
     let first = Arc::new(OnceLock::new());
-    let heard = first.clone();
-    let output = output.map_ok(move |(stream, content)| match heard.set(content.clone()) {
+    let first_seen = first.clone();
+    let output = output.map_ok(move |(stream, content)| match first_seen.set(content.clone()) {
         Ok(()) if content.starts_with(REFUSAL) => (ExecStream::Stderr, content),
         _ => (stream, content),
     });
@@ -237,7 +237,7 @@ pub(super) async fn session(client: &Client, id: &str, request: SessionRequest) 
     })
 }
 
-/// A session that is over before it began: the engine's reason, and the code.
+/// A session that ended before it began: the engine's reason, and the code.
 fn over(refused: ExecOutput) -> ExecSession {
     let code = refused.code;
     ExecSession {
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_that_cannot_be_run_is_told_from_one_that_fails() {
+    fn a_command_that_cannot_be_run_is_distinguished_from_one_that_fails() {
         let missing = b"OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown\r\n";
         assert_eq!(engine_refusal(126, missing), Some(127));
         assert_eq!(engine_refusal(126, b"OCI runtime exec failed: exec failed: permission denied"), Some(126));

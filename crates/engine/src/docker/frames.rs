@@ -1,4 +1,4 @@
-//! The engine's framing of two outputs in one stream: a byte that says which, three unused, a length, the content.
+//! The engine's framing of two outputs in one stream: a byte for the output, three unused, a length, the content.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use tokio_util::codec::Decoder;
 use crate::ExecStream;
 
 const HEADER: usize = 8;
-/// Engines send some dozens of KiB at once; more than this is not their framing, and would be kept in memory.
+/// Engines send some dozens of KiB at a time; a larger frame is not theirs, and would be held in memory.
 const LONGEST: usize = 16 << 20;
 
-/// Cuts a stream into frames. What is left of a frame when the stream ends is dropped: its end will never come.
+/// Splits a stream into frames. An incomplete frame at the end of the stream is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Frames;
 
@@ -24,7 +24,7 @@ impl Decoder for Frames {
         let stream = match header[0] {
             0 | 1 => ExecStream::Stdout,
             2 => ExecStream::Stderr,
-            // The engine reports its own failure in the middle of a stream.
+            // The engine reports its own error in the middle of a stream.
             3 => return Err(io::Error::other(String::from_utf8_lossy(&source[HEADER..]).into_owned())),
             other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of unknown kind {other}"))),
         };

@@ -1,7 +1,7 @@
-//! Short-lived containers of our own that work on volumes.
+//! Short-lived helper containers that work on volumes.
 //!
-//! The engine removes one when it exits, so that nothing is left even if this process dies. Its
-//! output comes by a stream that is attached before it starts, and no log is kept.
+//! The engine removes one when it exits, so nothing is left even if this process dies. Its
+//! output comes over a stream that is attached before it starts, and the engine keeps no log.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{EngineError, ExecOutput, ExecSession, HelperRun, Labels};
 
-/// What its role label says.
+/// The value of its role label.
 const ROLE: &str = "helper";
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -48,18 +48,18 @@ struct EndedError {
     message: String,
 }
 
-/// Returns when the container is gone, so that the volumes that it held are free.
+/// Returns when the container is gone, so that its volumes are free.
 pub(super) async fn run(client: &Client, helper: &HelperRun) -> Result<ExecOutput, EngineError> {
     let id = create(client, helper, false).await?;
     let result = to_its_end(client, &id).await;
     if result.is_err() {
-        // The failure that is known says more than one of the clearing.
+        // The first error explains more than one of the removal.
         let _ = containers::remove(client, &id).await;
     }
     result
 }
 
-/// With an input, and piece by piece.
+/// With input, chunk by chunk.
 pub(super) async fn session(client: &Client, helper: &HelperRun) -> Result<ExecSession, EngineError> {
     let id = create(client, helper, true).await?;
     match begin(client, &id, true).await {
@@ -115,7 +115,7 @@ async fn create(client: &Client, helper: &HelperRun, input: bool) -> Result<Stri
     Ok(created.map_err(client.explain("create a helper container"))?.id)
 }
 
-/// Starts it, attached to its streams; the second is the answer that comes with its end.
+/// Attaches to its streams and starts it; the second value is the answer that arrives when it ends.
 async fn begin(client: &Client, id: &str, input: bool) -> Result<(reqwest::Upgraded, reqwest::Response), EngineError> {
     let path = |what: &str| format!("/containers/{}/{what}", segment(id));
     let mut attach =
@@ -138,7 +138,7 @@ async fn to_its_end(client: &Client, id: &str) -> Result<ExecOutput, EngineError
     Ok(ExecOutput { code, stdout, stderr })
 }
 
-/// Its output is over, and so it is: what is left is its removal.
+/// Its output has ended, so it has too: only its removal is left.
 async fn exit_code(client: &Client, ended: reqwest::Response) -> Result<i64, EngineError> {
     let protocol = |message: String| EngineError::Protocol { action: "wait for a helper container".to_owned(), message };
     let ended = client.wire.body(ended, "remove a helper container").await?;

@@ -1,4 +1,4 @@
-//! Images: whether they are here, and fetching them.
+//! Images: whether they are present, pulling and removing them.
 
 use std::{
     collections::HashMap,
@@ -46,7 +46,7 @@ pub(super) async fn defaults(client: &Client, name: &str) -> Result<ImageDefault
     Ok(ImageDefaults { entrypoint: config.entrypoint.unwrap_or_default(), command: config.cmd.unwrap_or_default() })
 }
 
-/// What the image says of those who build on it; nothing if it is not here.
+/// The settings that the image passes on to derived images; `None` if it is not present.
 pub(super) async fn settings(client: &Client, name: &str) -> Result<Option<ImageSettings>, EngineError> {
     Ok(client.wire.find::<ImageDocument>(inspect(name)).await?.map(|image| {
         let config = image.config.unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) async fn settings(client: &Client, name: &str) -> Result<Option<Image
     }))
 }
 
-/// Removes the names of the images of this repository that are older. What cannot be removed stays for the next time.
+/// Removes the tags of older images of this repository. One that cannot be removed stays until the next time.
 pub(super) async fn untag_older(client: &Client, repository: &str, age: Duration) {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -71,13 +71,13 @@ pub(super) async fn untag_older(client: &Client, repository: &str, age: Duration
     }
 }
 
-/// Removes its name; the layers go with the last of its names.
+/// Removes its tag; the layers are removed with the last tag.
 pub(super) async fn untag(client: &Client, name: &str) -> Result<(), EngineError> {
     let call = Call::delete("remove an image", format!("/images/{}", segment(name)));
     client.wire.open(call).await.map(drop)
 }
 
-/// From the tar of its file tree; the engine streams progress, and an error may come in the middle of it.
+/// From a tar of its files; the engine streams progress, and an error may come in the middle.
 pub(super) async fn import(client: &Client, name: &str, tree: bytes::Bytes) -> Result<(), EngineError> {
     #[derive(Deserialize)]
     struct Step {
@@ -118,7 +118,7 @@ pub(super) fn pull(client: &Client, name: &str) -> BoxStream<'static, Result<Pul
         .boxed()
 }
 
-/// Says what was tried and what else can be done: on a machine without a registry this is the first message that is seen.
+/// Says what was tried and what else can be done: on a machine without a registry this is the first message that a user sees.
 fn explain(name: &str, error: EngineError) -> EngineError {
     let (status, said) = match error {
         EngineError::Refused { status, message, .. } => (status, message),
@@ -134,7 +134,7 @@ fn explain(name: &str, error: EngineError) -> EngineError {
     EngineError::Refused { action: format!("pull the image `{name}`"), status, message }
 }
 
-/// The host that an image's name means.
+/// The registry host in an image's name.
 fn registry(name: &str) -> &str {
     match name.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
@@ -142,7 +142,7 @@ fn registry(name: &str) -> &str {
     }
 }
 
-/// Without a tag the engine would fetch every tag there is.
+/// Without a tag the engine would pull every tag.
 fn split(name: &str) -> (&str, &str) {
     if let Some((repository, digest)) = name.split_once('@') {
         return (repository, digest);
@@ -153,7 +153,7 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// Bytes of all layers that were heard of: the total grows while the engine reads the manifest, the current never shrinks.
+/// The bytes of all known layers: the total grows while the engine reads the manifest, the current value never shrinks.
 #[derive(Default)]
 struct Layers(HashMap<String, (u64, u64)>);
 
@@ -165,9 +165,9 @@ impl Layers {
             let detail = item.progress_detail.as_ref();
             match status.as_str() {
                 "Downloading" => {
-                    let figure = |figure: Option<i64>| figure.and_then(|figure| u64::try_from(figure).ok()).unwrap_or(0);
-                    layer.0 = layer.0.max(figure(detail.and_then(|detail| detail.current)));
-                    layer.1 = layer.1.max(figure(detail.and_then(|detail| detail.total)));
+                    let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
+                    layer.0 = layer.0.max(bytes(detail.and_then(|detail| detail.current)));
+                    layer.1 = layer.1.max(bytes(detail.and_then(|detail| detail.total)));
                 }
                 "Download complete" | "Pull complete" => layer.0 = layer.1,
                 _ => {}
@@ -202,20 +202,20 @@ mod tests {
     #[test]
     fn bytes_are_summed_over_layers() {
         let mut layers = Layers::default();
-        let mut hear = |json: &str| {
+        let mut receive = |json: &str| {
             let progress = layers.add(&serde_json::from_str(json).unwrap());
             (progress.current_bytes, progress.total_bytes, progress.message)
         };
-        assert_eq!(hear(r#"{"status":"Pulling from library/redis","id":"8.0"}"#), (0, 0, "8.0: Pulling from library/redis".into()));
-        hear(r#"{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}"#);
-        hear(r#"{"status":"Downloading","id":"b","progressDetail":{"current":5,"total":50}}"#);
-        assert_eq!(hear(r#"{"status":"Download complete","id":"b"}"#).0, 60);
+        assert_eq!(receive(r#"{"status":"Pulling from library/redis","id":"8.0"}"#), (0, 0, "8.0: Pulling from library/redis".into()));
+        receive(r#"{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}"#);
+        receive(r#"{"status":"Downloading","id":"b","progressDetail":{"current":5,"total":50}}"#);
+        assert_eq!(receive(r#"{"status":"Download complete","id":"b"}"#).0, 60);
         let extracting = r#"{"status":"Extracting","id":"b","progressDetail":{"current":1,"total":50}}"#;
-        assert_eq!(hear(extracting), (60, 150, "b: Extracting".into()));
+        assert_eq!(receive(extracting), (60, 150, "b: Extracting".into()));
     }
 
     #[test]
-    fn a_failed_pull_says_what_was_asked_and_what_else_can_be_done() {
+    fn a_failed_pull_names_the_registry_and_the_alternatives() {
         let refused = EngineError::Refused {
             action: String::new(),
             status: 500,

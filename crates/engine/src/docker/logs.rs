@@ -1,8 +1,8 @@
-//! A container's output, put together again: the engine tears lines of more than 16 KiB into frames, each with a time
+//! A container's output, reassembled: the engine splits lines of more than 16 KiB into frames, each with a time
 //! stamp of its own.
 //!
-//! `since` is inclusive: lines of that very nanosecond are returned again, so that a reader that continues from the
-//! last stamp it has seen drops as many lines of that stamp as it has.
+//! `since` is inclusive: lines of that exact nanosecond are returned again, so a reader that continues from the
+//! last stamp it has seen must drop as many lines of that stamp as it already has.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{EngineError, ExecStream, LogChunk};
 
-/// Longer lines are split at this length, which bounds the memory for a line without an end.
+/// Longer lines are split at this length, which bounds the memory for a line that never ends.
 const LONGEST: usize = 1 << 20;
 
 pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) -> BoxStream<'static, Result<LogChunk, EngineError>> {
@@ -31,7 +31,7 @@ pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) 
         if let Some(since) = since? {
             call = call.with("since", since);
         }
-        // Of a container that says nothing, some engines say nothing either, not even that they listen.
+        // If a container is silent, some engines do not even send the response head.
         let call = if follow { call.without_limit() } else { call };
         let response = client.wire.open(call).await?;
         let frames = FramedRead::new(reader(response), Frames);
@@ -42,7 +42,7 @@ pub(super) fn read(client: Client, id: &str, since: Option<&str>, follow: bool) 
     .boxed()
 }
 
-/// The form of time that the engine takes without losing nanoseconds.
+/// The time format that the engine accepts without losing nanoseconds.
 fn seconds(time: &str) -> Result<String, EngineError> {
     let time: jiff::Timestamp = time.parse().map_err(|error: jiff::Error| EngineError::Protocol {
         action: "read the container's output".to_owned(),
@@ -70,7 +70,7 @@ fn lines(frames: FrameStream) -> impl futures_util::Stream<Item = Result<LogChun
         .flat_map(stream::iter)
 }
 
-/// The line that is being put together on one of the two outputs.
+/// The line that is being assembled for one of the two outputs.
 struct Assembly {
     stream: ExecStream,
     time: String,
@@ -106,7 +106,7 @@ impl Assembly {
         self.cut(chunks);
     }
 
-    /// Pieces of a very long line, never through the middle of a character.
+    /// Chunks of a very long line, never split within a character.
     fn cut(&mut self, chunks: &mut Vec<LogChunk>) {
         while self.text.len() > LONGEST {
             let continues = |byte: u8| byte & 0xC0 == 0x80;
@@ -124,7 +124,7 @@ impl Assembly {
         });
     }
 
-    /// What never got its line end.
+    /// The last line, if it has no line end.
     fn flush(&mut self, chunks: &mut Vec<LogChunk>) {
         if !self.text.is_empty() {
             self.emit(self.text.len(), chunks);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_character_torn_between_frames_is_whole_again() {
+    async fn a_character_split_between_frames_is_reassembled() {
         let mut first = frame(1, "gr");
         first.push(0xC3);
         let mut second = frame(1, "");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_very_long_line_is_told_in_pieces() {
+    async fn a_very_long_line_is_returned_in_chunks() {
         let piece = "ü".repeat(8000);
         let count = 150;
         let mut frames: Vec<_> = (0..count).map(|_| (ExecStream::Stdout, frame(1, &piece))).collect();

@@ -1,9 +1,9 @@
 //! A real engine, Docker or Podman, over its HTTP interface; the only user of bollard.
 //!
-//! `endpoint` decides which engine is meant, `version` what is spoken, `client` holds the connection. Two doors lead to the
-//! same endpoint: bollard for what changes something, and `wire`, plain JSON, for what is read or streamed: bollard's
-//! models are closed, so that one state or event that they do not know fails a whole answer. Nothing here polls, and
-//! nothing here is remembered between calls.
+//! `endpoint` selects the engine, `version` negotiates the API version, `client` holds the connection. Two HTTP clients talk to the
+//! same endpoint: bollard for requests that change something, and `wire`, plain JSON, for what is read or streamed: bollard's
+//! models are closed, so one state or event that they do not know fails a whole answer. Nothing here polls, and
+//! nothing here keeps state between calls.
 
 mod archive;
 mod build;
@@ -47,7 +47,7 @@ use devenv_spec::{ImageBuild, Resources};
 pub use client::connect;
 pub use endpoint::{Selection, named_endpoint};
 
-/// The engine at one endpoint, spoken to in one version.
+/// The engine at one endpoint, with the negotiated API version.
 pub(super) struct DockerEngine {
     client: Client,
 }

@@ -1,4 +1,4 @@
-//! Networks, and what hangs on them.
+//! Networks, and the containers on them.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
 
-/// How often a network that got a new guest while it was being removed is cleared again.
+/// How often a network is cleared again if containers join while it is being removed.
 const ATTEMPTS: u32 = 6;
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct NetworkDocument {
     #[serde(rename = "IPAM", default)]
     addresses: Option<AddressDocument>,
     #[serde(default)]
-    containers: Option<HashMap<String, GuestDocument>>,
+    containers: Option<HashMap<String, MemberDocument>>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +48,7 @@ struct SubnetDocument {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct GuestDocument {
+struct MemberDocument {
     #[serde(default)]
     name: String,
 }
@@ -87,10 +87,10 @@ async fn filtered(client: &Client, by: &[(&str, &[&str])]) -> Result<Vec<Network
     client.wire.read(Call::get("list networks", "/networks").with("filters", filters(by))).await
 }
 
-/// Names of networks are not unique to an engine, so that one is looked for first.
+/// An engine allows several networks of one name, so an existing one is looked up first.
 pub(super) async fn create(client: &Client, network: &NetworkCreate) -> Result<String, EngineError> {
     let action = format!("create the network `{}`", network.name);
-    // The filter finds parts of names too.
+    // The filter also matches parts of names.
     let named = filtered(client, &[("name", &[network.name.as_str()])]).await?;
     if let Some(there) = named.iter().find(|there| there.name == network.name) {
         if there.labels().is_some_and(|labels| labels.owner == network.labels.owner) {
@@ -120,7 +120,7 @@ fn overlaps(message: &str) -> bool {
     message.contains("pool overlaps") || message.contains("networks have overlapping") || message.contains("subnet is already used")
 }
 
-/// Guests may come while it is being cleared, and the engine forgets those that left only after a moment: hence the attempts.
+/// Containers may join while it is being cleared, and the engine takes a moment to forget those that left: hence the attempts.
 pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, EngineError> {
     let mut foreign = Vec::new();
     let mut pause = Duration::from_millis(50);
@@ -128,10 +128,10 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, Eng
         let call = Call::get("inspect the network", format!("/networks/{}", segment(id)));
         let Some(network) = client.wire.find::<NetworkDocument>(call).await? else { return Ok(foreign) };
         let owner = network.labels().map(|labels| labels.owner);
-        for (guest, GuestDocument { name }) in network.containers.iter().flatten() {
-            let own = matches!(client.place().await, Place::Beside(own) if own.id == *guest);
-            let ours = own || owner.is_some() && owner == owner_of(client, guest).await?;
-            cut(client, id, guest).await?;
+        for (member, MemberDocument { name }) in network.containers.iter().flatten() {
+            let own = matches!(client.place().await, Place::Beside(own) if own.id == *member);
+            let ours = own || owner.is_some() && owner == owner_of(client, member).await?;
+            cut(client, id, member).await?;
             if !ours && !foreign.contains(name) {
                 foreign.push(name.clone());
             }
@@ -148,7 +148,7 @@ pub(super) async fn remove(client: &Client, id: &str) -> Result<Vec<String>, Eng
     Ok(foreign)
 }
 
-/// Puts a container on a network; one that is on it already stays there.
+/// Connects a container to a network; one that is connected already stays so.
 pub(super) async fn connect(client: &Client, container: &str, attachment: &CreatedAttachment) -> Result<(), EngineError> {
     let action = format!("connect a container to the network `{}`", attachment.network);
     let request =
@@ -160,7 +160,7 @@ pub(super) async fn connect(client: &Client, container: &str, attachment: &Creat
     }
 }
 
-/// A container's place on a network, as it is asked for.
+/// A container's place on a network, as requested.
 pub(super) fn endpoint(aliases: &[String], address: Option<std::net::Ipv4Addr>) -> EndpointSettings {
     let fixed = address.map(|address| EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() });
     EndpointSettings { aliases: Some(aliases.to_vec()), ipam_config: fixed, ..EndpointSettings::default() }

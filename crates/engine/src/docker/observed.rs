@@ -1,4 +1,4 @@
-//! Answers about containers, decoded into what is observed. Only fields that we use are named, and every one may be absent.
+//! Decodes answers about containers into what is observed. Only fields that we use are named, and every one may be absent.
 
 use std::collections::HashMap;
 
@@ -54,8 +54,8 @@ struct MountDocument {
 }
 
 impl ContainerDocument {
-    /// Whether it was made by the same request and has never run: its labels name the spec, and beside them are what a
-    /// spec does not say, its volumes and its network.
+    /// Whether the same request made it and it has never run: its labels name the spec, and its volumes and network,
+    /// which a spec does not contain, are compared too.
     pub(super) fn is_as_asked(&self, asked: &ContainerCreate) -> bool {
         let wanted = asked.mounts.iter().filter_map(|mount| match mount {
             CreatedMount::Volume { name, target, .. } => Some((name.as_str(), target.as_str())),
@@ -72,7 +72,7 @@ impl ContainerDocument {
         Labels::parse(self.config.labels.as_ref()?)
     }
 
-    /// As it was asked for, or as the image says: a name or a number, with a group or without.
+    /// The requested or the image's user: a name or a number, with a group or without.
     pub(super) fn user(&self) -> &str {
         &self.config.user
     }
@@ -97,7 +97,7 @@ impl ContainerDocument {
         }
     }
 
-    /// `None` if it carries no owner of our kind.
+    /// `None` if it has no owner label of devenv.
     pub(super) fn observed(&self) -> Option<ObservedContainer> {
         Some(ObservedContainer {
             id: self.id.clone(),

@@ -1,4 +1,4 @@
-//! Where this process runs, seen from the engine: whether the host's loopback, on which ports are published, is its own.
+//! Where this process runs relative to the engine: whether the host's loopback, on which ports are published, is its own.
 
 use std::{
     fs,
@@ -20,14 +20,14 @@ use crate::{EngineError, Reach};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Own {
     pub(super) id: String,
-    /// What of the host is mounted here: the place here, and the place there.
+    /// The mounts from the host: the path here, and the path on the host.
     mounts: Vec<(PathBuf, PathBuf)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Here,
-    /// In a container of the same engine, by a socket that is mounted.
+    /// In a container of the same engine, which it reaches through a mounted socket.
     Beside(Own),
     Elsewhere {
         host: String,
@@ -43,10 +43,10 @@ impl Place {
         }
     }
 
-    /// A path of ours as the engine knows it.
+    /// A path of this process as the engine knows it.
     pub(super) fn host_path(&self, path: &Path) -> Result<PathBuf, EngineError> {
         let Self::Beside(own) = self else { return Ok(path.to_owned()) };
-        // The innermost mount is the one that is seen.
+        // The innermost mount is the visible one.
         let mounts = own.mounts.iter().filter_map(|(here, there)| Some((here, there, path.strip_prefix(here).ok()?)));
         let found = mounts.max_by_key(|(here, ..)| here.components().count());
         found.map(|(_, there, rest)| there.join(rest)).ok_or_else(|| EngineError::Refused {
@@ -74,7 +74,7 @@ fn elsewhere(address: &str) -> Option<String> {
     (!loopback).then(|| host.to_owned())
 }
 
-/// An engine mounts files of its own, such as `/etc/hostname`, from a directory that is named after the container.
+/// An engine mounts files of its own, such as `/etc/hostname`, from a directory named after the container.
 fn own_id(mounts: &str) -> Option<String> {
     let is_id = |part: &&str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/etc/hostname"))?;
@@ -105,7 +105,7 @@ struct HostDocument {
     network_mode: String,
 }
 
-/// A container that this engine does not know is another engine's, and the socket is that of an engine in it.
+/// A container that this engine does not know is another engine's, and the socket is that of an engine inside it.
 async fn own(client: &Client, id: &str) -> Result<Place, EngineError> {
     let call = Call::get("inspect devenv's own container", format!("/containers/{}/json", segment(id)));
     Ok(match client.wire.find::<OwnDocument>(call).await? {
@@ -118,12 +118,12 @@ async fn own(client: &Client, id: &str) -> Result<Place, EngineError> {
     })
 }
 
-/// The address of a container on a network, to which this process's own container is joined for it.
+/// The address of a container on a network. Connects this process's own container to the network for that.
 pub(super) async fn address(client: &Client, network: &str, container: &str) -> Result<Option<Ipv4Addr>, EngineError> {
     if let Place::Beside(own) = client.place().await {
         let request = NetworkConnectRequest { container: own.id.clone(), endpoint_config: None };
         match client.docker.connect_network(network, request).await.map_err(client.explain("connect to the environment's network")) {
-            // It is on it already.
+            // It is connected already.
             Ok(()) | Err(EngineError::Refused { status: 403, .. }) => {}
             Err(error) => return Err(error),
         }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_told_to_the_engine_as_the_host_has_it() {
+    fn a_path_is_passed_to_the_engine_as_the_host_has_it() {
         let mounts = vec![("/work".into(), "/home/ci/build".into()), ("/work/cache".into(), "/var/cache/ci".into())];
         let place = Place::Beside(Own { id: String::new(), mounts });
         assert_eq!(place.host_path(Path::new("/work/a/b")).unwrap(), Path::new("/home/ci/build/a/b"));

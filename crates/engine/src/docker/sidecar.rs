@@ -1,4 +1,4 @@
-//! Containers of our own in the namespaces of others, and what others may use and where they are.
+//! Sidecar containers in the namespaces of others; limits and networks of running containers.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -89,7 +89,7 @@ struct Limits {
     nano_cpus: i64,
 }
 
-/// What the engine has to give.
+/// The resources of the engine's machine.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Machine {
@@ -118,15 +118,15 @@ pub(super) async fn limits(client: &Client, id: &str) -> Result<Resources, Engin
     Ok(Resources { memory, cpus: (limits.nano_cpus > 0).then(|| limits.nano_cpus as f64 / 1e9) })
 }
 
-/// Memory and swap change together, or the engine refuses a limit above the one for both. It takes nothing but a figure, so
-/// that no limit is all that the machine has.
+/// Memory and swap change together, or the engine refuses a limit above the one for both. It accepts only numbers, so
+/// "no limit" is all the memory of the machine.
 pub(super) async fn set_limits(client: &Client, id: &str, limits: &Resources) -> Result<(), EngineError> {
     let before = document(client, id).await?.host_config;
     let machine: Machine = client.wire.read(Call::get("report its version", "/info")).await?;
     let memory = limits.memory.map(|memory| memory.bytes() as i64);
     let touched = memory.is_some() || before.memory > 0;
     let body = ContainerUpdateBody {
-        // Zero would be "as it is", and -1 is refused.
+        // Zero would mean "unchanged", and -1 is refused.
         memory: touched.then(|| memory.unwrap_or(machine.mem_total)),
         memory_swap: touched.then(|| memory.unwrap_or(machine.mem_total)),
         nano_cpus: Some(limits.cpus.map_or(machine.cpus * 1_000_000_000, |cpus| (cpus * 1e9) as i64))

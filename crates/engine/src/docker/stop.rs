@@ -1,4 +1,4 @@
-//! Ending a container: its own signal, a time to leave, then force.
+//! Stops a container: its own signal, a grace period, then SIGKILL.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{ContainerState, EngineError};
 
-/// After SIGKILL a container is gone as soon as its disk lets it; more than this and something is wrong with the engine.
+/// After SIGKILL a container is gone as soon as its disk allows; if it takes longer, the engine has a problem.
 const FORCED: Duration = Duration::from_secs(30);
-/// For a signal to be sent, which is three or four short requests.
+/// The time limit to send a signal, which is three or four short requests.
 const SIGNALLED: Duration = Duration::from_secs(30);
 
 enum RunState {
     Running,
     Paused,
-    /// Never started, ended, or not there.
+    /// Never started, ended, or missing.
     Ended,
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn stop(client: &Client, id: &str, signal: &str, grace: Duratio
     }
 }
 
-/// SIGKILL for one that has ended already is done; any other signal has nobody left to hear it.
+/// SIGKILL for one that has ended already is done; any other signal has no receiver.
 pub(super) async fn kill(client: &Client, id: &str, signal: &str) -> Result<(), EngineError> {
     let result = signal_only(client, id, signal).await;
     let forced = matches!(signal, "SIGKILL" | "KILL" | "9");
@@ -53,7 +53,7 @@ async fn run_state(client: &Client, id: &str) -> Result<RunState, EngineError> {
         ContainerState::Paused { .. } => RunState::Paused,
         ContainerState::Created | ContainerState::Exited { .. } => RunState::Ended,
         ContainerState::Other(state) if state == "dead" => RunState::Ended,
-        // To one that is restarting, stopping or being removed a signal does no harm, and its end is awaited.
+        // A signal does no harm to one that is restarting, stopping or being removed, and its end is awaited.
         ContainerState::Running { .. } | ContainerState::Other(_) => RunState::Running,
     })
 }
@@ -71,7 +71,7 @@ async fn send_unhurried(client: &Client, id: &str, signal: &str) -> Result<(), E
     }
     match signal_only(client, id, signal).await {
         Ok(()) => {}
-        // It ended between the look and the signal.
+        // It ended in the meantime.
         Err(EngineError::NotFound { .. }) => return Ok(()),
         Err(error @ EngineError::Refused { .. }) => {
             return if matches!(run_state(client, id).await?, RunState::Ended) { Ok(()) } else { Err(error) };
@@ -82,7 +82,7 @@ async fn send_unhurried(client: &Client, id: &str, signal: &str) -> Result<(), E
         return Ok(());
     }
     match client.docker.unpause_container(id).await.map_err(client.explain("unpause the container")) {
-        // The engine has let it go on with the signal, or it has ended.
+        // It was resumed by the signal, or it has ended.
         Ok(()) | Err(EngineError::Refused { .. } | EngineError::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),
     }
@@ -93,7 +93,7 @@ async fn signal_only(client: &Client, id: &str, signal: &str) -> Result<(), Engi
     client.docker.kill_container(id, Some(options)).await.map_err(client.explain(&format!("send {signal}")))
 }
 
-/// Returns at once for one that does not run. The caller limits how long it waits.
+/// Returns at once if it does not run. The caller sets the time limit.
 async fn ended(client: &Client, id: &str) -> Result<(), EngineError> {
     let call = Call::post("wait for the container's end", format!("/containers/{}/wait", segment(id))).with("condition", "not-running");
     match client.wire.open(call.without_limit()).await {

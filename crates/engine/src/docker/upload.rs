@@ -1,8 +1,8 @@
 //! Files into a container, as a tar that the engine extracts at `/`.
 //!
-//! The tar holds files only. The engine makes the directories that are missing (root, 0755) and leaves those that are there
-//! as they are; an entry for a directory would reset the owner and mode of one such as `/etc`. Where a container that
-//! does not run has memory mounted, there is nothing yet to write to.
+//! The tar holds files only. The engine creates missing directories (root, 0755) and leaves existing ones
+//! as they are; an entry for a directory would reset the owner and mode of one such as `/etc`. Where a stopped container
+//! has a memory file system mounted, there is nothing yet to write to.
 
 use bollard::query_parameters::UploadToContainerOptionsBuilder;
 use bytes::Bytes;

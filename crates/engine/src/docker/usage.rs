@@ -1,4 +1,4 @@
-//! What a container has used, read once: the engine's own second look would take a second.
+//! The resource usage of a container, read once: the engine's own second sample would take a second.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -49,13 +49,13 @@ pub(super) async fn read(client: &Client, id: &str) -> Result<Option<Usage>, Eng
     Ok(document.and_then(usage))
 }
 
-/// Of a container that does not run there are only zeros.
+/// For a container that does not run all values are zero.
 fn usage(document: Document) -> Option<Usage> {
     let Document { cpu_stats: cpu, memory_stats: memory } = document;
     if cpu.cpu_usage.total_usage == 0 {
         return None;
     }
-    // Named so by the second and the first version of control groups.
+    // The name in version two of control groups, then that in version one.
     let cache = ["inactive_file", "total_inactive_file"].iter().find_map(|name| memory.stats.get(*name)).copied().unwrap_or(0);
     Some(Usage {
         cpu: Duration::from_nanos(cpu.cpu_usage.total_usage),

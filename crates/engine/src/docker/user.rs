@@ -1,4 +1,4 @@
-//! The user of a container's program: the engine takes a name or a number, and the container's passwd file defines names.
+//! The user of a container's program: the engine accepts a name or a number, and the container's passwd file defines names.
 
 use std::io::Read;
 
@@ -22,11 +22,11 @@ pub(super) async fn number(client: &Client, id: &str) -> Result<u32, EngineError
         return Ok(number);
     }
     let users = file(client, id, USERS).await?;
-    // One that it does not know the engine refuses to start.
+    // The engine refuses to start a container with an unknown user.
     Ok(find(&String::from_utf8_lossy(&users), user).unwrap_or(0))
 }
 
-/// The bytes of a file of a container that need not run; none if there is no such file.
+/// The content of a file in a container that need not run; `None` if there is no such file.
 async fn file(client: &Client, id: &str, path: &str) -> Result<Vec<u8>, EngineError> {
     let action = format!("read {path} of the container");
     let call = Call::get(&action, format!("/containers/{}/archive", segment(id))).with("path", path);

@@ -1,4 +1,4 @@
-//! Which version of the interface is spoken: the newest that both know.
+//! Negotiates the API version: the newest that both sides support.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(super) struct ApiVersion {
 
 /// Docker 20.10, the oldest with `host-gateway`.
 pub(super) const OLDEST: ApiVersion = ApiVersion { major: 1, minor: 41 };
-/// What bollard's requests are written for.
+/// The version that bollard's requests are written for.
 pub(super) const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 53 };
 
 impl ApiVersion {
@@ -33,7 +33,7 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// The version to speak with an engine that speaks `minimum` to `newest`. An engine that names no minimum has none.
+/// The version for an engine that supports `minimum` to `newest`. An engine that names no minimum has none.
 pub(super) fn negotiate(endpoint: &str, newest: &str, minimum: Option<&str>) -> Result<ApiVersion, EngineError> {
     let refuse = |needed: String| Err(EngineError::Version { endpoint: endpoint.to_owned(), api: newest.to_owned(), needed });
     let Some(server) = ApiVersion::parse(newest) else {
@@ -52,7 +52,7 @@ pub(super) fn negotiate(endpoint: &str, newest: &str, minimum: Option<&str>) -> 
     }
 }
 
-/// Puts the version before the path: bollard 0.21 loses it, and the engine would answer in the shapes of its newest one.
+/// Puts the version before the path: bollard 0.21 drops it, and the engine would answer in its newest format.
 pub(super) fn pin(docker: bollard::Docker, version: ApiVersion) -> bollard::Docker {
     let prefix = version.prefix();
     docker.with_request_modifier(move |mut request| {
@@ -63,7 +63,7 @@ pub(super) fn pin(docker: bollard::Docker, version: ApiVersion) -> bollard::Dock
     })
 }
 
-/// `None` if there is nothing to change.
+/// `None` if nothing needs to change.
 fn versioned(uri: &http::Uri, prefix: &str) -> Option<http::Uri> {
     let path = uri.path_and_query()?.as_str();
     if path.starts_with("/v1.") {

@@ -67,12 +67,12 @@ struct UsedVolumeDocument {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct UsageDataDocument {
-    /// -1 where it is not known.
+    /// -1 if it is not known.
     size: i64,
 }
 
 pub(super) async fn sizes(client: &Client) -> Result<HashMap<String, u64>, EngineError> {
-    // Engines before API 1.42 know no `type`, and add up everything.
+    // Engines before API 1.42 ignore `type`, and compute all sizes.
     let document: UsageDocument = client.wire.read(Call::get("sum up the size of volumes", "/system/df").with("type", "volume")).await?;
     let sized = document.volumes.into_iter().flatten().filter_map(|volume| {
         let size = u64::try_from(volume.usage_data?.size).ok()?;

@@ -1,10 +1,10 @@
-//! Plain requests to the endpoint, for what is read and streamed: answers are decoded by structures of our own that know
-//! only the fields that we use, so that nothing new in an engine can break them.
+//! Plain HTTP requests to the endpoint, for what is read and streamed: answers are decoded by our own structures, which name
+//! only the fields that we use, so that a new field in an engine cannot break them.
 //!
-//! It is a second client beside bollard's, over the same `hyper`, and has to be: bollard 0.21 offers no request that
-//! answers with a plain body (its `process_*` functions are private), and its enums are closed, so that one state which
-//! it does not know fails a whole answer. bollard stays for requests that change something: their answers are small and its
-//! types spare us the structures. `reqwest` adds no package: the client of our own interface uses it too.
+//! It is a second client beside bollard's, over the same `hyper`. This is necessary: bollard 0.21 offers no request that
+//! returns a plain body (its `process_*` functions are private), and its enums are closed, so one unknown state
+//! fails a whole answer. bollard remains for requests that change something: their answers are small and its
+//! types save us the structures. `reqwest` adds no package: the client of our own API uses it too.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -24,17 +24,17 @@ use super::{
 };
 use crate::EngineError;
 
-/// How long an answer that is not a stream may take, and the beginning of one that is. Engines are slow under load, never
-/// this slow.
+/// The time limit of an answer that is not a stream, and of the beginning of a stream. Engines are slow under load, but not
+/// that slow.
 const ANSWER: Duration = Duration::from_mins(1);
-/// The same for what an engine answers only after it has read or written a whole archive.
+/// The same for an answer that comes only after the engine has read or written a whole archive.
 pub(super) const ARCHIVE: Duration = Duration::from_mins(30);
-/// An answer that is read as a whole is far smaller.
+/// The largest answer that is read as a whole, in bytes.
 const LARGEST: usize = 64 << 20;
-/// Of a refusal's text.
+/// The largest error message, in bytes.
 const LARGEST_REFUSAL: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
-/// A line of a build or of an event is far shorter; more than this is not our protocol.
+/// The longest line of a stream, in bytes. A longer one is not the engine's protocol.
 const LONGEST_LINE: usize = 8 << 20;
 
 #[derive(Clone)]
@@ -46,12 +46,12 @@ pub(super) struct Wire {
 
 /// One request.
 pub(super) struct Call<'a> {
-    /// Reads after "the engine refused to".
+    /// Follows "the engine refused to" in messages.
     pub(super) action: &'a str,
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) query: Vec<(&'a str, String)>,
-    /// For the beginning of the answer; none where the engine may rightly be silent until something happens.
+    /// The time limit for the beginning of the answer; `None` if the engine may be silent until something happens.
     limit: Option<Duration>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
         Self { limit: Some(limit), ..self }
     }
 
-    /// The engine says nothing until something happens: the caller has a limit of its own, or waits as long as it takes.
+    /// The engine is silent until something happens: the caller has a limit of its own, or waits indefinitely.
     pub(super) fn without_limit(self) -> Self {
         Self { limit: None, ..self }
     }
@@ -89,9 +89,9 @@ struct Failure {
 }
 
 impl Wire {
-    /// Without a version in its paths, until one is agreed on.
+    /// Without a version in its paths, until one is negotiated.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
-        // A proxy of the environment must never see what is meant for the engine.
+        // A proxy in the environment must never see requests to the engine.
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT);
         let (builder, base) = match endpoint {
             Endpoint::Unix(path) => (builder.unix_socket(path.as_path()), "http://engine".to_owned()),
@@ -105,7 +105,7 @@ impl Wire {
         Self { base: format!("{}{prefix}", self.base).into(), ..self.clone() }
     }
 
-    /// One JSON document.
+    /// Returns one JSON document.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, EngineError> {
         let action = call.action.to_owned();
         let response = self.open(call).await?;
@@ -113,7 +113,7 @@ impl Wire {
         serde_json::from_slice(&body).map_err(|error| EngineError::Protocol { action, message: error.to_string() })
     }
 
-    /// `None` if there is no such thing.
+    /// `None` if there is no such object.
     pub(super) async fn find<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Option<T>, EngineError> {
         match self.read(call).await {
             Ok(found) => Ok(Some(found)),
@@ -122,12 +122,12 @@ impl Wire {
         }
     }
 
-    /// The body of a streaming response, after its head has arrived.
+    /// Returns the body of a streaming response, after its head has arrived.
     pub(super) async fn open(&self, call: Call<'_>) -> Result<Response, EngineError> {
         self.send(self.request(&call)?, &call).await
     }
 
-    /// The rest of an answer that is no stream.
+    /// Reads the rest of an answer that is not a stream.
     pub(super) async fn body(&self, response: Response, action: &str) -> Result<Bytes, EngineError> {
         let read = self.read_up_to(LARGEST, response, action);
         tokio::time::timeout(ANSWER, read).await.map_err(|_| self.silent(action, ANSWER))?
@@ -152,13 +152,13 @@ impl Wire {
         self.send(self.request(&call)?.header(header::CONTENT_TYPE, kind).body(body), &call).await
     }
 
-    /// Takes the connection over for a stream in both directions.
+    /// Upgrades the connection to a stream in both directions.
     pub(super) async fn upgrade(&self, call: Call<'_>, body: String) -> Result<reqwest::Upgraded, EngineError> {
         let request = self.request(&call)?.header(header::CONTENT_TYPE, "application/json").body(body);
         self.take_over(request, call, "tcp").await
     }
 
-    /// The same, for another protocol that the engine speaks on the connection.
+    /// The same for another protocol that the engine supports on the connection.
     pub(super) async fn upgrade_to(
         &self,
         call: Call<'_>,
@@ -231,7 +231,7 @@ pub(super) fn reader(response: Response) -> impl tokio::io::AsyncRead + Send + U
     StreamReader::new(response.bytes_stream().map_err(io::Error::other).boxed())
 }
 
-/// A name as one or more segments of a path: image names hold `/` and `:`, which may stand; the rest is escaped.
+/// A name as one or more segments of a path. Image names contain `/` and `:`, which are kept; the rest is escaped.
 pub(super) fn segment(name: &str) -> String {
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':').remove(b'@');
     utf8_percent_encode(name, ESCAPED).to_string()

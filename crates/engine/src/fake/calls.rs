@@ -1,4 +1,4 @@
-//! Calls as a test sees them, and what it can do to one: delay it, make it fail, make it panic.
+//! The calls that a test sees, and how it can change one: delay it, make it fail, make it panic.
 //!
 //! Each call has two phases: before the engine has done anything, and after it has done everything but before the caller
 //! gets the answer. A test that records both knows every state in which a killed daemon can leave an engine.
@@ -12,7 +12,7 @@ use super::{EngineError, FakeEngine};
 /// One phase of a call of one of the trait's methods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Numbers all calls of an engine from 1.
+    /// The number of the call, from 1 for each engine.
     pub number: u64,
     /// The method's name.
     pub operation: &'static str,
@@ -38,7 +38,7 @@ pub enum CallAction {
 
 pub(super) type Interceptor = Arc<dyn Fn(&Call) -> CallAction + Send + Sync>;
 
-/// A call that the engine carries out. It ends when this is dropped.
+/// A call in progress. It ends when this is dropped.
 #[must_use = "the call ends when this is dropped"]
 pub(super) struct CallGuard {
     engine: FakeEngine,
@@ -46,7 +46,7 @@ pub(super) struct CallGuard {
 }
 
 impl FakeEngine {
-    /// Passes every phase of every call to `interceptor`, on the caller's thread. Replaces the former interceptor.
+    /// Passes every phase of every call to `interceptor`, on the caller's thread. Replaces the previous interceptor.
     pub fn intercept_calls(&self, interceptor: impl Fn(&Call) -> CallAction + Send + Sync + 'static) {
         self.lock().interceptor = Some(Arc::new(interceptor));
     }

@@ -1,4 +1,4 @@
-//! What becomes of containers in the scripted engine.
+//! Containers of the fake engine.
 
 use super::{
     ContainerCreate, ContainerState, EngineError, EngineEvent, FakeEngine, LogChunk, ObservedContainer, Resources, Sidecar,
@@ -55,12 +55,12 @@ impl FakeEngine {
             asked: container.clone(),
             files: Vec::new(),
             output: Vec::new(),
-            stubborn: false,
+            ignores_signals: false,
         });
         Ok(id)
     }
 
-    /// On the network that is there: whose namespaces it joins makes no difference here.
+    /// On its own network; joined namespaces make no difference here.
     pub(super) fn add_sidecar(&self, sidecar: &Sidecar) -> Result<String, EngineError> {
         let network = self.lock().networks.first().map(|network| network.name.clone()).unwrap_or_default();
         self.add_container(&ContainerCreate {
@@ -99,7 +99,7 @@ impl FakeEngine {
         container.observed.state = ContainerState::Running { pid };
         container.observed.started_at = started_at;
         drop(state);
-        self.tell(&id, EngineEventKind::Started);
+        self.emit(&id, EngineEventKind::Started);
         for (stderr, text) in output {
             self.write(&id, stderr, &text);
         }
@@ -121,22 +121,22 @@ impl FakeEngine {
         }
         container.observed.state = if paused { ContainerState::Paused { pid } } else { ContainerState::Running { pid } };
         drop(state);
-        self.tell(&id, if paused { EngineEventKind::Paused } else { EngineEventKind::Unpaused });
+        self.emit(&id, if paused { EngineEventKind::Paused } else { EngineEventKind::Unpaused });
         Ok(())
     }
 
     pub(super) fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
-        let (runs, stubborn) = {
+        let (runs, ignores_signals) = {
             let mut state = self.lock();
             let container = state.container(id)?;
-            (container.runs(), container.stubborn)
+            (container.runs(), container.ignores_signals)
         };
         let forced = signal == "SIGKILL";
         match (runs, forced) {
             (false, true) => Ok(()),
             (false, false) => Err(refused("send the signal", 409, "the container is not running")),
             (true, forced) => {
-                if forced || (!stubborn && number(signal).is_some()) {
+                if forced || (!ignores_signals && number(signal).is_some()) {
                     self.end_by(id, signal);
                 }
                 Ok(())
@@ -159,7 +159,7 @@ impl FakeEngine {
         container.observed.state = ContainerState::Exited { code, out_of_memory: false, error: None, finished_at };
         let id = container.observed.id.clone();
         drop(state);
-        self.tell(&id, EngineEventKind::Died { code });
+        self.emit(&id, EngineEventKind::Died { code });
         self.changed();
     }
 
@@ -170,7 +170,7 @@ impl FakeEngine {
         let (id, labels) = (container.observed.id.clone(), container.observed.labels.clone());
         state.containers.retain(|container| container.observed.id != id);
         drop(state);
-        // Nobody may be listening.
+        // There may be no receiver.
         let _ = self.events.send(Ok(EngineEvent { container: id, labels, kind: EngineEventKind::Removed }));
         self.changed();
     }
@@ -182,7 +182,7 @@ impl FakeEngine {
         }
     }
 
-    pub(super) fn tell(&self, id: &str, kind: EngineEventKind) {
+    pub(super) fn emit(&self, id: &str, kind: EngineEventKind) {
         let labels = match self.lock().container(id) {
             Ok(container) => container.observed.labels.clone(),
             Err(_) => return,
@@ -201,7 +201,7 @@ impl FakeEngine {
     }
 }
 
-/// A container with nothing but a name, labels and an image.
+/// A container with only a name, labels and an image.
 pub(super) fn bare(name: &str, labels: &Labels, image: &str) -> ContainerCreate {
     ContainerCreate {
         name: name.to_owned(),
@@ -229,7 +229,7 @@ pub(super) fn bare(name: &str, labels: &Labels, image: &str) -> ContainerCreate 
     }
 }
 
-/// Of the signals that end a program by default.
+/// Whether the signal ends a program by default.
 fn number(signal: &str) -> Option<i64> {
     Some(match signal {
         "SIGINT" => 2,

@@ -11,7 +11,7 @@ use crate::ExecInput;
 /// Calls that must not overlap for the same container.
 pub(super) const EXCLUSIVE: &[&str] = &["upload", "start", "stop", "remove_container", "inspect"];
 
-/// Says that something is being done with a container, until it is dropped.
+/// Marks a container as being worked on, until it is dropped.
 pub struct Mark {
     engine: FakeEngine,
     number: u64,
@@ -41,7 +41,7 @@ impl FakeEngine {
         self
     }
 
-    /// An image that is not here and can be pulled, with this progress.
+    /// A missing image that can be pulled, with this progress.
     pub fn with_pullable(self, name: &str, progress: Vec<PullProgress>) -> Self {
         self.lock().pullable.insert(name.to_owned(), progress);
         self
@@ -53,35 +53,35 @@ impl FakeEngine {
         self
     }
 
-    /// The next call of this operation fails so. Several are used up one by one.
+    /// The next call of this operation fails with this error. Several errors are used one by one.
     pub fn fail_next(&self, operation: &str, error: EngineError) {
         self.lock().failures.entry(operation.to_owned()).or_default().push_back(error);
     }
 
-    /// Every call of this operation takes so long.
+    /// Every call of this operation takes this long.
     pub fn delay(&self, operation: &str, by: Duration) {
         self.lock().delays.insert(operation.to_owned(), by);
     }
 
-    /// What was asked, in order: `start container-3`, `kill container-3 SIGHUP`.
+    /// The calls so far, in order: `start container-3`, `kill container-3 SIGHUP`.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
     }
 
-    /// The same, and forgotten.
+    /// The calls so far, which are then forgotten.
     pub fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().calls)
     }
 
-    /// It ends by itself. All of these take an id or a name.
-    pub fn die(&self, id: &str, code: i64) {
+    /// The container exits by itself. All of these take an id or a name.
+    pub fn exit(&self, id: &str, code: i64) {
         self.end(id, code);
     }
 
-    /// It hears no signal but SIGKILL.
-    pub fn be_stubborn(&self, id: &str) {
+    /// It ignores every signal except SIGKILL.
+    pub fn ignore_signals(&self, id: &str) {
         if let Ok(container) = self.lock().container(id) {
-            container.stubborn = true;
+            container.ignores_signals = true;
         }
     }
 
@@ -89,7 +89,7 @@ impl FakeEngine {
         self.write(id, stderr, text);
     }
 
-    /// Lines (on stderr if true) that the container of this name writes each time it starts.
+    /// Lines (on stderr if true) that the container of this name writes at each start.
     pub fn log_at_start(&self, name: &str, lines: &[(bool, &str)]) {
         let lines = lines.iter().map(|(stderr, text)| (*stderr, (*text).to_owned())).collect();
         self.lock().output_at_start.insert(name.to_owned(), lines);
@@ -120,18 +120,18 @@ impl FakeEngine {
     }
 
     /// The container is removed outside of devenv.
-    pub fn vanish(&self, id: &str) {
+    pub fn remove_externally(&self, id: &str) {
         self.drop_container(id);
     }
 
     /// The engine goes away: streams end with an error and calls fail, until it is back.
-    pub fn go_away(&self) {
+    pub fn disconnect(&self) {
         self.lock().gone = true;
-        // Nobody may be listening.
+        // There may be no receiver.
         let _ = self.events.send(Err("it went away".to_owned()));
     }
 
-    pub fn come_back(&self) {
+    pub fn reconnect(&self) {
         self.lock().gone = false;
     }
 
@@ -157,7 +157,7 @@ pub(super) async fn read_input(input: Option<ExecInput>) -> Vec<u8> {
     let input = input.and_then(|input| input.lock().unwrap_or_else(PoisonError::into_inner).take());
     let mut content = Vec::new();
     if let Some(mut input) = input {
-        // What could be read is what the command gets.
+        // The command gets the input that could be read.
         let _ = input.read_to_end(&mut content).await;
     }
     content
@@ -210,20 +210,20 @@ mod tests {
         assert!(engine.kill(&id, "SIGHUP").await.unwrap_err().to_string().contains("scripted"));
         engine.kill(&id, "SIGHUP").await.unwrap();
         engine.delay("inspect", Duration::from_secs(7));
-        let begun = Instant::now();
+        let started = Instant::now();
         engine.inspect(&id).await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        assert_eq!(started.elapsed(), Duration::from_secs(7));
         assert_eq!(engine.calls(), [format!("kill {id} SIGHUP"), format!("kill {id} SIGHUP"), format!("inspect {id}")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stubborn_container_ends_with_its_grace() {
+    async fn a_container_that_ignores_signals_ends_after_its_grace() {
         let engine = FakeEngine::new().with_image("i");
         let id = running(&engine).await;
-        engine.be_stubborn("c");
-        let begun = Instant::now();
+        engine.ignore_signals("c");
+        let started = Instant::now();
         engine.stop(&id, "SIGTERM", Duration::from_secs(10)).await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
         let state = engine.inspect(&id).await.unwrap().unwrap().state;
         assert!(matches!(state, ContainerState::Exited { code: 137, .. }));
     }
@@ -237,16 +237,16 @@ mod tests {
         let mut events = engine.events(&labels().owner);
         let output = tokio::spawn(engine.logs(&id, None, true).try_collect::<Vec<_>>());
         engine.log(&id, true, "last words");
-        engine.die(&id, 3);
+        engine.exit(&id, 3);
         assert_eq!(output.await.unwrap().unwrap()[0].text, "last words");
         assert_eq!(events.next().await.unwrap().unwrap().kind, EngineEventKind::Died { code: 3 });
         let pulled: Vec<_> = engine.pull("far").try_collect().await.unwrap();
         assert_eq!((pulled.len(), engine.image("far").await.unwrap().is_some()), (1, true));
-        engine.go_away();
+        engine.disconnect();
         assert!(matches!(events.next().await, Some(Err(EngineError::Unreachable { .. }))));
         assert!(events.next().await.is_none());
         assert!(engine.info().await.is_err());
-        engine.come_back();
+        engine.reconnect();
         assert!(engine.info().await.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The state of the scripted engine: its objects, and what a test has scripted.
+//! The state of the fake engine: its objects, and what a test has scripted.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,13 +20,13 @@ pub(super) struct State {
     pub(super) delays: HashMap<String, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) output_at_start: HashMap<String, Vec<(bool, String)>>,
-    /// What is being done now with which container, by mark.
+    /// The containers that are being worked on, by mark.
     pub(super) marks: BTreeMap<u64, (String, String)>,
     pub(super) overlaps: Vec<String>,
     pub(super) gone: bool,
     /// The directory of all volumes. Without it volumes have no files.
     pub(super) root: Option<PathBuf>,
-    /// What the engine says of their places is true on another machine.
+    /// The mount points that it reports are those of another machine.
     pub(super) elsewhere: bool,
     pub(super) interceptor: Option<super::calls::Interceptor>,
     pub(super) calls_made: u64,
@@ -40,7 +40,7 @@ pub(super) struct Container {
     pub(super) observed: ObservedContainer,
     pub(super) files: Vec<UploadFile>,
     pub(super) output: Vec<LogChunk>,
-    pub(super) stubborn: bool,
+    pub(super) ignores_signals: bool,
 }
 
 impl State {

@@ -51,7 +51,7 @@ impl FakeEngine {
                 }
             }))
         })
-        .flat_map(|begun| match begun {
+        .flat_map(|started| match started {
             Ok(chunks) => chunks.boxed(),
             Err(error) => stream::iter([Err(error)]).boxed(),
         })

@@ -1,4 +1,4 @@
-//! The files of volumes. Without a directory for them, volumes hold nothing. With one, each volume is a directory of real
+//! The files of volumes. Without a directory for them, volumes have no files. With one, each volume is a directory of real
 //! files, helper containers run their command on these files, and the whole engine can be copied with them.
 
 use std::{
@@ -29,7 +29,7 @@ impl FakeEngine {
         self
     }
 
-    /// As [`Self::with_volumes_in`], for an engine on another machine: the mount points that it reports are not on this one.
+    /// Like [`Self::with_volumes_in`], for an engine on another machine: the mount points that it reports do not exist here.
     #[must_use]
     pub fn with_volumes_elsewhere(self, root: &Path) -> Self {
         self.lock().elsewhere = true;
@@ -108,7 +108,7 @@ impl FakeEngine {
         Ok(work.await.unwrap_or_else(|error| failed(&error.to_string())))
     }
 
-    /// It runs once its input is closed, and what it writes comes all at once.
+    /// It runs once its input is closed, and its output comes all at once.
     pub(super) async fn open_helper_container(&self, helper: &HelperRun) -> Result<ExecSession, EngineError> {
         let id = self.add_helper(helper)?;
         let (engine, helper) = (self.clone(), helper.clone());
@@ -164,12 +164,12 @@ impl FakeEngine {
             asked: ContainerCreate { mounts: helper.mounts.clone(), ..bare(&id, &labels, &helper.image) },
             files: Vec::new(),
             output: Vec::new(),
-            stubborn: false,
+            ignores_signals: false,
         });
         Ok(id)
     }
 
-    /// What a container has mounted, if a shell is to run in it and volumes have files.
+    /// The mounts of a container, if it runs a shell and volumes have files.
     pub(super) fn mounts_for_shell(&self, id: &str, command: &[String]) -> Option<Vec<CreatedMount>> {
         let mut state = self.lock();
         let is_shell = command.first().is_some_and(|program| program == "sh") && state.root.is_some();
@@ -205,7 +205,7 @@ impl FakeEngine {
             let mut stdin = child.stdin.take();
             let feed = async {
                 if let Some(stdin) = &mut stdin {
-                    // One that reads no more is no failure.
+                    // A command that stops reading is no error.
                     let _ = stdin.write_all(&input).await;
                 }
                 drop(stdin);
@@ -232,7 +232,7 @@ impl State {
         }
     }
 
-    /// Where the engine says that it is.
+    /// The mount point that the engine reports.
     pub(super) fn mountpoint(&self, volume: &str) -> PathBuf {
         if self.elsewhere { Path::new("/on-another-machine").join(volume) } else { self.directory(volume) }
     }
@@ -288,7 +288,7 @@ fn replace_targets(word: &str, places: &[(String, PathBuf)]) -> String {
     text
 }
 
-/// Programs that take precedence over the machine's own.
+/// Programs that replace those of the machine.
 fn stub_directory(root: &Path) -> PathBuf {
     use std::os::unix::fs::symlink;
     let directory = root.join(".programs");

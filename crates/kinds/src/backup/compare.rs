@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_difference_is_told() {
+    fn every_kind_of_difference_is_reported() {
         let before =
             [content("app/a", 1, Some("x")), content("app/b", 2, Some("y")), content("app/c", 3, None), content("app/d", 4, Some("z"))];
         let after = [

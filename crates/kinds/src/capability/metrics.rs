@@ -8,7 +8,7 @@ use super::{Page, ProvisionContext};
 /// The metrics of one kind.
 #[async_trait]
 pub trait MetricSource: Send + Sync {
-    /// Name and help of the figure that says whether the server answers.
+    /// Name and help of the metric that says whether the server answers.
     fn up(&self) -> (&'static str, &'static str);
 
     /// Asks the server; the reason if it does not answer. `provision` is what the kind declared of it.

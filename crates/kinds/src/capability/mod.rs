@@ -65,7 +65,7 @@ macro_rules! ability {
     (backups of $kind:expr) => { $crate::capability::ability!(backups: Backups = $kind); };
     (transfers of $kind:expr) => { $crate::capability::ability!(transfers: Transfers = $kind); };
     (golden of $kind:expr) => { $crate::capability::ability!(golden: Golden = $kind); };
-    (figures of $kind:expr) => { $crate::capability::ability!(figures: MetricSource = $kind); };
+    (metrics of $kind:expr) => { $crate::capability::ability!(metrics: MetricSource = $kind); };
     (faults of $kind:expr) => { $crate::capability::ability!(faults: Faults = $kind); };
     (workloads of $kind:expr) => { $crate::capability::ability!(workloads: Workloads = $kind); };
     ($name:ident: $ability:ident = $kind:expr) => {
@@ -127,7 +127,7 @@ pub trait ServiceKind: Send + Sync {
         None
     }
 
-    fn figures(&self) -> Option<&dyn MetricSource> {
+    fn metrics(&self) -> Option<&dyn MetricSource> {
         None
     }
 

@@ -33,7 +33,7 @@ pub struct Context<'a> {
     /// The local certificate authority's certificate, on the host.
     pub authority: &'a Path,
     /// Where the daemon serves metrics: of the environment, and below that of each service whose are [`Metrics::Asked`].
-    pub figures: Option<SocketAddrV4>,
+    pub metrics_address: Option<SocketAddrV4>,
 }
 
 /// The lease of a port of the host at which the daemon serves metrics, under a number at which no container serves anything.

@@ -18,7 +18,7 @@ fn cause_of(kind: &str, from: From, line: &str) -> Option<String> {
 }
 
 #[test]
-fn every_line_that_a_real_failure_left_is_told_its_cause() {
+fn every_line_of_a_real_failure_is_explained_by_its_cause() {
     use From::{Engine, Log, Probe};
     let table: &[(&str, From, &str, &str)] = &[
         ("postgres", Log, "FATAL:  could not map anonymous shared memory: Cannot allocate memory", "shared_buffers"),
@@ -230,7 +230,7 @@ fn the_words_of_an_engine_are_found_in_the_message_that_passes_them_on() {
 }
 
 #[test]
-fn what_is_not_known_is_not_guessed() {
+fn unknown_failures_get_no_diagnosis() {
     assert_eq!(cause_of("postgres", From::Log, "LOG:  database system is ready to accept connections"), None);
     assert_eq!(cause_of("redis", From::Log, "FATAL:  lock file \"postmaster.pid\" already exists"), None);
     // A client's mistake in the server's log is no reason why the server failed.

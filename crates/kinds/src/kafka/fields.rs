@@ -162,7 +162,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_broker_is_told_all_its_addresses_before_it_starts() {
+    fn a_broker_gets_all_its_addresses_before_it_starts() {
         let given = given(
             "events",
             json!({"kafka": {

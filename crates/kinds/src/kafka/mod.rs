@@ -40,7 +40,7 @@ impl ServiceKind for KafkaKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];
@@ -65,7 +65,7 @@ mod tests {
     use crate::diagnosis::{Evidence, diagnose};
 
     #[test]
-    fn what_the_probe_says_of_the_advertised_address_is_known_to_the_diagnosis() {
+    fn the_diagnosis_knows_the_probes_message_about_the_advertised_address() {
         let said = super::probe::advertises(&["kafka:9092".to_owned()], 25_001);
         let evidence = Evidence { kind: "kafka".to_owned(), service: "events".to_owned(), probe: vec![said], ..Evidence::default() };
         assert!(diagnose(&evidence).unwrap().cause.contains("advertises another address"));

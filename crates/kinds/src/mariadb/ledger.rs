@@ -191,7 +191,7 @@ mod tests {
     use crate::script::{ScriptFormat, files::Content};
 
     #[test]
-    fn no_path_can_leave_its_quotes_and_a_failure_is_told_in_its_column() {
+    fn no_path_can_leave_its_quotes_and_a_failure_is_reported_with_its_column() {
         let script = Script {
             path: "a'b.sql".into(),
             content: Content::Shipped(b""),

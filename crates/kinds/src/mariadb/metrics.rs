@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_status_says_has_the_names_that_rules_expect() {
+    fn metrics_from_the_status_have_the_names_that_rules_expect() {
         let row = |name: &str, value: &str| vec![Some(name.to_owned()), Some(value.to_owned())];
         let mut page = Page::default();
         status(&mut page, &[row("THREADS_CONNECTED", "3"), row("QUESTIONS", "70"), row("OTHER", "1")]);

@@ -45,7 +45,7 @@ impl ServiceKind for MariadbKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, servers, provisions, scripts, leases, backups, transfers, golden, figures, faults, workloads);
+    abilities!(probes, servers, provisions, scripts, leases, backups, transfers, golden, metrics, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

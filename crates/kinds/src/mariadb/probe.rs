@@ -82,7 +82,7 @@ mod tests {
     use crate::diagnosis::{Evidence, diagnose};
 
     #[test]
-    fn what_the_server_refuses_is_known_to_the_diagnosis() {
+    fn the_diagnosis_knows_the_servers_refusals() {
         for (code, state, message, cause) in [
             (1045, "28000", "Access denied for user 'root'@'172.18.0.1' (using password: YES)", "another password"),
             (1040, "08004", "Too many connections", "are in use"),

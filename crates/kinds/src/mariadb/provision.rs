@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_where_all_is_as_asked() {
+    fn nothing_is_written_if_everything_is_as_requested() {
         let found =
             Found { users: HashMap::new(), databases: ["a_b".to_owned()].into(), grants: [("ann".to_owned(), r"a\_b".to_owned())].into() };
         let (mut changes, mut statements) = (Vec::new(), Vec::new());

@@ -144,7 +144,7 @@ async fn an_owner_reaches_its_own_database_only_and_then_nothing_is_left_to_do()
 }
 
 #[tokio::test]
-async fn scripts_and_data_sets_are_applied_once_and_a_failure_is_told_at_its_line() {
+async fn scripts_and_data_sets_are_applied_once_and_a_failure_is_reported_at_its_line() {
     let server = Server::filled().await;
     assert_eq!(server.rows("app", "select id, name, vip, born from person order by id").await[1][1].as_deref(), Some("B\nob"));
     assert_eq!(server.one("app", "select count(*) from person where born is null").await, "1");
@@ -170,7 +170,7 @@ async fn scripts_and_data_sets_are_applied_once_and_a_failure_is_told_at_its_lin
 }
 
 #[tokio::test]
-async fn a_lease_is_a_whole_copy_that_nobody_else_sees_and_goes_with_its_holder() {
+async fn a_lease_is_a_private_full_copy_that_is_removed_with_its_holder() {
     let server = Server::filled().await;
     let lessor = MariadbKind.lessor(&server.service, &server.context()).unwrap();
     let (one, other) = (lessor.take("a", Some("app"), "1").await.unwrap(), lessor.take("b", Some("app"), "1").await.unwrap());
@@ -202,7 +202,7 @@ async fn a_lease_is_a_whole_copy_that_nobody_else_sees_and_goes_with_its_holder(
 }
 
 #[tokio::test]
-async fn a_dump_comes_back_whole_beside_what_is_in_use_and_takes_its_place() {
+async fn a_dump_is_restored_beside_the_database_in_use_and_replaces_it() {
     let server = Server::filled().await;
     let engine = engine().await;
     let site = ServerSite {

@@ -315,7 +315,7 @@ mod tests {
     use crate::script::files::Content;
 
     #[test]
-    fn an_error_of_the_client_is_told_at_the_line_of_the_file() {
+    fn an_error_of_the_client_is_reported_at_the_line_of_the_file() {
         let script = Script {
             path: "init/01.sql".into(),
             content: Content::Shipped(b""),

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_servers_words_and_a_lost_connection_is_known() {
+    fn a_refusal_is_reported_in_the_servers_words_and_a_lost_connection_is_recognised() {
         let refused = Error::Server(mysql_async::ServerError { code: 1045, message: "Access denied".into(), state: "28000".into() });
         assert_eq!((reason(&refused).as_str(), is_lost(&refused)), ("Access denied (SQLSTATE 28000)", false));
         let cut = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));

@@ -1,7 +1,7 @@
 //! Metrics of servers for Prometheus: each server is queried in its own protocol on a scrape, and never otherwise.
 //!
 //! Names are those of the exporters that people know (`pg_…`, `redis_…`, `kafka_…`), so that their rules and dashboards
-//! fit. A server that does not answer is a figure too: `pg_up 0`. The daemon serves the [`Page`]s; nothing here listens.
+//! fit. A server that does not answer is a metric too: `pg_up 0`. The daemon serves the [`Page`]s; nothing here listens.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ const LIMIT: Duration = Duration::from_secs(4);
 
 /// The metrics of the provisioned server; none if its kind has none.
 pub async fn of(provision: &OfKind, cx: &ProvisionContext) -> Option<Page> {
-    let figures = crate::of(provision).and_then(ServiceKind::figures)?;
-    let (up, help) = figures.up();
-    let answer = timeout(LIMIT, figures.ask(provision, cx)).await.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
+    let source = crate::of(provision).and_then(ServiceKind::metrics)?;
+    let (up, help) = source.up();
+    let answer = timeout(LIMIT, source.ask(provision, cx)).await.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
     let mut page = answer.unwrap_or_else(|reason| {
         tracing::debug!(%reason, up, "Cannot read a server's metrics.");
         Page::default()

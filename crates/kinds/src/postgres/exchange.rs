@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn none_takes_its_place_where_one_cannot() {
+    async fn no_part_is_put_in_place_if_one_fails() {
         let case = Case::new();
         let site = case.site().await;
         let dumped = PostgresKind.dump(&site, case.place.path()).await.unwrap();

@@ -31,7 +31,7 @@ impl MetricSource for PostgresKind {
 
 async fn ask(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Page, String> {
     let superuser = Superuser::of(server, cx).map_err(|error| error.to_string())?;
-    superuser.ask("devenv figures", read).await
+    superuser.ask("devenv metrics", read).await
 }
 
 async fn read(client: Client) -> Result<Page, tokio_postgres::Error> {

@@ -40,7 +40,7 @@ impl ServiceKind for PostgresKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, transfers, golden, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, golden, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

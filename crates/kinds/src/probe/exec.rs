@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn giving_up_ends_what_the_command_started() {
+    async fn giving_up_ends_the_processes_of_the_command() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let command = shell(&format!("sleep 60 & echo $! > {}.new; mv {0}.new {0}; wait", file.display()));

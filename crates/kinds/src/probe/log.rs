@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_matching_line_is_the_receipt_and_else_the_last_line_is_told() {
+    async fn the_first_matching_line_is_the_receipt_and_otherwise_the_last_line_is_reported() {
         let lines: Lines = Arc::new(|| stream::iter(["starting", "listening on 80"].map(str::to_owned)).chain(stream::pending()).boxed());
         let limit = Duration::from_secs(2);
         assert_eq!(ask("listening on \\d+", &lines, limit).await.unwrap().evidence, "logged `listening on 80`");

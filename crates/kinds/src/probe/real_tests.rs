@@ -169,7 +169,7 @@ async fn postgres_is_seen_soon_after_its_first_boot_and_never_before() {
 }
 
 #[tokio::test]
-async fn a_postgres_failure_is_told_in_the_servers_words() {
+async fn a_postgres_failure_is_reported_in_the_servers_words() {
     let (_directory, vault) = vault();
     let password = SecretRef::new("db", "postgres");
     let environment = format!("POSTGRES_PASSWORD={}", vault.reveal(&password).unwrap());
@@ -243,7 +243,7 @@ async fn kafka_is_seen_when_a_consumer_group_could_work() {
 }
 
 #[tokio::test]
-async fn a_kafka_that_tells_another_address_is_not_ready() {
+async fn a_kafka_that_advertises_another_address_is_not_ready() {
     let (_directory, vault) = vault();
     let (advertised, port) = (free_port(), free_port());
     let container = start_kafka(advertised);

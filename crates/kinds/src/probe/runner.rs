@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_that_has_begun_to_answer_is_asked_often_however_long_it_took_to() {
+    async fn a_service_that_has_started_to_answer_is_probed_often_however_long_that_took() {
         let started = Instant::now();
         let after = Duration::from_secs(50);
         let ask = |_| async {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_tells_the_last_three_different_failures_and_each_was_heard_once() {
+    async fn the_deadline_reports_the_last_three_different_failures_and_each_was_passed_on_once() {
         let started = Instant::now();
         let ask = |_| {
             ready(match started.elapsed().as_millis() {

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_port_is_asked_for_and_two_leased_ones_are_told_apart() {
+    fn a_fixed_port_is_requested_and_two_leased_ones_are_distinguished() {
         let ports = |fields: Value| {
             let given = given("api", json!({ "process": fields }));
             needs(&given.profile).ports.into_iter().map(|need| (need.container, need.fixed)).collect::<Vec<_>>()

@@ -118,7 +118,7 @@ impl Prometheus {
         let mut jobs: IndexMap<&str, Value> = IndexMap::new();
         for (name, facts) in cx.neighbours {
             let name = name.as_str();
-            match (&facts.metrics, cx.figures) {
+            match (&facts.metrics, cx.metrics_address) {
                 (Metrics::Served(MetricsEndpoint { host, port, path }), _) => {
                     jobs.insert(name, job(name, name, &format!("{host}:{port}"), path));
                 }
@@ -128,7 +128,7 @@ impl Prometheus {
                 (Metrics::Asked, None) | (Metrics::None, _) => {}
             }
         }
-        if let Some(daemon) = cx.figures {
+        if let Some(daemon) = cx.metrics_address {
             jobs.insert(ENVIRONMENT, environment(&daemon.to_string()));
         }
         for (name, scrape) in &self.scrape {
@@ -150,7 +150,7 @@ impl Prometheus {
     }
 }
 
-/// Of all containers at once, so that each figure names its service itself.
+/// Of all containers at once, so that each metric names its service itself.
 fn environment(target: &str) -> Value {
     json!({
         "job_name": ENVIRONMENT,
@@ -174,7 +174,7 @@ mod tests {
     use devenv_profile::testing::Given;
 
     #[test]
-    fn what_has_figures_is_scraped_by_itself_and_jobs_and_rules_are_added() {
+    fn services_with_metrics_are_scraped_without_configuration_and_jobs_and_rules_are_added() {
         let given = Given::nothing()
             .and("tracing", json!({ "jaeger": {} }))
             .and("db", json!({ "postgres": {} }))
@@ -183,7 +183,7 @@ mod tests {
                 "metrics",
                 json!({ "prometheus": {
                     "rules": ["alerts/db.yaml", "more/db.yaml"],
-                    "scrape": { "api-figures": { "service": "api", "path": "/stats", "interval": "1s" } },
+                    "scrape": { "api-metrics": { "service": "api", "path": "/stats", "interval": "1s" } },
                 }}),
             )
             .asset("alerts/db.yaml", "groups: []\n")
@@ -228,7 +228,7 @@ mod tests {
             static_configs:
             - targets:
               - 10.213.7.1:20007
-          - job_name: api-figures
+          - job_name: api-metrics
             metrics_path: /stats
             static_configs:
             - targets:

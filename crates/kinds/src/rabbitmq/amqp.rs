@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_told_in_the_servers_words() {
+    async fn a_refusal_is_reported_in_the_servers_words() {
         let start = answer(START, b"\0\x09\0\0\0\x12\x07versionS\0\0\0\x054.0.5");
         let refusal = answer(CLOSE, &[&403u16.to_be_bytes()[..], &short("ACCESS_REFUSED - login was refused"), &[0; 4]].concat());
         let error = against(vec![start, refusal]).await.unwrap_err();

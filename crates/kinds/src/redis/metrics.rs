@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_info_says_has_the_names_that_rules_expect() {
+    fn metrics_from_info_have_the_names_that_rules_expect() {
         let info = "# Memory\r\nused_memory:1048576\r\nmaxmemory:0\r\n# Persistence\r\nrdb_last_bgsave_status:err\r\naof_enabled:1\r\n\
                     # Stats\r\nevicted_keys:7\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=0\r\n";
         let text = read(info).to_string();

@@ -37,7 +37,7 @@ impl ServiceKind for RedisKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, figures, backups, transfers, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, faults, workloads);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

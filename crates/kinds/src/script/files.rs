@@ -331,7 +331,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_of_no_known_kind_is_an_error_with_its_path() {
+    fn a_missing_or_unknown_file_is_an_error_with_its_path() {
         let project = tempfile::tempdir().unwrap();
         fs::write(project.path().join("a.xlsx"), "").unwrap();
         let fails =

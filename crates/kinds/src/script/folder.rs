@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_applied_is_named_at_once_with_what_to_do() {
+    fn a_file_that_cannot_be_applied_is_named_at_once_with_a_hint() {
         for (names, message, hint) in [
             (
                 &["1.sql", "LICENSE", "diagram.png", "old.sql.disabled"][..],
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_passed_over_with_scripts_in_it_is_told() {
+    fn a_skipped_directory_with_scripts_is_reported() {
         let listing = listed(&["1.sql", "archive/99-drop.sql", "archive/deep/98.sql", "images/a.png"]).unwrap();
         assert_eq!(listing.files.len(), 1);
         assert_eq!(

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_depends_on_the_mode_and_on_what_was_recorded() {
+    fn the_decision_depends_on_the_mode_and_the_ledger() {
         use LedgerMode::{Always, OnChange, Once};
         use RecordedState::{Applied, Failed, Interrupted as CutOff, Running};
         use Verdict::{Apply, Changed, Interrupted, Keep};

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_divided_file_only_the_way_up_is_left_at_its_lines() {
+    fn only_the_up_migration_of_a_file_is_kept_with_its_line_numbers() {
         for (up, down) in [
             ("-- +goose Up", "-- +goose Down"),
             ("-- +migrate Up", "-- +migrate Down"),

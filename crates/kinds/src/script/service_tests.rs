@@ -249,7 +249,7 @@ async fn a_flush_in_a_file_leaves_the_ledger_and_a_file_that_was_cut_off_goes_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_line_for_redis_is_told_by_its_number() {
+async fn a_bad_redis_line_is_reported_with_its_number() {
     let project = Project::redis(false);
     for (path, text, wanted) in [
         ("seed/a.redis", "SET a 1\nINCR a\nLPUSH a x\nSET b 1\n", "seed/a.redis:3: WRONGTYPE"),

@@ -1,15 +1,15 @@
-//! The conformance table: each row one act of a real tool on real files, and the exact number of reloads that it is.
+//! The conformance table: each row is one action of a real tool on real files, with the exact number of reloads.
 //!
-//! VS Code and JetBrains' editors need a screen; their saves are made by the calls that they document.
+//! VS Code and JetBrains' editors need a screen, so their saves are made by the system calls that they document.
 
 use super::*;
 
-/// Longer than any pause within one act.
+/// Longer than any pause within one action.
 const LONG_QUIET: Duration = Duration::from_millis(700);
 
 struct Row {
     project: Project,
-    /// Files of the last change.
+    /// The files of the last change.
     changed: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ impl Row {
         Self { project: Project::with(&["app"], None, prepare).await, changed: Vec::new() }
     }
 
-    /// Runs a command in the project, with `arguments` split at blanks.
+    /// Runs a command in the project, with `arguments` split at spaces.
     fn run(&mut self, program: &str, arguments: &str) -> &mut Self {
         self.run_words(program, &arguments.split_whitespace().collect::<Vec<_>>())
     }
@@ -32,7 +32,7 @@ impl Row {
         self
     }
 
-    /// The act was so many reloads; and the next save is one, whatever the act did to what is watched.
+    /// The action causes this many reloads, and the next save causes one, whatever the action did to the watched files.
     async fn is(&mut self, reloads: usize) {
         let mut seen = 0;
         while let Ok(observation) = timeout(if seen < reloads { DEADLINE } else { LONG_QUIET }, self.project.observations.recv()).await {
@@ -354,7 +354,7 @@ async fn ignored_paths_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_is_no_change() {
+async fn reading_a_file_is_no_change() {
     let mut row = Row::new().await;
     row.run("cat", "app/server.py").run("cp", "app/server.py elsewhere").run("grep", "-r one app").is(0).await;
 }

@@ -12,10 +12,10 @@ async fn the_engine_may_go_away_and_come_back_under_it() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
-    world.engine.go_away();
+    world.engine.disconnect();
     life.handle.engine_gone().await;
     let turn = life.handle.up(world.spec()).await.unwrap();
-    world.engine.come_back();
+    world.engine.reconnect();
     life.handle.observed(observe(&world.engine).await).await;
     let view = within(life.handle.until_up(turn)).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
@@ -58,7 +58,7 @@ async fn a_port_that_is_taken_at_the_start_fails_that_service_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_daemon_asked_for_and_the_engine_made_late_is_taken_or_replaced() {
+async fn objects_that_the_engine_created_late_for_a_dead_daemon_are_used_or_replaced() {
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
@@ -67,8 +67,8 @@ async fn what_a_dead_daemon_asked_for_and_the_engine_made_late_is_taken_or_repla
     let (mut of_another_spec, _) = world.engine.created(&api.id).unwrap();
     of_another_spec.labels.spec = Some(SpecHash::recorded("older"));
     life.kill().await;
-    world.engine.vanish(&db.id);
-    world.engine.vanish(&api.id);
+    world.engine.remove_externally(&db.id);
+    world.engine.remove_externally(&api.id);
 
     world.engine.delay("image", Duration::from_millis(50));
     let life = world.start().await;
@@ -80,7 +80,7 @@ async fn what_a_dead_daemon_asked_for_and_the_engine_made_late_is_taken_or_repla
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_networks_of_one_name_one_stays_and_down_leaves_neither() {
+async fn only_one_of_two_networks_with_one_name_is_kept_and_down_removes_both() {
     let world = World::new();
     world.engine.delay("networks", Duration::from_millis(50));
     let life = world.start().await;
@@ -114,7 +114,7 @@ async fn of_two_networks_of_one_name_one_stays_and_down_leaves_neither() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_was_away_for_one_call_alone_is_asked_again() {
+async fn an_engine_that_failed_for_a_single_call_is_asked_again() {
     let world = World::new();
     world.engine.fail_next("create_container", EngineError::Unreachable { endpoint: "fake".into(), reason: "too many at once".into() });
     let life = world.start().await;

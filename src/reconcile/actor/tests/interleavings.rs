@@ -26,12 +26,12 @@ async fn something_happens(world: &World, life: &mut Lifecycle, dice: &mut StdRn
     match dice.random_range(0..10) {
         0..3 => {
             if let Some(container) = world.find(name).await {
-                world.engine.die(&container.id, 1);
+                world.engine.exit(&container.id, 1);
             }
         }
         3 => {
             if let Some(container) = world.find(name).await {
-                world.engine.vanish(&container.id);
+                world.engine.remove_externally(&container.id);
             }
         }
         4 => drop(life.handle.up(world.spec()).await),
@@ -43,7 +43,7 @@ async fn something_happens(world: &World, life: &mut Lifecycle, dice: &mut StdRn
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_one_thing_is_done_with_a_service_at_a_time_and_all_of_it_comes_to_an_end() {
+async fn at_most_one_operation_per_service_runs_at_a_time_and_each_ends() {
     for seed in 0..SEEDS {
         let mut dice = StdRng::seed_from_u64(seed);
         let world = World::new();

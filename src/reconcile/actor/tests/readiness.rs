@@ -50,7 +50,7 @@ async fn a_job_that_failed_runs_again_with_the_next_up_and_holds_up_its_dependan
     for code in [3, 0] {
         let turn = life.handle.up(world.spec()).await.unwrap();
         life.until(|view| view.turn >= turn && view.status.services[0].state == ServiceState::Ready).await;
-        world.engine.die(&world.container("db").await.id, code);
+        world.engine.exit(&world.container("db").await.id, code);
         let view = within(life.handle.until_up(turn)).await.unwrap();
         if code == 3 {
             assert_eq!((life.state("db"), view.status.phase), (ServiceState::Failed, Phase::Failed));

@@ -186,7 +186,7 @@ impl World {
             instance: "default".into(),
             profile: "shop".into(),
             subnet: "10.213.0.0/26".parse().unwrap(),
-            figures: None,
+            metrics_address: None,
             services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
             networks: indexmap::IndexMap::new(),
             variables: IndexMap::new(),
@@ -222,9 +222,9 @@ impl World {
 
     /// The engine goes away and comes back, and is followed again.
     pub(super) async fn interrupt(&self, life: &mut Lifecycle) {
-        self.engine.go_away();
+        self.engine.disconnect();
         life.handle.engine_gone().await;
-        self.engine.come_back();
+        self.engine.reconnect();
         let followed = self.engine.events(&Self::owner());
         life.handle.observed(observe(&self.engine).await).await;
         life.follow(followed);

@@ -1,4 +1,4 @@
-//! Sends the files of a build: their list first, then those that the engine asks for because it has others or none.
+//! Sends the files of a build: first their list, then those that the engine asks for because its cache does not have them.
 
 use std::{
     io,
@@ -18,13 +18,13 @@ use super::{
 use crate::build::Entry;
 
 const PIECE: usize = 32 << 10;
-// The kinds of packets.
+// The types of packets.
 const STAT: u64 = 0;
 const REQUEST: u64 = 1;
 const DATA: u64 = 2;
 const FINISH: u64 = 3;
 const ERROR: u64 = 4;
-// Go's modes.
+// File modes in Go's encoding.
 const DIRECTORY: u64 = 1 << 31;
 const LINK: u64 = 1 << 27;
 const SPECIAL: [(u32, u64); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
@@ -42,7 +42,7 @@ pub(super) async fn send(headers: &HeaderMap, incoming: &mut Incoming, outgoing:
         outgoing.send(&Message::default().number(1, STAT).message(2, &stat.0).0).await?;
         contents.push(content);
     }
-    // Without a file: that was all.
+    // A packet without a file ends the list.
     outgoing.send(&[]).await?;
     while let Some(message) = incoming.message().await? {
         let (mut kind, mut id, mut said) = (STAT, 0, String::new());
@@ -91,18 +91,18 @@ async fn send_content(id: u64, content: &Content, outgoing: &mut Outgoing) -> io
     outgoing.send(&packet(&[])).await
 }
 
-/// What is under the name that the engine asks for: the Dockerfile, or the context.
+/// What the name that the engine asks for refers to: the Dockerfile, or the context.
 fn listed(headers: &HeaderMap, offer: &Offer) -> io::Result<Vec<(Message, Content)>> {
     let name = headers.get("dir-name").and_then(|name| name.to_str().ok()).unwrap_or("context");
     match name {
         "dockerfile" => {
-            // The engine keeps what it was sent before under the same size and time.
+            // The engine reuses files that it received earlier with the same size and time.
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
             let stat = stat(b"Dockerfile", 0o644, offer.dockerfile.len() as u64, now, &[]);
             Ok(vec![(stat, Content::Text(offer.dockerfile.clone()))])
         }
         "context" => {
-            // Asked for alone to learn what to leave out, which has been left out here.
+            // Requested only to learn which files are ignored; those have been left out already.
             let wanted: Vec<&[u8]> = headers.get_all("followpaths").iter().map(http::HeaderValue::as_bytes).collect();
             if wanted == [b".dockerignore"] {
                 return Ok(Vec::new());
@@ -113,7 +113,7 @@ fn listed(headers: &HeaderMap, offer: &Offer) -> io::Result<Vec<(Message, Conten
     }
 }
 
-/// Nothing for sockets and the like, which no image holds.
+/// `None` for sockets and other types that no image holds.
 fn listed_entry(entry: &Entry, offer: &Offer) -> io::Result<Option<(Message, Content)>> {
     let metadata = &entry.metadata;
     let full = offer.context.root.join(&entry.path);
@@ -158,7 +158,7 @@ mod tests {
         std::os::unix::fs::symlink("bin/run", root.join("link")).unwrap();
         let context = BuildContext::read(&devenv_spec::ImageBuild::new(root.to_owned(), "x")).unwrap();
         let offer = Offer { context, dockerfile: b"FROM b".to_vec(), secrets: BTreeMap::new(), ssh: BTreeMap::new() };
-        let told = |name: &'static str, followed: &[&'static str]| {
+        let sent = |name: &'static str, followed: &[&'static str]| {
             let mut headers = HeaderMap::new();
             headers.insert("dir-name", name.parse().unwrap());
             for path in followed {
@@ -177,9 +177,9 @@ mod tests {
             };
             listed(&headers, &offer).unwrap().into_iter().map(describe).collect::<Vec<_>>()
         };
-        assert_eq!(told("dockerfile", &["Dockerfile"]), ["Dockerfile 644"]);
-        assert!(told("context", &[".dockerignore"]).is_empty());
-        let context = told("context", &["bin"]);
+        assert_eq!(sent("dockerfile", &["Dockerfile"]), ["Dockerfile 644"]);
+        assert!(sent("context", &[".dockerignore"]).is_empty());
+        let context = sent("context", &["bin"]);
         assert_eq!(context[0], ".dockerignore 644");
         assert!(context[1].starts_with("bin 2000"), "{context:?}");
         assert_eq!((context[2].as_str(), context[3].as_str()), ("bin/run 40000750", "link 1000000777 bin/run"));

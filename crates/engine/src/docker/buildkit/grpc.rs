@@ -1,4 +1,4 @@
-//! gRPC on an HTTP/2 stream, as the one who is called: messages in, messages and a status out.
+//! The server side of gRPC on an HTTP/2 stream: messages in, messages and a status out.
 
 use std::{future::poll_fn, io};
 
@@ -14,7 +14,7 @@ pub(super) const NOT_FOUND: u32 = 5;
 pub(super) const INTERNAL: u32 = 13;
 pub(super) const UNIMPLEMENTED: u32 = 12;
 
-/// What the caller sends.
+/// The messages from the caller.
 pub(super) struct Incoming {
     body: RecvStream,
     buffer: BytesMut,
@@ -25,7 +25,7 @@ impl Incoming {
         Self { body, buffer: BytesMut::new() }
     }
 
-    /// Nothing at the end. Cancel-safe.
+    /// `None` at the end. Cancel-safe.
     pub(super) async fn message(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if self.buffer.len() >= 5 {
@@ -46,7 +46,7 @@ impl Incoming {
     }
 }
 
-/// What the caller gets.
+/// The messages to the caller.
 pub(super) struct Outgoing {
     stream: SendStream<Bytes>,
 }
@@ -58,7 +58,7 @@ impl Outgoing {
         Ok(Self { stream: respond.send_response(response, false).map_err(io::Error::other)? })
     }
 
-    /// Waits until the caller takes more.
+    /// Waits until the caller accepts more data.
     pub(super) async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let mut frame = BytesMut::with_capacity(5 + message.len());
         frame.put_u8(0);

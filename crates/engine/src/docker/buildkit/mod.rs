@@ -1,8 +1,8 @@
-//! Builds by BuildKit, which the engine calls back: it asks for files and secrets over a session that is opened first, and
-//! streams what each step does.
+//! Builds with BuildKit, which calls back: it asks for files and secrets over a session that is opened first, and
+//! streams the progress of each step.
 //!
-//! The parts: `protobuf` and `grpc` are as much of both formats as the session needs, `session` answers the engine's calls,
-//! `files` sends the context, `trace` makes lines of what the engine says.
+//! The parts: `protobuf` and `grpc` implement what the session needs of both formats, `session` answers the engine's calls,
+//! `files` sends the context, `trace` turns the engine's progress into lines.
 
 mod files;
 mod grpc;
@@ -40,7 +40,7 @@ struct Document {
     error: Option<String>,
 }
 
-/// `dockerfile`: what is built, which may differ from the file on the disk.
+/// `dockerfile`: the text to build, which may differ from the file on the disk.
 pub(super) async fn build(
     client: Client,
     build: ImageBuild,
@@ -70,7 +70,7 @@ pub(super) async fn build(
     }
     let response = client.wire.open(call).await?;
     let documents = client.wire.documents::<Document>(response, action).boxed();
-    // The session ends with the stream, for a set that is dropped ends what is in it.
+    // The session ends with the stream, because dropping the set aborts its tasks.
     let state = (documents, Trace::new(build.tag, name), session);
     let lines = stream::unfold(Some(state), |state| async move {
         let (mut documents, mut trace, session) = state?;

@@ -1,4 +1,4 @@
-//! As much of the protocol buffers' encoding as BuildKit's session needs. Pure; what is cut off or unknown is passed over.
+//! The part of the protocol buffers encoding that BuildKit's session needs. Pure; truncated or unknown fields are skipped.
 
 /// A field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Value<'_> {
     }
 }
 
-/// The fields of a message, by their numbers, in their order.
+/// The fields of a message with their numbers, in order.
 pub(super) fn fields(message: &[u8]) -> Vec<(u64, Value<'_>)> {
     let mut rest = message;
     let mut found = Vec::new();
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_what_is_cut_off_is_passed_over() {
+    fn an_encoded_message_is_decoded_and_a_truncated_one_is_skipped() {
         let message = Message::default().number(1, 300).bytes(2, b"text").number(3, 0).message(16, b"").0;
         assert_eq!(fields(&message), [(1, Value::Number(300)), (2, Value::Bytes(b"text")), (16, Value::Bytes(b""))]);
         assert_eq!(fields(&message[..5]), [(1, Value::Number(300))]);

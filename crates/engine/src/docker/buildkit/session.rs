@@ -1,6 +1,6 @@
-//! The session of a build: the engine opens calls on a connection that we have opened, for files, secrets and the SSH agent.
+//! The session of a build: the engine makes calls over a connection that devenv opened, for files, secrets and the SSH agent.
 //!
-//! It ends with its build, which drops the task. A call that fails is answered with a status; the build says so.
+//! It ends with its build, which drops the task. A failed call is answered with a status, and the build reports it.
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
@@ -31,7 +31,7 @@ const AGENT: &str = "/moby.sshforward.v1.SSH/CheckAgent";
 const NO_AGENT: &str = "no SSH agent of that name; declare it under `build.ssh`, and set SSH_AUTH_SOCK";
 const FORWARD: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
 
-/// What one build may ask for.
+/// What a build may ask for.
 pub(in crate::docker) struct Offer {
     pub(in crate::docker) context: BuildContext,
     pub(in crate::docker) dockerfile: Vec<u8>,
@@ -39,7 +39,7 @@ pub(in crate::docker) struct Offer {
     pub(in crate::docker) ssh: BTreeMap<String, PathBuf>,
 }
 
-/// `name`: what the engine keeps the files of earlier builds under.
+/// `name`: the key under which the engine caches the files of earlier builds.
 pub(super) async fn open(client: &Client, id: &str, name: &str, offer: &Offer) -> Result<reqwest::Upgraded, EngineError> {
     let mut methods = vec![FILES, HEALTH, SECRET];
     if !offer.ssh.is_empty() {
@@ -69,7 +69,7 @@ pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, offer: Arc<Of
 async fn answer(request: Request<RecvStream>, respond: SendResponse<Bytes>, offer: Arc<Offer>) {
     let path = request.uri().path().to_owned();
     if let Err(error) = answer_call(request, respond, &offer).await {
-        // The engine ends calls as it likes; what matters fails the build.
+        // The engine ends calls at any time; errors that matter fail the build.
         tracing::debug!(%error, path, "A call of the engine's builder ended early.");
     }
 }
@@ -127,12 +127,12 @@ fn agent<'a>(offer: &'a Offer, id: Option<&str>) -> Option<&'a PathBuf> {
     offer.ssh.get(id.unwrap_or("default"))
 }
 
-/// Until either side ends.
+/// Copies until either side ends.
 async fn forward(agent: &PathBuf, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<()> {
     let (mut from, mut to) = UnixStream::connect(agent).await?.into_split();
     let mut piece = vec![0; 32 << 10];
     loop {
-        // Cancel-safe: a message that is not complete stays in its buffer, and so does what a socket holds.
+        // Cancel-safe: an incomplete message stays in its buffer, and so does unread data of a socket.
         tokio::select! {
             message = incoming.message() => match message? {
                 Some(message) => to.write_all(first(&message, 1).map(|data| data.bytes().to_vec()).unwrap_or_default().as_slice()).await?,

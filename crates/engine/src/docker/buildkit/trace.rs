@@ -1,35 +1,35 @@
-//! What BuildKit tells of a build, as lines: each step when it begins, what it writes, and how it ends. Pure.
+//! Turns BuildKit's progress into lines: each step when it begins, its output, and how it ends. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::protobuf::fields;
 use crate::EngineError;
 
-/// Of the step that fails.
+/// The output lines that are kept of a failed step.
 const KEPT: usize = 30;
 
 pub(super) struct Trace {
     tag: String,
     dockerfile: String,
     steps: HashMap<String, Step>,
-    told: HashSet<(String, &'static str)>,
+    reported: HashSet<(String, &'static str)>,
 }
 
 #[derive(Default)]
 struct Step {
     name: String,
     error: Option<String>,
-    /// What it has written since the last line end.
+    /// Its output since the last line end.
     rest: String,
     last: VecDeque<String>,
 }
 
 impl Trace {
     pub(super) fn new(tag: String, dockerfile: String) -> Self {
-        Self { tag, dockerfile, steps: HashMap::new(), told: HashSet::new() }
+        Self { tag, dockerfile, steps: HashMap::new(), reported: HashSet::new() }
     }
 
-    /// Of one status message.
+    /// The fields of one status message.
     pub(super) fn lines(&mut self, status: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for (field, value) in fields(status) {
@@ -61,7 +61,7 @@ impl Trace {
         if name.starts_with("[internal]") && error.is_none() {
             return;
         }
-        let mut once = |what: &'static str| self.told.insert((digest.clone(), what));
+        let mut once = |what: &'static str| self.reported.insert((digest.clone(), what));
         if cached {
             if once("cached") {
                 lines.push(format!("{name}: cached"));
@@ -94,7 +94,7 @@ impl Trace {
         step.rest.push_str(&text);
         while let Some(end) = step.rest.find('\n') {
             let line: String = step.rest.drain(..=end).collect();
-            // What a progress bar has overwritten is gone.
+            // A progress bar overwrites its line; only the last version is kept.
             let line = line.trim_end().rsplit('\r').next().unwrap_or_default().to_owned();
             if step.last.len() == KEPT {
                 step.last.pop_front();
@@ -123,7 +123,7 @@ impl Trace {
     }
 }
 
-/// Seconds since some moment.
+/// Seconds since an arbitrary time.
 fn moment(message: &[u8]) -> f64 {
     fields(message).into_iter().fold(0.0, |sum, (field, value)| match field {
         1 => sum + value.number() as f64,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_tells_its_beginning_its_output_and_its_end_once() {
+    fn each_step_reports_its_beginning_its_output_and_its_end_once() {
         let mut trace = Trace::new("x".into(), "Dockerfile".into());
         let log = |text: &str| status(3, Message::default().bytes(1, b"b").bytes(4, text.as_bytes()));
         let all = [
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_step_and_keeps_what_it_wrote() {
+    fn a_failure_names_the_step_and_keeps_its_output() {
         let mut trace = Trace::new("x".into(), "api.Dockerfile".into());
         trace.lines(&status(1, vertex("a", "[3/3] RUN y").message(5, &at(1))));
         trace.lines(&status(3, Message::default().bytes(1, b"a").bytes(4, b"one\ntwo")));

@@ -182,7 +182,7 @@ fn two_databases_of_one_owner_make_one_role_and_the_superuser_is_never_made() {
 }
 
 #[test]
-fn with_tls_only_encrypted_connections_are_taken_and_clients_are_told_to_verify() {
+fn with_tls_only_encrypted_connections_are_accepted_and_clients_must_verify() {
     let given = given("db", json!({ "postgres": { "tls": true } }));
     insta::assert_snapshot!(given.rendered(), @r##"
     image: postgres:17

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_none_gets_what_was_begun_before_and_more_are_made_ahead() {
+    fn a_client_that_finds_no_copy_gets_the_one_in_progress_and_more_are_made_ahead() {
         let pool = pool();
         assert_eq!(pool.begin(), MAKING);
         let Taken::Soon(mut first) = pool.take() else { panic!("nothing can be ready") };
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_to_one_who_waits_and_else_comes_back() {
+    fn an_error_goes_to_the_waiting_caller_or_is_returned() {
         let pool = pool();
         assert_eq!(pool.begin(), MAKING);
         let Taken::Soon(mut waiting) = pool.take() else { panic!("nothing can be ready") };
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outdated_is_made_no_more_and_comes_back() {
+    fn an_outdated_copy_is_not_completed_and_its_request_is_returned() {
         let pool = pool();
         pool.begin();
         pool.arrive(Ok("a".into()));

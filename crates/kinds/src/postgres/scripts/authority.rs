@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_reaches_the_system_or_another_role_is_known_and_the_rest_is_left_alone() {
+    fn statements_that_reach_the_system_or_another_role_are_found() {
         for (line, reaches) in [
             ("! touch /tmp/x", true),
             ("o | sh", true),

@@ -165,7 +165,7 @@ mod tests {
     use crate::postgres::scripts::psql;
 
     #[test]
-    fn the_first_error_is_read_from_what_psql_says() {
+    fn the_first_error_is_read_from_psqls_output() {
         let said = "psql:<stdin>:2: NOTICE:  00000: table \"x\" does not exist, skipping\nLOCATION: f\npsql:<stdin>:9: ERROR:  42703: column \"oops\" does not exist\nLINE 4:  ('b', oops);\n               ^\nHINT:  Perhaps.\nLOCATION:  errorMissingColumn, parse_relation.c:3716\n";
         assert_eq!(
             Complaint::read(said),

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_scripts_name_is_found_from_the_project_or_from_beside_them() {
+    fn files_that_scripts_include_are_found_in_the_project_or_beside_them() {
         let project = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = project.path().join(path);

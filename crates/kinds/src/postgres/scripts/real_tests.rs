@@ -139,7 +139,7 @@ async fn every_kind_of_script_is_applied_once_and_recorded_with_its_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_script_is_told_by_its_line_and_leaves_nothing() {
+async fn a_failing_script_is_reported_with_its_line_and_leaves_nothing() {
     let project = Project::new();
     project.write("init/01-tables.sql", "CREATE TABLE item (id int, name text);\n");
     for (path, text, wanted, untouched) in [
@@ -363,7 +363,7 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
 
 /// What psql applies, and what it stops at half-way.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_leaves_what_psql_leaves_and_is_never_applied_again_unasked() {
+async fn a_script_has_the_same_result_as_in_psql_and_is_never_applied_again_without_a_request() {
     let project = Project::new();
     project.sql("set role app; create type mood as enum ('good'); create table item (id serial, t text); create procedure twice() language plpgsql as $$ begin insert into item (t) values ('a'); commit; insert into item (t) values ('b'); end $$");
     for (name, text, rows) in [

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_with_its_line_and_what_explains_it() {
+    fn a_failure_is_reported_with_its_line_and_its_explanation() {
         assert_eq!(shell_line("/tmp/devenv.Q/script: line 3: foo: not found"), Some(3));
         assert_eq!(shell_line("/tmp/devenv.Q/script: 3: foo: not found"), Some(3));
         let directory = tempfile::tempdir().unwrap();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_statement_means_for_its_transaction_is_known_by_its_words() {
+    fn the_effect_of_a_statement_on_its_transaction_is_known_by_its_keywords() {
         for (text, wanted) in [
             ("BEGIN", Kind::Begin),
             ("START TRANSACTION", Kind::Begin),

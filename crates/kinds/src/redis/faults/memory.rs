@@ -43,10 +43,10 @@ pub(super) async fn squeeze(server: &Server, limit: u64) -> Result<Effect, Strin
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-                    let figure = |name: &str| {
+                    let number = |name: &str| {
                         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok()).unwrap_or(0)
                     };
-                    let (used, evicted) = (figure("used_memory"), figure("evicted_keys"));
+                    let (used, evicted) = (number("used_memory"), number("evicted_keys"));
                     let _ = connection.del::<_, i64>(key).await;
                     if used > limit || evicted > 0 {
                         Effect::yes(format!("{used} bytes are in use, the limit is {limit}, {evicted} keys were evicted"))

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_may_not_hold_is_told_before_anything_runs() {
+    fn forbidden_content_of_a_file_is_reported_before_anything_runs() {
         for (text, wanted) in [
             ("SET a 1\nMULTI\n", "a.sql:2: this MULTI has no EXEC, so its commands would be thrown away"),
             ("EXEC\n", "a.sql:1: EXEC without MULTI"),

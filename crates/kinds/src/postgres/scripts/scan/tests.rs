@@ -15,7 +15,7 @@ fn refuses(text: &str) -> Option<u64> {
 }
 
 #[test]
-fn what_cannot_run_in_a_transaction_is_found_at_its_line() {
+fn a_statement_that_cannot_run_in_a_transaction_is_found_with_its_line() {
     assert_eq!(scan("-- x\nCREATE INDEX CONCURRENTLY i ON t (a);\n").refuses, Some((2, "CREATE INDEX CONCURRENTLY I".into())));
     for text in [
         "vacuum;",
@@ -69,7 +69,7 @@ fn words_in_strings_comments_data_and_bodies_count_for_nothing() {
 }
 
 #[test]
-fn a_script_that_is_one_transaction_of_its_own_gives_it_up() {
+fn a_scripts_own_single_transaction_is_replaced_by_ours() {
     let text = "-- head\nBEGIN;\nSET LOCAL search_path = a;\nSELECT 1;\nCOMMIT;\n";
     let found = scan(text);
     let [begin, commit] = found.wrapper.unwrap();
