@@ -39,7 +39,7 @@ accept: build     ## Run the acceptance tests of the machine interface, if they 
 	@scripts/setup images --all
 	python3 ../shared/accept/accept.py --binary $(BINARY) $(SUITES)
 
-check:            ## Check formatting, lints, and the licences and sources of dependencies
+check:            ## Check formatting, lints, and the licences, duplicates, sources and advisories of dependencies
 	@scripts/setup build
 	cargo fmt --all --check
 	rustfmt --edition 2024 --check crates/kinds/src/*/mod.rs # declared by a macro, which cargo fmt does not see through
