@@ -83,7 +83,7 @@ def scenario(row):
 
 def measure(binary, setting, rows, repeat):
     files = {f"chaos/{index}.yaml": scenario(row) for index, row in enumerate(rows)}
-    files |= {f"profiles/{path.name}": path.read_text() for path in (ROOT / "profiles").glob("power-cut-*.yaml")}
+    files |= {f"profiles/{path.name}": path.read_text() for path in (ROOT / "chaos/profiles").glob("power-cut-*.yaml")}
     results = []
     with Corner(binary, files) as corner:
         for index, row in enumerate(rows):

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DIRECTORIES: &[&str] = &["chaos", "init-scripts", "profiles", "seed-data"];
+const DIRECTORIES: &[&str] = &["chaos", "examples/profiles", "init-scripts", "profiles", "seed-data"];
 
 fn main() -> io::Result<()> {
     let variable = |name: &str| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other(format!("{name} is not set")));

@@ -12,7 +12,7 @@ use crate::{
 #[test]
 fn every_shipped_profile_loads_plans_and_comes_up() {
     let corner = Corner::new();
-    let profiles = corner.json(&["profiles"]);
+    let profiles = corner.json(&["profiles", "--all"]);
     let names: Vec<String> = profiles["profiles"]
         .as_array()
         .or(profiles.as_array())

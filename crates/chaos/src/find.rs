@@ -63,7 +63,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// The names of all scenarios.
-pub(crate) fn list(project: &Path) -> Vec<String> {
+pub fn list(project: &Path) -> Vec<String> {
     let own = fs::read_dir(project.join("chaos")).into_iter().flatten().filter_map(|entry| {
         let path = entry.ok()?.path();
         let name = path.file_stem()?.to_str()?.to_owned();

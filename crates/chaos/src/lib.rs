@@ -34,7 +34,7 @@ mod workers;
 mod workload;
 
 pub use daemon_api::{DaemonApi, InjectOrder};
-pub use find::{Located, find};
+pub use find::{Located, find, list};
 pub use runner::{Inputs, RunError, run};
 pub use scenario::Scenario;
 pub use shrink::{shrunk, without};

@@ -25,6 +25,8 @@ pub struct ProfileEntry {
     pub source: Origin,
     /// None if it is in the binary.
     pub path: Option<PathBuf>,
+    /// Whether it shows something or belongs to a scenario, and is listed only on request.
+    pub example: bool,
 }
 
 /// Where a profile is from, nearest first.
@@ -69,8 +71,9 @@ pub fn find_project(start: &Path) -> PathBuf {
 /// All profiles that can be named, by name; of two with one name, the one that is taken.
 pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> {
     let mut found: BTreeMap<String, ProfileEntry> = BTreeMap::new();
-    for (name, text) in embedded::profiles() {
-        let entry = ProfileEntry { name: name.to_owned(), description: description(text), source: Origin::BuiltIn, path: None };
+    let shipped = embedded::profiles().map(|entry| (entry, false)).chain(embedded::examples().map(|entry| (entry, true)));
+    for ((name, text), example) in shipped {
+        let entry = ProfileEntry { name: name.to_owned(), description: description(text), source: Origin::BuiltIn, path: None, example };
         found.insert(entry.name.clone(), entry);
     }
     let places = [(user_directory.map(Path::to_owned), Origin::User), (Some(project.join("profiles")), Origin::Project)];
@@ -79,7 +82,8 @@ pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> 
             let extension = path.extension().is_some_and(|extension| extension == "yaml");
             let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| extension) else { continue };
             let text = read_bounded(&path, LARGEST as u64).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-            let entry = ProfileEntry { name: name.to_owned(), description: description(&text), source, path: Some(path.clone()) };
+            let entry =
+                ProfileEntry { name: name.to_owned(), description: description(&text), source, path: Some(path.clone()), example: false };
             found.insert(entry.name.clone(), entry);
         }
     }

@@ -33,6 +33,7 @@ pub mod testing;
 mod tests;
 mod validate;
 
+pub use devenv_document::spelling::did_you_mean;
 use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree, yaml};
 
 pub use compile::{Leases, Needs, PortRequest, compile, needs};

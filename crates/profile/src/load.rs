@@ -73,9 +73,10 @@ pub enum LoadError {
 /// Loads, checks and converts a profile with everything that it extends.
 pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
     let located = find::find(request.profile, request.project, request.user_directory, None, None)?.ok_or_else(|| {
-        let known: Vec<String> = list(request.project, request.user_directory).into_iter().map(|entry| entry.name).collect();
-        let names = || known.iter().map(String::as_str);
-        let there = format!("available profiles: {}", all_of(names()));
+        let known = list(request.project, request.user_directory);
+        let names = || known.iter().map(|entry| entry.name.as_str());
+        let listed = known.iter().filter(|entry| !entry.example).map(|entry| entry.name.as_str());
+        let there = format!("available profiles: {}", all_of(listed));
         let hint = if find::is_path(request.profile) {
             "paths are resolved from the current directory, then from the project".to_owned()
         } else {
@@ -176,9 +177,13 @@ impl Loader<'_> {
             }
         };
         let Some(found) = found else {
-            let known: Vec<String> = list(project, user_directory).into_iter().map(|entry| entry.name).collect();
-            let names = || known.iter().map(String::as_str).filter(|name| *name != from.name);
-            let hint = did_you_mean(wanted, names()).unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names())));
+            let known = list(project, user_directory);
+            let names = |examples: bool| {
+                let usable = known.iter().filter(move |entry| examples || !entry.example).map(|entry| entry.name.as_str());
+                usable.filter(|name| *name != from.name)
+            };
+            let hint = did_you_mean(wanted, names(true))
+                .unwrap_or_else(|| format!("available profiles: {}; or pass a path", one_of(names(false))));
             self.report.findings.error(span, "unknown-profile", format!("profile `{wanted}` does not exist")).hint(hint);
             return;
         };

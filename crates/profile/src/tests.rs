@@ -348,8 +348,11 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
         ("profiles/deep/two.yaml", "services: { two: { redis: {} } }\n"),
     ]);
     let user = project.path().join("user");
-    let listed: Vec<String> = list(project.path(), Some(&user))
+    let all = list(project.path(), Some(&user));
+    assert!(all.iter().any(|entry| entry.name == "complianceflow" && entry.example), "examples have their names");
+    let listed: Vec<String> = all
         .iter()
+        .filter(|entry| !entry.example)
         .map(|entry| format!("{} {:?} {}", entry.name, entry.source, entry.description.is_some()))
         .collect();
     let shipped = embedded::profiles().filter(|(name, _)| *name != "default").map(|(name, _)| format!("{name} BuiltIn true"));
@@ -365,7 +368,7 @@ fn profiles_are_found_in_the_project_then_the_users_then_the_binary() {
     assert_eq!(names("shop"), ["db", "cache", "events", "tracing", "users", "mine"]);
     assert_eq!(names("profiles/deep/one.yaml"), ["two", "db", "cache", "events", "tracing", "users", "mine"]);
     let problems = project.problems_of("shp");
-    let begin = "no profile shp: did you mean `shop`? (available profiles: `complianceflow`, `data`, ";
+    let begin = "no profile shp: did you mean `shop`? (available profiles: `data`, `default`, ";
     assert!(problems.len() == 1 && problems[0].starts_with(begin) && problems[0].ends_with(" and `shop`)"), "{problems:?}");
     assert_eq!(find_project(&project.path().join("user")), fs::canonicalize(project.path()).unwrap());
 }

@@ -1,7 +1,8 @@
 //! Files that travel in the binary, so that shipped profiles and scenarios work in an empty directory: with their scripts, data
 //! sets and rules.
 //!
-//! The build script lists every file of `profiles`, `chaos`, `init-scripts` and `seed-data`; a new one needs no line anywhere.
+//! The build script lists every file of `profiles`, `examples/profiles`, `chaos`, `init-scripts` and `seed-data`; a new one needs no line
+//! anywhere.
 
 /// The text of every shipped file by its path in a project, sorted.
 pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
@@ -21,7 +22,7 @@ mod tests {
     #[test]
     fn every_directory_is_in_the_binary_in_the_order_of_its_paths() {
         assert!(FILES.is_sorted_by_key(|(path, _)| *path));
-        for directory in ["chaos/", "init-scripts/", "profiles/", "seed-data/"] {
+        for directory in ["chaos/", "examples/profiles/", "init-scripts/", "profiles/", "seed-data/"] {
             assert!(FILES.iter().any(|(path, text)| path.starts_with(directory) && !text.is_empty()), "{directory}");
         }
         assert!(documents("profiles").any(|(name, text)| name == "default" && text.contains("services:")));
