@@ -1,12 +1,13 @@
 //! `devenv init`, `seed`, `reset`, `fork` and `undo`: data as the profile declares it, and back to it.
 
-use devenv_api::{ApplyRequest, EnvironmentTarget, ForkRequest, OperationRequest, ServicesRequest, Status, UpRequest};
+use devenv_api::{ApplyRequest, EnvironmentTarget, ErrorCode, ForkRequest, OperationRequest, ServicesRequest, Status, UpRequest};
 
-use super::{Outcome, exit::ExitStatus, operation::carry_out, project, session::Session, table};
+use super::{Outcome, exit::ExitStatus, failure::Failure, operation::carry_out, project, session::Session, table};
 
 /// Apply pending init scripts.
 ///
-/// `up` applies them before a service is ready. Use `init` for scripts that were added or fixed while the service is running.
+/// `up` applies them before a service is ready. Use `init` for scripts that were added or fixed while the service is running. To write the
+/// first profile of a project, use `devenv new`.
 ///
 /// Example: devenv init db
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,13 @@ pub(crate) struct Undo {}
 
 pub(super) async fn init(arguments: &Init, session: &Session) -> Outcome {
     let request = ApplyRequest { target: session.target()?, services: arguments.services.clone(), seed: false, set: None };
-    apply(&request, session).await
+    match apply(&request, session).await {
+        // A newcomer may mean `devenv new`.
+        Err(Failure::Told(error)) if error.code == ErrorCode::NotFound => Err(error
+            .hint("`devenv up` starts the environment and applies its scripts; `devenv new` writes the first profile of a project")
+            .into()),
+        outcome => outcome,
+    }
 }
 
 pub(super) async fn seed(arguments: &Seed, session: &Session) -> Outcome {
@@ -74,6 +81,9 @@ async fn apply(request: &ApplyRequest, session: &Session) -> Outcome {
     let _: Status = carry_out(session, &client, OperationRequest::Apply(request.clone())).await?;
     let ledger = client.ledger(&request.target).await?;
     session.printer.result(&ledger, || table::ledger(&ledger.entries))?;
+    if ledger.entries.is_empty() {
+        session.printer.say("no service here has scripts: list folders in `init` and `seed` of a service; `devenv help data` says how");
+    }
     Ok(ExitStatus::SUCCESS)
 }
 

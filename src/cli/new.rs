@@ -1,6 +1,11 @@
 //! `devenv new`: the first profile of a project, from what the project holds.
 
 mod detect;
+mod libraries;
+mod programs;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +22,8 @@ use detect::Found;
 
 /// Write the first profile of a project, from what the project holds.
 ///
-/// Looks at Compose files, Procfile, package.json, pyproject.toml, requirements.txt, Cargo.toml, go.mod, Gemfile, pom.xml, build.gradle,
-/// `.env.example` and folders of migrations and seeds, writes `profiles/NAME.yaml`, and says what it took from where. With `--from`,
+/// Looks at Compose files, devcontainer.json, Procfile, package.json, pyproject.toml, requirements.txt, Cargo.toml, go.mod, Gemfile, pom.xml,
+/// build.gradle, composer.json, lock files, `.env.example` and folders of migrations and seeds, writes `profiles/NAME.yaml`, and says what it took from where. With `--from`,
 /// converts a Compose file: `devenv up` then starts the same environment as `devenv up -f FILE`.
 ///
 /// Example: devenv new

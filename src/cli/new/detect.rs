@@ -1,7 +1,6 @@
 //! What a project's files say about the services that it needs. Reads small regular files of the project; runs nothing.
 
 use std::{
-    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,128 +8,15 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::{
+    libraries::{SERVERS, Server, is_library, libraries},
+    programs,
+};
+
 /// The largest file that is looked at.
 const LARGEST: u64 = 4 << 20;
 
-/// The kinds of servers: the service's name, whether it takes scripts in SQL, and the client libraries that need it, as manifests name
-/// them.
-const LIBRARIES: &[(&str, &str, bool, &[&str])] = &[
-    (
-        "postgres",
-        "db",
-        true,
-        &[
-            "pg",
-            "postgres",
-            "pg-promise",
-            "slonik",
-            "psycopg",
-            "psycopg2",
-            "psycopg2-binary",
-            "asyncpg",
-            "tokio-postgres",
-            "sqlx",
-            "diesel",
-            "github.com/lib/pq",
-            "github.com/jackc/pgx",
-            "postgresql",
-            "typeorm",
-            "@prisma/client",
-            "drizzle-orm",
-        ],
-    ),
-    (
-        "mariadb",
-        "mysql",
-        true,
-        &[
-            "mysql",
-            "mysql2",
-            "mariadb",
-            "pymysql",
-            "mysqlclient",
-            "mysql_async",
-            "github.com/go-sql-driver/mysql",
-            "mysql-connector-j",
-            "mysql-connector-java",
-            "mariadb-java-client",
-        ],
-    ),
-    (
-        "redis",
-        "cache",
-        false,
-        &[
-            "redis",
-            "ioredis",
-            "bullmq",
-            "bull",
-            "celery",
-            "rq",
-            "sidekiq",
-            "fred",
-            "github.com/redis/go-redis",
-            "github.com/go-redis/redis",
-            "jedis",
-            "lettuce-core",
-            "spring-boot-starter-data-redis",
-        ],
-    ),
-    (
-        "kafka",
-        "events",
-        false,
-        &[
-            "kafkajs",
-            "node-rdkafka",
-            "kafka-python",
-            "confluent-kafka",
-            "aiokafka",
-            "rdkafka",
-            "github.com/segmentio/kafka-go",
-            "github.com/ibm/sarama",
-            "github.com/twmb/franz-go",
-            "spring-kafka",
-            "kafka-clients",
-            "karafka",
-            "ruby-kafka",
-        ],
-    ),
-    (
-        "rabbitmq",
-        "queue",
-        false,
-        &[
-            "amqplib",
-            "pika",
-            "aio-pika",
-            "kombu",
-            "lapin",
-            "github.com/rabbitmq/amqp091-go",
-            "github.com/streadway/amqp",
-            "bunny",
-            "spring-boot-starter-amqp",
-            "amqp-client",
-        ],
-    ),
-    ("s3", "files", false, &["@aws-sdk/client-s3", "minio", "boto3", "aws-sdk-s3", "github.com/aws/aws-sdk-go-v2/service/s3", "rusty-s3"]),
-    (
-        "jaeger",
-        "tracing",
-        false,
-        &[
-            "@opentelemetry/sdk-node",
-            "@opentelemetry/api",
-            "opentelemetry-sdk",
-            "opentelemetry",
-            "opentelemetry-otlp",
-            "go.opentelemetry.io/otel",
-            "opentelemetry-api",
-        ],
-    ),
-];
-
-/// Files that list libraries.
+/// Files that list libraries: manifests, then lock files, in which a library may be that of another one.
 const MANIFESTS: &[&str] = &[
     "package.json",
     "pyproject.toml",
@@ -142,7 +28,15 @@ const MANIFESTS: &[&str] = &[
     "pom.xml",
     "build.gradle",
     "build.gradle.kts",
+    "gradle/libs.versions.toml",
+    "composer.json",
 ];
+const LOCKS: &[&str] = &["poetry.lock", "uv.lock", "Pipfile.lock", "Gemfile.lock", "package-lock.json", "go.sum"];
+/// How the processes are started, where the project says so itself.
+const PROCFILES: &[&str] = &["Procfile.dev", "Procfile"];
+const DEV_CONTAINERS: &[&str] = &[".devcontainer/devcontainer.json", ".devcontainer.json"];
+/// Examples of env files, which a repository holds; `.env` itself is private and only its names count.
+const ENV_EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.template", ".env.dist", "env.example"];
 /// Folders of scripts that make a schema, and of data.
 const MIGRATIONS: &[&str] = &[
     "migrations",
@@ -158,17 +52,46 @@ const MIGRATIONS: &[&str] = &[
 ];
 const SEEDS: &[&str] = &["seeds", "seed", "db/seeds", "database/seeds", "seed-data"];
 
+/// A server that the project needs.
+#[derive(Debug, Clone)]
+pub(super) struct FoundServer {
+    pub(super) service: &'static str,
+    pub(super) sql: bool,
+    /// The library or the line that says so, and its file.
+    pub(super) from: String,
+}
+
+/// A program of the project.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub(super) command: Vec<String>,
+    pub(super) watch: Vec<String>,
+    pub(super) from: String,
+    /// It ends by itself, and the others wait for that.
+    pub(super) job: bool,
+}
+
 /// What was found, and where.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    project: String,
-    /// Kinds of servers: the service's name, whether it takes SQL, and the library and the file that say so.
-    servers: IndexMap<&'static str, (&'static str, bool, String)>,
-    /// Programs by name: command, files to watch, and where they are from.
-    programs: IndexMap<String, (Vec<String>, Vec<String>, String)>,
-    migrations: Option<String>,
-    seeds: Option<String>,
-    env_file: bool,
+    pub(super) project: String,
+    /// By their kinds.
+    pub(super) servers: IndexMap<&'static str, FoundServer>,
+    /// By their names.
+    pub(super) programs: IndexMap<String, Program>,
+    pub(super) migrations: Option<String>,
+    pub(super) seeds: Option<String>,
+    pub(super) env_file: EnvFile,
+}
+
+/// What is done with the project's `.env`.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum EnvFile {
+    #[default]
+    None,
+    Read,
+    /// It sets variables that lead to services of the environment.
+    Replaces(Vec<String>),
 }
 
 /// The project's Compose files, or those that its dev container names.
@@ -177,12 +100,8 @@ pub(super) fn compose_files(directory: &Path) -> Vec<PathBuf> {
     if !files.is_empty() {
         return files;
     }
-    for name in [".devcontainer/devcontainer.json", ".devcontainer.json"] {
-        let path = directory.join(name);
-        let Some(text) = read(&path) else { continue };
-        // With comments, as the format allows them.
-        let text: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
-        let Ok(value) = serde_json::from_str::<Value>(&text) else { continue };
+    for path in DEV_CONTAINERS.iter().map(|name| directory.join(name)) {
+        let Some(value) = dev_container(&path) else { continue };
         let named = &value["dockerComposeFile"];
         let beside = path.parent().unwrap_or(directory);
         let list: Vec<&str> = named.as_str().into_iter().chain(named.as_array().into_iter().flatten().filter_map(Value::as_str)).collect();
@@ -200,157 +119,175 @@ impl Found {
         let mut found = Self { project, ..Self::default() };
         for manifest in MANIFESTS {
             if let Some(text) = read(&directory.join(manifest)) {
-                found.manifest(directory, manifest, &text);
+                found.libraries(manifest, &text);
+                if let Some((name, program)) = programs::of_manifest(directory, manifest, &text) {
+                    found.programs.entry(service_name(&name)).or_insert(program);
+                }
             }
         }
-        if let Some(text) = read(&directory.join("Procfile")) {
-            // It says how the programs are started: better than a guess.
-            found.programs.clear();
-            for (name, command) in text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| line.split_once(':')) {
-                let command = vec!["sh".to_owned(), "-c".to_owned(), command.trim().to_owned()];
-                found.programs.insert(service_name(name.trim()), (command, Vec::new(), "Procfile".to_owned()));
+        for lock in LOCKS {
+            if let Some(text) = read(&directory.join(lock)) {
+                found.libraries(lock, &text);
             }
+        }
+        for name in DEV_CONTAINERS {
+            if let Some(value) = dev_container(&directory.join(name)) {
+                found.features(name, &value);
+            }
+        }
+        for name in ENV_EXAMPLES {
+            if let Some(text) = read(&directory.join(name)) {
+                found.urls(name, &text);
+            }
+        }
+        if let Some(program) = programs::migration(directory) {
+            found.programs.insert("migrate".to_owned(), program);
+        }
+        if let Some((name, text)) = PROCFILES.iter().find_map(|name| Some((name, read(&directory.join(name))?))) {
+            // It says how the programs are started: better than a guess.
+            found.programs = programs::of_procfile(name, &text).map(|(name, program)| (service_name(&name), program)).collect();
         }
         let has_files = |folder: &&&str| fs::read_dir(directory.join(folder)).is_ok_and(|mut entries| entries.next().is_some());
         found.migrations = MIGRATIONS.iter().find(|folder| has_files(folder) && has_sql(&directory.join(folder))).map(ToString::to_string);
-        found.seeds = SEEDS.iter().find(has_files).map(ToString::to_string);
-        found.env_file = [".env.example", ".env.sample", ".env"].iter().any(|name| directory.join(name).is_file());
-        if let Some(folder) = found.migrations.clone().filter(|_| !found.servers.values().any(|(_, sql, _)| *sql)) {
-            let (kind, name, ..) = LIBRARIES[0];
-            found.servers.insert(kind, (name, true, format!("{folder}/")));
+        found.seeds = SEEDS.iter().find(|folder| has_files(folder) && has_sql(&directory.join(folder))).map(ToString::to_string);
+        if let Some(folder) = found.migrations.clone().filter(|_| !found.servers.values().any(|server| server.sql)) {
+            found.add(&SERVERS[0], format!("{folder}/"));
         }
+        found.env_file = found.env_file(directory);
         found
     }
 
-    fn manifest(&mut self, directory: &Path, manifest: &str, text: &str) {
-        let names = libraries(manifest, text);
-        for (kind, service, sql, libraries) in LIBRARIES {
-            if let Some(library) = libraries.iter().find(|library| names.iter().any(|name| is_library(name, library))) {
-                self.servers.entry(kind).or_insert_with(|| (service, *sql, format!("`{library}` in {manifest}")));
+    fn add(&mut self, server: &'static Server, from: String) {
+        self.servers.entry(server.kind).or_insert(FoundServer { service: server.service, sql: server.sql, from });
+    }
+
+    fn libraries(&mut self, file: &str, text: &str) {
+        let names = libraries(file, text);
+        for server in SERVERS {
+            if let Some(library) = server.libraries.iter().find(|library| names.iter().any(|name| is_library(name, library))) {
+                self.add(server, format!("`{library}` in {file}"));
             }
         }
-        let words = |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
-        let mut program = |name: &str, command: Vec<String>, watch: &[&str]| {
-            let watch = watch.iter().filter(|path| directory.join(path).exists()).map(ToString::to_string).collect();
-            self.programs.entry(service_name(name)).or_insert((command, watch, manifest.to_owned()));
-        };
-        match manifest {
-            "package.json" => {
-                let value: Value = serde_json::from_str(text).unwrap_or_default();
-                let script = ["dev", "start"].into_iter().find(|script| value["scripts"][*script].is_string());
-                let tool = [("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "yarn"), ("bun.lockb", "bun")];
-                let tool = tool.iter().find(|(lock, _)| directory.join(lock).exists()).map_or("npm", |(_, tool)| tool);
-                if let Some(script) = script {
-                    program(value["name"].as_str().unwrap_or("web"), words(&format!("{tool} run {script}")), &["package.json"]);
-                }
+    }
+
+    /// Features of a dev container are programs in its image; those of servers say what the project needs.
+    fn features(&mut self, file: &str, value: &Value) {
+        for feature in value["features"].as_object().into_iter().flatten().map(|(name, _)| name) {
+            let last = feature.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default();
+            for server in SERVERS.iter().filter(|server| server.words.iter().any(|word| last.split(['-', '_']).any(|part| part == *word))) {
+                self.add(server, format!("`{last}` in {file}"));
             }
-            "pyproject.toml" | "requirements.txt" | "Pipfile" if directory.join("manage.py").exists() => {
-                program("web", vec!["sh".to_owned(), "-c".to_owned(), "exec python manage.py runserver 127.0.0.1:$PORT".to_owned()], &[]);
-            }
-            "Cargo.toml" if directory.join("src/main.rs").exists() => program("app", words("cargo run"), &["src", "Cargo.toml"]),
-            "go.mod" if directory.join("main.go").exists() => program("app", words("go run ."), &["."]),
-            "Gemfile" if directory.join("bin/rails").exists() => {
-                program(
-                    "web",
-                    vec!["sh".to_owned(), "-c".to_owned(), "exec bin/rails server -p $PORT".to_owned()],
-                    &["config", "Gemfile.lock"],
-                );
-            }
-            "pom.xml" if directory.join("mvnw").exists() && text.contains("spring-boot") => {
-                program("app", words("./mvnw spring-boot:run"), &["src"]);
-            }
-            "build.gradle" | "build.gradle.kts" if directory.join("gradlew").exists() && text.contains("spring") => {
-                program("app", words("./gradlew bootRun"), &["src"]);
-            }
-            _ => {}
         }
+    }
+
+    /// `DATABASE_URL=postgres://…`
+    fn urls(&mut self, file: &str, text: &str) {
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        for (name, value) in lines.filter_map(|line| line.split_once('=')) {
+            // `postgresql+asyncpg://` is a scheme of SQLAlchemy, `jdbc:mysql://` one of Java.
+            let value = value.trim().trim_matches(['"', '\'']).trim_start_matches("jdbc:");
+            let scheme = value.split("://").next().filter(|scheme| scheme.len() < value.len()).unwrap_or_default();
+            let scheme = scheme.split('+').next().unwrap_or_default();
+            for server in SERVERS.iter().filter(|server| server.schemes.contains(&scheme)) {
+                self.add(server, format!("`{}` in {file}", name.trim_start_matches("export ").trim()));
+            }
+        }
+    }
+
+    fn env_file(&self, directory: &Path) -> EnvFile {
+        let present = ENV_EXAMPLES.iter().chain([&".env"]).any(|name| directory.join(name).is_file());
+        if !present {
+            return EnvFile::None;
+        }
+        // A copy of the example becomes `.env`, so its names count too.
+        let texts = ENV_EXAMPLES.iter().chain([&".env"]).filter_map(|name| read(&directory.join(name)));
+        let mut replaced: Vec<String> = Vec::new();
+        for text in texts {
+            let names =
+                text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.trim().trim_start_matches("export ").trim());
+            replaced.extend(names.filter(|name| self.provides(name)).map(str::to_owned));
+        }
+        replaced.sort();
+        replaced.dedup();
+        if replaced.is_empty() { EnvFile::Read } else { EnvFile::Replaces(replaced) }
+    }
+
+    /// Whether a service of the environment has a variable of this name.
+    fn provides(&self, name: &str) -> bool {
+        let of_server =
+            SERVERS.iter().filter(|server| self.servers.contains_key(server.kind)).any(|server| server.provides.contains(&name));
+        let services = self.servers.values().map(|server| server.service.to_owned()).chain(self.programs.keys().cloned());
+        let mut prefixes = services.map(|service| service.to_uppercase().replace('-', "_") + "_");
+        of_server || prefixes.any(|prefix| name.starts_with(&prefix))
     }
 
     /// Where what it writes is from, a line each.
     pub(super) fn took(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.servers.iter().map(|(kind, (name, _, from))| format!("{name} ({kind}): {from}")).collect();
-        lines.extend(self.programs.iter().map(|(name, (command, _, from))| format!("{name}: `{}` from {from}", command.join(" "))));
+        let mut lines: Vec<String> =
+            self.servers.iter().map(|(kind, server)| format!("{} ({kind}): {}", server.service, server.from)).collect();
+        lines.extend(self.programs.iter().map(|(name, program)| format!("{name}: `{}` from {}", program.command.join(" "), program.from)));
         lines.extend(self.migrations.iter().map(|folder| format!("init scripts: {folder}/")));
         lines.extend(self.seeds.iter().map(|folder| format!("seeds: {folder}/")));
+        match &self.env_file {
+            EnvFile::None => {}
+            EnvFile::Read => lines.push("variables: .env".to_owned()),
+            EnvFile::Replaces(names) => {
+                lines.push(format!("not read: .env, which sets {}; the environment sets it itself", names.join(", ")))
+            }
+        }
         if lines.is_empty() {
             lines.push("nothing was recognised: the profile holds a PostgreSQL to start from".to_owned());
         }
         lines
     }
-
-    /// The text of a profile.
-    pub(super) fn profile(&self) -> String {
-        let mut text = String::from(
-            "# Written by `devenv new` from what the project holds. `devenv up` starts it, `devenv env` prints its variables.\n\
-             # All fields: docs/reference/profile.md\n",
-        );
-        let _ = writeln!(text, "description: {}", quoted(&format!("The services of {}", self.project)));
-        if self.env_file {
-            text.push_str("# Variables for all services; the `?` says that the file may be missing.\nenv_file: [\".env?\"]\n");
-        }
-        text.push_str("services:\n");
-        let mut servers = self.servers.clone();
-        if servers.is_empty() && self.programs.is_empty() {
-            let (kind, name, sql, _) = LIBRARIES[0];
-            servers.insert(kind, (name, sql, "a database to start from".to_owned()));
-        }
-        // Scripts go to the first one that takes them.
-        let database = servers.values().find(|(_, sql, _)| *sql).map(|(name, ..)| *name);
-        for (kind, (name, _, from)) in &servers {
-            let _ = writeln!(text, "  # {from}");
-            let init = self.migrations.as_ref().filter(|_| database == Some(*name));
-            let seed = self.seeds.as_ref().filter(|_| database == Some(*name));
-            if init.is_none() && seed.is_none() {
-                let _ = writeln!(text, "  {name}:\n    {kind}: {{}}");
-                continue;
-            }
-            let _ = writeln!(text, "  {name}:\n    {kind}:");
-            if let Some(folder) = init {
-                let _ = writeln!(
-                    text,
-                    "      # Applied once each, in the order of their names; `devenv ledger` shows which.\n      init: [{}]",
-                    quoted(folder)
-                );
-            }
-            if let Some(folder) = seed {
-                let _ = writeln!(text, "      # Data sets, applied after the scripts.\n      seed: [{}]", quoted(folder));
-            }
-        }
-        for (name, (command, watch, from)) in &self.programs {
-            let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
-            let _ = writeln!(text, "  # {from}\n  {name}:\n    process:\n      command: [{}]", words.join(", "));
-            text.push_str("      # A free port, which the program finds in `PORT`.\n      port: 0\n");
-            if !servers.is_empty() {
-                let needs: Vec<String> = servers.values().map(|(name, ..)| format!("{name}: ready")).collect();
-                let _ = writeln!(text, "    depends_on: {{ {} }}", needs.join(", "));
-            }
-            if !watch.is_empty() {
-                let paths: Vec<String> = watch.iter().map(|path| quoted(path)).collect();
-                let _ = writeln!(text, "    watch:\n      - {{ paths: [{}], on_change: restart }}", paths.join(", "));
-            }
-        }
-        text
-    }
 }
 
-/// The names of libraries in a manifest.
-fn libraries(manifest: &str, text: &str) -> Vec<String> {
-    if manifest == "package.json" {
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        let sections = ["dependencies", "devDependencies", "optionalDependencies"];
-        return sections
-            .iter()
-            .flat_map(|section| value[*section].as_object().into_iter().flatten())
-            .map(|(name, _)| name.clone())
-            .collect();
-    }
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@');
-    text.split(|c| !word(c)).filter(|name| !name.is_empty()).map(str::to_lowercase).collect()
+/// A dev container's description, in JSON with comments and with commas at ends.
+fn dev_container(path: &Path) -> Option<Value> {
+    let text = plain_json(&read(path)?);
+    serde_json::from_str(&text).ok()
 }
 
-/// A Go module has its version in its path.
-fn is_library(name: &str, library: &str) -> bool {
-    name == library || (library.contains('/') && name.strip_prefix(library).is_some_and(|rest| rest.starts_with("/v")))
+/// Without comments and without commas before a closing bracket.
+fn plain_json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    let mut in_text = false;
+    while let Some(character) = characters.next() {
+        match (in_text, character, characters.peek()) {
+            (true, '\\', _) => {
+                plain.push(character);
+                plain.extend(characters.next());
+            }
+            (_, '"', _) => {
+                in_text = !in_text;
+                plain.push(character);
+            }
+            (false, '/', Some('/')) => {
+                characters.by_ref().take_while(|c| *c != '\n').for_each(drop);
+                plain.push('\n');
+            }
+            (false, '/', Some('*')) => {
+                let mut last = ' ';
+                characters.next();
+                for character in characters.by_ref() {
+                    if last == '*' && character == '/' {
+                        break;
+                    }
+                    last = character;
+                }
+            }
+            (false, '}' | ']', _) => {
+                let kept = plain.trim_end().len();
+                if plain[..kept].ends_with(',') {
+                    plain.truncate(kept - 1);
+                }
+                plain.push(character);
+            }
+            _ => plain.push(character),
+        }
+    }
+    plain
 }
 
 fn service_name(text: &str) -> String {
@@ -359,20 +296,17 @@ fn service_name(text: &str) -> String {
     if plain.is_empty() { "app".to_owned() } else { plain }
 }
 
-/// Text as YAML takes it in every place.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/');
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(plain)
-        && !matches!(text, "true" | "false" | "null" | "yes" | "no");
-    if is_word { text.to_owned() } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "$${")) }
-}
-
 fn has_sql(folder: &Path) -> bool {
     let entries =
         |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).take(1000).collect::<Vec<_>>();
     let is_sql = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sql");
-    entries(folder).iter().any(|path| is_sql(path) || (path.is_dir() && entries(path).iter().any(is_sql)))
+    // A tool that runs programs has other files beside them, and is a program of its own.
+    let is_program = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| ["py", "rb", "js", "ts", "mjs", "cjs", "go", "php", "kt", "java"].iter().any(|of| extension == *of))
+    };
+    let found = entries(folder);
+    !found.iter().any(is_program) && found.iter().any(|path| is_sql(path) || (path.is_dir() && entries(path).iter().any(is_sql)))
 }
 
 /// The text of a small regular file.
@@ -385,55 +319,10 @@ fn read(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn found(files: &[(&str, &str)]) -> Found {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        Found::of(directory.path())
-    }
-
     #[test]
-    fn servers_and_programs_are_found_in_the_files_of_every_language() {
-        for (files, servers, programs) in [
-            (
-                vec![
-                    ("package.json", r#"{"name":"web","scripts":{"dev":"x"},"dependencies":{"pg":"8","ioredis":"5"}}"#),
-                    ("migrations/1.sql", ""),
-                ],
-                vec!["postgres", "redis"],
-                vec![("web", "npm run dev")],
-            ),
-            (
-                vec![("requirements.txt", "psycopg2-binary==2.9\npika>=1\n"), ("manage.py", "")],
-                vec!["postgres", "rabbitmq"],
-                vec![("web", "sh -c exec python manage.py runserver 127.0.0.1:$PORT")],
-            ),
-            (
-                vec![("Cargo.toml", "[dependencies]\nsqlx = \"1\"\nrdkafka = \"0\"\n"), ("src/main.rs", "")],
-                vec!["postgres", "kafka"],
-                vec![("app", "cargo run")],
-            ),
-            (vec![("go.mod", "require github.com/jackc/pgx/v5 v5.0.0\n"), ("main.go", "")], vec!["postgres"], vec![("app", "go run .")]),
-            (vec![("Gemfile", "gem 'mysql2'\ngem 'sidekiq'\n")], vec!["mariadb", "redis"], vec![]),
-            (vec![("pom.xml", "<artifactId>postgresql</artifactId>")], vec!["postgres"], vec![]),
-            (
-                vec![("Procfile", "web: serve -p $PORT\n# x: y\nworker: work\n")],
-                vec![],
-                vec![("web", "sh -c serve -p $PORT"), ("worker", "sh -c work")],
-            ),
-            (vec![("README.md", "pg redis")], vec![], vec![]),
-        ] {
-            let found = found(&files);
-            assert_eq!(found.servers.keys().copied().collect::<Vec<_>>(), servers, "{files:?}");
-            let commands: Vec<(String, String)> =
-                found.programs.iter().map(|(name, (command, ..))| (name.clone(), command.join(" "))).collect();
-            let commands: Vec<(&str, &str)> = commands.iter().map(|(name, command)| (name.as_str(), command.as_str())).collect();
-            assert_eq!(commands, programs, "{files:?}");
-            let value: serde_yaml::Value = serde_yaml::from_str(&found.profile()).unwrap();
-            assert!(value.get("services").is_some_and(serde_yaml::Value::is_mapping));
-        }
+    fn json_with_comments_and_with_commas_at_ends_is_read() {
+        let text = "{ // one\n \"a\": \"x // y\", /* two */ \"b\": [1, 2,],\n \"c\": \"\\\"/*\",\n}";
+        let value: Value = serde_json::from_str(&plain_json(text)).unwrap();
+        assert_eq!(value, serde_json::json!({ "a": "x // y", "b": [1, 2], "c": "\"/*" }));
     }
 }

@@ -1,0 +1,186 @@
+//! Shapes of projects, and the profiles that come out: each is valid.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::detect::{self, EnvFile, Found};
+use crate::profile::{LoadRequest, load as loader};
+
+fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+/// The profile's services by name, or what is wrong with it.
+fn validated(directory: &Path, found: &Found) -> Vec<String> {
+    let text = found.profile();
+    fs::create_dir_all(directory.join("profiles")).unwrap();
+    fs::write(directory.join("profiles/default.yaml"), &text).unwrap();
+    // A copy of the example is what its users make of it.
+    if directory.join(".env.example").exists() && !directory.join(".env").exists() {
+        fs::copy(directory.join(".env.example"), directory.join(".env")).unwrap();
+    }
+    let environment = BTreeMap::new();
+    let request = LoadRequest { project: directory, profile: "default", environment: &environment, user_directory: None, trusted: true };
+    match loader::load(&request) {
+        Ok(loaded) => {
+            assert!(loaded.report.render().is_empty(), "{}\n{text}", loaded.report.render());
+            loaded.profile.services.keys().map(ToString::to_string).collect()
+        }
+        Err(error) => panic!("{error}: {:?}\n{text}", error.to_api()),
+    }
+}
+
+/// Files, the kinds of servers, the programs with their commands.
+type Shape = (&'static [(&'static str, &'static str)], &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const SHAPES: &[Shape] = &[
+    (
+        &[("package.json", r#"{"name":"web","scripts":{"dev":"x"},"dependencies":{"pg":"8","ioredis":"5"}}"#), ("migrations/1.sql", "")],
+        &["postgres", "redis"],
+        &[("web", "npm run dev")],
+    ),
+    (
+        &[("package.json", r#"{"name":"@shop/web","scripts":{"start":"x"},"dependencies":{"express":"5"}}"#), ("pnpm-lock.yaml", "")],
+        &[],
+        &[("shop-web", "pnpm run start")],
+    ),
+    (
+        &[("requirements.txt", "psycopg2-binary==2.9\npika>=1\n"), ("manage.py", "")],
+        &["postgres", "rabbitmq"],
+        &[("web", "sh -c exec python3 manage.py runserver 127.0.0.1:$PORT"), ("migrate", "python3 manage.py migrate --noinput")],
+    ),
+    (
+        &[("pyproject.toml", "[project]\ndependencies = [\"fastapi\", \"asyncpg>=0.29\"]\n"), ("uv.lock", ""), ("app/main.py", "")],
+        &["postgres"],
+        &[("web", "sh -c exec uv run uvicorn app.main:app --port $PORT --reload")],
+    ),
+    (
+        &[
+            ("pyproject.toml", "[project]\ndependencies = [\"sqlalchemy\"]\n"),
+            ("poetry.lock", "name = \"psycopg\"\n"),
+            ("alembic.ini", ""),
+            ("migrations/env.py", ""),
+            ("migrations/a.sql", ""),
+        ],
+        &["postgres"],
+        &[("migrate", "alembic upgrade head")],
+    ),
+    (&[("requirements.txt", "flask\n"), ("app.py", "")], &[], &[("web", "sh -c exec flask --app app run --debug --port $PORT")]),
+    (
+        &[("Cargo.toml", "[dependencies]\nsqlx = \"1\"\nrdkafka = \"0\"\n"), ("src/main.rs", "")],
+        &["postgres", "kafka"],
+        &[("app", "cargo run")],
+    ),
+    (&[("go.mod", "require github.com/jackc/pgx/v5 v5.0.0\n"), ("main.go", "")], &["postgres"], &[("app", "go run .")]),
+    (&[("go.mod", "require github.com/redis/go-redis/v9 v9.0.0\n"), ("cmd/api/main.go", "")], &["redis"], &[("api", "go run ./cmd/api")]),
+    (&[("Gemfile", "gem 'mysql2'\ngem 'sidekiq'\n")], &["mariadb", "redis"], &[]),
+    (
+        &[("Gemfile", "gem 'pg'\n"), ("Gemfile.lock", "    redis (5.0)\n"), ("bin/rails", ""), ("db/migrate/1_x.rb", "")],
+        &["postgres", "redis"],
+        &[("web", "sh -c exec bin/rails server -p $PORT"), ("migrate", "bin/rails db:migrate")],
+    ),
+    (
+        &[("pom.xml", "<artifactId>postgresql</artifactId> spring-boot"), ("mvnw", ""), ("src/main/resources/db/migration/V1__x.sql", "")],
+        &["postgres"],
+        &[("app", "./mvnw spring-boot:run")],
+    ),
+    (
+        &[("build.gradle.kts", "implementation(\"org.springframework.kafka:spring-kafka\")"), ("gradlew", "")],
+        &["kafka"],
+        &[("app", "./gradlew bootRun")],
+    ),
+    (
+        &[
+            ("Procfile", "web: serve -p $PORT\n# x: y\nworker: work \"a b\" \\ é\nrelease: prepare\n"),
+            ("package.json", "{\"scripts\":{\"dev\":\"x\"}}"),
+        ],
+        &[],
+        &[("web", "sh -c serve -p $PORT"), ("worker", "sh -c work \"a b\" \\ é"), ("release", "sh -c prepare")],
+    ),
+    (
+        &[(
+            ".devcontainer/devcontainer.json",
+            "{ // a comment\n \"features\": { \"ghcr.io/x/features/redis-server:1\": {}, \"ghcr.io/x/node:1\": {}, }, }",
+        )],
+        &["redis"],
+        &[],
+    ),
+    (
+        &[(
+            ".env.example",
+            "# A\nDATABASE_URL=\"postgresql+asyncpg://u:p@localhost/app\"\nexport BROKER=amqp://localhost\nDEBUG=1\nEMPTY=\n",
+        )],
+        &["postgres", "rabbitmq"],
+        &[],
+    ),
+    (
+        &[(".env.example", "LOG_LEVEL=debug\n"), ("db/migrations/001_x.up.sql", ""), ("db/migrations/001_x.down.sql", "")],
+        &["postgres"],
+        &[],
+    ),
+    (&[("seeds/seed.js", ""), ("package.json", r#"{"dependencies":{"pg":"8"}}"#)], &["postgres"], &[]),
+    (&[("supabase/migrations/1_a.sql", ""), ("seeds/1.sql", "")], &["postgres"], &[]),
+    (
+        &[("composer.json", r#"{"require":{"laravel/framework":"12"}}"#), ("artisan", "")],
+        &[],
+        &[("web", "sh -c exec php artisan serve --port $PORT"), ("migrate", "php artisan migrate --force")],
+    ),
+    (&[("package.json", "{ this is no JSON")], &[], &[]),
+    (&[("README.md", "pg redis")], &[], &[]),
+    (&[], &[], &[]),
+];
+
+#[test]
+fn every_shape_of_a_project_gives_a_valid_profile_with_what_it_needs() {
+    for (files, servers, programs) in SHAPES {
+        let directory = project(files);
+        let found = Found::of(directory.path());
+        assert_eq!(found.servers.keys().copied().collect::<Vec<_>>(), *servers, "{files:?}");
+        let commands: Vec<(String, String)> =
+            found.programs.iter().map(|(name, program)| (name.clone(), program.command.join(" "))).collect();
+        let commands: Vec<(&str, &str)> = commands.iter().map(|(name, command)| (name.as_str(), command.as_str())).collect();
+        assert_eq!(commands, *programs, "{files:?}");
+        let services = validated(directory.path(), &found);
+        assert_eq!(services.len(), (servers.len() + programs.len()).max(1), "{files:?}");
+        assert!(found.took().len() <= 8, "{:?}", found.took());
+    }
+}
+
+#[test]
+fn an_env_file_that_leads_elsewhere_is_not_read_and_the_profile_says_so() {
+    let directory =
+        project(&[(".env", "DATABASE_URL=postgres://localhost/mine\nDB_POOL=5\n"), ("package.json", r#"{"dependencies":{"pg":"8"}}"#)]);
+    let found = Found::of(directory.path());
+    assert_eq!(found.env_file, EnvFile::Replaces(vec!["DATABASE_URL".to_owned(), "DB_POOL".to_owned()]));
+    assert!(!found.profile().contains("\nenv_file"), "{}", found.profile());
+    assert!(!found.profile().contains("localhost/mine"), "values of `.env` are private");
+    validated(directory.path(), &found);
+
+    let directory = project(&[(".env", "LOG_LEVEL=debug\n")]);
+    let found = Found::of(directory.path());
+    assert_eq!(found.env_file, EnvFile::Read);
+    validated(directory.path(), &found);
+}
+
+#[test]
+fn programs_wait_for_the_job_that_comes_before_them() {
+    let directory = project(&[("Procfile", "release: prepare\nweb: serve\n")]);
+    let text = Found::of(directory.path()).profile();
+    assert!(text.contains("depends_on: { release: completed }") && text.matches("port: 0").count() == 1, "{text}");
+}
+
+#[test]
+fn the_compose_files_of_a_dev_container_are_found() {
+    let directory = project(&[
+        (".devcontainer/devcontainer.json", "{ \"dockerComposeFile\": [\"../stack.yml\", \"extra.yml\"], /* x */ }"),
+        ("stack.yml", "services: {}\n"),
+        (".devcontainer/extra.yml", "services: {}\n"),
+    ]);
+    let names: Vec<_> = detect::compose_files(directory.path()).iter().map(|file| file.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["stack.yml", "extra.yml"]);
+}
