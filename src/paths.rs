@@ -24,6 +24,10 @@ pub(crate) const LOG: &str = "DEVENV_LOG";
 pub(crate) const IMPORT_URL: &str = "DEVENV_IMPORT_URL";
 pub(crate) const DOCKER_HOST: &str = "DOCKER_HOST";
 pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+/// The shell whose completion script asks for candidates.
+pub(crate) const COMPLETE: &str = "DEVENV_COMPLETE";
+/// What `devenv hook` has set in this shell.
+pub(crate) const HOOK: &str = "DEVENV_HOOK";
 pub(crate) const CI: &str = "CI";
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 
@@ -62,6 +66,11 @@ pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
         name: DOCKER_CONTEXT,
         meaning: "Docker context to use, as in Docker. `--context` and `DOCKER_HOST` take precedence.",
     },
+    EnvironmentVariable {
+        name: COMPLETE,
+        meaning: "Set by completion scripts: print candidates for the word at the cursor, for this shell.",
+    },
+    EnvironmentVariable { name: HOOK, meaning: "Set by `devenv hook` in your shell: what its variables were before." },
     EnvironmentVariable { name: CI, meaning: "If set (and not `false`), print progress as plain lines, even on a terminal." },
     EnvironmentVariable { name: NO_COLOR, meaning: "If set, print no colours." },
 ];

@@ -5,9 +5,9 @@ use std::{fmt::Write, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, images,
-    lease, ledger, list, logs, new, operations, plan, profiles, render, run, services, snapshot, status, test, trust, up, validate, wait,
-    why,
+    backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, help, hook,
+    images, lease, ledger, list, logs, man, new, operations, plan, profiles, render, run, services, snapshot, status, suggest, test, trust,
+    up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -95,6 +95,9 @@ pub(crate) enum Command {
     Doctor(doctor::Arguments),
     Daemon(daemon::Arguments),
     Completions(completions::Arguments),
+    Hook(hook::Arguments),
+    Man(man::Arguments),
+    Help(help::Arguments),
 }
 
 /// How `devenv --help` groups the commands.
@@ -106,8 +109,14 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["new", "plan", "config", "validate", "profiles", "render", "trust"]),
-    ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon", "completions"]),
+    ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon"]),
+    ("Shell", &["completions", "hook", "man", "help"]),
 ];
+
+/// The command line as it is declared.
+pub(crate) fn plain() -> clap::Command {
+    Cli::command()
+}
 
 /// The whole command line, with the commands grouped in its help.
 pub(crate) fn command() -> clap::Command {
@@ -124,7 +133,8 @@ pub(crate) fn command() -> clap::Command {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{groups}\n{}\n{{options}}{{after-help}}\n",
         bold(format_args!("Options:"))
     );
-    let more = "Use `devenv COMMAND --help` for more about a command, and `devenv --help` for exit codes and environment variables.";
+    let more = "Use `devenv COMMAND --help` for more about a command, `devenv help` for topics, and `devenv --help` for exit codes and\n\
+        environment variables.";
     command.help_template(template).after_help(more).after_long_help(codes_and_variables())
 }
 
@@ -146,7 +156,7 @@ fn codes_and_variables() -> String {
 
 /// Parses the command line. The error is a usage error, or the help or version text to print.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
-    let mut matches = command().try_get_matches_from(arguments)?;
+    let mut matches = command().try_get_matches_from(arguments).map_err(suggest::with_tip)?;
     Cli::from_arg_matches_mut(&mut matches)
 }
 
@@ -292,6 +302,13 @@ mod tests {
             "daemon stop",
             "daemon status --json",
             "completions bash",
+            "completions nushell",
+            "hook fish",
+            "hook bash --changes",
+            "man --output man",
+            "help",
+            "help chaos run",
+            "profiles --all",
             "--project /tmp --instance one up shop",
             "up shop --instance one --json --quiet",
         ];

@@ -35,16 +35,24 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 async fn all(client: &Client, volumes: bool, session: &Session) -> Outcome {
     let environments = client.environments().await?;
     // Kept volumes are all that an absent environment may still have.
-    let targets = environments
-        .into_iter()
-        .filter(|status| volumes || status.phase != Phase::Absent)
-        .map(|status| EnvironmentTarget { project: status.project, instance: status.instance });
+    let found: Vec<Status> = environments.into_iter().filter(|status| volumes || status.phase != Phase::Absent).collect();
+    for status in &found {
+        let data = if volumes { ", with its data" } else { "" };
+        session.printer.say(format_args!("stopping {} {}{}{data}", status.project, status.instance, services_of(status)));
+    }
+    let targets = found.into_iter().map(|status| EnvironmentTarget { project: status.project, instance: status.instance });
     let ends = join_all(targets.map(|target| one(client, target, volumes, session))).await;
     let ended = ends.into_iter().collect::<Result<Vec<Status>, Failure>>()?;
     session.printer.result(&ended, String::new)?;
     let noun = if ended.len() == 1 { "environment" } else { "environments" };
     session.printer.say(format_args!("stopped {} {noun}", ended.len()));
     Ok(ExitStatus::SUCCESS)
+}
+
+/// ` (db, cache)`.
+fn services_of(status: &Status) -> String {
+    let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
 async fn one(client: &Client, target: EnvironmentTarget, volumes: bool, session: &Session) -> Result<Status, Failure> {

@@ -8,6 +8,8 @@ mod attach;
 mod exit;
 mod failure;
 mod given_secrets;
+#[cfg(test)]
+mod guide;
 mod launch;
 mod log_line;
 mod operation;
@@ -18,6 +20,7 @@ mod project;
 #[cfg(test)]
 mod reference;
 mod session;
+mod suggest;
 mod table;
 mod terminal;
 
@@ -38,12 +41,15 @@ mod environment;
 mod events;
 mod exec;
 mod gc;
+mod help;
+mod hook;
 mod images;
 mod lease;
 mod leased_command;
 mod ledger;
 mod list;
 mod logs;
+mod man;
 mod new;
 mod operations;
 mod plan;
@@ -75,6 +81,9 @@ type Outcome = Result<ExitStatus, Failure>;
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(answered) = completions::answer_if_asked(&arguments) {
+        return answered;
+    }
     match args::parse(arguments.iter().cloned()) {
         Ok(cli) => run_command(cli).into(),
         Err(error) => not_parsed(&error, &arguments).into(),
@@ -99,7 +108,11 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitStatus {
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let error = ApiError::new(ErrorCode::Usage, message).hint("run `devenv --help` to list the commands");
+        let hint = match suggest::of(error) {
+            Some(command) => format!("did you mean `{command}`? `devenv --help` lists the commands"),
+            None => "run `devenv --help` to list the commands".to_owned(),
+        };
+        let error = ApiError::new(ErrorCode::Usage, message).hint(hint);
         let printer = Printer::new(true, true);
         let _ = printer.document(&devenv_api::ErrorDocument { error });
         let _ = printer.flush();
@@ -249,5 +262,8 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Doctor(arguments) => doctor::run(&arguments, session).await,
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Hook(arguments) => hook::run(&arguments, session).await,
+        Command::Man(arguments) => man::run(&arguments, session),
+        Command::Help(arguments) => help::run(&arguments, session),
     }
 }

@@ -70,6 +70,13 @@ pub(super) fn list(session: &Session) -> Result<Vec<ProfileEntry>, Failure> {
     Ok(loader::list(&session.project()?, Some(&user_profiles()?)))
 }
 
+/// The services of a profile, or of the one that `up` takes by itself; none if it cannot be loaded. Prints nothing.
+pub(super) fn services_quietly(session: &Session, profile: Option<String>) -> Vec<String> {
+    let name = profile.map_or_else(|| select::default_name(session, None), Ok);
+    let loaded = name.ok().and_then(|name| load_quietly(session, &name).ok());
+    loaded.map(|loaded| loaded.service_names()).unwrap_or_default()
+}
+
 /// Which profile is meant: the one that is named, else the one that the environment runs, else `default`.
 pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Result<String, Failure> {
     if let Some(name) = named {

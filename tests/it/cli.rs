@@ -117,7 +117,7 @@ fn profiles_are_the_projects_the_users_and_the_built_in_ones() {
 #[test]
 fn completions_are_made_for_every_shell_and_bash_takes_its_own() {
     let place = Place::new();
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "nushell", "elvish", "powershell"] {
         assert!(place.expect(0, &format!("completions {shell}")).stdout.contains("devenv"));
     }
     let script = place.0.path().join("completions");

@@ -61,6 +61,10 @@ const LINES: &[(i32, &str)] = &[
     (125, "psql nothing"),
     (125, "redis nothing"),
     (0, "operations"),
+    (0, "hook bash"),
+    (0, "hook bash --changes"),
+    (0, "man"),
+    (0, "help testing"),
     (0, "gc"),
     (0, "down --all --volumes"),
 ];
@@ -124,4 +128,52 @@ fn commands() -> BTreeSet<String> {
     let names = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect::<BTreeSet<_>>();
     assert!(names.contains("up") && names.len() > 30, "{names:?}");
     names
+}
+
+#[test]
+fn the_hook_sets_variables_while_the_environment_is_up_and_takes_them_back() {
+    let world = World::new();
+    let daemon = world.start();
+    assert_eq!(daemon.expect(0, "hook bash --changes").stdout, "", "nothing is up");
+    daemon.expect(0, "up shop");
+    let set = daemon.expect(0, "hook bash --changes").stdout;
+    assert!(set.contains("export DEVENV_HOOK="), "{set}");
+    // In a shell as at its prompt: the second time changes nothing, and after `down` all is as before.
+    let script = "before=$(env | sort | grep -v '^_='); eval \"$(devenv hook bash --changes)\"; again=$(devenv hook bash --changes); \
+        devenv down >/dev/null; eval \"$(devenv hook bash --changes)\"; after=$(env | sort | grep -v '^_='); \
+        [ -z \"$again\" ] || { echo \"again: $again\"; exit 1; }; [ \"$before\" = \"$after\" ] || { echo \"$before\"; echo now; echo \"$after\"; exit 1; }";
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_devenv")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut command = daemon.command("status");
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", script]).current_dir(command.get_current_dir().unwrap()).env("PATH", path);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let ended = shell.output().unwrap();
+    assert!(ended.status.success(), "{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
+fn the_services_of_an_environment_complete_at_the_prompt() {
+    let world = World::new();
+    let daemon = world.start();
+    let complete = |line: &str| {
+        let mut command = daemon.command(&format!("-- devenv {line}"));
+        let index = line.split_whitespace().count();
+        command.env("DEVENV_COMPLETE", "bash").env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", index.to_string());
+        String::from_utf8(command.output().unwrap().stdout).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let services = |found: BTreeSet<String>| ["db", "cache"].iter().all(|name| found.contains(*name));
+    assert!(complete("up sh").contains("shop"));
+    daemon.expect(0, "up shop");
+    daemon.expect(0, "snapshot save first");
+    assert!(services(["d", "c"].iter().flat_map(|begin| complete(&format!("why {begin}"))).collect()));
+    assert!(complete("snapshot restore f").contains("first"));
+    assert!(complete("chaos inject paus").contains("pause"));
+    daemon.expect(0, "down --all --volumes");
 }

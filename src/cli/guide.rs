@@ -1,0 +1,211 @@
+//! The samples of the documentation are what the program takes: every profile in it is valid, every scenario can be read, and every
+//! command line of `devenv` parses.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::args;
+use crate::{
+    chaos,
+    profile::{ComposeRequest, LoadError, LoadRequest, load as loader},
+};
+
+/// A block of code: its page and line, its language, its text.
+struct Sample {
+    place: String,
+    language: String,
+    text: String,
+}
+
+fn samples() -> Vec<Sample> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<PathBuf> = ["README.md", "docs/security.md", "docs/images.md"].iter().map(|page| root.join(page)).collect();
+    for folder in ["docs/guide", "docs/guide/services"] {
+        let entries = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    pages.iter().flat_map(|page| in_page(root, page)).collect()
+}
+
+fn in_page(root: &Path, page: &Path) -> Vec<Sample> {
+    let text = fs::read_to_string(page).unwrap();
+    let name = page.strip_prefix(root).unwrap().display().to_string();
+    let mut found = Vec::new();
+    let mut open: Option<Sample> = None;
+    for (number, line) in text.lines().enumerate() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(language), None) => {
+                open = Some(Sample { place: format!("{name}:{}", number + 1), language: language.trim().to_owned(), text: String::new() });
+            }
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (None, Some(sample)) => {
+                sample.text.push_str(line);
+                sample.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{name}: a block of code has no end");
+    found
+}
+
+/// A project with the files that samples name.
+fn project() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        "init-scripts/postgres/1.sql",
+        "seed-data/demo/postgres/1.sql",
+        "db/migrations/1.sql",
+        "db/seeds/1.sql",
+        "db/init/1.sql",
+        "services/api/src/main.rs",
+        "src/main.rs",
+        "Cargo.toml",
+        ".secrets/licence",
+        "mq/messages.jsonl",
+        "init/1.sql",
+        "seed/1.sql",
+        "admin/1.sql",
+    ];
+    for file in files {
+        let path = directory.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    fs::create_dir(directory.path().join("profiles")).unwrap();
+    fs::write(directory.path().join("mq/definitions.json"), "{}").unwrap();
+    directory
+}
+
+/// What is wrong with a profile, or with a Compose file on the page about them.
+fn problems(sample: &Sample, text: &str) -> Option<String> {
+    let directory = project();
+    let environment: BTreeMap<String, String> =
+        ["PAYMENT_KEY", "STRIPE_KEY", "HOME"].into_iter().map(|name| (name.to_owned(), "x".to_owned())).collect();
+    let outcome = if sample.place.starts_with("docs/guide/compose.md") {
+        let file = directory.path().join("compose.yaml");
+        fs::write(&file, text).unwrap();
+        let project = directory.path();
+        let request = ComposeRequest {
+            project,
+            name: "compose.yaml",
+            files: &[file],
+            environment: &environment,
+            profiles: &[],
+            services: &[],
+            trusted: true,
+        };
+        loader::load_compose(&request).map(drop)
+    } else {
+        fs::write(directory.path().join("profiles/sample.yaml"), text).unwrap();
+        let project = directory.path();
+        loader::load(&LoadRequest { project, profile: "sample", environment: &environment, user_directory: None, trusted: true }).map(drop)
+    };
+    match outcome {
+        Ok(()) => None,
+        Err(LoadError::Invalid { report, .. }) => Some(format!("{}: {}", sample.place, report.render())),
+        Err(error) => Some(format!("{}: {error}", sample.place)),
+    }
+}
+
+/// Pages and lines about one field of a service show that alone.
+fn whole(text: &str) -> Option<String> {
+    let value: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
+    let first = value.as_mapping()?.keys().next()?.as_str()?.to_owned();
+    let indented = |by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
+    let top = ["services", "extends", "description", "variables", "secrets", "env_file", "x-"];
+    let service = ["process", "container", "probe", "watch", "storage", "postgres", "redis", "kafka", "mariadb", "rabbitmq", "s3"];
+    if value.get("services").is_some() || top.contains(&first.as_str()) {
+        Some(text.to_owned())
+    } else if service.contains(&first.as_str()) {
+        Some(format!("services:\n  sample:\n{}", indented("    ")))
+    } else {
+        Some(format!("services:\n{}", indented("  ")))
+    }
+}
+
+#[test]
+fn every_profile_and_scenario_of_the_documentation_is_valid() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for sample in samples().iter().filter(|sample| sample.language == "yaml") {
+        let value: Result<serde_yaml::Value, _> = serde_yaml::from_str(&sample.text);
+        let has = |key: &str| value.as_ref().is_ok_and(|value| value.get(key).is_some());
+        // Of other programs: they have to be YAML.
+        let of_others = has("jobs") || has("stages") || has("steps") || has("on");
+        if of_others || (value.is_err() && !sample.text.contains('!')) {
+            wrong.extend(value.err().map(|error| format!("{}: {error}", sample.place)));
+            continue;
+        }
+        seen += 1;
+        if has("timeline") || has("workload") {
+            wrong.extend(
+                chaos::read("sample", "sample.yaml", sample.text.as_bytes(), None)
+                    .err()
+                    .map(|report| format!("{}: {}", sample.place, report.render())),
+            );
+        } else {
+            let text = whole(&sample.text).unwrap_or_else(|| sample.text.clone());
+            wrong.extend(problems(sample, &text));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(seen > 25, "only {seen} samples were found");
+}
+
+/// The words of a simple command as a shell splits them; nothing if it is more than that.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '|' | '>' | ';' | '&' | ')') => break,
+            (None, '#') if word.is_none() => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, '\\') => word.get_or_insert_default().extend(characters.next()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn every_command_line_of_the_documentation_parses() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for sample in samples() {
+        let console = sample.language == "console";
+        if !console && !["sh", "bash", "shell"].contains(&sample.language.as_str()) {
+            continue;
+        }
+        let text = sample.text.replace("\\\n", " ");
+        for line in text.lines() {
+            // In a console, what has no prompt is output.
+            let Some(command) = (if console { line.trim_start().strip_prefix("$ ") } else { Some(line.trim_start()) }) else { continue };
+            let Some(at) = command.find("devenv ").filter(|at| *at == 0 || command[..*at].ends_with("$(")) else { continue };
+            let words = words(&command[at..]);
+            // `devenv snapshot save|restore NAME` and `…` are forms and no lines.
+            if words.iter().any(|word| word.contains('…') || word == "...") {
+                continue;
+            }
+            seen += 1;
+            if let Err(error) = args::parse(words.iter().map(Into::into))
+                && error.use_stderr()
+            {
+                wrong.push(format!("{}: {line}\n{error}", sample.place));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 60, "only {seen} command lines were found");
+}
