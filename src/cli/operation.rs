@@ -70,11 +70,16 @@ pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &C
     if let Some(signal) = under_way.signal() {
         return Err(Failure::Signal(signal));
     }
+    let environment = match &request {
+        OperationRequest::Up(request) => Some(request.target.clone()),
+        _ => None,
+    };
     under_way.0.borrow_mut().submitted += 1;
     let submitted = client.submit(&Submission { request, asked_by: asked_by() }).await;
     let mut followed = Followed { under_way, id: None };
     let mut messages = submitted?;
     let mut progress = Progress::new(&session.printer);
+    let mut unseen = environment.filter(|_| progress.is_live());
     loop {
         // If this errs, `progress` is dropped, and the terminal is as it was.
         match messages.message().await? {
@@ -84,7 +89,16 @@ pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &C
                     cancel(client, &operation.id).await;
                 }
             }
-            OperationMessage::Event(event) => progress.event(&event),
+            OperationMessage::Event(event) => {
+                progress.event(&event);
+                // From the first event of a service on, the environment is the one that comes up.
+                if event.service.is_some()
+                    && let Some(target) = unseen.take()
+                    && let Ok(status) = client.status(&target).await
+                {
+                    progress.services(&status);
+                }
+            }
             OperationMessage::Progress { service: Some(service), message } => progress.note(&service, &message),
             OperationMessage::Progress { service: None, message } => progress.message(&message),
             OperationMessage::Done { result, .. } => {

@@ -152,7 +152,11 @@ impl Printer {
     }
 }
 
-/// A closed stderr is no reason to fail.
+/// A closed stderr is no reason to fail. Above lines of progress, where there are any.
 fn talk(text: impl fmt::Display) {
-    let _ = writeln!(anstream::stderr(), "{}", visible(&text.to_string()));
+    let text = text.to_string();
+    let text = visible(&text);
+    if !super::progress::above(&text) {
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
 }

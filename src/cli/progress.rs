@@ -1,6 +1,11 @@
 //! Progress of `up` and its like on stderr: a live line a service on a terminal, plain lines elsewhere.
 //!
-//! What an event means for a line is decided by [`ProgressUpdate::of`], which is pure.
+//! What an event means for a line is decided by [`ProgressUpdate::of`], which is pure. `live` keeps the lines of a terminal, `screen` draws
+//! them, `meter` is how far something is that has a size.
+
+mod live;
+mod meter;
+mod screen;
 
 use std::{
     collections::HashMap,
@@ -8,15 +13,15 @@ use std::{
 };
 
 use devenv_api::{Event, ServiceState, Status, Stream, UpMessage};
-use indexmap::IndexMap;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::live::Live;
 use super::{
     failure::Failure,
-    printer::{BAD, NAME, Printer, paint},
+    printer::{NAME, Printer, paint},
     table::{duration, state_style},
-    terminal::visible,
 };
+
+pub(super) use screen::above;
 
 /// Follows a long answer to its last word.
 pub(super) async fn follow(printer: &Printer, mut messages: Stream<UpMessage>) -> Result<Status, Failure> {
@@ -119,7 +124,19 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// ProgressUpdate that is no event, such as bytes pulled so far.
+    /// Whether it shows a line a service, for which [`Progress::services`] is worth a question.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// All services of the environment, before anything happens to them.
+    pub(super) fn services(&mut self, status: &Status) {
+        if let Self::Live(live) = self {
+            live.services(status);
+        }
+    }
+
+    /// Progress that is no event, such as bytes pulled so far.
     pub(super) fn note(&mut self, service: &str, message: &str) {
         match self {
             Self::Live(live) => live.note(service, message),
@@ -154,86 +171,6 @@ impl Lines<'_> {
         if last.is_none_or(|last| last.elapsed() >= NOTE_EVERY) {
             self.noted.insert(service.to_owned(), Instant::now());
             self.printer.say(format_args!("{} {message}", paint(NAME, service)));
-        }
-    }
-}
-
-/// A line a service, redrawn in place.
-pub(super) struct Live {
-    screen: MultiProgress,
-    bars: IndexMap<String, ProgressBar>,
-}
-
-impl Live {
-    fn new() -> Self {
-        Self { screen: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15)), bars: IndexMap::new() }
-    }
-
-    /// Above the lines, where it stays.
-    fn message(&self, message: &str) {
-        // A terminal that cannot be written to is no reason to fail.
-        let _ = self.screen.println(visible(message).as_ref());
-    }
-
-    fn bar(&mut self, service: &str) -> &ProgressBar {
-        let screen = &self.screen;
-        self.bars.entry(service.to_owned()).or_insert_with(|| {
-            let bar = screen.add(ProgressBar::new_spinner());
-            let style = ProgressStyle::with_template("{spinner} {prefix:16.cyan} {msg}").expect("the template is well formed");
-            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            bar.set_prefix(visible(service).into_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        })
-    }
-
-    fn event(&mut self, news: &ProgressUpdate<'_>) {
-        let Some(service) = news.service else {
-            self.message(news.message);
-            return;
-        };
-        let Some(state) = news.state else {
-            self.note(service, news.message_without_name());
-            return;
-        };
-        let word = paint(state_style(state), state);
-        let bar = self.bar(service).clone();
-        match state {
-            ServiceState::Ready | ServiceState::Completed | ServiceState::Stopped => {
-                let after = news.after_ms.unwrap_or_else(|| bar.elapsed().as_millis() as u64);
-                bar.finish_with_message(format!("{word} {}", duration(after)));
-            }
-            ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => {
-                bar.set_message(format!("{word} {}", paint(BAD, visible(first_line(news.message_without_name())))));
-            }
-            ServiceState::Pending
-            | ServiceState::Pulling
-            | ServiceState::Creating
-            | ServiceState::Starting
-            | ServiceState::Provisioning
-            | ServiceState::Stopping => {
-                if bar.is_finished() {
-                    bar.reset();
-                    bar.enable_steady_tick(Duration::from_millis(100));
-                }
-                bar.set_message(word);
-            }
-        }
-    }
-
-    fn note(&mut self, service: &str, message: &str) {
-        let bar = self.bar(service);
-        // What comes after ready is no change of it.
-        if !bar.is_finished() {
-            bar.set_message(visible(first_line(message)).into_owned());
-        }
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        for bar in self.bars.values().filter(|bar| !bar.is_finished()) {
-            bar.abandon();
         }
     }
 }

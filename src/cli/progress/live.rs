@@ -1,0 +1,220 @@
+//! A line a service on a terminal: its state, what it waits for, how far it is, and the time it takes.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use devenv_api::{Condition, ServiceState, Status};
+use indexmap::IndexMap;
+
+use super::{
+    ProgressUpdate, first_line,
+    meter::{Meter, time},
+    screen::{Line, Place, Rows, cut, width},
+};
+use crate::cli::{
+    printer::{BAD, DIM, NAME, paint},
+    table::{duration, state_style},
+    terminal::visible,
+};
+
+/// Columns for names; longer ones are cut.
+const NAMES: usize = 16;
+
+pub(in crate::cli) struct Live {
+    services: Arc<Mutex<Services>>,
+    place: Place,
+}
+
+/// By their names.
+#[derive(Default)]
+struct Services(IndexMap<String, Service>);
+
+struct Service {
+    state: ServiceState,
+    /// When it came into this state.
+    since: Instant,
+    /// From its start to ready, or how long the state before lasted.
+    after_ms: Option<u64>,
+    note: String,
+    meter: Option<(Meter, Instant)>,
+    needs: IndexMap<String, Condition>,
+}
+
+impl Service {
+    fn new(state: ServiceState) -> Self {
+        Self { state, since: Instant::now(), after_ms: None, note: String::new(), meter: None, needs: IndexMap::new() }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(
+            self.state,
+            ServiceState::Ready | ServiceState::Completed | ServiceState::Stopped | ServiceState::Failed | ServiceState::CrashLoop
+        )
+    }
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        let services: Arc<Mutex<Services>> = Arc::default();
+        let place = Place::take(services.clone());
+        Self { services, place }
+    }
+
+    /// Above the lines, where it stays.
+    pub(super) fn message(&self, message: &str) {
+        self.place.above(&visible(message));
+    }
+
+    /// All services of an environment, and what each waits for.
+    pub(super) fn services(&self, status: &Status) {
+        self.change(|services| {
+            for service in &status.services {
+                let known = services.0.entry(service.name.clone()).or_insert_with(|| Service::new(service.state));
+                known.needs = service.depends_on.clone();
+            }
+        });
+    }
+
+    pub(super) fn event(&self, news: &ProgressUpdate<'_>) {
+        let Some(name) = news.service else {
+            self.message(news.message);
+            return;
+        };
+        let Some(state) = news.state else {
+            self.note(name, news.message_without_name());
+            return;
+        };
+        self.change(|services| {
+            let service = services.0.entry(name.to_owned()).or_insert_with(|| Service::new(state));
+            if service.state != state {
+                let lasted = service.since.elapsed().as_millis() as u64;
+                service.after_ms = None;
+                (service.state, service.since, service.meter) = (state, Instant::now(), None);
+                service.note.clear();
+                if service.is_over() {
+                    service.after_ms = Some(lasted);
+                }
+            }
+            service.after_ms = news.after_ms.or(service.after_ms);
+            if matches!(state, ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed) {
+                service.note = paint(BAD, visible(first_line(news.message_without_name())));
+            }
+        });
+    }
+
+    pub(super) fn note(&self, name: &str, message: &str) {
+        self.change(|services| {
+            let service = services.0.entry(name.to_owned()).or_insert_with(|| Service::new(ServiceState::Pending));
+            // What comes after ready is no change of it.
+            if service.is_over() {
+                return;
+            }
+            let message = visible(first_line(message)).into_owned();
+            match Meter::of(&message, service.meter.as_ref().map(|(meter, _)| meter)) {
+                Some((meter, words)) => {
+                    let began = service.meter.as_ref().map_or_else(Instant::now, |(_, began)| *began);
+                    (service.note, service.meter) = (words, Some((meter, began)));
+                }
+                None => (service.note, service.meter) = (message, None),
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Services)) {
+        change(&mut self.services.lock().unwrap_or_else(PoisonError::into_inner));
+        self.place.draw();
+    }
+}
+
+impl Rows for Services {
+    fn lines(&self, columns: usize) -> Vec<Line> {
+        self.0.iter().map(|(name, service)| Line { text: self.line(name, service, columns), is_over: service.is_over() }).collect()
+    }
+}
+
+impl Services {
+    fn line(&self, name: &str, service: &Service, columns: usize) -> String {
+        let widest = self.0.keys().map(|name| width(name)).max().unwrap_or_default().min(NAMES);
+        let shown = cut(&visible(name), widest);
+        let padding = " ".repeat(widest.saturating_sub(width(&shown)));
+        let state = paint(state_style(service.state), service.state);
+        let mut text = format!("{}{padding} {state}", paint(NAME, shown));
+        let state_columns = service.state.to_string().chars().count();
+        if service.is_over() {
+            let after = service.after_ms.map(|after| format!(" {}", duration(after))).unwrap_or_default();
+            let note = if service.note.is_empty() { String::new() } else { format!(" {}", service.note) };
+            return text + &after + &note;
+        }
+        let elapsed = service.since.elapsed();
+        let mut used = widest + 1 + state_columns;
+        if elapsed >= Duration::from_secs(1) {
+            let elapsed = time(elapsed.as_secs());
+            used += 1 + elapsed.len();
+            text = format!("{text} {}", paint(DIM, elapsed));
+        }
+        let note = match self.waits_for(service) {
+            waits if !waits.is_empty() => format!("waits for {}", waits.join(", ")),
+            _ => service.note.clone(),
+        };
+        if !note.is_empty() {
+            used += 1 + width(&note);
+            text = format!("{text} {note}");
+        }
+        match &service.meter {
+            Some((meter, began)) => format!("{text} {}", meter.text(began.elapsed(), columns.saturating_sub(used + 1))),
+            None => text,
+        }
+    }
+
+    /// The dependencies that hold a service up that has not begun.
+    fn waits_for<'a>(&self, service: &'a Service) -> Vec<&'a str> {
+        if service.state != ServiceState::Pending {
+            return Vec::new();
+        }
+        let holds = |name: &str, condition: Condition| {
+            self.0.get(name).is_some_and(|needed| match condition {
+                Condition::Ready => !matches!(needed.state, ServiceState::Ready | ServiceState::Completed),
+                Condition::Completed => needed.state != ServiceState::Completed,
+                Condition::Started => matches!(needed.state, ServiceState::Pending | ServiceState::Pulling | ServiceState::Creating),
+            })
+        };
+        service.needs.iter().filter(|(name, condition)| holds(name, **condition)).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(services: &Services, columns: usize) -> Vec<String> {
+        services.lines(columns).iter().map(|line| anstream::adapter::strip_str(&line.text).to_string()).collect()
+    }
+
+    #[test]
+    fn a_line_says_what_a_service_waits_for_and_how_far_a_pull_is() {
+        let mut services = Services::default();
+        let mut database = Service::new(ServiceState::Pulling);
+        database.note = "Downloading".to_owned();
+        database.meter = Meter::of("Downloading 100/400 bytes", None).map(|(meter, _)| (meter, Instant::now()));
+        services.0.insert("db".to_owned(), database);
+        let mut api = Service::new(ServiceState::Pending);
+        api.needs = IndexMap::from([("db".to_owned(), Condition::Ready), ("other".to_owned(), Condition::Ready)]);
+        services.0.insert("api".to_owned(), api);
+        assert_eq!(shown(&services, 80), ["db  pulling Downloading [####------------] 100 B of 400 B", "api pending waits for db"]);
+        assert_eq!(shown(&services, 30)[0], "db  pulling Downloading 25 %");
+
+        let database = services.0.get_mut("db").unwrap();
+        (database.state, database.after_ms, database.meter) = (ServiceState::Ready, Some(812), None);
+        database.note.clear();
+        assert_eq!(shown(&services, 80), ["db  ready 812 ms", "api pending"]);
+    }
+
+    #[test]
+    fn long_names_leave_room_for_the_rest() {
+        let mut services = Services::default();
+        services.0.insert("a-service-with-a-very-long-name".to_owned(), Service::new(ServiceState::Starting));
+        assert_eq!(shown(&services, 60), ["a-service-with-… starting"]);
+    }
+}
