@@ -4,7 +4,7 @@ PROFILE ?= default
 SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
-.PHONY: up down test test-fast accept check sbom bench fuzz build reference help
+.PHONY: up down test test-fast accept check sbom bench fuzz build dist test-install reference help
 
 help:             ## List the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -12,6 +12,14 @@ help:             ## List the targets
 build:            ## Build the release binary
 	@scripts/setup build
 	cargo build --release --quiet
+
+dist:             ## Make what a release publishes, in dist/: a static program, packages, checksums
+	@scripts/setup build
+	scripts/dist
+
+test-install:     ## Install in each way that there is, and try what was installed (after `make dist`: its packages too)
+	@scripts/setup build
+	scripts/test-install
 
 up: build         ## Set up engine and images, start PROFILE (default), and wait until it is ready
 	@scripts/setup engine
