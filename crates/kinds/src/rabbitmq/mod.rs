@@ -9,6 +9,7 @@ mod lease;
 mod management;
 mod probe;
 mod provision;
+mod queues;
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
 mod scripts;

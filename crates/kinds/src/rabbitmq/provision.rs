@@ -1,6 +1,7 @@
 //! Virtual hosts and their users, by the management API.
 //!
-//! A user may use the management for its own virtual host, and has all rights on that and none on another.
+//! A user may use the management for its own virtual host, and has all rights on that and none on another. Last comes the wait
+//! for queues that do not answer yet: scripts publish to them, and a ready broker is one whose queues answer.
 
 use std::collections::HashSet;
 
@@ -13,6 +14,7 @@ use super::{
     RabbitmqKind,
     fields::ADMINISTRATOR,
     management::{Management, ManagementError, permission_path, user_path, vhost_path},
+    queues::{self, QueuesError},
     spec::RabbitmqProvision,
 };
 use crate::{
@@ -85,6 +87,10 @@ impl Provisions for RabbitmqKind {
                 }
             }
         }
+        queues::answer(&management).await.map_err(|error| match error {
+            QueuesError::Management(error) => failed("list the queues", error),
+            QueuesError::NoLeader { .. } => ProvisionError::refused("wait for the queues", error),
+        })?;
         Ok(changes)
     }
 }

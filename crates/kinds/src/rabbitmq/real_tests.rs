@@ -7,10 +7,15 @@ use devenv_profile::testing::given;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::{RabbitmqKind, channel::Channel, management::Management, spec::RabbitmqProvision};
+use super::{
+    RabbitmqKind,
+    channel::{Channel, Confirmation},
+    management::Management,
+    spec::RabbitmqProvision,
+};
 use crate::{
     capability::{Backups, Leases, Reply, ServerSite, Variables, WorkloadSite, Workloads},
-    probe::real_tests::{free_port, ready, start_described, vault},
+    probe::real_tests::{docker, free_port, ready, start_described, vault},
     provision::{ProvisionContext, apply as provision},
     script::{
         Checksums, Choice, ScriptContext,
@@ -136,4 +141,64 @@ async fn confirmed_messages_are_counted_and_those_that_no_queue_takes_are_refuse
         work.clean_up().await.unwrap();
         assert!(work.read_back().await.unwrap().unwrap().found.is_empty(), "a queue that is gone has lost everything");
     }
+}
+
+/// Messages that are confirmed right after their queue was declared, and a kill right after that.
+#[tokio::test]
+async fn confirmed_messages_survive_a_kill() {
+    let (_secrets, vault) = vault();
+    let (amqp, management) = (free_port(), free_port());
+    let given = given("queue", json!({ "rabbitmq": {} })).with(|service| service.ports.extend([(5672, amqp), (15672, management)]));
+    let service = given.spec().services["queue"].clone();
+    let running = start_described(&service, &vault);
+    let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
+    let is_ready = async || {
+        ready(&service.probe, &vault).await;
+        provision(&service.provision[0], &cx).await.unwrap();
+    };
+    is_ready().await;
+    let password = vault.reveal(&devenv_spec::SecretRef::new("queue", "queue")).unwrap();
+    let open = async || Channel::open(amqp, "queue", &password, "queue").await.unwrap();
+    let publish = async |queue: &str| {
+        let mut channel = open().await;
+        channel.declare(queue, "quorum").await.unwrap();
+        channel.confirm().await.unwrap();
+        for number in 0..50 {
+            assert_eq!(channel.publish(queue, format!("{number}").as_bytes()).await.unwrap(), Confirmation::Accepted);
+        }
+    };
+    let kill = async || {
+        docker(&["kill", &running.0]);
+        docker(&["start", &running.0]);
+        is_ready().await;
+    };
+    let read = async |queue: &str| {
+        let (mut channel, mut found) = (open().await, 0);
+        let all = async {
+            while channel.get(queue).await.unwrap().is_some() {
+                found += 1
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("the queue answers");
+        found
+    };
+    for queue in ["first", "second"] {
+        publish(queue).await;
+        kill().await;
+        assert_eq!(open().await.waiting(queue).await.unwrap(), 50, "a ready broker counts what its queues hold");
+        assert_eq!(read(queue).await, 50);
+    }
+
+    // As with a broker that kept the directory of its queues in memory: the messages are gone, and the queue is of use again.
+    let change = |script: &str| assert!(docker(&["exec", &running.0, "sh", "-c", script]).status.success(), "{script}");
+    change("cd /run/devenv && cp -p queues.erl kept && : > queues.erl");
+    docker(&["restart", &running.0]);
+    is_ready().await;
+    publish("third").await;
+    change("cd /run/devenv && cat kept > queues.erl");
+    kill().await;
+    assert_eq!(read("third").await, 0);
+    publish("third").await;
+    kill().await;
+    assert_eq!((read("third").await, read("first").await), (50, 50));
 }
