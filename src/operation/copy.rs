@@ -138,11 +138,23 @@ pub(super) async fn move_to(
     volumes: BTreeMap<String, String>,
     reason: &str,
 ) -> Result<u64, ApiError> {
+    move_and(context, environment, volumes, reason, None).await
+}
+
+/// As [`move_to`], with what is done afterwards, when the operation ends.
+pub(super) async fn move_and(
+    context: &Context,
+    environment: &Environment,
+    volumes: BTreeMap<String, String>,
+    reason: &str,
+    afterwards: Option<Step>,
+) -> Result<u64, ApiError> {
     let step = Step::MoveVolumes { environment: environment.id.clone(), volumes: volumes.clone(), reason: reason.to_owned() };
     let made = volumes.values().map(|name| Step::RemoveVolume { name: name.clone() }).collect();
-    context.commit(vec![step.clone()]).await?;
+    let steps: Vec<Step> = std::iter::once(step).chain(afterwards).collect();
+    context.commit(steps.clone()).await?;
     let moved = environment.handle.move_to(volumes, reason.to_owned()).await;
-    context.settle(&[step]).await?;
+    context.settle(if moved.is_ok() { &steps[..1] } else { &steps }).await?;
     if moved.is_err() {
         // It is not to happen later, when somebody has moved on.
         context.owe(made).await?;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     Claim, Context, Prepared, Work,
-    copy::{copy, go_on, held, move_to, pause},
-    internal,
+    copy::{copy, go_on, held, move_and, pause},
+    internal, up,
 };
 use crate::{
     environment::{Environment, Environments},
@@ -34,7 +34,7 @@ pub(super) async fn prepare(environments: &Environments, request: ForkRequest) -
     Ok(prepared.then(request.up.map(OperationRequest::Up)))
 }
 
-/// It is brought up like any other, by the operation that continues this one.
+/// It is brought up when this ends; the operation that continues this one waits for it.
 async fn fork(context: &Context, environment: &Environment, target: &EnvironmentTarget, up: Option<&UpRequest>) -> Result<Value, ApiError> {
     let environments = context.environments();
     refuse_known(environments, target).await?;
@@ -63,7 +63,13 @@ async fn fork(context: &Context, environment: &Environment, target: &Environment
     }
     go_on(context, &paused).await?;
     context.check()?;
-    move_to(context, &forked, fresh, "fork").await?;
+    let spec = match up {
+        Some(up) => Some(up::compiled(environments, &forked, up).await?),
+        None => None,
+    };
+    // On record with the move: a daemon that dies before the next operation begins leaves no copy that nobody starts.
+    let afterwards = spec.map(|spec| Step::BringUp { environment: forked.id.clone(), spec: Box::new(spec) });
+    move_and(context, &forked, fresh, "fork", afterwards).await?;
     Ok(json!(forked.handle.status()))
 }
 

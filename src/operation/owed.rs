@@ -69,6 +69,12 @@ pub(super) async fn carry_out(environments: &Environments, step: &Step) -> Resul
             }
             environment.handle.move_to(volumes.clone(), reason.clone()).await.map(drop).map_err(|error| describe(&error))
         }
+        Step::BringUp { environment, spec } => {
+            let Some(environment) = environments.get(environment) else { return Ok(()) };
+            environment.handle.up_replacing(spec.as_ref().clone(), Vec::new()).await.map_err(|error| describe(&error))?;
+            environment.reloader.watch(spec).await;
+            Ok(())
+        }
         Step::RevertDatabases { databases } => match environments.get(&databases.environment) {
             Some(environment) => revert_databases(environments, &environment, databases).await,
             None => Ok(()),

@@ -35,18 +35,8 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         context.owe(vec![Step::ForgetEnvironment { environment: environments.id_of(&request.target) }]).await?;
     }
     let environment = if request.warm { environments.ensure_warm(&request.target)? } else { environments.ensure(&request.target)? };
-    environment.is_open()?;
     context.follow(&environment);
-    environment.activity.note();
-    environment.ask_no_registry(request.offline);
-    if let Some(variables) = request.inherited {
-        environment.inherit(variables)?;
-    }
-    environment.keep_given_secrets(request.secrets).await?;
-    let mut spec = environments.compile(&environment, request.document).await?;
-    if !request.services.is_empty() {
-        only(&mut spec, &request.services, &environment)?;
-    }
+    let spec = compiled(environments, &environment, &request).await?;
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
         let mut replaced = if request.force_recreate { spec.services.keys().cloned().collect() } else { Vec::new() };
@@ -67,6 +57,26 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         return Err(drifted(&drift));
     }
     Ok(json!(with_time(context, Status { drift, ..view.status })))
+}
+
+/// What the environment is to be. What else the request brings is kept: variables for processes, secrets.
+pub(super) async fn compiled(
+    environments: &Environments,
+    environment: &Environment,
+    request: &UpRequest,
+) -> Result<EnvironmentSpec, ApiError> {
+    environment.is_open()?;
+    environment.activity.note();
+    environment.ask_no_registry(request.offline);
+    if let Some(variables) = &request.inherited {
+        environment.inherit(variables.clone())?;
+    }
+    environment.keep_given_secrets(request.secrets.clone()).await?;
+    let mut spec = environments.compile(environment, request.document.clone()).await?;
+    if !request.services.is_empty() {
+        only(&mut spec, &request.services, environment)?;
+    }
+    Ok(spec)
 }
 
 /// Builds all images; the services whose image is another one now.

@@ -17,7 +17,7 @@ use crate::spec::EnvironmentId;
 const VERSION: u32 = 1;
 
 /// The content of an operation's file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(super) version: u32,
     pub(crate) operation: Operation,

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{EnvironmentId, ServiceName};
+use crate::spec::{EnvironmentId, EnvironmentSpec, ServiceName};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Step {
     /// Remove a volume that was made for the operation, unless a record names it by now.
@@ -24,6 +24,8 @@ pub(crate) enum Step {
     ForgetEnvironment { environment: EnvironmentId },
     /// Move services to these volumes, by the keys of the record, unless they are there already.
     MoveVolumes { environment: EnvironmentId, volumes: BTreeMap<String, String>, reason: String },
+    /// Bring an environment up as this says. Secrets in it are references.
+    BringUp { environment: EnvironmentId, spec: Box<EnvironmentSpec> },
     /// Put databases that were replaced back in their place, and remove what was staged beside them.
     RevertDatabases { databases: ServerDatabases },
     /// Finish databases that have taken their place: set them up, and remove the former ones.
@@ -53,6 +55,7 @@ impl Step {
             | Self::Unpause { .. }
             | Self::RemovePath { .. }
             | Self::ForgetEnvironment { .. }
+            | Self::BringUp { .. }
             | Self::RenameFile { .. } => Vec::new(),
         }
     }
@@ -64,6 +67,7 @@ impl Step {
             | Self::RemovePath { .. }
             | Self::ForgetEnvironment { .. }
             | Self::MoveVolumes { .. }
+            | Self::BringUp { .. }
             | Self::RevertDatabases { .. }
             | Self::ConcludeDatabases { .. }
             | Self::RenameFile { .. } => None,
@@ -78,6 +82,7 @@ impl Step {
             | Self::Unpause { .. }
             | Self::ForgetEnvironment { .. }
             | Self::MoveVolumes { .. }
+            | Self::BringUp { .. }
             | Self::RevertDatabases { .. }
             | Self::ConcludeDatabases { .. } => None,
         }
@@ -85,7 +90,9 @@ impl Step {
 
     pub(crate) fn environment(&self) -> Option<&EnvironmentId> {
         match self {
-            Self::ForgetEnvironment { environment } | Self::MoveVolumes { environment, .. } => Some(environment),
+            Self::ForgetEnvironment { environment } | Self::MoveVolumes { environment, .. } | Self::BringUp { environment, .. } => {
+                Some(environment)
+            }
             Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => Some(&databases.environment),
             Self::RemoveVolume { .. }
             | Self::RemoveContainer { .. }
@@ -105,6 +112,7 @@ impl Step {
             | Self::RemovePath { .. }
             | Self::ForgetEnvironment { .. }
             | Self::MoveVolumes { .. }
+            | Self::BringUp { .. }
             | Self::RenameFile { .. } => None,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use devenv_api::Phase;
 use devenv_engine::Engine;
 
 use crate::{
@@ -77,6 +78,30 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     daemon.nothing_is_paused(&when);
     daemon.expect(0, "up shop");
     daemon.nothing_is_left(&when);
+}
+
+/// `fork` is followed by the `up` of the copy, which is an operation of its own.
+#[test]
+fn a_fork_that_is_killed_comes_up_or_is_gone() {
+    let world = World::new();
+    let daemon = world.up();
+    let recorder = CrashRecorder::start(&daemon);
+    daemon.expect(0, FORK.command);
+    let points = recorder.finish();
+    daemon.stop();
+    let mut ready = 0;
+    for point in points {
+        let when = format!("`{}` killed {}", FORK.command, point.call);
+        let daemon = point.start();
+        let copy = daemon.quiet().into_iter().find(|status| status.instance == "copy");
+        if let Some(copy) = copy {
+            assert_eq!((copy.phase, daemon.data("copy")), (Phase::Ready, vec!["yes".to_owned(); 2]), "{when}");
+            ready += 1;
+        }
+        assert_eq!(daemon.data("default"), ["yes", "yes"], "{when}");
+        daemon.nothing_is_left(&when);
+    }
+    assert!(ready > 0, "some daemons are killed after the copy is made");
 }
 
 #[test]
