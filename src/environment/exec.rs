@@ -75,10 +75,7 @@ impl Environments {
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
         };
         // A new process there is held still like all others, and would say nothing until the fault is over.
-        if let Some(fault) = environment.faults.paused_by(&service.name).await {
-            let message = format!("`{}` is paused by the fault `{fault}`, so no command can run in it", service.name);
-            return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("`devenv chaos heal {fault}` ends the fault")));
-        }
+        self.refuse_paused(&environment, &service.name, "no command can run in it").await?;
         self.session(&environment, &container, spec.and_then(|spec| spec.container()), request).await
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod exec;
 mod ledger;
 mod lifecycle;
 mod parts;
+mod paused;
 mod port_forwards;
 mod registry;
 

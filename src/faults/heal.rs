@@ -68,7 +68,7 @@ impl Faults {
     /// restarted could not hear of it. They are healed, because the next run is not the one that was held, but for those that
     /// persist: these are injected again once what is returned is dropped and the service is ready.
     pub(crate) async fn lift_halting(&self, names: &[ServiceName]) -> Lifted {
-        let halts = |entry: &Entry| entry.fault.healed_at.is_none() && matches!(entry.spec.fault.as_str(), "pause" | "freeze");
+        let halts = |entry: &Entry| entry.fault.healed_at.is_none() && halts(entry);
         let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
         let entries = self.undo_log().entries().into_iter().filter(|entry| halts(entry) && concerned(entry));
         let (persistent, others): (Vec<Entry>, Vec<Entry>) = entries.partition(Entry::persists);
@@ -94,6 +94,12 @@ impl Faults {
         entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
     }
 
+    /// The fault that holds the service's main process still: it answers nobody.
+    pub(crate) fn halted_by(&self, service: &str) -> Option<String> {
+        let mut entries = self.undo_log().entries().into_iter().filter(|entry| entry.is_active_on(service));
+        entries.find(halts).map(|entry| entry.fault.id)
+    }
+
     /// The fault that holds all processes of this service still, also those that are started now.
     pub(crate) async fn paused_by(&self, service: &str) -> Option<String> {
         for entry in self.undo_log().entries().into_iter().filter(|entry| entry.is_active_on(service)) {
@@ -103,4 +109,8 @@ impl Faults {
         }
         None
     }
+}
+
+fn halts(entry: &Entry) -> bool {
+    matches!(entry.spec.fault.as_str(), "pause" | "freeze")
 }

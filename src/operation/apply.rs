@@ -27,6 +27,11 @@ async fn apply(context: &Context, environment: &Environment, names: &[ServiceNam
         }
         Ok(())
     };
+    for (name, service) in &environment.spec().await?.services {
+        if service.scripts.is_some() && (names.is_empty() || names.contains(name)) {
+            context.environments().refuse_halted(environment, name.as_str()).await?;
+        }
+    }
     environment.apply(names, request.seed, request.set.as_deref(), check).await?;
     Ok(json!(with_time(context, environment.handle.status())))
 }

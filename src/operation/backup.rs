@@ -66,7 +66,13 @@ pub(super) async fn make(context: &Context, environment: &Environment, names: &[
     let remove = vec![Step::RemovePath { path: directory.clone() }];
     context.owe(remove.clone()).await?;
     create_private(&directory).map_err(internal)?;
-    for (name, service) in spec.services.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+    let meant = || spec.services.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
+    for (name, service) in meant() {
+        if ability(service).is_some_and(|ability| !matches!(ability.way(service), Way::Skipped(_))) {
+            context.environments().refuse_halted(environment, name.as_str()).await?;
+        }
+    }
+    for (name, service) in meant() {
         let Some(ability) = ability(service) else { continue };
         context.check()?;
         context.message(format!("backing up {name}"));

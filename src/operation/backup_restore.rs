@@ -57,6 +57,7 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
         let name: ServiceName = saved.service.parse().map_err(internal)?;
         // A service that the profile does not have any more has nowhere to go.
         let Some((service, ability)) = spec.services.get(&name).and_then(|service| Some((service, ability(service)?))) else { continue };
+        context.environments().refuse_halted(environment, name.as_str()).await?;
         for file in &saved.files {
             context.check()?;
             backups.check(&wanted.id, file).await?;

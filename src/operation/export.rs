@@ -35,6 +35,7 @@ async fn export(context: &Context, environment: &Environment, request: &Transfer
     let began = Instant::now();
     let service = service(environment, &request.service).await?;
     let transfers = transfers_of(&service)?;
+    context.environments().refuse_halted(environment, service.name.as_str()).await?;
     let place = PathBuf::from(&request.place);
     let all = request.database.is_none() && place.is_dir();
     let (mut databases, mut steps) = (Vec::new(), Vec::new());

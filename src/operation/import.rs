@@ -58,6 +58,7 @@ async fn import(context: &Context, environment: &Environment, request: &Transfer
     let service = service(environment, &request.service).await?;
     let transfers = transfers_of(&service)?;
     let restores = backup::ability(&service).and_then(Backups::restores).ok_or_else(|| unsupported(&service))?;
+    context.environments().refuse_halted(environment, service.name.as_str()).await?;
     let address = Address::parse(&request.place).map_err(wrong)?;
     let source = match &address {
         None => Source::File(PathBuf::from(&request.place)),

@@ -27,6 +27,7 @@ pub(super) async fn prepare(environments: &Environments, request: ServicesReques
 async fn reset(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<Value, ApiError> {
     context.follow(environment);
     let keys = keys(&environment.handle.record().await?, names)?;
+    let _lifted = environment.faults.lift_halting(names).await;
     context.check()?;
     let fresh = environment.handle.reserve_volumes(keys).await?;
     let turn = move_to(context, environment, fresh, "reset").await?;

@@ -99,6 +99,7 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
         let role = part.key.rsplit('/').next().unwrap_or_default();
         copy(context, &record, part, &fresh[&part.key], role).await?;
     }
+    let _lifted = environment.faults.lift_halting(&parts.iter().map(|part| part.spec.name.clone()).collect::<Vec<_>>()).await;
     context.check()?;
     let turn = move_to(context, environment, fresh, "snapshot restore").await?;
     when_ready(context, environment, turn, "the data of the snapshot is in place, and services keep starting on it").await

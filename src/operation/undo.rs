@@ -15,6 +15,8 @@ pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -
 /// The keys of the volumes, once what runs is ready on them.
 async fn undo(context: &Context, environment: &Environment) -> Result<Value, ApiError> {
     context.follow(environment);
+    // Which services it moves is known afterwards.
+    let _lifted = environment.faults.lift_halting(&[]).await;
     context.check()?;
     let undone = environment.handle.undo().await??;
     context.commit(Vec::new()).await?;

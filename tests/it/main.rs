@@ -12,6 +12,8 @@ mod elsewhere;
 mod endurance;
 mod faults;
 mod forgotten;
+mod golden;
+mod held;
 mod panics;
 mod state_directory;
 mod world;

@@ -8,6 +8,7 @@ mod checks;
 mod command;
 mod daemon;
 mod gate;
+pub(crate) mod keeper;
 mod recorder;
 mod store;
 
@@ -56,12 +57,15 @@ impl World {
 
     fn with(volumes: fn(FakeEngine, &Path) -> FakeEngine) -> Self {
         devenv_kinds::substitute(&store::Store);
+        devenv_kinds::substitute(&keeper::Keeper);
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         for name in ["project/profiles", "volumes", "state", "run", "config"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let engine = volumes(FakeEngine::new().with_image("data:1").with_image("api:1"), &directory.path().join("volumes"));
+        let images = ["data:1", "api:1", keeper::IMAGE];
+        let engine = images.into_iter().fold(FakeEngine::new(), FakeEngine::with_image);
+        let engine = volumes(engine, &directory.path().join("volumes"));
         let world = Self { directory, engine };
         world.write("profiles/shop.yaml", SHOP);
         world

@@ -89,20 +89,26 @@ pub fn all() -> impl Iterator<Item = &'static dyn ServiceKind> {
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static dyn ServiceKind> {
     #[cfg(feature = "testing")]
-    if let Some(substitute) = SUBSTITUTE.get().filter(|substitute| substitute.name() == name) {
+    if let Some(substitute) = substitutes().iter().find(|substitute| substitute.name() == name) {
         return Some(*substitute);
     }
     all().find(|kind| kind.name() == name)
 }
 
 #[cfg(feature = "testing")]
-static SUBSTITUTE: std::sync::OnceLock<&dyn ServiceKind> = std::sync::OnceLock::new();
+fn substitutes() -> std::sync::MutexGuard<'static, Vec<&'static dyn ServiceKind>> {
+    static SUBSTITUTES: std::sync::Mutex<Vec<&'static dyn ServiceKind>> = std::sync::Mutex::new(Vec::new());
+    SUBSTITUTES.lock().expect("no code panics while it holds this lock")
+}
 
 /// From now on, in this process, a kind's abilities are those of another one: of one that needs no server.
 #[cfg(feature = "testing")]
 pub fn substitute(kind: &'static dyn ServiceKind) {
+    let mut substitutes = substitutes();
     // A second test of the same process substitutes the same.
-    SUBSTITUTE.get_or_init(|| kind);
+    if substitutes.iter().all(|known| known.name() != kind.name()) {
+        substitutes.push(kind);
+    }
 }
 
 /// The kind that understands the value.
