@@ -119,10 +119,13 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             show(&status, session)
         }
         Action::Stop => {
-            if let Some(client) = session.running_daemon().await? {
-                stop(&client).await?;
+            let running = session.running_daemon().await?;
+            if let Some(client) = &running {
+                stop(client).await?;
             }
-            show(&absent()?, session)
+            let status = absent()?;
+            session.printer.result(&status, || if running.is_some() { "the daemon has stopped".to_owned() } else { words(&status) })?;
+            Ok(ExitStatus::SUCCESS)
         }
         Action::Status => {
             let status = match session.running_daemon().await? {
