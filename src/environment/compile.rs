@@ -5,11 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan};
 use ipnet::Ipv4Net;
 
-use super::{Environment, Environments};
+use super::{
+    Environment, Environments,
+    ports::{self, Leasing},
+};
 use crate::{
     engine::build::Manifest,
     error::{describe, internal, no_engine},
-    net::{self, PortReservations},
+    net,
     profile::{self, Leases, Profile, SecretSource},
     runtime::builds,
     spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive},
@@ -23,10 +26,10 @@ impl Environments {
         let profile = parsed(document)?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let needs = profile::needs(&profile);
-        let running = running(environment);
-        let ports = {
-            let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
-            lease(&mut leases, &record, &needs.ports, &running, |service, kind, message| {
+        let leasing = Leasing { record: &record, running: ports::running(environment), others: self.others(&environment.id) };
+        let leased = {
+            let mut reservations = self.shared.leases.lock().expect("no code panics while it holds this lock");
+            leasing.lease(&mut reservations, &needs.ports, |service, kind, message| {
                 environment.handle.events.emit(crate::event::NewEvent::of(service, kind, message));
             })?
         };
@@ -37,8 +40,9 @@ impl Environments {
         }
         let authority = self.certify(environment, &needs.certificates)?;
         let subnet = self.subnet(&record).await?;
-        environment.handle.keep_ports(ports.clone()).await.map_err(ApiError::from)?;
-        let leases = Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
+        environment.handle.keep_ports(leased.kept).await.map_err(ApiError::from)?;
+        let leases =
+            Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports: leased.ports, authority };
         let mut spec = profile::compile(&profile, &leases);
         builds::fingerprint(&mut spec).await?;
         Ok(spec)
@@ -58,11 +62,12 @@ impl Environments {
         let profile = parsed(document)?;
         let needs = profile::needs(&profile);
         let (record, running) = match self.find(target) {
-            Some(environment) => (environment.handle.record().await.map_err(ApiError::from)?, running(&environment)),
+            Some(environment) => (environment.handle.record().await.map_err(ApiError::from)?, ports::running(&environment)),
             None => (self.new_record(target), Vec::new()),
         };
         let mut tried = self.shared.leases.lock().expect("no code panics while it holds this lock").clone();
-        let ports = lease(&mut tried, &record, &needs.ports, &running, |_, _, _| {})?;
+        let leasing = Leasing { record: &record, running, others: self.others(&record.id) };
+        let ports = leasing.lease(&mut tried, &needs.ports, |_, _, _| {})?.ports;
         let subnet = self.subnet(&record).await?;
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
@@ -134,63 +139,4 @@ fn parsed(document: serde_json::Value) -> Result<Profile, ApiError> {
         ApiError::new(ErrorCode::Internal, message)
             .hint("the daemon may be of another version than this command: run `devenv daemon stop` and try again")
     })
-}
-
-/// Ports that are in use by the environment itself.
-fn running(environment: &Environment) -> Vec<u16> {
-    let status = environment.handle.status();
-    let running = status.services.iter().filter(|service| service.container.is_some() || service.pid.is_some());
-    let mut ports: Vec<u16> = running.flat_map(|service| service.ports.iter().map(|port| port.host)).collect();
-    // A service may be away while its ports are held for it.
-    ports.extend(environment.runtime.processes.held_ports());
-    ports.extend(environment.forwards.ports());
-    ports
-}
-
-/// The ports that the environment had stay its own. One that another program has taken meanwhile is replaced; one that the profile
-/// names is not. `notice` gets a kind of event and its message.
-fn lease(
-    reservations: &mut PortReservations,
-    record: &Record,
-    needs: &[profile::PortRequest],
-    running: &[u16],
-    notice: impl Fn(&ServiceName, &'static str, String),
-) -> Result<BTreeMap<ServiceName, BTreeMap<u16, u16>>, ApiError> {
-    // Ports of services that are not in this profile are kept for when they come back.
-    let mut ports = record.ports.clone();
-    for need in needs {
-        let entry = ports.entry(need.service.clone()).or_default();
-        let had = entry.get(&need.container).copied();
-        let host = match (need.fixed, had) {
-            (Some(port), _) => {
-                let is_running = running.contains(&port);
-                reservations.fix(&record.id, &need.service, port, is_running).map_err(|error| taken(&error))?;
-                if !is_running && let Some(holder) = net::shadowed_by(port) {
-                    notice(&need.service, "service.port-shadowed", shadowed(&need.service, port, &holder));
-                }
-                port
-            }
-            (None, Some(port)) if running.contains(&port) || net::is_free(port) => port,
-            (None, Some(port)) => {
-                let other = reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?;
-                notice(
-                    &need.service,
-                    "service.port-moved",
-                    format!("{}: port {port} is used by {}, so the service moved to port {other}", need.service, net::holder_of(port)),
-                );
-                other
-            }
-            (None, None) => reservations.reserve(&record.id, &need.service, need.container).map_err(|error| taken(&error))?,
-        };
-        entry.insert(need.container, host);
-    }
-    Ok(ports)
-}
-
-fn shadowed(service: &ServiceName, port: u16, holder: &net::Holder) -> String {
-    format!("{service}: {holder} listens on port {port} of ::1, where `localhost` may lead; {service} is at 127.0.0.1:{port}")
-}
-
-fn taken(error: &net::PortError) -> ApiError {
-    ApiError::new(ErrorCode::Failed, error.to_string()).hint("stop that program, or set another port under `ports:` in the profile")
 }

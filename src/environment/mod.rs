@@ -8,11 +8,13 @@ mod activity;
 pub(crate) mod adopt;
 mod compile;
 pub(crate) mod exec;
+mod host_reach;
 mod ledger;
 mod lifecycle;
 mod parts;
 mod paused;
 mod port_forwards;
+mod ports;
 mod registry;
 
 pub(crate) use parts::Environment;

@@ -16,7 +16,7 @@ use std::{
 use devenv_api::{ApiError, ErrorCode, ShellVariables, Status};
 use tokio::sync::broadcast;
 
-use super::{activity::Activity, port_forwards, registry::Shared};
+use super::{activity::Activity, host_reach, port_forwards, registry::Shared};
 use crate::{
     engine::Reach,
     error::{describe, internal},
@@ -109,7 +109,9 @@ impl Environment {
         tasks.spawn("own task", task);
         processes.tell(handle.clone());
         let forwards = port_forwards::Held::default();
-        if shared.reach != Reach::Here {
+        if shared.reach == Reach::Here {
+            tasks.spawn("ports of processes", host_reach::keep(handle.clone(), tasks.end.clone()));
+        } else {
             let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
             tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
         }

@@ -107,18 +107,6 @@ impl Environments {
         &self.shared.store
     }
 
-    /// Ports that environments had stay theirs. To be called before any is adopted.
-    pub(crate) fn lease_again(&self, records: &[Record]) {
-        let mut leases = self.shared.leases.lock().expect("no code panics while it holds this lock");
-        for record in records {
-            for (service, ports) in &record.ports {
-                for host in ports.values() {
-                    leases.adopt(&record.id, service, *host);
-                }
-            }
-        }
-    }
-
     pub(crate) fn secrets_of(&self, id: &EnvironmentId) -> std::path::PathBuf {
         self.shared.store.secrets(id)
     }

@@ -7,7 +7,7 @@ mod subnets;
 mod tunnel;
 
 pub(crate) use forward::forward;
-pub(crate) use port_owner::{Holder, holder_of};
+pub(crate) use port_owner::{Holder, Listening, holder_of, listening_on};
 pub(crate) use ports::{PortError, PortReservations, is_free, shadowed_by};
 pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};
 pub(crate) use tunnel::Tunnel;

@@ -22,8 +22,7 @@ pub(crate) fn holder_of(port: u16) -> Holder {
     let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| listening(&table, port))
-        .map(|inode| format!("socket:[{inode}]"))
+        .flat_map(|table| rows(&table, port).map(|row| format!("socket:[{}]", row.inode)).collect::<Vec<_>>())
         .collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Holder::Unknown };
     for process in processes.flatten() {
@@ -41,15 +40,62 @@ pub(crate) fn holder_of(port: u16) -> Holder {
     Holder::Unknown
 }
 
-/// Inodes of sockets in state LISTEN (0A) on the port.
-fn listening(table: &str, port: u16) -> Vec<String> {
-    let suffix = format!(":{port:04X}");
-    table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields.len() > 9 && fields[1].ends_with(&suffix) && fields[3] == "0A").then(|| fields[9].to_owned())
-        })
-        .collect()
+/// Where programs listen on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listening {
+    Nowhere,
+    /// On loopback addresses alone, which other hosts and containers do not reach.
+    Loopback,
+    /// On another address, or on all.
+    Everywhere,
+}
+
+pub(crate) fn listening_on(port: u16) -> Listening {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    of_addresses(tables.iter().flat_map(|table| rows(table, port)).map(|row| row.address))
+}
+
+fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>) -> Listening {
+    // In the kernel's spelling: words of four bytes, in the byte order of the machine.
+    let four = format!("{:08X}", u32::from_ne_bytes([127, 0, 0, 1]));
+    let six = format!("{}{:08X}", "0".repeat(24), u32::from_ne_bytes([0, 0, 0, 1]));
+    addresses.fold(Listening::Nowhere, |found, address| match found {
+        Listening::Everywhere => found,
+        _ if address == four || address == six => Listening::Loopback,
+        _ => Listening::Everywhere,
+    })
+}
+
+/// A socket in state LISTEN (0A).
+struct Row<'a> {
+    address: &'a str,
+    inode: &'a str,
+}
+
+fn rows(table: &str, port: u16) -> impl Iterator<Item = Row<'_>> {
+    table.lines().skip(1).filter_map(move |line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (address, listens_on) = fields.get(1)?.split_once(':')?;
+        let is_it = u16::from_str_radix(listens_on, 16) == Ok(port) && fields.get(3) == Some(&"0A");
+        is_it.then_some(Row { address, inode: fields.get(9)? })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_listener_on_the_loopback_is_told_from_one_on_all_addresses() {
+        for (address, listening) in
+            [("127.0.0.1:0", Listening::Loopback), ("0.0.0.0:0", Listening::Everywhere), ("[::1]:0", Listening::Loopback)]
+        {
+            // Not every machine has IPv6.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            assert_eq!(listening_on(listener.local_addr().unwrap().port()), listening, "{address}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert_eq!(listening_on(free), Listening::Nowhere);
+    }
 }

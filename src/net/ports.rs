@@ -17,8 +17,10 @@ const COUNT: u16 = 12_000;
 /// Every reservation of this state directory. A clone is for trying what would be reserved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PortReservations {
-    /// Who has which: environment and service.
+    /// Leased for good: by which environment, for which service.
     taken: BTreeMap<u16, (EnvironmentId, ServiceName)>,
+    /// Named by profiles: the environment's while it is up.
+    fixed: BTreeMap<u16, (EnvironmentId, ServiceName)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,24 @@ impl PortReservations {
         self.taken.insert(port, (environment.clone(), service.clone()));
     }
 
+    /// As [`Self::adopt`], of a port that a profile names.
+    pub(crate) fn adopt_fixed(&mut self, environment: &EnvironmentId, service: &ServiceName, port: u16) {
+        self.fixed.insert(port, (environment.clone(), service.clone()));
+    }
+
     pub(crate) fn release(&mut self, environment: &EnvironmentId) {
         self.taken.retain(|_, (owner, _)| owner != environment);
+        self.fixed.retain(|_, (owner, _)| owner != environment);
+    }
+
+    /// Whether it is a number that is leased, rather than named by a profile.
+    pub(crate) fn is_leased(port: u16) -> bool {
+        (FIRST..FIRST + COUNT).contains(&port)
+    }
+
+    /// Whether a leased port is still this environment's.
+    pub(crate) fn may_have(&self, environment: &EnvironmentId, port: u16) -> bool {
+        self.taken.get(&port).is_none_or(|(owner, _)| owner == environment) && !self.fixed.contains_key(&port)
     }
 
     /// A port for a service's container port: always the same first candidate, so that it is stable even if all state is lost.
@@ -47,30 +65,31 @@ impl PortReservations {
         let start = u16::from_be_bytes([digest[0], digest[1]]) % COUNT;
         let port = (0..COUNT)
             .map(|step| FIRST + (start + step) % COUNT)
-            .find(|port| !self.taken.contains_key(port) && is_free(*port))
+            .find(|port| !self.taken.contains_key(port) && !self.fixed.contains_key(port) && is_free(*port))
             .ok_or(PortError::NoneLeft)?;
         self.adopt(environment, service, port);
         Ok(port)
     }
 
-    /// A port that the profile names. Services are published at 127.0.0.1, so a program at `::1` alone is not in the way; see
-    /// [`shadowed_by`].
+    /// A port that the profile names. Another environment's is in the way only while that `is_up`. Services are published at 127.0.0.1,
+    /// so a program at `::1` alone is not; see [`shadowed_by`].
     pub(crate) fn fix(
         &mut self,
         environment: &EnvironmentId,
         service: &ServiceName,
         port: u16,
         in_use_by_us: bool,
+        is_up: impl Fn(&EnvironmentId) -> bool,
     ) -> Result<(), PortError> {
-        if let Some((other_environment, other)) = self.taken.get(&port)
-            && (other_environment, other) != (environment, service)
-        {
+        let owners = [self.taken.get(&port), self.fixed.get(&port)].into_iter().flatten();
+        if let Some((other_environment, other)) = owners.into_iter().find(|(owner, _)| owner != environment && is_up(owner)) {
             return Err(PortError::Leased { service: service.clone(), port, environment: other_environment.clone(), other: other.clone() });
         }
         if !in_use_by_us && !is_free_at(Ipv4Addr::LOCALHOST.into(), port) {
             return Err(PortError::Taken { service: service.clone(), port, holder: holder_of(port) });
         }
-        self.adopt(environment, service, port);
+        self.taken.remove(&port);
+        self.adopt_fixed(environment, service, port);
         Ok(())
     }
 }
@@ -118,11 +137,11 @@ mod tests {
         let port = squatter.local_addr().unwrap().port();
         assert!(!is_free(port), "a port that devenv chooses is free at both");
         assert!(matches!(shadowed_by(port), Some(Holder::Process { pid, .. }) if pid == std::process::id()));
-        PortReservations::default().fix(&environment, &db, port, false).unwrap();
+        PortReservations::default().fix(&environment, &db, port, false, |_| true).unwrap();
         let both = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
         let port = both.local_addr().unwrap().port();
         if TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-            assert!(matches!(PortReservations::default().fix(&environment, &db, port, false), Err(PortError::Taken { .. })));
+            assert!(matches!(PortReservations::default().fix(&environment, &db, port, false, |_| true), Err(PortError::Taken { .. })));
             assert_eq!(shadowed_by(port), None);
         }
     }
@@ -133,9 +152,11 @@ mod tests {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut reservations = PortReservations::default();
-        let error = reservations.fix(&environment, &db, port, false).unwrap_err().to_string();
+        let error = reservations.fix(&environment, &db, port, false, |_| true).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
-        reservations.fix(&environment, &db, port, true).unwrap();
-        assert!(matches!(reservations.fix(&environment, &cache, port, true), Err(PortError::Leased { .. })));
+        reservations.fix(&environment, &db, port, true, |_| true).unwrap();
+        let other = EnvironmentId::recorded("other");
+        assert!(matches!(reservations.fix(&other, &cache, port, true, |_| true), Err(PortError::Leased { .. })));
+        reservations.fix(&other, &cache, port, true, |_| false).unwrap();
     }
 }

@@ -68,7 +68,9 @@ fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant)
     match service.wanted {
         // Once was enough, until it ends or somebody asks again.
         DesiredState::Running | DesiredState::Stopped if matches!(service.life, Lifecycle::Unstoppable(..)) => None,
-        DesiredState::Running => towards_running(state, service, now),
+        DesiredState::Running => {
+            towards_running(state, service, now).filter(|operation| *operation != Operation::Start || ports_are_free(state, name, service))
+        }
         DesiredState::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
         DesiredState::Gone => match &service.life {
             Lifecycle::Absent => None,
@@ -112,6 +114,20 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         | Lifecycle::CrashLoop(..)
         | Lifecycle::Unstoppable(..) => None,
     }
+}
+
+/// Whether no other service still runs on a port of this one and is about to give it up: one that left the profile, perhaps under
+/// another name, or is to be replaced.
+fn ports_are_free(state: &State, name: &ServiceName, service: &Service) -> bool {
+    let ports = service.spec.ports();
+    state.services.iter().filter(|(other, _)| *other != name).all(|(_, other)| {
+        let gives_up = other.wanted != DesiredState::Running || other.outdated();
+        let runs = other.life.runs() || matches!(other.operation, Some(Operation::Stop | Operation::Remove));
+        let meets = || other.made_from().ports().values().any(|port| ports.values().any(|wanted| wanted == port));
+        // What cannot be stopped says so itself, and the start then says who has the port.
+        let stuck = matches!(other.life, Lifecycle::Unstoppable(..));
+        !(gives_up && runs && !stuck && meets())
+    })
 }
 
 fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {

@@ -56,11 +56,12 @@ impl Check<'_> {
                     self.value(&entry.node, values, Place { name, key: Some(entry.key), owner: Some(node) });
                 }
             }
-            (Content::List(items), Shape::List(of)) => {
+            (Content::List(items), Shape::List(of) | Shape::WordOrList { items: of, .. }) => {
                 for item in items {
                     self.value(item, of, Place { key: None, ..place });
                 }
             }
+            (Content::Scalar(scalar), Shape::WordOrList { word, .. }) if scalar.text == *word => {}
             (Content::Scalar(scalar), Shape::Text(form)) => self.text(node, scalar, *form, place),
             (Content::Scalar(scalar), Shape::Choice(words)) => {
                 let words = || words.iter().map(|(word, _)| word.as_str());
@@ -135,9 +136,13 @@ impl Check<'_> {
                 }
             }
             Keys::Integer if name.starts_with(['0', '+']) || !name.parse::<u16>().is_ok_and(|port| port > 0) => {
+                let hint = match range(name) {
+                    Some(first) => each_port(first),
+                    None => "write the container's port first: `5432: 15432`".to_owned(),
+                };
                 self.findings
                     .error(entry.key, "bad-value", format!("`{}` is not a port: a port is a number from 1 to 65535", shortened(name)))
-                    .hint("write the container's port first: `5432: 15432`");
+                    .hint(hint);
             }
             Keys::Integer | Keys::Text => {}
         }
@@ -177,6 +182,7 @@ impl Check<'_> {
                 "no" | "off" | "n" | "false" | "0" => Some("write `false`".to_owned()),
                 _ => None,
             },
+            (false, Shape::Integer { .. }) => range(text).map(each_port),
             _ => None,
         };
         let message = format!("`{}` must be {}, but is `{}`", place.name, shape.noun(), shortened(scalar.written()));
@@ -201,6 +207,17 @@ impl Check<'_> {
     }
 }
 
+/// The first port of a range such as `8000-8010`.
+fn range(text: &str) -> Option<u16> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first < last).then_some(first)
+}
+
+fn each_port(first: u16) -> String {
+    format!("a range is not allowed: write each port, the container's first, such as `{first}: {first}`")
+}
+
 /// How the same could be written in the shape that is wanted.
 fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
     match (&node.content, shape) {
@@ -210,19 +227,31 @@ fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
         (Content::Null, Shape::Record(_) | Shape::Map { .. }) => Some(format!("write `{name}: {{}}`, or remove it")),
         (Content::Null, Shape::List(_)) => Some(format!("write `{name}: []`, or remove it")),
         (Content::Null, Shape::Text(TextForm::Free)) => Some(format!("write `{name}: \"\"` for empty text, or remove it")),
-        (Content::Scalar(scalar), Shape::List(items)) if matches!(**items, Shape::Text(_) | Shape::Integer { .. }) => {
+        (Content::Scalar(scalar), Shape::List(items) | Shape::WordOrList { items, .. })
+            if matches!(**items, Shape::Text(_) | Shape::Integer { .. }) =>
+        {
             let words: Vec<&str> = scalar.written().split_whitespace().collect();
             Some(format!("write `{name}: [{}]`", shortened(&words.join(", "))))
         }
         (Content::List(items), Shape::Map { keys: Keys::Integer, .. }) => {
-            // Where other tools write `host:container`.
-            let mut parts = items.first().and_then(Node::text)?.rsplit(':');
+            // Where other tools write `host:container/protocol`.
+            let (first, protocol) = items.first().and_then(Node::text).map(|text| text.split_once('/').unwrap_or((text, "tcp")))?;
+            let mut parts = first.rsplit(':');
             let container = parts.next()?;
-            Some(format!(
-                "write `{name}: {{ {}: {} }}`, the container's port first",
-                shortened(container),
-                shortened(parts.next().unwrap_or(container))
-            ))
+            let host = parts.next().unwrap_or(container);
+            if protocol != "tcp" {
+                let host = if host.parse::<u16>().is_ok() { host } else { container };
+                return Some(format!(
+                    "write `publish: [{{ port: {}, host: {}, protocol: {} }}]` under `container`",
+                    shortened(container),
+                    shortened(host),
+                    shortened(protocol)
+                ));
+            }
+            if let Some(first) = range(container) {
+                return Some(each_port(first));
+            }
+            Some(format!("write `{name}: {{ {}: {} }}`, the container's port first", shortened(container), shortened(host)))
         }
         (Content::List(items), Shape::Map { values, .. }) => {
             let first = items.first().and_then(Node::text)?;
@@ -285,7 +314,7 @@ fn missing_within(node: &Node, name: &str, at: Span, shape: &Shape, findings: &m
                 missing_within(&entry.node, key, entry.key, values, findings);
             }
         }
-        Shape::List(items) => {
+        Shape::List(items) | Shape::WordOrList { items, .. } => {
             for item in node.items() {
                 missing_within(item, name, item.span, items, findings);
             }

@@ -12,12 +12,15 @@ use devenv_kinds::{
 };
 use devenv_spec::{
     Condition, EnvironmentId, EnvironmentSpec, Image, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction, Resources,
-    ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Template, Variable, WatchRule, Workload, sensitive,
+    ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Variable, WatchRule, Workload, sensitive,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
-use crate::{OnChange, Profile, SecretSource, ServiceProfile, Watch};
+use crate::{
+    OnChange, Profile, SecretSource, ServiceProfile, Watch,
+    variables::{Collision, Connections, Identity},
+};
 
 /// What a disk of its own holds unless its size is said.
 const DEVICE_SIZE: devenv_spec::Size = devenv_spec::Size::mebibytes(1024);
@@ -73,14 +76,11 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     let compiler = Compiler { profile, leases };
     let facts = compiler.facts();
     let connections = compiler.connections(&facts);
-    let owned = owned(&connections);
-    let overridden = profile.overrides.iter().filter(|name| owned.contains_key(*name) && profile.variables.contains_key(*name));
-    let overridden = overridden.cloned().collect();
-    let variables = compiler.variables(&connections, &owned);
+    let named = Connections::new(profile, &connections);
+    let identity = Identity { environment: &leases.environment, instance: &leases.instance };
     let services = profile.services.iter().map(|(name, service)| {
-        let own = service.variables_from.as_ref().map(|names| compiler.variables_from(names, &connections, &owned));
-        let given = own.as_ref().unwrap_or(&variables);
-        let description = compiler.ask(name, service, &facts, given, |kind, cx| kind.fields().describe(cx));
+        let given = named.of_service(name, service, &identity);
+        let description = compiler.ask(name, service, &facts, &given, |kind, cx| kind.fields().describe(cx));
         let connection = connections.get(name).cloned().unwrap_or_default();
         (name.clone(), compiler.service(name, service, description, connection))
     });
@@ -95,8 +95,8 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         metrics_address: compiler.metrics_address(),
         services,
         networks: profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network))).collect(),
-        variables: variables.clone(),
-        overridden,
+        variables: named.of_environment(&identity),
+        overridden: named.overridden(),
     }
 }
 
@@ -107,19 +107,18 @@ pub(crate) fn draft(profile: &Profile) -> EnvironmentSpec {
 
 /// The variables by which clients reach the services, and whose they are.
 pub(crate) fn connections(profile: &Profile) -> IndexMap<String, ServiceName> {
-    let leases = Leases::none(profile);
-    let compiler = Compiler { profile, leases: &leases };
-    owned(&compiler.connections(&compiler.facts()))
+    Connections::new(profile, &drafted(profile)).into_owned()
 }
 
-fn owned(connections: &IndexMap<ServiceName, Connection>) -> IndexMap<String, ServiceName> {
-    let mut owned = IndexMap::new();
-    for (service, connection) in connections {
-        for name in connection.variables.keys().chain(connection.short_forms.keys()) {
-            owned.entry(name.clone()).or_insert_with(|| service.clone());
-        }
-    }
-    owned
+/// Names that would be the variable of two services.
+pub(crate) fn collisions(profile: &Profile) -> Vec<Collision> {
+    Connections::new(profile, &drafted(profile)).collisions()
+}
+
+fn drafted(profile: &Profile) -> IndexMap<ServiceName, Connection> {
+    let leases = Leases::none(profile);
+    let compiler = Compiler { profile, leases: &leases };
+    compiler.connections(&compiler.facts())
 }
 
 impl Leases {
@@ -201,55 +200,6 @@ impl Compiler<'_> {
             metrics_address: self.metrics_address(),
         };
         question(&service.kind, &cx)
-    }
-
-    /// Those of some services alone; none at all without a service.
-    fn variables_from(
-        &self,
-        names: &[String],
-        connections: &IndexMap<ServiceName, Connection>,
-        owned: &IndexMap<String, ServiceName>,
-    ) -> IndexMap<String, Variable> {
-        if names.is_empty() {
-            return IndexMap::new();
-        }
-        let wanted = connections.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name.as_str()));
-        self.variables(&wanted.map(|(name, connection)| (name.clone(), connection.clone())).collect(), owned)
-    }
-
-    /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins. A connection is
-    /// replaced only by leave.
-    fn variables(
-        &self,
-        connections: &IndexMap<ServiceName, Connection>,
-        owned: &IndexMap<String, ServiceName>,
-    ) -> IndexMap<String, Variable> {
-        let mut variables = IndexMap::new();
-        for connection in connections.values() {
-            variables.extend(connection.variables.clone());
-        }
-        let mut short_forms: IndexMap<String, Variable> = IndexMap::new();
-        for connection in connections.values() {
-            // All of them or none: the TLS of one server is nothing to the port of another.
-            if !connection.short_forms.keys().any(|name| short_forms.contains_key(name)) {
-                short_forms.extend(connection.short_forms.clone());
-            }
-        }
-        variables.extend(short_forms);
-        let own = [
-            ("DEVENV_ENVIRONMENT", self.leases.environment.as_str().to_owned()),
-            ("DEVENV_PROJECT", self.profile.project.display().to_string()),
-            ("DEVENV_INSTANCE", self.leases.instance.clone()),
-        ];
-        for (name, value) in own {
-            variables.insert(name.to_owned(), Variable::same(Template::text(value)));
-        }
-        for (name, value) in &self.profile.variables {
-            if !owned.contains_key(name) || self.profile.overrides.contains(name) {
-                variables.insert(name.clone(), Variable::same(Template::given(name, value)));
-            }
-        }
-        variables
     }
 
     /// A kind's description, with what the profile's common fields say instead.
@@ -433,7 +383,7 @@ mod tests {
                 service.restart = serde_json::from_value(json!({ "attempts": 9 })).unwrap();
                 service.ready_timeout = Some("5m".parse().unwrap());
                 service.resources.cpus = Some(1.5);
-                service.ports.extend([(5432, 15432), (8008, 18008)]);
+                service.ports.extend([(5432, 15432)]);
                 service.on_dependency_restart = Some(OnDependencyRestart::Signal);
                 service.optional = true;
             })
@@ -444,7 +394,7 @@ mod tests {
         assert_eq!((db.restart.policy, db.restart.attempts), (RestartWhen::Always, 9));
         assert_eq!(db.ready_timeout.as_secs(), 300);
         assert_eq!(db.container().unwrap().resources.cpus, Some(1.5));
-        assert_eq!(db.ports(), BTreeMap::from([(5432, 15432), (8008, 18008)]));
+        assert_eq!(db.ports(), BTreeMap::from([(5432, 15432)]));
         assert_eq!(db.on_dependency_restart, OnDependencyRestart::Signal);
         assert!(db.optional);
         assert_eq!(devenv_kinds::probe::port(&db.probe), Some(15432));

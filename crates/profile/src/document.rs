@@ -1,6 +1,6 @@
 //! The validated profile: what the loader returns, and what the schema and the reference are generated from.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
 
 use devenv_kinds::{
     Kind,
@@ -8,8 +8,11 @@ use devenv_kinds::{
 };
 use devenv_spec::{OnDependencyRestart, Period, RestartWhen, ServiceName, Size};
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Unexpected, Visitor, value::SeqAccessDeserializer},
+};
 
 /// One environment's description, with everything it extends merged in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,9 +70,61 @@ pub struct ServiceProfile {
     pub ports: BTreeMap<u16, u16>,
     pub image: Option<String>,
     pub watch: Vec<Watch>,
-    /// The services whose variables it gets; those of all, if it does not say.
+    /// The services whose variables it gets; those that it depends on, if it does not say.
     #[serde(default)]
-    pub variables_from: Option<Vec<String>>,
+    pub variables_from: Option<VariablesFrom>,
+}
+
+/// The word for all services.
+const ALL: &str = "all";
+
+/// The services whose variables a service gets, where the profile says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariablesFrom {
+    All,
+    /// None at all, not even devenv's own and the profile's, if it is empty.
+    Services(Vec<String>),
+}
+
+impl Serialize for VariablesFrom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str(ALL),
+            Self::Services(names) => names.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VariablesFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+        impl<'de> Visitor<'de> for Forms {
+            type Value = VariablesFrom;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "`{ALL}` or a list of services")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+                if word == ALL { Ok(VariablesFrom::All) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(VariablesFrom::Services)
+            }
+        }
+        deserializer.deserialize_any(Forms)
+    }
+}
+
+impl JsonSchema for VariablesFrom {
+    fn schema_name() -> Cow<'static, str> {
+        "VariablesFrom".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string", "enum": [ALL] }, { "type": "array", "items": { "type": "string" } }] })
+    }
 }
 
 impl ServiceProfile {
@@ -179,10 +234,10 @@ pub(super) struct ServiceFields {
     /// What to do when files change.
     #[serde(default)]
     watch: Vec<Watch>,
-    /// The services whose variables this one gets; `[]` for none, and none of devenv's own. Default: those of all services. For the
-    /// kind `container`.
+    /// The services whose variables this one gets: a list, or `all`; `[]` for none, and none of devenv's own or the profile's. Default:
+    /// the services in `depends_on`, and itself. For the kinds `process` and `container`.
     #[serde(default)]
-    variables_from: Option<Vec<String>>,
+    variables_from: Option<VariablesFrom>,
 }
 
 impl ServiceFields {
@@ -288,4 +343,23 @@ pub enum OnChange {
     Sync,
     Rebuild,
     Run,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_forms_of_the_field_are_read_and_written() {
+        for (text, value) in [
+            (json!("all"), VariablesFrom::All),
+            (json!([]), VariablesFrom::Services(vec![])),
+            (json!(["db"]), VariablesFrom::Services(vec!["db".into()])),
+        ] {
+            assert_eq!(serde_json::from_value::<VariablesFrom>(text.clone()).unwrap(), value);
+            assert_eq!(serde_json::to_value(&value).unwrap(), text);
+        }
+        assert!(serde_json::from_value::<VariablesFrom>(json!("db")).is_err());
+    }
 }

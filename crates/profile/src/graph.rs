@@ -38,6 +38,13 @@ pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: 
             known.push((wanted.to_owned(), dependency.key));
         }
     }
+    for (_, entry) in node.entries() {
+        for item in entry.node.get("variables_from").into_iter().flat_map(Node::items) {
+            if let Some(wanted) = item.text().filter(|wanted| entry_of(node, wanted).is_none()) {
+                unknown_service(wanted, item.span, &names, findings);
+            }
+        }
+    }
     for service in services {
         // Fields that are wrong name nothing.
         let kind = convert::kind(service.node);

@@ -10,11 +10,13 @@ use indexmap::IndexMap;
 
 use super::{
     assemble::{Assembled, Variables},
-    document::SecretSource,
-    interpolate,
+    compile,
+    document::{Profile, SecretSource, VariablesFrom},
+    graph, interpolate,
     source::{Findings, Sources, Span},
     spelling,
     tree::{Content, Node},
+    variables::{self, Giver},
 };
 
 /// Reports variables that replace a connection without leave, and leave that is given for nothing.
@@ -55,6 +57,51 @@ pub(super) fn connections(
                 .hint("remove it from `override`, or set the variable");
         }
     }
+}
+
+/// Reports names that would be the variable of two services, or of two parts of one, with both places: as warnings where no service
+/// gets variables of others, as in a Compose file.
+pub(super) fn collisions(merged: &Node, profile: &Profile, sources: &Sources, findings: &mut Findings) {
+    let none = VariablesFrom::Services(Vec::new());
+    let unused = profile.services.values().all(|service| service.variables_from.as_ref() == Some(&none));
+    let found = compile::collisions(profile);
+    for (first, second, names) in variables::by_pair(found) {
+        let (Some(at), Some(other)) = (place(merged, &second), place(merged, &first)) else { continue };
+        let (more, verb) = match names.len() {
+            1 => (String::new(), "is"),
+            count => (format!(" (and {} more)", count - 1), "are"),
+        };
+        let message = format!("`{}`{more} {verb} of both {} and {} ({})", names[0], said(&second), said(&first), sources.place(other));
+        let hint = match (first.short, second.short) {
+            (false, false) => "rename one of them: in the names of variables, `-` and `_` are the same".to_owned(),
+            (true, _) => format!("rename `{}`, or put it before `{}`", second.service, first.service),
+            (_, true) => format!("rename `{}`", first.service),
+        };
+        if unused {
+            findings.warning(at, "variables-meet", message).hint("`devenv env` prints the first one's");
+        } else {
+            findings.error(at, "variables-meet", message).hint(hint);
+        }
+    }
+}
+
+fn said(giver: &Giver) -> String {
+    match &giver.part {
+        Some(part) => format!("`{part}` of the service `{}`", giver.service),
+        None if giver.short => format!("the service `{}`, as the first of its kind,", giver.service),
+        None => format!("the service `{}`", giver.service),
+    }
+}
+
+/// Where the profile names what a variable is about.
+fn place(merged: &Node, giver: &Giver) -> Option<Span> {
+    let service = merged.get("services")?.entry(giver.service.as_str())?;
+    let part = giver.part.as_deref().and_then(|part| key_of(&service.node, part).or_else(|| graph::place_of(&service.node, part)));
+    Some(part.unwrap_or(service.key))
+}
+
+fn key_of(node: &Node, name: &str) -> Option<Span> {
+    node.entry(name).map(|entry| entry.key).or_else(|| node.entries().find_map(|(_, entry)| key_of(&entry.node, name)))
 }
 
 /// Where the profile gives a variable a value.

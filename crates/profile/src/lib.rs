@@ -32,6 +32,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod variables;
 
 pub use devenv_document::spelling::did_you_mean;
 use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree, yaml};
@@ -39,7 +40,7 @@ use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree,
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
 pub use compose::{profile_text, render};
 pub use devenv_kinds::describe::declared::Probe;
-pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, Watch};
+pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, VariablesFrom, Watch};
 pub use find::ProfileEntry;
 pub use load::{ComposeRequest, LoadError, LoadRequest, Refused, Report};
 pub use origin::{Explanation, masked, masked_at};

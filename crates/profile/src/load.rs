@@ -268,6 +268,7 @@ impl Loader<'_> {
         if !self.report.findings.has_errors() {
             let Report { findings, sources } = &mut self.report;
             guard::connections(&assembled, &compile::connections(&profile), &profile.overrides, sources, findings);
+            guard::collisions(&assembled.merged, &profile, sources, findings);
         }
         self.report.findings.sort();
         if self.report.findings.has_errors() {

@@ -42,7 +42,7 @@ pub(super) fn within<'a>(shape: &'a Shape, key: &str) -> Option<&'a Shape> {
     match shape {
         Shape::Record(record) => record.fields.get(key).map(|field| &field.shape),
         Shape::Map { values, .. } => Some(values),
-        Shape::List(items) => Some(items),
+        Shape::List(items) | Shape::WordOrList { items, .. } => Some(items),
         _ => None,
     }
 }

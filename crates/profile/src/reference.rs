@@ -111,6 +111,7 @@ fn value(shape: &Shape) -> String {
         Shape::Map { keys: Keys::Integer, values } => format!("mapping of ports to {}", value(values)),
         Shape::Map { values, .. } => format!("mapping of names to {}", value(values)),
         Shape::List(items) => format!("list of {}", value(items)),
+        Shape::WordOrList { word, items } => format!("`{word}`, or list of {}", value(items)),
         Shape::Record(_) => "mapping".to_owned(),
         Shape::Boolean => "true or false".to_owned(),
         Shape::Integer { minimum: 0, maximum } if *maximum == i64::from(u16::MAX) => "0 to 65535".to_owned(),

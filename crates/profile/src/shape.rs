@@ -20,6 +20,11 @@ pub(super) enum Shape {
     /// One of these words, each with what it means, if that is said.
     Choice(Vec<(String, Option<String>)>),
     List(Box<Shape>),
+    /// A word that stands for a list, such as `all`, or a list.
+    WordOrList {
+        word: String,
+        items: Box<Shape>,
+    },
     Map {
         keys: Keys,
         values: Box<Shape>,
@@ -102,6 +107,7 @@ impl Shape {
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Choice(words) => super::spelling::one_of(words.iter().map(|(word, _)| word.as_str())),
             Self::List(items) => format!("a list of {}", items.plural()),
+            Self::WordOrList { word, items } => format!("`{word}` or a list of {}", items.plural()),
             Self::Map { values, .. } => format!("a mapping of names to {}", values.plural()),
             Self::Record(record) if record.is_service() => "a mapping with one kind".to_owned(),
             Self::Record(record) => format!("a mapping with {}", record.names()),
@@ -193,6 +199,12 @@ fn map(root: &Value, schema: &Value, depth: usize) -> Shape {
 
 /// An enum of words, or one whose variants hold something under their name.
 fn choice_or_tagged(root: &Value, schema: &Value, alternatives: &[&Value], depth: usize) -> Shape {
+    if let [one, list] = alternatives
+        && let Some(word) = one["enum"][0].as_str()
+        && type_of(list) == "array"
+    {
+        return Shape::WordOrList { word: word.to_owned(), items: Box::new(lower(root, &list["items"], depth + 1)) };
+    }
     let mut words = Vec::new();
     let mut tagged = Record { description: description(schema), ..Record::default() };
     for one in alternatives {

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use devenv_document::value::{image_name, not_zero, positive};
-use devenv_kinds::capability::{KindReload, ServiceKind, ServiceNode, setting_names};
+use devenv_kinds::{
+    capability::{KindReload, ServiceKind, ServiceNode, setting_names},
+    describe::{FIGURES, PortNeed},
+};
 
 use super::{
-    check, graph, interpolate, shape,
+    check, convert, graph, interpolate, shape,
     source::{Findings, Sources, Span},
     spelling::{all_of, did_you_mean, one_of},
     tree::{Content, Node, shortened},
@@ -32,6 +35,7 @@ pub(super) fn document(root: &Node, sources: &Sources, findings: &mut Findings) 
     host_ports(&services, sources, findings);
     for service in &services {
         common(service, findings);
+        server_ports(service, findings);
         kind_rules(service, &services, findings);
     }
 }
@@ -108,7 +112,7 @@ pub(super) fn variable_names(node: &Node, findings: &mut Findings) {
 
 fn common(service: &ServiceNode<'_>, findings: &mut Findings) {
     let node = service.node;
-    for field in ["environment", "probe"] {
+    for field in ["environment", "probe", "variables_from"] {
         if let Some(entry) = node.entry(field).filter(|_| !service.kind.rules().is_own_program()) {
             let programs = all_of(devenv_kinds::all().filter(|kind| kind.rules().is_own_program()).map(ServiceKind::name));
             findings
@@ -117,10 +121,10 @@ fn common(service: &ServiceNode<'_>, findings: &mut Findings) {
                     "not-for-this-kind",
                     format!("`{field}` is for the kinds {programs}, but `{}` is of kind `{}`", service.name, service.kind.name()),
                 )
-                .hint(if field == "probe" {
-                    "remove it: this kind has a built-in probe for its protocol"
-                } else {
-                    "configure the server with the fields of its kind"
+                .hint(match field {
+                    "probe" => "remove it: this kind has a built-in probe for its protocol",
+                    "variables_from" => "remove it: a server gets no variables of other services",
+                    _ => "configure the server with the fields of its kind",
                 });
         }
     }
@@ -229,6 +233,31 @@ fn wrong_reload(service: &ServiceNode<'_>, change: &str) -> Option<String> {
             Some(format!("`on_change: {change}` needs the field `{field}` of the {able}"))
         }
         Some(_) => None,
+    }
+}
+
+/// A server has the ports of its kind, and no others.
+fn server_ports(service: &ServiceNode<'_>, findings: &mut Findings) {
+    if service.kind.rules().is_own_program() {
+        return;
+    }
+    // Fields that are wrong were reported, and say nothing of ports.
+    let Some(kind) = convert::kind(service.node) else { return };
+    let needs: Vec<PortNeed> = kind.fields().ports().into_iter().filter(|need| need.container != FIGURES).collect();
+    for (port, entry) in service.node.get("ports").into_iter().flat_map(Node::entries) {
+        let Ok(number) = port.parse::<u16>() else { continue };
+        if number == 0 || needs.iter().any(|need| need.known_as == number || need.container == number) {
+            continue;
+        }
+        let known: Vec<String> = needs.iter().map(|need| need.known_as.to_string()).collect();
+        let of_kind = all_of(known.iter().map(String::as_str));
+        let message = format!("`{}` has no port {number}: the ports of a `{}` are {of_kind}", service.name, service.kind.name());
+        let hint = match (known.as_slice(), entry.node.text()) {
+            ([], _) => "remove it".to_owned(),
+            ([only, ..], Some(host)) if host.parse::<u16>().is_ok_and(|host| host > 0) => format!("the container's port comes first: `{only}: {}`", shortened(host)),
+            ([only, ..], _) => format!("write `{only}` and the port of the host"),
+        };
+        findings.error(entry.key, "unknown-port", message).hint(hint);
     }
 }
 

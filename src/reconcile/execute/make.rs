@@ -14,7 +14,10 @@ use crate::{
     },
     net,
     reconcile::state::Instance,
-    spec::{ContainerSpec, EnvironmentId, Image, MountSource, NetworkSpec, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload},
+    spec::{
+        ContainerOptions, ContainerSpec, EnvironmentId, Image, MountSource, NetworkSpec, PullPolicy, ServiceName, ServiceSpec, Sharing,
+        Size, Workload,
+    },
     store::Record,
 };
 
@@ -280,7 +283,7 @@ impl Effects {
             pid_mode: mode(&options.pid),
             ipc_mode: mode(&options.ipc),
             mount_options: mount_options.map(|mount| (mount.target.clone(), mount.options.clone())).collect(),
-            options: container.options.clone(),
+            options: with_host(container, record),
         })
     }
 
@@ -366,6 +369,25 @@ fn container_name(record: &Record, service: &ServiceName) -> String {
 fn names(spec: &ServiceSpec, others: &[String]) -> Vec<String> {
     std::iter::once(spec.name.as_str().to_owned()).chain(others.iter().cloned()).collect()
 }
+
+/// Where the gateway of the environment's network is an address of this host, containers know the host by it: there the daemon
+/// brings what listens on the loopback alone. Elsewhere the engine says what is meant by the name.
+fn with_host(container: &ContainerSpec, record: &Record) -> Box<ContainerOptions> {
+    let mut options = container.options.clone();
+    let own = options.networks.is_empty() || options.networks.contains_key(DEFAULT);
+    if options.without_host || options.network_mode.is_some() || !own {
+        return options;
+    }
+    let gateway = record.subnet.and_then(|subnet| subnet.hosts().next());
+    if let Some(gateway) = gateway.filter(|gateway| std::net::TcpListener::bind((*gateway, 0)).is_ok()) {
+        options.without_host = true;
+        options.extra_hosts.push(format!("{HOST}:{gateway}"));
+    }
+    options
+}
+
+/// By this name a container reaches the host.
+const HOST: &str = "host.docker.internal";
 
 /// In the engine's words.
 fn namespace(record: &Record, sharing: &Sharing) -> String {

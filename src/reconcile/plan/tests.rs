@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     reconcile::state::{Failure, Instance},
-    spec::{ContainerSpec, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, SpecHash, Stop},
+    spec::{ContainerSpec, OnDependencyRestart, Probe, Protocol, PublishedPort, RestartPolicy, RestartWhen, SpecHash, Stop},
 };
 
 fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
@@ -200,4 +200,29 @@ fn versions_are_swapped_only_beside_one_that_serves() {
     assert_eq!(decided(&state), Some(Operation::Stop), "nothing is proven of the old one: it makes room");
     service(&mut state, "api").life = Lifecycle::Ready(Instance { hash: SpecHash::recorded("other"), ..instance }, "200".into());
     assert_eq!(decided(&state), Some(Operation::Stop), "another workload is no new version");
+}
+
+#[test]
+fn a_service_waits_for_the_port_that_a_removed_one_still_has() {
+    let mut state = two();
+    let port = PublishedPort { container: 80, host: 8080, address: "127.0.0.1".into(), protocol: Protocol::Tcp };
+    for name in ["db", "api"] {
+        let service = service(&mut state, name);
+        let Workload::Container(container) = &mut service.spec.workload else { unreachable!() };
+        container.ports = vec![port.clone()];
+        service.spec.depends_on.clear();
+    }
+    put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
+    put(&mut state, "api", Lifecycle::Idle);
+    service(&mut state, "db").wanted = DesiredState::Gone;
+    assert_eq!(operations(&state), ["Stop db"]);
+    service(&mut state, "db").operation = Some(Operation::Stop);
+    assert!(operations(&state).is_empty());
+    service(&mut state, "db").operation = None;
+    put(&mut state, "db", Lifecycle::Idle);
+    assert_eq!(operations(&state), ["Remove db", "Start api"]);
+    put(&mut state, "db", |instance| {
+        Lifecycle::Unstoppable(instance, Failure { reason: String::new(), detail: String::new(), hint: None })
+    });
+    assert!(operations(&state).contains(&"Start api".to_owned()));
 }

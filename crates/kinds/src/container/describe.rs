@@ -6,12 +6,12 @@ use devenv_spec::{
     Attachment, BuildOptions, BuildSecret, ContainerOptions, ContainerSpec, FileSpec, Image, ImageBuild, Limits, Mount, MountOptions,
     MountSource, Probe, Protocol, PublishedPort, SecretRef, ServiceName, Sharing, Size, Template, Ulimit, Workload,
 };
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, VolumeMount};
 use crate::{
     capability::{ServerFacts, Servers},
-    describe::{AUTHORITY_IN_CONTAINER, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product},
+    describe::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product},
 };
 
 /// The mode of a file, unless it says another.
@@ -77,7 +77,7 @@ impl Describe for Container {
         for (name, value) in cx.declared.environment {
             container.environment.insert(name.clone(), Template::given(name, value));
         }
-        if cx.neighbours.values().any(|facts| facts.tls) {
+        if cx.variables.contains_key(AUTHORITY_VARIABLE) {
             container.mounts.push(Mount {
                 source: MountSource::Host(cx.authority.to_path_buf()),
                 target: AUTHORITY_IN_CONTAINER.to_owned(),
@@ -117,6 +117,7 @@ impl Describe for Container {
             if self.leases(cx, port) {
                 server.connection(&facts, port, cx, &mut connection);
             }
+            self.each_port(cx, Some(port), &mut connection);
             return connection;
         }
         if let Some(port) = self.first_port(cx) {
@@ -124,6 +125,7 @@ impl Describe for Container {
             connection.variable(cx, "URL", url);
             connection.host_and_port(cx, port);
             connection.url("http", cx.url("http", port));
+            self.each_port(cx, None, &mut connection);
         }
         connection
     }
@@ -139,6 +141,29 @@ impl Container {
     fn first_port(&self, cx: &Context<'_>) -> Option<u16> {
         let published = || self.publish.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
         self.expose.first().or_else(|| cx.declared.ports.keys().next()).copied().or_else(published)
+    }
+
+    /// Its ports for TCP with a place on the host, each once.
+    fn tcp_ports(&self, cx: &Context<'_>) -> Vec<u16> {
+        let published = self.publish.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+        let all = self.expose.iter().chain(cx.declared.ports.keys()).copied().chain(published);
+        all.filter(|port| self.leases(cx, *port)).collect::<IndexSet<u16>>().into_iter().collect()
+    }
+
+    /// Of several ports each has a variable and an address of its own; `known` is the one that a server's own variables are about.
+    fn each_port(&self, cx: &Context<'_>, known: Option<u16>, connection: &mut Connection) {
+        let ports = self.tcp_ports(cx);
+        if ports.len() < 2 {
+            return;
+        }
+        for port in ports.iter().filter(|port| Some(**port) != known) {
+            let url = cx.address(*port, |host, port| Template::text(format!("http://{host}:{port}")));
+            connection.variable(cx, &format!("URL_{port}"), url);
+            connection.variable(cx, &format!("PORT_{port}"), cx.address(*port, |_, port| Template::text(port.to_string())));
+            if Some(*port) != self.first_port(cx) {
+                connection.url(&format!("http-{port}"), cx.url("http", *port));
+            }
+        }
     }
 
     /// What the image is a server of, if devenv knows it.
@@ -371,7 +396,19 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_gets_the_variables_of_all_others_in_their_container_form() {
+    fn each_of_several_ports_has_a_variable_and_an_address() {
+        let given = given("web", json!({ "container": { "image": "x", "expose": [8080, 9000] } }));
+        let spec = given.spec();
+        assert_eq!(spec.variables["WEB_PORT"].container.to_string(), "8080");
+        assert_eq!(spec.variables["WEB_PORT_9000"].container.to_string(), "9000");
+        assert_eq!(spec.variables["WEB_PORT_9000"].host.to_string(), "20001");
+        assert_eq!(spec.variables["WEB_URL_9000"].container.to_string(), "http://web:9000");
+        assert_eq!(spec.services["web"].urls["http"], "http://127.0.0.1:20000");
+        assert_eq!(spec.services["web"].urls["http-9000"], "http://127.0.0.1:20001");
+    }
+
+    #[test]
+    fn it_gets_the_variables_of_what_it_depends_on_in_their_container_form() {
         let given = Given::nothing()
             .and("cache", json!({ "redis": {} }))
             .and("tracing", json!({ "jaeger": {} }))
@@ -382,6 +419,7 @@ mod tests {
                 "volumes": [{ "source": "./static", "target": "/static", "read_only": true }, { "source": "uploads", "target": "/uploads" }],
             }}))
             .with(|service| {
+                service.depends_on.extend(["cache", "tracing"].map(|name| (name.parse().unwrap(), devenv_spec::Condition::Ready)));
                 service.environment.insert("LOG".into(), "debug".into());
                 service.probe = serde_json::from_value(json!({ "http": { "path": "/health" } })).unwrap();
             });
@@ -398,6 +436,10 @@ mod tests {
         variable: WEB_URL=http://web:8080
         variable: WEB_HOST=web
         variable: WEB_PORT=8080
+        variable: WEB_URL_8080=http://web:8080
+        variable: WEB_PORT_8080=8080
+        variable: WEB_URL_9000=http://web:9000
+        variable: WEB_PORT_9000=9000
         variable: REDIS_URL=redis://default:${secret:cache/default}@cache:6379/0
         variable: OTEL_EXPORTER_OTLP_ENDPOINT=http://tracing:4318
         variable: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
@@ -436,7 +478,14 @@ mod tests {
 
     #[test]
     fn it_can_verify_its_neighbours_certificates() {
-        let spec = given("db", json!({ "postgres": { "tls": true } })).and("web", json!({ "container": { "image": "x" } })).spec();
+        let spec = given("db", json!({ "postgres": { "tls": true } }))
+            .and("web", json!({ "container": { "image": "x" } }))
+            .with(|service| {
+                service.depends_on.insert("db".parse().unwrap(), devenv_spec::Condition::Ready);
+            })
+            .and("lone", json!({ "container": { "image": "x" } }))
+            .spec();
+        assert_eq!(spec.services["lone"].container().unwrap().mounts, []);
         let web = spec.services["web"].container().unwrap();
         assert_eq!(web.environment["DEVENV_CA_FILE"].to_string(), web.mounts[0].target);
         assert_eq!(web.mounts[0].source, MountSource::Host("/state/authority.crt".into()));

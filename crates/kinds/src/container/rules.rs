@@ -7,7 +7,7 @@ use std::{
 
 use devenv_document::{
     source::Findings,
-    spelling::{did_you_mean, one_of},
+    spelling::{all_of, did_you_mean, one_of},
     tree::{Content, Node, shortened},
     value::{image_name, positive},
 };
@@ -75,6 +75,29 @@ fn files(fields: &Node, findings: &mut Findings) {
     }
 }
 
+/// A probe from the host reaches only ports that have a place on the host; another program may have that number there.
+fn probed_port(service: &ServiceNode<'_>, findings: &mut Findings) {
+    let fields = service.fields;
+    if fields.entry("network_mode").is_some() {
+        return;
+    }
+    let probe = service.node.get("probe");
+    let port = ["http", "tcp"].iter().find_map(|way| probe?.get(way)?.get("port"));
+    let Some((port, number)) = port.and_then(|port| Some((port, port.text()?.parse::<u16>().ok()?))) else { return };
+    let exposed = fields.get("expose").into_iter().flat_map(Node::items).filter_map(Node::text);
+    let published = fields.get("publish").into_iter().flat_map(Node::items).filter_map(|port| port.get("port")?.text());
+    let fixed = service.node.get("ports").into_iter().flat_map(Node::entries).map(|(port, _)| port);
+    let known: Vec<&str> = exposed.chain(published).chain(fixed).collect();
+    if !known.iter().any(|known| known.parse() == Ok(number)) {
+        let message = format!("the probe asks port {number}, which `{}` does not expose", service.name);
+        let hint = match known.first() {
+            Some(_) => format!("its ports are {}; add this one to `expose`, or ask one of them", all_of(known)),
+            None => format!("write `expose: [{number}]` under `container`"),
+        };
+        findings.error(port.span, "unknown-port", message).hint(hint);
+    }
+}
+
 impl Rules for ContainerKind {
     fn check(&self, service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], findings: &mut Findings) {
         let fields = service.fields;
@@ -130,6 +153,7 @@ impl Rules for ContainerKind {
         }
         settings(fields, findings);
         files(fields, findings);
+        probed_port(service, findings);
     }
 
     fn is_own_program(&self) -> bool {

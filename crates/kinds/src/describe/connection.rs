@@ -1,5 +1,7 @@
 //! What dependents and `devenv env` get to know about a service: variables with their full names, short forms, addresses.
 
+use std::collections::BTreeMap;
+
 use devenv_spec::{Template, Variable};
 use indexmap::IndexMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,6 +11,9 @@ use super::Context;
 /// The path of the local authority's certificate in a container.
 pub(crate) const AUTHORITY_IN_CONTAINER: &str = "/run/devenv/authority.crt";
 
+/// Where a client finds the local authority's certificate.
+pub(crate) const AUTHORITY_VARIABLE: &str = "DEVENV_CA_FILE";
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Connection {
     /// Full names, such as `NAME_URL`.
@@ -17,12 +22,43 @@ pub struct Connection {
     pub short_forms: IndexMap<String, Variable>,
     /// Addresses to show, without secrets.
     pub urls: IndexMap<String, String>,
+    /// The part of the service, such as a database, that a variable is about, by the variable's name.
+    pub parts: BTreeMap<String, String>,
+    /// Variables that two parts of the service would give different values.
+    pub clashes: Vec<Clash>,
+}
+
+/// A name that stands for two things in one service, such as databases `my-app` and `my_app`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    pub variable: String,
+    /// What it is about; nothing for the service as a whole.
+    pub first: Option<String>,
+    pub second: Option<String>,
 }
 
 impl Connection {
     /// `NAME_SUFFIX`.
     pub(crate) fn variable(&mut self, cx: &Context<'_>, suffix: &str, value: Variable) {
-        self.variables.insert(cx.variable_name(suffix), value);
+        self.give(cx.variable_name(suffix), None, value);
+    }
+
+    /// `NAME_PART_SUFFIX`, about a part of the service that the profile names.
+    pub(crate) fn variable_of(&mut self, cx: &Context<'_>, part: &str, suffix: &str, value: Variable) {
+        self.give(cx.variable_name(&format!("{part}_{suffix}")), Some(part), value);
+    }
+
+    /// The first of two values stays, and both are noted.
+    fn give(&mut self, name: String, part: Option<&str>, value: Variable) {
+        if self.variables.get(&name).is_some_and(|there| *there != value) {
+            let first = self.parts.get(&name).cloned();
+            self.clashes.push(Clash { variable: name, first, second: part.map(str::to_owned) });
+            return;
+        }
+        if let Some(part) = part {
+            self.parts.insert(name.clone(), part.to_owned());
+        }
+        self.variables.insert(name, value);
     }
 
     pub(crate) fn short_form(&mut self, name: &str, value: Variable) {
@@ -41,7 +77,7 @@ impl Connection {
 
     /// Where clients find the certificate that vouches for this service's.
     pub(crate) fn authority(&mut self, cx: &Context<'_>) {
-        self.variables.insert("DEVENV_CA_FILE".to_owned(), authority(cx));
+        self.variables.insert(AUTHORITY_VARIABLE.to_owned(), authority(cx));
     }
 }
 

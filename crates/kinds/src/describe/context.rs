@@ -26,7 +26,8 @@ pub struct Context<'a> {
     pub ports: &'a BTreeMap<u16, u16>,
     /// Facts of all the environment's services, by name, in the profile's order.
     pub neighbours: &'a IndexMap<ServiceName, Facts>,
-    /// The variables a service of the product gets, from all the others and the profile. Empty while connections are made.
+    /// The variables that this service gets, if it is one of the product's: of other services, of its own connections, and of the
+    /// profile. Empty while connections are made.
     pub variables: &'a IndexMap<String, Variable>,
     /// The text of project files, by the path that the profile gives.
     pub assets: &'a BTreeMap<String, String>,

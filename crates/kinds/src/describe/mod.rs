@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use devenv_spec::{ContainerSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload};
 
-pub use connection::Connection;
-pub(crate) use connection::{AUTHORITY_IN_CONTAINER, authority, in_url, in_url_part};
+pub(crate) use connection::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, authority, in_url, in_url_part};
+pub use connection::{Clash, Connection};
 pub(crate) use context::HOST_FROM_CONTAINER;
 pub use context::{Context, DatabaseFacts, FIGURES, Facts, Metrics, MetricsEndpoint};
 pub use declared::Declared;

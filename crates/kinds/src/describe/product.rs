@@ -1,11 +1,11 @@
-//! What `container` and `process` have in common: all variables, and the profile's probe.
+//! What `container` and `process` have in common: variables, and the profile's probe.
 
 use devenv_spec::{Probe, Template, Variable};
 use indexmap::IndexMap;
 
 use super::{Context, declared};
 
-/// What a service of the product is given: the variables of all the environment in one form, and its own name in traces.
+/// What a service of the product is given: the variables that are meant for it in one form, and its own name in traces.
 pub(crate) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template) -> IndexMap<String, Template> {
     let mut variables: IndexMap<_, _> = cx.variables.iter().map(|(name, variable)| (name.clone(), form(variable).clone())).collect();
     if variables.contains_key("OTEL_EXPORTER_OTLP_ENDPOINT") {

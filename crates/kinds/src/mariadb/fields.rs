@@ -143,11 +143,10 @@ impl Describe for Mariadb {
         connection.variable(cx, "URL", self.url(cx, declared[0]));
         connection.host_and_port(cx, PORT);
         for database in &declared {
-            let own = |what: &str| format!("{}_{what}", database.name);
-            connection.variable(cx, &own("URL"), self.url(cx, *database));
-            connection.variable(cx, &own("USER"), Variable::same(Template::text(database.owner)));
-            connection.variable(cx, &own("PASSWORD"), Variable::same(Template::secret(cx.secret(database.owner))));
-            connection.variable(cx, &own("DATABASE"), Variable::same(Template::text(database.name)));
+            connection.variable_of(cx, database.name, "URL", self.url(cx, *database));
+            connection.variable_of(cx, database.name, "USER", Variable::same(Template::text(database.owner)));
+            connection.variable_of(cx, database.name, "PASSWORD", Variable::same(Template::secret(cx.secret(database.owner))));
+            connection.variable_of(cx, database.name, "DATABASE", Variable::same(Template::text(database.name)));
         }
         if self.tls {
             connection.authority(cx);

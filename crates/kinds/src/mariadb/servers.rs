@@ -59,10 +59,10 @@ impl Servers for MariadbKind {
         connection.variable(cx, "URL", url());
         if let Some(database) = database(facts) {
             let text = |text: &str| Variable::same(Template::text(text));
-            connection.variable(cx, &format!("{database}_URL"), url());
-            connection.variable(cx, &format!("{database}_USER"), text(user));
-            connection.variable(cx, &format!("{database}_PASSWORD"), Variable::same(Template::secret(cx.secret(PASSWORD))));
-            connection.variable(cx, &format!("{database}_DATABASE"), text(database));
+            connection.variable_of(cx, database, "URL", url());
+            connection.variable_of(cx, database, "USER", text(user));
+            connection.variable_of(cx, database, "PASSWORD", Variable::same(Template::secret(cx.secret(PASSWORD))));
+            connection.variable_of(cx, database, "DATABASE", text(database));
         }
         connection.url("mariadb", format!("{}/{path}", cx.url("mysql", port)));
     }

@@ -172,11 +172,10 @@ impl Describe for Postgres {
         connection.variable(cx, "URL", url(first));
         connection.host_and_port(cx, PORT);
         for database in &declared {
-            let own = |what: &str| format!("{}_{what}", database.name);
-            connection.variable(cx, &own("URL"), url(database));
-            connection.variable(cx, &own("USER"), Variable::same(Template::text(database.owner)));
-            connection.variable(cx, &own("PASSWORD"), Variable::same(Template::secret(cx.secret(database.owner))));
-            connection.variable(cx, &own("DATABASE"), Variable::same(Template::text(database.name)));
+            connection.variable_of(cx, database.name, "URL", url(database));
+            connection.variable_of(cx, database.name, "USER", Variable::same(Template::text(database.owner)));
+            connection.variable_of(cx, database.name, "PASSWORD", Variable::same(Template::secret(cx.secret(database.owner))));
+            connection.variable_of(cx, database.name, "DATABASE", Variable::same(Template::text(database.name)));
         }
 
         connection.short_form("DATABASE_URL", url(first));

@@ -60,10 +60,10 @@ impl Servers for PostgresKind {
         let password = || Variable::same(Template::secret(cx.secret(PASSWORD)));
         connection.variable(cx, "URL", url());
         connection.host_and_port(cx, port);
-        connection.variable(cx, &format!("{database}_URL"), url());
-        connection.variable(cx, &format!("{database}_USER"), text(user));
-        connection.variable(cx, &format!("{database}_PASSWORD"), password());
-        connection.variable(cx, &format!("{database}_DATABASE"), text(database));
+        connection.variable_of(cx, database, "URL", url());
+        connection.variable_of(cx, database, "USER", text(user));
+        connection.variable_of(cx, database, "PASSWORD", password());
+        connection.variable_of(cx, database, "DATABASE", text(database));
         connection.short_form("DATABASE_URL", url());
         connection.short_form("PGHOST", cx.address(port, |host, _| Template::text(host)));
         connection.short_form("PGPORT", cx.address(port, |_, port| Template::text(port.to_string())));

@@ -111,12 +111,13 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn it_gets_the_variables_of_all_others_in_their_host_form_and_its_own_port() {
+    fn it_gets_the_variables_of_what_it_depends_on_in_their_host_form_and_its_own_port() {
         let mut given = Given::nothing()
             .and("cache", json!({ "redis": {} }))
             .and("tracing", json!({ "jaeger": {} }))
             .and("api", json!({ "process": { "command": ["cargo", "run"], "directory": "./services/api", "port": 0, "debug_port": 5678 } }))
             .with(|service| {
+                service.depends_on.extend(["cache", "tracing"].map(|name| (name.parse().unwrap(), devenv_spec::Condition::Ready)));
                 service.environment.insert("LOG".into(), "debug".into());
                 service.probe = serde_json::from_value(json!({ "tcp": {} })).unwrap();
             });

@@ -137,11 +137,10 @@ impl Describe for Rabbitmq {
         connection.host_and_port(cx, AMQP);
         connection.variable(cx, "MANAGEMENT_URL", cx.address(MANAGEMENT, |host, port| Template::text(format!("http://{host}:{port}"))));
         for (vhost, user) in &declared {
-            let own = |what: &str| format!("{vhost}_{what}");
-            connection.variable(cx, &own("URL"), url((vhost, user)));
-            connection.variable(cx, &own("USER"), Variable::same(Template::text(*user)));
-            connection.variable(cx, &own("PASSWORD"), Variable::same(Template::secret(cx.secret(user))));
-            connection.variable(cx, &own("VHOST"), Variable::same(Template::text(*vhost)));
+            connection.variable_of(cx, vhost, "URL", url((vhost, user)));
+            connection.variable_of(cx, vhost, "USER", Variable::same(Template::text(*user)));
+            connection.variable_of(cx, vhost, "PASSWORD", Variable::same(Template::secret(cx.secret(user))));
+            connection.variable_of(cx, vhost, "VHOST", Variable::same(Template::text(*vhost)));
         }
         connection.url("amqp", format!("{}/{}", cx.url("amqp", AMQP), encoded(declared[0].0)));
         connection.url("management", cx.url("http", MANAGEMENT));

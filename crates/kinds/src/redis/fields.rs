@@ -169,7 +169,7 @@ impl Describe for Redis {
         connection.host_and_port(cx, PORT);
         connection.variable(cx, "PASSWORD", Variable::same(Template::secret(cx.secret(DEFAULT_USER))));
         for user in self.users.keys() {
-            connection.variable(cx, &format!("{user}_URL"), self.url(cx, user));
+            connection.variable_of(cx, user, "URL", self.url(cx, user));
         }
         if self.tls {
             connection.authority(cx);
