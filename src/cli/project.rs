@@ -87,7 +87,7 @@ pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Resu
 
 /// What the environment runs, or ran last.
 pub(super) async fn current(session: &Session) -> Result<Option<String>, Failure> {
-    Ok(session.client().await?.status(&session.target()?).await?.profile)
+    select::still_there(session, session.client().await?.status(&session.target()?).await?)
 }
 
 /// The same for a command that takes files, or a profile and services; the daemon is not asked where these name the profile.
@@ -107,7 +107,7 @@ pub(super) async fn current_unless_named(session: &Session, selection: &Selectio
 pub(super) async fn current_if_running(session: &Session) -> Result<Option<String>, Failure> {
     let Some(client) = session.running_daemon().await? else { return Ok(None) };
     // A daemon that will not answer is no reason not to show a profile.
-    Ok(client.status(&session.target()?).await.ok().and_then(|status| status.profile))
+    client.status(&session.target()?).await.map_or(Ok(None), |status| select::still_there(session, status))
 }
 
 /// The project's Compose file with its override, or the files that `COMPOSE_FILE` lists.

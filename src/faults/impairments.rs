@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use devenv_api::{ApiError, Impairments};
 use futures_util::future::try_join_all;
 
-use super::{Faults, agent, device_volume};
+use super::{Faults, agent, cgroup::Group, device_volume};
 use crate::{
     engine::ContainerState,
     runtime::loop_devices,
@@ -42,8 +42,9 @@ impl Faults {
         let limits = self.engine().limits(&container).await.map_err(no_engine)?;
         impairments.runs = true;
         impairments.paused = paused || held(pid);
-        impairments.cpus = limits.cpus;
-        impairments.memory = limits.memory.map(Size::bytes);
+        let group = Group::of(&container, pid).map(|group| group.limits()).unwrap_or_default();
+        impairments.cpus = limits.cpus.or(group.cpus);
+        impairments.memory = limits.memory.map(Size::bytes).or(group.memory);
         impairments.rules = self.rules(record, &service, container).await;
         let device = device_volume(record, &service).and_then(|volume| loop_devices::device_of(&self.site.disks, &volume));
         impairments.disks.extend(device.and_then(|device| mounted(&device)));

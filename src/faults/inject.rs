@@ -11,12 +11,13 @@ use devenv_api::{ApiError, ErrorCode, Witness};
 use super::{
     Faults, HeldTasks,
     agent::{self, AgentError},
+    cgroup::{Group, Limits},
     device_volume, internal,
     observe::{ProbeOutcome, Question, milliseconds},
     undo_log::{Entry, Undo, UndoLog},
 };
 use crate::{
-    engine::Engine,
+    engine::{ContainerState, Engine},
     fault::{self, Action, Disk, ExpectedEffect, Injection, Suspended},
     kinds::capability::Effect,
     spec::{Resources, ServiceSpec},
@@ -163,6 +164,12 @@ impl Work {
         let container = self.container()?;
         let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
         let before = self.engine().limits(&container).await.map_err(engine_failed)?;
+        if (cpus.is_none() || before.cpus.is_none())
+            && (memory.is_none() || before.memory.is_none())
+            && let Some(group) = self.group(&container).await
+        {
+            return self.limit_group(&group, container, Limits { cpus, memory });
+        }
         let undo = Undo::Limits { container: container.clone(), cpus: before.cpus, memory: before.memory.map(crate::spec::Size::bytes) };
         self.will_undo(undo)?;
         let began = Instant::now();
@@ -170,20 +177,37 @@ impl Work {
         let limits = Resources { cpus: cpus.or(before.cpus), memory: memory_limit.or(before.memory) };
         self.engine().set_limits(&container, &limits).await.map_err(|error| {
             let failure = failed(error.to_string());
-            if memory.is_some() {
-                failure.hint("a kernel with cgroup v1 rejects a limit below the current usage: set a higher limit")
-            } else {
-                failure
-            }
+            if memory.is_some() { failure.hint(TOO_LOW) } else { failure }
         })?;
         let now = self.engine().limits(&container).await.map_err(engine_failed)?;
         if now != limits {
             return Ok(not_seen("the engine does not show the limit".to_owned()));
         }
-        let mut words = Vec::new();
-        words.extend(cpus.map(|cpus| format!("{cpus} processors")));
-        words.extend(memory.map(|bytes| format!("{bytes} bytes of memory")));
-        Ok(seen(format!("the engine limits it to {}", words.join(" and ")), began))
+        Ok(seen(format!("the engine limits it to {}", said(cpus, memory)), began))
+    }
+
+    /// The container's control group, if it may be written.
+    async fn group(&self, container: &str) -> Option<Group> {
+        match self.engine().inspect(container).await.ok()??.state {
+            ContainerState::Running { pid } | ContainerState::Paused { pid } => Group::of(container, pid),
+            _ => None,
+        }
+    }
+
+    /// The engine could not take a limit away again where there was none.
+    fn limit_group(&mut self, group: &Group, container: String, limits: Limits) -> Result<Witness, ApiError> {
+        let (cpus, memory) = (limits.cpus, limits.memory);
+        self.will_undo(Undo::Group { container, cpus: cpus.is_some(), memory: memory.is_some() })?;
+        let began = Instant::now();
+        group.limit(limits).map_err(|error| {
+            let failure = failed(format!("cannot limit its control group: {error}"));
+            if memory.is_some() { failure.hint(TOO_LOW) } else { failure }
+        })?;
+        let now = group.limits();
+        if (cpus.is_some() && now.cpus.is_none()) || (memory.is_some() && now.memory.is_none()) {
+            return Ok(not_seen("the kernel does not show the limit".to_owned()));
+        }
+        Ok(seen(format!("the kernel limits it to {}", said(cpus, memory)), began))
     }
 
     async fn disk(&mut self, disk: &Disk) -> Result<Witness, ApiError> {
@@ -203,6 +227,14 @@ impl Work {
             Disk::ReadOnly => self.read_only_disk(&volume),
         }
     }
+}
+
+const TOO_LOW: &str = "a kernel with cgroup v1 rejects a limit below the current usage: set a higher limit";
+
+fn said(cpus: Option<f64>, memory: Option<u64>) -> String {
+    let cpus = cpus.map(|cpus| format!("{cpus} processors"));
+    let memory = memory.map(|bytes| format!("{bytes} bytes of memory"));
+    cpus.into_iter().chain(memory).collect::<Vec<_>>().join(" and ")
 }
 
 pub(super) fn seen(what: impl Into<String>, began: Instant) -> Witness {

@@ -9,6 +9,7 @@
 
 mod active;
 mod agent;
+mod cgroup;
 mod heal;
 mod impairments;
 mod inject;

@@ -50,6 +50,9 @@ pub(crate) async fn rescue(
                     let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
                     super::undo::gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await).is_ok()
                 }
+                Undo::Group { container, cpus, memory } => {
+                    super::undo::lift_limits(engine.as_ref(), container, *cpus, *memory).await.is_ok()
+                }
                 _ => false,
             };
             if !done {

@@ -6,11 +6,12 @@ use devenv_api::Compared;
 
 use super::{
     Faults,
+    cgroup::Group,
     site::Undone,
     undo_log::{Entry, Undo},
 };
 use crate::{
-    engine::EngineError,
+    engine::{ContainerState, Engine, EngineError},
     fault,
     reconcile::{CommandError, Handle, ServiceAction},
     spec::{Resources, ServiceName},
@@ -56,6 +57,7 @@ impl Faults {
                 let memory = memory.and_then(|bytes| format!("{bytes}B").parse().ok());
                 gone_is_well(engine.set_limits(container, &Resources { memory, cpus: *cpus }).await)
             }
+            Undo::Group { container, cpus, memory } => lift_limits(engine, container, *cpus, *memory).await,
             Undo::Start { service } => services(&self.site.handle, service, ServiceAction::Start).await,
             Undo::Restart { service, container } => {
                 let restart = services(&self.site.handle, service, ServiceAction::Restart);
@@ -90,6 +92,16 @@ impl Faults {
                 Box::pin(self.heal(&theirs)).await.map(|_| ()).map_err(|error| error.message)
             }
         }
+    }
+}
+
+/// A container that was started again meanwhile is under no limit of its former group.
+pub(super) async fn lift_limits(engine: &dyn Engine, container: &str, cpus: bool, memory: bool) -> Result<(), String> {
+    let seen = engine.inspect(container).await.map_err(|error| error.to_string())?;
+    let Some(ContainerState::Running { pid } | ContainerState::Paused { pid }) = seen.map(|seen| seen.state) else { return Ok(()) };
+    match Group::of(container, pid) {
+        Some(group) => group.lift(cpus, memory).map_err(|error| format!("cannot take the limits of its control group away: {error}")),
+        None => Err("its control group cannot be written any more".to_owned()),
     }
 }
 

@@ -52,6 +52,12 @@ pub(super) enum Undo {
         cpus: Option<f64>,
         memory: Option<u64>,
     },
+    /// Limits that the engine does not know of are taken away.
+    Group {
+        container: String,
+        cpus: bool,
+        memory: bool,
+    },
     Start {
         service: ServiceName,
     },

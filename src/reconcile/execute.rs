@@ -2,6 +2,7 @@
 
 mod examine;
 mod make;
+mod networks;
 mod run;
 
 pub(crate) use make::choose;

@@ -2,22 +2,21 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Phase, Plan, Status};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::Instant,
-};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan, Status};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{View, execute::Observed};
 use crate::{
     engine::EngineEvent,
     event::EventLog,
     spec::{EnvironmentSpec, ServiceName},
-    store::{Goal, Record, SnapshotRecord},
+    store::{Record, SnapshotRecord},
 };
 
 /// How long services may wait for one another while nothing happens, before a command that waits for them ends.
-const QUIET: Duration = Duration::from_mins(30);
+pub(super) const QUIET: Duration = Duration::from_mins(30);
+/// How long such a command waits for an engine that has gone away.
+pub(super) const ENGINE_SILENT: Duration = Duration::from_mins(10);
 
 /// What was brought back.
 #[derive(Debug)]
@@ -151,6 +150,8 @@ pub(crate) enum CommandError {
     Store(#[from] crate::store::StoreError),
     #[error("these services have waited for what they depend on for {} minutes: {services}", QUIET.as_secs() / 60)]
     Quiet { services: String },
+    #[error("the container engine has not answered for {} minutes", ENGINE_SILENT.as_secs() / 60)]
+    EngineSilent,
     #[error("the environment's task has ended")]
     Ended,
     #[error("the environment is being removed, because the process that held it has ended")]
@@ -162,6 +163,7 @@ impl From<CommandError> for ApiError {
         let code = match &error {
             CommandError::NoService(_) => ErrorCode::NotFound,
             CommandError::NotUp | CommandError::Quiet { .. } => ErrorCode::Failed,
+            CommandError::EngineSilent => ErrorCode::NoEngine,
             CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
@@ -175,6 +177,7 @@ impl From<CommandError> for ApiError {
             CommandError::Quiet { .. } => {
                 api_error.hint("run `devenv why SERVICE` to see what it waits for; it starts as soon as that holds")
             }
+            CommandError::EngineSilent => api_error.hint("start the engine; the daemon continues when it answers"),
             CommandError::NoService(_) => api_error.hint("run `devenv status` to list the services"),
             CommandError::Store(_) | CommandError::Ended | CommandError::Closing => api_error,
         }
@@ -304,93 +307,5 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| CommandError::Ended)?;
         answer.await.map_err(|_| CommandError::Ended)
-    }
-
-    /// Waits until a view at or after `turn` satisfies `reached`. Cancel-safe.
-    async fn until<T>(&self, turn: u64, mut reached: impl FnMut(&View) -> Option<T>) -> Result<T, CommandError> {
-        let mut views = self.view.clone();
-        loop {
-            {
-                let view = views.borrow_and_update();
-                if view.turn >= turn
-                    && let Some(found) = reached(&view)
-                {
-                    return Ok(found);
-                }
-            }
-            views.changed().await.map_err(|_| CommandError::Ended)?;
-        }
-    }
-
-    /// Waits until every service is as requested or cannot get there; the view contains the failures.
-    pub(crate) async fn until_up(&self, turn: u64) -> Result<View, CommandError> {
-        self.until_or_quiet(turn, |view| {
-            let given_up = view.stuck.is_some()
-                || view.failures.iter().any(|failed| !failed.optional)
-                || view.blocked.iter().any(|blocked| !blocked.optional);
-            view.goal != Goal::Up || view.all_settled() || given_up
-        })
-        .await
-    }
-
-    /// As [`Self::until`], and not for ever: when services only wait for one another and nothing happens for [`QUIET`], the
-    /// wait ends with that. What is in progress has a limit of its own.
-    async fn until_or_quiet(&self, turn: u64, reached: impl Fn(&View) -> bool) -> Result<View, CommandError> {
-        let mut from = turn;
-        let mut waits: Option<(Vec<String>, Instant)> = None;
-        loop {
-            let look = |view: &View| {
-                let names: Vec<String> = view.only_waits().into_iter().map(ToOwned::to_owned).collect();
-                Some((view.turn, reached(view).then(|| view.clone()), names))
-            };
-            let next = self.until(from, look);
-            let (seen, found, names) = match &waits {
-                None => next.await?,
-                Some((names, since)) => match tokio::time::timeout_at(*since + QUIET, next).await {
-                    Ok(next) => next?,
-                    Err(_) => return Err(CommandError::Quiet { services: names.join(", ") }),
-                },
-            };
-            if let Some(view) = found {
-                return Ok(view);
-            }
-            from = seen + 1;
-            waits = match waits {
-                Some((before, since)) if before == names => Some((before, since)),
-                _ => (!names.is_empty()).then(|| (names, Instant::now())),
-            };
-        }
-    }
-
-    /// Waits until all its resources are removed, or it is requested to start again.
-    pub(crate) async fn until_down(&self, turn: u64) -> Result<View, CommandError> {
-        self.until(turn, |view| (view.goal == Goal::Up || view.status.phase == Phase::Absent).then(|| view.clone())).await
-    }
-
-    pub(crate) async fn until_settled(&self, turn: u64, names: &[ServiceName]) -> Result<View, CommandError> {
-        let is_over = |view: &View, name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
-        self.until_or_quiet(turn, |view| view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).await
-    }
-
-    /// Waits until the services are ready (or completed); gives up when one of them has, or is stopped.
-    pub(crate) async fn until_ready(&self, names: &[String]) -> Result<View, CommandError> {
-        self.until(0, |view| {
-            let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-            // What can be done without is waited for only by name.
-            let needed = |service: &devenv_api::Service| named(&service.name) && !(names.is_empty() && service.optional == Some(true));
-            let ready = view.status.services.iter().filter(|service| named(&service.name)).all(|service| {
-                matches!(service.state, devenv_api::ServiceState::Ready | devenv_api::ServiceState::Completed)
-                    || (names.is_empty()
-                        && service.optional == Some(true)
-                        && (service.state == devenv_api::ServiceState::Stopped
-                            || view.failures.iter().any(|failed| failed.name.as_str() == service.name)))
-            });
-            let stopped = view.status.services.iter().any(|service| needed(service) && service.state == devenv_api::ServiceState::Stopped);
-            let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
-            let blocked = view.blocked.iter().any(|blocked| named(blocked.name.as_str()) && (!blocked.optional || !names.is_empty()));
-            let nothing = view.goal != Goal::Up || view.status.services.is_empty();
-            (ready || failed || blocked || stopped || nothing).then(|| view.clone())
-        })
-        .await
     }
 }

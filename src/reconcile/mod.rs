@@ -18,6 +18,7 @@ mod plan;
 mod state;
 mod swap;
 mod view;
+mod waits;
 
 pub(crate) use actor::{Setup, begin};
 pub(crate) use execute::{

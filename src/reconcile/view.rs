@@ -29,6 +29,8 @@ pub(crate) struct View {
     pub(crate) blocked: Vec<BlockedService>,
     /// The environment itself cannot get further.
     pub(crate) stuck: Option<String>,
+    /// Nothing goes on until the engine answers again.
+    pub(crate) engine_lost: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +104,7 @@ impl View {
                 Network::Failed { reason } => Some(reason.clone()),
                 Network::Absent | Network::Coming | Network::Present { .. } | Network::Going => None,
             },
+            engine_lost: !state.engine_answers,
         }
     }
 

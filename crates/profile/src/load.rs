@@ -86,7 +86,7 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
     })?;
     let name = located.name.clone();
     located.check(request.trusted)?;
-    let mut loader = Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new() };
+    let mut loader = Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new(), compose: false };
     loader.layer(located);
     loader.finish(&name)
 }
@@ -143,6 +143,8 @@ struct Loader<'a> {
     done: Vec<PathBuf>,
     /// The files that are being read, each extending the next.
     open: Vec<(PathBuf, String)>,
+    /// Whether it is of a Compose file, which declares its volumes.
+    compose: bool,
 }
 
 impl Loader<'_> {
@@ -234,6 +236,9 @@ impl Loader<'_> {
         for one in &named {
             self.file(one, &assembled.layers, &mut assets);
         }
+        if !self.compose {
+            self.directories_as_volumes(&assembled.merged);
+        }
         let Report { findings, .. } = &mut self.report;
         let mut services = IndexMap::new();
         let mut secrets = IndexMap::new();
@@ -323,6 +328,22 @@ impl Loader<'_> {
             .findings
             .warning(span, "outside-project", message)
             .hint("whoever wrote this profile has it read this file; is that meant?");
+    }
+
+    /// Reports volumes that have the name of a directory of the project: the directory was meant, and the volume would be empty.
+    fn directories_as_volumes(&mut self, merged: &Node) {
+        for (name, span) in references::volumes(merged) {
+            if self.request.project.join(&name).is_dir() {
+                self.report
+                    .findings
+                    .error(
+                        span,
+                        "directory-as-volume",
+                        format!("`{name}` is the name of a volume, but the project has a directory `{name}`"),
+                    )
+                    .hint(format!("write `./{name}` to mount the directory, or give the volume another name"));
+            }
+        }
     }
 
     /// Checks that a file is there, and reads it if its text is wanted.
@@ -424,7 +445,7 @@ pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
         trusted: request.trusted,
     };
     let report = Report { findings, sources };
-    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new() };
+    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new(), compose: true };
     let mut loaded = loader.finish(request.name)?;
     loaded.profile.description = loaded.profile.description.or(name.map(|name| format!("the Compose project {name}")));
     loaded.shown = Some(shown);

@@ -77,6 +77,21 @@ pub(super) fn files(root: &Node) -> Vec<Named> {
     found
 }
 
+/// Mounted by a name, which is that of a volume.
+pub(super) fn volumes(root: &Node) -> Vec<(String, Span)> {
+    let mut nodes = Vec::new();
+    for (_, service) in root.get("services").into_iter().flat_map(Node::entries) {
+        for kind in devenv_kinds::all() {
+            let Some(fields) = service.node.get(kind.name()) else { continue };
+            for field in kind.files().iter().filter(|field| matches!(field.used_for, FileUse::Mounted)) {
+                below(fields, field.path, &mut nodes);
+            }
+        }
+    }
+    let named = nodes.into_iter().filter_map(|node| Some((node.text()?.to_owned(), node.span)));
+    named.filter(|(name, _)| !name.is_empty() && !name.contains('/') && !name.starts_with('.')).collect()
+}
+
 /// The fields whose files' text is wanted, and what the names of such files end in.
 fn texts() -> impl Iterator<Item = (&'static str, &'static FileField, &'static [&'static str])> {
     devenv_kinds::all().flat_map(|kind| {

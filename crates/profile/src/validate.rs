@@ -254,7 +254,9 @@ fn server_ports(service: &ServiceNode<'_>, findings: &mut Findings) {
         let message = format!("`{}` has no port {number}: the ports of a `{}` are {of_kind}", service.name, service.kind.name());
         let hint = match (known.as_slice(), entry.node.text()) {
             ([], _) => "remove it".to_owned(),
-            ([only, ..], Some(host)) if host.parse::<u16>().is_ok_and(|host| host > 0) => format!("the container's port comes first: `{only}: {}`", shortened(host)),
+            ([only, ..], Some(host)) if host.parse::<u16>().is_ok_and(|host| host > 0) => {
+                format!("the container's port comes first: `{only}: {}`", shortened(host))
+            }
             ([only, ..], _) => format!("write `{only}` and the port of the host"),
         };
         findings.error(entry.key, "unknown-port", message).hint(hint);

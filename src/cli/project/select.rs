@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devenv_api::{ApiError, ErrorCode};
+use devenv_api::{ApiError, ErrorCode, Phase, Status};
 
 use super::{Loaded, find_compose, load, load_files, user_profiles};
 use crate::cli::{failure::Failure, session::Session};
@@ -135,6 +135,24 @@ fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 /// Whether a word for a profile is a path and no name.
 pub(super) fn is_path(word: &str) -> bool {
     word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
+}
+
+/// The profile that an environment has, or had last. One that is gone is no reason for an environment that is down not to come up
+/// with another.
+pub(super) fn still_there(session: &Session, status: Status) -> Result<Option<String>, Failure> {
+    let Some(name) = status.profile else { return Ok(None) };
+    if status.phase != Phase::Absent || is_there(&session.project()?, &name)? {
+        return Ok(Some(name));
+    }
+    session.printer.say(format_args!("the profile `{name}`, which the environment had last, no longer exists"));
+    Ok(None)
+}
+
+fn is_there(project: &Path, name: &str) -> Result<bool, Failure> {
+    if is_path(name) || name.contains(':') {
+        return Ok(Path::new(name).exists() || project.join(name).exists() || files_of(project, name).is_some());
+    }
+    Ok(crate::profile::load::list(project, Some(&user_profiles()?)).iter().any(|entry| entry.name == name))
 }
 
 /// Whether a word names a profile: a path, or a known name. Built-in profiles count unless the project has a Compose file.

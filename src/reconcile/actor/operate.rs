@@ -1,6 +1,9 @@
 //! Starts what the plan says: each operation as a future, whose end comes back as an [`Outcome`].
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -8,12 +11,25 @@ use tokio_util::sync::CancellationToken;
 use super::{Actor, Outcome};
 use crate::{
     reconcile::{
-        execute::{Leaving, Subject},
+        execute::{Leaving, NotStarted, OperationError, Subject},
+        failure::Evidence,
         plan::{self, Next},
         state::{DesiredState, Network, Operation, Service},
     },
     spec::ServiceName,
 };
+
+/// What an operation may take at the most. The calls of the engine have shorter limits, and say more: this one ends what nobody has
+/// thought of. Not for images, whose steps have limits, nor for settling, which has the service's own and runs its scripts.
+const LONGEST: Duration = Duration::from_mins(30);
+
+async fn in_time<T>(work: impl Future<Output = Result<T, OperationError>>) -> Result<T, OperationError> {
+    tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|_| Err(too_long()))
+}
+
+fn too_long() -> OperationError {
+    OperationError::Other(format!("it did not end within {} minutes, and was given up", LONGEST.as_secs() / 60))
+}
 
 impl Actor {
     /// Starts whatever can be started now.
@@ -23,12 +39,12 @@ impl Actor {
                 Next::CreateNetwork => {
                     self.state.network = Network::Coming;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
-                    self.start(None, async move { Outcome::Network(effects.create_network(&record).await) });
+                    self.start(None, async move { Outcome::Network(in_time(effects.create_network(&record)).await) });
                 }
                 Next::RemoveNetwork => {
                     self.state.network = Network::Going;
                     let (effects, record) = (self.effects.clone(), self.record.clone());
-                    self.start(None, async move { Outcome::NetworkGone(effects.clear(&record).await) });
+                    self.start(None, async move { Outcome::NetworkGone(in_time(effects.clear(&record)).await) });
                 }
                 Next::Operate(name, operation) => self.operate(name, operation),
             }
@@ -50,6 +66,7 @@ impl Actor {
                 let (progress, mut steps) = mpsc::channel(16);
                 let sender = self.progress.clone();
                 self.start(Some(&name.clone()), async move {
+                    // Each of its steps has a limit of its own.
                     let ensure = effects.ensure_image(&subject.spec, &progress);
                     tokio::pin!(ensure);
                     loop {
@@ -62,11 +79,15 @@ impl Actor {
                 });
             }
             Operation::Create => {
-                self.start(Some(&name.clone()), async move { Outcome::Created(name, effects.create(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Created(name, in_time(effects.create(&subject)).await) });
             }
             Operation::Start => {
                 self.start_begins(&name);
-                self.start(Some(&name.clone()), async move { Outcome::Started(name, effects.start(&subject).await) });
+                self.start(Some(&name.clone()), async move {
+                    let started = tokio::time::timeout(LONGEST, effects.start(&subject)).await;
+                    let late = |_| Err(NotStarted::Failed(effects.refused(&subject.spec, "cannot be started", &too_long())));
+                    Outcome::Started(name, started.unwrap_or_else(late))
+                });
             }
             Operation::Settle => {
                 let cancel = CancellationToken::new();
@@ -94,13 +115,21 @@ impl Actor {
             }
             Operation::Stop => {
                 self.stop_watching(&name);
-                self.start(Some(&name.clone()), async move { Outcome::Stopped(name, effects.stop(&subject).await) });
+                let grace = subject.spec.stop.grace;
+                self.start(Some(&name.clone()), async move {
+                    let stopped = tokio::time::timeout(LONGEST + grace, effects.stop(&subject)).await;
+                    Outcome::Stopped(name, stopped.unwrap_or_else(|_| Err(too_long())))
+                });
             }
             Operation::Remove => {
-                self.start(Some(&name.clone()), async move { Outcome::Removed(name, effects.remove(&subject).await) });
+                self.start(Some(&name.clone()), async move { Outcome::Removed(name, in_time(effects.remove(&subject)).await) });
             }
             Operation::Examine => {
-                self.start(Some(&name.clone()), async move { Outcome::Examined(name, effects.examine(&subject).await) });
+                self.start(Some(&name.clone()), async move {
+                    let examined = tokio::time::timeout(LONGEST, effects.examine(&subject)).await;
+                    let unknown = || Some(Evidence::of("it ended, and how it did could not be found out"));
+                    Outcome::Examined(name, examined.unwrap_or_else(|_| unknown()))
+                });
             }
         }
     }

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
-use super::{Effects, OperationError, Progress, Subject, labels, network_name};
+use super::{Effects, OperationError, Progress, Subject, labels, network_name, networks};
 use crate::{
     engine::{
         ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate,
@@ -14,10 +14,7 @@ use crate::{
     },
     net,
     reconcile::state::Instance,
-    spec::{
-        ContainerOptions, ContainerSpec, EnvironmentId, Image, MountSource, NetworkSpec, PullPolicy, ServiceName, ServiceSpec, Sharing,
-        Size, Workload,
-    },
+    spec::{ContainerSpec, Image, MountSource, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload},
     store::Record,
 };
 
@@ -102,7 +99,7 @@ impl Effects {
         };
         match &container.image {
             Image::Named(name) => {
-                let here = self.engine.image(name).await?.is_some();
+                let here = tokio::time::timeout(SILENCE, self.engine.image(name)).await.map_err(|_| silent(name))??.is_some();
                 let policy = container.options.pull;
                 let offline = self.offline.load(Ordering::Relaxed);
                 if here && (policy != Some(PullPolicy::Always) || offline) {
@@ -283,111 +280,21 @@ impl Effects {
             pid_mode: mode(&options.pid),
             ipc_mode: mode(&options.ipc),
             mount_options: mount_options.map(|mount| (mount.target.clone(), mount.options.clone())).collect(),
-            options: with_host(container, record),
+            options: networks::with_host(container, record),
         })
-    }
-
-    /// The networks that a container is on, made if they are not there; one with a way out comes first.
-    async fn attachments(&self, subject: &Subject, container: &ContainerSpec, own: &str) -> Result<Vec<CreatedAttachment>, OperationError> {
-        let record = &subject.record;
-        let known = record.spec.as_ref().map(|spec| &spec.networks);
-        let mut found = Vec::new();
-        for (name, attachment) in &container.options.networks {
-            let spec = known.and_then(|known| known.get(name)).cloned();
-            let network = match spec.as_ref().map(|spec| &spec.external) {
-                None if name == DEFAULT => own.to_owned(),
-                Some(Some(external)) => external.clone(),
-                _ => self.named_network(record, name, spec.as_ref()).await?,
-            };
-            let aliases = names(&subject.spec, &attachment.aliases);
-            let internal = spec.is_some_and(|spec| spec.internal);
-            found.push((internal, CreatedAttachment { network, aliases, address: attachment.address }));
-        }
-        found.sort_by_key(|(internal, _)| *internal);
-        Ok(found.into_iter().map(|(_, attachment)| attachment).collect())
-    }
-
-    /// A network that the profile names; its name on the engine.
-    async fn named_network(&self, record: &Record, name: &str, spec: Option<&NetworkSpec>) -> Result<String, OperationError> {
-        // Two services that are made at once would make it twice: an engine gives two networks the same name.
-        static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _making = MAKING.lock().await;
-        let full = format!("{}-{name}", network_name(&record.id));
-        let role = format!("network:{name}");
-        let is_it = |network: &ObservedNetwork| network.labels.environment == record.id && network.labels.role.as_ref() == Some(&role);
-        if self.engine.networks(&self.owner).await?.iter().any(is_it) {
-            return Ok(full);
-        }
-        let mut taken = self.engine.subnets().await?;
-        taken.extend(net::host_routes());
-        let mut wanted = spec.and_then(|spec| spec.subnet);
-        let labels = Labels { role: Some(role.clone()), ..labels(&self.owner, record, None) };
-        loop {
-            let subnet = match wanted.take() {
-                Some(subnet) => subnet,
-                None => net::choose_subnet(&EnvironmentId::recorded(&full), &taken)?,
-            };
-            let internal = spec.is_some_and(|spec| spec.internal);
-            let network = NetworkCreate { name: full.clone(), labels: labels.clone(), subnet, internal };
-            match self.engine.create_network(&network).await {
-                Ok(_) => return Ok(full),
-                Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(subnet)),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// The engine refuses a namespace of a container that is not there yet.
-    async fn wait_for_namespace(&self, record: &Record, sharing: &Sharing) -> Result<(), OperationError> {
-        let Sharing::Service(service) = sharing else { return Ok(()) };
-        let name = container_name(record, service);
-        let deadline = tokio::time::Instant::now() + NAMESPACE;
-        while self.engine.inspect(&name).await?.is_none() {
-            if tokio::time::Instant::now() >= deadline {
-                return Err(OperationError::Other(format!(
-                    "it shares a namespace with `{service}`, which has no container after {NAMESPACE:?}"
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
     }
 }
 
 /// The role of a container that runs a single command.
 const ONE_OFF: &str = "one-off";
-/// The environment's own network, as profiles name it.
-const DEFAULT: &str = "default";
-/// For so long the container of another service may take to be made.
-const NAMESPACE: Duration = Duration::from_mins(1);
-
-fn container_name(record: &Record, service: &ServiceName) -> String {
+pub(super) fn container_name(record: &Record, service: &ServiceName) -> String {
     format!("devenv-{}-{service}", record.id)
 }
 
 /// The service's name, and others.
-fn names(spec: &ServiceSpec, others: &[String]) -> Vec<String> {
+pub(super) fn names(spec: &ServiceSpec, others: &[String]) -> Vec<String> {
     std::iter::once(spec.name.as_str().to_owned()).chain(others.iter().cloned()).collect()
 }
-
-/// Where the gateway of the environment's network is an address of this host, containers know the host by it: there the daemon
-/// brings what listens on the loopback alone. Elsewhere the engine says what is meant by the name.
-fn with_host(container: &ContainerSpec, record: &Record) -> Box<ContainerOptions> {
-    let mut options = container.options.clone();
-    let own = options.networks.is_empty() || options.networks.contains_key(DEFAULT);
-    if options.without_host || options.network_mode.is_some() || !own {
-        return options;
-    }
-    let gateway = record.subnet.and_then(|subnet| subnet.hosts().next());
-    if let Some(gateway) = gateway.filter(|gateway| std::net::TcpListener::bind((*gateway, 0)).is_ok()) {
-        options.without_host = true;
-        options.extra_hosts.push(format!("{HOST}:{gateway}"));
-    }
-    options
-}
-
-/// By this name a container reaches the host.
-const HOST: &str = "host.docker.internal";
 
 /// In the engine's words.
 fn namespace(record: &Record, sharing: &Sharing) -> String {

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::world::{World, within};
 use crate::{
     engine::EngineError,
-    reconcile::ServiceAction,
+    reconcile::{CommandError, ServiceAction},
     spec::{Image, ImageBuild, ProcessSpec, RestartWhen, ServiceSpec, Workload},
     store::Store,
 };
@@ -151,4 +151,52 @@ async fn containers_are_replaced_on_request_and_when_their_images_content_change
     within(life.handle.until_up(turn)).await.unwrap();
     let third = ids(&world).await;
     assert!(second.0 != third.0 && second.1 == third.1, "just the one that was named");
+}
+
+/// Each call of the engine that an `up` or a `down` makes, as one that never returns.
+#[tokio::test(start_paused = true)]
+async fn up_and_down_end_whatever_call_of_the_engine_never_returns() {
+    const DAY: Duration = Duration::from_hours(24);
+    let calls = [
+        "create_network",
+        "image",
+        "create_volume",
+        "create_container",
+        "upload",
+        "start",
+        "stop",
+        "inspect",
+        "logs",
+        "containers",
+        "networks",
+        "remove_container",
+        "remove_network",
+    ];
+    for call in calls {
+        let world = World::new();
+        let life = world.start().await;
+        world.engine.delay(call, DAY * 365);
+        let turn = life.handle.up(world.spec()).await.unwrap();
+        let _ = tokio::time::timeout(DAY, life.handle.until_up(turn)).await.unwrap_or_else(|_| panic!("`up` waits for `{call}`"));
+        let names = vec!["db".parse().unwrap()];
+        if let Ok(turn) = life.handle.services(names.clone(), ServiceAction::Restart).await {
+            let settled = tokio::time::timeout(DAY, life.handle.until_settled(turn, &names)).await;
+            let _ = settled.unwrap_or_else(|_| panic!("`restart` waits for `{call}`"));
+        }
+        let _ = tokio::time::timeout(DAY, life.handle.until_ready(&[])).await.unwrap_or_else(|_| panic!("`wait` waits for `{call}`"));
+        let turn = life.handle.down(false).await.unwrap();
+        let _ = tokio::time::timeout(DAY, life.handle.until_down(turn)).await.unwrap_or_else(|_| panic!("`down` waits for `{call}`"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_outlasts_an_engine_that_is_gone() {
+    let world = World::new();
+    let life = world.start().await;
+    life.up(&world).await;
+    life.handle.engine_gone().await;
+    world.engine.disconnect();
+    let turn = life.handle.down(false).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_hours(1), life.handle.until_down(turn)).await.expect("it ends").unwrap_err();
+    assert!(matches!(error, CommandError::EngineSilent), "{error}");
 }

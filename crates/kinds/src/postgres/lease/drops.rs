@@ -11,7 +11,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
 use super::{LEFT, PostgresLeases, Shared};
-use crate::{capability::LeaseError, postgres::provision::identifier};
+use crate::{
+    capability::LeaseError,
+    postgres::provision::{identifier, literal},
+};
 
 /// Databases dropped at the same time, at most, and by half of the connections that the server has to spare.
 const DROPPING: usize = 64;
@@ -19,6 +22,8 @@ const DROPPING: usize = 64;
 const QUIET: Duration = Duration::from_millis(500);
 /// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
 const GATHERED: u64 = 48;
+/// How often what is in the way of a drop is cleared away.
+const TRIES: usize = 3;
 /// In mebibytes: a database of an earlier daemon's, which nobody knows.
 const USUAL: u32 = 8;
 
@@ -93,11 +98,45 @@ impl Shared {
 
     async fn drop_database(&self, pending: PendingDrop, client: impl Future<Output = Result<Client, LeaseError>>) {
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(&pending.name));
-        let dropped = async { self.sessions.on(client.await?, &[drop]).await };
-        let dropped = dropped.await;
+        let dropped = async { self.sessions.on(client.await?, std::slice::from_ref(&drop)).await };
+        let mut dropped = dropped.await;
+        for _ in 0..TRIES {
+            if dropped.is_ok() {
+                break;
+            }
+            let cleared = async {
+                self.clear(&pending.name).await?;
+                self.sessions.on(self.sessions.client().await?, std::slice::from_ref(&drop)).await
+            };
+            dropped = cleared.await;
+        }
         self.alive().remove(&pending.name);
         if let Err(error) = dropped {
-            tracing::debug!(%error, database = %pending.name, "Cannot drop a leased database; the next sweep does.");
+            tracing::warn!(%error, database = %pending.name, "Cannot drop a leased database; the next lease tries again.");
         }
+    }
+
+    /// Ends what keeps a database even from `WITH (FORCE)`: prepared transactions, and whoever reads a logical replication slot of it.
+    /// The slots go with the database.
+    async fn clear(&self, database: &str) -> Result<(), LeaseError> {
+        let (shown, name) = (identifier(database), literal(database));
+        let prepared = self.sessions.ask(&format!("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = {name}")).await?;
+        let prepared: Vec<String> = prepared.into_iter().filter_map(|row| row.into_iter().next()?).collect();
+        if !prepared.is_empty() {
+            self.sessions.ask(&format!("ALTER DATABASE {shown} ALLOW_CONNECTIONS true")).await?;
+            // Only a session of the same database may end them.
+            let client = self.sessions.connect_to(database).await?;
+            for gid in prepared {
+                let rollback = format!("ROLLBACK PREPARED {}", literal(&gid));
+                if let Err(error) = client.batch_execute(&rollback).await {
+                    tracing::debug!(%error, database, "Cannot roll back a prepared transaction.");
+                }
+            }
+        }
+        let close = format!(
+            "ALTER DATABASE {shown} ALLOW_CONNECTIONS false; \
+             SELECT pg_terminate_backend(active_pid, 2000) FROM pg_replication_slots WHERE database = {name} AND active_pid IS NOT NULL"
+        );
+        self.sessions.ask(&close).await.map(drop)
     }
 }

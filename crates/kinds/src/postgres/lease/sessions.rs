@@ -81,8 +81,12 @@ impl Sessions {
     }
 
     pub(super) async fn connect(&self) -> Result<Client, LeaseError> {
+        self.connect_to(SUPERUSER).await
+    }
+
+    pub(super) async fn connect_to(&self, database: &str) -> Result<Client, LeaseError> {
         let superuser = Superuser::of(&self.provision, &self.cx).map_err(|error| self.refused("connect to the server", error))?;
-        let config = superuser.config("devenv-lease", SUPERUSER);
+        let config = superuser.config("devenv-lease", database);
         let connected = probe::connect(&config, superuser.tls).await;
         let (client, connection) =
             connected.map_err(|error| self.refused("connect to the server", probe::words(self.provision.port, &error)))?;
