@@ -3,7 +3,7 @@
 //! Where input and output are a terminal, the command gets one of its own, and this one is raw while it runs: Ctrl-C is
 //! a byte like any other then.
 
-use std::io::IsTerminal;
+use std::{collections::BTreeMap, io::IsTerminal};
 
 use devenv_api::{ApiError, ErrorCode, ExecInput, ExecOutput, ExecRequest, ExecSession, TerminalSize};
 use futures_util::{SinkExt, StreamExt};
@@ -60,6 +60,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         size: None,
         user: arguments.user.clone(),
         directory: arguments.directory.clone(),
+        environment: BTreeMap::new(),
         one_off: false,
         keep: false,
     };

@@ -1,6 +1,6 @@
 //! `devenv run`: a command on the host, with the environment's variables; or once in a service's image.
 
-use std::{io, os::unix::process::CommandExt, process::Command};
+use std::{collections::BTreeMap, io, os::unix::process::CommandExt, process::Command};
 
 use devenv_api::{ApiError, ErrorCode, ExecRequest, VariablesFor, VariablesRequest};
 
@@ -38,6 +38,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             size: None,
             user: None,
             directory: None,
+            environment: BTreeMap::new(),
             one_off: true,
             keep: !arguments.rm,
         };

@@ -88,11 +88,12 @@ impl Environments {
     ) -> Result<ExecSession, ApiError> {
         // They are in no description of the container, and so the engine gives them to nobody by itself.
         let secrets = spec.into_iter().flat_map(ContainerSpec::secret_variables);
-        let secrets = environment.vault.resolve_all(secrets).map_err(internal)?;
+        let mut variables = environment.vault.resolve_all(secrets).map_err(internal)?;
+        variables.extend(request.environment.clone());
         let session = SessionRequest {
             command: request.command.clone(),
             user: request.user.clone(),
-            environment: secrets,
+            environment: variables,
             directory: request.directory.clone(),
             terminal: request.tty.then(|| {
                 request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })

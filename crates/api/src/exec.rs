@@ -3,7 +3,7 @@
 //! A frame is one byte of kind, four bytes of length (big-endian) and the payload. The client uses [`TerminalCodec`],
 //! the daemon [`DaemonCodec`]; they are mirror images.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub struct ExecRequest {
     pub user: Option<String>,
     #[serde(default)]
     pub directory: Option<String>,
+    /// Variables of the command besides the container's own. Passwords go here: the list of processes shows arguments to everybody.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
     /// In a new container, made from the service's image and settings, not in the one that runs.
     #[serde(default)]
     pub one_off: bool,

@@ -1,6 +1,6 @@
 //! The client against a small server that uses the daemon's framework, on a real socket.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -59,6 +59,7 @@ fn exec() -> ExecRequest {
         size: None,
         user: None,
         directory: None,
+        environment: BTreeMap::new(),
         one_off: false,
         keep: false,
     }
