@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most that a server may answer to one question of a probe, in bytes.
 pub(crate) const LONGEST_ANSWER: u64 = 8 << 20;
 
+/// The most that a server may answer to one question of provisioning, metrics, leases and scripts, in bytes.
+pub(crate) const LARGEST_ANSWER: u64 = 16 << 20;
+
 /// Counts what is read since something was last written.
 #[derive(Debug)]
 pub(crate) struct Limited<S> {
@@ -53,6 +56,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// A connection that could not be made: whatever is done with it fails for that reason.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) io::ErrorKind);
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -80,7 +80,12 @@ pub(super) struct Reach {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) tls: &'static str,
+    /// As whom the tools run in the container: what comes from elsewhere has nothing there.
+    pub(super) system_user: &'static str,
 }
+
+/// By number, because not every image has a name for it. It owns no file in the container.
+pub(super) const NOBODY: &str = "65534:65534";
 
 #[async_trait]
 impl Backups for MariadbKind {
@@ -221,7 +226,8 @@ async fn write(
     let mut environment = reach.variables();
     environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
     environment.push(("DEVENV_LEDGER".to_owned(), ledger.to_owned()));
-    let request = SessionRequest { command: shell(DUMP), environment, ..SessionRequest::default() };
+    let user = Some(reach.system_user.to_owned());
+    let request = SessionRequest { command: shell(DUMP), user, environment, ..SessionRequest::default() };
     let mut session = site.engine.exec_session(site.container, request).await?;
     let mut target = private(file).await.map_err(fail)?;
     let (mut said, mut head, mut was_in_time) = (Vec::new(), Vec::new(), true);
@@ -293,6 +299,7 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
     if !part.own {
         reach.user.clone_from(&database.owner);
         reach.password = site.vault.reveal(&database.password)?;
+        reach.system_user = NOBODY;
     }
     let file =
         tokio::fs::File::open(&part.file).await.map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
@@ -301,7 +308,8 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
     environment.push(("DEVENV_DATABASE".to_owned(), new.clone()));
     let definer = if part.own { String::new() } else { format!("{}@`%`", identifier(&database.owner)) };
     environment.push(("DEVENV_DEFINER".to_owned(), definer));
-    let request = ExecRequest { command: shell(RESTORE), environment, input: Some(input), ..ExecRequest::default() };
+    let user = Some(reach.system_user.to_owned());
+    let request = ExecRequest { command: shell(RESTORE), user, environment, input: Some(input), ..ExecRequest::default() };
     let output = site.engine.exec(site.container, request).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.code != 0 || !said.lines().any(|line| line == "+restored") {
@@ -372,6 +380,7 @@ fn own_server(site: &ServerSite<'_>) -> Result<Reach, BackupError> {
         user: super::fields::SUPERUSER.to_owned(),
         password: site.vault.reveal(&provision.password)?,
         tls: client_tls(provision.tls),
+        system_user: "0:0",
     })
 }
 

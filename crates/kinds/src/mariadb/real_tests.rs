@@ -328,3 +328,32 @@ async fn databases_with_the_longest_names_take_their_place_and_go_back_to_it_tog
         assert_eq!(server.as_root(left).await, "0");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_the_client_do_nothing_for_a_script_and_it_is_the_owner() {
+    let server = Server::start().await;
+    let (mark, root) = ("/tmp/reached", "/run/devenv/mariadb-root-password");
+    for text in [
+        format!("\\! touch {mark}\n"),
+        format!("system touch {mark};\n"),
+        format!("source {root}\n"),
+        format!("tee {mark}\nselect 1;\n"),
+        format!("pager touch {mark}\nselect 1;\n"),
+        format!("load data local infile '{root}' into table loaded;\n"),
+        format!("select 1 into outfile '{mark}';\n"),
+        "create user stranger;\n".to_owned(),
+        "grant all on *.* to app@'%';\n".to_owned(),
+    ] {
+        server.write("init/1.sql", format!("create table if not exists loaded (t text);\n{text}"));
+        // Refused or without an effect.
+        let result = server.apply().await;
+        let reached = crate::probe::real_tests::docker(&["exec", &server.running.0, "test", "-e", mark]).status.success();
+        assert!(!reached, "{text}: {result:?}");
+        assert_eq!(server.as_root("select count(*) from app.loaded").await, "0", "{text}: {result:?}");
+        assert_eq!(server.as_root("select count(*) from mysql.global_priv where user = 'stranger'").await, "0", "{text}");
+        server.as_root("delete from devenv_ledger.devenv_script").await;
+    }
+    server.write("init/1.sql", "create table mine as select current_user() as who;\n");
+    server.apply().await.unwrap();
+    assert_eq!(server.one("app", "select who from mine").await, "app@%");
+}

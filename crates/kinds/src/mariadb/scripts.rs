@@ -42,7 +42,8 @@ const ADVICE_AFTER: Duration = Duration::from_mins(10);
 const ERROR: &str = "ERROR ";
 
 /// Takes the script from its input, whole or not at all: its last line is `$1`. The first line keeps the client from running
-/// commands of the shell; older clients take it for a comment.
+/// commands of the shell; older clients take it for a comment. So the client of an owner's script runs as a system user that has
+/// nothing in the container, and reads its own login alone.
 const STAGE: &str = r#"set -eu
 umask 077
 d=$(mktemp -d /tmp/devenv.XXXXXX)
@@ -57,7 +58,12 @@ unset DEVENV_ROOT DEVENV_PASSWORD
 admin() { mariadb --defaults-file="$d/root.cnf" --execute "$1"; }
 admin "$DEVENV_BEGIN"
 code=0
-mariadb --defaults-file="$d/own.cnf" --batch --default-character-set=utf8mb4 "$DEVENV_DATABASE" < "$d/script" > "$d/out" || code=$?
+if [ "$DEVENV_USER" = root ]; then client=; else
+  client='setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs'
+  chmod 711 "$d"
+  chown 65534 "$d/own.cnf"
+fi
+$client mariadb --defaults-file="$d/own.cnf" --batch --default-character-set=utf8mb4 "$DEVENV_DATABASE" < "$d/script" > "$d/out" || code=$?
 if [ "$code" = 0 ] && ! tail -n 1 "$d/out" | grep -qF "$1"; then code=98; fi
 if [ "$code" = 0 ]; then admin "$DEVENV_DONE"; else admin "$DEVENV_FAILED" || true; fi
 exit "$code"

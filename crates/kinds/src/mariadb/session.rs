@@ -7,7 +7,8 @@ use std::{
 };
 
 use devenv_secrets::tls;
-use mysql_async::{Conn, Error, OptsBuilder, Row, SslOpts, Value, prelude::Queryable};
+use futures_util::FutureExt;
+use mysql_async::{Conn, DriverError, Error, OptsBuilder, Row, SslOpts, Value, prelude::Queryable};
 
 /// As whom, and where.
 #[derive(Clone)]
@@ -22,7 +23,8 @@ pub(crate) struct Login {
 
 /// A connection of our own, which reads and writes SQL in one known mode.
 pub(crate) struct Session {
-    connection: Conn,
+    /// Nothing once an answer was too large.
+    connection: Option<Conn>,
 }
 
 /// The server's own mode may change what quotes mean; that of our sessions is the default, and zero is a value like any other.
@@ -31,6 +33,11 @@ pub(super) const MODE: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ERROR
 const PACKET: usize = 16 << 20;
 /// Of a session that nobody uses.
 const IDLE_SECONDS: usize = 28_800;
+
+/// The most of one answer that is kept, in bytes.
+const LARGEST: usize = 16 << 20;
+/// What a row takes besides its text.
+const ROW: usize = 64;
 
 /// A row in the server's text form.
 pub(crate) type Texts = Vec<Option<String>>;
@@ -54,9 +61,9 @@ impl Login {
     }
 
     pub(crate) async fn open(&self) -> Result<Session, Error> {
-        let mut connection = self.connect().await?;
-        connection.query_drop(MODE).await?;
-        Ok(Session { connection })
+        let mut session = Session { connection: Some(self.connect().await?) };
+        session.run(MODE).await?;
+        Ok(session)
     }
 }
 
@@ -66,12 +73,38 @@ fn trust(authority: &Path) -> SslOpts {
 }
 
 impl Session {
+    /// All rows of an answer, as long as that is not beyond the limit: then the connection is cut.
     pub(crate) async fn rows(&mut self, query: &str) -> Result<Vec<Texts>, Error> {
-        Ok(self.connection.query::<Row, _>(query).await?.into_iter().map(texts).collect())
+        let connection = self.connection()?;
+        let mut answer = connection.query_iter(query).await?;
+        let (mut rows, mut size) = (Vec::new(), 0);
+        while let Some(row) = answer.next().await? {
+            let row = texts(row);
+            size += row.iter().flatten().map(String::len).sum::<usize>() + ROW;
+            if size > LARGEST {
+                self.cut();
+                return Err(Error::Other(format!("its answer has more than {LARGEST} bytes").into()));
+            }
+            rows.push(row);
+        }
+        answer.drop_result().await?;
+        Ok(rows)
     }
 
     pub(crate) async fn run(&mut self, statement: &str) -> Result<(), Error> {
-        self.connection.query_drop(statement).await
+        self.connection()?.query_drop(statement).await
+    }
+
+    fn connection(&mut self) -> Result<&mut Conn, Error> {
+        self.connection.as_mut().ok_or(Error::Driver(DriverError::ConnectionClosed))
+    }
+
+    /// Without reading what is still on its way. Left to itself, the driver would first read an answer to its end, in a task that
+    /// nobody owns: once its own end has begun, it closes the socket and does no more.
+    fn cut(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.disconnect().now_or_never();
+        }
     }
 
     pub(crate) async fn run_all(&mut self, statements: &[String]) -> Result<(), Error> {
@@ -82,9 +115,17 @@ impl Session {
     }
 
     /// Takes leave. A server that does not answer is left without.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(mut self) {
         const FAREWELL: Duration = Duration::from_secs(2);
-        let _ = tokio::time::timeout(FAREWELL, self.connection.disconnect()).await;
+        if let Some(connection) = self.connection.take() {
+            let _ = tokio::time::timeout(FAREWELL, connection.disconnect()).await;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 

@@ -8,7 +8,7 @@ use devenv_spec::ServiceSpec;
 
 use super::{
     MariadbKind,
-    backup::{Reach, dump, fetch},
+    backup::{NOBODY, Reach, dump, fetch},
     fields::PORT,
     spec::MariadbProvision,
 };
@@ -68,7 +68,9 @@ impl RemoteSource for MariadbKind {
         let (host, port) = through;
         let tls = tls(address).map_err(|reason| BackupError::refused("use the address", reason))?;
         let user = address.user.clone().unwrap_or_else(|| "root".to_owned());
-        let reach = Reach { host, port, user, password: address.password.clone().unwrap_or_default(), tls };
+        let password = address.password.clone().unwrap_or_default();
+        // What answers there is not ours.
+        let reach = Reach { host, port, user, password, tls, system_user: NOBODY };
         fetch(site, &reach, &self.database(address), file).await
     }
 }

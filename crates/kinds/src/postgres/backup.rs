@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
 use devenv_spec::ServiceSpec;
 
-use super::{PostgresKind, exchange::leftovers, spec::PostgresProvision};
+use super::{PostgresKind, access, exchange::leftovers, provision::identifier, spec::PostgresProvision};
 use crate::{
     backup::{BackupError, former_name, private, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
@@ -33,6 +33,8 @@ pub(super) struct Server<'a> {
     pub(super) container: &'a str,
     /// How psql finds the server, and its password: variables, which no list of processes shows.
     pub(super) variables: Vec<(String, String)>,
+    /// As whom the tools run in the container.
+    pub(super) system_user: &'static str,
 }
 
 /// How a dump becomes a database.
@@ -60,38 +62,58 @@ const DUMP: &str = r#"set -eu
 printf '%s' "$DEVENV_SQL" | psql -X -q -A -t -F "$(printf '\t')" -v ON_ERROR_STOP=1 --no-password -f -
 "#;
 
-/// A foreign dump runs in sessions of the owner, who is no superuser whatever it says; and so do its counts, whose casts are its own.
-const RESTORE: &str = r#"set -eu
+/// What the scripts that make a database begin with.
+const PARTS: &str = r#"set -eu
 umask 077
-d=$(mktemp -d /tmp/devenv.XXXXXX)
-trap 'rm -rf "$d"' EXIT
-cat > "$d/dump"
-[ "$(wc -c < "$d/dump")" -eq "$DEVENV_SIZE" ] || { echo 'the dump did not arrive as a whole' >&2; exit 1; }
 run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -v "db=$DEVENV_DATABASE" -v "new=$DEVENV_NEW" -v "owner=$DEVENV_OWNER" "$@"; }
-rows() { awk '/^COPY /&&/ FROM stdin;$/{t=$0;sub(/^COPY /,"",t);sub(/ \(.*/,"",t);sub(/ FROM stdin;$/,"",t);n=0;c=1;next} c&&/^\\\.$/{printf "~%s\t%d\n",t,n;c=0;next} c{n++}'; }
-printf '%s' 'DROP DATABASE IF EXISTS :"new" WITH (FORCE); CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0;' | run -d postgres -f -
+receive() {
+  d=$(mktemp -d /tmp/devenv.XXXXXX)
+  trap 'rm -rf "$d"' EXIT
+  cat > "$d/dump"
+  [ "$(wc -c < "$d/dump")" -eq "$DEVENV_SIZE" ] || { echo 'the dump did not arrive as a whole' >&2; exit 1; }
+}
+make() { printf '%s' 'DROP DATABASE IF EXISTS :"new" WITH (FORCE); CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0;' | run -d postgres -f -; }
+count() {
+  printf '%s' 'ANALYZE;' | run -d "$DEVENV_NEW" -f -
+  printf '%s' "$DEVENV_SQL" | run -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
+}
+"#;
+
+/// A dump of this very service, by the superuser.
+const RESTORE_OWN: &str = r#"receive
+make
 if [ "$(head -c 5 "$d/dump")" = PGDMP ]; then
-  pg_restore -l "$d/dump" > "$d/all"
-  if [ "$DEVENV_OWN" = yes ]; then
-    pg_restore --exit-on-error -d "$DEVENV_NEW" "$d/dump"
-  else
-    printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
-    grep -v -E '^[0-9]+; [0-9]+ [0-9]+ (SCHEMA - (public|devenv)|COMMENT - SCHEMA (public|devenv)|COMMENT - EXTENSION|[A-Z ]+ devenv) ' "$d/all" > "$d/list" || true
-    pg_restore --exit-on-error --no-owner --no-privileges -U "$DEVENV_OWNER" -L "$d/list" -d "$DEVENV_NEW" "$d/dump"
-    pg_restore -a --no-owner -L "$d/list" -f - "$d/dump" | rows
-  fi
+  pg_restore --exit-on-error -d "$DEVENV_NEW" "$d/dump"
 else
   printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
   run -o /dev/null -1 -U "$DEVENV_OWNER" -d "$DEVENV_NEW" -f "$d/dump"
+fi
+count
+"#;
+
+/// The empty database for a dump from elsewhere, by the superuser.
+const MAKE: &str = r#"make
+printf '%s' "$DEVENV_EXTENSIONS" | run -d "$DEVENV_NEW" -f -
+"#;
+
+/// The dump from elsewhere runs in sessions of the owner, who is no superuser whatever it says, and as a system user whom the
+/// socket trusts with nothing. So do its counts, whose casts are its own.
+const FILL: &str = r#"receive
+rows() { awk '/^COPY /&&/ FROM stdin;$/{t=$0;sub(/^COPY /,"",t);sub(/ \(.*/,"",t);sub(/ FROM stdin;$/,"",t);n=0;c=1;next} c&&/^\\\.$/{printf "~%s\t%d\n",t,n;c=0;next} c{n++}'; }
+if [ "$(head -c 5 "$d/dump")" = PGDMP ]; then
+  pg_restore -l "$d/dump" > "$d/all"
+  grep -v -E '^[0-9]+; [0-9]+ [0-9]+ (SCHEMA - (public|devenv)|COMMENT - SCHEMA (public|devenv)|COMMENT - EXTENSION|[A-Z ]+ devenv) ' "$d/all" > "$d/list" || true
+  pg_restore --exit-on-error --no-owner --no-privileges -L "$d/list" -d "$DEVENV_NEW" "$d/dump"
+  pg_restore -a --no-owner -L "$d/list" -f - "$d/dump" | rows
+else
+  run -o /dev/null -1 -d "$DEVENV_NEW" -f "$d/dump"
   rows < "$d/dump"
 fi
-if [ "$DEVENV_OWN" != yes ]; then
-  run -A -t -d "$DEVENV_DATABASE" -c "SELECT 1 FROM pg_namespace WHERE nspname = 'devenv'" | grep -q 1 && pg_dump -n devenv -d "$DEVENV_DATABASE" | run -o /dev/null -d "$DEVENV_NEW" -f - || true
-fi
-as=postgres
-[ "$DEVENV_OWN" = yes ] || as="$DEVENV_OWNER"
-printf '%s' 'ANALYZE;' | run -U "$as" -d "$DEVENV_NEW" -f -
-printf '%s' "$DEVENV_SQL" | run -U "$as" -A -t -F "$(printf '\t')" -d "$DEVENV_NEW" -f -
+count
+"#;
+
+/// The ledger of the database in use, which stays its own.
+const KEEP_LEDGER: &str = r#"run -A -t -d "$DEVENV_DATABASE" -c "SELECT 1 FROM pg_namespace WHERE nspname = 'devenv'" | grep -q 1 && pg_dump -n devenv -d "$DEVENV_DATABASE" | run -o /dev/null -d "$DEVENV_NEW" -f - || true
 "#;
 
 #[async_trait]
@@ -139,7 +161,8 @@ impl StagedRestore for PostgresKind {
         let file = tokio::fs::File::open(&part.file).await.map_err(failed)?;
         let size = file.metadata().await.map_err(failed)?.len();
         let dump: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
-        server.restore(&declared(site)?, database, if part.own { Dump::Own } else { Dump::Foreign }, (dump, size)).await
+        let target = Target::of(site, database)?;
+        if part.own { server.restore_own(&target, (dump, size)).await } else { server.restore_foreign(&target, (dump, size)).await }
     }
 
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
@@ -163,11 +186,12 @@ fn declared(site: &ServerSite<'_>) -> Result<PostgresProvision, BackupError> {
 }
 
 impl<'a> Server<'a> {
-    /// The container's own server, where the socket needs no password.
+    /// The container's own server, whose socket knows its own system user as the superuser.
     pub(super) fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
         let variables =
             [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
-        Self { engine, container, variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Self { engine, container, variables, system_user: access::system_user(access::SUPERUSER) }
     }
 
     /// Writes a dump of the database into the file; what is in it.
@@ -182,7 +206,8 @@ impl<'a> Server<'a> {
         environment.retain(|(name, _)| name != "PGDATABASE");
         environment.push(("PGDATABASE".to_owned(), database.to_owned()));
         environment.push(("DEVENV_SQL".to_owned(), sql));
-        let request = SessionRequest { command: shell(DUMP), user: Some("postgres".to_owned()), environment, ..SessionRequest::default() };
+        let request =
+            SessionRequest { command: shell(DUMP), user: Some(self.system_user.to_owned()), environment, ..SessionRequest::default() };
         let mut session = self.engine.exec_session(self.container, request).await?;
         let mut target = private(file).await.map_err(fail)?;
         let mut said = Vec::new();
@@ -201,52 +226,55 @@ impl<'a> Server<'a> {
         Ok(counted(database, &said, '='))
     }
 
-    /// Makes a database beside the one of that name from the dump, whose size is given, and counts what is in it.
-    async fn restore(
-        &self,
-        provision: &PostgresProvision,
-        database: &str,
-        kind: Dump,
-        (dump, size): (ExecInput, u64),
-    ) -> Result<Arrived, BackupError> {
-        let declared = provision.databases.iter().find(|known| known.name == database);
-        let Some(declared) = declared else {
-            return Err(BackupError::refused(format!("restore `{database}`"), "the profile declares no such database"));
-        };
-        let extensions: String = declared
-            .extensions
-            .iter()
-            .map(|extension| format!("CREATE EXTENSION IF NOT EXISTS \"{}\";\n", extension.name.replace('"', "\"\"")))
-            .collect();
-        let mut environment = self.named(database);
-        environment.push(("DEVENV_OWNER".to_owned(), declared.owner.clone()));
-        environment.push(("DEVENV_OWN".to_owned(), if kind == Dump::Own { "yes" } else { "no" }.to_owned()));
-        environment.push(("DEVENV_EXTENSIONS".to_owned(), extensions));
+    /// Makes a database beside the one of that name from a dump of this service, whose size is given, and counts what is in it.
+    async fn restore_own(&self, target: &Target, (dump, size): (ExecInput, u64)) -> Result<Arrived, BackupError> {
+        let mut environment = self.variables.clone();
+        environment.extend(target.variables());
         environment.push(("DEVENV_SIZE".to_owned(), size.to_string()));
-        environment.push(("DEVENV_SQL".to_owned(), format!("{PLAIN}{COUNT}")));
-        let request = ExecRequest {
-            command: shell(RESTORE),
-            user: Some("postgres".to_owned()),
-            environment,
-            input: Some(dump),
-            ..ExecRequest::default()
-        };
+        // Where the dump is SQL text, its owner runs it.
+        environment.push(("PGPASSWORD".to_owned(), target.password.clone()));
+        let said = self.work(RESTORE_OWN, self.system_user, environment, Some(dump), target).await?;
+        Ok(target.arrived(&said))
+    }
+
+    /// The same from a dump that comes from elsewhere.
+    async fn restore_foreign(&self, target: &Target, (dump, size): (ExecInput, u64)) -> Result<Arrived, BackupError> {
+        let mut environment = self.variables.clone();
+        environment.extend(target.variables());
+        self.work(MAKE, self.system_user, environment.clone(), None, target).await?;
+        let mut owners = environment.clone();
+        owners.retain(|(name, _)| name != "PGUSER");
+        owners.extend([("PGUSER".to_owned(), target.owner.clone()), ("PGPASSWORD".to_owned(), target.password.clone())]);
+        owners.push(("DEVENV_SIZE".to_owned(), size.to_string()));
+        let said = self.work(FILL, access::system_user(&target.owner), owners, Some(dump), target).await?;
+        self.work(KEEP_LEDGER, self.system_user, environment, None, target).await?;
+        Ok(target.arrived(&said))
+    }
+
+    /// What it wrote to its output.
+    async fn work(
+        &self,
+        script: &str,
+        system_user: &str,
+        environment: Vec<(String, String)>,
+        input: Option<ExecInput>,
+        target: &Target,
+    ) -> Result<String, BackupError> {
+        let command = shell(&format!("{PARTS}{script}"));
+        let request = ExecRequest { command, user: Some(system_user.to_owned()), environment, input, ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
-        if output.code != 0 {
-            return Err(BackupError::refused(
-                format!("restore the database `{database}`"),
-                words(&String::from_utf8_lossy(&output.stderr)),
-            ));
+        if output.code == 0 {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = String::from_utf8_lossy(&output.stdout);
-        Ok(Arrived { contents: counted(database, &said, '='), promised: counted(database, &said, '~') })
+        let reason = words(&String::from_utf8_lossy(&output.stderr));
+        Err(BackupError::refused(format!("restore the database `{}`", target.database), reason))
     }
 
     /// Roles that scripts have made; their passwords are not in it.
     pub(super) async fn roles(&self) -> Result<Bytes, BackupError> {
         let command = ["pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password"].map(str::to_owned).into();
         let request =
-            ExecRequest { command, user: Some("postgres".to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
+            ExecRequest { command, user: Some(self.system_user.to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 {
             Ok(output.stdout)
@@ -275,7 +303,7 @@ impl<'a> Server<'a> {
             .into();
         let request = ExecRequest {
             command,
-            user: Some("postgres".to_owned()),
+            user: Some(self.system_user.to_owned()),
             environment: self.variables.clone(),
             input: Some(input(sql.as_bytes().to_vec())),
             ..ExecRequest::default()
@@ -287,12 +315,43 @@ impl<'a> Server<'a> {
             Err(BackupError::refused("run a statement", words(&String::from_utf8_lossy(&output.stderr))))
         }
     }
+}
 
-    fn named(&self, database: &str) -> Vec<(String, String)> {
-        let mut environment = self.variables.clone();
-        environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
-        environment.push(("DEVENV_NEW".to_owned(), staged_name(database)));
-        environment
+/// A database that a dump is restored for.
+struct Target {
+    database: String,
+    owner: String,
+    password: String,
+    /// Statements that create what the profile wants in it.
+    extensions: String,
+}
+
+impl Target {
+    fn of(site: &ServerSite<'_>, database: &str) -> Result<Self, BackupError> {
+        let provision = declared(site)?;
+        let Some(found) = provision.databases.iter().find(|known| known.name == database) else {
+            return Err(BackupError::refused(format!("restore `{database}`"), "the profile declares no such database"));
+        };
+        let role = provision.roles.iter().find(|role| role.name == found.owner);
+        let password = site.vault.reveal(role.map_or(&provision.password, |role| &role.password))?;
+        let extensions =
+            found.extensions.iter().map(|extension| format!("CREATE EXTENSION IF NOT EXISTS {};\n", identifier(&extension.name)));
+        Ok(Self { database: database.to_owned(), owner: found.owner.clone(), password, extensions: extensions.collect() })
+    }
+
+    fn variables(&self) -> [(String, String); 5] {
+        [
+            ("DEVENV_DATABASE", self.database.clone()),
+            ("DEVENV_NEW", staged_name(&self.database)),
+            ("DEVENV_OWNER", self.owner.clone()),
+            ("DEVENV_EXTENSIONS", self.extensions.clone()),
+            ("DEVENV_SQL", format!("{PLAIN}{COUNT}")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+    }
+
+    fn arrived(&self, said: &str) -> Arrived {
+        Arrived { contents: counted(&self.database, said, '='), promised: counted(&self.database, said, '~') }
     }
 }
 

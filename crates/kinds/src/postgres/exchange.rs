@@ -80,7 +80,8 @@ impl Server<'_> {
         let mut environment = self.variables.clone();
         let steps = [("DEVENV_CLOSE", close), ("DEVENV_RENAME", rename), ("DEVENV_OPEN", open)];
         environment.extend(steps.map(|(name, sql)| (name.to_owned(), sql)));
-        let request = ExecRequest { command: shell(RENAME), user: Some("postgres".to_owned()), environment, ..ExecRequest::default() };
+        let request =
+            ExecRequest { command: shell(RENAME), user: Some(self.system_user.to_owned()), environment, ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 { Ok(()) } else { Err(BackupError::refused(action, words(&String::from_utf8_lossy(&output.stderr)))) }
     }
@@ -127,7 +128,8 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             let vault = Vault::new(place.path().join(".secrets"));
             let server = testing::Server::postgres("secret");
-            server.psql("postgres", "create role app login");
+            let owner = vault.reveal(&devenv_spec::SecretRef::new("db", "app")).unwrap();
+            server.psql("postgres", &format!("create role app login password '{owner}'"));
             for database in &databases {
                 server.psql("postgres", &format!("create database \"{database}\" owner app"));
                 server.psql(database, "create table item (id int); insert into item values (1)");
@@ -205,5 +207,33 @@ mod tests {
         assert_eq!(case.rows(), ["2", "2"]);
         PostgresKind.revert(&site, &case.databases).await.unwrap();
         assert_eq!((case.rows(), case.known()), (vec!["2".to_owned(); 2], known));
+    }
+    #[tokio::test]
+    async fn a_dump_from_elsewhere_never_becomes_the_superuser() {
+        let case = Case::new();
+        let site = case.site().await;
+        let file = case.place.path().join("evil.sql");
+        let grant = "ALTER ROLE app SUPERUSER";
+        // The check before it does not see what a variable holds.
+        for text in [
+            format!("\\set x '\\\\! psql -w -U postgres -c \"{grant}\"'\n:x\nCREATE TABLE arrived (x int);\n"),
+            format!("\\set x '\\\\c - postgres'\n:x\n{grant};\n"),
+        ] {
+            std::fs::write(&file, &text).unwrap();
+            let part = Staged { database: Some("app".to_owned()), file: file.clone(), own: false };
+            PostgresKind.prepare(&site, &case.databases).await.unwrap();
+            let staged = PostgresKind.stage(&site, &part).await;
+            assert_eq!(staged.is_ok(), text.contains("arrived"), "{staged:?}");
+            assert_eq!(case.server.psql("postgres", "select rolsuper from pg_roles where rolname = 'app'"), "f", "{text}");
+        }
+        std::fs::write(&file, "CREATE TABLE item (id int);\nCOPY item (id) FROM stdin;\n1\n2\n\\.\n").unwrap();
+        let part = Staged { database: Some("app".to_owned()), file, own: false };
+        let arrived = PostgresKind.stage(&site, &part).await.unwrap();
+        assert_eq!(arrived.contents.iter().map(|content| content.rows).collect::<Vec<_>>(), [2]);
+        PostgresKind.swap(&site, &case.databases[..1]).await.unwrap();
+        assert_eq!(
+            case.server.psql("app", "select tableowner || ' ' || (select count(*) from item) from pg_tables where tablename = 'item'"),
+            "app 2"
+        );
     }
 }

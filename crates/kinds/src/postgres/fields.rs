@@ -13,7 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::settings::{Creation, creation, shared_memory};
-use super::spec::{ExtensionSpec, PostgresDatabase, PostgresProbe, PostgresProvision, PostgresRole, PostgresTarget};
+use super::{
+    access::{self, ACCESS, IDENTITIES, PASSWORDS, SUPERUSER},
+    spec::{ExtensionSpec, PostgresDatabase, PostgresProbe, PostgresProvision, PostgresRole, PostgresTarget},
+};
 use crate::describe::{
     Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed, authority, in_url,
 };
@@ -76,19 +79,15 @@ fn default_version() -> String {
 const PORT: u16 = 5432;
 /// The image's user. An image of another make may have another, but its entrypoint reads the file as root.
 const USER: u32 = 999;
-const SUPERUSER: &str = "postgres";
+const ROOT: u32 = 0;
 const PASSWORD_FILE: &str = "/run/devenv/postgres-password";
 const CERTIFICATE: &str = "/run/devenv/tls/server.crt";
 const KEY: &str = "/run/devenv/tls/server.key";
-const ACCESS: &str = "/run/devenv/pg_hba.conf";
 
-/// Who may connect where only encrypted connections are taken. The socket is for our own work inside the container.
-const ENCRYPTED_ONLY: &str = "local all all trust\nlocal replication all trust\nhostssl all all all scram-sha-256\n";
-
-/// Passwords over TCP, loopback included; the socket in the container is ours, so that a kept volume whose password is
-/// lost can be repaired. `--no-sync` is deliberately not among them: a power cut in the first half minute would leave a
+/// Passwords over TCP, loopback included, and the socket for root and the server's own user. It counts where a profile's settings
+/// replace our rules for access. `--no-sync` is deliberately not among them: a power cut in the first half minute would leave a
 /// catalogue that was never written.
-const INITDB: &str = "--auth-host=scram-sha-256 --auth-local=trust";
+const INITDB: &str = "--auth-host=scram-sha-256 --auth-local=peer";
 
 /// A database with everything said about it, defaults included.
 struct Declared<'a> {
@@ -132,8 +131,12 @@ impl Describe for Postgres {
         if self.tls {
             container.files.push(FileSpec::private(CERTIFICATE, USER, Template::secret(cx.secret("tls.crt"))));
             container.files.push(FileSpec::private(KEY, USER, Template::secret(cx.secret("tls.key"))));
-            container.files.push(FileSpec::private(ACCESS, USER, ENCRYPTED_ONLY));
         }
+        let method = if self.settings.get("password_encryption").is_some_and(|value| value == "md5") { "md5" } else { "scram-sha-256" };
+        container.files.push(FileSpec::readable(ACCESS, access::rules(self.tls, method)));
+        container.files.push(FileSpec::readable(IDENTITIES, access::MAP));
+        container.environment.insert("PGPASSFILE".into(), Template::text(PASSWORDS));
+        container.files.push(FileSpec::private(PASSWORDS, ROOT, self.password_file(cx)));
         let memory = cx.declared.memory;
         container.shared_memory = Some(shared_memory(memory));
         let mut command = vec!["postgres".to_owned()];
@@ -252,6 +255,19 @@ impl Postgres {
             Declared { name, owner, extensions, settings: database.settings.clone() }
         };
         self.databases.iter().map(declare).collect()
+    }
+
+    /// So that root's `psql -U OWNER` in the container asks for no password.
+    fn password_file(&self, cx: &Context<'_>) -> Template {
+        let mut roles = vec![SUPERUSER];
+        for database in self.declared(cx.name.as_str()) {
+            if !roles.contains(&database.owner) {
+                roles.push(database.owner);
+            }
+        }
+        roles.into_iter().fold(Template::text(""), |file, role| {
+            file.then(format!("*:*:*:{}:", access::in_password_file(role))).then_secret(cx.secret(role)).then("\n".to_owned())
+        })
     }
 
     fn provision(&self, cx: &Context<'_>) -> PostgresProvision {

@@ -1,5 +1,6 @@
 //! PostgreSQL: databases with owners, scripts with a ledger in each, leases that are copies, dumps.
 
+mod access;
 mod backup;
 mod diagnosis;
 mod exchange;
@@ -30,6 +31,12 @@ pub const NAME: &str = "postgres";
 pub struct PostgresKind;
 
 pub(crate) const KIND: PostgresKind = PostgresKind;
+
+/// The rules for access and the map of system users, for servers that tests start by themselves.
+#[cfg(any(feature = "testing", all(test, feature = "docker-tests")))]
+pub(crate) fn access_rules() -> (String, &'static str) {
+    (access::rules(false, "scram-sha-256"), access::MAP)
+}
 
 impl ServiceKind for PostgresKind {
     fn name(&self) -> &'static str {

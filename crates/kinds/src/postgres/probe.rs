@@ -19,7 +19,7 @@ use devenv_spec::OfKind;
 use super::{PostgresKind, spec::PostgresProbe};
 use crate::{
     capability::Probes,
-    limited::{LONGEST_ANSWER, Limited},
+    limited::{Broken, LARGEST_ANSWER, LONGEST_ANSWER, Limited},
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
@@ -94,22 +94,23 @@ async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeF
     let config = login.config("devenv-probe");
     let stream = Limited::new(crate::probe::connect(login.port).await?, LONGEST_ANSWER);
     let asked = async {
-        let (client, connection) = match login.tls.clone() {
-            None => {
-                let (client, connection) = config.connect_raw(stream, NoTls).await?;
-                (client, connection.boxed())
-            }
-            Some(tls) => {
-                let mut tls = MakeRustlsConnect::new(tls);
-                let tls =
-                    MakeTlsConnect::<Limited<TcpStream>>::make_tls_connect(&mut tls, "127.0.0.1").expect("an address is a valid name");
-                let (client, connection) = config.connect_raw(stream, tls).await?;
-                (client, connection.boxed())
-            }
-        };
+        let (client, connection) = over(&config, stream, login.tls.clone()).await?;
         driven(client, connection, |client| async move { first_value(&client, query).await }).await
     };
     asked.await.map_err(|error| failure(login.port, &error))
+}
+
+type Connected = (Client, BoxFuture<'static, Result<(), tokio_postgres::Error>>);
+
+async fn over(config: &Config, stream: Limited<TcpStream>, tls: Option<rustls::ClientConfig>) -> Result<Connected, tokio_postgres::Error> {
+    let Some(tls) = tls else {
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        return Ok((client, connection.boxed()));
+    };
+    let mut tls = MakeRustlsConnect::new(tls);
+    let tls = MakeTlsConnect::<Limited<TcpStream>>::make_tls_connect(&mut tls, "127.0.0.1").expect("an address is a valid name");
+    let (client, connection) = config.connect_raw(stream, tls).await?;
+    Ok((client, connection.boxed()))
 }
 
 async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postgres::Error> {
@@ -121,21 +122,21 @@ async fn first_value(client: &Client, query: &str) -> Result<String, tokio_postg
     Ok(value.unwrap_or_default().to_owned())
 }
 
-/// A client, and the connection that has to be driven for it.
-pub async fn connect(
-    config: &Config,
-    tls: Option<rustls::ClientConfig>,
-) -> Result<(Client, BoxFuture<'static, Result<(), tokio_postgres::Error>>), tokio_postgres::Error> {
-    Ok(match tls {
-        None => {
-            let (client, connection) = config.connect(NoTls).await?;
-            (client, connection.boxed())
-        }
-        Some(tls) => {
-            let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
-            (client, connection.boxed())
-        }
-    })
+/// A client, and the connection that has to be driven for it, on which one answer has a limit.
+pub async fn connect(config: &Config, tls: Option<rustls::ClientConfig>) -> Result<Connected, tokio_postgres::Error> {
+    let port = config.get_ports().first().copied().unwrap_or_default();
+    let connected = TcpStream::connect(("127.0.0.1", port)).await.and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    match connected {
+        Ok(stream) => over(config, Limited::new(stream, LARGEST_ANSWER), tls).await,
+        // Only the driver makes errors of its type.
+        Err(error) => match config.connect_raw(Broken(error.kind()), NoTls).await {
+            Err(error) => Err(error),
+            Ok(_) => unreachable!("nothing can be sent over it"),
+        },
+    }
 }
 
 /// Connects, lets `work` have the client, and sees the connection to its end, all within this future.

@@ -7,7 +7,7 @@ use devenv_api::Content;
 use devenv_spec::ServiceSpec;
 
 use super::{
-    PostgresKind,
+    PostgresKind, access,
     backup::{Dump, Server},
     scripts::{authority, psql},
     spec::PostgresProvision,
@@ -94,6 +94,8 @@ impl RemoteSource for PostgresKind {
     ) -> Result<Vec<Content>, BackupError> {
         let mut server = Server::own(site.engine, site.container);
         server.variables = variables(address, through);
+        // What answers there is not ours.
+        server.system_user = access::NOBODY;
         server.dump(&self.database(address), Dump::Foreign, file).await
     }
 }

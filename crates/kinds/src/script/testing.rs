@@ -47,13 +47,13 @@ impl Server {
         Self { id, port: address.lines().next().unwrap().rsplit(':').next().unwrap().parse().unwrap() }
     }
 
-    /// PostgreSQL with the superuser's password, which trusts its own container as the image's entrypoint does.
+    /// PostgreSQL with the superuser's password, whom its socket lets in as the kind's rules say.
     pub fn postgres(password: &str) -> Self {
+        let (rules, identities) = crate::postgres::access_rules();
         let script = format!(
-            "set -e; d=/var/lib/postgresql/data; mkdir -p $d; chown postgres $d; echo {password} > /tmp/pw; chmod 644 /tmp/pw
-            [ -e $d/PG_VERSION ] || {{ setpriv --reuid=postgres --regid=postgres --clear-groups initdb -D $d --no-sync --auth-local=trust --auth-host=scram-sha-256 --pwfile=/tmp/pw > /dev/null
-            echo 'host all all all scram-sha-256' >> $d/pg_hba.conf; }}
-            exec setpriv --reuid=postgres --regid=postgres --clear-groups postgres -D $d -c listen_addresses='*' -c shared_preload_libraries=pg_stat_statements"
+            "set -e; printf '%s' '{rules}' > /tmp/hba; printf '%s' '{identities}' > /tmp/ident; d=/var/lib/postgresql/data; mkdir -p $d; chown postgres $d; echo {password} > /tmp/pw; chmod 644 /tmp/pw
+            [ -e $d/PG_VERSION ] || {{ setpriv --reuid=postgres --regid=postgres --clear-groups initdb -D $d --no-sync --auth-local=peer --auth-host=scram-sha-256 --pwfile=/tmp/pw > /dev/null; }}
+            exec setpriv --reuid=postgres --regid=postgres --clear-groups postgres -D $d -c listen_addresses='*' -c hba_file=/tmp/hba -c ident_file=/tmp/ident -c shared_preload_libraries=pg_stat_statements"
         );
         let server = Self::start(5432, &["--entrypoint", "sh", "pgvector/pgvector:pg17", "-c", &script]);
         server.until(|| server.try_psql("postgres", "select 1").is_ok());

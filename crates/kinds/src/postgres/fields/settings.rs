@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use devenv_spec::Size;
 
-use super::{ACCESS, CERTIFICATE, Declared, KEY, Postgres};
+use super::{ACCESS, CERTIFICATE, Declared, IDENTITIES, KEY, Postgres};
 
 /// What must be loaded at start: extension, its library, whether there is also something to create. Citus insists on
 /// being the first.
@@ -55,8 +55,9 @@ impl Postgres {
             set("ssl", "on".to_owned());
             set("ssl_cert_file", CERTIFICATE.to_owned());
             set("ssl_key_file", KEY.to_owned());
-            set("hba_file", ACCESS.to_owned());
         }
+        set("hba_file", ACCESS.to_owned());
+        set("ident_file", IDENTITIES.to_owned());
         let declared = self.declared(service);
         if let Some(database) = declared.iter().find(|database| database.extensions.contains(&"pg_cron")) {
             set("cron.database_name", database.name.to_owned());

@@ -20,15 +20,28 @@ fn the_design_documents_example_becomes_plain_data_without_a_secret() {
     .with(|service| service.resources.memory = Some("1GiB".parse().unwrap()));
     insta::assert_snapshot!(given.rendered(), @r##"
     image: pgvector/pgvector:pg17
-    command: ["postgres","-c","effective_cache_size=768MB","-c","log_min_duration_statement=1s","-c","recovery_init_sync_method=syncfs","-c","shared_buffers=256MB","-c","shared_preload_libraries=pg_stat_statements"]
+    command: ["postgres","-c","effective_cache_size=768MB","-c","hba_file=/run/devenv/pg_hba.conf","-c","ident_file=/run/devenv/pg_ident.conf","-c","log_min_duration_statement=1s","-c","recovery_init_sync_method=syncfs","-c","shared_buffers=256MB","-c","shared_preload_libraries=pg_stat_statements"]
     variable: PGDATA=/var/lib/postgresql/data/pgdata
     variable: POSTGRES_PASSWORD_FILE=/run/devenv/postgres-password
-    variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=trust
+    variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=peer
+    variable: PGPASSFILE=/run/devenv/pgpass
     mount: volume data at /var/lib/postgresql/data
     port: 127.0.0.1:20000 -> 5432
     shared memory: 256MiB
     file: /run/devenv/postgres-password 0400 999:999
       ${secret:db/postgres}
+    file: /run/devenv/pg_hba.conf 0444 0:0
+      local all postgres peer map=devenv
+      local replication postgres peer map=devenv
+      local all all scram-sha-256
+      host all all all scram-sha-256
+      host replication all all scram-sha-256
+    file: /run/devenv/pg_ident.conf 0444 0:0
+      devenv root postgres
+      devenv postgres postgres
+    file: /run/devenv/pgpass 0400 0:0
+      *:*:*:postgres:${secret:db/postgres}
+      *:*:*:orders:${secret:db/orders}
     probe: {"postgres":{"port":20000,"user":"postgres","password":"db/postgres","database":"postgres","tls":false}}
     provision: {"postgres":{"port":20000,"tls":false,"password":"db/postgres","roles":[{"name":"orders","password":"db/orders"}],"databases":[{"name":"orders","owner":"orders","extensions":[{"name":"vector"},{"name":"uuid-ossp"},{"name":"pg_trgm"},{"name":"pg_stat_statements"}],"settings":{"statement_timeout":"30s"}}]}}
     proof: {"postgres":{"port":20000,"user":"orders","password":"db/orders","database":"orders","tls":false}}
@@ -186,10 +199,11 @@ fn with_tls_only_encrypted_connections_are_accepted_and_clients_must_verify() {
     let given = given("db", json!({ "postgres": { "tls": true } }));
     insta::assert_snapshot!(given.rendered(), @r##"
     image: postgres:17
-    command: ["postgres","-c","hba_file=/run/devenv/pg_hba.conf","-c","recovery_init_sync_method=syncfs","-c","ssl=on","-c","ssl_cert_file=/run/devenv/tls/server.crt","-c","ssl_key_file=/run/devenv/tls/server.key"]
+    command: ["postgres","-c","hba_file=/run/devenv/pg_hba.conf","-c","ident_file=/run/devenv/pg_ident.conf","-c","recovery_init_sync_method=syncfs","-c","ssl=on","-c","ssl_cert_file=/run/devenv/tls/server.crt","-c","ssl_key_file=/run/devenv/tls/server.key"]
     variable: PGDATA=/var/lib/postgresql/data/pgdata
     variable: POSTGRES_PASSWORD_FILE=/run/devenv/postgres-password
-    variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=trust
+    variable: POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --auth-local=peer
+    variable: PGPASSFILE=/run/devenv/pgpass
     mount: volume data at /var/lib/postgresql/data
     port: 127.0.0.1:20000 -> 5432
     shared memory: 256MiB
@@ -199,10 +213,18 @@ fn with_tls_only_encrypted_connections_are_accepted_and_clients_must_verify() {
       ${secret:db/tls.crt}
     file: /run/devenv/tls/server.key 0400 999:999
       ${secret:db/tls.key}
-    file: /run/devenv/pg_hba.conf 0400 999:999
-      local all all trust
-      local replication all trust
+    file: /run/devenv/pg_hba.conf 0444 0:0
+      local all postgres peer map=devenv
+      local replication postgres peer map=devenv
+      local all all scram-sha-256
       hostssl all all all scram-sha-256
+      hostssl replication all all scram-sha-256
+    file: /run/devenv/pg_ident.conf 0444 0:0
+      devenv root postgres
+      devenv postgres postgres
+    file: /run/devenv/pgpass 0400 0:0
+      *:*:*:postgres:${secret:db/postgres}
+      *:*:*:db:${secret:db/db}
     probe: {"postgres":{"port":20000,"user":"postgres","password":"db/postgres","database":"postgres","tls":true}}
     provision: {"postgres":{"port":20000,"tls":true,"password":"db/postgres","roles":[{"name":"db","password":"db/db"}],"databases":[{"name":"db","owner":"db","extensions":[],"settings":{}}]}}
     proof: {"postgres":{"port":20000,"user":"db","password":"db/db","database":"db","tls":true}}

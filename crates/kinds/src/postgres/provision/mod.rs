@@ -9,8 +9,9 @@ mod reset_password;
 pub mod settings;
 mod superuser;
 
+pub use super::access::SUPERUSER;
 pub use reset_password::reset_superuser_password;
-pub use superuser::{SUPERUSER, Superuser};
+pub use superuser::Superuser;
 
 use std::collections::HashMap;
 

@@ -4,11 +4,9 @@ use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, error::SqlState};
 
 use crate::{
-    postgres::{probe, spec::PostgresProvision},
+    postgres::{access::SUPERUSER, probe, spec::PostgresProvision},
     provision::{ProvisionContext, ProvisionError},
 };
-
-pub const SUPERUSER: &str = "postgres";
 
 /// devenv's statements stay out of the log, and a database's settings do not affect them. Their effects are
 /// provisioned again at the next start, so no commit waits for the disk: data that must not be lost is in the same WAL.

@@ -39,9 +39,9 @@ pub(super) async fn restore(database: &Database, mark: &Mark<'_>, cx: &ScriptCon
             });
             let packed = packed.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))?;
             let (_file, sent) = packed.map_err(|error| staged::unreadable(script, &error.to_string()))?;
-            staged::execute(sh(RECEIVE_DIRECTORY), environment, Some(staged::archive_flow(&sent)), &sent, cx).await?
+            staged::execute(database, sh(RECEIVE_DIRECTORY), environment, Some(staged::archive_flow(&sent)), &sent, cx).await?
         }
-        _ => staged::execute(sh(RECEIVE), environment, Some(source::flow(script, Vec::new(), Bytes::new())), script, cx).await?,
+        _ => staged::execute(database, sh(RECEIVE), environment, Some(source::flow(script, Vec::new(), Bytes::new())), script, cx).await?,
     };
     staged::whole(script, &output, None)?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -31,11 +31,11 @@ use async_trait::async_trait;
 use devenv_api::LedgerMode;
 use devenv_secrets::tls;
 use devenv_spec::{OfKind, ScriptPlace, SecretRef};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::ledger::Mark;
-use super::{PostgresKind, spec::PostgresTarget};
+use super::{PostgresKind, access::SUPERUSER, probe, spec::PostgresTarget};
 use crate::{
     capability::{ScriptStore, Scripts},
     script::{Recorded, Script, ScriptContext, ScriptError, ScriptFormat, plan::RecordedState},
@@ -49,7 +49,6 @@ const DUMP: ScriptFormat = ScriptFormat("dump");
 /// `pg_dump` in directory format.
 const DUMP_DIRECTORY: ScriptFormat = ScriptFormat("dump-directory");
 
-const SUPERUSER: &str = "postgres";
 /// Of the sessions that read and write the ledger.
 const KEPT: &str = "devenv ledger";
 /// The name of sessions whose work is one transaction. The next run terminates leftover ones.
@@ -309,13 +308,10 @@ async fn connect(
         .dbname(database)
         .application_name(application)
         .options(SESSION_OPTIONS);
-    config.connect_timeout(Duration::from_secs(10));
-    if let Some(tls) = tls {
+    if tls.is_some() {
         config.ssl_mode(tokio_postgres::config::SslMode::Require);
-        let (client, connection) = config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)).await?;
-        return Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) });
     }
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = probe::connect(&config, tls).await?;
     Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) })
 }
 

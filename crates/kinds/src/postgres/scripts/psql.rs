@@ -8,7 +8,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::{
     complaint::{Complaint, explained},
     included,
     ledger::Mark,
-    scan::{End, Scan, Scanner, Session},
+    scan::{End, Scan, Session},
     sequences::Sequences,
     staged::{self, RECEIVE, RECEIVE_DIRECTORY, Staged},
 };
@@ -65,6 +65,7 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
     if database.role != SUPERUSER {
         stays_within(script, &scan, cx)?;
     }
+    reads_the_project_alone(script, &scan, cx).await?;
     Attempt { database, mark, scan, cx }.run().await
 }
 
@@ -80,6 +81,29 @@ fn stays_within(script: &Script, scan: &Scan, cx: &ScriptContext<'_>) -> Result<
             Err(ScriptError::of(&script.path, words).hint(authority::HINT))
         }
         None => Ok(()),
+    }
+}
+
+/// Refuses files of the host that are none of the project's. Scripts of the superuser, too: that is one of the server, not of the host.
+async fn reads_the_project_alone(script: &Script, scan: &Scan, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
+    if scan.files.is_empty() {
+        return Ok(());
+    }
+    let (names, own, project) = (scan.files.clone(), own_path(script, cx.project), cx.project.to_owned());
+    let followed = tokio::task::spawn_blocking(move || included::named_by(&names, &own, &project));
+    match followed.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))?.refused {
+        Some(refused) => Err(ScriptError::of(&refused.script, refused.why)
+            .at(refused.line)
+            .hint("a script can read regular files of the project, and those beside it: copy the file there")),
+        None => Ok(()),
+    }
+}
+
+/// Where the script is, or would be if it were the project's.
+fn own_path(script: &Script, project: &Path) -> PathBuf {
+    match &script.content {
+        Content::File(path) => included::absolute(path),
+        Content::Shipped(_) => included::absolute(project).join(&script.path),
     }
 }
 
@@ -138,7 +162,7 @@ impl Attempt<'_> {
         command.extend(["-o", "/dev/null", "-c", "BEGIN READ WRITE", "-c"].map(str::to_owned));
         command.push(self.mark.start());
         command.extend(["-f".to_owned(), "-".to_owned()]);
-        let output = staged::execute(command, self.as_one(), Some(flow), script, self.cx).await?;
+        let output = staged::execute(self.database, command, self.as_one(), Some(flow), script, self.cx).await?;
         match meter.failure() {
             Some(failure) => Err(staged::unreadable(script, &failure)),
             None => Ok(output),
@@ -159,7 +183,8 @@ impl Attempt<'_> {
         variables.push(("DEVENV_BEGIN".to_owned(), self.mark.start()));
         variables.push(("DEVENV_DONE".to_owned(), self.mark.finish(None)));
         let command = ["sh", "-c", &format!("{RECEIVE_DIRECTORY}{RUN_THERE_AS_ONE}"), "devenv-script"].map(str::to_owned).to_vec();
-        let output = staged::execute(command, variables, Some(staged::archive_flow(&sent)), self.mark.script, self.cx).await?;
+        let output =
+            staged::execute(self.database, command, variables, Some(staged::archive_flow(&sent)), self.mark.script, self.cx).await?;
         staged::whole(self.mark.script, &output, None)?;
         Ok(output)
     }
@@ -194,17 +219,14 @@ impl Attempt<'_> {
         let (shown, bytes) = (project.clone(), self.scan.bytes);
         let path = script.path.clone();
         let packed = tokio::task::spawn_blocking(move || {
-            let own: PathBuf = match &script.content {
-                Content::File(path) => included::absolute(path),
-                Content::Shipped(_) => project.join(&script.path),
-            };
+            let own = own_path(&script, &project);
             staged::packed(&script, |archive| {
                 let mut header = tar::Header::new_gnu();
                 header.set_size(bytes);
                 header.set_mode(0o600);
                 let text = source::blanked(source::open(&script)?, blanked);
                 archive.append_data(&mut header, own.strip_prefix("/").unwrap_or(&own), text.take(bytes))?;
-                for file in included::named_by(&names, &own, &project) {
+                for file in included::named_by(&names, &own, &project).files {
                     staged::append_under_root(archive, &file)?;
                 }
                 // psql runs here even if nothing else is in it.
@@ -232,25 +254,10 @@ pub(crate) fn reaches(file: &std::path::Path) -> std::io::Result<Option<(u64, St
     if input.fill_buf()?.starts_with(b"PGDMP") {
         return Ok(None);
     }
-    let (mut scanner, mut line) = (Scanner::new(Session::default()), Vec::new());
-    while Read::take(&mut input, LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
-        scanner.line(&line);
-        line.clear();
-    }
-    Ok(scanner.finish().reaches)
+    Ok(included::scan(input, Session::default())?.reaches)
 }
-
-/// A longer line of a dump is looked at in pieces.
-const LONGEST_LINE: u64 = 64 << 20;
 
 pub(super) fn scan(script: &Script, session: Session) -> Result<Scan, ScriptError> {
     let fail = |error: std::io::Error| staged::unreadable(script, &error.to_string());
-    let mut scanner = Scanner::new(session);
-    let mut input = BufReader::with_capacity(256 * 1024, source::open(script).map_err(fail)?);
-    let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).map_err(fail)? > 0 {
-        scanner.line(&line);
-        line.clear();
-    }
-    Ok(scanner.finish())
+    included::scan(source::open(script).map_err(fail)?, session).map_err(fail)
 }

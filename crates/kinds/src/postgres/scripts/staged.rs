@@ -11,13 +11,15 @@ use bytes::Bytes;
 use devenv_engine::{ExecOutput, ExecRequest};
 
 use super::{Database, SESSION_OPTIONS, STAGED, ledger::Mark};
-use crate::script::{
-    Progress, Script, ScriptContext, ScriptError,
-    source::{self, Flow},
-    staged,
+use crate::{
+    postgres::access,
+    script::{
+        Progress, Script, ScriptContext, ScriptError,
+        source::{self, Flow},
+        staged,
+    },
 };
 
-const SYSTEM_USER: &str = "postgres";
 /// The exit code of a shell that did not receive the whole of a script.
 const CUT_OFF: i64 = 99;
 
@@ -62,7 +64,7 @@ impl Staged<'_> {
         variables.push(("DEVENV_DONE".to_owned(), mark.state("applied", None)));
         variables.push(("DEVENV_FAILED".to_owned(), mark.state("interrupted", Some("it failed while no client was connected"))));
         let meter = flow.meter.clone();
-        let output = execute(command, variables, Some(flow), mark.script, cx).await?;
+        let output = execute(database, command, variables, Some(flow), mark.script, cx).await?;
         whole(mark.script, &output, meter.failure())?;
         Ok(output)
     }
@@ -96,7 +98,9 @@ pub(super) fn session(database: &Database, application: &str) -> Vec<(String, St
     .to_vec()
 }
 
+/// As the system user of the database's role, who is the superuser on the socket only for scripts of the superuser.
 pub(super) async fn execute(
+    database: &Database,
     command: Vec<String>,
     environment: Vec<(String, String)>,
     flow: Option<Flow>,
@@ -105,7 +109,14 @@ pub(super) async fn execute(
 ) -> Result<ExecOutput, ScriptError> {
     let meter = flow.as_ref().map(|flow| flow.meter.clone()).unwrap_or_default();
     let input = flow.map(|flow| Arc::new(Mutex::new(Some(flow.into_reader()))));
-    let request = ExecRequest { command, user: Some(SYSTEM_USER.to_owned()), environment, directory: None, input, deadline: None };
+    let request = ExecRequest {
+        command,
+        user: Some(access::system_user(&database.role).to_owned()),
+        environment,
+        directory: None,
+        input,
+        deadline: None,
+    };
     let mut running = std::pin::pin!(cx.engine.exec(cx.container, request));
     let mut report = tokio::time::interval(Duration::from_millis(200));
     loop {
@@ -145,6 +156,6 @@ pub(super) fn archive_flow(sent: &Script) -> Flow {
 
 /// Adds a file under the path that it has on the host, so that paths between files mean what they mean there.
 pub(super) fn append_under_root<W: std::io::Write>(archive: &mut tar::Builder<W>, path: &Path) -> std::io::Result<()> {
-    let mut file = std::fs::File::open(path)?;
+    let mut file = devenv_files::open_regular(path)?;
     archive.append_file(path.strip_prefix("/").unwrap_or(path), &mut file)
 }
