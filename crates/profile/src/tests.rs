@@ -153,6 +153,34 @@ fn an_env_file_outside_the_project_is_not_printed() {
 }
 
 #[test]
+fn what_would_open_a_server_to_everybody_is_refused_at_its_place() {
+    for (service, code) in [
+        (r#"redis: { settings: { tcp-keepalive: "300\nuser open on nopass ~* +@all" } }"#, "bad-value"),
+        (r#"redis: { settings: { tcp-keepalive: "300\rrequirepass x" } }"#, "bad-value"),
+        (r#"redis: { settings: { "maxmemory 1\nuser x": "1" } }"#, "bad-name"),
+        (r#"redis: { settings: { requirepass: "" } }"#, "reserved-setting"),
+        (r#"redis: { settings: { USER: "x on nopass" } }"#, "reserved-setting"),
+        (r#"redis: { users: { a: { rules: "on nopass ~* +@all" } } }"#, "no-password"),
+        (r#"redis: { users: { a: { rules: "on NOPASS ~* +@all" } } }"#, "no-password"),
+        (r#"redis: { users: { a: { rules: "~*\nnopass" } } }"#, "no-password"),
+        (r#"redis: { users: { a: { rules: "resetpass ~*" } } }"#, "no-password"),
+        (r#"redis: { users: { a: { rules: "~* >mine" } } }"#, "password-in-rules"),
+        (r#"redis: { users: { "a on nopass": { rules: "~*" } } }"#, "bad-name"),
+        (r#"postgres: { settings: { work_mem: "4MB\nlisten_addresses=*" } }"#, "bad-value"),
+        (r#"mariadb: { settings: { max_connections: "5\nskip-grant-tables" } }"#, "bad-value"),
+        (r#"kafka: { settings: { message.max.bytes: "5\nlisteners=PLAINTEXT://:9" } }"#, "bad-value"),
+        (r#"kafka: { auth: scram, settings: { listeners: "PLAINTEXT://:9" } }"#, "reserved-setting"),
+        (r#"kafka: { auth: scram, settings: { sasl.enabled.mechanisms: "PLAIN" } }"#, "reserved-setting"),
+        (r#"kafka: { auth: scram, settings: { listener.name.host.plain.sasl.jaas.config: "x" } }"#, "reserved-setting"),
+    ] {
+        let project = Project::new(&[("profiles/a.yaml", &format!("services:\n  c:\n    {service}\n"))]);
+        let problems = project.problems_of("a");
+        let place = "profiles/a.yaml:3:";
+        assert!(problems.iter().any(|problem| problem.starts_with(place) && problem.contains(code)), "{service}: {problems:?}");
+    }
+}
+
+#[test]
 fn pipes_and_devices_as_profiles_are_refused_at_once() {
     let project = Project::new(&[("profiles/a.yaml", "env_file: [pipe]\nservices: {}\n")]);
     let pipe = |path: &str| {

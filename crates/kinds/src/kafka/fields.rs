@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use devenv_spec::{ContainerSpec, Mount, SecretRef, Size, Template};
+use devenv_spec::{ContainerSpec, FileSpec, Mount, SecretRef, Size, Template, Variable};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::topics::{self, Declared, HOST, NETWORK, Topic};
+use super::{
+    spec::KafkaLogin,
+    topics::{self, Declared, HOST, NETWORK, Topic},
+};
 use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, PortNeed};
 
 /// Apache Kafka, a single broker in KRaft mode.
@@ -34,12 +37,27 @@ pub struct Kafka {
     /// Broker settings, as in `server.properties`.
     #[serde(default)]
     pub settings: IndexMap<String, String>,
+    /// Whether clients need a password: `none`, or `scram` for SASL/SCRAM-SHA-512. The user is `app`, with a generated password in
+    /// `NAME_PASSWORD` and `KAFKA_PASSWORD`.
+    #[serde(default)]
+    pub auth: Auth,
     /// Files of records to produce once, before `seed`.
     #[serde(default)]
     pub init: Vec<String>,
     /// Seed data to produce once.
     #[serde(default)]
     pub seed: Vec<String>,
+}
+
+/// How clients show who they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Everybody who reaches the broker may use it.
+    #[default]
+    None,
+    /// By SASL/SCRAM-SHA-512, without encryption.
+    Scram,
 }
 
 fn default_version() -> String {
@@ -51,6 +69,15 @@ fn yes() -> bool {
 }
 
 const CONTROLLER: u16 = 9093;
+/// Of the broker's connections to itself, where the others ask for a password.
+const OWN: u16 = 9095;
+/// The image's user.
+const USER: u32 = 1000;
+/// devenv's own user on the broker.
+const ADMIN: &str = "devenv";
+/// The user for programs.
+const APP: &str = "app";
+const LOGINS: &str = "/run/devenv/kafka-logins.conf";
 
 /// One broker that starts often and briefly: little to compile, little to collect. Measured on two cores, start to first
 /// topic usable: 1.3 to 2 s with these, 2.7 s with the image's own. What changes how classes are verified must not be
@@ -62,8 +89,11 @@ impl Describe for Kafka {
         topics::ports()
     }
 
-    fn secrets(&self, _service: &str) -> Vec<SecretRef> {
-        Vec::new()
+    fn secrets(&self, service: &str) -> Vec<SecretRef> {
+        match self.auth {
+            Auth::None => Vec::new(),
+            Auth::Scram => [ADMIN, APP].map(|user| SecretRef::new(service, user)).into(),
+        }
     }
 
     fn describe(&self, cx: &Context<'_>) -> Description {
@@ -71,19 +101,45 @@ impl Describe for Kafka {
         let mut variable = |name: &str, value: String| container.environment.insert(name.to_owned(), Template::text(value));
         variable("CLUSTER_ID", cluster_id(cx.environment.as_str(), cx.name.as_str()));
         variable("KAFKA_HEAP_OPTS", heap(cx.declared.memory));
-        variable("KAFKA_JVM_PERFORMANCE_OPTS", JVM.to_owned());
+        let passwords = if self.auth == Auth::Scram { format!(" -Djava.security.auth.login.config={LOGINS}") } else { String::new() };
+        variable("KAFKA_JVM_PERFORMANCE_OPTS", format!("{JVM}{passwords}"));
         for (name, value) in self.broker_settings(cx) {
             variable(&environment_name(&name), value);
         }
         container.mounts.push(Mount::volume("data", "/var/lib/kafka/data"));
         container.mounts.push(Mount::memory("/etc/kafka/secrets"));
         container.mounts.push(Mount::memory("/mnt/shared/config"));
-        let declared = Declared { topics: &self.topics, consumer_groups: &self.consumer_groups, init: &self.init, seed: &self.seed };
+        let login = |user: &str| KafkaLogin { user: user.to_owned(), password: cx.secret(user) };
+        let is_scram = self.auth == Auth::Scram;
+        if is_scram {
+            container.files.push(FileSpec::private(LOGINS, USER, logins(cx)));
+        }
+        let declared = Declared {
+            topics: &self.topics,
+            consumer_groups: &self.consumer_groups,
+            init: &self.init,
+            seed: &self.seed,
+            login: is_scram.then(|| login(ADMIN)),
+            users: if is_scram { vec![login(APP)] } else { Vec::new() },
+        };
         topics::describe(cx, container, &declared)
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {
-        topics::connection(cx)
+        let mut connection = topics::connection(cx);
+        if self.auth == Auth::Scram {
+            let text = |text: &str| Variable::same(Template::text(text));
+            for (name, value) in [
+                ("USERNAME", text(APP)),
+                ("PASSWORD", Variable::same(Template::secret(cx.secret(APP)))),
+                ("SECURITY_PROTOCOL", text("SASL_PLAINTEXT")),
+                ("SASL_MECHANISM", text("SCRAM-SHA-512")),
+            ] {
+                connection.variable(cx, name, value.clone());
+                connection.short_form(&format!("KAFKA_{name}"), value);
+            }
+        }
+        connection
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {
@@ -118,9 +174,34 @@ impl Kafka {
         // After SIGKILL the controller waits for the session of the dead broker to expire: 9 s by default.
         set("broker.session.timeout.ms", "2000");
         set("broker.heartbeat.interval.ms", "500");
+        if self.auth == Auth::Scram {
+            Self::ask_for_passwords(cx, &mut settings);
+        }
         settings.extend(self.settings.clone());
         settings
     }
+
+    /// The listeners that others reach ask for a password. The broker reaches itself by one on its own loopback, as the controller's is.
+    fn ask_for_passwords(cx: &Context<'_>, settings: &mut BTreeMap<String, String>) {
+        let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
+        set("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,OWN:PLAINTEXT,HOST:SASL_PLAINTEXT,NETWORK:SASL_PLAINTEXT".to_owned());
+        set("inter.broker.listener.name", "OWN".to_owned());
+        set(
+            "listeners",
+            format!("HOST://0.0.0.0:{HOST},NETWORK://0.0.0.0:{NETWORK},OWN://127.0.0.1:{OWN},CONTROLLER://127.0.0.1:{CONTROLLER}"),
+        );
+        let port = cx.port(HOST);
+        set("advertised.listeners", format!("HOST://127.0.0.1:{port},NETWORK://{}:{NETWORK},OWN://127.0.0.1:{OWN}", cx.name));
+        set("sasl.enabled.mechanisms", "SCRAM-SHA-512,PLAIN".to_owned());
+    }
+}
+
+/// Where the broker looks for the users of PLAIN, with which devenv's own clients log in. Those of SCRAM are in its own log.
+fn logins(cx: &Context<'_>) -> Template {
+    let user = |file: Template, user: &str| file.then(format!(" user_{user}=\"")).then_secret(cx.secret(user)).then("\"");
+    let head = "KafkaServer {\n  org.apache.kafka.common.security.scram.ScramLoginModule required;\n  \
+        org.apache.kafka.common.security.plain.PlainLoginModule required";
+    [ADMIN, APP].into_iter().fold(Template::text(head), user).then(";\n};\n")
 }
 
 /// As the image reads it back: `.` is `_`, `_` is `__`, `-` is `___`.
@@ -246,6 +327,37 @@ mod tests {
             assert_eq!(id.len(), 22);
             assert!(id.starts_with(|first: char| first.is_ascii_alphabetic()), "{id}");
             assert!(id.ends_with(['A', 'Q', 'g', 'w']), "{id} has bits beyond the 128");
+        }
+    }
+    #[test]
+    fn with_passwords_every_listener_that_others_reach_asks_for_one_and_none_is_in_a_variable_of_the_container() {
+        let given = given("events", json!({ "kafka": { "auth": "scram" } }));
+        let spec = given.spec();
+        let container = spec.services["events"].container().unwrap();
+        let variable = |name: &str| container.environment[name].to_string();
+        assert_eq!(
+            variable("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"),
+            "CONTROLLER:PLAINTEXT,OWN:PLAINTEXT,HOST:SASL_PLAINTEXT,NETWORK:SASL_PLAINTEXT"
+        );
+        for listener in variable("KAFKA_LISTENERS").split(',') {
+            let is_own = listener.starts_with("OWN:") || listener.starts_with("CONTROLLER:");
+            assert_eq!(is_own, listener.contains("//127.0.0.1:"), "{listener}");
+        }
+        assert!(container.environment.values().all(|value| !value.to_string().contains("secret:")));
+        assert_eq!((container.files[0].mode, container.files[0].uid), (0o400, 1000));
+        insta::assert_snapshot!(container.files[0].content.to_string(), @r#"
+        KafkaServer {
+          org.apache.kafka.common.security.scram.ScramLoginModule required;
+          org.apache.kafka.common.security.plain.PlainLoginModule required user_devenv="${secret:events/devenv}" user_app="${secret:events/app}";
+        };
+        "#);
+        for (name, value) in [
+            ("KAFKA_USERNAME", "app"),
+            ("EVENTS_PASSWORD", "${secret:events/app}"),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        ] {
+            assert_eq!(spec.variables[name].host.to_string(), value);
         }
     }
 }

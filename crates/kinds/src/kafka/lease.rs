@@ -7,12 +7,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use devenv_secrets::Vault;
 use devenv_spec::{ServiceName, ServiceSpec};
 use indexmap::IndexMap;
 use tokio::net::TcpStream;
 
 use super::{
     KafkaKind,
+    login::Login,
     spec::KafkaProvision,
     wire::{Connection, WireError},
 };
@@ -27,15 +29,15 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(3);
 
 impl Leases for KafkaKind {
-    fn lessor(&self, service: &ServiceSpec, _: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
-        Some(Arc::new(KafkaLeases::new(service.name.clone(), KafkaProvision::of(service)?.port)))
+    fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
+        Some(Arc::new(KafkaLeases::new(service.name.clone(), KafkaProvision::of(service)?, cx.vault.clone())))
     }
 }
 
 #[async_trait]
 impl Lessor for KafkaLeases {
     fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
-        Some(Arc::new(self.clone().renewed(KafkaProvision::of(service)?.port)))
+        Some(Arc::new(self.clone().renewed(KafkaProvision::of(service)?)))
     }
 
     fn databases(&self) -> Option<Vec<String>> {
@@ -79,19 +81,25 @@ fn make_private(service: &ServiceName, prefix: &str, variables: &mut IndexMap<St
 #[derive(Clone)]
 struct KafkaLeases {
     service: ServiceName,
-    port: u16,
+    server: KafkaProvision,
+    vault: Vault,
     /// Prefixes that are leased.
     held: Arc<Mutex<HashSet<String>>>,
 }
 
 impl KafkaLeases {
-    fn new(service: ServiceName, port: u16) -> Self {
-        Self { service, port, held: Arc::default() }
+    fn new(service: ServiceName, server: KafkaProvision, vault: Vault) -> Self {
+        Self { service, server, vault, held: Arc::default() }
     }
 
     /// The same leases on the broker as it is now.
-    fn renewed(self, port: u16) -> Self {
-        Self { port, ..self }
+    fn renewed(self, server: KafkaProvision) -> Self {
+        Self { server, ..self }
+    }
+
+    async fn connect(&self) -> Result<Connection, WireError> {
+        let login = Login::of(self.server.login.as_ref(), &self.vault).map_err(std::io::Error::other)?;
+        Connection::open(TcpStream::connect(("127.0.0.1", self.server.port)).await?, login.as_ref()).await
     }
 
     fn take(&self, lease: &str) -> String {
@@ -126,7 +134,7 @@ impl KafkaLeases {
 
     /// Whether nothing is left.
     async fn remove(&self, prefix: &str) -> Result<bool, WireError> {
-        let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", self.port)).await?);
+        let mut broker = self.connect().await?;
         let mut groups = broker.groups().await?;
         let held = self.held.lock().expect("no code panics while it holds this lock").clone();
         let is_due = |name: &String| name.starts_with(prefix) && !held.iter().any(|held| name.starts_with(held.as_str()));

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{
     KafkaKind,
+    login::Login,
     spec::KafkaProvision,
     wire::{Connection, WireError},
 };
@@ -19,14 +20,15 @@ impl MetricSource for KafkaKind {
         ("kafka_up", "Whether the broker answers.")
     }
 
-    async fn ask(&self, provision: &OfKind, _: &ProvisionContext) -> Result<Page, String> {
-        let server = provision.decode().map_err(|error| error.to_string())?;
-        ask(&server).await.map_err(|error| error.to_string())
+    async fn ask(&self, provision: &OfKind, cx: &ProvisionContext) -> Result<Page, String> {
+        let server: KafkaProvision = provision.decode().map_err(|error| error.to_string())?;
+        let login = Login::of(server.login.as_ref(), &cx.vault).map_err(|error| error.to_string())?;
+        ask(&server, login.as_ref()).await.map_err(|error| error.to_string())
     }
 }
 
-async fn ask(server: &KafkaProvision) -> Result<Page, WireError> {
-    let mut broker = Connection::new(TcpStream::connect(("127.0.0.1", server.port)).await?);
+async fn ask(server: &KafkaProvision, login: Option<&Login>) -> Result<Page, WireError> {
+    let mut broker = Connection::open(TcpStream::connect(("127.0.0.1", server.port)).await?, login).await?;
     let metadata = broker.metadata(None).await?;
     let mut page = Page::default();
     page.gauge("kafka_brokers", "Number of brokers in the cluster.", &[], metadata.brokers.len() as f64);

@@ -6,9 +6,12 @@ mod diagnosis;
 mod faults;
 mod fields;
 mod lease;
+mod login;
 mod metrics;
 mod probe;
 mod provision;
+#[cfg(all(test, feature = "docker-tests"))]
+mod real_tests;
 mod rules;
 mod scripts;
 mod servers;

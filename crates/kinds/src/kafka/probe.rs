@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     KafkaKind,
-    spec::KafkaProbe,
+    login::Login,
+    spec::{KafkaLogin, KafkaProbe},
     wire::{Connection, WireError},
 };
 use crate::{
@@ -28,8 +29,13 @@ const COMING: Duration = Duration::from_millis(500);
 
 #[async_trait]
 impl Probes for KafkaKind {
-    async fn ask(&self, question: &OfKind, _: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
-        ask(question.decode::<KafkaProbe>()?.port).await
+    async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
+        let KafkaProbe { port, login } = question.decode()?;
+        let login = match login {
+            Some(KafkaLogin { user, password }) => Some(Login { user, password: cx.reveal(&password)? }),
+            None => None,
+        };
+        ask(port, login.as_ref()).await
     }
 
     fn port(&self, question: &OfKind) -> Option<u16> {
@@ -52,9 +58,9 @@ pub(super) fn advertises(found: &[String], port: u16) -> String {
     format!("the broker advertises {} instead of 127.0.0.1:{port}", found.join(", "))
 }
 
-async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
-    let mut broker = Connection::new(connect(port).await?);
+async fn ask(port: u16, login: Option<&Login>) -> Result<ProbeSuccess, ProbeFailure> {
     let failed = |error| failure(port, error);
+    let mut broker = Connection::open(connect(port).await?, login).await.map_err(failed)?;
     let metadata = broker.metadata(Some(&[])).await.map_err(failed)?;
     let Some(listed) = metadata.brokers.iter().find(|broker| broker.port == i32::from(port) && is_loopback(&broker.host)) else {
         let found: Vec<_> = metadata.brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();

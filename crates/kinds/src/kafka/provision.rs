@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use devenv_secrets::Vault;
 use devenv_spec::OfKind;
 use tokio::{net::TcpStream, time::sleep};
 
 use super::{
     KafkaKind,
+    login::Login,
     spec::{KafkaProvision, TopicSpec},
     wire::{Connection, NewTopic, TOPIC_ALREADY_EXISTS, Topic, WireError},
 };
@@ -24,19 +26,37 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 #[async_trait]
 impl Provisions for KafkaKind {
-    async fn apply(&self, wanted: &OfKind, _: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
-        apply(&wanted.decode()?).await
+    async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
+        apply(&wanted.decode()?, &cx.vault).await
     }
 }
 
-async fn apply(wanted: &KafkaProvision) -> Result<Vec<Change>, ProvisionError> {
+async fn apply(wanted: &KafkaProvision, vault: &Vault) -> Result<Vec<Change>, ProvisionError> {
     let stream =
         TcpStream::connect(("127.0.0.1", wanted.port)).await.map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
     stream.set_nodelay(true).map_err(|error| ProvisionError::Unreachable { reason: error.to_string() })?;
-    let mut broker = Connection::new(stream);
-    let mut changes = topics(&mut broker, &wanted.topics).await?;
+    let login = Login::of(wanted.login.as_ref(), vault)?;
+    let mut broker = Connection::open(stream, login.as_ref()).await.map_err(|error| refused("log in", &error))?;
+    let mut changes = users(&mut broker, wanted, vault).await?;
+    changes.extend(topics(&mut broker, &wanted.topics).await?);
     changes.extend(groups(&mut broker, wanted).await?);
     Ok(changes)
+}
+
+/// Their passwords are set each time: a broker does not say which one it has.
+async fn users(broker: &mut Connection, wanted: &KafkaProvision, vault: &Vault) -> Result<Vec<Change>, ProvisionError> {
+    let mut users = Vec::new();
+    for user in wanted.login.iter().chain(&wanted.users) {
+        users.extend(Login::of(Some(user), vault)?);
+    }
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = users.iter().map(|user| user.user.as_str()).collect();
+    let known = broker.scram_users(&names).await.map_err(|error| refused("read the users", &error))?;
+    broker.set_scram_users(&users).await.map_err(|error| refused("set the passwords of the users", &error))?;
+    let made = wanted.users.iter().filter(|user| !known.contains(&user.user));
+    Ok(made.map(|user| Change::made(format!("user `{}` created", user.user))).collect())
 }
 
 async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Change>, ProvisionError> {

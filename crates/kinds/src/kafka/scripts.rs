@@ -28,6 +28,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     KafkaKind,
     deliveries::{Deliveries, Place, refused},
+    login::Login,
     spec::KafkaTarget,
     wire,
 };
@@ -64,16 +65,19 @@ impl Scripts for KafkaKind {
         service: &str,
         target: &OfKind,
         _: &ScriptPlace,
-        _: &ScriptContext<'_>,
+        cx: &ScriptContext<'_>,
     ) -> Result<Box<dyn ScriptStore>, ScriptError> {
-        let KafkaTarget { port } = target.decode().map_err(|error| ScriptError::of(service, error.to_string()))?;
-        Ok(Box::new(Broker { service: service.to_owned(), address: format!("127.0.0.1:{port}") }))
+        let fail = |error: String| ScriptError::of(service, error);
+        let KafkaTarget { port, login } = target.decode().map_err(|error| fail(error.to_string()))?;
+        let login = Login::of(login.as_ref(), cx.vault).map_err(|error| fail(error.to_string()))?;
+        Ok(Box::new(Broker { service: service.to_owned(), address: format!("127.0.0.1:{port}"), login }))
     }
 }
 
 struct Broker {
     service: String,
     address: String,
+    login: Option<Login>,
 }
 
 /// A `.kafka.yaml` file.
@@ -148,6 +152,7 @@ impl Broker {
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.address).set("broker.address.family", "v4").set("client.id", "devenv");
+        Login::configure(self.login.as_ref(), &mut config);
         config
     }
 
@@ -188,7 +193,7 @@ impl Broker {
     async fn create(&self, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
         let topic = wire::NewTopic { name, partitions, settings: settings.to_vec() };
         let asked = async {
-            let mut broker = wire::Connection::new(TcpStream::connect(&self.address).await?);
+            let mut broker = wire::Connection::open(TcpStream::connect(&self.address).await?, self.login.as_ref()).await?;
             broker.create_topics(&[topic]).await
         };
         let fail = |error: String| ScriptError::of(&self.service, error);

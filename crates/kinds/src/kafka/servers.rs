@@ -25,7 +25,7 @@ impl Servers for KafkaKind {
     }
 
     fn question(&self, _facts: &ServerFacts<'_>, port: u16, _secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {
-        Some(Probe::OfKind(OfKind::new(NAME, &KafkaProbe { port })))
+        Some(Probe::OfKind(OfKind::new(NAME, &KafkaProbe { port, login: None })))
     }
 
     fn command(&self, facts: &ServerFacts<'_>) -> Option<Vec<String>> {

@@ -1,21 +1,32 @@
 //! What brokers of this protocol write into a spec, and read back: the probe, topics and groups, where scripts go. Pure.
 
-use devenv_spec::{OfKind, Probe, ServiceSpec};
+use devenv_spec::{OfKind, Probe, SecretRef, ServiceSpec};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
 
+/// As whom devenv asks a broker that wants a password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaLogin {
+    pub user: String,
+    pub password: SecretRef,
+}
+
 /// Metadata with a controller, the advertised address connectable, a coordinator found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KafkaProbe {
     pub port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<KafkaLogin>,
 }
 
 /// The broker, as scripts reach it from the host on the loopback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KafkaTarget {
     pub port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<KafkaLogin>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +34,11 @@ pub struct KafkaProvision {
     pub port: u16,
     pub topics: Vec<TopicSpec>,
     pub consumer_groups: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<KafkaLogin>,
+    /// Who else may log in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<KafkaLogin>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

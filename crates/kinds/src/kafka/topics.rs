@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{KafkaProbe, KafkaProvision, KafkaTarget, TopicSpec};
+use super::spec::{KafkaLogin, KafkaProbe, KafkaProvision, KafkaTarget, TopicSpec};
 use crate::describe::{Connection, Context, DeclaredScripts, Description, PortNeed};
 
 /// Of the listener for containers; also the number by which a profile fixes the port, for it is the usual one.
@@ -45,6 +45,9 @@ pub(crate) struct Declared<'a> {
     pub(crate) consumer_groups: &'a [String],
     pub(crate) init: &'a [String],
     pub(crate) seed: &'a [String],
+    /// As whom devenv logs in, and who else may, where the broker asks for a password.
+    pub(crate) login: Option<KafkaLogin>,
+    pub(crate) users: Vec<KafkaLogin>,
 }
 
 /// A broker that is probed by Kafka's protocol, with its topics, groups and scripts.
@@ -55,12 +58,20 @@ pub(crate) fn describe(cx: &Context<'_>, container: ContainerSpec, declared: &De
         settings: topic.settings.clone(),
     });
     let port = cx.port(HOST);
-    let provision = KafkaProvision { port, topics: topics.collect(), consumer_groups: declared.consumer_groups.to_vec() };
+    let login = || declared.login.clone();
+    let provision = KafkaProvision {
+        port,
+        topics: topics.collect(),
+        consumer_groups: declared.consumer_groups.to_vec(),
+        login: login(),
+        users: declared.users.clone(),
+    };
+    let target = KafkaTarget { port, login: login() }.into_target();
     let source = |paths: &[String], seed| ScriptSource { place: ScriptPlace::Service, paths: paths.to_vec(), seed };
     Description {
-        scripts: Some(DeclaredScripts::of(KafkaTarget { port }.into_target(), [source(declared.init, false), source(declared.seed, true)])),
+        scripts: Some(DeclaredScripts::of(target, [source(declared.init, false), source(declared.seed, true)])),
         provision: vec![provision.into_provision()],
-        ..Description::server(container, KafkaProbe { port }.into_probe(), Stop::new("SIGTERM", 30))
+        ..Description::server(container, KafkaProbe { port, login: login() }.into_probe(), Stop::new("SIGTERM", 30))
     }
 }
 

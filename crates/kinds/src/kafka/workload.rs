@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::{KafkaKind, wire};
+use super::{KafkaKind, login::Login, wire};
 use crate::capability::{
     AddressError, Asker, Client, Line, Observed, Reply, Silent, Variables, Work, WorkError, WorkloadKind, WorkloadSite, Workloads,
     asker::silent, mark, unmark,
@@ -36,6 +36,8 @@ const PARTITIONS: i32 = 4;
 const READ: Duration = Duration::from_mins(1);
 /// The hidden command that reads.
 const READER: &str = "chaos-read-kafka";
+const READER_USER: &str = "DEVENV_READER_USER";
+const READER_PASSWORD: &str = "DEVENV_READER_PASSWORD";
 
 impl Workloads for KafkaKind {
     fn kinds(&self) -> &'static [&'static dyn WorkloadKind] {
@@ -88,18 +90,31 @@ impl WorkloadKind for KafkaRecords {
     fn work(&self, fields: &Value, site: &WorkloadSite<'_>) -> Result<Arc<dyn Work>, WorkError> {
         let Fields { acks, .. } = Fields::deserialize(fields).map_err(|error| WorkError::Said(error.to_string()))?;
         let topic = format!("devenv-chaos-{}-{}", site.run, site.label);
-        Ok(Arc::new(Records { brokers: site.variables.of(site.service, "BROKERS")?.to_owned(), topic, acks }))
+        Ok(Arc::new(Records { brokers: Brokers::of(site.variables, site.service)?, topic, acks }))
     }
 }
 
 /// How to ask whether it answers.
 pub(crate) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
-    Ok(Arc::new(Brokers(variables.of(service, "BROKERS")?.to_owned())))
+    Ok(Arc::new(Brokers::of(variables, service)?))
 }
 
-/// Each question is a connection of its own.
+/// Where they are, and how to log in. Each question is a connection of its own.
 #[derive(Clone)]
-struct Brokers(String);
+struct Brokers {
+    addresses: String,
+    login: Option<Login>,
+}
+
+impl Brokers {
+    fn of(variables: &Variables, service: &str) -> Result<Self, AddressError> {
+        let login = match (variables.of(service, "USERNAME"), variables.of(service, "PASSWORD")) {
+            (Ok(user), Ok(password)) => Some(Login { user: user.to_owned(), password: password.to_owned() }),
+            _ => None,
+        };
+        Ok(Self { addresses: variables.of(service, "BROKERS")?.to_owned(), login })
+    }
+}
 
 #[async_trait]
 impl Asker for Brokers {
@@ -111,20 +126,21 @@ impl Asker for Brokers {
 #[async_trait]
 impl Line for Brokers {
     async fn ask(&mut self) -> Result<(), Silent> {
-        let stream = TcpStream::connect(self.0.split(',').next().unwrap_or_default()).await.map_err(silent)?;
+        let stream = TcpStream::connect(self.addresses.split(',').next().unwrap_or_default()).await.map_err(silent)?;
         stream.set_nodelay(true).map_err(silent)?;
-        wire::Connection::new(stream).metadata(None).await.map(drop).map_err(silent)
+        let mut broker = wire::Connection::open(stream, self.login.as_ref()).await.map_err(silent)?;
+        broker.metadata(None).await.map(drop).map_err(silent)
     }
 }
 
 struct Records {
-    brokers: String,
+    brokers: Brokers,
     topic: String,
     acks: Acks,
 }
 
 struct Sender {
-    brokers: String,
+    brokers: Brokers,
     topic: String,
     acks: Acks,
     number: u32,
@@ -137,15 +153,16 @@ impl Records {
     }
 }
 
-fn config(brokers: &str) -> ClientConfig {
+fn config(brokers: &Brokers) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", brokers)
+        .set("bootstrap.servers", &brokers.addresses)
         .set("broker.address.family", "v4")
         .set("client.id", "devenv-chaos")
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "200")
         .set("log_level", "0");
+    Login::configure(brokers.login.as_ref(), &mut config);
     config
 }
 
@@ -169,7 +186,12 @@ impl Work for Records {
         let wrong = |error: std::io::Error| WorkError::Said(format!("the Kafka reader: {error}"));
         let program = std::env::current_exe().map_err(wrong)?;
         let mut reader = tokio::process::Command::new(program);
-        reader.args([READER, &self.brokers, &self.topic]).stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        reader.args([READER, &self.brokers.addresses, &self.topic]);
+        // Every user of the machine can read arguments.
+        if let Some(Login { user, password }) = &self.brokers.login {
+            reader.envs([(READER_USER, user), (READER_PASSWORD, password)]);
+        }
+        reader.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = tokio::time::timeout(READ, reader.output()).await.map_err(|_| WorkError::Late(READ))?.map_err(wrong)?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
@@ -231,7 +253,12 @@ pub(super) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Op
     if arguments.next()? != READER {
         return None;
     }
-    let (brokers, topic) = (arguments.next()?.into_string().ok()?, arguments.next()?.into_string().ok()?);
+    let (addresses, topic) = (arguments.next()?.into_string().ok()?, arguments.next()?.into_string().ok()?);
+    let login = match (std::env::var(READER_USER), std::env::var(READER_PASSWORD)) {
+        (Ok(user), Ok(password)) => Some(Login { user, password }),
+        _ => None,
+    };
+    let brokers = Brokers { addresses, login };
     let values = read(&brokers, &topic);
     let written = match &values {
         Ok(values) => std::io::stdout().write_all((values.join("\n") + "\n").trim_start().as_bytes()),
@@ -240,7 +267,7 @@ pub(super) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Op
     Some(if values.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read(brokers: &str, topic: &str) -> Result<Vec<String>, KafkaError> {
+fn read(brokers: &Brokers, topic: &str) -> Result<Vec<String>, KafkaError> {
     let mut config = config(brokers);
     config
         .set("group.id", "devenv-chaos-reader")

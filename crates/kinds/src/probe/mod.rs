@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_long_question_says_its_own_length_where_the_protocol_wants_it() {
         let length = |words: &[u8]| u32::from_be_bytes(words[..4].try_into().unwrap()) as usize;
-        let kafka = greeting(&KafkaProbe { port: 1 }.into_probe(), Some(300)).unwrap();
+        let kafka = greeting(&KafkaProbe { port: 1, login: None }.into_probe(), Some(300)).unwrap();
         assert_eq!((length(&kafka), &kafka[12..14]), (kafka.len() - 4, &300u16.to_be_bytes()[..]));
         let http = greeting(&Probe::Http { port: 1, path: "/".to_owned(), status: 200 }, Some(64)).unwrap();
         assert!(http.ends_with(b"xx\r\n\r\n") && http.len() > 64);

@@ -68,7 +68,9 @@ pub fn start_described(service: &ServiceSpec, vault: &Vault) -> Running {
         let path = directory.unwrap().path();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let copied = docker(&["cp", "-a", &format!("{}/.", tree.path().display()), &format!("{}:/", running.0)]);
+    // As an archive, which keeps the owners: the client's own `-a` asks for the image's user on the host.
+    let script = format!("tar -C '{}' -c . | docker cp - '{}:/'", tree.path().display(), running.0);
+    let copied = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     assert!(docker(&["start", &running.0]).status.success());
     running
@@ -235,7 +237,7 @@ async fn kafka_is_seen_when_a_consumer_group_could_work() {
     for _ in 0..count() {
         let port = free_port();
         let container = start_kafka(port);
-        ready(&KafkaProbe { port }.into_probe(), &vault).await;
+        ready(&KafkaProbe { port, login: None }.into_probe(), &vault).await;
         SEEN.with(|seen| seen.set(Some(jiff::Timestamp::now())));
         delays.push(since_logged(&container, "Kafka Server started"));
     }
@@ -247,7 +249,7 @@ async fn a_kafka_that_advertises_another_address_is_not_ready() {
     let (_directory, vault) = vault();
     let (advertised, port) = (free_port(), free_port());
     let container = start_kafka(advertised);
-    ready(&KafkaProbe { port: advertised }.into_probe(), &vault).await;
+    ready(&KafkaProbe { port: advertised, login: None }.into_probe(), &vault).await;
     // The same broker, behind a port that it does not know of.
     let address = docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &container.0]);
     let address = String::from_utf8(address.stdout).unwrap().trim().to_owned();
@@ -258,7 +260,7 @@ async fn a_kafka_that_advertises_another_address_is_not_ready() {
         let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
     };
     let cx = context(&vault);
-    let probe = KafkaProbe { port }.into_probe();
+    let probe = KafkaProbe { port, login: None }.into_probe();
     let (failure, ()) = tokio::join!(ask(&probe, &cx), relay);
     assert_eq!(failure.unwrap_err().what, format!("the broker advertises 127.0.0.1:{advertised} instead of 127.0.0.1:{port}"));
 }

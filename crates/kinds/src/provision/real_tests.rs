@@ -170,7 +170,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
     let (_directory, vault) = vault();
     let port = free_port();
     let container = start_kafka(port);
-    ready(&KafkaProbe { port }.into_probe(), &vault).await;
+    ready(&KafkaProbe { port, login: None }.into_probe(), &vault).await;
     let topic = |name: &str, partitions, retention: &str| TopicSpec {
         name: name.to_owned(),
         partitions,
@@ -180,6 +180,8 @@ async fn kafka_gets_its_topics_and_groups_once() {
         port,
         topics: vec![topic("user-events", 2, "3600000"), topic("declaration-events", 4, "3600000")],
         consumer_groups: vec!["user-consumer".to_owned(), "case-consumer".to_owned()],
+        login: None,
+        users: Vec::new(),
     };
     assert_eq!(
         made(&wanted.clone().into_provision(), &vault).await,
@@ -204,7 +206,7 @@ async fn kafka_gets_its_topics_and_groups_once() {
     );
     let tools = out(&container, &["/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "localhost:29092", "--list"]);
     assert!(tools.contains("user-consumer") && tools.contains("case-consumer"), "{tools}");
-    let wrong = KafkaProvision { port, topics: vec![topic("bad", 1, "soon")], consumer_groups: Vec::new() };
+    let wrong = KafkaProvision { port, topics: vec![topic("bad", 1, "soon")], consumer_groups: Vec::new(), login: None, users: Vec::new() };
     let cx = ProvisionContext { vault: vault.clone(), authority: None, again: false };
     let error = apply(&wrong.into_provision(), &cx).await.unwrap_err();
     assert!(error.to_string().contains("retention.ms"), "{error}");

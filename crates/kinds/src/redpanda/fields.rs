@@ -76,7 +76,14 @@ impl Describe for Redpanda {
         container.command = Some(arguments.into());
         container.files.push(FileSpec::readable(BOOTSTRAP, self.bootstrap()));
         container.mounts.push(Mount::volume("data", "/var/lib/redpanda/data"));
-        let declared = Declared { topics: &self.topics, consumer_groups: &self.consumer_groups, init: &self.init, seed: &self.seed };
+        let declared = Declared {
+            topics: &self.topics,
+            consumer_groups: &self.consumer_groups,
+            init: &self.init,
+            seed: &self.seed,
+            login: None,
+            users: Vec::new(),
+        };
         topics::describe(cx, container, &declared)
     }
 

@@ -102,7 +102,7 @@ impl Project {
         Self {
             directory,
             vault: Vault::new("/nonexistent".into()),
-            set: set("events", KafkaTarget { port }.into_target()),
+            set: set("events", KafkaTarget { port, login: None }.into_target()),
             server,
             authority: None,
             checksums: Checksums::default(),
@@ -285,7 +285,7 @@ async fn an_applying_process_for_kafka_can_be_started_from_outside() {
         checksums: &checksums,
         progress: &|_| {},
     };
-    apply(&set("events", KafkaTarget { port: port.parse().unwrap() }.into_target()), Choice::All, &cx).await.unwrap();
+    apply(&set("events", KafkaTarget { port: port.parse().unwrap(), login: None }.into_target()), Choice::All, &cx).await.unwrap();
 }
 
 #[expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]

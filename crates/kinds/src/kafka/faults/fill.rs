@@ -12,7 +12,7 @@ use rdkafka::{
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 
-use super::{Action, NAME};
+use super::{Action, Broker, Login, NAME};
 use crate::capability::Effect;
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -50,9 +50,10 @@ impl FaultKind for KafkaFill {
 }
 
 /// Random bytes, which no compression makes small.
-pub(super) async fn fill(port: u16, topic: String, bytes: u64) -> Result<Effect, String> {
+pub(super) async fn fill(server: &Broker, topic: String, bytes: u64) -> Result<Effect, String> {
+    let config = config(server);
     let work = tokio::task::spawn_blocking(move || {
-        let producer: ThreadedProducer<DefaultProducerContext> = broker(port).create().map_err(|error| error.to_string())?;
+        let producer: ThreadedProducer<DefaultProducerContext> = config.create().map_err(|error| error.to_string())?;
         let record: Vec<u8> = (0..RECORD).map(|_| rand::random()).collect();
         let (mut sent, began) = (0u64, Instant::now());
         while sent < bytes {
@@ -71,8 +72,8 @@ pub(super) async fn fill(port: u16, topic: String, bytes: u64) -> Result<Effect,
     work.await.map_err(|error| error.to_string())?
 }
 
-pub(super) async fn remove_topic(port: u16, topic: &str) -> Result<(), String> {
-    let removed = admin(port)?.delete_topics(&[topic], &options()).await.map_err(|error| error.to_string())?;
+pub(super) async fn remove_topic(server: &Broker, topic: &str) -> Result<(), String> {
+    let removed = admin(server)?.delete_topics(&[topic], &options()).await.map_err(|error| error.to_string())?;
     match removed.into_iter().next() {
         Some(Err((_, code))) if code != RDKafkaErrorCode::UnknownTopicOrPartition && code != RDKafkaErrorCode::UnknownTopic => {
             Err(code.to_string())
@@ -81,25 +82,26 @@ pub(super) async fn remove_topic(port: u16, topic: &str) -> Result<(), String> {
     }
 }
 
-pub(super) async fn make_topic(port: u16, topic: &str) -> Result<(), String> {
+pub(super) async fn make_topic(server: &Broker, topic: &str) -> Result<(), String> {
     let topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
-    let made = admin(port)?.create_topics(&[topic], &options()).await.map_err(|error| error.to_string())?;
+    let made = admin(server)?.create_topics(&[topic], &options()).await.map_err(|error| error.to_string())?;
     match made.into_iter().next() {
         Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => Err(code.to_string()),
         _ => Ok(()),
     }
 }
 
-fn admin(port: u16) -> Result<AdminClient<DefaultClientContext>, String> {
-    broker(port).create().map_err(|error| error.to_string())
+fn admin(server: &Broker) -> Result<AdminClient<DefaultClientContext>, String> {
+    config(server).create().map_err(|error| error.to_string())
 }
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(Duration::from_secs(10)))
 }
 
-fn broker(port: u16) -> ClientConfig {
+fn config(server: &Broker) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", format!("127.0.0.1:{port}"));
+    config.set("bootstrap.servers", format!("127.0.0.1:{}", server.port));
+    Login::configure(server.login.as_ref(), &mut config);
     config
 }

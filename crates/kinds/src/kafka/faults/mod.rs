@@ -8,7 +8,7 @@ use devenv_faults::FaultKind;
 use devenv_spec::{OfKind, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaKind, NAME, spec::KafkaProvision};
+use super::{KafkaKind, NAME, login::Login, spec::KafkaProvision};
 use crate::capability::{Effect, FaultSite, Faults};
 
 /// What is done, as data.
@@ -35,10 +35,10 @@ impl Faults for KafkaKind {
 
     async fn inject(&self, action: &OfKind, site: &mut dyn FaultSite) -> Result<Effect, String> {
         let Action::Fill { topic, bytes } = action.decode().map_err(|error| error.to_string())?;
-        let port = port(site)?;
+        let broker = Broker::of(site)?;
         site.will_undo(OfKind::new(TOPIC, &Topic { service: site.service().name.clone(), topic: topic.clone() }))?;
-        fill::make_topic(port, &topic).await?;
-        fill::fill(port, topic, bytes).await
+        fill::make_topic(&broker, &topic).await?;
+        fill::fill(&broker, topic, bytes).await
     }
 
     fn steps(&self) -> &'static [&'static str] {
@@ -47,11 +47,21 @@ impl Faults for KafkaKind {
 
     async fn undo(&self, step: &OfKind, site: &mut dyn FaultSite) -> Result<(), String> {
         let Topic { topic, .. } = step.decode().map_err(|error| error.to_string())?;
-        fill::remove_topic(port(site)?, &topic).await
+        fill::remove_topic(&Broker::of(site)?, &topic).await
     }
 }
 
-fn port(site: &dyn FaultSite) -> Result<u16, String> {
-    let declared = KafkaProvision::of(site.service());
-    declared.map(|declared| declared.port).ok_or_else(|| format!("{} is not a server that this fault supports", site.service().name))
+/// The broker, and how to log in.
+struct Broker {
+    port: u16,
+    login: Option<Login>,
+}
+
+impl Broker {
+    fn of(site: &dyn FaultSite) -> Result<Self, String> {
+        let declared = KafkaProvision::of(site.service())
+            .ok_or_else(|| format!("{} is not a server that this fault supports", site.service().name))?;
+        let login = Login::of(declared.login.as_ref(), site.vault()).map_err(|error| error.to_string())?;
+        Ok(Self { port: declared.port, login })
+    }
 }

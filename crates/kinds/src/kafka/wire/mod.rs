@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+mod login;
 mod offsets;
 mod removal;
 
