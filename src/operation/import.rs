@@ -145,16 +145,19 @@ impl Import<'_> {
         let known = self.transfers.databases(self.service);
         let database = self.request.database.clone().or_else(|| known.first().cloned()).unwrap_or_default();
         let record = environment.handle.record().await?;
-        let gateway = record
-            .subnet
-            .and_then(|subnet| subnet.hosts().next())
-            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the environment has no network"))?;
+        let without_network = || ApiError::new(ErrorCode::Internal, "the environment has no network");
+        let subnet = record.subnet.ok_or_else(without_network)?;
+        let gateway = subnet.hosts().next().ok_or_else(without_network)?;
         // The tools are in a container, which does not reach what listens on this host's loopback.
         let instance = environment.instance(&self.service.name)?;
         let site = site(context.environments(), environment, self.service, &instance.id);
-        let attached = site.engine.attachments(site.container).await.unwrap_or_default();
-        let peers = attached.into_iter().map(|attachment| attachment.address.into()).collect();
-        let tunnel = Tunnel::open(gateway.into(), peers, &address.host, address.port.unwrap_or_else(|| remote.port()))
+        let attached =
+            site.engine.attachments(site.container).await.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?;
+        let peer = attached.into_iter().map(|attachment| attachment.address).find(|address| subnet.contains(address)).ok_or_else(|| {
+            let message = format!("the container of `{}` has no address in the environment's network", self.service.name);
+            ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv restart {}`, then import again", self.service.name))
+        })?;
+        let tunnel = Tunnel::open(gateway.into(), peer.into(), &address.host, address.port.unwrap_or_else(|| remote.port()))
             .await
             .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot reach {}: {error}", address.shown())))?;
         let file = context.environments().store().environment(&environment.id).join(format!("incoming-{}", context.id()));

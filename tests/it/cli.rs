@@ -254,3 +254,34 @@ fn a_reader_that_closes_the_output_ends_the_command_quietly() {
     assert!(matches!(ended.status.code(), Some(0 | 141)), "{:?}", ended.status);
     assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
 }
+
+#[test]
+fn tests_and_scenarios_do_not_start_while_a_connection_may_lead_elsewhere() {
+    let place = Place::new();
+    let remote = "postgres://app:x@db.example.com/prod";
+    place
+        .write(
+            "profiles/d.yaml",
+            &format!("override: [DATABASE_URL]\nvariables: {{ DATABASE_URL: \"{remote}\" }}\nservices:\n  db:\n    postgres: {{}}\n"),
+        )
+        .write("profiles/e.yaml", "override: [PGHOST]\nenv_file: [.env]\nservices:\n  db:\n    postgres: {}\n")
+        .write(".env", "PGHOST=db.example.com\n");
+    for (profile, variable) in [("d", "DATABASE_URL"), ("e", "PGHOST")] {
+        place.write(
+            "chaos/x.yaml",
+            &format!(
+                "description: x\nprofile: {profile}\nseed: 1\ndeadline: 20s\nworkload:\n  rows: {{ postgres-rows: {{ service: db, database: db, clients: 1 }} }}\n\
+                 timeline:\n  - {{ id: cut, at: 1s, for: 1s, fault: pause, on: db }}\nchecks: {{ rows.lost: {{ max: 0 }} }}\n"
+            ),
+        );
+        for (code, line) in [(125, format!("test {profile} -- touch ran")), (1, "chaos run chaos/x.yaml".to_owned())] {
+            let ended = place.expect(code, &line);
+            assert!(
+                ended.stderr.contains("does not run while the profile overrides") && ended.stderr.contains(variable),
+                "{}",
+                ended.stderr
+            );
+            assert!(!ended.stderr.contains(remote) && !place.project().join("ran").exists());
+        }
+    }
+}

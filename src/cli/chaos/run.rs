@@ -99,8 +99,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         session.printer.result(&plan, || serde_json::to_string_pretty(&plan).unwrap_or_default())?;
         return Ok(ExitStatus::SUCCESS);
     }
-    let client = session.client().await?;
     loaded.refuse_overridden("devenv chaos run")?;
+    let client = session.client().await?;
     let request = project::start_request(session, &profile, &loaded, arguments.yes).await?;
     let _: Status = carry_out(session, &client, OperationRequest::Up(request.clone())).await?;
 

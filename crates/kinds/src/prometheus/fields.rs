@@ -246,4 +246,12 @@ mod tests {
         "##);
         assert!(given.spec().services["metrics"].depends_on.is_empty());
     }
+    #[test]
+    fn nobody_can_stop_reload_or_empty_it_over_http() {
+        let spec = devenv_profile::testing::given("metrics", json!({ "prometheus": {} })).spec();
+        let command = spec.services["metrics"].container().unwrap().command.clone().unwrap();
+        for flag in ["--web.enable-lifecycle", "--web.enable-admin-api", "--web.enable-remote-write-receiver"] {
+            assert!(!command.iter().any(|argument| argument.contains(flag)), "{command:?}");
+        }
+    }
 }
