@@ -11,11 +11,8 @@ use std::{
 use reqwest::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that a server may answer to one question of a probe, in bytes.
+/// The most that a server may answer to one question, in bytes.
 pub(crate) const LONGEST_ANSWER: u64 = 8 << 20;
-
-/// The most that a server may answer to one question of provisioning, metrics, leases and scripts, in bytes.
-pub(crate) const LARGEST_ANSWER: u64 = 16 << 20;
 
 /// Counts what is read since something was last written.
 #[derive(Debug)]

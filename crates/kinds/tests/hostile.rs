@@ -23,7 +23,7 @@ use tokio::{
 
 /// What the kernel holds between the two ends, and what a client reads at once.
 const ON_THE_WAY: u64 = 12 << 20;
-const MOST: u64 = 16 << 20;
+const MOST: u64 = 8 << 20;
 
 /// What a hostile server says before it talks without end, and what it repeats then.
 #[derive(Clone)]
@@ -168,7 +168,7 @@ async fn seven_servers_that_answer_without_end_cost_less_than_100_mb_and_are_cut
     };
     let postgres = Hostile::start(postgres()).await;
     let redis = Hostile::start(endless(b"", b"*1000000000\r\n", &[b"$65536\r\n".as_slice(), &page, b"\r\n"].concat())).await;
-    let kafka = Hostile::start(endless(b"", &(16u32 << 20).to_be_bytes(), &page)).await;
+    let kafka = Hostile::start(endless(b"", &(8u32 << 20).to_be_bytes(), &page)).await;
     let mariadb = Hostile::start(mariadb()).await;
     let pages = Hostile::start(http(&page)).await;
     let heads = Hostile::start(endless(b"", b"HTTP/1.1 200 OK\r\n", &headers)).await;

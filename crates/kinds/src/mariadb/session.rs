@@ -35,7 +35,7 @@ const PACKET: usize = 16 << 20;
 const IDLE_SECONDS: usize = 28_800;
 
 /// The most of one answer that is kept, in bytes.
-const LARGEST: usize = 16 << 20;
+const LARGEST: usize = 8 << 20;
 /// What a row takes besides its text.
 const ROW: usize = 64;
 

@@ -19,7 +19,7 @@ use devenv_spec::OfKind;
 use super::{PostgresKind, spec::PostgresProbe};
 use crate::{
     capability::Probes,
-    limited::{Broken, LARGEST_ANSWER, LONGEST_ANSWER, Limited},
+    limited::{Broken, LONGEST_ANSWER, Limited},
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
@@ -130,7 +130,7 @@ pub async fn connect(config: &Config, tls: Option<rustls::ClientConfig>) -> Resu
         Ok(stream)
     });
     match connected {
-        Ok(stream) => over(config, Limited::new(stream, LARGEST_ANSWER), tls).await,
+        Ok(stream) => over(config, Limited::new(stream, LONGEST_ANSWER), tls).await,
         // Only the driver makes errors of its type.
         Err(error) => match config.connect_raw(Broken(error.kind()), NoTls).await {
             Err(error) => Err(error),

@@ -94,7 +94,7 @@ impl Management {
 }
 
 /// The most of an answer that is read, in bytes.
-const LARGEST: usize = 16 << 20;
+const LARGEST: usize = 8 << 20;
 const NOT_FOUND: &str = "it does not exist";
 
 fn unreachable(error: reqwest::Error) -> ManagementError {

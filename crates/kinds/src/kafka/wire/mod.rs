@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-const LARGEST: usize = 16 << 20;
+const LARGEST: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
