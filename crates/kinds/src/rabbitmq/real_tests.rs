@@ -176,7 +176,7 @@ async fn confirmed_messages_survive_a_kill() {
         let (mut channel, mut found) = (open().await, 0);
         let all = async {
             while channel.get(queue).await.unwrap().is_some() {
-                found += 1
+                found += 1;
             }
         };
         tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("the queue answers");
