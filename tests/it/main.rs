@@ -15,5 +15,6 @@ mod forgotten;
 mod golden;
 mod held;
 mod panics;
+mod several;
 mod state_directory;
 mod world;

@@ -1,7 +1,8 @@
 //! A kind of service without a server: its database is a file in its volume, which a shell in its container reads and writes.
 //! It stands in for the kind `container`, so that backups, restores, imports and exports can be tested on an engine in memory.
 //!
-//! `db` holds a database, which is dumped and restored beside the one in use; the files of `cache` are copied; `api` has none.
+//! `db` holds a database, which is dumped and restored beside the one in use, as does every service whose name ends with it;
+//! the files of `cache` are copied; `api` has none.
 
 use std::{
     io::Cursor,
@@ -65,7 +66,7 @@ impl ServiceKind for Store {
 impl Backups for Store {
     fn way(&self, service: &ServiceSpec) -> Way {
         match service.name.as_str() {
-            "db" => Way::Dump,
+            name if name.ends_with("db") => Way::Dump,
             "cache" => Way::Files,
             _ => Way::Skipped("it keeps no data"),
         }

@@ -1,0 +1,46 @@
+//! Data of several servers that is replaced at once, and one of them fails.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use devenv_engine::{
+    EngineError,
+    fake::{CallAction, CallPhase},
+};
+
+use crate::world::World;
+
+const PAIR: &str = r#"
+services:
+  db:
+    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
+  other-db:
+    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
+"#;
+
+#[test]
+fn if_the_second_of_two_databases_cannot_take_its_place_the_first_is_put_back() {
+    let world = World::new();
+    world.write("profiles/pair.yaml", PAIR);
+    let daemon = world.start();
+    daemon.expect(0, "up pair");
+    daemon.write_data("default", "yes");
+    daemon.carry_out("backup");
+    daemon.write_data("default", "changed");
+
+    let swaps = AtomicU32::new(0);
+    daemon.engine.intercept_calls(move |call| {
+        let is_swap = call.phase == CallPhase::Before && call.operation == "exec" && call.subject.contains("mv staged data");
+        if is_swap && swaps.fetch_add(1, Ordering::SeqCst) == 1 {
+            return CallAction::Fail(EngineError::NotFound { what: "shell", name: "sh".to_owned() });
+        }
+        CallAction::Continue
+    });
+    let failed = daemon.expect(1, "backup restore latest");
+    daemon.engine.stop_intercepting();
+    assert!(failed.stderr.contains("nothing was changed"), "{}", failed.stderr);
+    assert_eq!(daemon.data("default"), ["changed", "changed"]);
+    daemon.nothing_is_left("a restore that failed");
+
+    daemon.expect(0, "backup restore latest");
+    assert_eq!(daemon.data("default"), ["yes", "yes"]);
+}
