@@ -90,12 +90,19 @@ impl PortProxies {
         self.services.lock().expect("no code panics while it holds this lock").remove(service);
     }
 
-    /// All ports that are held.
+    /// Of a service's ports only these are held from now on.
+    pub(crate) fn keep_only(&self, service: &ServiceName, ports: &[u16]) {
+        if let Some(services) = self.services.lock().expect("no code panics while it holds this lock").get_mut(service) {
+            services.proxies.retain(|port, _| ports.contains(port));
+        }
+    }
+
     /// Listens on none of them any more.
     pub(crate) fn end(&self) {
         self.services.lock().expect("no code panics while it holds this lock").clear();
     }
 
+    /// All ports that are held.
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.services
             .lock()
@@ -112,4 +119,20 @@ pub(crate) fn choose(ports: &[u16]) -> io::Result<Ports> {
     let listeners: Vec<(u16, TcpListener)> =
         ports.iter().map(|port| Ok((*port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))).collect::<io::Result<_>>()?;
     listeners.iter().map(|(port, listener)| Ok((*port, listener.local_addr()?.port()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_the_service_has_no_more_is_given_up() {
+        let (proxies, service): (_, ServiceName) = (PortProxies::default(), "api".parse().unwrap());
+        let ports: Vec<u16> = choose(&[1, 2]).unwrap().into_values().collect();
+        proxies.hold(&service, &ports).await.unwrap();
+        proxies.keep_only(&service, &ports[1..]);
+        assert_eq!(proxies.ports(), ports[1..]);
+        proxies.keep_only(&service, &[]);
+        assert!(proxies.ports().is_empty());
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     reconcile::{
         handle::{Command, CommandError, ServiceAction},
         plan,
-        state::{DesiredState, Lifecycle, Network, Operation, RestartReason},
+        state::{DesiredState, ImageState, Lifecycle, Network, Operation, RestartReason},
     },
     spec::{EnvironmentSpec, MountSource, ServiceName},
     store::Goal,
@@ -204,6 +204,11 @@ impl Actor {
                         service.restart = Some(RestartReason::Asked);
                         service.held_back = None;
                         self.effects.runtime.go_on(name);
+                        // Nothing of it exists that could be stopped first.
+                        if matches!(service.life, Lifecycle::Failed(None, _)) {
+                            service.life = Lifecycle::Absent;
+                            service.image = ImageState::Unknown;
+                        }
                         if let Lifecycle::Completed(instance)
                         | Lifecycle::Ended(instance, _)
                         | Lifecycle::CrashLoop(instance, _)

@@ -140,7 +140,9 @@ impl Actor {
             Network::Present { id } => Some(id.clone()),
             Network::Absent | Network::Coming | Network::Going | Network::Failed { .. } => None,
         };
-        let leaving = if service.wanted == DesiredState::Running { Leaving::Ports } else { Leaving::Nothing };
+        // A container takes the ports over from the engine, not from a process that held them.
+        let comes_back = service.wanted == DesiredState::Running && service.former.is_none();
+        let leaving = if comes_back { Leaving::Ports } else { Leaving::Nothing };
         Subject {
             record: Arc::new(self.record.clone()),
             spec: service.spec.clone(),

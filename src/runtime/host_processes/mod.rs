@@ -95,6 +95,8 @@ impl HostProcesses {
     pub(crate) async fn start(&self, spec: &ServiceSpec, run: u32, vault: &Vault, logs: &Logs) -> Result<String, StartError> {
         let Workload::Process(process) = &spec.workload else { return Ok(String::new()) };
         let shim = self.directory.join(format!("{}.{run}", spec.name));
+        // It may have had others, or have been one that versions are swapped behind.
+        self.proxies.keep_only(&spec.name, if process.fronted { &process.ports } else { &[] });
         let ports = if process.fronted { self.proxy(spec, process, &shim).await? } else { Ports::new() };
         let variables = variables(process, &self.inherited.current(), &ports, vault)?;
         let request = StartRequest {
