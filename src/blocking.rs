@@ -3,6 +3,9 @@
 //! Called by those who must have its result before they go on, in their own order: the environment's task saves its
 //! record, the fault journal is read. Long work belongs to `tokio::task::spawn_blocking`.
 
+use std::path::Path;
+
+use devenv_api::{ApiError, ErrorCode};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Does it here; what else this thread of the runtime has to do goes on in another.
@@ -12,6 +15,11 @@ pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
         // Tests have one thread, and threads of no runtime hold nobody up.
         _ => work(),
     }
+}
+
+/// Fails if the disk of a path that a user or a profile names does not answer, before anything waits for it.
+pub(crate) async fn reachable(path: &Path) -> Result<(), ApiError> {
+    devenv_files::read_in_time(vec![path.to_owned()], || ()).await.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))
 }
 
 /// For tests: whether another task of a runtime with one thread goes on while `work` blocks for as long as that task does

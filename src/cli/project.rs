@@ -9,6 +9,7 @@ use devenv_api::{ApiError, ErrorCode, HostPower, Problem, Severity, UpRequest};
 use serde::Serialize;
 
 mod images;
+mod in_time;
 mod select;
 
 use super::{
@@ -374,8 +375,13 @@ fn load_files_quietly(
     let project = session.project().map_err(|error| NotLoaded::Other(error.into()))?;
     let environment = environment();
     let trusted = trust::is_trusted(&project).map_err(|error| NotLoaded::Other(error.into()))?;
-    let request = ComposeRequest { project: &project, name, files, environment: &environment, profiles, services, trusted };
-    loader::load_compose(&request).map(Loaded).map_err(NotLoaded::Load)
+    let (name, files, profiles, services) = (name.to_owned(), files.to_owned(), profiles.to_owned(), services.to_owned());
+    in_time::loaded(move || {
+        let (files, profiles, services) = (files.as_slice(), profiles.as_slice(), services.as_slice());
+        let name = name.as_str();
+        loader::load_compose(&ComposeRequest { project: &project, name, files, environment: &environment, profiles, services, trusted })
+    })
+    .map(Loaded)
 }
 
 fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
@@ -386,8 +392,12 @@ fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     let user_directory = user_profiles().map_err(NotLoaded::Other)?;
     let environment = environment();
     let trusted = trust::is_trusted(&project).map_err(|error| NotLoaded::Other(error.into()))?;
-    let request = LoadRequest { project: &project, profile, environment: &environment, user_directory: Some(&user_directory), trusted };
-    loader::load(&request).map(Loaded).map_err(NotLoaded::Load)
+    let profile = profile.to_owned();
+    in_time::loaded(move || {
+        let (profile, user_directory) = (profile.as_str(), Some(user_directory.as_path()));
+        loader::load(&LoadRequest { project: &project, profile, environment: &environment, user_directory, trusted })
+    })
+    .map(Loaded)
 }
 
 /// The variables of this process that are text.

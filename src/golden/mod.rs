@@ -246,7 +246,7 @@ impl Golden {
         let container = spec.container()?;
         let image = self.engine.image(container.image.name()).await.ok()??;
         let scripts = match &spec.scripts {
-            Some(set) => script::fingerprint(set, project, checksums).ok()?,
+            Some(set) => script::fingerprint(set, project, checksums).await.ok()?,
             None => Vec::new(),
         };
         let mut workload = container.clone();

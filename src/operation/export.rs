@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     backup::compare,
+    blocking,
     environment::{Environment, Environments},
     error::internal,
     operation_store::Step,
@@ -37,6 +38,7 @@ async fn export(context: &Context, environment: &Environment, request: &Transfer
     let transfers = transfers_of(&service)?;
     context.environments().refuse_halted(environment, service.name.as_str()).await?;
     let place = PathBuf::from(&request.place);
+    blocking::reachable(&place).await?;
     let all = request.database.is_none() && place.is_dir();
     let (mut databases, mut steps) = (Vec::new(), Vec::new());
     for (database, file) in targets(transfers, &service, request.database.as_deref(), &place, all)? {

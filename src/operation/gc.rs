@@ -240,7 +240,9 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
 async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
     let record = environment.handle.record().await?;
     // Backups are made for the day on which everything else is gone.
-    let needless = all && Backups::of(environments.store(), &environment.id).is_empty() || !record.project.exists();
+    // A project on a disk that does not answer is not gone.
+    let is_gone = crate::blocking::reachable(&record.project).await.is_ok() && !record.project.exists();
+    let needless = all && Backups::of(environments.store(), &environment.id).is_empty() || is_gone;
     Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
 }
 

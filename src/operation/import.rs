@@ -65,6 +65,9 @@ async fn import(context: &Context, environment: &Environment, request: &Transfer
         Some(address) => Source::Server(remote(transfers, &service, address)?, address),
     };
     let import = Import { context, environment, request, service: &service, transfers };
+    if let Source::File(place) = &source {
+        crate::blocking::reachable(place).await?;
+    }
     import.check(&source)?;
     let (saved, remove) = backup::make(context, environment, std::slice::from_ref(&service.name)).await?;
     context.settle(&remove).await?;

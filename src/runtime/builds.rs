@@ -26,6 +26,8 @@ use crate::{
 
 /// A builder that says nothing for so long has gone.
 const SILENCE: Duration = Duration::from_mins(30);
+/// The most that a build secret may hold, in bytes: BuildKit takes no larger one.
+const LARGEST_SECRET: u64 = 500 << 10;
 /// Lines that a failure shows.
 const SHOWN: usize = 30;
 /// Changed files that a plan names.
@@ -38,6 +40,7 @@ pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<S
     if builds.is_empty() {
         return Ok(BTreeMap::new());
     }
+    let contexts = builds.iter().map(|(_, build)| build.context.clone()).collect();
     let read = move || -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
         let all = builds.into_iter().map(|(name, build)| {
             let manifest = manifest(&build).map_err(|reason| unreadable(&name, &reason))?;
@@ -45,9 +48,9 @@ pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<S
         });
         all.collect()
     };
-    let manifests = tokio::task::spawn_blocking(read)
+    let manifests = devenv_files::read_in_time(contexts, read)
         .await
-        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the build contexts: {error}")))??;
+        .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot read the build contexts: {error}")))??;
     for (name, manifest) in &manifests {
         if let Some(service) = spec.services.get_mut(name) {
             service.set_content(manifest.fingerprint());
@@ -115,7 +118,8 @@ impl Builds {
         let inputs = inputs(build, no_cache, variables).await.map_err(Evidence::of)?;
         // What changes from here on is in the image or not, and not in the list: the next `up` builds once more.
         let read = build.clone();
-        let manifest = tokio::task::spawn_blocking(move || manifest(&read)).await.map_err(|error| Evidence::of(error.to_string()))?;
+        let manifest = devenv_files::read_in_time(vec![read.context.clone()], move || manifest(&read)).await;
+        let manifest = manifest.map_err(|error| Evidence::of(format!("its build context cannot be read: {error}")))?;
         let manifest = manifest.map_err(|reason| Evidence::of(format!("its image cannot be built: {reason}")))?;
         let mut log = self.logs.writer(spec.name.as_str()).ok();
         let mut last = VecDeque::new();
@@ -175,9 +179,12 @@ async fn inputs(build: &ImageBuild, no_cache: bool, variables: &BTreeMap<String,
             BuildSecret::Variable(name) => variables.get(name).map(|value| value.clone().into_bytes()).ok_or_else(|| {
                 format!("the build secret `{id}` needs the variable `{name}`, which is not set: export it, and run the command again")
             })?,
-            BuildSecret::File(path) => tokio::fs::read(path)
-                .await
-                .map_err(|error| format!("the build secret `{id}` cannot be read: {}: {error}", path.display()))?,
+            BuildSecret::File(path) => {
+                let own = path.clone();
+                let read = devenv_files::read_in_time(vec![own.clone()], move || devenv_files::read_bounded(&own, LARGEST_SECRET)).await;
+                read.and_then(|read| read.map_err(Into::into))
+                    .map_err(|error| format!("the build secret `{id}` cannot be read: {}: {error}", path.display()))?
+            }
         };
         inputs.secrets.insert(id.clone(), value);
     }

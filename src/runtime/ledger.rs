@@ -68,7 +68,7 @@ impl EnvironmentRuntime {
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
         let recorded = self.recorded.lock().expect("no code panics while it holds this lock").get(&set.service).cloned();
         match recorded {
-            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums),
+            Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums).await,
             None => Ok(Vec::new()),
         }
     }

@@ -14,6 +14,7 @@ mod faults;
 mod forgotten;
 mod golden;
 mod held;
+mod hostile_disk;
 mod panics;
 mod several;
 mod state_directory;

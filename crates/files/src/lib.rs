@@ -6,9 +6,10 @@
 //! process that is killed leaves one behind: its name ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
 //!
 //! [`read_bounded`] and [`open_regular`] read files that a user or a profile names: never a pipe, a device or without end.
-//! [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
+//! [`read_in_time`] does so where a disk may hang. [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
 
 mod bounded;
+mod in_time;
 mod owner;
 
 use std::{
@@ -22,6 +23,7 @@ use std::{
 use tempfile::{Builder, NamedTempFile};
 
 pub use bounded::{ReadError, open_regular, read_bounded, read_text_bounded};
+pub use in_time::read_in_time;
 pub use owner::{Untrusted, untrusted};
 
 /// The suffix of a file that is not in its place yet.

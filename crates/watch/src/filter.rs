@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -34,6 +33,8 @@ const ALWAYS: &[&str] = &[
     "*.kate-swp",
     "*.vsctmp",
 ];
+/// The most that a file of patterns may hold, in bytes; a larger one ignores nothing.
+const LARGEST_RULES: u64 = 1 << 20;
 const GIT: &str = ".gitignore";
 const DOCKER: &str = ".dockerignore";
 
@@ -127,12 +128,12 @@ fn git_directory(repository: &Path) -> Option<PathBuf> {
     if git.is_dir() {
         return Some(git);
     }
-    let text = fs::read_to_string(git).ok()?;
+    let text = devenv_files::read_text_bounded(&git, LARGEST_RULES).ok()?;
     Some(repository.join(text.strip_prefix("gitdir:")?.trim()))
 }
 
 fn from_file(root: &Path, file: &Path, line: impl Fn(&str) -> Option<String>) -> Option<Gitignore> {
-    let text = fs::read_to_string(file).ok()?;
+    let text = devenv_files::read_text_bounded(file, LARGEST_RULES).ok()?;
     let lines: Vec<String> = text.lines().filter_map(line).collect();
     Some(from_lines(root, lines.iter().map(String::as_str)))
 }
@@ -159,6 +160,8 @@ fn docker_to_git(line: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

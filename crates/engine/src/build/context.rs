@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use devenv_files::ReadError;
 use devenv_spec::ImageBuild;
 use globset::{GlobBuilder, GlobMatcher};
 use sha2::{Digest, Sha256};
@@ -21,7 +22,7 @@ use sha2::{Digest, Sha256};
 const MOST_HASHES: usize = 200_000;
 /// A file that changed this recently may change again within the same tick of the file system's clock.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The largest Dockerfile that is read, in bytes.
+/// The largest Dockerfile or `.dockerignore` that is read, in bytes.
 const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +64,8 @@ impl BuildContext {
         if let Some(text) = &build.options.dockerfile_inline {
             dockerfile.extend_from_slice(text.as_bytes());
         } else {
-            std::fs::File::open(&file)
-                .and_then(|opened| opened.take(LARGEST_DOCKERFILE).read_to_end(&mut dockerfile))
-                .map_err(|source| ContextError::Dockerfile { path: file.clone(), source })?;
+            dockerfile = devenv_files::read_bounded(&file, LARGEST_DOCKERFILE)
+                .map_err(|error| ContextError::Dockerfile { path: file.clone(), source: error.into() })?;
         }
         let ignored = Ignored::of(&root, &file)?;
         let entries = entries(&root, &ignored).map_err(|(path, source)| ContextError::Unreadable { path, source })?;
@@ -149,7 +149,7 @@ fn content_hash(full: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
         return Ok(*hash);
     }
     let mut hasher = Sha256::new();
-    let mut file = std::fs::File::open(full)?;
+    let mut file = devenv_files::open_regular(full)?;
     let mut piece = vec![0; 128 << 10];
     loop {
         let read = file.read(&mut piece)?;
@@ -217,10 +217,10 @@ impl Ignored {
         let mut own = dockerfile.as_os_str().to_owned();
         own.push(".dockerignore");
         for path in [PathBuf::from(own), root.join(".dockerignore")] {
-            match std::fs::read_to_string(&path) {
+            match devenv_files::read_text_bounded(&path, LARGEST_DOCKERFILE) {
                 Ok(text) => return Self::parse(&text, &path),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(ContextError::Unreadable { path, source }),
+                Err(ReadError::Missing) => {}
+                Err(error) => return Err(ContextError::Unreadable { path, source: error.into() }),
             }
         }
         Ok(Self::default())

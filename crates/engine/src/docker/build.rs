@@ -83,7 +83,7 @@ async fn read(build: &ImageBuild) -> Result<BuildContext, EngineError> {
         return Err(failed(build, message));
     }
     let own = build.clone();
-    let context = tokio::task::spawn_blocking(move || BuildContext::read(&own)).await;
+    let context = devenv_files::read_in_time(vec![own.context.clone()], move || BuildContext::read(&own)).await;
     context.map_err(|error| failed(build, error.to_string()))?.map_err(|error| failed(build, with_cause(&error)))
 }
 

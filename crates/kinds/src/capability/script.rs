@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use devenv_api::LedgerMode;
@@ -39,9 +39,9 @@ pub enum Content {
 pub struct ScriptFormat(pub &'static str);
 
 /// Checksums by a file's identity, size and time of change, so that an unchanged file is read once.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checksums {
-    pub(crate) known: Mutex<HashMap<PathBuf, (Stamp, Known)>>,
+    pub(crate) known: Arc<Mutex<HashMap<PathBuf, (Stamp, Known)>>>,
 }
 
 /// Identity, size and time of change.

@@ -12,7 +12,6 @@ use std::{
 
 use devenv_api::LedgerMode;
 use sha2::{Digest, Sha256};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     folder::{self, Entry},
@@ -40,17 +39,12 @@ pub struct Gathered {
 }
 
 /// The scripts of `paths`, in the order in which they are applied.
-pub fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
-    // A slow disk holds up no other task of the runtime.
-    in_place(|| gathered(project, target, paths, seed, checksums))
-}
-
-/// Blocks this thread of the runtime, and lets its other tasks go on in another.
-fn in_place<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current() {
-        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    }
+pub async fn gather(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
+    let named = paths.iter().map(|path| project.join(path)).collect();
+    let (project, target, own, checksums) = (project.to_owned(), target.clone(), paths.to_owned(), checksums.clone());
+    devenv_files::read_in_time(named, move || gathered(&project, &target, &own, seed, &checksums))
+        .await
+        .unwrap_or_else(|error| Err(ScriptError::of(&paths.join(", "), format!("cannot be read: {error}"))))
 }
 
 fn gathered(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
@@ -295,7 +289,7 @@ pub mod tests {
 
     /// One file as a script for PostgreSQL.
     pub fn file(project: &Path, path: &str) -> Script {
-        gather(project, &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap().scripts.remove(0)
+        gathered(project, &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap().scripts.remove(0)
     }
 
     #[test]
@@ -316,7 +310,7 @@ pub mod tests {
         ] {
             fs::write(at(name), name).unwrap();
         }
-        let found = gather(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
+        let found = gathered(project.path(), &postgres(), &["init/".into(), "x.sh".into()], false, &Checksums::default()).unwrap();
         let found: Vec<_> = found.scripts.iter().map(|script| (script.path.as_str(), script.format.0)).collect();
         assert_eq!(
             found,
@@ -335,12 +329,26 @@ pub mod tests {
         let project = tempfile::tempdir().unwrap();
         fs::write(project.path().join("a.xlsx"), "").unwrap();
         let fails =
-            |path: &str| gather(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
+            |path: &str| gathered(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err().to_string();
         let pipe = std::process::Command::new("mkfifo").arg(project.path().join("pipe.sql")).status();
         assert!(pipe.unwrap().success());
         assert_eq!(fails("pipe.sql"), "pipe.sql: cannot be read: is not a regular file");
         assert_eq!(fails("none"), "none: no such file or directory");
         assert_eq!(fails("a.xlsx"), "a.xlsx: is not a script for this kind of service");
+    }
+
+    #[test]
+    fn a_pipe_as_a_script_or_in_a_directory_of_scripts_is_refused_at_once() {
+        let project = tempfile::tempdir().unwrap();
+        fs::create_dir(project.path().join("init")).unwrap();
+        for path in ["a.sql", "init/b.sql"] {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, project.path().join(path), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }
+        for path in ["a.sql", "init/"] {
+            let error = gathered(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default()).unwrap_err();
+            assert!(error.to_string().contains("is not a regular file"), "{error}");
+        }
     }
 
     #[test]
@@ -357,7 +365,7 @@ pub mod tests {
             ("SELECT 1; -- devenv: mode=always", LedgerMode::Once),
         ] {
             fs::write(&path, text).unwrap();
-            let script = gather(project.path(), &postgres(), &["a.sql".into()], false, &checksums).unwrap().scripts.remove(0);
+            let script = gathered(project.path(), &postgres(), &["a.sql".into()], false, &checksums).unwrap().scripts.remove(0);
             assert_eq!(script.mode, mode, "{text}");
             assert!(!seen.contains(&script.checksum), "{text}");
             seen.push(script.checksum);

@@ -74,7 +74,7 @@ pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> R
     // Every file is found before the first is applied, so that one that cannot be leaves nothing half-done.
     let mut sources = Vec::new();
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
-        match gather(set, source, cx) {
+        match gather(set, source, cx).await {
             Ok(Gathered { scripts, notices: found }) => {
                 notices.extend(found.into_iter().filter(|_| is_pending(&scripts, known_of(&mut after, source))));
                 sources.push((source, scripts));
@@ -189,12 +189,17 @@ pub async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<Dat
 }
 
 /// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
-pub fn view(set: &ScriptSet, recorded: &[DatabaseRecords], project: &Path, checksums: &Checksums) -> Result<Vec<LedgerEntry>, ScriptError> {
+pub async fn view(
+    set: &ScriptSet,
+    recorded: &[DatabaseRecords],
+    project: &Path,
+    checksums: &Checksums,
+) -> Result<Vec<LedgerEntry>, ScriptError> {
     let mut entries = Vec::new();
     for (database, recorded) in recorded {
         let mut scripts = Vec::new();
         for source in set.sources.iter().filter(|source| source.place.database() == database.as_deref()) {
-            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums)?.scripts);
+            scripts.extend(files::gather(project, &set.target, &source.paths, source.seed, checksums).await?.scripts);
         }
         entries.extend(plan::view(set.service.as_str(), database.as_deref(), &scripts.iter().collect::<Vec<_>>(), recorded));
     }
@@ -210,7 +215,7 @@ pub fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
 /// Records today's file as what was applied, without touching data. `false` if no source of the set has that path.
 pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut accepted = false;
-    for (source, script) in found(set, path, cx)? {
+    for (source, script) in found(set, path, cx).await? {
         let mut store = open(set, &source.place, cx).await?;
         store.accept(&script).await?;
         store.close().await;
@@ -222,7 +227,7 @@ pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Resu
 /// Applies a script again from its beginning, whatever is recorded of it. `false` if no source of the set has that path.
 pub async fn run_again(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut ran = false;
-    for (source, script) in found(set, path, cx)? {
+    for (source, script) in found(set, path, cx).await? {
         let mut store = open(set, &source.place, cx).await?;
         store.settle(cx).await?;
         store.forget(&script).await?;
@@ -233,31 +238,32 @@ pub async fn run_again(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> R
     Ok(ran)
 }
 
-fn found<'a>(set: &'a ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<Vec<(&'a ScriptSource, Script)>, ScriptError> {
+async fn found<'a>(set: &'a ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<Vec<(&'a ScriptSource, Script)>, ScriptError> {
     let mut found = Vec::new();
     for source in &set.sources {
-        found.extend(gather(set, source, cx)?.scripts.into_iter().filter(|script| script.path == path).map(|script| (source, script)));
+        found
+            .extend(gather(set, source, cx).await?.scripts.into_iter().filter(|script| script.path == path).map(|script| (source, script)));
     }
     Ok(found)
 }
 
 /// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
-pub fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
+pub async fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
     let mut found = Vec::new();
     for source in &set.sources {
         let place = match &source.place {
             ScriptPlace::Service => String::new(),
             ScriptPlace::Database { name, role, .. } => format!("{name} as {role}"),
         };
-        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums)?.scripts {
+        for script in files::gather(project, &set.target, &source.paths, source.seed, checksums).await?.scripts {
             found.push((format!("{place}: {}", script.path), script.checksum));
         }
     }
     Ok(found)
 }
 
-fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Gathered, ScriptError> {
-    files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums)
+async fn gather(set: &ScriptSet, source: &ScriptSource, cx: &ScriptContext<'_>) -> Result<Gathered, ScriptError> {
+    files::gather(cx.project, &set.target, &source.paths, source.seed, cx.checksums).await
 }
 
 async fn open(set: &ScriptSet, place: &ScriptPlace, cx: &ScriptContext<'_>) -> Result<Box<dyn ScriptStore>, ScriptError> {

@@ -18,11 +18,11 @@ use devenv_spec::ScriptSet;
 pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
     let applied = super::apply(set, choice, cx).await?;
     applied.result?;
-    view(set, &applied.after, cx.project, cx.checksums)
+    view(set, &applied.after, cx.project, cx.checksums).await
 }
 
 pub async fn ledger(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<LedgerEntry>, ScriptError> {
-    view(set, &recorded(set, cx).await?, cx.project, cx.checksums)
+    view(set, &recorded(set, cx).await?, cx.project, cx.checksums).await
 }
 
 /// A container of a test, removed when the test ends.

@@ -76,7 +76,9 @@ async fn send_content(id: u64, content: &Content, outgoing: &mut Outgoing) -> io
             }
         }
         Content::File(path) => {
-            let mut file = tokio::fs::File::open(path).await?;
+            let own = path.clone();
+            let opened = devenv_files::read_in_time(Vec::new(), move || devenv_files::open_regular(&own)).await?;
+            let mut file = tokio::fs::File::from_std(opened?);
             let mut piece = vec![0; PIECE];
             loop {
                 let read = file.read(&mut piece).await?;
