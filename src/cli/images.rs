@@ -56,6 +56,8 @@ enum Command {
     },
     /// Load images from an archive.
     ///
+    /// Names the images that it replaced. Refuses an archive that would replace an image that devenv makes itself, and a compressed one.
+    ///
     /// Example: devenv images load images.tar
     Load {
         /// The archive to read.
@@ -135,12 +137,19 @@ async fn pulled(session: &Session, profile: Option<&str>) -> Result<Vec<String>,
 fn print(images: &Images, session: &Session) -> Result<(), Failure> {
     Ok(session.printer.result(images, || {
         let rows = images.images.iter().map(|image| {
-            let short = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-            let how = if image.fetched { "pulled" } else { "here" };
-            [image.name.clone(), short, bytesize::ByteSize(image.size).to_string(), how.to_owned()]
+            let how = match &image.replaced {
+                Some(former) => format!("replaced {}", short_id(former)),
+                None if image.fetched => "pulled".to_owned(),
+                None => "here".to_owned(),
+            };
+            [image.name.clone(), short_id(&image.id), bytesize::ByteSize(image.size).to_string(), how]
         });
         table::columns(["IMAGE", "ID", "SIZE", ""], rows)
     })?)
+}
+
+fn short_id(id: &str) -> String {
+    id.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
 impl Locked {
@@ -213,7 +222,7 @@ mod tests {
     use super::*;
 
     fn image(name: &str, id: &str, digest: Option<&str>) -> ImageEntry {
-        ImageEntry { name: name.to_owned(), id: id.to_owned(), digest: digest.map(str::to_owned), size: 1, fetched: false }
+        ImageEntry { name: name.to_owned(), id: id.to_owned(), digest: digest.map(str::to_owned), size: 1, fetched: false, replaced: None }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Images for machines that are to ask no registry: pulled ahead, written to an archive, taken over from one.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, io::Seek, path::Path, sync::Arc};
 
 use devenv_api::{ApiError, ErrorCode, FetchMessage, ImageEntry, Images};
 use devenv_files::Durability;
@@ -8,6 +8,7 @@ use futures_util::{StreamExt, future::join_all};
 use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc};
 use tokio_util::io::ReaderStream;
 
+use super::image_names::{is_own, named_in};
 use crate::{
     engine::{Engine, EngineError},
     error::{describe, no_engine},
@@ -64,6 +65,7 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
         images.push(entry(engine, name).await.map_err(|error| image_error(&error))?.ok_or_else(missing)?);
     }
     let failed = |error: std::io::Error| unwritable(file, &error);
+    crate::blocking::reachable(file).await?;
     devenv_files::check_replaceable(file).map_err(failed)?;
     // It contains no secrets; the permissions of the directory decide who may read it.
     let unfinished = devenv_files::unfinished(file, 0o666).map_err(failed)?;
@@ -89,24 +91,53 @@ async fn write(engine: &dyn Engine, names: &[String], mut output: File) -> Resul
     output.sync_all().await.map_err(WriteError::File)
 }
 
+/// Loads an archive, which anybody may have made: none of its images takes the place of one that devenv makes, and the answer says which
+/// images it has replaced.
 pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, ApiError> {
-    let archive = crate::blocking::in_place(|| devenv_files::open_regular(file)).map_err(|error| {
+    let own = file.to_owned();
+    let look = move || {
+        let mut archive = devenv_files::open_regular(&own)?;
+        let named = named_in(&archive)?;
+        archive.rewind()?;
+        Ok((archive, named))
+    };
+    let looked = devenv_files::read_in_time(vec![file.to_owned()], look).await;
+    let (archive, named) = looked.and_then(|looked: std::io::Result<_>| looked).map_err(|error| {
         ApiError::new(ErrorCode::Usage, format!("{} {error}", file.display())).hint("create the archive with `devenv images save FILE`")
     })?;
+    if let Some(own) = named.iter().find(|name| is_own(name)) {
+        let message = format!("{} contains `{own}`, an image that devenv makes itself: nothing is loaded", file.display());
+        return Err(ApiError::new(ErrorCode::Usage, message).hint("create the archive with `devenv images save FILE`"));
+    }
+    let mut former = BTreeMap::new();
+    for name in named {
+        if let Some(id) = engine.image(&name).await.map_err(|error| image_error(&error))? {
+            former.insert(name, id);
+        }
+    }
     let names = engine
         .load_images(ReaderStream::with_capacity(File::from_std(archive), PIECE).boxed())
         .await
         .map_err(|error| image_error(&error))?;
     let mut images = Vec::new();
     for name in names {
-        images.extend(entry(engine, &name).await.map_err(|error| image_error(&error))?);
+        let Some(loaded) = entry(engine, &name).await.map_err(|error| image_error(&error))? else { continue };
+        let replaced = former.remove(&name).filter(|id| *id != loaded.id);
+        images.push(ImageEntry { replaced, ..loaded });
     }
     Ok(Images { images })
 }
 
 async fn entry(engine: &dyn Engine, name: &str) -> Result<Option<ImageEntry>, EngineError> {
     let facts = engine.image_facts(name).await?;
-    Ok(facts.map(|facts| ImageEntry { name: name.to_owned(), id: facts.id, digest: facts.digest, size: facts.size, fetched: false }))
+    Ok(facts.map(|facts| ImageEntry {
+        name: name.to_owned(),
+        id: facts.id,
+        digest: facts.digest,
+        size: facts.size,
+        fetched: false,
+        replaced: None,
+    }))
 }
 
 fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
@@ -148,6 +179,21 @@ mod tests {
         let loaded = load(&there, &file).await.unwrap();
         assert_eq!(loaded.images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>(), ["redis:8.0", "postgres:17"]);
         assert!(there.image("postgres:17").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_archive_does_not_replace_devenvs_own_images_and_the_answer_names_others_that_it_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("images.tar");
+        let there = FakeEngine::new().with_image("redis:8.0").with_image("devenv-holder:1");
+        save(&there, &["redis:8.0".to_owned()], &file).await.unwrap();
+        let here = FakeEngine::new().with_image_of("redis:8.0", "sha256:mine");
+        let loaded = load(&here, &file).await.unwrap();
+        assert_eq!(loaded.images[0].replaced.as_deref(), Some("sha256:mine"));
+        save(&there, &["devenv-holder:1".to_owned()], &file).await.unwrap();
+        let error = load(&here, &file).await.unwrap_err();
+        assert!(error.message.contains("`devenv-holder:1`, an image that devenv makes itself"), "{}", error.message);
+        assert_eq!(here.image("devenv-holder:1").await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod builds;
 pub(crate) mod host_processes;
+mod image_names;
 pub(crate) mod images;
 pub(crate) mod inherited;
 mod ledger;

@@ -176,7 +176,8 @@ fn sensitive_values(spec: &EnvironmentSpec) -> Vec<String> {
         Workload::Container(container) => container.environment.values(),
         Workload::Process(process) => process.environment.values(),
     });
-    let values = templates.chain(services).flat_map(Template::sensitive);
+    let files = spec.services.values().filter_map(|service| service.container()).flat_map(|container| &container.files);
+    let values = templates.chain(services).chain(files.map(|file| &file.content)).flat_map(Template::sensitive);
     values.filter(|value| value.len() >= SHORTEST).map(str::to_owned).collect()
 }
 

@@ -85,6 +85,10 @@ impl Corner {
         self.root.path().join("state")
     }
 
+    pub(crate) fn run_directory(&self) -> PathBuf {
+        self.root.path().join("run")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match self.group {
             None => Command::new(binary()),
@@ -103,6 +107,10 @@ impl Corner {
 
     pub(crate) fn devenv(&self, line: &[&str]) -> Ended {
         Ended::of(self.command(line).output().unwrap())
+    }
+
+    pub(crate) fn devenv_with_variables(&self, line: &[&str], variables: &[(&str, String)]) -> Ended {
+        Ended::of(self.command(line).envs(variables.iter().map(|(name, value)| (name, value))).output().unwrap())
     }
 
     /// A command that runs on its own, with its output discarded.
@@ -214,7 +222,7 @@ impl Corner {
         assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
     }
 
-    fn owner(&self) -> Option<String> {
+    pub(crate) fn owner(&self) -> Option<String> {
         fs::read_to_string(self.state().join("owner")).ok()
     }
 

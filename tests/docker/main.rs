@@ -18,6 +18,7 @@ mod interrupted;
 mod kinds;
 mod lifecycle;
 mod places;
+mod planted;
 mod ports;
 mod recovery;
 mod reload;

@@ -18,4 +18,5 @@ mod hostile_disk;
 mod panics;
 mod several;
 mod state_directory;
+mod users;
 mod world;

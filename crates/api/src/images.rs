@@ -22,6 +22,9 @@ pub struct ImageEntry {
     /// It was pulled by this request.
     #[serde(default)]
     pub fetched: bool,
+    /// The image that had this name before an archive was loaded, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
 }
 
 /// Pulls these images if they are missing.

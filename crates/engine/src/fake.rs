@@ -4,6 +4,7 @@
 //! names of the trait's methods), decide how a container answers a signal, make one exit, write or disappear,
 //! and read the calls that it received. `events` and `logs` are delivered as they happen; time is tokio's.
 
+mod archive;
 mod calls;
 mod containers;
 mod script;
@@ -26,6 +27,7 @@ use super::{
     ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
     PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
+use archive::{list_of, listed_in};
 use calls::CallGuard;
 use devenv_spec::{ImageBuild, Resources};
 use state::{State, missing, refused};
@@ -150,12 +152,12 @@ impl Engine for FakeEngine {
         Ok(self.lock().images.get(name).map(|id| ImageFacts { id: id.clone(), digest: None, size: id.len() as u64 }))
     }
 
-    /// The archive holds the names, one per line.
+    /// The archive holds the list of an archive of images, and no layers.
     fn save_images(&self, names: &[String]) -> BoxStream<'static, Result<bytes::Bytes, EngineError>> {
         let known = names.iter().find(|name| !self.lock().images.contains_key(*name));
         let archive = match known {
             Some(name) => Err(missing("image", name)),
-            None => Ok(bytes::Bytes::from(names.join("\n"))),
+            None => Ok(list_of(names)),
         };
         stream::iter([archive]).boxed()
     }
@@ -166,7 +168,7 @@ impl Engine for FakeEngine {
         while let Some(Ok(piece)) = archive.next().await {
             text.extend_from_slice(&piece);
         }
-        let names: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+        let names = listed_in(&text);
         let mut state = self.lock();
         state.images.extend(names.iter().map(|name| (name.clone(), format!("sha256:{name}"))));
         Ok(names)

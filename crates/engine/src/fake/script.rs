@@ -37,7 +37,13 @@ impl FakeEngine {
     }
 
     pub fn with_image(self, name: &str) -> Self {
-        self.lock().images.insert(name.to_owned(), format!("sha256:{name}"));
+        self.with_image_of(name, &format!("sha256:{name}"))
+    }
+
+    /// With an image of this id, which another engine may have under the same name with another id.
+    #[must_use]
+    pub fn with_image_of(self, name: &str, id: &str) -> Self {
+        self.lock().images.insert(name.to_owned(), id.to_owned());
         self
     }
 

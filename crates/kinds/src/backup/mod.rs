@@ -24,3 +24,25 @@ pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).await?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dump_is_its_owners_alone_and_takes_no_place_of_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (open, link) = (directory.path().join("open"), directory.path().join("link"));
+        fs::write(&open, "former").unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+        private(&open).await.unwrap();
+        assert_eq!(fs::metadata(&open).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&open, "kept").unwrap();
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        assert!(private(&link).await.is_err());
+        assert!(private(std::path::Path::new("/dev/null")).await.is_err());
+        assert_eq!(fs::read_to_string(&open).unwrap(), "kept");
+    }
+}

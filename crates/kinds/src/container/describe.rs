@@ -315,9 +315,10 @@ impl ContainerFile {
     /// `number` is that of a file whose text is a secret.
     fn describe(&self, path: &str, number: Option<usize>, cx: &Context<'_>) -> FileSpec {
         let text = self.file.as_ref().and_then(|file| cx.assets.get(file)).or(self.content.as_ref());
-        let content = match number.filter(|_| self.content.is_some()) {
-            Some(number) => Template::secret(cx.secret(&file_secret(number))),
-            None => Template::text(text.cloned().unwrap_or_default()),
+        let content = match (number, text) {
+            (Some(number), _) if self.content.is_some() => Template::secret(cx.secret(&file_secret(number))),
+            (Some(_), Some(text)) => Template::default().then_sensitive(text),
+            (_, text) => Template::text(text.cloned().unwrap_or_default()),
         };
         let mode = self.mode.as_ref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(READABLE);
         FileSpec { path: path.to_owned(), mode, uid: self.uid, gid: self.gid, content }

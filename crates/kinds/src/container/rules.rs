@@ -12,7 +12,7 @@ use devenv_document::{
     value::{image_name, positive},
 };
 
-use devenv_spec::Size;
+use devenv_spec::{Size, sensitive};
 
 use super::ContainerKind;
 use crate::capability::{KindReload, Rules, ServiceNode};
@@ -50,6 +50,22 @@ fn settings(fields: &Node, findings: &mut Findings) {
     }
     for label in fields.get("labels").into_iter().flat_map(Node::entries).filter(|(name, _)| name.starts_with("dev.devenv.")) {
         findings.error(label.1.key, "bad-name", format!("the label `{}` is one of devenv's own", label.0));
+    }
+}
+
+/// Arguments of a build are kept in the history of the image, which everybody who has the image can read.
+fn build_arguments(build: &Node, findings: &mut Findings) {
+    for (name, entry) in build.get("args").into_iter().flat_map(Node::entries) {
+        let value = entry.node.text().unwrap_or_default();
+        if !value.is_empty() && (sensitive::sounds_secret(name) || sensitive::password_of_url(value).is_some()) {
+            findings
+                .warning(
+                    entry.key,
+                    "secret-in-image",
+                    format!("the build argument `{name}` looks like a secret, and stays in the image's history"),
+                )
+                .hint("list it under `build.secrets`, and use `RUN --mount=type=secret` in the Dockerfile");
+        }
     }
 }
 
@@ -150,6 +166,9 @@ impl Rules for ContainerKind {
             } else if !targets.insert(path) {
                 findings.error(target.span, "given-twice", format!("two volumes have the target `{path}`"));
             }
+        }
+        if let Some(build) = fields.get("build") {
+            build_arguments(build, findings);
         }
         settings(fields, findings);
         files(fields, findings);
