@@ -66,5 +66,6 @@ bench: build      ## Run the benchmarks, compared with the alternatives
 	@scripts/setup images --all
 	python3 benches/run.py --binary $(BINARY)
 
-fuzz:             ## Fuzz the profile loader for a minute (needs cargo-fuzz and a nightly toolchain)
-	cargo +nightly fuzz run profile -- -max_total_time=60
+fuzz:             ## Fuzz each target for a minute on the nightly toolchain (FUZZ_SECONDS=60 FUZZ_TARGETS="…")
+	@scripts/setup build
+	scripts/fuzz $(FUZZ_TARGETS)

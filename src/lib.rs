@@ -46,10 +46,3 @@ pub fn main() -> std::process::ExitCode {
         .or_else(|| kinds::main_if_asked(arguments()))
         .unwrap_or_else(cli::main)
 }
-
-/// The door for `fuzz/`, which alone builds with this: everything that a profile's bytes go through.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub fn check_profile(bytes: &[u8]) {
-    profile::check_bytes(bytes);
-}

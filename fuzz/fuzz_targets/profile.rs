@@ -1,6 +1,4 @@
-//! Any bytes as a profile: loading ends, without a panic, and within a bound of memory.
-//!
-//! `cargo +nightly fuzz run profile fuzz/corpus/profile tests/fixtures/profiles/good tests/fixtures/profiles/bad`
+//! Any bytes as a profile: reading, filling in, checking and merging end, without a panic and within a bound of memory.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| devenv::check_profile(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| devenv_profile::check_bytes(bytes));

@@ -92,6 +92,22 @@ fn sgr(text: &str) -> Option<usize> {
     Some("\x1b[".len() + end + 1)
 }
 
+/// What holds for any text: nothing in what is shown moves the cursor, and JSON stays the same document.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check(text: &str) {
+    let shown = visible(text);
+    for (at, _) in shown.match_indices('\x1b') {
+        assert!(sgr(&shown[at..]).is_some(), "{text:?} became {shown:?}");
+    }
+    let hidden = |c: char| is_hidden(c) && c != '\x1b';
+    assert!(!shown.contains(hidden), "{text:?} became {shown:?}");
+    assert_eq!(visible(&shown), shown, "shown twice");
+    let json = serde_json::json!({ "text": text }).to_string();
+    let json_shown = visible_json(&json);
+    assert!(!json_shown.contains(is_hidden), "{json_shown}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json_shown).expect("it is JSON")["text"], text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,11 +151,7 @@ mod tests {
                     alphabet[(seed >> 33) as usize % alphabet.len()]
                 })
                 .collect();
-            let shown = visible(&text);
-            for (at, _) in shown.match_indices('\x1b') {
-                assert!(sgr(&shown[at..]).is_some(), "{text:?} became {shown:?}");
-            }
-            assert!(!shown.contains(['\u{9b}', '\x07', '\r']), "{text:?} became {shown:?}");
+            check(&text);
         }
     }
 }

@@ -5,6 +5,8 @@ mod deliveries;
 mod diagnosis;
 mod faults;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod login;
 mod metrics;

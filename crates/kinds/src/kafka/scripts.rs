@@ -42,8 +42,8 @@ use crate::{
     },
 };
 
-const TOPICS: ScriptFormat = ScriptFormat("kafka-topics");
-const RECORDS: ScriptFormat = ScriptFormat("kafka-records");
+pub(super) const TOPICS: ScriptFormat = ScriptFormat("kafka-topics");
+pub(super) const RECORDS: ScriptFormat = ScriptFormat("kafka-records");
 const LEDGER: &str = "__devenv_ledger";
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -102,7 +102,7 @@ struct Topic {
 /// One record, in either kind of file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+pub(super) struct Record {
     topic: String,
     #[serde(default)]
     key: Option<Value>,
@@ -305,10 +305,10 @@ fn enqueue(producer: &ThreadedProducer<Deliveries>, mut record: BaseRecord<'_, S
 }
 
 /// What is done with a record and its place.
-type Taker<'a> = dyn FnMut(Place, &Record) -> Result<(), ScriptError> + 'a;
+pub(super) type Taker<'a> = dyn FnMut(Place, &Record) -> Result<(), ScriptError> + 'a;
 
 /// Calls with every record and its place.
-fn read(script: &Script, with: &mut Taker<'_>) -> Result<(), ScriptError> {
+pub(super) fn read(script: &Script, with: &mut Taker<'_>) -> Result<(), ScriptError> {
     if script.format == TOPICS {
         for (number, record) in (1..).zip(&document(script)?.records) {
             with(number, record)?;

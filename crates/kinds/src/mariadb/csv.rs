@@ -20,16 +20,16 @@ const ROWS: usize = 1000;
 const BYTES: usize = 1 << 20;
 
 /// One field: `None` is NULL.
-type Field = Option<String>;
+pub(super) type Field = Option<String>;
 
 /// Rows that are sent together, each with its line.
-type Batch = Vec<(u64, Vec<Field>)>;
+pub(super) type Batch = Vec<(u64, Vec<Field>)>;
 
 /// A table to fill.
-struct Table {
-    name: String,
+pub(super) struct Table {
+    pub(super) name: String,
     /// Of the columns in the file's order: whether it is a boolean, which the server writes as a small number.
-    booleans: Vec<bool>,
+    pub(super) booleans: Vec<bool>,
 }
 
 pub(super) async fn load(database: &mut Database, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
@@ -99,7 +99,7 @@ async fn insert(database: &mut Database, script: &Script, table: &Table, columns
     Err(ScriptError::of(&script.path, reason(&error)))
 }
 
-fn statement(table: &Table, columns: &[String], rows: &[(u64, Vec<Field>)]) -> String {
+pub(super) fn statement(table: &Table, columns: &[String], rows: &[(u64, Vec<Field>)]) -> String {
     let names: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
     let rows: Vec<String> = rows
         .iter()
@@ -148,7 +148,7 @@ async fn find_table(database: &mut Database, script: &Script, columns: &[String]
 }
 
 /// `item.csv` fills `item`, and `01-item.csv` `item` if there is no `01-item`.
-fn candidates(path: &str) -> Vec<String> {
+pub(super) fn candidates(path: &str) -> Vec<String> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.split_once(".csv").map_or(name, |(stem, _)| stem);
     let bare = stem.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -159,7 +159,7 @@ fn candidates(path: &str) -> Vec<String> {
 }
 
 /// Gives the records to `take` in batches, the header alone first; ends when that does not want more.
-fn read(script: &Script, mut take: impl FnMut(Result<Batch, ScriptError>) -> bool) {
+pub(super) fn read(script: &Script, mut take: impl FnMut(Result<Batch, ScriptError>) -> bool) {
     let fail = |message: String, line: u64| ScriptError::of(&script.path, message).at(line);
     let mut input = match source::open(script) {
         Ok(input) => BufReader::with_capacity(256 * 1024, input),

@@ -6,6 +6,8 @@ mod causes;
 mod csv;
 mod faults;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod golden;
 mod lease;
 mod ledger;

@@ -287,7 +287,7 @@ async fn followed(
 }
 
 /// Whether nothing but comments comes before a line: a statement that failed there was the first.
-fn is_first_statement(script: &Script, line: u64) -> bool {
+pub(super) fn is_first_statement(script: &Script, line: u64) -> bool {
     let Ok(input) = source::open(script) else { return false };
     let before = BufReader::new(input).lines().take(line.saturating_sub(1) as usize);
     before.map_while(Result::ok).all(|line| {
@@ -300,7 +300,7 @@ fn is_first_statement(script: &Script, line: u64) -> bool {
 }
 
 /// What the client said: `ERROR 1064 (42000) at line 3: You have…`. Its first line is ours.
-fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
+pub(super) fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
     let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
         return ScriptError::of(

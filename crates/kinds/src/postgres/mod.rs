@@ -23,6 +23,8 @@ use std::sync::Arc;
 use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Variables, abilities};
 
 pub use fields::Postgres;
+#[cfg(fuzzing)]
+pub use scripts::fuzzing;
 
 /// As profiles and records name it.
 pub const NAME: &str = "postgres";

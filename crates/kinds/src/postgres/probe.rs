@@ -10,7 +10,10 @@ use futures_util::{
     FutureExt,
     future::{self, BoxFuture, Either},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode, error::SqlState, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -91,8 +94,15 @@ pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<ProbeSuccess, ProbeF
 }
 
 async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure> {
+    answer_on(crate::probe::connect(login.port).await?, login, query).await
+}
+
+async fn answer_on<S>(stream: S, login: &Login<'_>, query: &'static str) -> Result<String, ProbeFailure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let config = login.config("devenv-probe");
-    let stream = Limited::new(crate::probe::connect(login.port).await?, LONGEST_ANSWER);
+    let stream = Limited::new(stream, LONGEST_ANSWER);
     let asked = async {
         let (client, connection) = over(&config, stream, login.tls.clone()).await?;
         driven(client, connection, |client| async move { first_value(&client, query).await }).await
@@ -102,13 +112,16 @@ async fn answer(login: &Login<'_>, query: &'static str) -> Result<String, ProbeF
 
 type Connected = (Client, BoxFuture<'static, Result<(), tokio_postgres::Error>>);
 
-async fn over(config: &Config, stream: Limited<TcpStream>, tls: Option<rustls::ClientConfig>) -> Result<Connected, tokio_postgres::Error> {
+async fn over<S>(config: &Config, stream: Limited<S>, tls: Option<rustls::ClientConfig>) -> Result<Connected, tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Some(tls) = tls else {
         let (client, connection) = config.connect_raw(stream, NoTls).await?;
         return Ok((client, connection.boxed()));
     };
     let mut tls = MakeRustlsConnect::new(tls);
-    let tls = MakeTlsConnect::<Limited<TcpStream>>::make_tls_connect(&mut tls, "127.0.0.1").expect("an address is a valid name");
+    let tls = MakeTlsConnect::<Limited<S>>::make_tls_connect(&mut tls, "127.0.0.1").expect("an address is a valid name");
     let (client, connection) = config.connect_raw(stream, tls).await?;
     Ok((client, connection.boxed()))
 }
@@ -189,6 +202,13 @@ pub fn words(port: u16, error: &tokio_postgres::Error) -> String {
             None => error.to_string(),
         },
     }
+}
+
+/// The door for `fuzz/`: a server that answers a probe's login and question with any bytes.
+#[cfg(fuzzing)]
+pub async fn fuzz<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) {
+    let login = Login { port: 1, user: "app", password: "secret".to_owned(), database: "app", tls: None };
+    let _ = answer_on(stream, &login, STARTED).await;
 }
 
 fn failure(port: u16, error: &tokio_postgres::Error) -> ProbeFailure {

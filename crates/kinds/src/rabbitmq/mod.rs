@@ -5,6 +5,8 @@ mod backup;
 mod causes;
 mod channel;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod management;
 mod probe;

@@ -38,7 +38,7 @@ const TOLD_EVERY: u64 = 100;
 /// One line of a `.jsonl` file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Message {
+pub(super) struct Message {
     /// The service's first, unless said.
     #[serde(default)]
     vhost: Option<String>,
@@ -217,7 +217,7 @@ impl Broker {
 }
 
 /// Where it is published, and as what: kept on the disk, where its queue is.
-fn published(message: &Message, vhost: &str) -> (String, Value) {
+pub(super) fn published(message: &Message, vhost: &str) -> (String, Value) {
     let vhost = message.vhost.as_deref().unwrap_or(vhost);
     let exchange = if message.exchange.is_empty() { "amq.default" } else { &message.exchange };
     let mut properties = serde_json::Map::new();

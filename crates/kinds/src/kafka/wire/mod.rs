@@ -11,7 +11,7 @@ mod removal;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -35,8 +35,8 @@ impl WireError {
 }
 
 /// One connection to one broker.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    stream: S,
     correlation: i32,
 }
 
@@ -62,8 +62,8 @@ pub struct Topic {
 /// What a request asks about; `None` is everything.
 pub type Names<'a> = Option<&'a [&'a str]>;
 
-impl Connection {
-    pub fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub fn new(stream: S) -> Self {
         Self { stream, correlation: 0 }
     }
 

@@ -1,6 +1,7 @@
 //! Where topics end, and how far consumer groups have got.
 
 use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Answer, Connection, WireError, check, put_array, put_string};
 
@@ -15,7 +16,7 @@ pub struct Offset {
 
 const LATEST: i64 = -1;
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The offset that the next record of each partition gets; partitions that this broker does not lead are left out.
     pub async fn ends(&mut self, topics: &[(String, u32)]) -> Result<Vec<Offset>, WireError> {
         let mut body = BytesMut::new();

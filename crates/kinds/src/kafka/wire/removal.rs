@@ -1,10 +1,11 @@
 //! What it takes to leave nothing behind: topics and groups are listed by their prefix, and deleted.
 
 use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ADMIN_MILLISECONDS, Answer, Connection, Outcome, WireError, check, put_array, put_string};
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub async fn delete_topics(&mut self, topics: &[String]) -> Result<Vec<Outcome>, WireError> {
         let mut body = BytesMut::new();
         put_array(&mut body, topics, |body, topic| put_string(body, topic));

@@ -9,6 +9,8 @@ mod complaint;
 mod csv;
 mod csv_records;
 mod dump;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod included;
 mod ledger;
 mod lexer;

@@ -6,6 +6,8 @@
 //! are applied in parts, each with the journal of how far the file is ([`run`]).
 
 mod command;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod ledger_copy;
 mod lines;
 mod run;

@@ -76,7 +76,7 @@ const OUTSIDE: [&str; 14] = [
 
 /// What is one step of the server.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Together(Vec<Command>),
     /// Not allowed in a script of the server.
     Alone(Command),
@@ -92,7 +92,7 @@ impl Part {
 }
 
 /// Which commands the server refuses in its scripts.
-type Outside = HashMap<String, bool>;
+pub(super) type Outside = HashMap<String, bool>;
 
 pub(super) async fn commands(server: &mut Server, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
     let began = Instant::now();
@@ -233,7 +233,7 @@ fn next<R: std::io::BufRead>(script: &Script, commands: &mut Commands<R>) -> Res
 }
 
 /// The names of all commands, each with the first line where it is used. Fails where a line cannot be.
-fn names(script: &Script) -> Result<Vec<(String, u64)>, ScriptError> {
+pub(super) fn names(script: &Script) -> Result<Vec<(String, u64)>, ScriptError> {
     let mut input = open(script)?;
     let mut names: Vec<(String, u64)> = Vec::new();
     let mut transaction = None;
@@ -257,7 +257,7 @@ fn names(script: &Script) -> Result<Vec<(String, u64)>, ScriptError> {
 }
 
 /// Hands on the file's parts, without the commands that are done already, until `take` wants no more.
-fn divided(script: &Script, outside: &Outside, passed_over: u64, take: &mut dyn FnMut(Part) -> bool) -> Result<(), ScriptError> {
+pub(super) fn divided(script: &Script, outside: &Outside, passed_over: u64, take: &mut dyn FnMut(Part) -> bool) -> Result<(), ScriptError> {
     let mut input = open(script)?;
     let mut parts = Parts { take, together: Vec::new(), words: 0, bytes: 0, passed_over };
     let mut transaction: Option<Vec<Command>> = None;
