@@ -205,6 +205,19 @@ impl Loaded {
         }
     }
 
+    /// The profile as a Compose file. What came from Compose files goes back as it came.
+    pub(super) fn as_compose(&self, name: Option<&str>) -> crate::profile::Rendering {
+        match &self.0.shown {
+            Some(document) => crate::profile::Rendering {
+                text: crate::profile::render(document, name).unwrap_or_default(),
+                variables: Vec::new(),
+                left_out: Vec::new(),
+                missing: Vec::new(),
+            },
+            None => crate::profile::render_profile(&self.0.profile, &self.effective(true), name),
+        }
+    }
+
     /// The text of a profile that means the same.
     pub(super) fn profile_text(&self) -> String {
         crate::profile::profile_text(&self.effective(true))

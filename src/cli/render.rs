@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use devenv_api::{ApiError, ErrorCode};
-
 use super::{Outcome, config, exit::ExitStatus, failure::internal, project::Selection, session::Session};
+use crate::profile::Rendering;
 
 /// Write a profile as a file for another tool.
 ///
-/// `compose` writes a Compose file that Docker Compose runs, and that `devenv up -f` brings back as the same environment. Services of the
-/// kind `container` can be rendered. Secrets stand as references to variables.
+/// `compose` writes a Compose file that Docker Compose runs, and that `devenv up -f` brings back as the same environment. Services of
+/// every kind but `process` become containers; what the file lacks is named. Secrets stand as references to variables.
 ///
 /// Example: devenv render compose shop --output deploy
 #[derive(Debug, clap::Args)]
@@ -40,11 +39,13 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let name: String = session.project()?.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
     let name = name.trim_start_matches(['-', '_']);
-    let text = crate::profile::render(&loaded.effective(true), (!name.is_empty()).then_some(name)).map_err(|all| {
-        let reasons: Vec<String> = all.iter().map(|(service, reason)| format!("`{service}`: {reason}")).collect();
-        ApiError::new(ErrorCode::Failed, format!("these services cannot be rendered: {}", reasons.join("; ")))
-            .hint("only services of the kind `container` can be rendered")
-    })?;
+    let rendering = loaded.as_compose((!name.is_empty()).then_some(name));
+    let said = remarks(&rendering);
+    for line in &said {
+        session.printer.say(format_args!("{line}"));
+    }
+    let head: String = said.iter().map(|line| format!("# {line}\n")).collect();
+    let text = format!("{head}{}", rendering.text);
     let Some(directory) = &arguments.output else {
         session.printer.data(text.trim_end())?;
         return Ok(ExitStatus::SUCCESS);
@@ -55,4 +56,15 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         .map_err(|error| internal("cannot write the file", error))?;
     session.printer.say(format_args!("wrote {}", path.display()));
     Ok(ExitStatus::SUCCESS)
+}
+
+/// What the file has not, and what it needs.
+fn remarks(rendering: &Rendering) -> Vec<String> {
+    let mut lines: Vec<String> =
+        rendering.left_out.iter().map(|(service, reason)| format!("`{service}` is not in the file: {reason}")).collect();
+    lines.extend(rendering.missing.iter().map(|(service, what)| format!("`{service}`: {what}")));
+    if !rendering.variables.is_empty() {
+        lines.push(format!("set these variables in the shell or in `.env`: {}", rendering.variables.join(", ")));
+    }
+    lines
 }

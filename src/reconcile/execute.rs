@@ -54,6 +54,9 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
         news: &mpsc::UnboundedSender<ReadinessUpdate>,
     ) -> Result<String, Evidence>;
 
+    /// Runs what the profile wants to run in a container that is about to be stopped.
+    async fn before_stop(&self, spec: &ServiceSpec, instance: &Instance);
+
     /// Returns, with the reason, when a ready service has stopped answering; never, if it never does.
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String;
 

@@ -16,15 +16,23 @@ use crate::{
     event::NewEvent,
     log::Logs,
     reconcile::{Handle, Reload},
-    runtime::{builds::Builds, host_processes::HostProcesses, versions::Versions, watched::upload},
+    runtime::{
+        builds::Builds,
+        hooks::{self, HookLog},
+        host_processes::HostProcesses,
+        versions::Versions,
+        watched::upload,
+    },
     secret::Vault,
-    spec::{Reaction, ServiceName, ServiceSpec, WatchRule},
+    spec::{Hook, Reaction, ServiceName, ServiceSpec, WatchRule},
 };
 
 /// Files that an event names.
 const NAMED: usize = 3;
 /// For a container to remove files that are gone.
 const REMOVING: Duration = Duration::from_secs(10);
+/// For a command in a container after files are copied.
+const HOOK: Duration = Duration::from_mins(10);
 
 /// What jobs act through.
 pub(crate) struct Tools {
@@ -110,9 +118,16 @@ impl Work<'_> {
                 self.run(command, "run", cause).await?;
                 return Ok(());
             }
-            Reaction::Sync { signal, .. } => {
-                self.sync(paths, cause).await?;
-                signal.clone().map_or(Reload::Restart, Reload::Signal)
+            Reaction::Sync { signal, exec, .. } => {
+                let container = self.sync(paths, cause).await?;
+                if let Some(hook) = exec {
+                    self.exec(&container, hook, cause).await?;
+                }
+                match (signal, exec) {
+                    (Some(signal), _) => Reload::Signal(signal.clone()),
+                    (None, None) => Reload::Restart,
+                    (None, Some(_)) => return Ok(()),
+                }
             }
             Reaction::Rebuild => {
                 let (built, content) = self.rebuild(cause).await?;
@@ -169,8 +184,28 @@ impl Work<'_> {
         Ended::Given
     }
 
-    /// Copies what changed into the container, and removes there what is gone.
-    async fn sync(&self, paths: &BTreeSet<PathBuf>, cause: u64) -> Result<(), Ended> {
+    /// Runs a command in the container, with its output in the service's log.
+    async fn exec(&self, container: &str, hook: &Hook, cause: u64) -> Result<(), Ended> {
+        let name = &self.spec.name;
+        let began = Instant::now();
+        let log = HookLog { logs: &self.tools.logs, service: name, run: self.tools.processes.last_run(name) };
+        // Dropping it lets the command in the container run on.
+        let ran = tokio::select! {
+            ran = hooks::run(self.tools.engine.as_ref(), container, hook, HOOK, &log) => ran,
+            () = self.outdated.cancelled() => return Err(Ended::Outdated),
+        };
+        match ran {
+            Ok(()) => {
+                let message = format!("`{}` in {name} took {} ms", hook.shown(), began.elapsed().as_millis());
+                self.handle.events.emit(NewEvent::of(name, "service.ran", message).because(Some(cause)));
+                Ok(())
+            }
+            Err(failed) => Err(self.failed("run", &hook.command, &format!("{} in the container", failed.how), failed.lines, cause)),
+        }
+    }
+
+    /// Copies what changed into the container, and removes there what is gone. The container's id.
+    async fn sync(&self, paths: &BTreeSet<PathBuf>, cause: u64) -> Result<String, Ended> {
         let name = &self.spec.name;
         let status = self.handle.status();
         let Some(container) =
@@ -197,7 +232,7 @@ impl Work<'_> {
             Ok(()) => {
                 let message = format!("copied {} files into {name}, removed {}", files.len(), gone.len());
                 self.handle.events.emit(NewEvent::of(name, "service.synced", message).because(Some(cause)));
-                Ok(())
+                Ok(container)
             }
             Err(error) => {
                 self.handle.events.emit(

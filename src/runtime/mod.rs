@@ -1,6 +1,7 @@
 //! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
 
 pub(crate) mod builds;
+pub(crate) mod hooks;
 pub(crate) mod host_processes;
 mod image_names;
 pub(crate) mod images;
@@ -41,6 +42,7 @@ use crate::{
     tls, watch,
 };
 use builds::Builds;
+use hooks::LifecycleHooks;
 use host_processes::HostProcesses;
 use log_collector::LogCollector;
 use readiness::ReadinessCheck;
@@ -68,6 +70,7 @@ pub(crate) struct EnvironmentRuntime {
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been provisioned, by service.
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
+    hooks: LifecycleHooks,
     /// For how long a service without a probe must run until it is ready.
     steady: Duration,
 }
@@ -102,6 +105,7 @@ impl EnvironmentRuntime {
             recorded: Mutex::default(),
             ledgers: Mutex::default(),
             provisioned: Mutex::default(),
+            hooks: LifecycleHooks::new(store.environment(&record.id).join("hooks")),
             steady,
         }
     }
@@ -191,7 +195,12 @@ impl ServiceRuntime for EnvironmentRuntime {
         news: &mpsc::UnboundedSender<ReadinessUpdate>,
     ) -> Result<String, Evidence> {
         self.processes.hold_ports(spec).await.map_err(|error| Evidence::of(describe(&error)))?;
+        self.hooks.started(self.engine.as_ref(), &self.logs, spec, instance).await?;
         ReadinessCheck::new(self, spec, instance, news).settle().await
+    }
+
+    async fn before_stop(&self, spec: &ServiceSpec, instance: &Instance) {
+        LifecycleHooks::stopping(self.engine.as_ref(), &self.logs, spec, instance).await;
     }
 
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {

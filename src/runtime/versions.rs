@@ -324,7 +324,7 @@ impl Manifest {
 
 /// Whether there is a moment at which a version proves itself, and one at which it may have to be started again.
 fn is_kept(spec: &ServiceSpec) -> bool {
-    let replaces = |rule: &WatchRule| matches!(rule.reaction, Reaction::Restart | Reaction::Sync { signal: None, .. });
+    let replaces = |rule: &WatchRule| matches!(rule.reaction, Reaction::Restart | Reaction::Sync { signal: None, exec: None, .. });
     // A rebuilt image replaces the old one.
     let rebuilds = |rule: &WatchRule| rule.reaction == Reaction::Rebuild;
     spec.probe != Probe::None && spec.watch.iter().any(replaces) && !spec.watch.iter().any(rebuilds)

@@ -10,7 +10,7 @@ use crate::{
 
 /// A rule as the watcher knows it.
 pub(crate) fn watched(service: &ServiceName, index: usize, rule: &WatchRule) -> Rule {
-    Rule { service: service.to_string(), index, paths: rule.paths.clone(), ignore: rule.ignore.clone() }
+    Rule { service: service.to_string(), index, paths: rule.paths.clone(), ignore: rule.ignore.clone(), include: rule.include.clone() }
 }
 
 /// A file as it goes into a container; nothing if it is gone or does not belong there.

@@ -42,14 +42,26 @@ pub(crate) fn document(
         }
         let taken_in = project.enabled.contains(name);
         let copies = project.copies.get(name).copied().unwrap_or(1);
+        // What runs before it, once for all copies.
+        let mut first = Vec::new();
         for copy in 1..=copies.max(1) {
             // What is not taken in is checked all the same.
-            let (before, value) = (project.findings.len(), service::service(name, entry, copy, &mut project));
+            let before = project.findings.len();
+            let mut value = service::service(name, entry, copy, &mut project);
+            if copy == 1 {
+                first = service::hooks::before(&project.copy_name(name, 1), &entry.node, &mut value, &mut project);
+            } else if let Some((last, _)) = first.last() {
+                service::hooks::depend(&mut value, last);
+            }
             if copy > 1 {
                 // Said once.
                 project.findings.retain_since(before, |_| false);
             }
             if taken_in && copies > 0 {
+                for (name, value) in first.iter().filter(|_| copy == 1).cloned() {
+                    places.insert(name.clone(), entry.key);
+                    services.insert(name, value);
+                }
                 let name = project.copy_name(name, copy);
                 places.insert(name.clone(), entry.key);
                 services.insert(name, value);

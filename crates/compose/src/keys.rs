@@ -102,7 +102,7 @@ pub static SERVICE: &[Key] = &[
     with("extends", How("at most 32 deep"), Section(EXTENDS)),
     key("external_links", No("put the other container on a network that both use (`external: true`)")),
     key("extra_hosts", Yes),
-    key("gpus", No("devices of the host are not reserved: use `devices`")),
+    with("gpus", Yes, Items(GPU)),
     key("group_add", Yes),
     with(
         "healthcheck",
@@ -132,13 +132,9 @@ pub static SERVICE: &[Key] = &[
     key("pids_limit", Yes),
     key("platform", Yes),
     with("ports", How("published on 127.0.0.1 unless an address is given; of a range of the host the first is taken"), Items(PORT)),
-    with("post_start", No("run the command in the service's `command`, or as a service of its own"), Items(HOOK)),
-    with(
-        "pre_start",
-        No("run the command as a service of its own that this one depends on (`service_completed_successfully`)"),
-        Items(HOOK),
-    ),
-    with("pre_stop", No("handle the stop signal in the service"), Items(HOOK)),
+    with("post_start", How("the service is ready when the commands have succeeded"), Items(HOOK)),
+    with("pre_start", How("each command is a service of its own, `NAME-pre-start-1`, …, before this one"), Items(PRE_START)),
+    with("pre_stop", How("a failure is written to the service's log; together the commands have 60 s"), Items(HOOK)),
     key("privileged", Yes),
     key("profiles", How("`--profile NAME` or `COMPOSE_PROFILES`; naming a service after `up -f FILE` takes it in")),
     key(
@@ -178,7 +174,7 @@ pub static SERVICE: &[Key] = &[
     key("userns_mode", Yes),
     key("uts", Yes),
     with("volumes", How("host paths that do not exist are made, as Compose makes them"), Items(MOUNT)),
-    key("volumes_from", No("mount the same named volumes in both services")),
+    key("volumes_from", How("mounts that the file gives the other service; those of containers outside of the file are not supported")),
     key("working_dir", Yes),
 ];
 
@@ -229,7 +225,7 @@ pub static RESERVATIONS: &[Key] = &[
     key("cpus", Ignored("processors are not reserved")),
     key("memory", Yes),
     key("generic_resources", Ignored("it is for Swarm")),
-    key("devices", No("devices of the host are not reserved: use `devices` of the service")),
+    with("devices", Yes, Items(GPU)),
 ];
 pub static RESTART_POLICY: &[Key] = &[
     key("condition", Yes),
@@ -240,13 +236,13 @@ pub static RESTART_POLICY: &[Key] = &[
 
 pub static DEVELOP: &[Key] = &[with("watch", How("`devenv dev` watches"), Items(WATCH))];
 pub static WATCH: &[Key] = &[
-    key("action", How("`sync`, `sync+restart`, `rebuild` and `restart`; `sync+exec` is not supported")),
+    key("action", Yes),
     key("path", Yes),
     key("target", Yes),
     key("ignore", Yes),
-    key("include", No("watch the directory that holds the files, and list the others under `ignore`")),
+    key("include", Yes),
     key("initial_sync", How("files are always copied before the container starts")),
-    key("exec", No("use `sync+restart`")),
+    with("exec", Yes, Section(HOOK)),
 ];
 
 pub static DEVICE: &[Key] = &[key("source", Yes), key("target", Yes), key("permissions", Yes)];
@@ -268,9 +264,19 @@ pub static HOOK: &[Key] = &[
     key("privileged", Yes),
     key("working_dir", Yes),
     key("environment", Yes),
-    key("per_replica", Yes),
-    key("image", Yes),
+    key("per_replica", Ignored("it is for `pre_start`: these commands run in each copy")),
+    key("image", Ignored("it is for `pre_start`: these commands run in the service's container")),
 ];
+pub static PRE_START: &[Key] = &[
+    key("command", Yes),
+    key("user", Yes),
+    key("privileged", Yes),
+    key("working_dir", Yes),
+    key("environment", Yes),
+    key("per_replica", How("`false`: once for all copies")),
+    key("image", How("by default the service's image")),
+];
+pub static GPU: &[Key] = &[key("driver", Yes), key("count", Yes), key("device_ids", Yes), key("capabilities", Yes), key("options", Yes)];
 pub static LOGGING: &[Key] = &[key("driver", Yes), key("options", Yes)];
 pub static ATTACHMENT: &[Key] = &[
     key("aliases", Yes),
@@ -310,8 +316,11 @@ pub static BIND: &[Key] = &[
     key("selinux", Yes),
     key("recursive", Ignored("mounts below the path are mounted too")),
 ];
-pub static VOLUME_USE: &[Key] =
-    &[key("nocopy", Yes), key("subpath", No("mount the whole volume")), key("labels", Ignored("volumes carry devenv's labels"))];
+pub static VOLUME_USE: &[Key] = &[
+    key("nocopy", Yes),
+    key("subpath", How("the directory must exist in the volume; engines from API 1.45 on")),
+    key("labels", Ignored("volumes carry devenv's labels")),
+];
 pub static TMPFS: &[Key] = &[key("size", Yes), key("mode", Yes)];
 pub static IMAGE_USE: &[Key] = &[key("subpath", Yes)];
 
@@ -341,7 +350,12 @@ pub static IPAM_CONFIG: &[Key] = &[
 
 pub static VOLUME: &[Key] = &[
     key("driver", How("`local`; others only with `external: true`")),
-    key("driver_opts", No("mount a host path, or a volume that exists (`external: true`)")),
+    key(
+        "driver_opts",
+        How(
+            "`type: none` with `o: bind` is a mount of that path, `type: tmpfs` is memory; for others, make the volume yourself and write `external: true`",
+        ),
+    ),
     key("external", Yes),
     key("labels", Ignored("volumes carry devenv's labels")),
     key("name", How("only with `external: true`: devenv names its own volumes, and touches none of Compose's")),
@@ -374,9 +388,12 @@ pub static SECTIONS: &[(&str, &[Key])] = &[
     ("services.NAME.devices", DEVICE),
     ("services.NAME.env_file", ENV_FILE),
     ("services.NAME.extends", EXTENDS),
+    ("services.NAME.gpus, services.NAME.deploy.resources.reservations.devices", GPU),
     ("services.NAME.healthcheck", HEALTHCHECK),
     ("services.NAME.networks.NAME", ATTACHMENT),
     ("services.NAME.ports", PORT),
+    ("services.NAME.post_start, services.NAME.pre_stop, services.NAME.develop.watch.exec", HOOK),
+    ("services.NAME.pre_start", PRE_START),
     ("services.NAME.ulimits.NAME", ULIMIT),
     ("services.NAME.volumes", MOUNT),
     ("services.NAME.volumes.bind", BIND),

@@ -31,7 +31,7 @@ use serde_json::Value;
 
 pub use load::{Files, Request};
 pub use reference::reference;
-pub use render::{Unrendered, render};
+pub use render::{Unrendered, render, variable};
 
 /// What files mean, with every problem that was found.
 pub struct Loaded {

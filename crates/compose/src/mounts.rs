@@ -4,7 +4,15 @@ use devenv_document::tree::{Content, Node};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use crate::{project::Project, values::Values, words};
+use crate::{
+    project::{Device, Project, Volume},
+    service::hooks::of_service,
+    values::Values,
+    words,
+};
+
+/// So many services may take each other's mounts in a row.
+const DEEPEST: usize = 16;
 
 /// What a service mounts, as a profile says it.
 #[derive(Debug, Default)]
@@ -23,6 +31,54 @@ struct Mount {
 }
 
 pub(crate) fn mounts(name: &str, service: &Node, project: &mut Project<'_>) -> Mounts {
+    let mut own = own(name, service, project);
+    for value in others(service, 0, project) {
+        if own.volumes.iter().all(|known| known["target"] != value["target"]) {
+            own.volumes.push(value);
+        }
+    }
+    own
+}
+
+/// The mounts of the services that `volumes_from` names, as this one has them.
+fn others(service: &Node, depth: usize, project: &mut Project<'_>) -> Vec<Value> {
+    let mut volumes = Vec::new();
+    for item in service.get("volumes_from").into_iter().flat_map(Node::items) {
+        let text = item.text().unwrap_or_default();
+        let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+        if name == "container" {
+            project
+                .findings
+                .error(item.span, "not-supported", format!("`{text}` is a container outside of the file"))
+                .hint("mount its volumes by name, with `external: true`");
+            continue;
+        }
+        if !matches!(mode, "rw" | "ro") {
+            project.findings.error(item.span, "bad-value", format!("`{text}` must end with `:ro` or `:rw`"));
+        }
+        // One that does not exist is reported with what the service depends on.
+        let Some(other) = project.root.get("services").and_then(|services| services.get(name)) else { continue };
+        if depth >= DEEPEST {
+            project.findings.error(item.span, "volumes-cycle", "these services take each other's volumes, or too many in a row");
+            return volumes;
+        }
+        let owner = project.copy_name(name, 1);
+        // What is wrong with its mounts is reported there.
+        let before = project.findings.len();
+        let found = own(&owner, other, project).volumes;
+        project.findings.retain_since(before, |_| false);
+        for mut volume in found.into_iter().map(|volume| of_service(volume, &owner)).chain(others(other, depth + 1, project)) {
+            if mode == "ro" {
+                volume["read_only"] = json!(true);
+            }
+            volumes.push(volume);
+        }
+    }
+    volumes
+}
+
+/// What the service itself mounts.
+fn own(name: &str, service: &Node, project: &mut Project<'_>) -> Mounts {
     // Of two for the same place in the container, the later one.
     let mut found: IndexMap<String, (Mount, &Node)> = IndexMap::new();
     if let Some(node) = service.get("volumes") {
@@ -119,10 +175,13 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
             }
         }
     }
-    if let Some(volume) = item.get("volume")
-        && values.boolean(volume, "nocopy") == Some(true)
-    {
-        more.insert("no_copy".to_owned(), json!(true));
+    if let Some(volume) = item.get("volume") {
+        if values.boolean(volume, "nocopy") == Some(true) {
+            more.insert("no_copy".to_owned(), json!(true));
+        }
+        if let Some(path) = values.text(volume, "subpath").filter(|path| !path.is_empty()) {
+            more.insert("subpath".to_owned(), json!(path));
+        }
     }
     if let Some(tmpfs) = item.get("tmpfs") {
         if let Some(size) = values.size(tmpfs, "size") {
@@ -172,6 +231,13 @@ fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts:
         }
         (_, Some(source)) => match project.volume(&source, item.span) {
             None => return,
+            Some(Volume { device: Some(Device::Path(path)), .. }) => {
+                value.insert("source".to_owned(), json!(path));
+            }
+            Some(Volume { device: Some(Device::Memory(options)), .. }) => {
+                mounts.memory.insert(target, json!(options));
+                return;
+            }
             Some(volume) if volume.external => {
                 value.insert("source".to_owned(), json!(volume.name));
                 value.insert("external".to_owned(), json!(true));
@@ -186,7 +252,7 @@ fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts:
     }
     value.insert("target".to_owned(), json!(target));
     // In one order, however it was written.
-    for field in ["create", "read_only", "selinux", "no_copy", "propagation"] {
+    for field in ["create", "read_only", "selinux", "no_copy", "propagation", "subpath"] {
         if let Some(option) = more.get(field) {
             value.insert(field.to_owned(), option.clone());
         }

@@ -58,6 +58,28 @@ pub(crate) fn service(node: &mut Node, findings: &mut Findings) {
             *item = map_node(item.span, [("path", item.clone())]);
         }
     }
+    for name in ["post_start", "pre_stop", "pre_start"] {
+        for item in node.get_mut(name).and_then(|list| items_mut(list)).into_iter().flatten() {
+            pairs(item.get_mut("environment"), findings);
+        }
+    }
+    let watch = node.get_mut("develop").and_then(|develop| develop.get_mut("watch")).and_then(|list| items_mut(list));
+    for rule in watch.into_iter().flatten() {
+        if let Some(exec) = rule.get_mut("exec") {
+            pairs(exec.get_mut("environment"), findings);
+        }
+        for name in ["ignore", "include"] {
+            list(rule.get_mut(name));
+        }
+    }
+    // `gpus: all`.
+    if let Some(gpus) = node.get_mut("gpus").filter(|gpus| gpus.scalar().is_some()) {
+        let all = map_node(gpus.span, [("count", gpus.clone())]);
+        gpus.content = Content::List(vec![all]);
+    }
+    for request in node.get_mut("gpus").and_then(|list| items_mut(list)).into_iter().flatten() {
+        pairs(request.get_mut("options"), findings);
+    }
     named(node.get_mut("depends_on"), |span| map_node(span, [("condition", text_node(span, "service_started"))]));
     named(node.get_mut("networks"), null);
     if let Some(extends) = node.get_mut("extends").filter(|extends| extends.scalar().is_some()) {

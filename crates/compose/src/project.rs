@@ -6,7 +6,7 @@ use devenv_document::{
     interpolate::Lookup,
     source::{Findings, Sources, Span},
     spelling::did_you_mean,
-    tree::{Content, Node},
+    tree::{Content, Entry, Node, shortened},
 };
 use indexmap::IndexMap;
 
@@ -40,6 +40,16 @@ pub(crate) struct Volume {
     pub(crate) external: bool,
     /// The service that it belongs to: the first one that mounts it.
     pub(crate) owner: String,
+    /// What it stands for, where it is no volume.
+    pub(crate) device: Option<Device>,
+}
+
+/// What options of the driver make of a volume.
+#[derive(Debug, Clone)]
+pub(crate) enum Device {
+    Path(String),
+    /// With the options of `mount`.
+    Memory(String),
 }
 
 impl<'a> Project<'a> {
@@ -179,7 +189,9 @@ impl<'a> Project<'a> {
                 let message = format!("`{name}` has a name of its own, but devenv names its volumes: Compose's are not touched");
                 self.findings.warning(entry.key, "not-used", message);
             }
-            let volume = Volume { name: named.filter(|_| external).unwrap_or_else(|| name.to_owned()), external, owner: String::new() };
+            let device = values_of_driver(entry, &mut Values { findings: self.findings });
+            let name_of = named.filter(|_| external).unwrap_or_else(|| name.to_owned());
+            let volume = Volume { name: name_of, external, owner: String::new(), device };
             self.volumes.insert(name.to_owned(), volume);
         }
         for (service, entry) in self.root.get("services").into_iter().flat_map(Node::entries) {
@@ -210,6 +222,29 @@ impl<'a> Project<'a> {
     pub(crate) fn default_network_is_defined(&self) -> bool {
         let default = self.root.get("networks").and_then(|networks| networks.get("default"));
         default.is_some_and(|node| node.entries().any(|(name, _)| matches!(name, "internal" | "external" | "ipam")))
+    }
+}
+
+/// What the options of the local driver say of a volume.
+fn values_of_driver(volume: &Entry, values: &mut Values<'_>) -> Option<Device> {
+    let options = volume.node.get("driver_opts").filter(|options| !is_empty(options))?;
+    let texts: Vec<String> = ["type", "o", "device"].iter().map(|name| values.text(options, name).unwrap_or_default()).collect();
+    let [kind, mount, device] = texts.as_slice() else { return None };
+    let bind = mount.split(',').any(|option| matches!(option, "bind" | "rbind"));
+    match kind.as_str() {
+        "none" | "" if bind && device.starts_with('/') => Some(Device::Path(device.clone())),
+        "none" | "" if bind => {
+            values.findings.error(volume.key, "bad-value", format!("`device` must be an absolute path, but is `{}`", shortened(device)));
+            None
+        }
+        "tmpfs" => Some(Device::Memory(mount.clone())),
+        _ => {
+            values
+                .findings
+                .error(volume.key, "not-supported", format!("volumes of the type `{}` are not made by devenv", shortened(kind)))
+                .hint("make the volume with `docker volume create`, and write `external: true`");
+            None
+        }
     }
 }
 

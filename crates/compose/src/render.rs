@@ -1,8 +1,13 @@
 //! The document of a profile as a Compose file: what [`load`](crate::load) makes of one, the other way round.
 
+mod life;
+mod storage;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+
+use life::{dependencies, ending, health, watch};
 
 /// A service that Compose cannot run as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +18,8 @@ pub struct Unrendered {
 
 /// The text of a Compose file. Only services of the kind `container` can be rendered.
 pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrendered>> {
-    let mut renderer = Renderer { owners: BTreeMap::new(), volumes: Map::new(), configs: Map::new(), secrets: Map::new() };
+    let mut renderer =
+        Renderer { owners: BTreeMap::new(), volumes: Map::new(), configs: Map::new(), secrets: Map::new(), declared: declared(document) };
     let services = document["services"].as_object().cloned().unwrap_or_default();
     let mut unrendered = Vec::new();
     for (service, value) in &services {
@@ -47,10 +53,24 @@ pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrend
     Ok(serde_yaml::to_string(&Value::from(file)).unwrap_or_default())
 }
 
+/// The marks around the name of a variable that the file refers to: noncharacters of Unicode, which no text has.
+const OPENING: char = '\u{fdd2}';
+const CLOSING: char = '\u{fdd3}';
+
+/// The place in a text of the document at which the rendered file refers to a variable, which must then be set.
+pub fn variable(name: &str) -> String {
+    format!("{OPENING}{name}{CLOSING}")
+}
+
+fn escaped_text(text: &str) -> String {
+    let text = text.replace('$', "$$");
+    if text.contains(OPENING) { text.replace(OPENING, "${").replace(CLOSING, ":?is not set}") } else { text }
+}
+
 /// `$` would begin a variable.
 fn escaped(value: &Value) -> Value {
     match value {
-        Value::String(text) => json!(text.replace('$', "$$")),
+        Value::String(text) => json!(escaped_text(text)),
         Value::Array(items) => items.iter().map(escaped).collect(),
         Value::Object(entries) => entries.iter().map(|(key, value)| (key.clone(), escaped(value))).collect::<Map<_, _>>().into(),
         other => other.clone(),
@@ -78,6 +98,8 @@ struct Renderer {
     volumes: Map<String, Value>,
     configs: Map<String, Value>,
     secrets: Map<String, Value>,
+    /// The profile's secrets, as Compose defines them.
+    declared: BTreeMap<String, Value>,
 }
 
 /// Fields of a container that have the same name and form in both languages.
@@ -157,6 +179,9 @@ impl Renderer {
                 rendered.insert(theirs.to_owned(), escaped(value));
             }
         }
+        if container.get("host_alias").is_none_or(|alias| *alias == true) {
+            rendered.entry("extra_hosts").or_insert_with(|| json!({}))["host.docker.internal"] = json!("host-gateway");
+        }
         for (ours, theirs) in [("add", "cap_add"), ("drop", "cap_drop")] {
             if let Some(value) = container["capabilities"].get(ours) {
                 rendered.insert(theirs.to_owned(), value.clone());
@@ -189,6 +214,8 @@ impl Renderer {
             rendered.insert("cpus".to_owned(), cpus.clone());
         }
         watch(service, &mut rendered);
+        life::hooks(service, &mut rendered);
+        gpus(service, &mut rendered);
         rendered
     }
 
@@ -248,88 +275,6 @@ impl Renderer {
             rendered.insert("ports".to_owned(), ports.into());
         }
     }
-
-    fn storage(&mut self, name: &str, container: &Value, rendered: &mut Map<String, Value>) {
-        let mut volumes = Vec::new();
-        for volume in container["volumes"].as_array().into_iter().flatten() {
-            let source = volume["source"].as_str().unwrap_or_default();
-            let bind = source.starts_with(['.', '/']);
-            let mut value = Map::new();
-            value.insert("type".to_owned(), json!(if bind { "bind" } else { "volume" }));
-            if bind {
-                value.insert("source".to_owned(), escaped(&volume["source"]));
-            } else if volume["external"] == true {
-                self.volumes.insert(source.to_owned(), json!({ "external": true }));
-                value.insert("source".to_owned(), json!(source));
-            } else {
-                let owner = volume["of"].as_str().unwrap_or(name);
-                let shared = self.owners.get(source).is_some_and(|owners| owners.len() > 1);
-                let source = if shared { format!("{owner}-{source}") } else { source.to_owned() };
-                self.volumes.insert(source.clone(), json!({}));
-                value.insert("source".to_owned(), json!(source));
-            }
-            value.insert("target".to_owned(), escaped(&volume["target"]));
-            if volume["read_only"] == true {
-                value.insert("read_only".to_owned(), json!(true));
-            }
-            if bind {
-                let mut options = Map::from_iter([("create_host_path".to_owned(), json!(volume["create"] == true))]);
-                for field in ["propagation", "selinux"] {
-                    if let Some(option) = volume.get(field) {
-                        options.insert(field.to_owned(), option.clone());
-                    }
-                }
-                value.insert("bind".to_owned(), options.into());
-            } else if volume["no_copy"] == true {
-                value.insert("volume".to_owned(), json!({ "nocopy": true }));
-            }
-            volumes.push(Value::from(value));
-        }
-        if !volumes.is_empty() {
-            rendered.insert("volumes".to_owned(), volumes.into());
-        }
-        let mut memory = Vec::new();
-        for (target, options) in container["tmpfs"].as_object().into_iter().flatten() {
-            let options = options.as_str().unwrap_or_default();
-            let size = crate::words::size(options).map(|_| format!("size={options}"));
-            let options = size.unwrap_or_else(|| options.to_owned());
-            memory.push(if options.is_empty() { target.clone() } else { format!("{target}:{options}") });
-        }
-        if !memory.is_empty() {
-            rendered.insert("tmpfs".to_owned(), escaped(&json!(memory)));
-        }
-        let (mut configs, mut secrets) = (Vec::new(), Vec::new());
-        for (field, list) in [("config_files", &mut configs), ("secret_files", &mut secrets)] {
-            for (path, file) in container[field].as_object().into_iter().flatten() {
-                let words: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-                let id = format!("{name}{words}");
-                let mut used = Map::from_iter([("source".to_owned(), json!(id)), ("target".to_owned(), json!(path))]);
-                for field in ["uid", "gid"] {
-                    if let Some(value) = file.get(field) {
-                        used.insert(field.to_owned(), json!(value.to_string()));
-                    }
-                }
-                if let Some(mode) = file.get("mode") {
-                    used.insert("mode".to_owned(), mode.clone());
-                }
-                let content = file["content"].as_str();
-                let variable =
-                    content.and_then(|content| content.strip_prefix("${")?.strip_suffix('}')).filter(|_| field == "secret_files");
-                let definition = match (variable, content) {
-                    (Some(variable), _) => json!({ "environment": variable }),
-                    (None, Some(content)) => json!({ "content": content.replace('$', "$$") }),
-                    (None, None) => json!({ "file": file["file"] }),
-                };
-                if field == "secret_files" { &mut self.secrets } else { &mut self.configs }.insert(id, definition);
-                list.push(Value::from(used));
-            }
-        }
-        for (section, list) in [("configs", configs), ("secrets", secrets)] {
-            if !list.is_empty() {
-                rendered.insert(section.to_owned(), list.into());
-            }
-        }
-    }
 }
 
 fn networks(container: &Value, rendered: &mut Map<String, Value>) {
@@ -352,91 +297,32 @@ fn networks(container: &Value, rendered: &mut Map<String, Value>) {
     }
 }
 
-fn dependencies(service: &Value, rendered: &mut Map<String, Value>) {
-    let mut depends = Map::new();
-    for (name, condition) in service["depends_on"].as_object().into_iter().flatten() {
-        let condition = match condition.as_str() {
-            Some("ready") => "service_healthy",
-            Some("completed") => "service_completed_successfully",
-            _ => "service_started",
-        };
-        let mut value = Map::from_iter([("condition".to_owned(), json!(condition))]);
-        if service["on_dependency_restart"] == "restart" {
-            value.insert("restart".to_owned(), json!(true));
-        }
-        depends.insert(name.clone(), value.into());
-    }
-    if !depends.is_empty() {
-        rendered.insert("depends_on".to_owned(), depends.into());
-    }
-}
-
-fn health(service: &Value, rendered: &mut Map<String, Value>) {
-    let Some(command) = service["probe"]["exec"].as_array() else { return };
-    let test: Vec<Value> = std::iter::once(json!("CMD")).chain(command.iter().map(escaped)).collect();
-    let patience = service["ready_timeout"].as_str().and_then(crate::words::duration);
-    // Together they are the time that the service may take.
-    rendered.insert(
-        "healthcheck".to_owned(),
-        match patience.filter(|patience| *patience > 60_000) {
-            None => json!({ "test": test, "interval": "1s", "timeout": "1s", "retries": 30 }),
-            Some(patience) => json!({
-                "test": test,
-                "interval": "30s",
-                "timeout": "30s",
-                "retries": 1,
-                "start_period": crate::words::duration_of_profile(patience - 60_000),
-            }),
-        },
-    );
-}
-
-fn ending(service: &Value, rendered: &mut Map<String, Value>) {
-    if let Some(signal) = service["stop"].get("signal") {
-        rendered.insert("stop_signal".to_owned(), signal.clone());
-    }
-    if let Some(grace) = service["stop"].get("grace") {
-        rendered.insert("stop_grace_period".to_owned(), grace.clone());
-    }
-    let policy = service["restart"]["policy"].as_str().unwrap_or("on-failure");
-    match (policy, service["restart"].get("attempts")) {
-        ("never", _) => {}
-        ("always", None) => {
-            rendered.insert("restart".to_owned(), json!("always"));
-        }
-        ("always", Some(attempts)) => {
-            rendered.insert("deploy".to_owned(), json!({ "restart_policy": { "condition": "any", "max_attempts": attempts } }));
-        }
-        (_, None) => {
-            rendered.insert("restart".to_owned(), json!("on-failure"));
-        }
-        (_, Some(attempts)) => {
-            rendered.insert("restart".to_owned(), json!(format!("on-failure:{attempts}")));
-        }
-    }
-}
-
-fn watch(service: &Value, rendered: &mut Map<String, Value>) {
-    let mut rules = Vec::new();
-    for rule in service["watch"].as_array().into_iter().flatten() {
-        let action = match rule["on_change"].as_str() {
-            Some("sync") if rule.get("signal").is_some() => "sync",
-            Some("sync") => "sync+restart",
-            Some("rebuild") => "rebuild",
-            _ => "restart",
-        };
-        for path in rule["paths"].as_array().into_iter().flatten() {
-            let mut value = Map::from_iter([("action".to_owned(), json!(action)), ("path".to_owned(), escaped(path))]);
-            if let Some(target) = rule.get("to") {
-                value.insert("target".to_owned(), escaped(target));
+fn gpus(service: &Value, rendered: &mut Map<String, Value>) {
+    let mut requests = Vec::new();
+    for request in service["container"]["gpus"].as_array().into_iter().flatten() {
+        let mut value = Map::new();
+        for (ours, theirs) in
+            [("driver", "driver"), ("count", "count"), ("ids", "device_ids"), ("capabilities", "capabilities"), ("options", "options")]
+        {
+            if let Some(field) = request.get(ours) {
+                value.insert(theirs.to_owned(), if *field == json!(-1) { json!("all") } else { escaped(field) });
             }
-            if let Some(ignore) = rule.get("ignore") {
-                value.insert("ignore".to_owned(), escaped(ignore));
-            }
-            rules.push(Value::from(value));
         }
+        value.entry("capabilities").or_insert_with(|| json!(["gpu"]));
+        requests.push(Value::from(value));
     }
-    if !rules.is_empty() {
-        rendered.insert("develop".to_owned(), json!({ "watch": rules }));
+    if !requests.is_empty() {
+        let devices = json!({ "resources": { "reservations": { "devices": requests } } });
+        rendered.entry("deploy").or_insert_with(|| json!({}))["resources"] = devices["resources"].clone();
     }
+}
+
+/// The secrets of the profile: those that are neither files nor variables are given by variables of their names.
+fn declared(document: &Value) -> BTreeMap<String, Value> {
+    let secrets = document["secrets"].as_object().into_iter().flatten();
+    let defined = |name: &str, source: &Value| match (source["from_env"].as_str(), source["file"].as_str()) {
+        (None, Some(file)) => json!({ "file": file }),
+        (variable, _) => json!({ "environment": variable.unwrap_or(name) }),
+    };
+    secrets.map(|(name, source)| (name.clone(), defined(name, source))).collect()
 }

@@ -1,5 +1,6 @@
 //! One service of a Compose file as one service of a profile.
 
+pub(crate) mod hooks;
 mod lifecycle;
 mod machine;
 mod network;
@@ -41,6 +42,7 @@ pub(crate) fn service(name: &str, entry: &Entry, copy: u16, project: &mut Projec
     converter.dependencies();
     converter.health();
     converter.ending();
+    converter.hooks();
     converter.resources();
     converter.watch();
     converter.finish()

@@ -130,17 +130,8 @@ impl Reader<'_> {
                 let offset = self.position;
                 self.position += 1 + length;
                 self.simple(&name, offset);
-            } else if self.grammar == Grammar::Compose && character == '$' {
-                self.out.troubles.push(Trouble {
-                    offset: self.position,
-                    length: 1,
-                    code: "bad-variable",
-                    message: "this `$` begins no variable".to_owned(),
-                    hint: Some("write `$$` for a dollar sign".to_owned()),
-                    required: true,
-                });
-                self.position += 1;
             } else {
+                // A `$` before anything else is itself, as in Compose: `$(date)`.
                 self.out.text.push(character);
                 self.position += character.len_utf8();
             }

@@ -167,6 +167,7 @@ pub struct ContainerCreate {
     pub resources: Resources,
     pub shared_memory: Option<Size>,
     pub init: bool,
+    /// Empty for the image's own.
     pub stop_signal: String,
     /// As in the spec, except for networks and shared namespaces, which are resolved here.
     pub options: Box<ContainerOptions>,
@@ -259,6 +260,8 @@ pub struct ExecRequest {
     /// Its standard input, which is then closed.
     pub input: Option<ExecInput>,
     pub deadline: Option<Duration>,
+    /// With all rights on the host.
+    pub privileged: bool,
 }
 
 pub type ExecInput = std::sync::Arc<std::sync::Mutex<Option<std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>>>>;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 
 use devenv_kinds::{
     Kind,
-    describe::{Connection, Context, Description, FIGURES, Facts, PortNeed},
+    describe::{Connection, Context, Description, FIGURES, Facts, FirstStart, PortNeed},
 };
 use devenv_spec::{
     Condition, EnvironmentId, EnvironmentSpec, Image, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction, Resources,
@@ -100,6 +100,16 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     }
 }
 
+/// How each service makes what devenv provisions where devenv is not there.
+pub(crate) fn first_starts(profile: &Profile, leases: &Leases) -> IndexMap<ServiceName, FirstStart> {
+    let compiler = Compiler { profile, leases };
+    let facts = compiler.facts();
+    let ask = |(name, service): (&ServiceName, &ServiceProfile)| {
+        (name.clone(), compiler.ask(name, service, &facts, &IndexMap::new(), |kind, cx| kind.fields().first_start(cx)))
+    };
+    profile.services.iter().map(ask).collect()
+}
+
 /// As [`compile`], where nothing was leased: for questions that no port, subnet or path of devenv's own has a say in.
 pub(crate) fn draft(profile: &Profile) -> EnvironmentSpec {
     compile(profile, &Leases::none(profile))
@@ -122,7 +132,7 @@ fn drafted(profile: &Profile) -> IndexMap<ServiceName, Connection> {
 }
 
 impl Leases {
-    fn none(profile: &Profile) -> Self {
+    pub(crate) fn none(profile: &Profile) -> Self {
         Self {
             environment: EnvironmentId::of("", &profile.project, "default"),
             instance: "default".to_owned(),
@@ -263,6 +273,7 @@ impl Compiler<'_> {
         WatchRule {
             paths: watch.paths.iter().map(path).collect(),
             ignore: watch.ignore.clone(),
+            include: watch.include.clone(),
             build: watch.build.clone(),
             directory: match workload {
                 Workload::Process(process) => process.directory.clone(),
@@ -272,7 +283,9 @@ impl Compiler<'_> {
                 OnChange::Restart => Reaction::Restart,
                 OnChange::Signal => Reaction::Signal(signal("SIGHUP")),
                 OnChange::Swap => Reaction::Swap,
-                OnChange::Sync => Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone() },
+                OnChange::Sync => {
+                    Reaction::Sync { to: watch.to.clone().unwrap_or_default(), signal: watch.signal.clone(), exec: watch.exec.clone() }
+                }
                 OnChange::Rebuild => Reaction::Rebuild,
                 OnChange::Run => Reaction::Run(words(&watch.run)),
             },

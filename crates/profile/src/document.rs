@@ -6,7 +6,7 @@ use devenv_kinds::{
     Kind,
     describe::declared::{Declared, Probe},
 };
-use devenv_spec::{OnDependencyRestart, Period, RestartWhen, ServiceName, Size};
+use devenv_spec::{Hook, OnDependencyRestart, Period, RestartWhen, ServiceName, Size};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -266,7 +266,7 @@ impl ServiceFields {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopProfile {
-    /// The signal to send, such as `SIGTERM`.
+    /// The signal to send, such as `SIGTERM`. Default for a `container`: the one that its image asks for.
     #[serde(default)]
     pub signal: Option<String>,
     /// How long to wait before SIGKILL.
@@ -318,6 +318,9 @@ pub struct Watch {
     /// Globs of files to ignore, in addition to `.gitignore` and `.dockerignore`.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// Globs of the files that count. Default: all that are not ignored.
+    #[serde(default)]
+    pub include: Vec<String>,
     /// What to do when a file changes.
     pub on_change: OnChange,
     /// A build command that must succeed before the change takes effect.
@@ -332,6 +335,9 @@ pub struct Watch {
     /// The target directory in the container, for `sync`.
     #[serde(default)]
     pub to: Option<String>,
+    /// For `sync`: a command to run in the container after the files are copied, instead of a restart.
+    #[serde(default)]
+    pub exec: Option<Hook>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

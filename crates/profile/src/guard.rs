@@ -138,6 +138,21 @@ pub(super) fn secrets(merged: &Node, declared: &IndexMap<String, SecretSource>, 
         }
     }
     uses(merged, &mut Vec::new(), declared, findings);
+    for (_, service) in merged.get("services").into_iter().flat_map(Node::entries) {
+        let fields = service.node.entries().flat_map(|(_, kind)| kind.node.get("secret_files"));
+        for secret in fields.flat_map(Node::entries).filter_map(|(_, file)| file.node.get("secret")) {
+            if let Some(name) = secret.text().filter(|name| !declared.contains_key(*name)) {
+                unknown(name, secret.span, declared, findings);
+            }
+        }
+    }
+}
+
+fn unknown(name: &str, span: Span, declared: &IndexMap<String, SecretSource>, findings: &mut Findings) {
+    let hint = spelling::did_you_mean(name, declared.keys().map(String::as_str));
+    findings
+        .error(span, "unknown-secret", format!("the secret `{name}` is not declared"))
+        .hint(hint.unwrap_or_else(|| format!("declare it, such as `secrets: {{ {name}: {{ from_env: {name} }} }}`")));
 }
 
 fn uses<'a>(node: &'a Node, path: &mut Vec<&'a str>, declared: &IndexMap<String, SecretSource>, findings: &mut Findings) {
@@ -158,10 +173,7 @@ fn uses<'a>(node: &'a Node, path: &mut Vec<&'a str>, declared: &IndexMap<String,
                         .error(node.span, "secret-shown", format!("the secret `{name}` would be visible to others here"))
                         .hint("use it under `variables` or in the `environment` of a service, and let the program read the variable");
                 } else if !declared.contains_key(name) {
-                    let hint = spelling::did_you_mean(name, declared.keys().map(String::as_str));
-                    findings
-                        .error(node.span, "unknown-secret", format!("the secret `{name}` is not declared"))
-                        .hint(hint.unwrap_or_else(|| format!("declare it, such as `secrets: {{ {name}: {{ from_env: {name} }} }}`")));
+                    unknown(name, node.span, declared, findings);
                 }
             }
         }

@@ -25,6 +25,7 @@ pub mod reading;
 #[cfg(test)]
 mod reference;
 mod references;
+mod render;
 mod schema;
 mod shape;
 #[cfg(any(test, feature = "testing"))]
@@ -45,6 +46,7 @@ pub use find::ProfileEntry;
 pub use load::{ComposeRequest, LoadError, LoadRequest, Refused, Report};
 pub use origin::{Explanation, masked, masked_at};
 pub use powers::host_powers;
+pub use render::{Rendering, render_profile};
 
 /// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
 #[cfg(any(test, fuzzing))]

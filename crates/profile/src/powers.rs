@@ -38,6 +38,9 @@ fn host_rights(options: &ContainerOptions) -> Vec<String> {
         }
     }
     rights.extend(options.user_namespace.iter().filter(|mode| *mode == "host").map(|_| "the host's users".to_owned()));
+    let hooks = options.hooks.post_start.iter().chain(&options.hooks.pre_stop);
+    rights.extend(hooks.filter(|hook| hook.privileged).map(|hook| format!("all rights for `{}`", hook.shown())));
+    rights.extend((!options.device_requests.is_empty()).then(|| "devices of the host".to_owned()));
     rights.extend(options.security_opt.iter().filter(|option| option.contains("unconfined")).cloned());
     rights
 }
@@ -74,6 +77,11 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<Ho
             Reaction::Run(words) => Some(words),
             _ => None,
         };
+        if let Reaction::Sync { exec: Some(hook), .. } = &rule.reaction
+            && hook.privileged
+        {
+            powers.push(power(name, PowerKind::Privileged, format!("all rights for `{}`", hook.shown())));
+        }
         for words in rule.build.iter().chain(run).filter(|words| !words.is_empty()) {
             powers.push(power(name, PowerKind::Process, format!("on a change of files: {}", words.join(" "))));
         }

@@ -168,7 +168,8 @@ pub fn render(service: &ServiceSpec) -> String {
     if let Some(proof) = &service.proof {
         line(&mut text, "proof", json!(proof));
     }
-    line(&mut text, "stop", format!("{} {:?}", service.stop.signal, service.stop.grace));
+    let signal = if service.stop.signal.is_empty() { "the image's signal" } else { service.stop.signal.as_str() };
+    line(&mut text, "stop", format!("{signal} {:?}", service.stop.grace));
     line(&mut text, "restart", format!("{:?} {}", service.restart.policy, service.restart.attempts));
     text
 }

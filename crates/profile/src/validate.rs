@@ -194,7 +194,7 @@ fn watch_rules(service: &ServiceNode<'_>, watch: &Node, findings: &mut Findings)
     if let Some(paths) = watch.entry("paths").filter(|entry| entry.node.list().is_some_and(<[Node]>::is_empty)) {
         findings.error(paths.key, "empty", "`paths` must not be empty");
     }
-    for glob in watch.get("ignore").into_iter().flat_map(Node::items) {
+    for glob in ["ignore", "include"].into_iter().filter_map(|field| watch.get(field)).flat_map(Node::items) {
         if let Some(error) = glob.text().and_then(|text| globset::Glob::new(text).err()) {
             findings.error(glob.span, "bad-glob", format!("{} is not a valid glob: {}", glob.noun(), error.kind()));
         }
@@ -209,6 +209,9 @@ fn watch_rules(service: &ServiceNode<'_>, watch: &Node, findings: &mut Findings)
     }
     let Some(on_change) = watch.get("on_change") else { return };
     let change = on_change.text().unwrap_or_default();
+    if let Some(exec) = watch.entry("exec").filter(|_| change != "sync") {
+        findings.error(exec.key, "not-for-this-change", format!("`exec` is only for `on_change: sync`, not for `{change}`"));
+    }
     let needed = match change {
         "signal" => Some("signal"),
         "run" => Some("run"),

@@ -4,6 +4,7 @@
 //! effect layers put the value in at the last moment.
 
 mod hash;
+mod hook;
 mod name;
 mod of_kind;
 mod options;
@@ -23,9 +24,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use hash::{SpecHash, differences};
+pub use hook::{Hook, Hooks};
 pub use name::{EnvironmentId, InvalidName, ServiceName, variable_form};
 pub use of_kind::{OfKind, Undecodable};
-pub use options::{Attachment, ContainerOptions, Limits, NetworkSpec, PullPolicy, Sharing, Ulimit};
+pub use options::{Attachment, ContainerOptions, DeviceRequest, Limits, NetworkSpec, PullPolicy, Sharing, Ulimit};
 pub use probe::Probe;
 pub use quantity::{Period, Size};
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
@@ -107,6 +109,7 @@ pub enum OnDependencyRestart {
 /// How a service is stopped, and how long that may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
+    /// Empty for the signal of a container's image, SIGTERM if it has none.
     pub signal: String,
     pub grace: Duration,
 }

@@ -1,9 +1,10 @@
 //! Rare options of a container. A field that is not set leaves the engine's default.
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceName, Size};
+use super::{Hooks, ServiceName, Size};
 
 /// Every option that is not in [`ContainerSpec`](super::ContainerSpec) itself. A field that an older record does not have gets its
 /// default.
@@ -54,6 +55,32 @@ pub struct ContainerOptions {
     /// No network at all.
     pub network_mode: Option<Sharing>,
     pub limits: Limits,
+    /// Devices that the engine chooses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<DeviceRequest>,
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+}
+
+/// Devices, such as GPUs, that the engine reserves by a driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRequest {
+    /// The engine's driver, such as `nvidia`. Default: the first one with the capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// How many devices; -1 for all of them. Default: all, unless `ids` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    /// The devices, by the driver's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// What the devices must be able to do. Default: `gpu`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Options of the driver.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub options: IndexMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Hook;
+
 /// One `watch` entry of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRule {
@@ -11,6 +13,9 @@ pub struct WatchRule {
     pub paths: Vec<PathBuf>,
     /// Globs of ignored files.
     pub ignore: Vec<String>,
+    /// Globs of what alone counts; everything, if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
     /// A build command that must succeed before the change takes effect.
     pub build: Option<Vec<String>>,
     /// The absolute directory in which this rule's commands run.
@@ -26,10 +31,12 @@ pub enum Reaction {
     Signal(String),
     /// Start the new version beside the old one, and move connections when it is ready.
     Swap,
-    /// Copy the changed files into the container, below `to`; then send it the signal, or restart it.
+    /// Copy the changed files into the container, below `to`; then run the command in it, send it the signal, or, with neither, restart it.
     Sync {
         to: String,
         signal: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exec: Option<Hook>,
     },
     /// Rebuild its image, and replace the container.
     Rebuild,
@@ -57,9 +64,10 @@ mod tests {
         let rule = WatchRule {
             paths: vec!["/p/src".into(), "/p/src/static".into(), "/p/app.toml".into()],
             ignore: Vec::new(),
+            include: Vec::new(),
             build: None,
             directory: "/p".into(),
-            reaction: Reaction::Sync { to: "/app/".into(), signal: None },
+            reaction: Reaction::Sync { to: "/app/".into(), signal: None, exec: None },
         };
         let target = |file: &str| rule.target(std::path::Path::new(file));
         assert_eq!(target("/p/src/a/b.py").as_deref(), Some("/app/a/b.py"));

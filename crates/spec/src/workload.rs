@@ -163,6 +163,9 @@ pub struct MountOptions {
     pub selinux: Option<String>,
     /// Do not copy the image's files into an empty volume.
     pub no_copy: bool,
+    /// The directory of the volume to mount, instead of the whole volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
 }
 
 impl MountOptions {

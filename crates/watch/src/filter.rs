@@ -11,6 +11,8 @@ use ignore::{
     gitignore::{Gitignore, GitignoreBuilder},
 };
 
+use crate::Rule;
+
 /// Version control, caches that programs write while they run, and the temporary files of editors.
 const ALWAYS: &[&str] = &[
     ".git",
@@ -42,6 +44,8 @@ const DOCKER: &str = ".dockerignore";
 #[derive(Debug)]
 pub(super) struct Filter {
     profile: Gitignore,
+    /// The files that count, if the rule names them.
+    included: Option<Gitignore>,
     /// The ignore files of each directory.
     levels: HashMap<PathBuf, Vec<Gitignore>>,
     /// These apply everywhere, the first that matches decides: the repository's excludes, the user's excludes, then our own.
@@ -51,7 +55,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn new(project: &Path, ignore: &[String], roots: &[PathBuf]) -> Self {
+    pub(super) fn new(project: &Path, rule: &Rule) -> Self {
         let mut base = Vec::new();
         let repository = project.ancestors().find(|above| above.join(".git").exists());
         let git = repository.and_then(git_directory);
@@ -60,13 +64,14 @@ impl Filter {
         }
         base.push(Gitignore::global().0);
         base.push(from_lines(Path::new("/"), ALWAYS.iter().copied()));
-        let profile = from_lines(project, ignore.iter().map(String::as_str));
-        let mut filter = Self { profile, levels: HashMap::new(), base, git_lock: git.map(|git| git.join("index.lock")) };
+        let profile = from_lines(project, rule.ignore.iter().map(String::as_str));
+        let included = (!rule.include.is_empty()).then(|| from_lines(project, rule.include.iter().map(String::as_str)));
+        let mut filter = Self { profile, included, levels: HashMap::new(), base, git_lock: git.map(|git| git.join("index.lock")) };
         for above in project.ancestors().take_while(|above| repository.is_some_and(|repository| above.starts_with(repository))) {
             filter.load(above);
         }
         filter.load(project);
-        for root in roots {
+        for root in &rule.paths {
             for above in root.ancestors().skip(1).take_while(|above| above.starts_with(project)) {
                 filter.load(above);
             }
@@ -98,6 +103,11 @@ impl Filter {
     /// For a path whose directory is not ignored.
     pub(super) fn ignores(&self, path: &Path, is_directory: bool) -> bool {
         if path.file_name().and_then(OsStr::to_str).is_some_and(is_rsync_temporary) {
+            return true;
+        }
+        if let Some(included) = self.included.as_ref().filter(|_| !is_directory)
+            && !(path.starts_with(included.path()) && included.matched_path_or_any_parents(path, false).is_ignore())
+        {
             return true;
         }
         let levels = path.ancestors().skip(1).filter_map(|above| self.levels.get(above)).flatten();
@@ -164,6 +174,23 @@ mod tests {
 
     use super::*;
 
+    fn rule(ignore: &[&str], include: &[&str], path: PathBuf) -> Rule {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Rule { service: "api".to_owned(), index: 0, paths: vec![path], ignore: texts(ignore), include: texts(include) }
+    }
+
+    #[test]
+    fn of_included_files_those_alone_count_that_are_not_ignored() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let filter = Filter::new(root, &rule(&["*.tmp"], &["A.*", "src/"], root.join("app")));
+        let ignored = |path: &str, is_directory| filter.ignores(&root.join(path), is_directory);
+        assert!(!ignored("app/A.py", false) && !ignored("app/src/deep/x.py", false), "they are included");
+        assert!(ignored("app/B.py", false) && ignored("app/A.tmp", false));
+        assert!(!ignored("app/other", true), "a directory may hold files that count");
+        assert!(ignored("/elsewhere/B.py", false));
+    }
+
     #[test]
     fn ignore_files_hold_where_they_stand_and_the_profile_holds_over_them() {
         let directory = tempfile::tempdir().unwrap();
@@ -172,7 +199,7 @@ mod tests {
         fs::write(root.join(GIT), "*.log\nbuild/\n").unwrap();
         fs::write(root.join("app/.gitignore"), "!kept.log\n/local\n").unwrap();
         fs::write(root.join(DOCKER), "# a comment\ndocs\n**/*.bak\n!app/kept.bak\n").unwrap();
-        let mut filter = Filter::new(root, &["*.tmp".to_owned(), "!special~".to_owned()], &[root.join("app/deep")]);
+        let mut filter = Filter::new(root, &rule(&["*.tmp", "!special~"], &[], root.join("app/deep")));
         filter.load(&root.join("app"));
         let ignored: Vec<&str> = [
             "app/x.py",

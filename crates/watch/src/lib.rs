@@ -39,6 +39,8 @@ pub struct Rule {
     pub paths: Vec<PathBuf>,
     /// Globs, as in `.gitignore` at the project's root.
     pub ignore: Vec<String>,
+    /// Globs of the files that alone count; all of them, if there are none.
+    pub include: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +142,7 @@ impl Watcher {
 
 /// The files that a rule watches now.
 pub fn files(project: &Path, rule: &Rule) -> Vec<PathBuf> {
-    let mut filter = filter::Filter::new(project, &rule.ignore, &rule.paths);
+    let mut filter = filter::Filter::new(project, rule);
     let mut files = Vec::new();
     let mut left: Vec<PathBuf> = rule.paths.clone();
     while let Some(path) = left.pop() {

@@ -40,7 +40,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(project: &Path, rule: Rule, watches: &mut Watches) -> Self {
-        let filter = Filter::new(project, &rule.ignore, &rule.paths);
+        let filter = Filter::new(project, &rule);
         let mut watched = Self {
             rule,
             filter,
@@ -179,7 +179,7 @@ impl Watched {
 
     /// The ignore rules changed. Other files count from now on; that itself is no change of the files.
     fn refilter(&mut self, watches: &mut Watches) {
-        self.filter = Filter::new(&self.project, &self.rule.ignore, &self.rule.paths);
+        self.filter = Filter::new(&self.project, &self.rule);
         let mut old = std::mem::take(&mut self.tree);
         self.missing.clone_from(&self.rule.paths);
         let found = self.find_roots(watches);

@@ -100,10 +100,13 @@ impl Effects {
     pub(crate) async fn stop(&self, subject: &Subject) -> Result<(), OperationError> {
         let Some(instance) = &subject.instance else { return Ok(()) };
         match &subject.spec.workload {
-            Workload::Container(_) => match self.engine.stop(&instance.id, &subject.spec.stop.signal, subject.spec.stop.grace).await {
-                Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error.into()),
-            },
+            Workload::Container(_) => {
+                self.runtime.before_stop(&subject.spec, instance).await;
+                match self.engine.stop(&instance.id, &subject.spec.stop.signal, subject.spec.stop.grace).await {
+                    Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            }
             Workload::Process(_) => self.runtime.stop_process(&subject.spec, subject.leaving).await.map_err(OperationError::Other),
         }
     }

@@ -36,6 +36,7 @@ impl Project {
         let rule = WatchRule {
             paths: vec![root.join("api/src")],
             ignore: Vec::new(),
+            include: Vec::new(),
             build: build.map(|build| vec![build.to_owned()]),
             directory: root.join("api"),
             reaction: Reaction::Restart,
@@ -239,7 +240,7 @@ fn without_a_probe_a_good_version_cannot_be_told_from_a_bad_one() {
 fn a_container_gets_the_files_of_the_version_before() {
     let mut project = Project::new();
     project.spec.workload = Workload::Container(ContainerSpec::new("image"));
-    project.spec.watch[0].reaction = Reaction::Sync { to: "/app".into(), signal: None };
+    project.spec.watch[0].reaction = Reaction::Sync { to: "/app".into(), signal: None, exec: None };
     project.write("api/src/greet.part", "WORD=good\n");
     project.is_ready(1);
     project.write("api/src/greet.part", "echo broken >&2; exit 1\n");

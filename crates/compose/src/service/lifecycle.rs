@@ -12,7 +12,7 @@ use crate::{
     words::{duration_of_profile, size_of_profile},
 };
 
-use super::Converter;
+use super::{Converter, hooks::hook};
 
 /// The longest time that a healthcheck may be given, in milliseconds.
 const LONGEST_START: u64 = 24 * 3_600_000;
@@ -25,8 +25,13 @@ impl Converter<'_, '_> {
         let listed = self.node.get("depends_on").into_iter().flat_map(Node::entries);
         let links = self.node.get("links").into_iter().flat_map(Node::items);
         let links = links.filter_map(|link| Some((link.text()?.split(':').next()?.to_owned(), link.clone(), link.span)));
+        let mounted = self.node.get("volumes_from").into_iter().flat_map(Node::items);
+        let mounted = mounted.filter_map(|item| {
+            let name = item.text()?.split(':').next()?;
+            (name != "container").then(|| (name.to_owned(), item.clone(), item.span))
+        });
         let all: Vec<(String, Node, Span)> =
-            listed.map(|(name, entry)| (name.to_owned(), entry.node.clone(), entry.key)).chain(links).collect();
+            listed.map(|(name, entry)| (name.to_owned(), entry.node.clone(), entry.key)).chain(links).chain(mounted).collect();
         for (name, node, span) in all {
             let required = self.project.values().boolean(&node, "required") != Some(false);
             if !self.project.names.contains_key(&name) {
@@ -191,11 +196,13 @@ impl Converter<'_, '_> {
             };
             let path = if path.starts_with(['.', '/']) { path } else { format!("./{path}") };
             let mut value = Map::from_iter([("paths".to_owned(), json!([path]))]);
-            let ignore = values.texts(rule, "ignore");
-            if !ignore.is_empty() {
-                value.insert("ignore".to_owned(), json!(ignore));
+            for name in ["ignore", "include"] {
+                let globs = values.texts(rule, name);
+                if !globs.is_empty() {
+                    value.insert(name.to_owned(), json!(globs));
+                }
             }
-            let action = values.choice(rule, "action", &["sync", "sync+restart", "rebuild", "restart"]);
+            let action = values.choice(rule, "action", &["sync", "sync+restart", "sync+exec", "rebuild", "restart"]);
             let target = values.text(rule, "target");
             let change = match action.as_deref() {
                 None => continue,
@@ -207,9 +214,18 @@ impl Converter<'_, '_> {
                         continue;
                     };
                     value.insert("to".to_owned(), json!(target));
-                    if sync == "sync" {
+                    match (sync, rule.get("exec")) {
+                        ("sync+exec", Some(exec)) => {
+                            value.extend(hook(exec, self.project).map(|hook| ("exec".to_owned(), hook)));
+                        }
+                        ("sync+exec", None) => {
+                            self.project.findings.error(rule.span, "missing-field", "`action: sync+exec` needs `exec`");
+                        }
                         // A signal that changes nothing: the program finds its new files by itself.
-                        value.insert("signal".to_owned(), json!("SIGCONT"));
+                        ("sync", _) => {
+                            value.insert("signal".to_owned(), json!("SIGCONT"));
+                        }
+                        _ => {}
                     }
                     "sync"
                 }

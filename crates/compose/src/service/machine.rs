@@ -2,7 +2,7 @@
 
 use devenv_document::{source::Span, tree::Node};
 use indexmap::IndexMap;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::words::size_of_profile;
 
@@ -96,6 +96,57 @@ impl Converter<'_, '_> {
         }
         self.labels();
         self.ulimits();
+        self.gpus();
+    }
+
+    /// Devices that the engine reserves by a driver: `gpus`, and those of `deploy`.
+    fn gpus(&mut self) {
+        let reserved = self.node.get("deploy").and_then(|deploy| deploy.get("resources")?.get("reservations")?.get("devices"));
+        let mut requests = Vec::new();
+        for (item, always) in self
+            .node
+            .get("gpus")
+            .into_iter()
+            .flat_map(Node::items)
+            .map(|item| (item, true))
+            .chain(reserved.into_iter().flat_map(Node::items).map(|item| (item, false)))
+        {
+            let mut value = Map::new();
+            let mut values = self.project.values();
+            if let Some(driver) = values.text(item, "driver") {
+                value.insert("driver".to_owned(), json!(driver));
+            }
+            match values.text(item, "count").as_deref() {
+                None => {}
+                Some("all") => {
+                    value.insert("count".to_owned(), json!(-1));
+                }
+                Some(_) => value.extend(values.number::<i64>(item, "count").map(|count| ("count".to_owned(), json!(count)))),
+            }
+            let ids = values.texts(item, "device_ids");
+            if !ids.is_empty() {
+                value.insert("ids".to_owned(), json!(ids));
+            }
+            let mut capabilities = values.texts(item, "capabilities");
+            if always && !capabilities.is_empty() && !capabilities.iter().any(|one| one == "gpu") {
+                capabilities.push("gpu".to_owned());
+            }
+            if !capabilities.is_empty() {
+                value.insert("capabilities".to_owned(), json!(capabilities));
+            } else if !always {
+                self.project.findings.error(item.span, "missing-field", "`devices` needs `capabilities`, such as `[gpu]`");
+                continue;
+            }
+            let options: IndexMap<String, String> =
+                self.project.values().pairs(item, "options").into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
+            if !options.is_empty() {
+                value.insert("options".to_owned(), json!(options));
+            }
+            requests.push(Value::from(value));
+        }
+        if !requests.is_empty() {
+            self.set("gpus", requests);
+        }
     }
 
     /// `host:address` or `host=address`; of several addresses of one host, the last.

@@ -17,7 +17,7 @@ use futures_util::future;
 use tokio::time::{Instant, sleep};
 
 use super::{client::Client, containers, networks};
-use devenv_spec::{MountOptions, PublishedPort, Ulimit};
+use devenv_spec::{DeviceRequest, MountOptions, PublishedPort, Ulimit};
 
 use crate::{ContainerCreate, CreatedMount, EngineError, Reach};
 
@@ -95,7 +95,7 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
     let memory = container.resources.memory.map(|memory| memory.bytes() as i64);
     let endpoints = HashMap::from([(container.network.clone(), networks::endpoint(&container.aliases, container.address))]);
     // A container that joins another's namespace gets its names from there.
-    let named = !container.shares_network() || container.network == "none";
+    let named = (!container.shares_network() || container.network == "none") && options.uts.as_deref() != Some("host");
     let mut labels: HashMap<String, String> = options.labels.clone().into_iter().collect();
     labels.extend(container.labels.to_map());
     ContainerCreateBody {
@@ -110,7 +110,7 @@ fn body(container: &ContainerCreate, mounted: &[CreatedMount], publishing: &Publ
         open_stdin: Some(options.stdin_open),
         image: Some(container.image.clone()),
         labels: Some(labels),
-        stop_signal: Some(container.stop_signal.clone()),
+        stop_signal: Some(container.stop_signal.clone()).filter(|signal| !signal.is_empty()),
         exposed_ports: Some(container.ports.iter().map(|port| format!("{}/{}", port.container, port.protocol.as_str())).collect()),
         networking_config: (!container.shares_network()).then_some(NetworkingConfig { endpoints_config: Some(endpoints) }),
         host_config: Some(HostConfig {
@@ -187,7 +187,20 @@ fn settings(container: &ContainerCreate) -> HostConfig {
         oom_kill_disable: limits.oom_kill_disable.then_some(true),
         memory_swappiness: limits.swappiness,
         memory_reservation: limits.memory_reservation.map(|size| size.bytes() as i64),
+        device_requests: (!options.device_requests.is_empty()).then(|| options.device_requests.iter().map(device_request).collect()),
         ..HostConfig::default()
+    }
+}
+
+/// All devices with the capability `gpu`, unless the request says otherwise.
+fn device_request(request: &DeviceRequest) -> bollard::models::DeviceRequest {
+    let capabilities = if request.capabilities.is_empty() { vec!["gpu".to_owned()] } else { request.capabilities.clone() };
+    bollard::models::DeviceRequest {
+        driver: request.driver.clone(),
+        count: request.count.or_else(|| request.ids.is_empty().then_some(-1)),
+        device_ids: (!request.ids.is_empty()).then(|| request.ids.clone()),
+        capabilities: Some(vec![capabilities]),
+        options: (!request.options.is_empty()).then(|| request.options.clone().into_iter().collect()),
     }
 }
 
@@ -261,6 +274,7 @@ fn with_options(mounted: &[CreatedMount], options: &BTreeMap<String, MountOption
             }
             if let Some(volume) = made.volume_options.as_mut() {
                 volume.no_copy = Some(options.no_copy);
+                volume.subpath.clone_from(&options.subpath);
             }
             if let (Some(bind), Some(propagation)) = (made.bind_options.as_mut(), &options.propagation) {
                 bind.propagation = propagation.parse::<MountBindOptionsPropagationEnum>().ok();

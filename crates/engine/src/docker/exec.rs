@@ -53,6 +53,7 @@ async fn to_its_end(client: &Client, id: &str, request: ExecRequest) -> Result<E
         user: request.user,
         env: Some(pairs(&request.environment)),
         working_dir: request.directory,
+        privileged: request.privileged.then_some(true),
         ..ExecConfig::default()
     };
     let (exec, stream) = match begin(client, id, config).await {

@@ -37,6 +37,7 @@ struct ConfigDocument {
     image: String,
     user: String,
     labels: Option<HashMap<String, String>>,
+    stop_signal: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +55,11 @@ struct MountDocument {
 }
 
 impl ContainerDocument {
+    /// The signal that ends it: its own, else its image's, else the usual one.
+    pub(super) fn stop_signal(&self) -> &str {
+        self.config.stop_signal.as_deref().filter(|signal| !signal.is_empty()).unwrap_or("SIGTERM")
+    }
+
     /// Whether the same request made it and it has never run: its labels name the spec, and its volumes and network,
     /// which a spec does not contain, are compared too.
     pub(super) fn is_as_asked(&self, asked: &ContainerCreate) -> bool {

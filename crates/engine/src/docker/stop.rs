@@ -25,8 +25,17 @@ enum RunState {
 }
 
 /// Not the engine's own `stop`: that sends the signal that the container was created with, and the caller may want another.
+///
+/// An empty `signal` is the container's own, which may be its image's.
 pub(super) async fn stop(client: &Client, id: &str, signal: &str, grace: Duration) -> Result<(), EngineError> {
-    send(client, id, signal).await?;
+    let signal = match signal {
+        "" => match containers::document(client, id).await? {
+            Some(document) => document.stop_signal().to_owned(),
+            None => return Ok(()),
+        },
+        signal => signal.to_owned(),
+    };
+    send(client, id, &signal).await?;
     if let Ok(ended) = tokio::time::timeout(grace, ended(client, id)).await {
         return ended;
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use devenv_spec::{
     Attachment, BuildOptions, BuildSecret, ContainerOptions, ContainerSpec, FileSpec, Image, ImageBuild, Limits, Mount, MountOptions,
-    MountSource, Probe, Protocol, PublishedPort, SecretRef, ServiceName, Sharing, Size, Template, Ulimit, Workload,
+    MountSource, Probe, Protocol, PublishedPort, SecretRef, ServiceName, Sharing, Size, Template, Ulimit, Workload, sensitive,
 };
 use indexmap::{IndexMap, IndexSet};
 
-use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, VolumeMount};
+use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, SecretFile, VolumeMount};
 use crate::{
     capability::{ServerFacts, Servers},
     describe::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product},
@@ -50,7 +50,8 @@ impl Describe for Container {
     }
 
     fn assets(&self) -> Vec<String> {
-        self.config_files.values().chain(self.secret_files.values()).filter_map(|file| file.file.clone()).collect()
+        let configs = self.config_files.values().filter_map(|file| file.file.clone());
+        configs.chain(self.secret_files.values().filter_map(|file| file.file.clone())).collect()
     }
 
     fn references(&self) -> Vec<String> {
@@ -87,8 +88,8 @@ impl Describe for Container {
             });
         }
         container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
-        let configs = self.config_files.iter().map(|(path, file)| file.describe(path, None, cx));
-        let secrets = self.secret_files.iter().enumerate().map(|(number, (path, file))| file.describe(path, Some(number), cx));
+        let configs = self.config_files.iter().map(|(path, file)| file.describe(path, cx));
+        let secrets = self.secret_files.iter().enumerate().map(|(number, (path, file))| file.describe(path, number, cx));
         container.files = configs.chain(secrets).collect();
         container.ports = self.published(cx);
         container.aliases.clone_from(&self.aliases);
@@ -100,6 +101,8 @@ impl Describe for Container {
         };
         let probe = self.server_probe(cx).or_else(asked).unwrap_or(Probe::None);
         let mut description = Description::product(Workload::Container(container), probe);
+        // The image knows what ends its program cleanly.
+        description.stop.signal.clear();
         if let Some(server) = self.server() {
             description.ready_timeout = SERVER_TIMEOUT;
             if let Some(signal) = server.stop_signal() {
@@ -275,6 +278,8 @@ impl Container {
                 .collect(),
             network_mode: shared(&self.network_mode),
             limits: self.limits.as_ref().map(ContainerLimits::describe).unwrap_or_default(),
+            device_requests: self.gpus.clone(),
+            hooks: self.hooks.clone().unwrap_or_default(),
         }
     }
 }
@@ -312,17 +317,30 @@ fn mount_options(text: &str) -> String {
 }
 
 impl ContainerFile {
-    /// `number` is that of a file whose text is a secret.
-    fn describe(&self, path: &str, number: Option<usize>, cx: &Context<'_>) -> FileSpec {
+    fn describe(&self, path: &str, cx: &Context<'_>) -> FileSpec {
         let text = self.file.as_ref().and_then(|file| cx.assets.get(file)).or(self.content.as_ref());
-        let content = match (number, text) {
-            (Some(number), _) if self.content.is_some() => Template::secret(cx.secret(&file_secret(number))),
-            (Some(_), Some(text)) => Template::default().then_sensitive(text),
-            (_, text) => Template::text(text.cloned().unwrap_or_default()),
-        };
-        let mode = self.mode.as_ref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(READABLE);
-        FileSpec { path: path.to_owned(), mode, uid: self.uid, gid: self.gid, content }
+        let content = Template::text(text.cloned().unwrap_or_default());
+        FileSpec { path: path.to_owned(), mode: file_mode(self.mode.as_ref()), uid: self.uid, gid: self.gid, content }
     }
+}
+
+impl SecretFile {
+    /// `number` is the file's among those with secrets.
+    fn describe(&self, path: &str, number: usize, cx: &Context<'_>) -> FileSpec {
+        let content = match (&self.secret, &self.content) {
+            (Some(name), _) => Template::secret(sensitive::declared(name)),
+            (None, Some(_)) => Template::secret(cx.secret(&file_secret(number))),
+            (None, None) => match self.file.as_ref().and_then(|file| cx.assets.get(file)) {
+                Some(text) => Template::default().then_sensitive(text),
+                None => Template::default(),
+            },
+        };
+        FileSpec { path: path.to_owned(), mode: file_mode(self.mode.as_ref()), uid: self.uid, gid: self.gid, content }
+    }
+}
+
+fn file_mode(mode: Option<&String>) -> u32 {
+    mode.and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(READABLE)
 }
 
 fn file_secret(number: usize) -> String {
@@ -385,6 +403,7 @@ impl VolumeMount {
                 propagation: self.propagation.clone(),
                 selinux: self.selinux.clone(),
                 no_copy: self.no_copy,
+                subpath: self.subpath.clone(),
             },
         }
     }
@@ -456,7 +475,7 @@ mod tests {
         port: 127.0.0.1:20005 -> 8080
         port: 127.0.0.1:20006 -> 9000
         probe: {"http":{"port":20005,"path":"/health","status":200}}
-        stop: SIGTERM 10s
+        stop: the image's signal 10s
         restart: OnFailure 5
         "##);
     }
@@ -471,7 +490,7 @@ mod tests {
         variable: DEVENV_PROJECT=/home/ada/shop
         variable: DEVENV_INSTANCE=default
         probe: "none"
-        stop: SIGTERM 10s
+        stop: the image's signal 10s
         restart: OnFailure 5
         "##);
         assert!(given.spec().services["web"].container().unwrap().init);

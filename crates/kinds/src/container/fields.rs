@@ -1,6 +1,6 @@
 //! Any image, or one built from a Dockerfile: the fields that profiles fill. What they become is in `describe`.
 
-use devenv_spec::{Protocol, PullPolicy, Size};
+use devenv_spec::{DeviceRequest, Hooks, Protocol, PullPolicy, Size};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,9 @@ pub struct Container {
     /// Files to write into the container before it starts, by path.
     #[serde(default)]
     pub config_files: IndexMap<String, ContainerFile>,
-    /// The same for files whose text is kept with the environment's secrets and shown to nobody.
+    /// Files with secrets to write into the container before it starts, by path. Their text is shown to nobody.
     #[serde(default)]
-    pub secret_files: IndexMap<String, ContainerFile>,
+    pub secret_files: IndexMap<String, SecretFile>,
     /// The kind of server that the image is, such as `postgres`: it is asked in its own protocol, with the credentials of `environment`,
     /// and its variables are those of the kind.
     #[serde(default)]
@@ -160,6 +160,12 @@ pub struct Container {
     /// When to ask the registry. Default: when the image is missing.
     #[serde(default)]
     pub pull: Option<PullWhen>,
+    /// GPUs and other devices that the engine reserves by a driver; `[{}]` for all GPUs.
+    #[serde(default)]
+    pub gpus: Vec<DeviceRequest>,
+    /// Commands to run in the container after each start and before each stop.
+    #[serde(default)]
+    pub hooks: Option<Hooks>,
 }
 
 /// An image built from the project.
@@ -272,6 +278,9 @@ pub struct VolumeMount {
     /// Leave an empty volume empty, whatever the image has there.
     #[serde(default)]
     pub no_copy: bool,
+    /// The directory of the volume to mount, instead of the whole volume; it must exist.
+    #[serde(default)]
+    pub subpath: Option<String>,
 }
 
 /// Capabilities, as the kernel names them, with or without `CAP_`.
@@ -293,6 +302,30 @@ pub struct ContainerFile {
     #[serde(default)]
     pub content: Option<String>,
     /// A file of the project with the text.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The file's mode, in octal.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The number of the user that the file belongs to.
+    #[serde(default)]
+    pub uid: u32,
+    /// The number of the group that the file belongs to.
+    #[serde(default)]
+    pub gid: u32,
+}
+
+/// A file with a secret that is written into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// The name of one of the profile's `secrets`.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// The file's text, where it is no secret of the profile. Not allowed together with `secret` or `file`.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// A file of the project with the text. Not allowed together with `secret` or `content`.
     #[serde(default)]
     pub file: Option<String>,
     /// The file's mode, in octal.

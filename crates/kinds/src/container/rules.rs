@@ -69,6 +69,16 @@ fn build_arguments(build: &Node, findings: &mut Findings) {
     }
 }
 
+/// Commands of hooks.
+fn hooks(fields: &Node, findings: &mut Findings) {
+    let lists = fields.get("hooks").into_iter().flat_map(Node::entries);
+    for hook in lists.flat_map(|(_, entry)| entry.node.items()) {
+        if let Some(command) = hook.get("command").filter(|command| command.list().is_some_and(<[Node]>::is_empty)) {
+            findings.error(command.span, "empty-command", "`command` must not be empty");
+        }
+    }
+}
+
 /// Files that are written into the container.
 fn files(fields: &Node, findings: &mut Findings) {
     for field in ["config_files", "secret_files"] {
@@ -77,8 +87,10 @@ fn files(fields: &Node, findings: &mut Findings) {
                 let message = format!("`{}` is not an absolute path in the container", shortened(path));
                 findings.error(entry.key, "bad-value", message);
             }
-            if entry.node.entry("content").is_some() == entry.node.entry("file").is_some() {
-                findings.error(entry.key, "missing-field", format!("`{}` needs either `content` or `file`", shortened(path)));
+            let sources: &[&str] = if field == "secret_files" { &["secret", "content", "file"] } else { &["content", "file"] };
+            if sources.iter().filter(|source| entry.node.entry(source).is_some()).count() != 1 {
+                let needed = one_of(sources.iter().copied());
+                findings.error(entry.key, "missing-field", format!("`{}` needs exactly one of {needed}", shortened(path)));
             }
             if let Some(mode) = entry.node.get("mode")
                 && mode.text().is_some_and(|text| {
@@ -173,6 +185,7 @@ impl Rules for ContainerKind {
         settings(fields, findings);
         files(fields, findings);
         probed_port(service, findings);
+        hooks(fields, findings);
     }
 
     fn is_own_program(&self) -> bool {

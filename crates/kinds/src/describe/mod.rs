@@ -10,7 +10,9 @@ pub(crate) mod product;
 
 use std::time::Duration;
 
-use devenv_spec::{ContainerSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload};
+use devenv_spec::{
+    ContainerSpec, FileSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload,
+};
 
 pub(crate) use connection::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, authority, in_url, in_url_part};
 pub use connection::{Clash, Connection};
@@ -57,6 +59,11 @@ pub trait Describe {
         Facts::default()
     }
 
+    /// How the image itself makes what devenv provisions, for tools that start the container without devenv.
+    fn first_start(&self, _cx: &Context<'_>) -> FirstStart {
+        FirstStart::default()
+    }
+
     /// Project files whose text it is configured with.
     fn assets(&self) -> Vec<String> {
         Vec::new()
@@ -89,6 +96,15 @@ impl PortNeed {
     pub const fn any(container: u16) -> Self {
         Self { container, known_as: container, fixed: None }
     }
+}
+
+/// What makes a server's data at its first start where devenv is not there to do it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FirstStart {
+    /// Files that the image reads when it has no data yet.
+    pub files: Vec<FileSpec>,
+    /// What is missing all the same, in words.
+    pub missing: Vec<String>,
 }
 
 /// The scripts and data sets of a service.

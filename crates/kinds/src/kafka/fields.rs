@@ -16,7 +16,7 @@ use super::{
     spec::KafkaLogin,
     topics::{self, Declared, HOST, NETWORK, Topic},
 };
-use crate::describe::{Connection, Context, Describe, Description, Facts, Metrics, PortNeed};
+use crate::describe::{Connection, Context, Describe, Description, Facts, FirstStart, Metrics, PortNeed};
 
 /// Apache Kafka, a single broker in KRaft mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -140,6 +140,17 @@ impl Describe for Kafka {
             }
         }
         connection
+    }
+
+    fn first_start(&self, _cx: &Context<'_>) -> FirstStart {
+        let missing = !self.topics.is_empty();
+        FirstStart {
+            missing: missing
+                .then(|| "its topics are made at their first use, with the default number of partitions".to_owned())
+                .into_iter()
+                .collect(),
+            ..FirstStart::default()
+        }
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {

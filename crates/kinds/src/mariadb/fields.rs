@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::{MariadbDatabase, MariadbProbe, MariadbProvision};
 use crate::describe::{
-    Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed, authority, in_url,
+    Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, FirstStart, Metrics, PortNeed, authority, in_url,
 };
 
 /// MariaDB: a server with its databases, each with an owner that reaches no other.
@@ -135,6 +135,20 @@ impl Describe for Mariadb {
             proof: Some(login(declared[0].owner, Some(declared[0].name)).into_probe()),
             ..Description::server(container, login(SUPERUSER, None).into_probe(), Stop::new("SIGTERM", 30))
         }
+    }
+
+    fn first_start(&self, cx: &Context<'_>) -> FirstStart {
+        let mut text = Template::default();
+        for database in self.provision(cx).databases {
+            let owner = format!("'{}'@'%'", database.owner.replace('\'', "''"));
+            let name = database.name.replace('`', "``");
+            text = text
+                .then(format!("CREATE USER IF NOT EXISTS {owner} IDENTIFIED BY '"))
+                .then_secret(database.password)
+                .then(format!("';\nCREATE DATABASE IF NOT EXISTS `{name}`;\nGRANT ALL ON `{name}`.* TO {owner};\n"));
+        }
+        let missing = if self.tls { vec!["its certificate is signed by devenv's own authority".to_owned()] } else { Vec::new() };
+        FirstStart { files: vec![FileSpec::private("/docker-entrypoint-initdb.d/10-databases.sql", USER, text)], missing }
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

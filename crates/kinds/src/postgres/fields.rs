@@ -3,6 +3,7 @@
 //! The layout of the volume is ours: the data directory is `pgdata` in it whatever the major version, so that a server of
 //! another major refuses the data instead of beginning an empty directory beside it, and `lost+found` does not disturb.
 
+mod first_start;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use super::{
     spec::{ExtensionSpec, PostgresDatabase, PostgresProbe, PostgresProvision, PostgresRole, PostgresTarget},
 };
 use crate::describe::{
-    Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed, authority, in_url,
+    Connection, Context, DatabaseFacts, DeclaredScripts, Describe, Description, Facts, FirstStart, Metrics, PortNeed, authority, in_url,
 };
 
 /// PostgreSQL: a server with its roles, databases and extensions.
@@ -194,6 +195,14 @@ impl Describe for Postgres {
         }
         connection.url("postgres", format!("{}/{}", cx.url("postgres", PORT), in_url(first.name)));
         connection
+    }
+
+    fn first_start(&self, cx: &Context<'_>) -> FirstStart {
+        let mut start = FirstStart { files: vec![first_start::script(&self.provision(cx))], missing: Vec::new() };
+        if self.tls {
+            start.missing.push("its certificate is signed by devenv's own authority".to_owned());
+        }
+        start
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::{RabbitmqProbe, RabbitmqProvision, RabbitmqTarget, RabbitmqVhost};
 use crate::describe::{
-    Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, MetricsEndpoint, PortNeed, in_url_part,
+    Connection, Context, DeclaredScripts, Describe, Description, Facts, FirstStart, Metrics, MetricsEndpoint, PortNeed, in_url_part,
 };
 
 /// RabbitMQ: a broker with its virtual hosts, each with a user that reaches no other.
@@ -145,6 +145,14 @@ impl Describe for Rabbitmq {
         connection.url("amqp", format!("{}/{}", cx.url("amqp", AMQP), encoded(declared[0].0)));
         connection.url("management", cx.url("http", MANAGEMENT));
         connection
+    }
+
+    fn first_start(&self, _cx: &Context<'_>) -> FirstStart {
+        let missing = !self.vhosts.is_empty();
+        FirstStart {
+            missing: missing.then(|| "its virtual hosts and their users are made by devenv".to_owned()).into_iter().collect(),
+            ..FirstStart::default()
+        }
     }
 
     fn facts(&self, cx: &Context<'_>) -> Facts {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{RedisProbe, RedisProvision, RedisTarget};
-use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, Metrics, PortNeed};
+use crate::describe::{Connection, Context, DeclaredScripts, Describe, Description, Facts, FirstStart, Metrics, PortNeed};
 
 /// Redis, with explicit persistence settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -160,6 +160,14 @@ impl Describe for Redis {
             scripts: Some(self.scripts(cx)),
             provision: vec![provision.into_provision()],
             ..Description::server(container, probe, Stop::new("SIGTERM", self.grace_seconds()))
+        }
+    }
+
+    fn first_start(&self, _cx: &Context<'_>) -> FirstStart {
+        let missing = !self.users.is_empty() || self.tls;
+        FirstStart {
+            missing: missing.then(|| "its users and its certificate are made by devenv".to_owned()).into_iter().collect(),
+            ..FirstStart::default()
         }
     }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::S3Provision;
-use crate::describe::{Connection, Context, Describe, Description, Facts, PortNeed};
+use crate::describe::{Connection, Context, Describe, Description, Facts, FirstStart, PortNeed};
 
 /// An S3-compatible object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +60,11 @@ impl Describe for S3 {
         };
         let probe = Probe::Http { port: cx.port(PORT), path: "/health".to_owned(), status: 200 };
         Description { provision: vec![provision.into_provision()], ..Description::server(container, probe, Stop::new("SIGTERM", 5)) }
+    }
+
+    fn first_start(&self, _cx: &Context<'_>) -> FirstStart {
+        let missing = !self.buckets.is_empty();
+        FirstStart { missing: missing.then(|| "its buckets are made by devenv".to_owned()).into_iter().collect(), ..FirstStart::default() }
     }
 
     fn connection(&self, cx: &Context<'_>) -> Connection {

@@ -33,7 +33,7 @@ impl Project {
         fs::write(root.join(".gitignore"), "*.log\nbuild/\n").unwrap();
         prepare(root);
         let paths = paths.iter().map(|path| root.join(path)).collect();
-        let rule = Rule { service: "api".to_owned(), index: 0, paths, ignore: vec!["*.ignored".to_owned()] };
+        let rule = Rule { service: "api".to_owned(), index: 0, paths, ignore: vec!["*.ignored".to_owned()], include: Vec::new() };
         let (watcher, observations, extent) = Watcher::start_within(root, vec![rule], watches).await;
         // First bytes are read in the background; a touch before that would count.
         watcher.read_first_bytes();

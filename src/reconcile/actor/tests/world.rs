@@ -75,6 +75,8 @@ impl ServiceRuntime for FakeServiceRuntime {
         scripted.unwrap_or_else(|| Ok("proven".to_owned()))
     }
 
+    async fn before_stop(&self, _: &ServiceSpec, _: &Instance) {}
+
     async fn watch(&self, _: &ServiceSpec, _: &Instance) -> String {
         std::future::pending().await
     }
