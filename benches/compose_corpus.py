@@ -107,8 +107,10 @@ def main():
         for path in listed:
             problems, theirs = corpus.parse(path)
             word = "accepted" if not problems else "refused"
-            if theirs is not None:
-                word += ", and by Compose" if bool(problems) != theirs else ", not by Compose"
+            if problems and all(problem["message"].endswith("does not exist") for problem in problems):
+                word = "refused: needs files that the corpus has not"
+            elif theirs is not None:
+                word += " as by Compose" if bool(problems) != theirs else ", not as by Compose"
             counted[word] += 1
             if problems and theirs is not False:
                 first = problems[0]
@@ -122,7 +124,8 @@ def main():
                     came.append((path, *corpus.up(path)))
                 path, well, took, said = came[-1]
                 print(f"  {'up' if well else 'not here' if well is None else 'FAILED'} {took:5.1f} s {path.relative_to(directory)} {'' if well else said}", flush=True)
-        good = sum(count for word, count in counted.items() if word.endswith("by Compose") and ", and" in word or word == "accepted")
+        # What Compose alone refuses is newer than it, or found when it runs the file.
+        good = sum(count for word, count in counted.items() if "as by Compose" in word and ", not" not in word or word.startswith(("accepted", "refused: needs")))
         right, total = right + good, total + len(listed)
         print(f"{directory.name}: {good} of {len(listed)} right ({100 * good / max(1, len(listed)):.1f} %); {dict(counted)}")
         for reason, count in reasons.most_common():

@@ -2,6 +2,7 @@
 
 mod examine;
 mod make;
+mod mounted;
 mod networks;
 mod run;
 
@@ -10,6 +11,7 @@ pub(crate) use run::NotStarted;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -99,6 +101,9 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32>;
     /// From now on the present files are started again.
     fn go_on(&self, service: &ServiceName);
+
+    /// Where files of a service lie that are mounted into its container.
+    fn mounted_files(&self, service: &ServiceName) -> PathBuf;
 
     /// The files of the project that are kept the same in the container.
     async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile>;

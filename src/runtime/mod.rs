@@ -71,6 +71,8 @@ pub(crate) struct EnvironmentRuntime {
     /// What has been provisioned, by service.
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
     hooks: LifecycleHooks,
+    /// Files of containers that are mounted instead of written into them, by service.
+    mounted: PathBuf,
     /// For how long a service without a probe must run until it is ready.
     steady: Duration,
 }
@@ -105,6 +107,7 @@ impl EnvironmentRuntime {
             recorded: Mutex::default(),
             ledgers: Mutex::default(),
             provisioned: Mutex::default(),
+            mounted: store.environment(&record.id).join("files"),
             hooks: LifecycleHooks::new(store.environment(&record.id).join("hooks")),
             steady,
         }
@@ -312,6 +315,10 @@ impl ServiceRuntime for EnvironmentRuntime {
 
     async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
         self.processes.retire(spec, run).await
+    }
+
+    fn mounted_files(&self, service: &ServiceName) -> PathBuf {
+        self.mounted.join(service.as_str())
     }
 
     async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile> {

@@ -50,6 +50,9 @@ pub(crate) fn build(node: &Node, project: &mut Project<'_>) -> Map<String, Value
             build.insert(name.to_owned(), json!(true));
         }
     }
+    if !project.values().texts(node, "no_cache_filter").is_empty() {
+        build.insert("no_cache".to_owned(), json!(true));
+    }
     if let Some(size) = project.values().size(node, "shm_size") {
         build.insert("shm_size".to_owned(), json!(size_of_profile(size)));
     }

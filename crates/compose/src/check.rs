@@ -35,7 +35,8 @@ pub(crate) fn mapping(node: &Node, path: &str, keys: &[Key], findings: &mut Find
             Inside::Value => {}
             Inside::Section(keys) => mapping(&entry.node, &inner, keys, findings),
             Inside::Named(keys) => {
-                for (name, entry) in entry.node.entries().filter(|(name, _)| !name.starts_with("x-")) {
+                // A service may be called so; of everything else it is an extension.
+                for (name, entry) in entry.node.entries().filter(|(name, _)| inner == "services" || !name.starts_with("x-")) {
                     mapping(&entry.node, &format!("{inner}.{name}"), keys, findings);
                 }
             }

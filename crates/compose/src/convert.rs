@@ -34,10 +34,8 @@ pub(crate) fn document(
     let mut places = IndexMap::new();
     let listed: Vec<_> = root.get("services").into_iter().flat_map(Node::entries).collect();
     for (name, entry) in listed {
-        if name.starts_with("x-") || entry.node.map().is_none() {
-            if !name.starts_with("x-") {
-                project.findings.error(entry.key, "missing-field", format!("the service `{name}` is empty: it needs `image` or `build`"));
-            }
+        if entry.node.map().is_none() {
+            project.findings.error(entry.key, "missing-field", format!("the service `{name}` is empty: it needs `image` or `build`"));
             continue;
         }
         let taken_in = project.enabled.contains(name);

@@ -112,7 +112,7 @@ pub static SERVICE: &[Key] = &[
     key("hostname", Yes),
     key("image", Yes),
     key("init", Yes),
-    key("ipc", How("`host`, `private`, `shareable` or `service:NAME`")),
+    key("ipc", How("`host`, `private`, `shareable`, `none`, `service:NAME`, or `container:NAME` for one outside of the file")),
     key("isolation", No("it is for Windows containers")),
     key("label_file", Yes),
     key("labels", How("besides devenv's own; names that begin with `dev.devenv.` are refused")),
@@ -124,11 +124,14 @@ pub static SERVICE: &[Key] = &[
     key("mem_swappiness", Yes),
     key("memswap_limit", Yes),
     key("models", No("devenv runs no language models: run the model's server as a service")),
-    key("network_mode", How("`host`, `none`, `bridge` (the environment's network) or `service:NAME`")),
+    key(
+        "network_mode",
+        How("`host`, `none`, `bridge` (the environment's network), `service:NAME`, or `container:NAME` for one outside of the file"),
+    ),
     with("networks", Yes, Named(ATTACHMENT)),
     key("oom_kill_disable", Yes),
     key("oom_score_adj", Yes),
-    key("pid", How("`host` or `service:NAME`")),
+    key("pid", How("`host`, `service:NAME`, or `container:NAME` for one outside of the file")),
     key("pids_limit", Yes),
     key("platform", Yes),
     with("ports", How("published on 127.0.0.1 unless an address is given; of a range of the host the first is taken"), Items(PORT)),
@@ -193,6 +196,7 @@ pub static BUILD: &[Key] = &[
     key("labels", Yes),
     key("network", Yes),
     key("no_cache", Yes),
+    key("no_cache_filter", How("every step is built anew, not those of the named stages alone")),
     key("platforms", How("the first one is built")),
     key("privileged", No("builds get no further rights")),
     key("provenance", Ignored("no attestation is made")),
@@ -318,7 +322,7 @@ pub static BIND: &[Key] = &[
 ];
 pub static VOLUME_USE: &[Key] = &[
     key("nocopy", Yes),
-    key("subpath", How("the directory must exist in the volume; engines from API 1.45 on")),
+    key("subpath", How("the directory must exist in the volume; Docker 26 or newer")),
     key("labels", Ignored("volumes carry devenv's labels")),
 ];
 pub static TMPFS: &[Key] = &[key("size", Yes), key("mode", Yes)];

@@ -40,7 +40,15 @@ pub(crate) fn service(node: &mut Node, findings: &mut Findings) {
             pairs(build.get_mut(name), findings);
         }
         listed(build.get_mut("extra_hosts"), findings);
-        for name in ["ssh", "platforms", "tags", "cache_from", "cache_to"] {
+        // `{ default: , deploy: ./key }` as `[default, deploy=./key]`.
+        if let Some(ssh) = build.get_mut("ssh").filter(|ssh| ssh.map().is_some()) {
+            let text = |(name, entry): (&str, &Entry)| match entry.node.text() {
+                Some(path) => text_node(entry.key, format!("{name}={path}")),
+                None => text_node(entry.key, name),
+            };
+            ssh.content = Content::List(ssh.entries().map(text).collect());
+        }
+        for name in ["ssh", "platforms", "tags", "cache_from", "cache_to", "no_cache_filter"] {
             list(build.get_mut(name));
         }
     }

@@ -112,7 +112,7 @@ impl<'a> Project<'a> {
                 plain = format!("{base}-{number}");
                 number += 1;
             }
-            if plain != name && !name.starts_with("x-") {
+            if plain != name {
                 let message = format!("the service `{name}` is called `{plain}` here; on the network it has both names");
                 self.findings.warning(entry.key, "renamed", message);
             }
@@ -232,9 +232,13 @@ fn values_of_driver(volume: &Entry, values: &mut Values<'_>) -> Option<Device> {
     let [kind, mount, device] = texts.as_slice() else { return None };
     let bind = mount.split(',').any(|option| matches!(option, "bind" | "rbind"));
     match kind.as_str() {
-        "none" | "" if bind && device.starts_with('/') => Some(Device::Path(device.clone())),
+        "none" | "" if bind && device.starts_with(['/', '.']) => Some(Device::Path(device.clone())),
         "none" | "" if bind => {
-            values.findings.error(volume.key, "bad-value", format!("`device` must be an absolute path, but is `{}`", shortened(device)));
+            values.findings.error(
+                volume.key,
+                "bad-value",
+                format!("`device` must be a path that begins with `/` or `.`, but is `{}`", shortened(device)),
+            );
             None
         }
         "tmpfs" => Some(Device::Memory(mount.clone())),

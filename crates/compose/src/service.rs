@@ -216,6 +216,10 @@ impl Converter<'_, '_> {
             depends.as_object_mut()?.entry(known.clone()).or_insert_with(|| json!("started"));
             return Some(format!("service:{known}"));
         }
+        if text.strip_prefix("container:").is_some_and(|container| !container.is_empty()) {
+            // One that is not of this file; it must run.
+            return Some(text.to_owned());
+        }
         let message = match name {
             Some(name) => format!("`{field}` names the service `{name}`, which does not exist"),
             None => format!("`{field}: {text}` is not supported"),

@@ -100,12 +100,16 @@ fn report_unset_variables(node: &Node, findings: &mut Findings) {
     }
 }
 
-pub(super) fn variable_names(node: &Node, findings: &mut Findings) {
+fn variable_names(node: &Node, findings: &mut Findings) {
+    names_of_variables(node, str::to_owned, "a name consists of letters, digits and `_`, and does not start with a digit", findings);
+}
+
+/// `plain` makes a variable's name of what may stand besides.
+fn names_of_variables(node: &Node, plain: impl Fn(&str) -> String, hint: &str, findings: &mut Findings) {
     for (name, entry) in node.entries() {
-        if name.is_empty() || interpolate::name_length(name) != name.len() {
-            findings
-                .error(entry.key, "bad-name", format!("`{}` is not a variable name", shortened(name)))
-                .hint("a name consists of letters, digits and `_`, and does not start with a digit");
+        let plain = plain(name);
+        if plain.is_empty() || interpolate::name_length(&plain) != plain.len() {
+            findings.error(entry.key, "bad-name", format!("`{}` is not a variable name", shortened(name))).hint(hint);
         }
     }
 }
@@ -129,7 +133,14 @@ fn common(service: &ServiceNode<'_>, findings: &mut Findings) {
         }
     }
     if let Some(environment) = node.get("environment") {
-        variable_names(environment, findings);
+        // Some programs read settings from variables whose names have dots, such as `discovery.type`; a shell has none of them.
+        let plain = |name: &str| name.replace(['.', '-'], "_");
+        names_of_variables(
+            environment,
+            plain,
+            "a name consists of letters, digits, `_`, `.` and `-`, and does not start with a digit",
+            findings,
+        );
     }
     if let Some(image) = node.get("image") {
         image_name(image, findings);

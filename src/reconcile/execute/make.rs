@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
-use super::{Effects, OperationError, Progress, Subject, labels, network_name, networks};
+use super::{Effects, OperationError, Progress, Subject, labels, mounted, network_name, networks};
 use crate::{
     engine::{
         ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate,
@@ -133,7 +133,11 @@ impl Effects {
         let Workload::Container(container) = &subject.spec.workload else {
             return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) });
         };
-        let mounts = self.mounts(subject, container).await?;
+        let mut mounts = self.mounts(subject, container).await?;
+        if mounted::is_wanted(container) {
+            // Who reads them is known once there is a container, and they are written again before it starts.
+            mounts.extend(self.mounted_files(&subject.spec.name, &self.files(container, 0)?)?);
+        }
         let create = self.container(subject, container, mounts).await?;
         let id = self.engine.create_container(&create).await?;
         Ok(Instance { id, hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) })
@@ -159,6 +163,8 @@ impl Effects {
         create.labels.role = Some(ONE_OFF.to_owned());
         create.labels.spec = None;
         create.environment = self.vault.resolve_all(container.plain_variables())?;
+        // The program that holds it is written into it.
+        create.options.read_only = false;
         create.entrypoint = Some(entrypoint);
         create.command = Some(Vec::new());
         create.init = true;

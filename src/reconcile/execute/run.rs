@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effects, OperationError, ReadinessUpdate, Subject};
+use super::{Effects, OperationError, ReadinessUpdate, Subject, mounted};
 use crate::{
     engine::{EngineError, UploadFile, launch},
     reconcile::{failure::Evidence, state::Instance},
@@ -56,20 +56,31 @@ impl Effects {
     }
 
     async fn write_files(&self, spec: &ServiceSpec, instance: &Instance, container: &ContainerSpec) -> Result<(), OperationError> {
-        let mut files = Vec::new();
-        for file in &container.files {
-            let content = Bytes::from(self.vault.resolve(&file.content)?);
-            files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
-        }
-        if launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))? {
-            let user = self.engine.user(&instance.id).await?;
-            files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
+        let launched = launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))?;
+        let user = if launched { self.engine.user(&instance.id).await? } else { 0 };
+        let mut files = self.files(container, user)?;
+        if mounted::is_wanted(container) {
+            // Files that are kept the same as the project's are for containers that can be written to.
+            return self.mounted_files(&spec.name, &files).map(drop);
         }
         files.extend(self.runtime.synced_files(spec).await);
         if !files.is_empty() {
             self.engine.upload(&instance.id, &files).await?;
         }
         Ok(())
+    }
+
+    /// The service's own files, and those by which it is started with its secrets; `user` is who reads these.
+    pub(super) fn files(&self, container: &ContainerSpec, user: u32) -> Result<Vec<UploadFile>, OperationError> {
+        let mut files = Vec::new();
+        for file in &container.files {
+            let content = Bytes::from(self.vault.resolve(&file.content)?);
+            files.push(UploadFile { path: file.path.clone(), mode: file.mode, uid: file.uid, gid: file.gid, content });
+        }
+        if launch::is_wanted(container).map_err(|error| OperationError::Other(error.to_string()))? {
+            files.extend(launch::files(user, &self.vault.resolve_all(container.secret_variables())?));
+        }
+        Ok(files)
     }
 
     /// Waits for readiness within the service's time limit, unless it is cancelled because the service exited.

@@ -32,7 +32,7 @@ impl Converter<'_, '_> {
         }
         for name in ["pid", "ipc"] {
             let Some(text) = self.project.values().text(self.node, name) else { continue };
-            if text.starts_with("service:") {
+            if text.starts_with("service:") || text.starts_with("container:") {
                 let span = self.node.get(name).map_or(self.key, |node| node.span);
                 if let Some(shared) = self.shared_with(&text, span, name) {
                     self.set(name, shared);

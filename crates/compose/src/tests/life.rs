@@ -101,3 +101,16 @@ fn what_a_profile_has_of_them_comes_back_from_its_rendered_file() {
     let rendered = render(&first, None).unwrap();
     assert_eq!(document(&rendered), first, "{rendered}");
 }
+
+#[test]
+fn further_forms_are_understood() {
+    assert_eq!(service("ipc: 'container:other'").pointer("/container/ipc"), Some(&json!("container:other")));
+    assert_eq!(service("network_mode: 'container:other'").pointer("/container/network_mode"), Some(&json!("container:other")));
+    assert_eq!(
+        service("build: { context: ., ssh: { default: , key: ./k } }").pointer("/container/build/ssh"),
+        Some(&json!(["default", "key=./k"]))
+    );
+    assert_eq!(service("build: { context: ., no_cache_filter: [a] }").pointer("/container/build/no_cache"), Some(&json!(true)));
+    let named = document("services:\n  x-web: { image: x }\n  a: { image: x, depends_on: [x-web] }\n");
+    assert_eq!(named["services"]["a"]["depends_on"], json!({ "x-web": "started" }));
+}

@@ -10,7 +10,7 @@ use super::{
     endpoint::{Endpoint, EndpointChoice, Selection, read_file, resolve},
     error::{from_bollard, gone},
     reach::{self, Place},
-    version::{ApiVersion, NEWEST, negotiate, pin},
+    version::{ApiVersion, NEWEST, SUBPATH, negotiate, pin},
     wire::{Call, Wire},
 };
 use crate::{Engine, EngineError, EngineInfo};
@@ -124,6 +124,11 @@ impl Client {
             dual_stack: Arc::default(),
             place: Arc::default(),
         })
+    }
+
+    /// An older engine would mount the whole volume without a word.
+    pub(super) fn mounts_parts_of_volumes(&self) -> bool {
+        self.api >= SUBPATH
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

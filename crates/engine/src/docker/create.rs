@@ -32,6 +32,13 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// A container of ours that has the name already may be the result of an earlier request, whose sender died: it is used
 /// if it is exactly what is requested and has never run; otherwise it is replaced.
 pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Result<String, EngineError> {
+    if container.mount_options.values().any(|options| options.subpath.is_some()) && !client.mounts_parts_of_volumes() {
+        return Err(EngineError::Refused {
+            action: format!("create the container `{}`", container.name),
+            status: 400,
+            message: "it mounts a part of a volume (`subpath`), which needs Docker 26 or newer".to_owned(),
+        });
+    }
     let publishing = Publishing { dual_stack: client.dual_stack().await, reach: client.place().await.reach() };
     let mounts = container.mounts.iter().map(|mount| seen_from_host(client, mount));
     let mounts = future::try_join_all(mounts).await?;

@@ -15,6 +15,9 @@ pub(super) const OLDEST: ApiVersion = ApiVersion { major: 1, minor: 41 };
 /// The version that bollard's requests are written for.
 pub(super) const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 53 };
 
+/// The first that mounts a part of a volume.
+pub(super) const SUBPATH: ApiVersion = ApiVersion { major: 1, minor: 45 };
+
 impl ApiVersion {
     fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once('.')?;

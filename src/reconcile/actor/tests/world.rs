@@ -75,6 +75,10 @@ impl ServiceRuntime for FakeServiceRuntime {
         scripted.unwrap_or_else(|| Ok("proven".to_owned()))
     }
 
+    fn mounted_files(&self, service: &ServiceName) -> std::path::PathBuf {
+        std::env::temp_dir().join("devenv-tests").join(service.as_str())
+    }
+
     async fn before_stop(&self, _: &ServiceSpec, _: &Instance) {}
 
     async fn watch(&self, _: &ServiceSpec, _: &Instance) -> String {
