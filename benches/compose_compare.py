@@ -26,6 +26,7 @@ DIFFERENT = [
     (r"HostConfig\.(Memory|)Swap(piness)?", "a memory limit is one, without swap"),
     (r"HostConfig\.OomKillDisable", "`null` and `false` are the same"),
     (r"Network\..*\.aliases", "aliases of `links`, and `container_name`, are names on the network"),
+    (r"Mounts\./named", "Docker Compose 5.0 mounts `volumes_from: [NAME:ro]` writable"),
     (r"Mounts\./disk", "a volume whose options name a path is a mount of the path"),
 ]
 LAUNCHED = "variables that hold secrets are given by a launcher, and stand in no description"

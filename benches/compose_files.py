@@ -43,7 +43,6 @@ device_cgroup_rules: ["c 1:3 mr"]
 read_only: true
 tmpfs: ["/run:size=1m,mode=1777", "/tmp"]
 """) + service("""
-privileged: true
 pid: host
 ipc: shareable
 uts: host
@@ -111,7 +110,7 @@ volumes:
   - given:/given
   - disk:/disk
 labels: { look: "cat /here/file; stat -c %a /memory" }
-""") + service("volumes_from: [web:ro]", "reader") + service("volumes: [named:/named]", "sharer") + """\
+""") + service("volumes_from: [\"sharer:ro\"]\ndepends_on: [sharer]", "reader") + service("volumes: [named:/named]", "sharer") + """\
 volumes:
   named:
   given: { external: true, name: compare-given }
