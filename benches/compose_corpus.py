@@ -122,6 +122,8 @@ def main():
                     came.append((path, None, 0, "needs " + ", ".join(missing)))
                 else:
                     came.append((path, *corpus.up(path)))
+                    if not came[-1][1] and "refused to pull the image" in came[-1][3]:
+                        came[-1] = (path, None, 0, "wants a base image: " + re.findall("`([^`]*)`", came[-1][3])[0])
                 path, well, took, said = came[-1]
                 print(f"  {'up' if well else 'not here' if well is None else 'FAILED'} {took:5.1f} s {path.relative_to(directory)} {'' if well else said}", flush=True)
         # What Compose alone refuses is newer than it, or found when it runs the file.

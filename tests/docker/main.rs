@@ -9,6 +9,7 @@ mod corner;
 mod chaos;
 mod ci;
 mod commands;
+mod compose;
 mod data;
 mod dependencies;
 mod examples;

@@ -5,7 +5,7 @@
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{Effects, OperationError};
@@ -40,7 +40,7 @@ fn write(directory: &Path, files: &[UploadFile]) -> io::Result<Vec<CreatedMount>
 
 /// With the owner and the mode that are wanted. Only root gives files away: for anybody else it is made readable in the container
 /// whoever reads it there, which nobody else on the host can reach.
-fn place(path: &PathBuf, file: &UploadFile) -> io::Result<()> {
+fn place(path: &Path, file: &UploadFile) -> io::Result<()> {
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
