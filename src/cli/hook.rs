@@ -92,8 +92,9 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     match (former.0.is_empty(), usable.is_empty()) {
         (true, false) => {
             session.printer.say(format_args!("devenv: set {} variables of the environment", usable.len()));
-            if !refused.is_empty() {
-                let names: Vec<&str> = refused.keys().map(String::as_str).collect();
+            // devenv's own are for programs that it starts.
+            let names: Vec<&str> = refused.keys().map(String::as_str).filter(|name| !name.starts_with("DEVENV_")).collect();
+            if !names.is_empty() {
                 session.printer.say(format_args!("devenv: left out {}, which could change what your shell runs", names.join(", ")));
             }
         }

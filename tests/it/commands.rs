@@ -135,7 +135,8 @@ fn the_hook_sets_variables_while_the_environment_is_up_and_takes_them_back() {
     let world = World::new();
     let daemon = world.start();
     assert_eq!(daemon.expect(0, "hook bash --changes").stdout, "", "nothing is up");
-    daemon.expect(0, "up shop");
+    world.write("profiles/greeting.yaml", "extends: [shop]\nvariables: { GREETING: \"it's\" }\n");
+    daemon.expect(0, "up greeting");
     let set = daemon.expect(0, "hook bash --changes").stdout;
     assert!(set.contains("export DEVENV_HOOK="), "{set}");
     // In a shell as at its prompt: the second time changes nothing, and after `down` all is as before.
@@ -176,4 +177,18 @@ fn the_services_of_an_environment_complete_at_the_prompt() {
     assert!(complete("snapshot restore f").contains("first"));
     assert!(complete("chaos inject paus").contains("pause"));
     daemon.expect(0, "down --all --volumes");
+}
+
+#[test]
+fn what_new_writes_is_valid_and_planned() {
+    let world = World::new();
+    world.write("Procfile", "release: test -n \"$PATH\"\nweb: exec sleep 600\n");
+    let daemon = world.start();
+    let written = daemon.expect(0, "new made").stderr;
+    assert!(written.contains("profiles/made.yaml") && written.contains("from Procfile"), "{written}");
+    daemon.expect(0, "validate profiles/made.yaml");
+    let steps = daemon.json("plan made")["steps"].as_array().unwrap().len();
+    assert_eq!(steps, 2);
+    daemon.expect(1, "new made");
+    daemon.expect(0, "new made --force");
 }

@@ -94,7 +94,8 @@ pub(super) fn with_candidates(command: clap::Command, words: &[OsString]) -> cla
 fn with_completer(command: clap::Command, path: &[&str], id: &str, completer: ArgValueCompleter) -> clap::Command {
     match path.split_first() {
         Some((first, rest)) => command.mut_subcommand(first, |subcommand| with_completer(subcommand, rest, id, completer)),
-        None => command.mut_arg(id, |argument| argument.add(completer)),
+        // `mut_arg` would move a positional argument behind the others.
+        None => command.mut_args(|argument| if argument.get_id() == id { argument.add(completer.clone()) } else { argument }),
     }
 }
 
@@ -256,11 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn the_definition_stays_consistent_with_its_candidates() {
+        let positions = |command: &clap::Command| -> Vec<String> {
+            let inject = command.find_subcommand("chaos").unwrap().find_subcommand("inject").unwrap();
+            inject.get_positionals().map(|argument| argument.get_id().to_string()).collect()
+        };
+        let command = with_candidates(args::command(), &[]);
+        assert_eq!(positions(&command), positions(&args::command()));
+        command.debug_assert();
+    }
+
+    #[test]
     fn every_listed_argument_exists() {
         for (path, id, _) in ARGUMENTS {
-            let mut command = &args::command();
-            let whole = command.clone();
-            command = &whole;
+            let whole = args::command();
+            let mut command = &whole;
             for word in path.split_whitespace() {
                 command = command.find_subcommand(word).unwrap_or_else(|| panic!("no command {path}"));
             }

@@ -41,30 +41,10 @@ impl Found {
         for (kind, server) in &servers {
             let is_database = database == Some(server.service);
             let folder = |folder: &Option<String>| folder.clone().filter(|_| is_database);
-            self.server(&mut text, kind, server, folder(&self.migrations), folder(&self.seeds));
+            write_server(&mut text, kind, server, folder(&self.migrations), folder(&self.seeds));
         }
         self.programs(&mut text, servers.values().map(|server| server.service).collect());
         text
-    }
-
-    fn server(&self, text: &mut String, kind: &str, server: &FoundServer, init: Option<String>, seed: Option<String>) {
-        let (name, from) = (server.service, &server.from);
-        let _ = writeln!(text, "  # {from}");
-        if init.is_none() && seed.is_none() {
-            let _ = writeln!(text, "  {name}:\n    {kind}: {{}}");
-            return;
-        }
-        let _ = writeln!(text, "  {name}:\n    {kind}:");
-        if let Some(folder) = init {
-            let _ = writeln!(
-                text,
-                "      # Applied once each, in the order of their names; `devenv ledger` shows which.\n      init: [{}]",
-                quoted(&folder)
-            );
-        }
-        if let Some(folder) = seed {
-            let _ = writeln!(text, "      # Data sets, applied after the scripts.\n      seed: [{}]", quoted(&folder));
-        }
     }
 
     fn programs(&self, text: &mut String, servers: Vec<&str>) {
@@ -87,6 +67,26 @@ impl Found {
                 let _ = writeln!(text, "    watch:\n      - {{ paths: [{}], on_change: restart }}", paths.join(", "));
             }
         }
+    }
+}
+
+fn write_server(text: &mut String, kind: &str, server: &FoundServer, init: Option<String>, seed: Option<String>) {
+    let (name, from) = (server.service, &server.from);
+    let _ = writeln!(text, "  # {from}");
+    if init.is_none() && seed.is_none() {
+        let _ = writeln!(text, "  {name}:\n    {kind}: {{}}");
+        return;
+    }
+    let _ = writeln!(text, "  {name}:\n    {kind}:");
+    if let Some(folder) = init {
+        let _ = writeln!(
+            text,
+            "      # Applied once each, in the order of their names; `devenv ledger` shows which.\n      init: [{}]",
+            quoted(&folder)
+        );
+    }
+    if let Some(folder) = seed {
+        let _ = writeln!(text, "      # Data sets, applied after the scripts.\n      seed: [{}]", quoted(&folder));
     }
 }
 

@@ -136,11 +136,18 @@ impl State {
                 (Err(_), false) => {}
             }
         }
-        let rows = fitting(&lines, height.saturating_sub(1), SPINNER[self.tick % SPINNER.len()]);
-        let (text, drawn) = frame(&rows, &self.drawn, above, columns);
+        let mut rows = fitting(&lines, height.saturating_sub(1), SPINNER[self.tick % SPINNER.len()]);
+        let mut above = above.to_owned();
+        // anstream would take the movements of the cursor out together with the colours.
+        if anstream::AutoStream::choice(&std::io::stderr()) == anstream::ColorChoice::Never {
+            let plain = |text: &mut String| *text = anstream::adapter::strip_str(text).to_string();
+            rows.iter_mut().chain([&mut above]).for_each(plain);
+        }
+        let (text, drawn) = frame(&rows, &self.drawn, &above, columns);
         self.drawn = drawn;
         // A terminal that cannot be written to is no reason to fail.
-        let _ = anstream::stderr().lock().write_all(text.as_bytes());
+        let mut stderr = std::io::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
 }
 
@@ -207,10 +214,11 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
+    let escapes = text.contains('\x1b');
     let (mut kept, mut used, mut escape) = (String::new(), 0, false);
     for c in text.chars() {
         if c == '\x1b' || escape {
-            escape = !(c == 'm');
+            escape = c != 'm';
             kept.push(c);
             continue;
         }
@@ -220,7 +228,7 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
         used += columns_of(c);
         kept.push(c);
     }
-    kept + "…\x1b[0m"
+    kept + if escapes { "…\x1b[0m" } else { "…" }
 }
 
 /// PURE: the columns that a text takes, without its colours.
