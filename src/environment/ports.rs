@@ -111,9 +111,10 @@ impl Leasing<'_> {
                 Some(port) if reservations.may_have(id, port) && (self.running.contains(&port) || net::is_free(port)) => port,
                 Some(port) => {
                     let other = self.reserve(reservations, need)?;
-                    let why = match net::is_free(port) {
-                        true => "is another environment's now".to_owned(),
-                        false => format!("is used by {}", net::holder_of(port)),
+                    let why = if net::is_free(port) {
+                        "is another environment's now".to_owned()
+                    } else {
+                        format!("is used by {}", net::holder_of(port))
                     };
                     let message = format!("{}: port {port} {why}, so the service moved to port {other}", need.service);
                     notice(&need.service, "service.port-moved", message);

@@ -38,7 +38,7 @@ impl Group {
     /// engine is on another machine.
     pub(super) fn of(container: &str, pid: u32) -> Option<Self> {
         let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let group = Self::found(&lines, Path::new(ROOT), |path| path.is_dir())?;
+        let group = Self::found(&lines, Path::new(ROOT), Path::is_dir)?;
         let is_its = |directory: &Path| {
             if container.len() < SHORTEST_ID || !directory.to_string_lossy().contains(container) {
                 return false;

@@ -7,6 +7,8 @@ mod service;
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, ErrorCode, Witness};
+use futures_util::StreamExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Faults, HeldTasks,
@@ -166,7 +168,7 @@ impl Work {
         let before = self.engine().limits(&container).await.map_err(engine_failed)?;
         if (cpus.is_none() || before.cpus.is_none())
             && (memory.is_none() || before.memory.is_none())
-            && let Some(group) = self.group(&container).await
+            && let Some(group) = group(self.engine(), &container).await
         {
             return self.limit_group(&group, container, Limits { cpus, memory });
         }
@@ -186,18 +188,10 @@ impl Work {
         Ok(seen(format!("the engine limits it to {}", said(cpus, memory)), began))
     }
 
-    /// The container's control group, if it may be written.
-    async fn group(&self, container: &str) -> Option<Group> {
-        match self.engine().inspect(container).await.ok()??.state {
-            ContainerState::Running { pid } | ContainerState::Paused { pid } => Group::of(container, pid),
-            _ => None,
-        }
-    }
-
     /// The engine could not take a limit away again where there was none.
     fn limit_group(&mut self, group: &Group, container: String, limits: Limits) -> Result<Witness, ApiError> {
         let (cpus, memory) = (limits.cpus, limits.memory);
-        self.will_undo(Undo::Group { container, cpus: cpus.is_some(), memory: memory.is_some() })?;
+        self.will_undo(Undo::Group { container: container.clone(), cpus: cpus.is_some(), memory: memory.is_some() })?;
         let began = Instant::now();
         group.limit(limits).map_err(|error| {
             let failure = failed(format!("cannot limit its control group: {error}"));
@@ -207,7 +201,28 @@ impl Work {
         if (cpus.is_some() && now.cpus.is_none()) || (memory.is_some() && now.memory.is_none()) {
             return Ok(not_seen("the kernel does not show the limit".to_owned()));
         }
+        self.limit_next_runs(container, limits);
         Ok(seen(format!("the kernel limits it to {}", said(cpus, memory)), began))
+    }
+
+    /// Each run of the container has a control group of its own.
+    fn limit_next_runs(&mut self, container: String, limits: Limits) {
+        let faults = self.faults.clone();
+        self.held_tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                let mut events = faults.engine().events(&faults.site.owner);
+                while let Some(Ok(event)) = events.next().await {
+                    if event.container == container
+                        && let Some(group) = group(faults.engine(), &container).await
+                        && let Err(error) = group.limit(limits)
+                    {
+                        tracing::warn!(%error, container, "Cannot limit the next run of a container.");
+                    }
+                }
+                // The engine went away.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })));
     }
 
     async fn disk(&mut self, disk: &Disk) -> Result<Witness, ApiError> {
@@ -226,6 +241,14 @@ impl Work {
             Disk::PowerCut { .. } => self.power_cut(volume).await,
             Disk::ReadOnly => self.read_only_disk(&volume),
         }
+    }
+}
+
+/// A container's control group, if it may be written.
+async fn group(engine: &dyn Engine, container: &str) -> Option<Group> {
+    match engine.inspect(container).await.ok()??.state {
+        ContainerState::Running { pid } | ContainerState::Paused { pid } => Group::of(container, pid),
+        _ => None,
     }
 }
 

@@ -139,7 +139,7 @@ pub(super) fn secrets(merged: &Node, declared: &IndexMap<String, SecretSource>, 
     }
     uses(merged, &mut Vec::new(), declared, findings);
     for (_, service) in merged.get("services").into_iter().flat_map(Node::entries) {
-        let fields = service.node.entries().flat_map(|(_, kind)| kind.node.get("secret_files"));
+        let fields = service.node.entries().filter_map(|(_, kind)| kind.node.get("secret_files"));
         for secret in fields.flat_map(Node::entries).filter_map(|(_, file)| file.node.get("secret")) {
             if let Some(name) = secret.text().filter(|name| !declared.contains_key(*name)) {
                 unknown(name, secret.span, declared, findings);
