@@ -69,9 +69,9 @@ fn is_at_root(path: &Path, name: &str) -> bool {
 fn collect(list: &str, value: &Value, names: &mut BTreeSet<String>) {
     let mut add = |value: &Value| names.extend(value.as_str().map(str::to_owned));
     match list {
-        "manifest.json" => value.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array()).flatten().for_each(add),
+        "manifest.json" => value.as_array().into_iter().flatten().filter_map(|image| image["RepoTags"].as_array()).flatten().for_each(add),
         "index.json" => {
-            let annotations = value["manifests"].as_array().into_iter().flatten().flat_map(|image| image["annotations"].as_object());
+            let annotations = value["manifests"].as_array().into_iter().flatten().filter_map(|image| image["annotations"].as_object());
             annotations.flat_map(|all| all.values()).for_each(add);
         }
         _ => {
