@@ -123,11 +123,11 @@ impl Line {
         let before = &words[..words.len().saturating_sub(1)];
         let before = before.split(|word| word == "--").next().unwrap_or_default();
         let value = |option: &str| {
-            let given = before.iter().enumerate().filter_map(|(at, word)| match word.strip_prefix(option)? {
+            let mut given = before.iter().enumerate().filter_map(|(at, word)| match word.strip_prefix(option)? {
                 "" => before.get(at + 1).cloned(),
                 rest => rest.strip_prefix('=').map(str::to_owned),
             });
-            given.last()
+            given.next_back()
         };
         Self { project: value("--project"), instance: value("--instance"), context: value("--context") }
     }

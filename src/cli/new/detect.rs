@@ -232,7 +232,7 @@ impl Found {
             EnvFile::None => {}
             EnvFile::Read => lines.push("variables: .env".to_owned()),
             EnvFile::Replaces(names) => {
-                lines.push(format!("not read: .env, which sets {}; the environment sets it itself", names.join(", ")))
+                lines.push(format!("not read: .env, which sets {}; the environment sets it itself", names.join(", ")));
             }
         }
         if lines.is_empty() {

@@ -72,7 +72,7 @@ impl Live {
         self.change(|services| {
             for service in &status.services {
                 let known = services.0.entry(service.name.clone()).or_insert_with(|| Service::new(service.state));
-                known.needs = service.depends_on.clone();
+                known.needs.clone_from(&service.depends_on);
             }
         });
     }
