@@ -22,6 +22,9 @@ use super::{Profile, SecretSource, compile};
 #[cfg(test)]
 mod tests;
 
+/// How long a server may take to its first answer, in seconds.
+const FIRST_START: u64 = 180;
+
 /// A Compose file, and what is to be said of it.
 pub struct Rendering {
     pub text: String,
@@ -93,6 +96,12 @@ impl Renderer<'_> {
         let mut service = written.as_object().cloned().unwrap_or_default();
         service.shift_remove("variables_from");
         self.environment(container, &mut service);
+        for secret in container.files.iter().flat_map(|file| file.content.secrets()) {
+            let source = self.profile.secrets.iter().find(|(name, _)| sensitive::declared(name) == *secret);
+            if source.is_some_and(|(_, source)| !matches!(source, SecretSource::File(_))) {
+                self.variables.insert(self.variable_of(secret));
+            }
+        }
         if let Probe::Http { .. } | Probe::Tcp { .. } | Probe::Log { .. } | Probe::OfKind(_) = &spec.probe {
             service.shift_remove("probe");
         }
@@ -154,7 +163,8 @@ impl Renderer<'_> {
         if let Some(command) = check(spec, made) {
             service.insert("probe".to_owned(), json!({ "exec": command }));
         }
-        service.insert("ready_timeout".to_owned(), json!(format!("{}s", spec.ready_timeout.as_secs().max(1))));
+        // The image makes its data at the first start, and then what devenv would provision.
+        service.insert("ready_timeout".to_owned(), json!(format!("{}s", spec.ready_timeout.as_secs().max(FIRST_START))));
         service.insert("stop".to_owned(), json!({ "signal": spec.stop.signal, "grace": format!("{}s", spec.stop.grace.as_secs().max(1)) }));
         let policy = match spec.restart.policy {
             RestartWhen::Never => "never",

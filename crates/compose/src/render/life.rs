@@ -27,20 +27,12 @@ pub(super) fn health(service: &Value, rendered: &mut Map<String, Value>) {
     let Some(command) = service["probe"]["exec"].as_array() else { return };
     let test: Vec<Value> = std::iter::once(json!("CMD")).chain(command.iter().map(escaped)).collect();
     let patience = service["ready_timeout"].as_str().and_then(crate::words::duration);
-    // Together they are the time that the service may take.
-    rendered.insert(
-        "healthcheck".to_owned(),
-        match patience.filter(|patience| *patience > 60_000) {
-            None => json!({ "test": test, "interval": "1s", "timeout": "1s", "retries": 30 }),
-            Some(patience) => json!({
-                "test": test,
-                "interval": "30s",
-                "timeout": "30s",
-                "retries": 1,
-                "start_period": crate::words::duration_of_profile(patience - 60_000),
-            }),
-        },
-    );
+    // Together they are the time that the service may take. A check may itself start a program that takes seconds.
+    let mut check = json!({ "test": test, "interval": "1s", "timeout": "9s", "retries": 6 });
+    if let Some(patience) = patience.filter(|patience| *patience > 60_000) {
+        check["start_period"] = json!(crate::words::duration_of_profile(patience - 60_000));
+    }
+    rendered.insert("healthcheck".to_owned(), check);
 }
 
 pub(super) fn ending(service: &Value, rendered: &mut Map<String, Value>) {
