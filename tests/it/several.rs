@@ -14,7 +14,7 @@ services:
   db:
     container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
   other-db:
-    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
+    container: { image: "data:1", volumes: [{ source: others, target: /rows }] }
 "#;
 
 #[test]
