@@ -109,8 +109,9 @@ impl LifecycleHooks {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Err(failed) = run(engine, &instance.id, hook, left, &log).await {
                 let what = format!("its `post_start` command `{}` {}", hook.shown(), failed.how);
+                let said = failed.lines.last().map_or_else(|| "it printed nothing".to_owned(), |line| format!("it printed `{line}`"));
                 let hint = "fix the command, or read its output with `devenv logs`, and run `devenv up` again".to_owned();
-                return Err(Evidence { lines: failed.lines, diagnosis: Some((what.clone(), hint)), ..Evidence::of(what) });
+                return Err(Evidence { lines: failed.lines, diagnosis: Some((said, hint)), ..Evidence::of(what) });
             }
         }
         let noted = std::fs::create_dir_all(&self.notes).map_err(|error| error.to_string()).and_then(|()| {
