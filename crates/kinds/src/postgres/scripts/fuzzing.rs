@@ -35,7 +35,9 @@ pub fn script(bytes: &[u8]) {
     let _ = is_divided(bytes);
     let mut up = Vec::new();
     OnlyUp::new(bytes).read_to_end(&mut up).expect("bytes in memory can be read");
-    assert_eq!(lines(&up), lines(bytes), "every line keeps its number");
+    // A last line without its end may get one.
+    let count = |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').count();
+    assert_eq!(count(&up), count(bytes), "every line keeps its number");
 }
 
 /// A CSV file: its survey agrees with the rows that are sent.
